@@ -1,0 +1,316 @@
+"""The command line: the only place that reads arguments and prints."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from podium.errors import PodiumError
+from podium.project import Project
+
+# Each command imports what it needs when it runs: `podium ensemble` starts without torch.
+if TYPE_CHECKING:
+    from podium.ensemble.write import WrittenEnsemble
+
+app = typer.Typer(
+    help="From labelled images to a submission that can be trusted. Run it where competitions/ is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+CompetitionName = Annotated[
+    str, typer.Option("--competition", "-c", help="A folder in competitions/.", envvar="COMPETITION")
+]
+DataPlace = Annotated[
+    str | None,
+    typer.Option(help="Archive or folder of the images; else $PODIUM_DATA, data/, ../shared/data/."),
+]
+DEFAULT = "cifar10"
+
+
+@app.command()
+def prepare(
+    competition: CompetitionName = DEFAULT,
+    data: DataPlace = None,
+    accept_data: Annotated[
+        bool,
+        typer.Option("--accept-data", help="Take other images than data.lock speaks of; every run is then stale."),
+    ] = False,
+) -> None:
+    """Find, check and decode the images, and split them; writes data.lock, which is to be committed."""
+    from podium.data.prepare import prepare as prepare_data
+
+    began = time.perf_counter()
+    lock = prepare_data(Project.at("."), competition, data=data, accept=accept_data, progress=_progress())
+    judged = int((lock.folds >= 0).sum())
+    print(
+        f"{competition}: {len(lock.train_ids):,} labelled images ({judged:,} judge a model that never saw them), "
+        f"{len(lock.test_ids):,} test images, {len(lock.classes)} classes; "
+        f"ready in {time.perf_counter() - began:.1f} s"
+    )
+
+
+@app.command()
+def estimate(competition: CompetitionName = DEFAULT) -> None:
+    """Say how long the stale runs will take on this machine, from a few timed steps of each recipe."""
+    from podium.data.lock import read_lock
+    from podium.plan import list_runs
+    from podium.training.estimate import estimate_seconds
+
+    project = Project.at(".")
+    stale = [run for run in list_runs(project, competition) if run.stale]
+    if not stale:
+        print(f"{competition}: every run is up to date.")
+        return
+    seconds = estimate_seconds(stale, read_lock(project.lock_file(competition)), root=project.root)
+    cores = len(os.sched_getaffinity(0))
+    total = sum(seconds[run.recipe_name] * min(run.recipe.threads, cores) for run in stale) / cores
+    for name, one in seconds.items():
+        count = sum(run.recipe_name == name for run in stale)
+        print(f"  {name:<20} {count} x {_duration(one)}")
+    print(f"{competition}: {len(stale)} runs to train, about {_duration(total)} ({total / 3600:.2f} hours) here")
+
+
+@app.command()
+def train(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Runs (resnet34.s1) or recipes (resnet34); none: all stale runs."),
+    ] = None,
+    competition: CompetitionName = DEFAULT,
+    data: DataPlace = None,
+    again: Annotated[bool, typer.Option("--again", help="Train named runs also if they are up to date.")] = False,
+) -> None:
+    """Train runs whose recipe, seed or data changed, one after the other; writes oof/<competition>/<run>.npz."""
+    from podium.plan import list_runs
+
+    project = Project.at(".")
+    known = list_runs(project, competition)
+    wanted = _wanted(known, runs or [], competition)
+    stale = [run for run in wanted if run.stale or (again and runs)]
+    for run in wanted:
+        if run not in stale:
+            print(f"{run.run}: up to date")
+    if not stale:
+        return
+    from podium.training.fit import train_run
+
+    for run in stale:
+        about = train_run(project, competition, run, data=data, listener=_listener()(run.run)).about
+        print(
+            f"{run.run:<20} validation accuracy {about['scores']['accuracy']:.4f} ({about['scored']}), "
+            f"{about['images_per_second']:,.0f} images/s, {about['precision']}, {_duration(about['seconds'])}",
+            flush=True,
+        )
+
+
+@app.command()
+def ensemble(
+    competition: CompetitionName = DEFAULT,
+    out: Annotated[str, typer.Option(help="Name of the files in submissions/<competition>/.")] = "ensemble",
+) -> None:
+    """Select, weigh and blend the runs in oof/<competition>/, and write a checked submission."""
+    from podium.ensemble.write import write_ensemble
+    from podium.plan import list_runs
+
+    project = Project.at(".")
+    written = write_ensemble(project, competition, out=out)
+    stale = {run.run for run in list_runs(project, competition) if run.stale}
+    _print_ensemble(written, stale=stale & {run.run for run in written.result.runs})
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="The CSV to check.")],
+    competition: CompetitionName = DEFAULT,
+) -> None:
+    """Say everything that is wrong with a CSV as a submission of this competition."""
+    from podium.config import read_competition
+    from podium.data.lock import read_lock
+    from podium.submission import check_submission
+
+    project = Project.at(".")
+    settings = read_competition(project.competition_folder(competition)).submission
+    lock = read_lock(project.lock_file(competition))
+    faults = check_submission(file, lock=lock, settings=settings)
+    if faults:
+        print(f"{file}: not a submission of {competition}", file=sys.stderr)
+        for fault in faults:
+            print(f"  - {fault}", file=sys.stderr)
+        raise typer.Exit(2)
+    print(f"{file}: a valid submission of {competition}, {len(lock.test_ids):,} rows")
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="The CSV to score.")],
+    competition: CompetitionName = DEFAULT,
+) -> None:
+    """Score a CSV against the test images' answers, where they are known (digits)."""
+    from podium.config import read_competition
+    from podium.data.lock import read_lock
+    from podium.errors import SubmissionError
+    from podium.submission import score_submission
+
+    project = Project.at(".")
+    settings = read_competition(project.competition_folder(competition))
+    if settings.data.source != "digits":
+        raise SubmissionError(
+            f"The answers of {competition} are not known here.",
+            expected="a competition whose test labels are bundled: digits",
+            mend="submit the file",
+        )
+    from podium.data.digits import digits_answers
+
+    result = score_submission(
+        file, digits_answers(), lock=read_lock(project.lock_file(competition)), settings=settings.submission
+    )
+    low, high = result.accuracy_interval
+    print(
+        f"{file}: accuracy {result.scores['accuracy']:.4f} on {result.rows} withheld test images "
+        f"(95 % interval {low:.4f} to {high:.4f})"
+    )
+
+
+@app.command()
+def runs(competition: CompetitionName = DEFAULT) -> None:
+    """List the runs: up to date or stale, validation accuracy, training time."""
+    from podium.plan import list_runs
+    from podium.stamp import read_about
+
+    project = Project.at(".")
+    planned = {run.run: run for run in list_runs(project, competition)}
+    present = {file.stem for file in project.predictions_folder(competition).glob("*.npz")}
+    print(f"{'run':<22} {'state':<14} {'accuracy':>8} {'log loss':>9} {'seconds':>8}  device")
+    for name in [*planned, *sorted(present - planned.keys())]:
+        about = read_about(project.predictions_file(competition, name)) or {}
+        scores = about.get("scores", {})
+        state = "no recipe" if name not in planned else "up to date"
+        if name in planned and planned[name].stale:
+            state = "stale" if name in present else "not trained"
+        print(
+            f"{name:<22} {state:<14} {scores.get('accuracy', float('nan')):8.4f} "
+            f"{scores.get('log_loss', float('nan')):9.4f} {about.get('seconds', float('nan')):8.0f}  "
+            f"{about.get('device', '')}"
+        )
+
+
+@app.command()
+def rehearse(competition: CompetitionName = DEFAULT, data: DataPlace = None) -> None:
+    """Go the whole way on few images and one epoch a recipe, in .rehearsal/: run it before spending hours."""
+    began = time.perf_counter()
+    prepare(competition, data)
+    from podium.rehearsal import rehearse as rehearse_all
+
+    rehearsal = rehearse_all(Project.at("."), competition, data=data, listener_of=_listener())
+    _print_ensemble(rehearsal.written, stale=set())
+    check(rehearsal.written.csv_file, competition)
+    print(f"rehearsed in {_duration(time.perf_counter() - began)}; the scores say nothing, the way is free")
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="A run trained here, such as resnet34.s1.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of images.")],
+    competition: CompetitionName = DEFAULT,
+) -> None:
+    """Print id, class and probability for each image of a folder, by a run's trained parameters, as CSV."""
+    from podium.training.predict import predict_folder
+
+    print("id,label,probability")
+    for one, name, probability in predict_folder(Project.at("."), competition, run, folder):
+        print(f"{one},{name},{probability:.6f}")
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one screen and exit code 2, never a traceback."""
+    try:
+        app()
+    except PodiumError as error:
+        print(f"\n{error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _wanted(known: list, names: list[str], competition: str) -> list:
+    from podium.plan import check_goals
+
+    check_goals(names, [], [name for run in known for name in (run.recipe_name, run.run)])
+    return [run for run in known if not names or run.run in names or run.recipe_name in names]
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """Tells how far a long piece of work is: a live line on a terminal, a line every ten seconds elsewhere."""
+    live, shown = sys.stdout.isatty(), time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal shown
+        if time.monotonic() < shown + (0.2 if live else 10):
+            return
+        shown = time.monotonic()
+        share = f" of {total:,}" if total else ""
+        print(f"{what}: {done:,}{share}", end="   \r" if live else "\n", flush=True)
+
+    return tell
+
+
+def _listener() -> type:
+    """A listener class that prints: one line an epoch, and on a terminal of its own a live line between them."""
+    from podium.training.callbacks import EpochReport, Listener
+
+    live = sys.stdout.isatty() and "-j" not in os.environ.get("MAKEFLAGS", "")
+
+    class Printer(Listener):
+        def __init__(self, run: str):
+            self.run, self.shown = run, 0.0
+
+        def note(self, text: str) -> None:
+            print(f"{self.run:<20} {text}", flush=True)
+
+        def step(self, share_done: float, images_per_second: float) -> None:
+            if live and time.monotonic() > self.shown + 0.5:
+                self.shown = time.monotonic()
+                line = f"{self.run:<20} {share_done:4.0%}  {images_per_second:,.0f} images/s"
+                print(f"\r{line:<79}", end="\r", flush=True)
+
+        def epoch(self, report: EpochReport) -> None:
+            judged = report.validation_accuracy
+            accuracy = f"{judged:.4f}" if judged == judged else "   -  "
+            print(
+                f"{self.run:<20} {report.stage.strip()} {report.epoch:>3}/{report.epochs}  "
+                f"loss {report.training_loss:.4f}  validation accuracy {accuracy}  "
+                f"{report.images_per_second:,.0f} images/s  {_duration(report.seconds_left)} left",
+                flush=True,
+            )
+
+    return Printer
+
+
+def _print_ensemble(written: "WrittenEnsemble", *, stale: set[str]) -> None:
+    result = written.result
+    print(f"\n{'run':<22} {'accuracy':>8} {'weight':>7}  why")
+    for run in sorted(result.runs, key=lambda one: (-one.weight, -one.scores["accuracy"], one.run)):
+        weight = f"{run.weight:.4f}" if run.member else "-"
+        note = "; STALE: its recipe or data changed since" if run.run in stale else ""
+        note += "; test logits: " + run.test_logits_from if "refit" in run.test_logits_from else ""
+        print(f"{run.run:<22} {run.scores['accuracy']:8.4f} {weight:>7}  {run.reason}{note}")
+    blend, best = result.in_sample_scores, result.best
+    print(
+        f"\nblend of {len(result.members)}: accuracy {blend['accuracy']:.4f} on the {result.validation_rows:,} "
+        f"validation rows that also set its weights; best single run {best.run}: {best.scores['accuracy']:.4f}"
+    )
+    print(f"wrote {written.csv_file} and {written.json_file.name}")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

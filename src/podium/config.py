@@ -1,0 +1,325 @@
+"""What the TOML files may say: Competition and Recipe, frozen and strict.
+
+Every key is declared once, with its type, its default, its range and what it means. An unknown key, a wrong
+type or a value out of range is refused by name, all faults of a file at once. Only the standard library is
+imported: the Makefile asks which runs are stale before any environment exists.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any
+
+from podium.errors import ConfigError
+
+COMPETITION_FILE = "competition.toml"
+
+
+def key(
+    meaning: str,
+    default: Any = MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    table: Callable | None = None,
+) -> Any:
+    """Declare a key of a TOML file; without a default it must be given."""
+    metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices}
+    if table is not None:
+        return dataclasses.field(default_factory=table, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """[data]: where the images are and how they are labelled."""
+
+    source: str = key(
+        "folders: one folder a class; csv: a table of labels beside a flat folder; digits: bundled",
+        choices=("folders", "csv", "digits"),
+    )
+    archive: str = key("file or folder looked for in DATA=, $PODIUM_DATA, data/ and ../shared/data/", "")
+    train: str = key("folder or archive of the labelled images", "train")
+    test: str = key("folder or archive of the unlabelled images", "test")
+    labels: str = key("the table of labels (csv)", "train.csv")
+    id_column: str = key("column of the table of labels that names the image (csv)", "id")
+    label_column: str = key("column of the table of labels that names the class (csv)", "label")
+    group_column: str = key("column whose equal values must stay on one side of a split (csv)", "")
+    sample_submission: str = key("CSV whose ids and order every submission follows", "")
+    test_ids: str = key(
+        "names: a test image's id is its file name without suffix; hash-order: test images are numbered from 1 "
+        "in the order of the SHA-256 of their bytes",
+        "names",
+        choices=("names", "hash-order"),
+    )
+    fingerprint: str = key("SHA-256 over ids, labels and image bytes that the data must have", "")
+    download: str = key("address of the archive, used where it is not found", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """[validation]: which labelled rows judge a model that never saw them."""
+
+    kind: str = key("holdout: one stratified part; k-fold: every row once", "holdout", choices=("holdout", "k-fold"))
+    rows: int = key("rows held out (holdout)", 0, low=0)
+    folds: int = key("number of folds (k-fold)", 5, low=2, high=100)
+    seed: int = key("seed of the split", 0, low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """[ensemble]: which runs are members and how they are weighted."""
+
+    threshold: float = key("every run with a validation accuracy above this is a member", 0.95, low=0, high=1)
+    best_per_architecture: int = key("runs of each architecture that are members anyway", 1, low=0)
+    strategy: str = key("how members are weighted", "accuracy", choices=("accuracy",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """[submission]: the form of the CSV."""
+
+    kind: str = key(
+        "labels: one class name a row; probabilities: one column a class",
+        "labels",
+        choices=("labels", "probabilities"),
+    )
+    id_column: str = key("name of the id column", "id")
+    label_column: str = key("name of the label column (labels)", "label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kaggle:
+    """[kaggle]: the competition's name on kaggle.com."""
+
+    competition: str = key("slug, as in kaggle.com/competitions/<slug>", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competition:
+    """competition.toml: labelled images, unlabelled images, a metric and a submission format."""
+
+    title: str = key("one line for people")
+    metric: str = key(
+        "what the leaderboard ranks by",
+        "accuracy",
+        choices=("accuracy", "log_loss", "macro_f1", "qwk", "auc"),
+    )
+    data: Data = key("where the images are")
+    validation: Validation = key("the split", table=Validation)
+    ensemble: Ensemble = key("the blend", table=Ensemble)
+    submission: Submission = key("the CSV", table=Submission)
+    kaggle: Kaggle = key("the competition on Kaggle", table=Kaggle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """[augment]: what training images go through, in whole batches on the device."""
+
+    flip: str = key("mirror half of the images", "none", choices=("none", "horizontal"))
+    shift_pixels: int = key("largest shift in each direction, in stored pixels, edges mirrored", 0, low=0)
+    rotate_degrees: float = key("largest rotation either way, degrees", 0.0, low=0, high=180)
+    zoom: float = key("largest factor of enlargement or shrinking", 1.0, low=1, high=4)
+    cutout_pixels: int = key("side of a square set to the mean, in training pixels", 0, low=0)
+    brightness: float = key("largest change, as a share of the full range", 0.0, low=0, high=1)
+    contrast: float = key("largest relative change", 0.0, low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """<recipe>.toml: how one architecture is trained."""
+
+    architecture: str = key("vgg19, resnet34, densenet121, efficientnet_b0, or timm:<name>")
+    seeds: tuple[int, ...] = key("one run a seed", (1,), low=0)
+    stem: str = key(
+        "standard: as published, for 224 pixels; small: no early shrinking, for 32 to 64 pixels",
+        "standard",
+        choices=("standard", "small"),
+    )
+    pretrained: bool | str = key("false, true (ImageNet weights of torchvision or timm), or a local file", False)
+    head: str = key(
+        "linear: pooling, dropout, one layer; fastai: its two-layer head",
+        "linear",
+        choices=("linear", "fastai"),
+    )
+    dropout: float = key("share of features dropped before the classifier", 0.0, low=0, high=0.99)
+
+    epochs: int = key("passes over the training rows, with every layer learning", low=1)
+    freeze_epochs: int = key("passes before them in which only the head learns", 0, low=0)
+    batch_size: int = key("images a step", 128, low=2)
+    learning_rate: float | str = key('peak of the schedule, or "find": what fastai\'s lr_find suggests')
+    discriminative_ratio: float = key("learning rate of the head over that of the first layers", 1.0, low=1)
+    schedule: str = key(
+        "course of the learning rate over all steps",
+        "one-cycle",
+        choices=("one-cycle", "cosine", "flat-cosine", "triangular", "constant"),
+    )
+    warm_up: float = key("share of the steps before the peak (one-cycle, triangular)", 0.25, low=0.01, high=0.9)
+    optimiser: str = key("what makes steps of gradients", "adamw", choices=("adamw", "sgd"))
+    momentum: float = key("momentum (sgd, with Nesterov) or beta 1 (adamw)", 0.9, low=0, high=0.999)
+    weight_decay: float = key("decay of weights; biases and norms are left alone", 0.01, low=0)
+    gradient_clip: float = key("largest norm of all gradients together; 0: no limit", 0.0, low=0)
+    label_smoothing: float = key("share of the target spread over all classes", 0.0, low=0, high=0.9)
+    mixup: float = key("alpha of the Beta distribution that mixes pairs of images; 0: off", 0.0, low=0)
+    cutmix: float = key("alpha of the Beta distribution that swaps rectangles of pairs; 0: off", 0.0, low=0)
+    ema_decay: float = key("average the parameters over steps with this decay; 0: off", 0.0, low=0, high=0.99999)
+
+    stored_pixels: int = key("side of the decoded images", 32, low=8, high=2048)
+    shape: str = key(
+        "how other shapes become square: crop the middle, squash, or pad with mirrored edges",
+        "crop",
+        choices=("crop", "squash", "pad"),
+    )
+    training_pixels: int = key("side that the network sees; 0: as stored", 0, low=0, high=2048)
+    progressive_pixels: tuple[int, ...] = key("sides of equal stages of training before the last", (), low=8)
+    augment: Augment = key("augmentation of the training images", table=Augment)
+    test_time_augmentation: str = key(
+        "views whose logits are averaged", "none", choices=("none", "flip", "flip-and-shift")
+    )
+
+    precision: str = key(
+        "auto: bfloat16 where the device multiplies it faster and the architecture gains, else float32",
+        "auto",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    threads: int = key("CPU threads of a run; part of the recipe because it changes the last bits", 1, low=1, high=256)
+    refit: bool = key("train once more on train + validation; its logits are the test logits", False)
+
+    @property
+    def network_pixels(self) -> int:
+        """Side of the images that the network sees last, and at validation and test."""
+        return self.training_pixels or self.stored_pixels
+
+
+def read_competition(folder: Path) -> Competition:
+    """Read `competition.toml` of a competition's folder; raises ConfigError."""
+    file = folder / COMPETITION_FILE
+    competition = _read(Competition, file)
+    if competition.validation.kind == "holdout" and competition.validation.rows == 0:
+        raise ConfigError(
+            "The holdout has no rows.",
+            file=file,
+            expected="[validation] rows = how many labelled rows to hold out",
+        )
+    return competition
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Read one recipe; raises ConfigError."""
+    return _checked(_read(Recipe, file), file)
+
+
+def recipe_of(table: dict[str, Any], file: Path) -> Recipe:
+    """The recipe that a trained run's `file` says it was trained by; raises ConfigError."""
+    return _checked(_built(Recipe, table, file), file)
+
+
+def _checked(recipe: Recipe, file: Path) -> Recipe:
+    faults = []
+    if isinstance(recipe.learning_rate, str) and recipe.learning_rate != "find":
+        faults.append(f'learning_rate = "{recipe.learning_rate}": expected a number or "find"')
+    if not isinstance(recipe.learning_rate, str) and recipe.learning_rate <= 0:
+        faults.append(f"learning_rate = {recipe.learning_rate}: expected more than 0")
+    if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
+        faults.append(f"seeds = {list(recipe.seeds)}: expected one or more, each once")
+    if recipe.freeze_epochs and not recipe.pretrained:
+        faults.append("freeze_epochs without pretrained: layers that know nothing cannot stay frozen")
+    if faults:
+        raise ConfigError("A recipe that cannot be trained.", file=file, faults=faults, mend=f"edit {file}")
+    return recipe
+
+
+def recipe_files(folder: Path) -> dict[str, Path]:
+    """Recipe name -> file, sorted by name, for the competition in `folder`."""
+    return {file.stem: file for file in sorted(folder.glob("*.toml")) if file.name != COMPETITION_FILE}
+
+
+def changed_keys(settings: Any) -> dict[str, Any]:
+    """The keys of a frozen settings object that differ from their defaults, nested tables likewise.
+
+    Defaults are left out so that declaring a new key does not make every trained run stale.
+    """
+    changed = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            nested = changed_keys(value)
+            if nested:
+                changed[field.name] = nested
+        elif value != field.default:
+            changed[field.name] = list(value) if isinstance(value, tuple) else value
+    return changed
+
+
+def _read(kind: type, file: Path) -> Any:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("A settings file is missing.", file=file, mend="ls competitions/") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("Not a TOML file.", file=file, found=str(error), mend=f"edit {file}") from None
+    return _built(kind, table, file)
+
+
+def _built(kind: type, table: dict[str, Any], file: Path) -> Any:
+    faults: list[str] = []
+    settings = _build(kind, table, "", faults)
+    if faults:
+        raise ConfigError("Settings that Podium does not know.", file=file, faults=faults, mend=f"edit {file}")
+    return settings
+
+
+def _build(kind: type, table: dict[str, Any], prefix: str, faults: list[str]) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in table.keys() - fields.keys():
+        nearest = difflib.get_close_matches(name, fields, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(fields)}"
+        faults.append(f"{prefix}{name}: unknown key; {hint}")
+    values = {}
+    for name, field in fields.items():
+        if name not in table:
+            if field.default is MISSING and field.default_factory is MISSING:
+                faults.append(f"{prefix}{name}: missing; expected {field.metadata['meaning']}")
+            continue
+        values[name] = _value(table[name], hints[name], field.metadata, prefix + name, faults)
+    return None if faults else kind(**values)
+
+
+def _value(value: Any, hint: Any, metadata: Any, name: str, faults: list[str]) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, dict):
+            return _build(hint, value, f"{name}.", faults)
+        faults.append(f"{name} = {value!r}: expected a table [{name}]")
+        return None
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, list):
+            item = typing.get_args(hint)[0]
+            return tuple(_value(one, item, metadata, f"{name}[{i}]", faults) for i, one in enumerate(value))
+        faults.append(f"{name} = {value!r}: expected a list")
+        return None
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in kinds and type(value) is int:
+        value = float(value)
+    if type(value) not in kinds:
+        faults.append(f"{name} = {value!r}: expected {' or '.join(kind.__name__ for kind in kinds)}")
+    elif metadata["choices"] and value not in metadata["choices"]:
+        nearest = difflib.get_close_matches(str(value), metadata["choices"], n=1)
+        meant = f"; did you mean {nearest[0]}?" if nearest else ""
+        faults.append(f"{name} = {value!r}: expected one of {', '.join(metadata['choices'])}{meant}")
+    elif type(value) in (int, float) and not _in_range(value, metadata):
+        low, high = metadata["low"], metadata["high"]
+        limits = f"{low} to {high}" if high is not None else f"at least {low}"
+        faults.append(f"{name} = {value!r}: expected {limits}")
+    return value
+
+
+def _in_range(value: float, metadata: Any) -> bool:
+    low, high = metadata["low"], metadata["high"]
+    return value == value and (low is None or value >= low) and (high is None or value <= high)

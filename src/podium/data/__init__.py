@@ -1,0 +1,1 @@
+"""From image files to batches: sources, cache, folds, loader, augmentation."""

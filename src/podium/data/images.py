@@ -1,0 +1,145 @@
+"""One image file's bytes -> one square array of 8-bit RGB, whatever its mode, size and orientation."""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from podium.errors import DataError
+
+# Formats that Pillow only knows by name, or opens by starting another program.
+NOT_OPENED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
+USUAL = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# What Pillow's many readers raise on damaged files.
+FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+RESAMPLING = Image.Resampling.BICUBIC
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """File suffixes of images that can be opened, in lower case, each with its dot."""
+    registered = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in registered if name in Image.OPEN and name not in NOT_OPENED)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name has the suffix of an image."""
+    base = name.rsplit("/", 1)[-1]
+    return "." in base and f".{base.rsplit('.', 1)[1].lower()}" in image_suffixes()
+
+
+def decode(content: bytes, pixels: int, *, shape: str) -> np.ndarray:
+    """Decode an image file to uint8 `(pixels, pixels, 3)`; raises DataError if it is damaged.
+
+    `shape` says how another shape becomes square: "crop" its middle, "squash" it, or "pad" it with mirrored
+    edges. An image that has the size already is not touched. Transparency lies on white; of an animation the
+    first frame counts; grey of 16 bits is scaled, not clipped.
+    """
+    try:
+        return _square(_rgb(_open(content)), pixels, shape)
+    except FAULTS as error:
+        raise DataError(f"not a whole image: {str(error) or type(error).__name__}") from None
+
+
+@contextmanager
+def bombs_are_faults() -> Iterator[None]:
+    """Within it, an image of more than Pillow's limit of pixels is a fault and other warnings are silent.
+
+    For many images at once: entering it costs as much as decoding a small one.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    image_suffixes()  # makes Pillow load its readers
+    return (*USUAL, *(name for name in Image.ID if name not in NOT_OPENED and name not in USUAL))
+
+
+def _open(content: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(content), formats=_formats())
+    if image.format == "PNG":
+        _check_png(content)
+    image.load()
+    # A PNG that says nothing of itself has no orientation: asking costs as much as decoding a small image.
+    return image if image.format == "PNG" and not image.info else ImageOps.exif_transpose(image)
+
+
+def _check_png(content: bytes) -> None:
+    """Raise ValueError if a chunk's checksum is wrong or the end is missing: Pillow would not look.
+
+    Image.verify() does, but uses the image up: opening it again doubles the time of a small image.
+    """
+    start, kind = 8, b""
+    while kind != b"IEND":
+        kind, end = (
+            content[start + 4 : start + 8],
+            start + 8 + int.from_bytes(content[start : start + 4], "big"),
+        )
+        if end + 4 > len(content):
+            raise ValueError("the file ends too early")
+        if zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            raise ValueError(f"wrong checksum in its part {kind!r}")
+        start = end + 4
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _grey_of_16_bits(np.asarray(image, np.int64))
+    if image.mode == "F":
+        raise ValueError("grey of floating point has no known white: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_of_16_bits(grey: np.ndarray) -> Image.Image:
+    """Shape (height, width); Pillow itself would clip at 255."""
+    if grey.min() < 0 or grey.max() > 65535:
+        raise ValueError("grey of 32 bits has no known white: save it with 8 or 16 bits")
+    return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _square(image: Image.Image, pixels: int, shape: str) -> np.ndarray:
+    width, height = image.size
+    if (width, height) == (pixels, pixels):
+        return np.asarray(image)
+    if shape == "squash" or width == height:
+        return np.asarray(image.resize((pixels, pixels), RESAMPLING))
+    if shape == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        return np.asarray(image.resize((pixels, pixels), RESAMPLING, box=box))
+    assert shape == "pad", shape
+    longest = max(width, height)
+    size = [max(1, round(side * pixels / longest)) for side in (width, height)]
+    small = np.asarray(image.resize(size, RESAMPLING))  # resized first: a long strip would fill the memory
+    spare = [(pixels - side) for side in small.shape[:2]]
+    margins = [(rest // 2, rest - rest // 2) for rest in spare]
+    return np.pad(small, [*margins, (0, 0)], mode="reflect")

@@ -1,0 +1,169 @@
+"""Where a competition's images are: given, beside the project, or fetched."""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from podium.config import Competition, Data
+from podium.data.archives import (
+    ARCHIVE_SUFFIXES,
+    Files,
+    Folder,
+    is_archive,
+    open_files,
+    open_nested,
+    status_signature,
+    without_archive_suffix,
+)
+from podium.errors import DataError
+from podium.files import atomic_write, file_lock
+from podium.project import Project
+
+Progress = Callable[[str, int, int | None], None]
+"""Told what is being done, how much of it is, and of how much (None: unknown)."""
+
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Found:
+    """A competition's images: `path` is its archive, or the folder that holds what `data` names."""
+
+    path: Path
+    data: Data
+    cache: Path
+
+    def signature(self) -> str:
+        """The cheap identity of everything below, without reading any of it."""
+        if self.path.is_file():
+            return status_signature(self.path)
+        names = (self.data.train, self.data.test, self.data.labels, self.data.sample_submission)
+        parts = [part for name in names if name and (part := _part(self.path, name))]
+        return "\n".join(
+            f"{part.resolve()}\0{Folder(part).signature()}" if part.is_dir() else status_signature(part)
+            for part in parts
+        )
+
+    def open(self) -> Files:
+        """The files at the level of the train folder; one wrapping folder is taken off."""
+        files = open_files(self.path, self.cache)
+        if part_name(files, self.data.train) is None and len(files.folders()) == 1:
+            return files.below(files.folders()[0])
+        return files
+
+    def open_part(self, files: Files, name: str) -> Files:
+        """The files of the train or test folder or archive called `name`; raises DataError."""
+        part = part_name(files, name)
+        if part is None:
+            raise DataError(
+                f"The competition's '{name}' is missing.",
+                file=files.where(),
+                expected=f"a folder {name}/ or an archive of that name ({', '.join(ARCHIVE_SUFFIXES)})",
+                found=", ".join([f"{folder}/" for folder in files.folders()][:20]) or "no folder",
+            )
+        if not is_archive(part):
+            return files.below(part)
+        inside = open_nested(files, part, self.cache)
+        stem = without_archive_suffix(part).rsplit("/", 1)[-1]
+        return inside.below(stem) if inside.folders() == [stem] else inside
+
+
+def part_name(files: Files, name: str) -> str | None:
+    """What `files` has for `name`: a folder, or an archive with or without the suffix; None for neither."""
+    if isinstance(files, Folder):
+        part = _part(files.root, name)
+        return part and part.relative_to(files.root).as_posix()
+    names = set(files.names())
+    stem = without_archive_suffix(name)
+    if any(other.startswith(f"{stem}/") for other in names) or stem in files.folders():
+        return stem
+    return next((other for other in _spellings(name) if other in names), None)
+
+
+def locate(competition: Competition, name: str, *, project: Project, data: str | None, progress: Progress) -> Found:
+    """Find the archive or folder of the competition called `name`, or fetch it.
+
+    A place given by `data` (DATA=) is the only one looked at. Raises DataError with every place that was.
+    """
+    for variable, value in (("DATA", data), ("PODIUM_DATA", os.environ.get("PODIUM_DATA"))):
+        if value and not Path(value).expanduser().exists():
+            raise DataError(f"{variable}= names something that is not there.", file=value, mend=f"correct {variable}")
+    given = Path(data).expanduser() if data else None
+    archive = competition.data.archive or name
+    places = [given] if given else project.data_places(None)
+    for place in places:
+        path = _in_place(place, archive, competition.data, given=place == given)
+        if path:
+            return Found(path, competition.data, project.cache_folder(name))
+    if competition.data.download and not given:
+        target = project.root / "data" / archive
+        with file_lock(target.with_name(f".{archive}.lock")):
+            if not target.exists():
+                download(competition.data.download, target, progress=progress)
+        return Found(target, competition.data, project.cache_folder(name))
+    raise DataError(
+        f"The images of '{name}' were not found.",
+        expected=f"{archive}, or a folder that holds {competition.data.train}",
+        faults=[f"looked in {place}" for place in places],
+        mend=f"make ... COMPETITION={name} DATA=<folder or archive>",
+    )
+
+
+def download(address: str, target: Path, *, progress: Progress) -> None:
+    """Fetch `address` into `target`, which appears whole or not at all. Raises DataError."""
+    what = f"download {target.name}"
+    try:
+        with (
+            urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer,
+            atomic_write(target) as stream,
+        ):
+            length = answer.headers.get("Content-Length")
+            total, done = int(length) if length else None, 0
+            while block := answer.read(1 << 18):
+                stream.write(block)
+                done += len(block)
+                progress(what, done, total)
+            if total is not None and done != total:
+                raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise DataError(
+            "The images cannot be fetched.",
+            file=address,
+            found=str(getattr(error, "reason", None) or error),
+            mend=f"fetch it by hand and put it at {target}, or type DATA=<folder or archive>",
+        ) from None
+
+
+def _in_place(place: Path, archive: str, data: Data, *, given: bool) -> Path | None:
+    if place.is_file():
+        return place
+    stem = without_archive_suffix(archive)
+    named = [place / archive, place / stem, *(place / other for other in _spellings(archive))]
+    for path in named:
+        if path.is_file():
+            return path
+    # Not what wraps a place itself: it may hold another competition, unless a person named it.
+    folders = [*named, *(wrapped for path in named for wrapped in _wrapped(path)), place]
+    folders += _wrapped(place) if given else []
+    return next((folder for folder in folders if folder.is_dir() and _part(folder, data.train)), None)
+
+
+def _wrapped(folder: Path) -> list[Path]:
+    """The only folder in a folder, as archives of repositories have it."""
+    inside = Folder(folder).folders() if folder.is_dir() else []
+    return [folder / inside[0]] if len(inside) == 1 else []
+
+
+def _part(folder: Path, name: str) -> Path | None:
+    """The folder or file in `folder` that serves for `name`."""
+    stem = folder / without_archive_suffix(name)
+    candidates = [stem] if stem.is_dir() else [folder / other for other in _spellings(name)]
+    return next((path for path in candidates if path.exists()), None)
+
+
+def _spellings(name: str) -> list[str]:
+    stem = without_archive_suffix(name)
+    return [name, *(stem + suffix for suffix in ARCHIVE_SUFFIXES)]

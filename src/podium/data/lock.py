@@ -1,0 +1,116 @@
+"""`data.lock`: what a competition's data are, without the images; committed beside its settings.
+
+A text file, so that a change can be read: one line of JSON, then `id,label_index,fold` for each labelled row,
+then one id a line for the test. The ensemble and `podium check` read it; only NumPy is imported.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from podium.errors import DataError
+from podium.files import atomic_write
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Ids, labels and folds of a competition: n labelled rows sorted by id, m others in submission order."""
+
+    fingerprint: str
+    classes: tuple[str, ...]
+    train_ids: np.ndarray  # (n,) str
+    train_labels: np.ndarray  # (n,) int64
+    folds: np.ndarray  # (n,) int64: the fold whose model is judged on the row; -1: it always trains
+    test_ids: np.ndarray  # (m,) str
+    validation: Mapping[str, Any] = field(default_factory=dict)  # what the folds were made by
+
+    @property
+    def fold_sha256(self) -> str:
+        """SHA-256 over ids and folds."""
+        lines = (f"{one}\0{fold}\n" for one, fold in zip(self.train_ids.tolist(), self.folds.tolist(), strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def lock_text(lock: Lock) -> str:
+    """The content of the file."""
+    head = {
+        "format": FORMAT,
+        "fingerprint": lock.fingerprint,
+        "classes": list(lock.classes),
+        "validation": dict(lock.validation),
+        "train": len(lock.train_ids),
+        "test": len(lock.test_ids),
+        "fold_sha256": lock.fold_sha256,
+    }
+    text = io.StringIO(newline="")
+    text.write(json.dumps(head, ensure_ascii=False) + "\n")
+    writer = csv.writer(text, lineterminator="\n")
+    rows = (lock.train_ids, lock.train_labels, lock.folds)
+    writer.writerows(zip(*(column.tolist() for column in rows), strict=True))
+    writer.writerows([one] for one in lock.test_ids.tolist())
+    return text.getvalue()
+
+
+def write_lock(file: Path, lock: Lock) -> None:
+    """Write a lock, unless the file says the same already."""
+    content = lock_text(lock).encode()
+    if not file.is_file() or file.read_bytes() != content:
+        with atomic_write(file) as stream:
+            stream.write(content)
+
+
+def read_lock(file: Path) -> Lock:
+    """Read a lock; raises DataError where it is missing, damaged or edited by hand."""
+    mend = f"podium prepare {file.parent.name}"
+    try:
+        text = io.StringIO(file.read_text(encoding="utf-8"), newline="")
+    except FileNotFoundError:
+        raise DataError("The data are not prepared yet.", file=file, mend=mend) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("The lock of the data cannot be read.", file=file, found=str(error)) from None
+    try:
+        lock, sha256 = _parse(json.loads(text.readline()), list(csv.reader(text)))
+    except (ValueError, LookupError, TypeError, csv.Error) as error:
+        found = str(error) or type(error).__name__
+        raise DataError("Not a lock of the data.", file=file, found=found, mend=f"rm {file} && {mend}") from None
+    if lock.fold_sha256 != sha256:
+        raise DataError(
+            "The rows of a lock are not those it was written with.",
+            file=file,
+            expected=f"fold_sha256 {sha256}",
+            found=lock.fold_sha256,
+            mend=f"restore {file}, or rm {file} && {mend}",
+        )
+    return lock
+
+
+def _parse(head: dict[str, Any], rows: list[list[str]]) -> tuple[Lock, str]:
+    if head["format"] != FORMAT:
+        raise ValueError(f"format {head['format']}; this Podium reads format {FORMAT}")
+    if len(rows) != head["train"] + head["test"]:
+        raise ValueError(f"{len(rows)} rows; expected {head['train']} + {head['test']}")
+    train, test = rows[: head["train"]], rows[head["train"] :]
+    if any(len(row) != 3 for row in train) or any(len(row) != 1 for row in test):
+        raise ValueError("rows with more or fewer cells than expected")
+    ids, labels, folds = zip(*train, strict=True) if train else ((), (), ())
+    lock = Lock(
+        fingerprint=head["fingerprint"],
+        classes=tuple(head["classes"]),
+        train_ids=np.array(ids, str),
+        train_labels=np.array(labels, np.int64),
+        folds=np.array(folds, np.int64),
+        test_ids=np.array([row[0] for row in test], str),
+        validation=head["validation"],
+    )
+    if train and not 0 <= lock.train_labels.min() <= lock.train_labels.max() < len(lock.classes):
+        raise ValueError(f"label indices outside 0 to {len(lock.classes) - 1}")
+    return lock, head["fold_sha256"]

@@ -1,0 +1,236 @@
+"""What a competition consists of: images, ids, labels, groups, and every fault that a listing can show."""
+
+import csv
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from podium.config import Competition, Data
+from podium.data.archives import Files
+from podium.data.images import is_image
+from podium.data.locate import Found, Progress, locate
+from podium.errors import DataError
+from podium.project import Project
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled image: its id, the name of its file, its class and its group."""
+
+    id: str
+    file: str
+    label: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images and what is known of them: n labelled ones by id, m others in submission order."""
+
+    classes: tuple[str, ...]
+    train: Files
+    train_names: list[str]
+    train_ids: list[str]
+    train_labels: np.ndarray  # (n,) int64
+    groups: list[str] | None
+    test: Files
+    test_names: list[str]
+    test_ids: list[str]
+    faults: tuple[str, ...] = ()
+
+
+def quiet(what: str, done: int, total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+def read_listing(competition: Competition, name: str, *, project: Project, data: str | None = None) -> Listing:
+    """List the images, labels and ids of a competition; raises DataError with all faults at once."""
+    found = find(competition, name, project=project, data=data)
+    listing = scan(competition, found)
+    if listing.faults:
+        raise data_faults(name, listing.faults)
+    return listing
+
+
+def data_faults(name: str, faults: Sequence[str]) -> DataError:
+    """The error that lists what is wrong with a competition's images and labels."""
+    return DataError(f"The data of '{name}' have {len(faults)} fault(s).", faults=faults, mend="mend or remove these")
+
+
+def find(
+    competition: Competition, name: str, *, project: Project, data: str | None, progress: Progress = quiet
+) -> Found | None:
+    """Where the images are; None for the bundled ones. Raises DataError."""
+    if competition.data.source == "digits":
+        return None
+    return locate(competition, name, project=project, data=data, progress=progress)
+
+
+def scan(competition: Competition, found: Found | None) -> Listing:
+    """List images, labels, ids and their faults; raises DataError where nothing can be listed."""
+    if found is None:
+        from podium.data.digits import digits_listing
+
+        return digits_listing()
+    data, faults = competition.data, []
+    files = found.open()
+    train = found.open_part(files, data.train)
+    rows = _class_folders(train, faults) if data.source == "folders" else _labels(files, train, data, faults)
+    rows.sort(key=lambda row: row.id)
+    test = found.open_part(files, data.test)
+    ordered = _test_order(files, _test_images(test, data, faults), competition, faults)
+    return make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)
+
+
+def make_listing(
+    rows: Sequence[Row],
+    train: Files,
+    test: Files,
+    test_images: dict[str, str],
+    *,
+    grouped: bool = False,
+    faults: Sequence[str] = (),
+) -> Listing:
+    """Put a listing together from rows sorted by id and the test images (id -> file name) in order."""
+    classes = tuple(natural_order({row.label for row in rows}))
+    index = {label: i for i, label in enumerate(classes)}
+    few = [f"{train.where()}: {len(classes)} class(es) with images; expected 2 or more"] if len(classes) < 2 else []
+    return Listing(
+        classes=classes,
+        train=train,
+        train_names=[row.file for row in rows],
+        train_ids=[row.id for row in rows],
+        train_labels=np.array([index[row.label] for row in rows], np.int64),
+        groups=[row.group for row in rows] if grouped else None,
+        test=test,
+        test_names=list(test_images.values()),
+        test_ids=list(test_images),
+        faults=(*faults, *few),
+    )
+
+
+def natural_order(texts: Iterable[str]) -> list[str]:
+    """Sorted, by value if all are integers: 2 before 10."""
+    texts = list(texts)
+    if all(re.fullmatch(r"-?[0-9]+", text) for text in texts):
+        return sorted(texts, key=lambda text: (int(text), text))
+    return sorted(texts)
+
+
+def _stem(name: str) -> str:
+    return name.rsplit(".", 1)[0] if is_image(name) else name
+
+
+def _class_folders(train: Files, faults: list[str]) -> list[Row]:
+    names = train.names()
+    images = [name for name in names if is_image(name)]
+    faults += [f"{train.where(name)}: an image in no class folder" for name in images if "/" not in name]
+    rows = [Row(_stem(name), name, name.split("/", 1)[0]) for name in images if "/" in name]
+    for folder in sorted(set(train.folders()) - {row.label for row in rows}):
+        others = [name for name in names if name.startswith(f"{folder}/")]
+        rest = f"; it holds {len(others)} other file(s), such as {others[0]}" if others else ""
+        faults.append(f"{train.where(folder)}: a class without images{rest}")
+    faults += _twice([(row.id, train.where(row.file)) for row in rows])
+    return rows
+
+
+def _twice(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Faults for ids that several places have."""
+    places: dict[str, list[str]] = {}
+    for one, place in pairs:
+        places.setdefault(one, []).append(place)
+    return [f"{', '.join(found)}: the id {one!r} {len(found)} times" for one, found in places.items() if len(found) > 1]
+
+
+def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[Row]:
+    images = [name for name in train.names() if is_image(name)]
+    by_id = _names_by_id(images)
+    faults += _twice([(_stem(name.rsplit("/", 1)[-1]), train.where(name)) for name in images])
+    columns = [data.id_column, data.label_column, *([data.group_column] if data.group_column else [])]
+    table = _table(files, data.labels, columns, faults)
+    rows, labelled = [], set()
+    for line, cells in table:
+        name = by_id.get(cells[0])
+        where = f"{files.where(data.labels)} line {line}"
+        faults += [f"{where}: {column} is empty" for column, cell in zip(columns, cells, strict=True) if not cell]
+        if cells[0] and name is None:
+            faults.append(f"{where}: {cells[0]!r} has no image in {train.where()}")
+        elif name is not None:
+            labelled.add(name)
+            if all(cells):
+                rows.append(Row(cells[0], name, cells[1], cells[2] if len(cells) > 2 else ""))
+    places = [(by_id.get(cells[0], cells[0]), f"{files.where(data.labels)} line {line}") for line, cells in table]
+    faults += _twice(places)
+    if table:
+        faults += [f"{train.where(name)}: an image without a label" for name in images if name not in labelled]
+    return rows
+
+
+def _names_by_id(names: Sequence[str]) -> dict[str, str]:
+    """File names by everything that a table may call them: path, base name, and base name without suffix."""
+    found = {name: name for name in names}
+    for name in names:
+        base = name.rsplit("/", 1)[-1]
+        found.setdefault(base, name)
+        found.setdefault(_stem(base), name)
+    return found
+
+
+def _table(files: Files, name: str, columns: Sequence[str], faults: list[str]) -> list[tuple[int, list[str]]]:
+    """Line numbers and the cells of the named columns; nothing, and a fault, where they cannot be had."""
+    where = files.where(name)
+    if name not in files.names():
+        faults.append(f"{where}: missing")
+        return []
+    try:
+        reader = csv.reader(io.StringIO(files.read(name).decode("utf-8-sig"), newline=""), strict=True)
+        header = [cell.strip() for cell in next(reader, [])]
+        if missing := [column for column in columns if column not in header]:
+            faults.append(f"{where}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, header))}")
+            return []
+        places = [header.index(column) for column in columns]
+        lines = [(reader.line_num, row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        faults.append(f"{where}: not a CSV table in UTF-8: {error}")
+        return []
+    if not lines:
+        faults.append(f"{where}: no rows")
+    return [(line, [row[i].strip() if i < len(row) else "" for i in places]) for line, row in lines]
+
+
+def _test_images(test: Files, data: Data, faults: list[str]) -> dict[str, str]:
+    """Id -> file name, in natural order. Folders below are looked into; their names say nothing."""
+    images = [name for name in test.names() if is_image(name)]
+    if not images:
+        faults.append(f"{test.where()}: no images")
+    if data.test_ids == "hash-order":
+        images.sort(key=lambda name: hashlib.sha256(test.read(name)).digest())
+        return {str(i): name for i, name in enumerate(images, 1)}
+    ids = [_stem(name.rsplit("/", 1)[-1]) for name in images]
+    faults += _twice([(one, test.where(name)) for one, name in zip(ids, images, strict=True)])
+    by_id = dict(zip(ids, images, strict=True))
+    return {one: by_id[one] for one in natural_order(by_id)}
+
+
+def _test_order(files: Files, images: dict[str, str], competition: Competition, faults: list[str]) -> dict[str, str]:
+    """The test images under the ids of the sample submission and in its order, where there is one."""
+    sample, data = competition.data.sample_submission, competition.data
+    # Numbered by content, a test needs no sample: the images' public home has none.
+    if not sample or (data.test_ids == "hash-order" and sample not in files.names()):
+        return images
+    where = files.where(sample)
+    table = _table(files, sample, [competition.submission.id_column], faults)
+    by_id = images if data.test_ids == "hash-order" else _names_by_id(list(images.values()))
+    ids = [cells[0] for _, cells in table]
+    faults += [f"{where} line {line}: {one!r} has no image" for line, (one,) in table if one not in by_id]
+    faults += [f"{where}: the id {one!r} {count} times" for one, count in Counter(ids).items() if count > 1]
+    ordered = {one: by_id[one] for one in ids if one in by_id}
+    if table:
+        rest = sorted(set(images.values()) - set(ordered.values()))
+        faults += [f"{name}: a test image that is not in {where}" for name in rest]
+    return ordered

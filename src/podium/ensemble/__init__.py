@@ -1,0 +1,1 @@
+"""The ensemble: which runs are members, with which weights, and what their blend scores."""

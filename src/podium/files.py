@@ -1,0 +1,38 @@
+"""Writes that leave the old file or the new one, never half of one."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_write(file: Path) -> Iterator[BinaryIO]:
+    """Yield a binary stream whose content becomes `file` once it is whole and on disk.
+
+    Folders on the way are made. Left by an exception, `file` stays as it was and nothing lies beside it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def file_lock(file: Path) -> Iterator[None]:
+    """Hold `file` locked: another process that asks for the same lock waits until this one is done."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # closing the file, or dying, gives the lock back
+        yield

@@ -1,0 +1,120 @@
+"""What a leaderboard ranks by: functions of probabilities `(n, classes)` and labels `(n,)`, NumPy only."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+# The normal quantile of a two-sided 95 % interval.
+Z_95 = 1.959963984540054
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits `(..., classes)`, as float64 of the same shape; the last axis sums to 1."""
+    exponentials = logits.astype(np.float64)
+    exponentials -= exponentials.max(axis=-1, keepdims=True)
+    np.exp(exponentials, out=exponentials)
+    exponentials /= exponentials.sum(axis=-1, keepdims=True)
+    return exponentials
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the rows whose most probable class is the label; of equal classes the first counts."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log of the label's probability (nats); a probability of 0 counts as 2.2e-16."""
+    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    smallest = np.finfo(np.float64).eps
+    return float(-np.mean(np.log(np.clip(right, smallest, 1 - smallest))))
+
+
+def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean F1 of the classes that occur among the labels or the predictions."""
+    confusion = _confusion(probabilities, labels)
+    right = np.diag(confusion)
+    total = confusion.sum(axis=0) + confusion.sum(axis=1)
+    seen = total > 0
+    return float(np.mean(2 * right[seen] / total[seen]))
+
+
+def qwk(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Cohen's kappa with quadratic weights, the classes' order being their scale (1: perfect, 0: chance).
+
+    Where all labels and all predictions are one class, agreement is perfect: 1.
+    """
+    confusion = _confusion(probabilities, labels)
+    place = np.arange(len(confusion))
+    distance = np.square(place[:, None] - place[None, :])
+    by_chance = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / len(labels)
+    expected = float((distance * by_chance).sum())
+    return 1.0 if expected == 0 else 1.0 - float((distance * confusion).sum()) / expected
+
+
+def auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve: of the second of two classes, else the mean of each class against the rest.
+
+    Classes that no row has, or every row, have no curve and are left out; NaN if none has one.
+    """
+    classes = probabilities.shape[1]
+    areas = [_area(probabilities[:, k], labels == k) for k in ([1] if classes == 2 else range(classes))]
+    defined = [area for area in areas if not math.isnan(area)]
+    return float(np.mean(defined)) if defined else math.nan
+
+
+def wilson_interval(correct: int, rows: int, *, z: float = Z_95) -> tuple[float, float]:
+    """Interval for a share of `correct` out of `rows` (E. B. Wilson, 1927); `z` sets its level, 95 %."""
+    if not 0 <= correct <= rows or rows == 0:
+        raise ValueError(f"expected 0 <= correct <= rows and at least one row, got {correct} of {rows}")
+    share = correct / rows
+    middle = share + z * z / (2 * rows)
+    half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    scale = 1 + z * z / rows
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric, its direction, and whether class names alone are too little to compute it."""
+
+    compute: Callable[[np.ndarray, np.ndarray], float]
+    greater_is_better: bool = True
+    needs_probabilities: bool = False
+
+    def __call__(self, probabilities: np.ndarray, labels: np.ndarray) -> float:
+        """The metric of probabilities `(n, classes)` for labels `(n,)`."""
+        return self.compute(probabilities, labels)
+
+    def gain(self, score: float) -> float:
+        """The score with its sign turned so that more is better."""
+        return score if self.greater_is_better else -score
+
+
+METRICS = {
+    "accuracy": Metric(accuracy),
+    "log_loss": Metric(log_loss, greater_is_better=False, needs_probabilities=True),
+    "macro_f1": Metric(macro_f1),
+    "qwk": Metric(qwk),
+    "auc": Metric(auc, needs_probabilities=True),
+}
+
+
+def _confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts `(classes, classes)`: row the label, column the prediction."""
+    classes = probabilities.shape[1]
+    pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def _area(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Mann-Whitney: the chance that a positive row scores above a negative one, ties counting half."""
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives:
+        return math.nan
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = np.cumsum(counts) - (counts - 1) / 2  # the mean rank, from 1, of rows with equal scores
+    above = float(rank[place][positive].sum()) - positives * (positives + 1) / 2
+    return above / (positives * negatives)

@@ -1,0 +1,53 @@
+"""The whole way on few images: what one runs before spending hours."""
+
+from dataclasses import dataclass, replace
+
+from podium.data.lock import read_lock
+from podium.ensemble.write import WrittenEnsemble, write_ensemble
+from podium.plan import PlannedRun, list_runs
+from podium.project import Project
+from podium.training.callbacks import Listener
+from podium.training.fit import balanced_part, train_run
+
+REHEARSED_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Where a rehearsal wrote, and what."""
+
+    project: Project
+    written: WrittenEnsemble
+
+
+def rehearse(project: Project, competition_name: str, *, data: str | None, listener_of: type[Listener]) -> Rehearsal:
+    """Train one run of every recipe for one epoch on a small balanced part, and blend over all test images.
+
+    Everything is written below `.rehearsal/`; `listener_of` is called with each run's name.
+    """
+    scratch = Project(project.root, project.root / ".rehearsal")
+    for old in scratch.predictions_folder(competition_name).glob("*.npz"):
+        old.unlink()
+    lock = read_lock(project.lock_file(competition_name))
+    rows = balanced_part(lock.train_labels, lock.folds, rows=REHEARSED_ROWS)
+    first = {run.recipe_name: run for run in reversed(list_runs(project, competition_name))}
+    for name in sorted(first):
+        train_run(
+            scratch,
+            competition_name,
+            _shortened(first[name]),
+            data=data,
+            listener=listener_of(name),
+            rows=rows,
+        )
+    return Rehearsal(scratch, write_ensemble(scratch, competition_name))
+
+
+def _shortened(run: PlannedRun) -> PlannedRun:
+    recipe = replace(
+        run.recipe,
+        epochs=1,
+        freeze_epochs=min(run.recipe.freeze_epochs, 1),
+        progressive_pixels=(),
+    )
+    return replace(run, recipe=recipe, stamp=f"rehearsal of {run.stamp}")

@@ -1,0 +1,1 @@
+"""From a recipe to a trained run: the only place where fastai lives."""

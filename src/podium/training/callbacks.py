@@ -1,0 +1,219 @@
+"""What happens around fastai's steps: precision, averaging, image sizes, and telling how it goes."""
+
+import csv
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from fastai.callback.core import Callback
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from podium.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """How one epoch went; one row of the history file."""
+
+    stage: str  # freeze, train or refit, with the fold where there are several
+    epoch: int  # from 1
+    epochs: int
+    training_loss: float
+    validation_accuracy: float  # NaN where no labelled row was left out
+    images_per_second: float  # of training alone
+    seconds: float  # since the run began
+    seconds_left: float
+
+
+class Listener:
+    """Hears how training goes; does nothing with it. The command line's prints, a test's remembers."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def step(self, share_done: float, images_per_second: float) -> None:
+        """One step of the run is done; `share_done` is 0 to 1 over the whole run."""
+
+    def epoch(self, report: EpochReport) -> None:
+        """One epoch is done."""
+
+
+class Watch:
+    """Times a run over all its fits, tells the listener, and writes each epoch into a CSV at once."""
+
+    def __init__(self, listener: Listener, history: Path, *, images: int):
+        self.listener, self.history, self.images = listener, history, images
+        self.seen, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
+        history.parent.mkdir(parents=True, exist_ok=True)
+        with history.open("w", newline="") as file:
+            csv.writer(file).writerow([field.name for field in fields(EpochReport)])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self.started
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images a second, over all epochs so far."""
+        return self.seen / max(self.training_seconds, 1e-9)
+
+    def finish_epoch(self, report: EpochReport) -> None:
+        """Write and tell one epoch."""
+        with self.history.open("a", newline="") as file:
+            csv.writer(file).writerow(asdict(report).values())
+        self.listener.epoch(report)
+
+
+class WatchFit(Callback):
+    """Counts loss, accuracy and time of one fit; stops it where the loss is no longer a number."""
+
+    order = 60
+
+    def __init__(self, watch: Watch, stage: str):
+        self.watch, self.stage = watch, stage
+
+    def before_train(self) -> None:
+        """Start counting an epoch."""
+        self.images, self.total, self.began = 0, 0.0, time.perf_counter()
+
+    def before_validate(self) -> None:
+        """Start counting the rows left out."""
+        self.rows, self.hits = 0, 0
+
+    def after_batch(self) -> None:
+        """Count one batch; on the device, so that a GPU is not made to wait."""
+        count = len(self.learn.xb[0])
+        if self.learn.training:
+            self.images += count
+            self.total = self.total + self.learn.loss.detach() * count
+            self.watch.seen += count
+            spent = time.perf_counter() - self.began
+            self.watch.listener.step(self.watch.seen / self.watch.images, self.images / max(spent, 1e-9))
+        else:
+            self.rows += count
+            self.hits = self.hits + (self.learn.pred.argmax(1) == self.learn.yb[0]).sum()
+
+    def after_train(self) -> None:
+        """Stop the epoch's clock; a GPU has finished its steps when the loss has been read."""
+        self.loss_mean = float(self.total) / max(self.images, 1)
+        self.spent = time.perf_counter() - self.began
+        self.watch.training_seconds += self.spent
+        if not math.isfinite(self.loss_mean):
+            raise TrainingError(
+                "Training diverged.",
+                expected="a loss that is a number",
+                found=f"{self.loss_mean} in epoch {self.learn.epoch + 1} of {self.learn.n_epoch} ({self.stage})",
+                mend="a smaller `learning_rate`, or `gradient_clip = 1.0`, in the recipe",
+            )
+
+    def after_epoch(self) -> None:
+        """Report the epoch."""
+        watch = self.watch
+        self.watch.finish_epoch(
+            EpochReport(
+                stage=self.stage,
+                epoch=self.learn.epoch + 1,
+                epochs=self.learn.n_epoch,
+                training_loss=round(self.loss_mean, 5),
+                validation_accuracy=round(float(self.hits) / self.rows, 5) if self.rows else math.nan,
+                images_per_second=round(self.images / max(self.spent, 1e-9), 1),
+                seconds=round(watch.seconds, 1),
+                seconds_left=round(watch.seconds * (watch.images / watch.seen - 1), 1),
+            )
+        )
+
+
+class Autocast(Callback):
+    """Computes the network in a smaller precision; the loss and the parameters stay float32.
+
+    fastai's own mixed precision looks at CUDA alone and leaves a CPU at float32 without a word.
+    """
+
+    order = 10
+
+    def __init__(self, device: torch.device, precision: torch.dtype):
+        self.device_type, self.precision = device.type, precision
+
+    def before_batch(self) -> None:
+        """Enter autocast."""
+        self.context = torch.autocast(self.device_type, self.precision)
+        self.context.__enter__()
+
+    def after_pred(self) -> None:
+        """Leave autocast before the loss."""
+        self.context.__exit__(None, None, None)
+        self.learn.pred = self.learn.pred.float()
+
+
+class ParameterAverage(Callback):
+    """Averages parameters and running statistics over steps; validates with, and ends with, the average.
+
+    The decay starts small, (1 + steps) / (10 + steps), so that the average forgets the beginning.
+    """
+
+    order = 70
+
+    def __init__(self, decay: float):
+        self.decay = decay
+
+    def before_fit(self) -> None:
+        """Start the average from the network as it is."""
+        self.average = AveragedModel(self.learn.model, use_buffers=True)
+
+    def after_step(self) -> None:
+        """Move the average towards the network."""
+        steps = int(self.average.n_averaged)
+        self.average.multi_avg_fn = get_ema_multi_avg_fn(min(self.decay, (1 + steps) / (10 + steps)))
+        self.average.update_parameters(self.learn.model)
+
+    def before_validate(self) -> None:
+        """Validate the average."""
+        self._exchange()
+
+    def after_validate(self) -> None:
+        """Go on training the network."""
+        self._exchange()
+
+    def after_fit(self) -> None:
+        """The average is what was trained."""
+        self._exchange()
+
+    def _exchange(self) -> None:
+        ours, theirs = self.learn.model.state_dict(), self.average.module.state_dict()
+        with torch.no_grad():
+            for name, value in ours.items():
+                kept = value.clone()
+                value.copy_(theirs[name])
+                theirs[name].copy_(kept)
+
+
+class ProgressiveSize(Callback):
+    """Trains on small images first: equal stages of epochs, each with its own side, the full one last."""
+
+    def __init__(self, sides: list[int]):
+        self.sides = sides
+
+    def before_train(self) -> None:
+        """Set the loader's side for this epoch."""
+        stage = self.learn.epoch * len(self.sides) // self.learn.n_epoch
+        self.learn.dls.train.pixels = self.sides[stage]
+
+
+@contextmanager
+def naming(run: str, recipe_file: Path) -> Iterator[None]:
+    """Name the run and its recipe in whatever goes wrong inside."""
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(
+            f"{run}: {error.what}",
+            file=error.file or recipe_file,
+            expected=error.expected,
+            found=error.found,
+            mend=error.mend or f"edit {recipe_file}",
+        ) from None

@@ -1,0 +1,109 @@
+"""What a run computes on: the device, its precision, and the cores it may use."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from podium.config import Recipe
+from podium.errors import TrainingError
+from podium.training.architectures import has_depthwise_convolutions, strides_past_the_image
+
+
+def pick_device() -> torch.device:
+    """The first GPU, else the CPU; PODIUM_DEVICE names another."""
+    return torch.device(os.environ.get("PODIUM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def device_name(device: torch.device) -> str:
+    """What people call the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> torch.dtype:
+    """What convolutions are computed in; parameters and their averages stay float32.
+
+    `auto` takes bfloat16 only where the device has instructions for it: elsewhere it is emulated, and a hundred
+    times slower. On CPUs, depthwise convolutions lose by it, and a stride past the image's edge cannot have it.
+    Raises TrainingError where the recipe asks for it all the same.
+    """
+    if recipe.precision == "float32":
+        return torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast or recipe.precision == "bfloat16" else torch.float32
+    wanted = recipe.precision == "bfloat16"
+    if not wanted and (not _cpu_multiplies_bfloat16() or has_depthwise_convolutions(network)):
+        return torch.float32
+    # oneDNN 3.13 adds memory that nobody wrote to the gradient of such a convolution: other bits each time, or NaN.
+    smallest = min([recipe.network_pixels, *recipe.progressive_pixels])
+    if not strides_past_the_image(network, smallest):
+        return torch.bfloat16
+    if wanted:
+        raise TrainingError(
+            "The CPU cannot train this network in bfloat16.",
+            expected="images that are still larger than a pixel where the last stride is taken",
+            found=f"{recipe.architecture} at {smallest} pixels",
+            mend='precision = "auto", stem = "small" or a larger `training_pixels` in the recipe',
+        )
+    return torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+
+
+@contextlib.contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads inside, so that a run gives the same bits whatever runs beside it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def claim_cores(count: int, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold `count` of this machine's cores against other Podium runs; calls `waiting` once if it must wait.
+
+    Cores are locks on files in the temporary folder, so a killed run gives its own back. One gate lets one
+    waiting run at a time collect its cores: two halves never wait for each other.
+    """
+    cores = len(os.sched_getaffinity(0))
+    folder = Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as held, (folder / "gate").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        wanted, told = min(count, cores), False
+        free = list(range(cores))
+        while wanted:
+            for core in list(free):
+                file = (folder / str(core)).open("w")
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.close()
+                    continue
+                held.enter_context(file)
+                free.remove(core)
+                wanted -= 1
+                if not wanted:
+                    break
+            if wanted:
+                if not told:
+                    waiting()
+                    told = True
+                time.sleep(0.2)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield

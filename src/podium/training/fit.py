@@ -1,0 +1,224 @@
+"""One run, from its recipe to its predictions: every fold, the refit, the logits, the parameters."""
+
+import json
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save
+
+from podium.config import Recipe
+from podium.data.dataset import Dataset, open_dataset
+from podium.data.loader import PixelStore
+from podium.data.lock import Lock, read_lock
+from podium.errors import DataError
+from podium.files import atomic_write
+from podium.metrics import accuracy, log_loss, softmax
+from podium.plan import PlannedRun
+from podium.predictions import Predictions, save_predictions
+from podium.project import Project
+from podium.stamp import TRAINING_VERSION, weights_sha256
+from podium.training.callbacks import Listener, Watch, naming
+from podium.training.device import claim_cores, cpu_threads, device_name, pick_device
+from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
+from podium.training.logits import predict_logits
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the fits of a run gave."""
+
+    oof_rows: np.ndarray
+    oof_logits: np.ndarray
+    test_logits: np.ndarray
+    test_logits_from: str
+    networks: dict[str, Fitted]
+
+
+def train_run(
+    project: Project,
+    competition_name: str,
+    run: PlannedRun,
+    *,
+    data: str | None = None,
+    listener: Listener | None = None,
+    rows: np.ndarray | None = None,
+) -> Predictions:
+    """Train one run, write its predictions, its parameters and its history, and return the predictions.
+
+    `rows` (n,) restricts the labelled rows, for a rehearsal. Raises TrainingError and DataError.
+    """
+    listener = listener or Listener()
+    recipe = run.recipe
+    recipe_file = project.competition_folder(competition_name) / f"{run.recipe_name}.toml"
+    lock = read_lock(project.lock_file(competition_name))
+    dataset = _checked_dataset(project, competition_name, recipe, lock=lock, data=data)
+    rows = np.arange(len(lock.train_ids)) if rows is None else rows
+    waiting = f"waits for {recipe.threads} free core{'s' if recipe.threads > 1 else ''}"
+    with (
+        naming(run.run, recipe_file),
+        claim_cores(recipe.threads, waiting=lambda: listener.note(waiting)),
+        cpu_threads(recipe.threads),
+    ):
+        images = count_images(recipe, lock.folds[rows])
+        watch = Watch(listener, project.history_file(competition_name, run.run), images=images)
+        outcome = _fit_folds(project, run, dataset, lock=lock, rows=rows, watch=watch)
+        about = _about(project, run, lock=lock, outcome=outcome, watch=watch)
+    predictions = Predictions(
+        oof_ids=lock.train_ids[outcome.oof_rows],
+        oof_logits=outcome.oof_logits,
+        oof_labels=lock.train_labels[outcome.oof_rows],
+        test_ids=lock.test_ids,
+        test_logits=outcome.test_logits,
+        classes=np.array(lock.classes),
+        about=about,
+    )
+    _save_parameters(project.parameters_file(competition_name, run.run), outcome.networks, about=about)
+    save_predictions(project.predictions_file(competition_name, run.run), predictions)
+    return predictions
+
+
+def balanced_part(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.ndarray:
+    """About `rows` of the labelled rows, (n,): the first of each class in each fold, in equal numbers."""
+    groups = [(label, fold) for label in np.unique(labels) for fold in np.unique(folds)]
+    each = max(1, rows // len(groups))
+    picked = [np.flatnonzero((labels == label) & (folds == fold))[:each] for label, fold in groups]
+    return np.sort(np.concatenate(picked))
+
+
+def _checked_dataset(
+    project: Project, competition_name: str, recipe: Recipe, *, lock: Lock, data: str | None
+) -> Dataset:
+    dataset = open_dataset(project, competition_name, pixels=recipe.stored_pixels, shape=recipe.shape, data=data)
+    if dataset.fingerprint != lock.fingerprint:
+        raise DataError(
+            "The images are not those that data.lock speaks of.",
+            file=project.lock_file(competition_name),
+            expected=f"fingerprint {lock.fingerprint}",
+            found=f"fingerprint {dataset.fingerprint}",
+            mend=f"podium prepare --competition {competition_name}",
+        )
+    return dataset
+
+
+def count_images(recipe: Recipe, folds: np.ndarray) -> int:
+    """Training images that pass through all fits of a run."""
+    epochs = recipe.freeze_epochs + recipe.epochs
+    fits = [int((folds != fold).sum()) for fold in np.unique(folds[folds >= 0])]
+    return epochs * (sum(fits) + (len(folds) if recipe.refit else 0))
+
+
+def _fit_folds(
+    project: Project, run: PlannedRun, dataset: Dataset, *, lock: Lock, rows: np.ndarray, watch: Watch
+) -> _Outcome:
+    recipe, device = run.recipe, pick_device()
+    train_store, test_store = (
+        PixelStore(dataset.train_images, device),
+        PixelStore(dataset.test_images, device),
+    )
+    folds = [int(fold) for fold in np.unique(lock.folds[rows]) if fold >= 0]
+    oof_rows = rows[lock.folds[rows] >= 0]
+    oof_logits = np.zeros((len(lock.train_ids), len(lock.classes)), dtype=np.float32)
+    test_logits: list[np.ndarray] = []
+    networks: dict[str, Fitted] = {}
+
+    def fit(training_rows: np.ndarray, validation_rows: np.ndarray, *, purpose: str, stage: str) -> Fitted:
+        material = Material(
+            train_store,
+            dataset.train_images,
+            lock.train_labels,
+            len(lock.classes),
+            training_rows,
+            validation_rows,
+        )
+        return fit_network(
+            recipe, material, seed=run.seed, purpose=purpose, root=project.root, watch=watch, stage=stage
+        )
+
+    def logits(fitted: Fitted, store: PixelStore, wanted: np.ndarray) -> np.ndarray:
+        loader = evaluation_loader(store, wanted, recipe=recipe, normalisation=fitted.normalisation)
+        return predict_logits(fitted.network, loader, views=recipe.test_time_augmentation, precision=fitted.precision)
+
+    for fold in folds:
+        inside = lock.folds[rows] == fold
+        stage = f" fold {fold + 1}/{len(folds)}" if len(folds) > 1 else ""
+        fitted = fit(rows[~inside], rows[inside], purpose=f"/fold{fold}", stage=stage)
+        oof_logits[rows[inside]] = logits(fitted, train_store, rows[inside])
+        if not recipe.refit:
+            test_logits.append(logits(fitted, test_store, np.arange(len(test_store))))
+            networks[f"fold{fold}"] = fitted
+    if recipe.refit:
+        fitted = fit(rows, rows[:0], purpose="/refit", stage=" refit")
+        test_logits.append(logits(fitted, test_store, np.arange(len(test_store))))
+        networks["refit"] = fitted
+    source = "this model" if len(folds) == 1 else f"average of {len(folds)} fold models"
+    return _Outcome(
+        oof_rows,
+        oof_logits[oof_rows],
+        np.mean(test_logits, axis=0, dtype=np.float64).astype(np.float32),
+        "refit on all labelled rows" if recipe.refit else source,
+        networks,
+    )
+
+
+def _about(project: Project, run: PlannedRun, *, lock: Lock, outcome: _Outcome, watch: Watch) -> dict[str, Any]:
+    probabilities = softmax(outcome.oof_logits)
+    labels = lock.train_labels[outcome.oof_rows]
+    fitted = next(reversed(outcome.networks.values()))
+    device = pick_device()
+    return {
+        "run": run.run,
+        "recipe_name": run.recipe_name,
+        "architecture": run.recipe.architecture,
+        "recipe": asdict(run.recipe),
+        "seed": run.seed,
+        "stamp": run.stamp,
+        "weights_sha256": weights_sha256(run.recipe, project.root),
+        "fold_sha256": lock.fold_sha256,
+        "fingerprint": lock.fingerprint,
+        "training_version": TRAINING_VERSION,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "torchvision", "fastai", "timm", "numpy")},
+        "device": device_name(device),
+        "threads": run.recipe.threads,
+        "precision": str(fitted.precision).removeprefix("torch."),
+        "learning_rate": fitted.learning_rate,
+        "normalisation": asdict(fitted.normalisation),
+        "seconds": round(watch.seconds, 1),
+        "images_per_second": round(watch.images_per_second, 1),
+        "scores": {
+            "accuracy": round(accuracy(probabilities, labels), 6),
+            "log_loss": round(log_loss(probabilities, labels), 6),
+        },
+        "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
+        "test_logits_from": outcome.test_logits_from,
+        "git_commit": _git_commit(project.root),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git_commit(root: Path) -> str:
+    """The commit of the checkout, marked where it has changes; empty outside one."""
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _save_parameters(file: Path, networks: dict[str, Fitted], *, about: dict[str, Any]) -> None:
+    tensors = {
+        f"{name}.{key}": value.detach().cpu().contiguous()
+        for name, fitted in networks.items()
+        for key, value in fitted.network.state_dict().items()
+    }
+    views = {name: asdict(fitted.normalisation) for name, fitted in networks.items()}
+    metadata = {"about": json.dumps(about), "normalisations": json.dumps(views)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file) as stream:
+        stream.write(save(tensors, metadata))

@@ -1,0 +1,235 @@
+"""One network, trained once: fastai's Learner with Podium's loader, optimiser and schedule."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback, TrainEvalCallback
+from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine_scheds, combined_cos
+from fastai.callback.training import GradientClip
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner, Recorder
+from fastai.optimizer import OptimWrapper
+from torch import nn
+
+from podium.config import Recipe
+from podium.data.loader import (
+    EvaluationLoader,
+    Normalisation,
+    PixelStore,
+    TrainingLoader,
+    measure_normalisation,
+)
+from podium.seeding import stream_seed
+from podium.training.architectures import Network, build_network
+from podium.training.callbacks import Autocast, ParameterAverage, ProgressiveSize, Watch, WatchFit
+from podium.training.device import pick_precision
+
+# fastai's own: how much lower the rate starts and ends, and what fine-tuning does after the head alone learned.
+START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a network learns from: images, labels, and which rows it may see."""
+
+    store: PixelStore
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+    training_rows: np.ndarray
+    validation_rows: np.ndarray  # empty for a refit
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network and how it looks at images."""
+
+    network: Network
+    normalisation: Normalisation
+    precision: torch.dtype
+    learning_rate: float
+
+
+def fit_network(
+    recipe: Recipe, material: Material, *, seed: int, purpose: str, root: Path, watch: Watch, stage: str
+) -> Fitted:
+    """Train the recipe's network from `seed`; `purpose` keeps the streams of folds and refits apart."""
+    device = material.store.device
+    network = build_network(recipe, material.classes, root=root, seed=stream_seed(seed, f"network{purpose}"))
+    network.to(device)
+    normalisation = network.normalisation or measure_normalisation(material.images, material.training_rows)
+    precision = pick_precision(recipe, network, device)
+    rate = recipe.learning_rate
+    if isinstance(rate, str):
+        rate = find_learning_rate(recipe, material, normalisation=normalisation, seed=seed, root=root)
+        watch.listener.note(f"lr_find suggests learning_rate = {rate:.2g}")
+    learner = _learner(recipe, network, material, normalisation=normalisation, seed=seed, purpose=purpose)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(stream_seed(seed, f"dropout{purpose}"))
+        _fit_stages(learner, recipe, rate=rate, precision=precision, watch=watch, stage=stage)
+    return Fitted(network, normalisation, precision, rate)
+
+
+def find_learning_rate(
+    recipe: Recipe, material: Material, *, normalisation: Normalisation, seed: int, root: Path
+) -> float:
+    """The rate that fastai's lr_find suggests (valley), found with a network and streams that are thrown away."""
+    network = build_network(recipe, material.classes, root=root, seed=stream_seed(seed, "network/lr-find"))
+    network.to(material.store.device)
+    with tempfile.TemporaryDirectory() as folder:
+        learner = _learner(
+            recipe,
+            network,
+            material,
+            normalisation=normalisation,
+            seed=seed,
+            purpose="/lr-find",
+            folder=Path(folder),
+        )
+        learner.add_cb(Recorder())
+        return float(learner.lr_find(show_plot=False).valley)
+
+
+def evaluation_loader(
+    store: PixelStore,
+    rows: np.ndarray,
+    *,
+    recipe: Recipe,
+    normalisation: Normalisation,
+    labels: np.ndarray | None = None,
+) -> EvaluationLoader:
+    """Rows as the network is judged on them."""
+    return EvaluationLoader(
+        store,
+        rows,
+        labels=labels,
+        batch_size=EVALUATION_BATCH,
+        pixels=recipe.network_pixels,
+        normalisation=normalisation,
+    )
+
+
+def _learner(
+    recipe: Recipe,
+    network: Network,
+    material: Material,
+    *,
+    normalisation: Normalisation,
+    seed: int,
+    purpose: str,
+    folder: Path | None = None,
+) -> Learner:
+    training = TrainingLoader(
+        material.store,
+        material.training_rows,
+        labels=material.labels,
+        recipe=recipe,
+        classes=material.classes,
+        normalisation=normalisation,
+        seed=seed,
+        purpose=purpose,
+    )
+    validation = evaluation_loader(
+        material.store,
+        material.validation_rows,
+        recipe=recipe,
+        normalisation=normalisation,
+        labels=material.labels,
+    )
+    return Learner(
+        DataLoaders(training, validation if len(material.validation_rows) else []),
+        network,
+        loss_func=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+        opt_func=_optimiser_maker(recipe),
+        splitter=_split_parameters,
+        cbs=[TrainEvalCallback()],
+        path=folder,
+        default_cbs=False,
+    )
+
+
+def _split_parameters(network: Network) -> list[list[nn.Parameter]]:
+    """Each layer group twice: what decays, then biases and norms, which do not."""
+    groups = []
+    for parameters in network.layer_groups():
+        groups += [[p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]]
+    return groups
+
+
+def _optimiser_maker(recipe: Recipe) -> Callable:
+    """What fastai calls to make the optimiser: torch's own, fused, many times faster than fastai's on a CPU."""
+
+    def make(groups: list[list[nn.Parameter]], lr: float) -> OptimWrapper:
+        decays = [recipe.weight_decay, 0.0] * (len(groups) // 2)
+        settings = [
+            {"params": parameters, "weight_decay": decay} for parameters, decay in zip(groups, decays, strict=True)
+        ]
+        if recipe.optimiser == "sgd":
+            made = torch.optim.SGD(settings, lr=lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+        else:
+            made = torch.optim.AdamW(settings, lr=lr, betas=(recipe.momentum, 0.99), eps=1e-5, fused=True)
+        return OptimWrapper(opt=made)
+
+    return make
+
+
+def _fit_stages(
+    learner: Learner, recipe: Recipe, *, rate: float, precision: torch.dtype, watch: Watch, stage: str
+) -> None:
+    callbacks = _callbacks(recipe, precision, learner.dls.train.device)
+    if recipe.freeze_epochs:
+        learner.freeze_to(-2)  # the head's two lists of parameters
+        course = {"lr": combined_cos(0.99, rate / START_DIVISOR, rate, rate / END_DIVISOR)}
+        learner.fit(
+            recipe.freeze_epochs,
+            rate,
+            cbs=[*callbacks, WatchFit(watch, f"freeze{stage}"), ParamScheduler(course)],
+        )
+        learner.unfreeze()
+        rate /= AFTER_FREEZE_DIVISOR
+    sides = [*recipe.progressive_pixels, recipe.network_pixels]
+    if len(sides) > 1:
+        callbacks.append(ProgressiveSize(sides))
+    if recipe.ema_decay:
+        callbacks.append(ParameterAverage(recipe.ema_decay))
+    rates = _group_rates(rate, recipe.discriminative_ratio, len(_split_parameters(learner.model)))
+    course = ParamScheduler(_course(recipe, rates))
+    learner.fit(recipe.epochs, rate, cbs=[*callbacks, WatchFit(watch, stage or "train"), course])
+
+
+def _callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> list[Callback]:
+    callbacks: list[Callback] = []
+    if precision != torch.float32:
+        callbacks.append(Autocast(device, precision))
+    if recipe.gradient_clip:
+        callbacks.append(GradientClip(recipe.gradient_clip))
+    return callbacks
+
+
+def _group_rates(rate: float, ratio: float, lists: int) -> np.ndarray:
+    """Learning rates of the lists of parameters, rising geometrically from the images to the head."""
+    groups = lists // 2
+    return np.repeat(np.geomspace(rate / ratio, rate, groups), 2)
+
+
+def _course(recipe: Recipe, rates: np.ndarray) -> dict[str, Callable]:
+    """Fastai schedules by name of the hyperparameter, each a function of the share of steps done."""
+    warm_up, low, lowest = recipe.warm_up, rates / START_DIVISOR, rates / END_DIVISOR
+    if recipe.schedule == "one-cycle":  # arXiv:1708.07120, as fastai runs it: momentum moves against the rate
+        high, fast = recipe.momentum, max(recipe.momentum - 0.1, 0.0)
+        return {
+            "lr": combined_cos(warm_up, low, rates, lowest),
+            "mom": combined_cos(warm_up, high, fast, high),
+        }
+    if recipe.schedule == "triangular":
+        return {"lr": combine_scheds([warm_up, 1 - warm_up], [SchedLin(low, rates), SchedLin(rates, lowest)])}
+    if recipe.schedule == "flat-cosine":
+        return {"lr": combined_cos(0.75, rates, rates, lowest)}
+    if recipe.schedule == "cosine":
+        return {"lr": SchedCos(rates, lowest)}
+    return {"lr": SchedLin(rates, rates)}

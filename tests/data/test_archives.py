@@ -1,0 +1,203 @@
+"""Archives look like folders, and cannot do harm."""
+
+import io
+import os
+import tarfile
+import zipfile
+
+import py7zr
+import pytest
+
+from podium.data import unpack
+from podium.data.archives import Folder, Zip, is_archive, open_files, open_nested, without_archive_suffix
+from podium.errors import DataError
+
+FILES = {"train/cat/1.png": b"one", "train/dog/2.png": b"two", "labels.csv": b"id,label"}
+
+
+def tar(file, members, mode="w:gz"):
+    with tarfile.open(file, mode) as archive:
+        for member, data in members:
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return file
+
+
+def tar_of(file, files, mode="w:gz"):
+    return tar(file, [(tarfile.TarInfo(name), data) for name, data in files.items()], mode)
+
+
+def make(house, kind, files):
+    file = house.data / f"a{kind}"
+    if kind == "":
+        return house.write(file, files)
+    if kind == ".zip":
+        return house.zip(file, files)
+    if kind == ".7z":
+        file.write_bytes(house.seven_zip(files))
+        return file
+    return tar_of(file, files, {".tar": "w", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["", ".zip", ".7z", ".tar", ".tgz", ".tar.bz2", ".tar.xz"])
+def test_every_kind_of_archive_has_the_same_files(house, kind):
+    files = open_files(make(house, kind, FILES), house.data / "cache")
+    assert files.names() == sorted(FILES)
+    assert files.folders() == ["train"]
+    assert {name: files.read(name) for name in files.names()} == FILES
+    assert files.below("train").names() == ["cat/1.png", "dog/2.png"]
+    assert files.below("train").below("cat").read("1.png") == b"one"
+
+
+@pytest.mark.parametrize("kind", ["", ".zip", ".7z", ".tar"])
+def test_hidden_files_and_macos_junk_are_not_there(house, kind):
+    junk = {
+        "__MACOSX/train/._1.png": b"",
+        "train/.DS_Store": b"",
+        "train/cat/._1.png": b"",
+        ".git/x.png": b"",
+    }
+    files = open_files(make(house, kind, FILES | junk), house.data / "cache")
+    assert files.names() == sorted(FILES)
+    assert files.folders() == ["train"]
+
+
+def test_a_tar_is_unpacked_once(house):
+    file, cache = tar_of(house.data / "a.tgz", FILES), house.data / "cache"
+    root = open_files(file, cache).root
+    (root / "train/cat/1.png").write_bytes(b"changed")
+    assert open_files(file, cache).read("train/cat/1.png") == b"changed"
+    tar_of(file, FILES | {"new.txt": b"new"})
+    assert open_files(file, cache).read("train/cat/1.png") == b"one"
+
+
+def test_an_archive_in_a_zip_is_found(house):
+    outer = house.zip(house.data / "a.zip", {"x/train.7z": house.seven_zip({"1.png": b"one"})})
+    files = open_nested(Zip(outer).below("x"), "train.7z", house.data / "cache")
+    assert files.read("1.png") == b"one"
+
+
+def test_names_of_a_windows_zip_have_forward_slashes(house):
+    assert Zip(house.zip(house.data / "a.zip", {"train\\cat\\1.png": b"one"})).names() == ["train/cat/1.png"]
+
+
+def test_empty_folders_count(house):
+    house.write(house.data / "a", FILES)
+    (house.data / "a/train/bird").mkdir()
+    zipped = house.zip(house.data / "a.zip", FILES | {"train/bird/": b""})
+    assert Folder(house.data / "a/train").folders() == ["bird", "cat", "dog"]
+    assert Zip(zipped).below("train").folders() == ["bird", "cat", "dog"]
+
+
+def test_a_circle_of_links_ends(house):
+    folder = house.write(house.data / "a", FILES)
+    (folder / "train/cat/again").symlink_to(folder)
+    assert "cat/1.png" in Folder(folder / "train").names()
+
+
+def test_a_folders_signature_changes_with_a_file(house):
+    folder = Folder(house.write(house.data / "a", FILES))
+    before = folder.signature()
+    assert folder.signature() == before
+    os.utime(folder.root / "labels.csv", ns=(1, 1))
+    assert folder.signature() != before
+
+
+@pytest.mark.parametrize("name", ["../out.png", "train/../../out.png", "/out.png", "..\\out.png", "C:\\out.png"])
+@pytest.mark.parametrize("kind", [".zip", ".tar"])
+def test_a_name_that_leads_out_is_refused(house, kind, name):
+    file = make(house, kind, FILES | {name: b"bad"})
+    with pytest.raises(DataError, match=r"not safe(.|\n)*leads out of its folder"):
+        open_files(file, house.data / "cache").names()
+    assert not list(house.project.root.rglob("out.png"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar_are_refused(house, kind):
+    link = tarfile.TarInfo("train/cat/9.png")
+    link.type, link.linkname = kind, "/etc/passwd"
+    file = tar(house.data / "a.tar", [(link, b"")], "w")
+    with pytest.raises(DataError, match=r"9.png: neither a file nor a folder"):
+        open_files(file, house.data / "cache")
+    assert not list((house.data / "cache").rglob("*.png"))
+
+
+def test_a_link_in_a_zip_is_refused(house):
+    link = zipfile.ZipInfo("train/cat/9.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(house.data / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(DataError, match=r"9.png: a link"):
+        Zip(house.data / "a.zip").names()
+
+
+def test_a_link_in_a_7z_is_refused(house):
+    (house.data / "link").symlink_to("/etc/passwd")
+    with py7zr.SevenZipFile(house.data / "a.7z", "w") as archive:
+        archive.write(house.data / "link", "train/link")
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        open_files(house.data / "a.7z", house.data / "cache")
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tgz", ".7z"])
+def test_a_bomb_is_refused_before_it_is_unpacked(house, kind, monkeypatch):
+    monkeypatch.setattr(unpack, "HARMLESS_BYTES", 1000)
+    file = make(house, kind, {"train/cat/1.png": b"\0" * 2_000_000})
+    with pytest.raises(DataError, match="far more than it holds"):
+        open_files(file, house.data / "cache").read("train/cat/1.png")
+    assert not list((house.data / "cache").rglob("*.png"))
+
+
+@pytest.mark.parametrize("kind", [".tgz", ".7z"])
+def test_an_archive_larger_than_the_disk_is_refused(house, kind, monkeypatch):
+    monkeypatch.setattr(unpack, "RESERVE_BYTES", 1 << 60)
+    with pytest.raises(DataError, match="does not fit on the disk"):
+        open_files(make(house, kind, FILES), house.data / "cache")
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tgz", ".tar.xz", ".7z"])
+def test_a_truncated_archive_is_named(house, kind):
+    noise = {"train/cat/1.png": os.urandom(20_000), "train/cat/2.png": os.urandom(20_000)}
+    file = make(house, kind, noise)
+    file.write_bytes(file.read_bytes()[:15_000])
+    with pytest.raises(DataError, match=f"damaged or truncated(.|\n)*a{kind}"):
+        open_files(file, house.data / "cache").names()
+    assert not list((house.data / "cache").rglob("*.png"))
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tgz", ".7z"])
+def test_a_file_that_only_looks_like_an_archive_is_named(house, kind):
+    file = house.data / f"a{kind}"
+    file.write_bytes(b"<html>Please log in</html>")
+    with pytest.raises(DataError, match=f"damaged or truncated(.|\n)*a{kind}"):
+        open_files(file, house.data / "cache").names()
+
+
+def test_a_damaged_file_in_a_zip_is_named(house):
+    file = house.data / "a.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("train/cat/1.png", "one")
+    file.write_bytes(file.read_bytes().replace(b"one", b"two", 1))
+    with pytest.raises(DataError, match=r"damaged(.|\n)*train/cat/1.png"):
+        Zip(file).read("train/cat/1.png")
+
+
+def test_a_name_twice_in_a_zip_is_refused(house):
+    with zipfile.ZipFile(house.data / "a.zip", "w") as archive:
+        archive.writestr("1.png", "one")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("1.png", "two")
+    with pytest.raises(DataError, match=r"1.png: 2 times"):
+        Zip(house.data / "a.zip").names()
+
+
+def test_other_files_are_no_archives(house):
+    (house.data / "a.rar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"Not an archive(.|\n)*\.zip"):
+        open_files(house.data / "a.rar", house.data / "cache")
+
+
+def test_suffixes_of_archives_are_known_in_any_case():
+    assert is_archive("Train.ZIP") and is_archive("a.tar.gz") and not is_archive("a.png")
+    assert without_archive_suffix("train.tar.gz") == without_archive_suffix("train.7z") == "train"
+    assert without_archive_suffix("v1.2/train") == "v1.2/train"

@@ -1,0 +1,55 @@
+"""The bundled competition is the same everywhere."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from podium.data.dataset import open_dataset
+from podium.data.digits import digits_answers, digits_listing
+from podium.data.lock import read_lock
+from podium.project import Project
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def digits(tmp_path, monkeypatch):
+    monkeypatch.setenv("PODIUM_CACHE", str(tmp_path))
+    return open_dataset(Project.at(ROOT), "digits", pixels=32, shape="crop")
+
+
+def test_digits_are_1297_labelled_and_500_withheld():
+    listing = digits_listing()
+    assert (len(listing.train_ids), len(listing.test_ids)) == (1297, 500)
+    assert not set(listing.train_ids) & set(listing.test_ids)
+    assert listing.classes == tuple("0123456789")
+    assert not listing.faults
+
+
+def test_the_withheld_digits_are_stratified():
+    counts = np.bincount([int(name) for name in digits_answers().values()])
+    assert (abs(counts - np.bincount(load_digits().target) * 500 / 1797) < 1).all()
+
+
+def test_the_answers_are_those_of_the_withheld_digits():
+    target = load_digits().target
+    answers = digits_answers()
+    assert list(answers) == digits_listing().test_ids
+    assert all(name == str(target[int(one.removeprefix("digit-"))]) for one, name in answers.items())
+
+
+def test_pixels_follow_the_original_greys(digits):
+    original = load_digits().images[int(str(digits.train_ids[0]).removeprefix("digit-"))]
+    image = digits.train_images[0]
+    assert image.shape == (32, 32, 3) and (image[..., 0] == image[..., 2]).all()
+    means = image[..., 0].reshape(8, 4, 8, 4).mean(axis=(1, 3)) * 16 / 255
+    assert np.corrcoef(means.ravel(), original.ravel())[0, 1] > 0.97
+
+
+def test_the_committed_lock_is_of_these_digits(digits):
+    lock = read_lock(ROOT / "competitions/digits/data.lock")
+    assert lock.fingerprint == digits.fingerprint
+    assert lock.train_ids.tolist() == digits.train_ids.tolist()
+    assert (lock.folds == 0).sum() == 297

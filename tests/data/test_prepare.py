@@ -1,0 +1,94 @@
+"""What `podium prepare` writes, keeps and refuses."""
+
+import numpy as np
+import pytest
+
+from podium.data import prepare as prepare_module
+from podium.data.lock import read_lock
+from podium.data.prepare import prepare, recipe_sizes
+from podium.errors import DataError
+
+RECIPE = 'architecture = "resnet34"\nepochs = 1\nlearning_rate = 0.1\n'
+
+
+def with_data(house, **settings):
+    house.competition(**settings)
+    house.zip(house.data / "pets.zip", house.folders())
+    return house.project.lock_file("pets")
+
+
+def change_data(house):
+    house.zip(house.data / "pets.zip", house.folders() | {"test/1.png": house.png(7777)})
+
+
+def test_a_lock_is_written_with_ids_labels_and_folds(house):
+    file = with_data(house)
+    lock = prepare(house.project, "pets")
+    assert read_lock(file).train_ids.tolist() == lock.train_ids.tolist()
+    assert np.bincount(lock.train_labels[lock.folds == 0]).tolist() == [2, 2]
+    assert lock.test_ids.tolist() == ["1", "2", "3", "4"]
+
+
+def test_a_second_prepare_writes_nothing(house):
+    file = with_data(house)
+    prepare(house.project, "pets")
+    before = file.stat().st_mtime_ns
+    prepare(house.project, "pets")
+    assert file.stat().st_mtime_ns == before
+
+
+def test_changed_validation_rewrites_the_folds_only(house):
+    with_data(house)
+    before = prepare(house.project, "pets")
+    house.competition(validation="rows = 6")
+    after = prepare(house.project, "pets")
+    assert (after.folds == 0).sum() == 6 and after.fingerprint == before.fingerprint
+
+
+def test_written_folds_outlive_the_library_that_drew_them(house, monkeypatch):
+    with_data(house)
+    before = prepare(house.project, "pets")
+    monkeypatch.setattr(prepare_module, "assign_folds", None)
+    assert (prepare(house.project, "pets").folds == before.folds).all()
+
+
+def test_other_data_than_the_locks_are_refused_until_accepted(house):
+    file = with_data(house)
+    before = prepare(house.project, "pets")
+    content = file.read_bytes()
+    change_data(house)
+    with pytest.raises(DataError, match=f"expected:.*{before.fingerprint}(.|\n)*podium prepare pets --accept-data"):
+        prepare(house.project, "pets")
+    assert file.read_bytes() == content
+    assert prepare(house.project, "pets", accept=True).fingerprint != before.fingerprint
+    assert file.read_bytes() != content
+
+
+def test_other_data_than_the_pinned_are_refused_even_if_accepted(house):
+    file = with_data(house)
+    pinned = prepare(house.project, "pets").fingerprint
+    house.competition(data=f'fingerprint = "{pinned}"')
+    prepare(house.project, "pets")
+    change_data(house)
+    with pytest.raises(DataError, match=f"not the data of 'pets'(.|\n)*{pinned}(.|\n)*fetch the right data"):
+        prepare(house.project, "pets", accept=True)
+    assert read_lock(file).fingerprint == pinned
+
+
+def test_every_size_of_the_recipes_is_decoded_once(house):
+    file = with_data(house)
+    for name, keys in {
+        "a": "",
+        "b": "stored_pixels = 16",
+        "c": 'stored_pixels = 16\nshape = "pad"',
+        "d": "",
+    }.items():
+        (file.parent / f"{name}.toml").write_text(RECIPE + keys)
+    assert recipe_sizes(file.parent) == [(16, "crop"), (16, "pad"), (32, "crop")]
+    prepare(house.project, "pets")
+    arrays = [one.name for one in house.project.cache_folder("pets").rglob("train-*.npy")]
+    assert sorted(arrays) == ["train-16-crop.npy", "train-16-pad.npy", "train-32-crop.npy"]
+
+
+def test_without_recipes_the_default_size_is_decoded(house):
+    assert recipe_sizes(with_data(house).parent) == [(32, "crop")]

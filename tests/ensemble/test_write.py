@@ -1,0 +1,196 @@
+"""From predictions on disk to a checked CSV and its JSON."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from podium.data.lock import Lock, write_lock
+from podium.ensemble.write import write_ensemble
+from podium.errors import PredictionsError, SubmissionError
+from podium.predictions import save_predictions
+from podium.project import Project
+from podium.stamp import ensemble_is_fresh, file_sha256
+from toy_runs import random_run, shuffled
+
+SETTINGS = """
+title = "A competition made by hand"
+[data]
+source = "folders"
+[validation]
+rows = 40
+[ensemble]
+threshold = 0.7
+"""
+RUNS = ("resnet34.s1", "resnet34.s2", "vgg19.s1")
+
+
+def lock_for(run):
+    """The lock of data whose validation rows are `run`'s; rows that always train beside them."""
+    labels = run.oof_labels
+    return Lock(
+        fingerprint="data",
+        classes=run.classes,
+        train_ids=np.array([*run.oof_ids, "w1", "w2"]),
+        train_labels=np.array([*labels, 0, 1]),
+        folds=np.array([*np.zeros(len(labels), dtype=int), -1, -1]),
+        test_ids=np.array(sorted(run.test_ids, key=int)),
+    )
+
+
+def runs_by_hand():
+    """Three runs over the same rows."""
+    return [random_run(name, seed=seed) for seed, name in enumerate(RUNS)]
+
+
+def make_project(folder, runs, *, lock=None, settings=SETTINGS):
+    """A project with one competition, its lock and these runs' predictions."""
+    project = Project.at(folder)
+    competition = folder / "competitions" / "toy"
+    competition.mkdir(parents=True, exist_ok=True)
+    (competition / "competition.toml").write_text(settings)
+    write_lock(project.lock_file("toy"), lock or lock_for(random_run("any.s1")))
+    for run in runs:
+        save(project, run)
+    return project
+
+
+def save(project, run):
+    """Save a run as if it was trained with the folds of `lock_for`."""
+    about = run.about | {"fold_sha256": lock_for(random_run("any.s1")).fold_sha256}
+    save_predictions(project.predictions_file("toy", run.run), replace(run, about=about))
+
+
+def test_the_csv_has_the_locks_rows_in_its_order_and_the_json_tells_what_made_it(tmp_path):
+    project = make_project(tmp_path, runs_by_hand())
+    written = write_ensemble(project, "toy")
+    lines = written.csv_file.read_text().splitlines()
+    assert lines[0] == "id,label"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(one) for one in range(1, 31)]
+    told = json.loads(written.json_file.read_text())
+    assert told["inputs"] == {run: file_sha256(project.predictions_file("toy", run)) for run in RUNS}
+    assert told["csv_sha256"] == file_sha256(written.csv_file)
+    assert [run["run"] for run in told["runs"]] == list(RUNS)
+    assert sum(run["weight"] for run in told["runs"]) == pytest.approx(1)
+    assert told["blend"]["scores"] == written.result.in_sample_scores
+    assert told["blend"]["scored"].startswith("in sample")
+
+
+def test_labels_are_those_of_the_blend_by_id(tmp_path):
+    written = write_ensemble(make_project(tmp_path, runs_by_hand()), "toy")
+    result = written.result
+    expected = {
+        one: result.classes[row.argmax()] for one, row in zip(result.test_ids, result.test_probabilities, strict=True)
+    }
+    assert dict(line.split(",") for line in written.csv_file.read_text().splitlines()[1:]) == expected
+
+
+def test_the_order_of_any_runs_rows_leaves_the_csv_byte_identical(tmp_path):
+    runs = runs_by_hand()
+    settings = SETTINGS + '[submission]\nkind = "probabilities"\n'
+    straight = write_ensemble(make_project(tmp_path / "straight", runs, settings=settings), "toy")
+    for index in range(len(runs)):
+        mixed = [shuffled(run, seed=index) if place == index else run for place, run in enumerate(runs)]
+        folder = tmp_path / f"mixed{index}"
+        written = write_ensemble(make_project(folder, mixed, settings=settings), "toy")
+        assert written.csv_file.read_bytes() == straight.csv_file.read_bytes()
+        assert written.result.in_sample_scores == straight.result.in_sample_scores
+
+
+def test_the_same_inputs_give_the_same_bytes_and_another_name_its_own_files(tmp_path):
+    project = make_project(tmp_path, runs_by_hand())
+    one, other = write_ensemble(project, "toy"), write_ensemble(project, "toy", out="try2")
+    assert one.csv_file.name == "ensemble.csv"
+    assert other.csv_file.read_bytes() == one.csv_file.read_bytes()
+    assert other.json_file.read_bytes() == one.json_file.read_bytes()
+
+
+def test_an_ensemble_is_fresh_until_anything_that_made_it_changes(tmp_path):
+    runs = runs_by_hand()
+    project = make_project(tmp_path, runs)
+    assert not ensemble_is_fresh(project, "toy")
+    written = write_ensemble(project, "toy")
+    assert ensemble_is_fresh(project, "toy")
+    assert not ensemble_is_fresh(project, "toy", "try2")
+
+    text = written.csv_file.read_text()
+    written.csv_file.write_text(text + " ")
+    assert not ensemble_is_fresh(project, "toy")
+    written.csv_file.write_text(text)
+    assert ensemble_is_fresh(project, "toy")
+
+    make_project(tmp_path, runs, settings=SETTINGS.replace("0.7", "0.8"))
+    assert not ensemble_is_fresh(project, "toy")
+    make_project(tmp_path, runs)
+    assert ensemble_is_fresh(project, "toy")
+
+    save(project, random_run("vgg19.s1", seed=9))
+    assert not ensemble_is_fresh(project, "toy")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "null"])
+def test_a_damaged_json_is_not_fresh(content, tmp_path):
+    project = make_project(tmp_path, runs_by_hand())
+    write_ensemble(project, "toy").json_file.write_text(content)
+    assert not ensemble_is_fresh(project, "toy")
+
+
+def test_without_predictions_the_command_that_makes_them_is_told(tmp_path):
+    with pytest.raises(SubmissionError, match="make train COMPETITION=toy"):
+        write_ensemble(make_project(tmp_path, []), "toy")
+
+
+def test_a_single_run_makes_a_submission(tmp_path):
+    written = write_ensemble(make_project(tmp_path, runs_by_hand()[:1]), "toy")
+    assert [run.weight for run in written.result.members] == [1.0]
+
+
+def test_a_name_that_is_a_path_is_refused(tmp_path):
+    for out in ("../up", "a/b", "", "."):
+        with pytest.raises(SubmissionError, match="name"):
+            write_ensemble(make_project(tmp_path, runs_by_hand()), "toy", out=out)
+
+
+OTHER_DATA = {
+    "fingerprint": ({"fingerprint": "new data"}, "fingerprint data instead of new data"),
+    "classes": ({"classes": ("cat", "bird", "dog")}, "classes bird, cat, dog instead of cat, bird, dog"),
+    "labels": ({"train_labels": np.zeros(42, dtype=int)}, r"other labels in \d+ rows"),
+    "folds": ({"folds": np.array([0] * 41 + [-1])}, r"lack validation ids: 1 \(w1\)"),
+    "folds over the same rows": ({"folds": np.array([1] * 40 + [-1] * 2)}, "fold_sha256 .* instead of"),
+    "test": ({"test_ids": np.arange(2, 32).astype(str)}, r"lack test ids: 1 \(31\)"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_DATA)
+def test_predictions_of_other_data_than_the_locks_are_refused(case, tmp_path):
+    changes, message = OTHER_DATA[case]
+    runs = runs_by_hand()
+    project = make_project(tmp_path, runs, lock=replace(lock_for(runs[0]), **changes))
+    with pytest.raises(PredictionsError, match=message):
+        write_ensemble(project, "toy")
+    assert not project.submissions_folder("toy").exists()
+
+
+def test_a_damaged_run_is_named_and_the_last_submission_stays(tmp_path):
+    project = make_project(tmp_path, runs_by_hand())
+    before = write_ensemble(project, "toy").csv_file.read_bytes()
+    file = project.predictions_file("toy", "vgg19.s1")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(PredictionsError, match=r"vgg19\.s1\.npz"):
+        write_ensemble(project, "toy")
+    assert (project.submissions_folder("toy") / "ensemble.csv").read_bytes() == before
+
+
+def test_the_process_that_writes_an_ensemble_loads_no_heavy_library(tmp_path):
+    make_project(tmp_path, runs_by_hand())
+    code = (
+        "import sys; from podium.ensemble.write import write_ensemble; from podium.project import Project;"
+        "write_ensemble(Project.at(sys.argv[1]), 'toy');"
+        "print([name for name in ('torch', 'torchvision', 'fastai', 'timm', 'sklearn', 'pandas', 'PIL')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

@@ -1,0 +1,266 @@
+"""The Makefile itself, in a project of its own, with a stand-in for Python that trains in no time."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMPETITION = 'title = "Toy"\n[data]\nsource = "folders"\n[validation]\nrows = 4\n'
+RECIPE = 'architecture = "resnet34"\nseeds = [1, 2]\nepochs = 1\nlearning_rate = 0.1\n'
+
+# Plans with the real Python; writes down what else it is asked, and leaves what training and blending leave.
+STAND_IN = f"""#!{sys.executable}
+import os, sys, time
+arguments = sys.argv[1:]
+if arguments[0] == "-S":
+    os.execv(sys.executable, [sys.executable, *arguments])
+sys.path.insert(0, {str(ROOT / "src")!r})
+import json, zipfile
+from pathlib import Path
+from podium.plan import list_runs
+from podium.project import Project
+from podium.stamp import ensemble_stamp, file_sha256
+
+def log(line):
+    with open("calls.log", "a") as stream:
+        stream.write(line + "\\n")
+
+log(" ".join(arguments))
+module, verb, rest = arguments[1], arguments[2:3], arguments[3:]
+if module != "podium" or os.environ.get("FAIL") in arguments:
+    sys.exit(module == "podium")
+project, name = Project.at("."), arguments[arguments.index("--competition") + 1]
+if verb == ["train"]:
+    time.sleep(float(os.environ.get("SLEEP", 0)))
+    stamp = {{one.run: one.stamp for one in list_runs(project, name)}}[rest[0]]
+    file = project.predictions_file(name, rest[0])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w") as archive:
+        about = json.dumps({{"stamp": stamp}}).encode("utf-32-le")
+        archive.writestr("about.npy", b"\\x93NUMPY" + bytes([1, 0, 2, 0]) + b" \\n" + about)
+    log("trained " + rest[0])
+if verb == ["ensemble"]:
+    folder = project.submissions_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ensemble.csv").write_text("id,label\\n")
+    made = {{"stamp": ensemble_stamp(project, name), "csv_sha256": file_sha256(folder / "ensemble.csv")}}
+    (folder / "ensemble.json").write_text(json.dumps(made))
+"""
+
+
+class House:
+    """A checkout in a temporary folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("Makefile", "environment.mk", "pyproject.toml", "requirements.lock"):
+            shutil.copy(ROOT / name, folder)
+        (folder / "src").symlink_to(ROOT / "src")
+        self.python = folder / "python"
+        self.python.write_text(STAND_IN)
+        self.python.chmod(0o755)
+        for competition in ("cifar10", "digits"):
+            home = folder / "competitions" / competition
+            home.mkdir(parents=True)
+            (home / "competition.toml").write_text(COMPETITION)
+            (home / "resnet34.toml").write_text(RECIPE)
+            (home / "vgg19.toml").write_text(RECIPE.replace("[1, 2]", "[1]"))
+
+    def make(self, *words, python=None, **environment):
+        """Run make; returns its exit status with everything that it said."""
+        kept = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+        return subprocess.run(
+            ["make", f"PYTHON={python or self.python}", *words],
+            cwd=self.folder,
+            env={**kept, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        )
+
+    def calls(self):
+        """What Podium was asked since the last call, without the stand-in's own lines."""
+        log = self.folder / "calls.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [line.removeprefix("-m podium ") for line in lines if not line.startswith("trained")]
+
+
+@pytest.fixture
+def house(tmp_path):
+    return House(tmp_path)
+
+
+def trained(calls):
+    return sorted(call.split()[1] for call in calls if call.startswith("train "))
+
+
+def verbs(calls):
+    return [call.split()[0] for call in calls]
+
+
+def test_help_is_the_default_and_names_every_target(house):
+    answer = house.make()
+    assert answer.returncode == 0
+    for target in ("demo", "all", "train", "ensemble", "rehearse", "test", "lint", "setup", "clean"):
+        assert f"\n  {target} " in answer.stdout
+
+
+def test_the_makefile_has_no_undefined_variables(house):
+    for goal in ("help", "all", "resnet34", "resnet34.s1", "setup", "test", "demo"):
+        assert "warning" not in house.make("-n", goal).stdout
+
+
+def test_all_estimates_trains_and_blends_and_has_nothing_to_do_afterwards(house):
+    assert house.make("all").returncode == 0
+    calls = house.calls()
+    assert verbs(calls) == ["prepare", "estimate", "train", "train", "train", "ensemble"]
+    assert trained(calls) == ["resnet34.s1", "resnet34.s2", "vgg19.s1"]
+    start = time.perf_counter()
+    answer = house.make("all")
+    assert time.perf_counter() - start < 1
+    assert answer.stdout == "cifar10: 3 runs and submissions/cifar10/ensemble.csv are up to date.\n"
+    assert house.calls() == []
+
+
+def test_demo_is_all_of_digits(house):
+    assert house.make("demo").returncode == 0
+    assert house.calls()[-2:] == [
+        "ensemble --competition digits",
+        "score submissions/digits/ensemble.csv --competition digits",
+    ]
+    assert "digits: 3 runs" in house.make("all", "COMPETITION=digits").stdout
+    assert house.calls() == []
+
+
+def test_a_clone_with_newer_and_older_files_trains_nothing(house):
+    house.make("all")
+    for place, file in enumerate(sorted(house.folder.rglob("*.*"))):
+        if not file.is_symlink():
+            os.utime(file, (10**9 + place * 7919 % 100, 10**9 + place * 7919 % 100))
+    house.calls()
+    assert "up to date" in house.make("all").stdout
+    assert house.calls() == []
+
+
+def test_an_edited_recipe_is_trained_again_and_alone(house):
+    house.make("all")
+    house.calls()
+    file = house.folder / "competitions/cifar10/vgg19.toml"
+    file.write_text(file.read_text().replace("epochs = 1", "epochs = 2"))
+    house.make("all")
+    assert verbs(house.calls()) == ["prepare", "estimate", "train", "ensemble"]
+
+
+def test_recipes_and_runs_are_goals(house):
+    house.make("resnet34.s2")
+    assert trained(house.calls()) == ["resnet34.s2"]
+    house.make("resnet34")
+    assert trained(house.calls()) == ["resnet34.s1"]
+    house.make("oof/cifar10/vgg19.s1.npz")
+    assert trained(house.calls()) == ["vgg19.s1"]
+
+
+def test_ensemble_always_blends_and_never_trains(house):
+    house.make("vgg19")
+    house.calls()
+    house.make("ensemble")
+    house.make("ensemble")
+    assert house.calls() == ["ensemble --competition cifar10"] * 2
+
+
+def test_data_is_handed_on_with_its_blanks(house):
+    house.make("prepare", "DATA=/my images")
+    assert house.calls() == ["prepare --competition cifar10 --data /my images"]
+
+
+def starts_before_first_end(house, *words, **environment):
+    house.make("train", *words, SLEEP="0.4", **environment)
+    lines = (house.folder / "calls.log").read_text().splitlines()
+    ends = next(place for place, line in enumerate(lines) if line.startswith("trained"))
+    return sum(line.startswith("-m podium train") for line in lines[:ends])
+
+
+@pytest.mark.parametrize(("words", "side_by_side"), [(["-j1"], 1), (["-j2"], 2), (["-j3"], 3)])
+def test_as_many_runs_side_by_side_as_make_was_told(house, words, side_by_side):
+    assert starts_before_first_end(house, *words) == side_by_side
+
+
+def test_makes_own_environment_variable_is_heard_too(house):
+    assert starts_before_first_end(house, MAKEFLAGS="-j1") == 1
+
+
+def test_without_a_word_there_is_one_run_a_core(house):
+    cores = len(os.sched_getaffinity(0))
+    assert starts_before_first_end(house) == min(cores, 3)
+
+
+def test_a_failed_run_ends_make_and_leaves_what_was_trained(house):
+    answer = house.make("-j1", "all", FAIL="vgg19.s1")
+    assert answer.returncode != 0
+    assert "ensemble" not in verbs(house.calls())
+    assert house.make("-k", "all", FAIL="vgg19.s1").returncode != 0
+    house.calls()
+    house.make("all")
+    assert trained(house.calls()) == ["vgg19.s1"]
+
+
+def test_a_dry_run_says_what_would_be_trained_and_does_nothing(house):
+    for goal in ("all", "demo"):
+        assert house.make("-n", goal).stdout.count(" train ") == 3
+    assert house.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["resnet43"], "make resnet34"),
+        (["trian"], "make train"),
+        (["resnet34.s3"], "make resnet34.s"),
+        (["all", "vgg"], "make vgg19"),
+        (["all", "COMPETITION=cifar"], "COMPETITION=cifar10"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest_one_before_anything_is_done(house, words, told):
+    answer = house.make(*words)
+    assert answer.returncode != 0
+    assert told in answer.stdout
+    assert len(answer.stdout.splitlines()) < 10
+    assert "Traceback" not in answer.stdout
+    assert house.calls() == []
+
+
+def test_a_broken_recipe_stops_only_what_needs_it(house):
+    (house.folder / "competitions/cifar10/vgg19.toml").write_text("epocks = 3")
+    answer = house.make("all")
+    assert answer.returncode != 0
+    assert "did you mean epochs?" in answer.stdout
+    for goal in ("help", "test", "lint", "setup", "clean"):
+        assert house.make(goal).returncode == 0
+
+
+def test_an_old_python_is_refused_in_one_line(house):
+    old = house.folder / "old"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    answer = house.make("all", python=old)
+    assert answer.returncode != 0
+    assert "Podium needs Python 3.11 or newer" in answer.stdout
+    assert len(answer.stdout.splitlines()) == 1
+
+
+def test_clean_keeps_what_was_trained_and_written(house):
+    house.make("all")
+    for name in (".cache/cifar10", ".rehearsal", "tests/__pycache__", "models/cifar10", "data"):
+        (house.folder / name).mkdir(parents=True)
+    assert house.make("clean").returncode == 0
+    kept = {file.name for file in house.folder.iterdir()}
+    assert kept >= {"oof", "submissions", "models", "data"}
+    assert not kept & {".cache", ".rehearsal"}
+    assert not list((house.folder / "tests").iterdir())

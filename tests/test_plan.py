@@ -1,0 +1,224 @@
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from podium.errors import ConfigError
+from podium.plan import check_goals, list_runs, longest_first, make_assignments
+from podium.project import Project
+
+COMPETITION = """
+title = "Two squares"
+[data]
+source = "folders"
+[validation]
+rows = 4
+"""
+RECIPE = """
+architecture = "{architecture}"
+seeds = {seeds}
+epochs = 2
+learning_rate = 0.1
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    folder = tmp_path / "competitions" / "toy"
+    folder.mkdir(parents=True)
+    (folder / "competition.toml").write_text(COMPETITION)
+    write_recipe(folder / "net.toml", seeds="[1, 2]")
+    write_recipe(folder / "other.toml", architecture="vgg19")
+    return Project.at(tmp_path)
+
+
+def write_recipe(file, *, architecture="resnet34", seeds="[1]"):
+    file.write_text(RECIPE.format(architecture=architecture, seeds=seeds))
+
+
+def recipe_file(project, name):
+    return project.competition_folder("toy") / f"{name}.toml"
+
+
+def train(project, run, *, stamp=None, seconds=1.0):
+    """What training leaves behind, as far as the plan looks at it."""
+    stamp = stamp or {one.run: one.stamp for one in list_runs(project, "toy")}[run]
+    file = project.predictions_file("toy", run)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(file, about=np.array(json.dumps({"stamp": stamp, "seconds": seconds})))
+    return file
+
+
+def train_all(project):
+    return [train(project, one.run) for one in list_runs(project, "toy")]
+
+
+def stale(project):
+    return [one.run for one in list_runs(project, "toy") if one.stale]
+
+
+def test_every_recipe_has_a_run_for_each_of_its_seeds(project):
+    assert [one.run for one in list_runs(project, "toy")] == ["net.s1", "net.s2", "other.s1"]
+
+
+def test_without_predictions_every_run_is_stale_and_with_them_none(project):
+    assert stale(project) == ["net.s1", "net.s2", "other.s1"]
+    train_all(project)
+    assert stale(project) == []
+
+
+def test_editing_one_recipe_makes_only_its_runs_stale(project):
+    train_all(project)
+    file = recipe_file(project, "net")
+    file.write_text(file.read_text().replace("epochs = 2", "epochs = 3"))
+    assert stale(project) == ["net.s1", "net.s2"]
+
+
+def test_comments_blank_lines_order_and_defaults_make_nothing_stale(project):
+    train_all(project)
+    lines = recipe_file(project, "net").read_text().split("\n")
+    recipe_file(project, "net").write_text("\n\n".join(["# a comment", "dropout = 0.0", *reversed(lines)]))
+    competition = recipe_file(project, "competition")
+    competition.write_text(competition.read_text().replace("[data]", "\n# where\n[data]"))
+    assert stale(project) == []
+
+
+def test_adding_a_recipe_or_a_seed_adds_stale_runs_and_no_others(project):
+    train_all(project)
+    write_recipe(recipe_file(project, "third"))
+    write_recipe(recipe_file(project, "net"), seeds="[1, 2, 7]")
+    assert stale(project) == ["net.s7", "third.s1"]
+
+
+def test_another_split_or_other_data_make_every_run_stale(project):
+    train_all(project)
+    project.lock_file("toy").write_text("other images")
+    assert stale(project) == ["net.s1", "net.s2", "other.s1"]
+    train_all(project)
+    competition = recipe_file(project, "competition")
+    competition.write_text(competition.read_text().replace("rows = 4", "rows = 5"))
+    assert stale(project) == ["net.s1", "net.s2", "other.s1"]
+
+
+def test_times_of_files_decide_nothing(project):
+    files = train_all(project)
+    os.utime(files[0], (0, 0))
+    os.utime(recipe_file(project, "net"))
+    assert stale(project) == []
+
+
+def truncated(whole):
+    return whole[: len(whole) // 2]
+
+
+def without_about(whole):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("classes.npy", b"")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("damage", [truncated, without_about, lambda whole: b"", lambda whole: b"no zip"])
+def test_predictions_that_cannot_be_read_are_stale(project, damage):
+    file, *_ = train_all(project)
+    file.write_bytes(damage(file.read_bytes()))
+    assert stale(project) == ["net.s1"]
+
+
+def test_a_damaged_byte_anywhere_leaves_a_plan(project):
+    file, *_ = train_all(project)
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 3):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        assert set(stale(project)) <= {"net.s1"}
+
+
+def test_another_weights_file_makes_its_runs_stale_and_a_missing_one_does_not(project):
+    weights = project.root / "start.safetensors"
+    weights.write_bytes(b"one")
+    recipe_file(project, "other").write_text(
+        RECIPE.format(architecture="vgg19", seeds="[1]") + 'pretrained = "start.safetensors"'
+    )
+    train_all(project)  # says nothing of the weights that it started from
+    assert stale(project) == ["other.s1"]
+    weights.unlink()
+    assert stale(project) == []
+
+
+def test_stale_runs_start_with_those_that_took_longest_and_unknown_ones_first(project):
+    write_recipe(recipe_file(project, "unknown"))
+    train(project, "net.s1", stamp="old", seconds=5)
+    train(project, "other.s1", stamp="old", seconds=60)
+    ordered = longest_first(project, "toy", list_runs(project, "toy"))
+    assert [one.run for one in ordered] == ["unknown.s1", "other.s1", "net.s1", "net.s2"]
+
+
+def test_the_plan_is_one_make_assignment_a_word(project):
+    train(project, "net.s1")
+    assert make_assignments(project, "toy") == [
+        "RECIPES+=net", "RECIPES+=other",
+        "RUNS+=net.s1", "RUNS+=net.s2", "RUNS+=other.s1",
+        "RUNS_net+=net.s1", "RUNS_net+=net.s2", "RUNS_other+=other.s1",
+        "STALE+=other.s1", "STALE+=net.s2",
+        "ENSEMBLE_STALE=yes",
+    ]  # fmt: skip
+
+
+def test_the_ensemble_is_stale_until_it_was_made_of_the_runs_that_are_there(project, monkeypatch):
+    train_all(project)
+    assert "ENSEMBLE_STALE=yes" in make_assignments(project, "toy")
+    monkeypatch.setattr("podium.plan.ensemble_is_fresh", lambda project, competition_name: True)
+    assert "ENSEMBLE_STALE=yes" not in make_assignments(project, "toy")
+    project.predictions_file("toy", "net.s1").unlink()
+    assert "ENSEMBLE_STALE=yes" in make_assignments(project, "toy")
+
+
+@pytest.mark.parametrize("name", ["two words", "a$b", "100%", "-n", "net.s1"])
+def test_a_recipe_whose_name_make_would_misread_is_refused(project, name):
+    write_recipe(recipe_file(project, name))
+    with pytest.raises(ConfigError, match="cannot be the name of a recipe"):
+        list_runs(project, "toy")
+
+
+def test_a_recipe_named_like_a_target_is_refused():
+    with pytest.raises(ConfigError, match="something else than the recipe 'test'"):
+        check_goals(["all"], ["all", "test"], ["test", "test.s1"])
+
+
+def test_the_faults_of_all_recipes_are_told_at_once(project):
+    recipe_file(project, "net").write_text("epocks = 3")
+    recipe_file(project, "other").write_text("= nonsense")
+    with pytest.raises(ConfigError, match=r"(?s)net.toml: epocks: unknown key; did you mean epochs.*other.toml"):
+        list_runs(project, "toy")
+
+
+def test_a_competition_without_recipes_is_refused(project):
+    for name in ("net", "other"):
+        recipe_file(project, name).unlink()
+    with pytest.raises(ConfigError, match="without a recipe"):
+        list_runs(project, "toy")
+
+
+def test_an_unknown_goal_is_refused_with_the_nearest_spelling():
+    with pytest.raises(ConfigError, match=r"'resnet43'(?s:.*)mend: +make resnet34"):
+        check_goals(["resnet43"], ["all", "train"], ["resnet34", "resnet34.s1"])
+    check_goals(["all", "resnet34.s1", "oof/toy/any.npz"], ["all"], ["resnet34", "resnet34.s1"])
+
+
+def test_planning_imports_only_the_standard_library():
+    code = "import sys, podium.plan; print(*{name.partition('.')[0] for name in sys.modules})"
+    source = Path(__file__).parents[1] / "src"
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(answer.stdout.split()) - set(sys.stdlib_module_names) == {"podium", "__main__"}

@@ -1,0 +1,262 @@
+"""The CSV: what is written, what is found wrong with others' files, and scores by known answers."""
+
+import numpy as np
+import pytest
+
+from podium.config import Submission
+from podium.data.lock import Lock
+from podium.errors import SubmissionError
+from podium.submission import check_submission, score_submission, write_submission
+
+
+def lock_of(classes=("bird", "cat", "dog"), test_ids=("3", "1", "2")):
+    """The lock of a competition with these classes and test rows."""
+    nothing = np.array([], dtype=np.int64)
+    return Lock("data", classes, nothing.astype(str), nothing, nothing, np.array(test_ids))
+
+
+LABELS = Submission()
+PROBABILITIES = Submission(kind="probabilities", id_column="image")
+ROWS = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.25, 0.5, 0.25]])
+GOOD_LABELS = "id,label\n3,bird\n1,dog\n2,cat\n"
+GOOD_PROBABILITIES = "image,bird,cat,dog\n3,0.7,0.2,0.1\n1,0.1,0.1,0.8\n2,0.25,0.5,0.25\n"
+
+
+def write(file, lock, settings):
+    """Write ROWS as a submission."""
+    ids = lock.test_ids.tolist()
+    write_submission(file, ids, probabilities=ROWS, classes=lock.classes, settings=settings)
+
+
+def check(tmp_path, text, settings=LABELS, lock=None):
+    """Faults of a file with this text or these bytes."""
+    file = tmp_path / "some.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return check_submission(file, lock=lock or lock_of(), settings=settings)
+
+
+@pytest.mark.parametrize(("settings", "text"), [(LABELS, GOOD_LABELS), (PROBABILITIES, GOOD_PROBABILITIES)])
+def test_what_is_written_has_the_sample_s_form_and_passes_its_own_check(settings, text, tmp_path):
+    file, lock = tmp_path / "some.csv", lock_of()
+    write_submission(file, lock.test_ids.tolist(), probabilities=ROWS, classes=lock.classes, settings=settings)
+    assert file.read_bytes() == text.encode()
+    assert check_submission(file, lock=lock, settings=settings) == []
+
+
+def test_names_with_commas_quotes_and_foreign_letters_survive(tmp_path):
+    lock = lock_of(classes=("a,b", 'say "no"', "Übel"), test_ids=("x,1", "ü", "-"))
+    for settings in (LABELS, PROBABILITIES):
+        file = tmp_path / "some.csv"
+        write_submission(file, lock.test_ids.tolist(), probabilities=ROWS, classes=lock.classes, settings=settings)
+        assert check_submission(file, lock=lock, settings=settings) == []
+
+
+def test_tiny_probabilities_are_not_rounded_to_nothing(tmp_path):
+    file = tmp_path / "some.csv"
+    rows = np.array([[1 - 1e-12, 1e-12, 0.0]])
+    write_submission(file, ["1"], probabilities=rows, classes=lock_of().classes, settings=PROBABILITIES)
+    assert file.read_text().splitlines()[1] == "1,1,1e-12,0"
+
+
+def test_windows_line_ends_and_a_missing_last_one_are_fine(tmp_path):
+    assert check(tmp_path, GOOD_LABELS.replace("\n", "\r\n")) == []
+    assert check(tmp_path, GOOD_LABELS.rstrip()) == []
+
+
+BAD_LABELS = {
+    "nothing": ("", ["the file is empty"]),
+    "header only": ("id,label\n", ["3 ids are missing: '3'; '1'; '2'"]),
+    "a mark": ("\ufeff" + GOOD_LABELS, ["line 1: begins with a byte order mark; save as UTF-8 without BOM"]),
+    "not UTF-8": (
+        GOOD_LABELS.replace("cat", "\xe7at").encode("latin-1"),
+        ["not UTF-8 text: byte 0xe7 at offset 24"],
+    ),
+    "semicolons": (
+        GOOD_LABELS.replace(",", ";"),
+        ["line 1: columns are separated by semicolons, expected commas"],
+    ),
+    "tabs": (GOOD_LABELS.replace(",", "\t"), ["line 1: columns are separated by tabs, expected commas"]),
+    "open quote": ('id,label\n3,"bird\n1,dog\n2,cat\n', ["not CSV from here on", "3 ids are missing"]),
+    "no header": (
+        GOOD_LABELS.removeprefix("id,label\n"),
+        ["line 1: no header, expected id,label"],
+    ),
+    "misnamed": (
+        GOOD_LABELS.replace("label", "Label"),
+        ["1 columns are missing: 'label' (is it 'Label'?)", "1 columns do not belong here: 'Label'"],
+    ),
+    "extra column": (
+        "id,label,sure\n3,bird,1\n1,dog,1\n2,cat,1\n",
+        ["1 columns do not belong here: 'sure'"],
+    ),
+    "missing column": ("id\n3\n1\n2\n", ["1 columns are missing: 'label'"]),
+    "column twice": (
+        "id,label,label\n3,bird,bird\n1,dog,dog\n2,cat,cat\n",
+        ["1 columns are there more than once: 'label'"],
+    ),
+    "columns in another order": (
+        "label,id\nbird,3\ndog,1\ncat,2\n",
+        ["line 1: columns in another order: label,id, expected id,label"],
+    ),
+    "too many cells": (
+        "id,label\n3,bird\n1,dog,cat\n2,cat\n",
+        ["1 rows have other than 2 cells: line 3: 3 cells", "1 ids are missing: '1'"],
+    ),
+    "an empty line": (GOOD_LABELS + "\n", ["1 rows have other than 2 cells: line 5: 0 cells"]),
+    "an empty cell": ("id,label\n3,bird\n1,\n2,cat\n", ["1 cells are empty: line 3: label"]),
+    "row missing": ("id,label\n3,bird\n2,cat\n", ["1 ids are missing: '1'"]),
+    "row repeated": (GOOD_LABELS + "1,cat\n", ["1 ids are repeated: line 5: '1' as in line 3"]),
+    "row unknown": (GOOD_LABELS + "4,cat\n", ["1 ids are unknown: line 5: '4'"]),
+    "file names as ids": (
+        "id,label\n3.png,bird\n1,dog\n2,cat\n",
+        ["1 ids are missing: '3'", "1 ids are unknown: line 2: '3.png', did you mean '3'?"],
+    ),
+    "numbers as floats": (
+        "id,label\n3.0,bird\n1,dog\n2,cat\n",
+        ["1 ids are missing: '3'", "1 ids are unknown: line 2: '3.0', did you mean '3'?"],
+    ),
+    "another order": (
+        "id,label\n3,bird\n2,cat\n1,dog\n",
+        ["line 3: rows in another order than the sample: id '2', expected '1'"],
+    ),
+    "unknown class": (
+        "id,label\n3,bird\n1,Dog\n2,Dog\n",
+        ["1 class name is unknown: line 3: 'Dog' (2 rows, did you mean 'dog'?)"],
+    ),
+    "labels as numbers": (
+        "id,label\n3,0\n1,2\n2,1\n",
+        ["3 class names are unknown: line 2: '0' (1 rows); line 3: '2' (1 rows); line 4: '1' (1 rows)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_a_fault_is_told_with_its_line_and_nothing_else_is(case, tmp_path):
+    text, expected = BAD_LABELS[case]
+    found = check(tmp_path, text)
+    assert len(found) == len(expected), found
+    for fault, words in zip(found, expected, strict=True):
+        assert words in fault
+
+
+BAD_PROBABILITIES = {
+    "a word": ("0.7", "often", "1 cells are not finite numbers: line 2: 'often' for bird"),
+    "NaN": ("0.7", "nan", "1 cells are not finite numbers: line 2: 'nan' for bird"),
+    "infinity": ("0.7", "inf", "1 cells are not finite numbers: line 2: 'inf' for bird"),
+    "Python's spelling": ("0.7", "0_0.7", "1 cells are not finite numbers: line 2: '0_0.7' for bird"),
+    "sum": ("0.7", "0.6", "1 rows do not sum to 1: line 2: 0.9"),
+    "empty": ("0.7", "", "1 cells are empty: line 2: bird"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PROBABILITIES)
+def test_a_probability_that_is_none_is_told_with_its_line(case, tmp_path):
+    old, new, expected = BAD_PROBABILITIES[case]
+    assert check(tmp_path, GOOD_PROBABILITIES.replace(old, new, 1), PROBABILITIES) == [expected]
+
+
+def test_probabilities_outside_zero_and_one_are_told_even_where_rows_sum_to_one(tmp_path):
+    text = GOOD_PROBABILITIES.replace("0.7,0.2,0.1", "1.2,-0.3,0.1")
+    expected = "2 probabilities are not between 0 and 1: line 2: -0.3 for cat; line 2: 1.2 for bird"
+    assert check(tmp_path, text, PROBABILITIES) == [expected]
+
+
+def test_logits_instead_of_probabilities_are_found_out(tmp_path):
+    faults = check(tmp_path, GOOD_PROBABILITIES.replace("0.7,0.2", "7.5,-2"), PROBABILITIES)
+    assert ["between 0 and 1" in faults[0], "sum to 1" in faults[1]] == [True, True]
+
+
+def test_rounded_probabilities_pass(tmp_path):
+    text = GOOD_PROBABILITIES.replace("0.7,0.2,0.1", "0.3333,0.3333,0.3333")
+    assert check(tmp_path, text, PROBABILITIES) == []
+
+
+def test_class_columns_in_another_order_are_a_fault(tmp_path):
+    faults = check(tmp_path, "image,cat,bird,dog\n3,0.2,0.7,0.1\n1,0.1,0.1,0.8\n2,0.5,0.25,0.25\n", PROBABILITIES)
+    assert faults == ["line 1: columns in another order: image,cat,bird,dog, expected image,bird,cat,dog"]
+
+
+def test_a_missing_class_column_is_told_without_blaming_the_sums(tmp_path):
+    faults = check(tmp_path, "image,bird,cat\n3,0.7,0.2\n1,0.1,0.1\n2,0.25,0.5\n", PROBABILITIES)
+    assert faults == ["1 columns are missing: 'dog'"]
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    text = "\ufeffID;label\n3;brid\n3;dog\n9;\n"
+    told = "\n".join(check(tmp_path, text))
+    for words in (
+        "byte order",
+        "semicolons",
+        "'id' (is it 'ID'?)",
+        "empty",
+        "unknown",
+        "repeated",
+        "missing",
+        "'bird'",
+    ):
+        assert words in told
+
+
+def test_what_is_told_stays_short_however_bad_the_file(tmp_path):
+    lock = lock_of(test_ids=tuple(str(one) for one in range(5000)))
+    text = "id,label\n" + "".join(f"{'x' * 300}{one},{'y' * 300}{one}\n" for one in range(5000))
+    faults = check(tmp_path, text, lock=lock)
+    assert [fault.split()[0] for fault in faults] == ["5000", "5000", "5000"]
+    assert max(map(len, faults)) < 500
+
+
+def test_bytes_of_any_kind_are_told_and_never_raise(tmp_path):
+    draw = np.random.default_rng(0)
+    for length in range(0, 200, 7):
+        assert check(tmp_path, draw.bytes(length))
+        assert check(tmp_path, bytes(draw.choice(list(b'id,label\n3"\r;\0'), size=length)))
+
+
+def test_a_file_that_is_not_there_or_a_folder_is_told(tmp_path):
+    assert check_submission(tmp_path / "no.csv", lock=lock_of(), settings=LABELS) == [
+        "cannot be read: No such file or directory"
+    ]
+    assert check_submission(tmp_path, lock=lock_of(), settings=LABELS) == ["cannot be read: Is a directory"]
+
+
+ANSWERS = {"1": "dog", "2": "dog", "3": "bird"}
+
+
+def score(tmp_path, text, settings=LABELS, answers=ANSWERS, **more):
+    """Scores of a file with this text."""
+    file = tmp_path / "some.csv"
+    file.write_text(text)
+    return score_submission(file, answers, lock=lock_of(), settings=settings, **more)
+
+
+def test_two_of_three_answers_right_score_two_thirds_with_a_wide_interval(tmp_path):
+    found = score(tmp_path, GOOD_LABELS)
+    assert found.scores == {"accuracy": pytest.approx(2 / 3), "macro_f1": pytest.approx((1 + 0 + 2 / 3) / 3)}
+    assert found.accuracy_interval == pytest.approx((0.2077, 0.9385), abs=1e-4)
+    assert found.rows == 3
+
+
+def test_probabilities_are_scored_by_log_loss_too(tmp_path):
+    found = score(tmp_path, GOOD_PROBABILITIES, PROBABILITIES, metric="log_loss")
+    assert found.scores["log_loss"] == pytest.approx(-np.mean(np.log([0.7, 0.8, 0.25])))
+    assert found.scores["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_labels_are_not_scored_by_what_needs_probabilities(tmp_path):
+    assert set(score(tmp_path, GOOD_LABELS, metric="auc").scores) == {"accuracy", "macro_f1"}
+
+
+def test_answers_to_some_rows_score_those_rows(tmp_path):
+    found = score(tmp_path, GOOD_LABELS, answers={"1": "dog"})
+    assert (found.scores["accuracy"], found.rows) == (1.0, 1)
+
+
+def test_a_file_with_faults_is_not_scored(tmp_path):
+    with pytest.raises(SubmissionError, match="1 ids are missing: '2'"):
+        score(tmp_path, "id,label\n3,bird\n1,dog\n")
+
+
+@pytest.mark.parametrize("answers", [{}, {"9": "dog"}, {"1": "cow"}])
+def test_answers_to_another_test_are_refused(answers, tmp_path):
+    with pytest.raises(SubmissionError, match="not answers to this test"):
+        score(tmp_path, GOOD_LABELS, answers=answers)

@@ -1,0 +1,95 @@
+"""Cores are shared by locks, threads are put back, and precision follows the hardware."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from podium.config import Recipe
+from podium.errors import TrainingError
+from podium.training import device as device_module
+from podium.training.architectures import build_network
+from podium.training.device import claim_cores, cpu_threads, pick_precision
+
+
+@pytest.fixture(autouse=True)
+def own_cores(tmp_path, monkeypatch):
+    """Locks of this test's own, on a machine of two cores."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(device_module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda _: {0, 1})
+
+
+HOLD = """
+import sys, time, os
+os.sched_getaffinity = lambda _: {0, 1}
+from podium.training.device import claim_cores
+with claim_cores(int(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def holder(count: int) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_run_waits_for_cores_that_another_holds_and_goes_on_when_it_is_killed():
+    process = holder(1)
+    with claim_cores(1):
+        pass  # the other core is free
+    told = []
+
+    def waiting():
+        told.append(time.monotonic())
+        process.kill()
+        process.wait()
+
+    with claim_cores(2, waiting=waiting):
+        assert len(told) == 1
+
+
+def test_more_threads_than_cores_take_all_cores_instead_of_waiting_for_ever():
+    with claim_cores(64):
+        pass
+
+
+def test_threads_are_set_inside_and_put_back():
+    before = torch.get_num_threads()
+    with cpu_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_auto_takes_bfloat16_only_where_the_cpu_multiplies_it_and_convolutions_are_whole(monkeypatch):
+    def chosen(architecture: str, precision: str = "auto") -> torch.dtype:
+        recipe = Recipe(architecture=architecture, epochs=1, learning_rate=0.1, precision=precision)
+        network = build_network(recipe, 2, root=None, seed=1)
+        return pick_precision(recipe, network, torch.device("cpu"))
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert chosen("timm:resnet10t") == torch.bfloat16
+    assert chosen("efficientnet_b0") == torch.float32
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert chosen("timm:resnet10t") == torch.float32
+    assert chosen("timm:resnet10t", "bfloat16") == torch.bfloat16
+
+
+def test_a_stride_longer_than_the_image_is_never_trained_in_bfloat16_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+
+    def chosen(pixels: int, **keys) -> torch.dtype:
+        recipe = Recipe(architecture="timm:test_resnet", epochs=1, learning_rate=0.1, stored_pixels=pixels, **keys)
+        return pick_precision(recipe, build_network(recipe, 2, root=None, seed=1), torch.device("cpu"))
+
+    assert chosen(64) == torch.bfloat16
+    assert chosen(16) == torch.float32
+    assert chosen(64, progressive_pixels=(16,)) == torch.float32
+    with pytest.raises(TrainingError, match="at 16 pixels"):
+        chosen(16, precision="bfloat16")

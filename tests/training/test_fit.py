@@ -1,0 +1,132 @@
+"""One run from its recipe to its files."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from podium.config import read_competition
+from podium.data.digits import digits_answers
+from podium.data.lock import read_lock
+from podium.data.prepare import prepare
+from podium.errors import DataError, TrainingError
+from podium.plan import list_runs
+from podium.predictions import load_predictions
+from podium.project import Project
+from podium.training.fit import balanced_part, train_run
+from podium.training.predict import predict_folder
+
+RECIPE = """
+architecture = "timm:test_resnet"
+epochs = 2
+learning_rate = 0.01
+batch_size = 64
+stored_pixels = 16
+"""
+SETTINGS = """
+title = "digits"
+[data]
+source = "digits"
+[validation]
+"""
+
+
+def digits_project(folder, *, validation: str = "rows = 297", recipe: str = RECIPE) -> Project:
+    house = folder / "competitions" / "digits"
+    house.mkdir(parents=True)
+    (house / "competition.toml").write_text(SETTINGS + validation)
+    (house / "tiny.toml").write_text(recipe)
+    project = Project.at(folder)
+    prepare(project, "digits")
+    return project
+
+
+def train_tiny(project: Project, **keys):
+    (run,) = list_runs(project, "digits")
+    return train_run(project, "digits", replace(run, recipe=replace(run.recipe, **keys)))
+
+
+def test_a_run_leaves_predictions_parameters_and_history_and_is_then_up_to_date(tmp_path):
+    project = digits_project(tmp_path)
+    train_tiny(project)
+    loaded = load_predictions(project.predictions_file("digits", "tiny.s1"))
+    lock = read_lock(project.lock_file("digits"))
+    judged = lock.folds >= 0
+    assert loaded.oof_ids.tolist() == lock.train_ids[judged].tolist() and judged.sum() == 297
+    assert loaded.oof_labels.tolist() == lock.train_labels[judged].tolist()
+    assert loaded.test_ids.tolist() == lock.test_ids.tolist()
+    accuracy = (loaded.oof_logits.argmax(axis=1) == loaded.oof_labels).mean()
+    assert loaded.about["scores"]["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert loaded.about["scored"] == "validation rows"
+    assert loaded.about["test_logits_from"] == "this model"
+    assert loaded.about["threads"] == 1 and loaded.about["precision"] in ("float32", "bfloat16")
+    assert not list_runs(project, "digits")[0].stale
+    with project.history_file("digits", "tiny.s1").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_two_trainings_of_one_run_give_equal_logits_bit_for_bit(tmp_path):
+    project = digits_project(tmp_path)
+    first, again = train_tiny(project), train_tiny(project)
+    assert np.array_equal(first.oof_logits, again.oof_logits)
+    assert np.array_equal(first.test_logits, again.test_logits)
+
+
+def test_k_fold_judges_every_row_once_and_averages_the_fold_models(tmp_path):
+    project = digits_project(tmp_path, validation='kind = "k-fold"\nfolds = 2')
+    predictions = train_tiny(project, epochs=1)
+    assert len(predictions.oof_ids) == 1297 and np.abs(predictions.oof_logits).sum(axis=1).all()
+    assert predictions.about["test_logits_from"] == "average of 2 fold models"
+
+
+def test_a_refit_gives_other_test_logits_and_the_same_oof_logits(tmp_path):
+    project = digits_project(tmp_path)
+    plain, refit = train_tiny(project), train_tiny(project, refit=True)
+    assert np.array_equal(plain.oof_logits, refit.oof_logits)
+    assert not np.array_equal(plain.test_logits, refit.test_logits)
+    assert refit.about["test_logits_from"] == "refit on all labelled rows"
+    assert refit.about["scored"] == "validation rows, before refit"
+
+
+def test_new_images_get_the_classes_that_the_run_gives_them(tmp_path):
+    project = digits_project(tmp_path)
+    predictions = train_tiny(project)
+    from podium.data.dataset import open_dataset
+
+    images = open_dataset(project, "digits", pixels=16, shape="crop").test_images[:5]
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(np.asarray(image)).save(folder / f"{i}.png")
+    expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
+    found = predict_folder(project, "digits", "tiny.s1", folder)
+    assert [name for name, _, _ in found] == [f"{i}.png" for i in range(5)]
+    assert [label for _, label, _ in found] == expected
+    (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:100])
+    with pytest.raises(DataError, match=r"0\.png"):
+        predict_folder(project, "digits", "tiny.s1", folder)
+    with pytest.raises(TrainingError, match="no trained parameters"):
+        predict_folder(project, "digits", "tiny.s2", folder)
+
+
+def test_a_recipe_that_cannot_be_trained_is_named_by_its_file(tmp_path):
+    project = digits_project(tmp_path, recipe=RECIPE.replace("timm:test_resnet", "resnet43"))
+    with pytest.raises(TrainingError, match=r"tiny\.toml"):
+        train_tiny(project)
+
+
+def test_a_balanced_part_has_equally_many_of_each_class_in_each_fold():
+    labels, folds = np.arange(40) % 4, np.repeat([-1, 0], 20)
+    part = balanced_part(labels, folds, rows=16)
+    counts = np.unique(np.stack([labels[part], folds[part]]), axis=1, return_counts=True)[1]
+    assert counts.tolist() == [2] * 8
+
+
+def test_the_withheld_digits_are_in_no_labelled_row(tmp_path):
+    project = digits_project(tmp_path)
+    lock = read_lock(project.lock_file("digits"))
+    assert not set(lock.train_ids.tolist()) & set(digits_answers())
+    assert set(lock.test_ids.tolist()) == set(digits_answers()) and len(digits_answers()) == 500
+    assert read_competition(project.competition_folder("digits")).data.source == "digits"

@@ -1,0 +1,166 @@
+"""Training: one seed fixes everything, and every key of a recipe does what it says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from podium.config import Augment, Recipe
+from podium.data.loader import PixelStore
+from podium.errors import TrainingError
+from podium.training import learner as learner_module
+from podium.training.callbacks import EpochReport, Listener, Watch
+from podium.training.learner import Material, evaluation_loader, fit_network
+from podium.training.logits import predict_logits
+
+TINY = Recipe(
+    architecture="timm:test_resnet",
+    epochs=3,
+    learning_rate=0.02,
+    batch_size=20,
+    stored_pixels=16,
+    augment=Augment(flip="horizontal", shift_pixels=1),
+)
+
+
+class Remembering(Listener):
+    def __init__(self):
+        self.reports: list[EpochReport] = []
+        self.notes: list[str] = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def epoch(self, report):
+        self.reports.append(report)
+
+
+def two_kinds() -> tuple[np.ndarray, np.ndarray]:
+    """Dark and bright noise: 120 images that anything can tell apart."""
+    draws = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    images = draws.integers(0, 120, (120, 16, 16, 3)) + labels[:, None, None, None] * 110
+    return images.astype(np.uint8), labels
+
+
+def trained(recipe: Recipe, folder, *, seed: int = 1):
+    images, labels = two_kinds()
+    torch.set_num_threads(1)
+    store, rows = PixelStore(images, torch.device("cpu")), np.arange(120)
+    material = Material(store, images, labels, 2, rows[:80], rows[80:])
+    listener = Remembering()
+    watch = Watch(listener, folder / "history.csv", images=80 * (recipe.epochs + recipe.freeze_epochs))
+    fitted = fit_network(recipe, material, seed=seed, purpose="", root=folder, watch=watch, stage="")
+    loader = evaluation_loader(store, rows[80:], recipe=recipe, normalisation=fitted.normalisation)
+    logits = predict_logits(fitted.network, loader, views=recipe.test_time_augmentation, precision=fitted.precision)
+    return fitted, logits, listener
+
+
+def accuracy(logits: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == np.arange(80, 120) % 2).mean())
+
+
+def test_two_trainings_of_one_seed_agree_bit_for_bit_and_another_seed_does_not(tmp_path):
+    recipe = replace(TINY, dropout=0.2, mixup=0.2)
+    _, first, _ = trained(recipe, tmp_path)
+    torch.manual_seed(99)
+    _, again, _ = trained(recipe, tmp_path)
+    _, other, _ = trained(recipe, tmp_path, seed=2)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"optimiser": "sgd", "learning_rate": 0.1, "gradient_clip": 1.0},
+        {"schedule": "cosine", "label_smoothing": 0.1},
+        {"schedule": "flat-cosine", "test_time_augmentation": "flip"},
+        {"schedule": "triangular", "test_time_augmentation": "flip-and-shift"},
+        {"schedule": "constant", "ema_decay": 0.9},
+        {"epochs": 8, "mixup": 0.2, "cutmix": 0.5, "progressive_pixels": (8, 12)},
+        {"training_pixels": 24, "discriminative_ratio": 10.0},
+    ],
+    ids=lambda keys: "-".join(keys) or "plain",
+)
+def test_each_way_of_training_learns_what_is_easy(tmp_path, keys):
+    recipe = replace(TINY, **({"epochs": 6} | keys))
+    _, logits, listener = trained(recipe, tmp_path)
+    assert logits.shape == (40, 2) and logits.dtype == np.float32
+    assert accuracy(logits) > 0.9
+    assert [report.epoch for report in listener.reports] == list(range(1, recipe.epochs + 1))
+
+
+def test_the_last_epochs_accuracy_is_that_of_the_logits(tmp_path):
+    for keys in ({}, {"ema_decay": 0.8}):
+        _, logits, listener = trained(replace(TINY, **keys), tmp_path)
+        assert listener.reports[-1].validation_accuracy == pytest.approx(accuracy(logits), abs=1e-5)
+
+
+def test_every_epoch_goes_into_the_history_and_time_runs_out_at_the_end(tmp_path):
+    _, _, listener = trained(TINY, tmp_path)
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert len(lines) == 4 and lines[0].startswith("stage,epoch,epochs,training_loss,validation_accuracy")
+    left = [report.seconds_left for report in listener.reports]
+    assert left == sorted(left, reverse=True) and left[-1] == 0
+
+
+def test_find_takes_what_lr_find_suggests_and_does_not_move_the_streams_of_the_run(tmp_path):
+    found, logits, listener = trained(replace(TINY, learning_rate="find"), tmp_path)
+    assert "lr_find suggests" in listener.notes[0]
+    _, same, _ = trained(replace(TINY, learning_rate=found.learning_rate), tmp_path)
+    assert np.array_equal(logits, same)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    with pytest.raises(TrainingError, match="diverged"):
+        trained(replace(TINY, optimiser="sgd", learning_rate=1e30), tmp_path)
+
+
+def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tmp_path, monkeypatch):
+    kept = {}
+    original = learner_module.Learner.unfreeze
+
+    def spy(self):
+        kept["body"] = [p.detach().clone() for p in self.model.layer_groups()[0] if p.ndim > 1]
+        kept["head"] = [p.detach().clone() for p in self.model.layer_groups()[2]]
+        original(self)
+
+    monkeypatch.setattr(learner_module.Learner, "unfreeze", spy)
+    start = learner_module.build_network(
+        TINY, 2, root=tmp_path, seed=learner_module.stream_seed(1, "network")
+    ).layer_groups()
+    fitted, _, listener = trained(replace(TINY, freeze_epochs=1), tmp_path)
+    assert [report.stage for report in listener.reports] == ["freeze", "train", "train", "train"]
+    body = [p for p in start[0] if p.ndim > 1]
+    assert all(torch.equal(one, then) for one, then in zip(body, kept["body"], strict=True))
+    assert not all(torch.equal(one, then) for one, then in zip(start[2], kept["head"], strict=True))
+    ended = [p for p in fitted.network.layer_groups()[0] if p.ndim > 1]
+    assert not all(torch.equal(one, then) for one, then in zip(body, ended, strict=True))
+
+
+def test_biases_and_norms_do_not_decay_and_early_layers_learn_more_slowly(tmp_path):
+    network = learner_module.build_network(TINY, 2, root=tmp_path, seed=1)
+    groups = learner_module._split_parameters(network)
+    made = learner_module._optimiser_maker(TINY)(groups, lr=0.1)
+    decays = {group["weight_decay"]: {p.ndim > 1 for p in group["params"]} for group in made.opt.param_groups}
+    assert decays == {TINY.weight_decay: {True}, 0.0: {False}}
+    rates = learner_module._group_rates(0.1, 100, len(groups))
+    assert rates == pytest.approx([0.001, 0.001, 0.01, 0.01, 0.1, 0.1])
+
+
+def test_bfloat16_keeps_the_parameters_in_float32(tmp_path):
+    fitted, logits, _ = trained(replace(TINY, precision="bfloat16", epochs=1, training_pixels=64), tmp_path)
+    assert fitted.precision == torch.bfloat16 and logits.dtype == np.float32
+    assert {value.dtype for value in fitted.network.parameters()} == {torch.float32}
+
+
+def test_averaged_views_are_the_mean_of_the_image_and_its_mirror():
+    class FirstColumn(torch.nn.Module):
+        def forward(self, images):
+            return images[:, :2, 0, 0]
+
+    images = torch.arange(24.0).view(1, 3, 2, 4)
+    logits = predict_logits(FirstColumn(), [(images,)], views="flip", precision=torch.float32)
+    assert logits.tolist() == [[(0 + 3) / 2, (8 + 11) / 2]]
