@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -230,6 +231,10 @@ def predict(
 
 def main() -> None:
     """Run the command line; what the user can mend is one screen and exit code 2, never a traceback."""
+    if (
+        not sys.warnoptions
+    ):  # what libraries warn each other of is not for users; `python -W default -m podium` shows it
+        warnings.simplefilter("ignore")
     try:
         app()
     except PodiumError as error:

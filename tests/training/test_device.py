@@ -15,7 +15,7 @@ from podium.training.device import claim_cores, cpu_threads, pick_precision
 
 
 @pytest.fixture(autouse=True)
-def own_cores(tmp_path, monkeypatch):
+def two_cores(tmp_path, monkeypatch):
     """Locks of this test's own, on a machine of two cores."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(device_module.tempfile, "tempdir", str(tmp_path))

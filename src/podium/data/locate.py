@@ -3,7 +3,7 @@
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def locate(competition: Competition, name: str, *, project: Project, data: str |
         target = project.root / "data" / archive
         with file_lock(target.with_name(f".{archive}.lock")):
             if not target.exists():
-                download(competition.data.download, target, progress=progress)
+                download(competition.data.download, target, progress=progress, looked=places)
         return Found(target, competition.data, project.cache_folder(name))
     raise DataError(
         f"The images of '{name}' were not found.",
@@ -112,8 +112,11 @@ def locate(competition: Competition, name: str, *, project: Project, data: str |
     )
 
 
-def download(address: str, target: Path, *, progress: Progress) -> None:
-    """Fetch `address` into `target`, which appears whole or not at all. Raises DataError."""
+def download(address: str, target: Path, *, progress: Progress, looked: Sequence[Path] = ()) -> None:
+    """Fetch `address` into `target`, which appears whole or not at all. Raises DataError.
+
+    `looked` are the places where it was not found before, to be told where it cannot be fetched either.
+    """
     what = f"download {target.name}"
     try:
         with (
@@ -133,6 +136,7 @@ def download(address: str, target: Path, *, progress: Progress) -> None:
             "The images cannot be fetched.",
             file=address,
             found=str(getattr(error, "reason", None) or error),
+            faults=[f"looked in {place}" for place in looked],
             mend=f"fetch it by hand and put it at {target}, or type DATA=<folder or archive>",
         ) from None
 

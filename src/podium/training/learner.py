@@ -68,6 +68,8 @@ def fit_network(
     if isinstance(rate, str):
         rate = find_learning_rate(recipe, material, normalisation=normalisation, seed=seed, root=root)
         watch.listener.note(f"lr_find suggests learning_rate = {rate:.2g}")
+    rows, words = len(material.training_rows), str(precision).removeprefix("torch.")
+    watch.listener.note(f"{recipe.epochs + recipe.freeze_epochs} epochs of {rows:,} images{stage}, {device}, {words}")
     learner = _learner(recipe, network, material, normalisation=normalisation, seed=seed, purpose=purpose)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(stream_seed(seed, f"dropout{purpose}"))
