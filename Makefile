@@ -9,8 +9,11 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 COMPETITION ?= cifar10
 DATA ?=
+STRATEGY ?=
+THRESHOLD ?=
+OUT ?=
 CORES := $(shell nproc)
-TARGETS := help setup all train prepare estimate ensemble check runs rehearse demo test lint format lock clean
+TARGETS := help setup all train prepare estimate ensemble suggest check runs rehearse demo test lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
 # The environment. `make PYTHON=python3` uses another one as it is.
@@ -96,8 +99,12 @@ $(STALE_FILES): oof/$(COMPETITION)/%.npz: FORCE | $(READY) prepare $(ESTIMATE)
 $(CSV): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
 	@$(PODIUM) ensemble $(OF)
 
-ensemble: | $(READY) ## blend the trained runs again and write the submission; trains nothing
-	@$(PODIUM) ensemble $(OF)
+ensemble: | $(READY) ## blend again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2 tries another way; trains nothing
+	@$(PODIUM) ensemble $(OF) $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(THRESHOLD),--threshold '$(THRESHOLD)') \
+		$(if $(OUT),--out '$(OUT)')
+
+suggest: | $(READY) ## which recipe deserves one more run
+	@$(PODIUM) suggest $(OF)
 
 prepare: | $(READY) ## find, check, split and decode the images
 	@$(PODIUM) prepare $(WITH_DATA)

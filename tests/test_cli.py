@@ -45,7 +45,9 @@ def test_the_whole_way_from_toml_to_a_scored_csv(house):
         (["estimate"], "1 runs to train"),
         (["train"], "validation accuracy"),
         (["train"], "tiny.s1: up to date"),
-        (["ensemble"], "blend of 1"),
+        (["ensemble"], "cross-fitted on 297 validation rows"),
+        (["ensemble", "--strategy", "greedy", "--out", "try2"], "wrote submissions/digits/try2.csv"),
+        (["suggest"], "next: seeds = [1, 2] in tiny.toml"),
         (["check", "submissions/digits/ensemble.csv"], "a valid submission of digits, 500 rows"),
         (["score", "submissions/digits/ensemble.csv"], "on 500 withheld test images"),
         (["runs"], "up to date"),
@@ -85,7 +87,19 @@ def test_check_tells_all_faults_of_a_csv(house):
 
 def test_help_teaches_every_command(house):
     done = podium(house, "--help")
-    for name in ("prepare", "train", "ensemble", "check", "score", "runs", "rehearse", "estimate", "predict"):
+    for name in (
+        "prepare",
+        "train",
+        "ensemble",
+        "check",
+        "score",
+        "runs",
+        "rehearse",
+        "estimate",
+        "predict",
+        "suggest",
+        "import",
+    ):
         assert name in done.stdout
         assert podium(house, name, "--help").returncode == 0
 

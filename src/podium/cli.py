@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from podium.errors import PodiumError
 from podium.project import Project
 
 # Each command imports what it needs when it runs: `podium ensemble` starts without torch.
-if TYPE_CHECKING:
-    from podium.ensemble.write import WrittenEnsemble
-
 app = typer.Typer(
     help="From labelled images to a submission that can be trusted. Run it where competitions/ is.",
     no_args_is_help=True,
@@ -115,15 +112,54 @@ def train(
 def ensemble(
     competition: CompetitionName = DEFAULT,
     out: Annotated[str, typer.Option(help="Name of the files in submissions/<competition>/.")] = "ensemble",
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="auto, best, uniform, accuracy, log-loss, greedy or stack, instead of competition.toml's."),
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Accuracy above which every run is a member.")] = None,
 ) -> None:
-    """Select, weigh and blend the runs in oof/<competition>/, and write a checked submission."""
+    """Select, weigh and blend the runs in oof/<competition>/, say what to believe of it, and write a submission."""
+    _one_thread_a_product()
+    from podium.ensemble.tell import ensemble_lines
     from podium.ensemble.write import write_ensemble
     from podium.plan import list_runs
 
     project = Project.at(".")
-    written = write_ensemble(project, competition, out=out)
+    written = write_ensemble(project, competition, out=out, strategy=strategy, threshold=threshold)
     stale = {run.run for run in list_runs(project, competition) if run.stale}
-    _print_ensemble(written, stale=stale & {run.run for run in written.result.runs})
+    print("\n".join(ensemble_lines(written, stale=stale)))
+
+
+@app.command()
+def suggest(competition: CompetitionName = DEFAULT) -> None:
+    """Say which recipe deserves one more run: what its runs have right where the others are wrong, per hour."""
+    _one_thread_a_product()
+    from podium.ensemble.tell import suggestion_lines
+    from podium.ensemble.write import suggest_run
+    from podium.plan import list_runs
+
+    project = Project.at(".")
+    recipes = {run.recipe_name: run.recipe.seeds for run in list_runs(project, competition)}
+    print("\n".join(suggestion_lines(suggest_run(project, competition, list(recipes)), recipes)))
+
+
+@app.command("import")
+def import_run(
+    name: Annotated[str, typer.Argument(help="What to call the run, such as colleague.s1.")],
+    oof: Annotated[Path, typer.Option(help="Validation rows: .csv, .parquet or .npz with ids and a column a class.")],
+    test: Annotated[Path, typer.Option(help="Test rows, likewise.")],
+    competition: CompetitionName = DEFAULT,
+    architecture: Annotated[str | None, typer.Option(help="What it is a run of; else the name's head.")] = None,
+) -> None:
+    """Take predictions made elsewhere, probabilities or logits, into oof/<competition>/; joined by id."""
+    from podium.importing import import_predictions
+
+    imported = import_predictions(Project.at("."), competition, name, oof=oof, test=test, architecture=architecture)
+    about = imported.about
+    print(
+        f"{name}: {len(imported.oof_ids):,} validation rows, {len(imported.test_ids):,} test rows, "
+        f"{about['came_as']}; validation accuracy {about['scores']['accuracy']:.4f}"
+    )
 
 
 @app.command()
@@ -192,7 +228,7 @@ def runs(competition: CompetitionName = DEFAULT) -> None:
     for name in [*planned, *sorted(present - planned.keys())]:
         about = read_about(project.predictions_file(competition, name)) or {}
         scores = about.get("scores", {})
-        state = "no recipe" if name not in planned else "up to date"
+        state = "up to date" if name in planned else "imported" if about.get("imported") else "no recipe"
         if name in planned and planned[name].stale:
             state = "stale" if name in present else "not trained"
         print(
@@ -207,10 +243,11 @@ def rehearse(competition: CompetitionName = DEFAULT, data: DataPlace = None) -> 
     """Go the whole way on few images and one epoch a recipe, in .rehearsal/: run it before spending hours."""
     began = time.perf_counter()
     prepare(competition, data)
+    from podium.ensemble.tell import ensemble_lines
     from podium.rehearsal import rehearse as rehearse_all
 
     rehearsal = rehearse_all(Project.at("."), competition, data=data, listener_of=_listener())
-    _print_ensemble(rehearsal.written, stale=set())
+    print("\n".join(ensemble_lines(rehearsal.written, stale=set())))
     check(rehearsal.written.csv_file, competition)
     print(f"rehearsed in {_duration(time.perf_counter() - began)}; the scores say nothing, the way is free")
 
@@ -299,20 +336,9 @@ def _listener() -> type:
     return Printer
 
 
-def _print_ensemble(written: "WrittenEnsemble", *, stale: set[str]) -> None:
-    result = written.result
-    print(f"\n{'run':<22} {'accuracy':>8} {'weight':>7}  why")
-    for run in sorted(result.runs, key=lambda one: (-one.weight, -one.scores["accuracy"], one.run)):
-        weight = f"{run.weight:.4f}" if run.member else "-"
-        note = "; STALE: its recipe or data changed since" if run.run in stale else ""
-        note += "; test logits: " + run.test_logits_from if "refit" in run.test_logits_from else ""
-        print(f"{run.run:<22} {run.scores['accuracy']:8.4f} {weight:>7}  {run.reason}{note}")
-    blend, best = result.in_sample_scores, result.best
-    print(
-        f"\nblend of {len(result.members)}: accuracy {blend['accuracy']:.4f} on the {result.validation_rows:,} "
-        f"validation rows that also set its weights; best single run {best.run}: {best.scores['accuracy']:.4f}"
-    )
-    print(f"wrote {written.csv_file} and {written.json_file.name}")
+def _one_thread_a_product() -> None:
+    """Before NumPy is imported: parts are fitted side by side, and threads inside each would fight for the cores."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _duration(seconds: float) -> str:

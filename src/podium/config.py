@@ -76,9 +76,31 @@ class Validation:
 class Ensemble:
     """[ensemble]: which runs are members and how they are weighted."""
 
+    select: str = key(
+        "rule: runs above the threshold, and the best of each architecture; all: every run",
+        "rule",
+        choices=("rule", "all"),
+    )
     threshold: float = key("every run with a validation accuracy above this is a member", 0.95, low=0, high=1)
     best_per_architecture: int = key("runs of each architecture that are members anyway", 1, low=0)
-    strategy: str = key("how members are weighted", "accuracy", choices=("accuracy",))
+    strategy: str = key(
+        "how members are weighted; auto: the simplest that is as good as the best, where it beats the best run",
+        "accuracy",
+        choices=("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack"),
+    )
+    average: str = key(
+        "what is averaged: probabilities, or logits (the geometric mean of probabilities)",
+        "probabilities",
+        choices=("probabilities", "logits"),
+    )
+    run_temperatures: str = key(
+        "a temperature of each run before it is blended; auto: where runs were not smoothed alike",
+        "auto",
+        choices=("auto", "always", "never"),
+    )
+    cross_fit_parts: int = key("parts of the validation rows; a blend is scored on each, fitted on the rest", 5, low=2)
+    cross_fit_repeats: int = key("times that the rows are dealt into parts anew", 2, low=1)
+    seed: int = key("seed of the parts, the bags and the bootstrap", 0, low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +255,15 @@ def _checked(recipe: Recipe, file: Path) -> Recipe:
     if faults:
         raise ConfigError("A recipe that cannot be trained.", file=file, faults=faults, mend=f"edit {file}")
     return recipe
+
+
+def changed_ensemble(settings: Ensemble, changes: dict[str, Any]) -> Ensemble:
+    """The settings with some keys changed, checked like those of a file; raises ConfigError."""
+    faults: list[str] = []
+    changed = _build(Ensemble, dataclasses.asdict(settings) | changes, "", faults)
+    if faults:
+        raise ConfigError("Not a way to blend.", faults=faults, mend="correct STRATEGY= or THRESHOLD=")
+    return changed
 
 
 def recipe_files(folder: Path) -> dict[str, Path]:

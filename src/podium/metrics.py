@@ -19,16 +19,26 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials
 
 
+def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which rows (n,) have their label as the most probable class; of equal classes the first counts."""
+    return probabilities.argmax(axis=1) == labels
+
+
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the rows whose most probable class is the label; of equal classes the first counts."""
-    return float(np.mean(probabilities.argmax(axis=1) == labels))
+    """Share of the rows that are hits."""
+    return float(np.mean(hits(probabilities, labels)))
+
+
+def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log of each row's label's probability, (n,), in nats; a probability of 0 counts as 2.2e-16."""
+    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    smallest = np.finfo(np.float64).eps
+    return -np.log(np.clip(right, smallest, 1 - smallest))
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log of the label's probability (nats); a probability of 0 counts as 2.2e-16."""
-    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    smallest = np.finfo(np.float64).eps
-    return float(-np.mean(np.log(np.clip(right, smallest, 1 - smallest))))
+    """Mean of the rows' log losses."""
+    return float(np.mean(log_losses(probabilities, labels)))
 
 
 def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -64,7 +74,7 @@ def auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(defined)) if defined else math.nan
 
 
-def wilson_interval(correct: int, rows: int, *, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(correct: float, rows: float, *, z: float = Z_95) -> tuple[float, float]:
     """Interval for a share of `correct` out of `rows` (E. B. Wilson, 1927); `z` sets its level, 95 %."""
     if not 0 <= correct <= rows or rows == 0:
         raise ValueError(f"expected 0 <= correct <= rows and at least one row, got {correct} of {rows}")
@@ -82,6 +92,7 @@ class Metric:
     compute: Callable[[np.ndarray, np.ndarray], float]
     greater_is_better: bool = True
     needs_probabilities: bool = False
+    rows: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # each row's part, where it is a mean of them
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray) -> float:
         """The metric of probabilities `(n, classes)` for labels `(n,)`."""
@@ -93,8 +104,8 @@ class Metric:
 
 
 METRICS = {
-    "accuracy": Metric(accuracy),
-    "log_loss": Metric(log_loss, greater_is_better=False, needs_probabilities=True),
+    "accuracy": Metric(accuracy, rows=hits),
+    "log_loss": Metric(log_loss, greater_is_better=False, needs_probabilities=True, rows=log_losses),
     "macro_f1": Metric(macro_f1),
     "qwk": Metric(qwk),
     "auc": Metric(auc, needs_probabilities=True),

@@ -139,6 +139,18 @@ def _checked_name(name: str, file: Path) -> str:
     return name
 
 
+def check_run_name(name: str, taken: Sequence[str]) -> None:
+    """Refuse a name that no run from elsewhere may have; raises ConfigError."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"'{name}' cannot be the name of a run.", expected="letters, digits, and _ . + - between them"
+        )
+    if name in taken:
+        raise ConfigError(
+            f"'{name}' is a run of a recipe here.", expected="another name", mend=f"podium import other.{name}"
+        )
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the plan of COMPETITION, or why there is none; GOALS are checked against TARGETS and the runs."""
     competition_name, goals, targets = [*arguments, "", ""][:3]

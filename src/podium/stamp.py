@@ -11,13 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from podium.config import Competition, Recipe, changed_keys, read_competition
+from podium.config import Competition, Ensemble, Recipe, changed_keys, read_competition
 from podium.project import Project
 
 # Raised when a change of the training code changes what a recipe means: every run is then stale.
 TRAINING_VERSION = 1
 # Raised when a change of the ensemble code changes what it writes.
-ENSEMBLE_VERSION = 1
+ENSEMBLE_VERSION = 2
 
 ABOUT_MEMBER = "about.npy"
 
@@ -54,15 +54,18 @@ def weights_sha256(recipe: Recipe, root: Path) -> str:
     return file_sha256(root / recipe.pretrained) if isinstance(recipe.pretrained, str) else ""
 
 
-def ensemble_stamp(project: Project, competition_name: str) -> str:
-    """The hash of everything that decides the ensemble of the runs in `oof/<competition>`."""
+def ensemble_stamp(project: Project, competition_name: str, settings: Ensemble | None = None) -> str:
+    """The hash of everything that decides the ensemble of the runs in `oof/<competition>`.
+
+    `settings` stand for the competition's own where others were asked for once.
+    """
     competition = read_competition(project.competition_folder(competition_name))
     files = sorted(project.predictions_folder(competition_name).glob("*.npz"))
     return _digest(
         {
             "version": ENSEMBLE_VERSION,
             "metric": competition.metric,
-            "ensemble": asdict(competition.ensemble),
+            "ensemble": asdict(settings or competition.ensemble),
             "submission": asdict(competition.submission),
             "lock": file_sha256(project.lock_file(competition_name)),
             "inputs": {file.stem: file_sha256(file) for file in files},

@@ -4,13 +4,24 @@ import numpy as np
 import pytest
 
 from podium.config import Ensemble
-from podium.ensemble.weigh import STRATEGIES, accuracy
+from podium.ensemble.weigh import STRATEGIES, Material
+from podium.ensemble.weigh import accuracy as weigh_by_accuracy
 
 LABELS = np.array([0, 1, 0, 1])
 
 
 def said(*rows):
     return np.eye(2)[np.array(rows)]
+
+
+def material(probabilities, *, average="probabilities"):
+    logs = np.log(np.maximum(probabilities, 1e-9))
+    return Material(logs, probabilities, LABELS, metric="accuracy", average=average, seed=0)
+
+
+def accuracy(probabilities, labels):
+    assert labels is LABELS
+    return weigh_by_accuracy(material(probabilities))[0]
 
 
 def test_accuracy_weighs_in_proportion_to_rows_that_are_right():
@@ -26,16 +37,28 @@ def test_runs_that_are_all_always_wrong_get_equal_weights():
     np.testing.assert_allclose(accuracy(said([1, 0, 1, 0], [1, 0, 1, 0]), LABELS), [0.5, 0.5])
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_every_strategy_gives_weights_that_sum_to_one_and_all_to_a_single_member(name):
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "stack"])
+def test_every_strategy_gives_weights_that_sum_to_one_and_all_to_a_single_member(name, average):
     draw = np.random.default_rng(1).dirichlet(np.ones(2), size=(3, 4))
-    weights = STRATEGIES[name](draw, LABELS)
-    assert weights.shape == (3,)
+    weights, biases = STRATEGIES[name](material(draw, average=average))
+    assert weights.shape == (3,) and biases is None
     assert weights.min() >= 0
     assert weights.sum() == pytest.approx(1)
-    np.testing.assert_array_equal(STRATEGIES[name](draw[:1], LABELS), [1.0])
+    np.testing.assert_array_equal(STRATEGIES[name](material(draw[:1], average=average))[0], [1.0])
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_log_loss_puts_everything_on_a_member_that_is_better_everywhere(average):
+    good, bad = np.tile([0.9, 0.1], (4, 1)), np.tile([0.4, 0.6], (4, 1))
+    rows = np.arange(4)
+    probabilities = np.zeros((2, 4, 2))
+    for member, said_of_label in enumerate((good, bad)):
+        probabilities[member, rows, LABELS], probabilities[member, rows, 1 - LABELS] = said_of_label.T
+    weights, _ = STRATEGIES["log-loss"](material(probabilities, average=average))
+    np.testing.assert_allclose(weights, [1, 0], atol=1e-6)
 
 
 def test_the_settings_know_every_strategy_and_no_other():
     choices = next(f for f in Ensemble.__dataclass_fields__.values() if f.name == "strategy").metadata["choices"]
-    assert set(choices) == set(STRATEGIES)
+    assert set(choices) == {*STRATEGIES, "auto"}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from podium.data.lock import Lock, write_lock
+from podium.ensemble import write as write_module
 from podium.ensemble.write import write_ensemble
-from podium.errors import PredictionsError, SubmissionError
+from podium.errors import ConfigError, PredictionsError, SubmissionError
 from podium.predictions import save_predictions
 from podium.project import Project
 from podium.stamp import ensemble_is_fresh, file_sha256
@@ -75,8 +76,15 @@ def test_the_csv_has_the_locks_rows_in_its_order_and_the_json_tells_what_made_it
     assert told["csv_sha256"] == file_sha256(written.csv_file)
     assert [run["run"] for run in told["runs"]] == list(RUNS)
     assert sum(run["weight"] for run in told["runs"]) == pytest.approx(1)
-    assert told["blend"]["scores"] == written.result.in_sample_scores
-    assert told["blend"]["scored"].startswith("in sample")
+    assert told["honest_score"]["score"] == pytest.approx(written.result.honest.score)
+    assert told["honest_score"]["scored"].startswith("cross-fitted")
+    assert told["in_sample"]["scores"] == pytest.approx(written.result.taken.in_sample)
+    assert {one["strategy"] for one in told["strategies"]} >= {"best", "uniform", "stack"}
+    assert len(told["contributions"]) == len(told["error_correlation"]) == 3
+    with np.load(written.csv_file.with_suffix(".probabilities.npz"), allow_pickle=False) as beside:
+        assert beside["ids"].tolist() == [str(one) for one in range(1, 31)]
+        named = beside["classes"][beside["probabilities"].argmax(axis=1)].tolist()
+    assert named == [line.split(",")[1] for line in lines[1:]]
 
 
 def test_labels_are_those_of_the_blend_by_id(tmp_path):
@@ -97,7 +105,10 @@ def test_the_order_of_any_runs_rows_leaves_the_csv_byte_identical(tmp_path):
         folder = tmp_path / f"mixed{index}"
         written = write_ensemble(make_project(folder, mixed, settings=settings), "toy")
         assert written.csv_file.read_bytes() == straight.csv_file.read_bytes()
-        assert written.result.in_sample_scores == straight.result.in_sample_scores
+        assert (
+            written.json_file.read_text().split('"settings"')[1]
+            == straight.json_file.read_text().split('"settings"')[1]
+        )
 
 
 def test_the_same_inputs_give_the_same_bytes_and_another_name_its_own_files(tmp_path):
@@ -129,6 +140,47 @@ def test_an_ensemble_is_fresh_until_anything_that_made_it_changes(tmp_path):
 
     save(project, random_run("vgg19.s1", seed=9))
     assert not ensemble_is_fresh(project, "toy")
+
+
+def test_another_strategy_or_threshold_is_tried_without_touching_the_settings(tmp_path):
+    project = make_project(tmp_path, runs_by_hand())
+    tried = write_ensemble(project, "toy", strategy="greedy", threshold=0.1, out="try2")
+    told = json.loads(tried.json_file.read_text())
+    assert tried.csv_file.name == "try2.csv"
+    assert (told["settings"]["strategy"], told["settings"]["threshold"]) == ("greedy", 0.1)
+    assert [one["strategy"] for one in told["strategies"]] == ["best", "uniform", "greedy"]
+    write_ensemble(project, "toy", strategy="uniform")
+    assert not ensemble_is_fresh(project, "toy")  # `make` would write what the TOML says
+    for keys in ({"strategy": "gredy"}, {"threshold": 1.5}):
+        with pytest.raises(ConfigError, match=r"greedy|0 to 1"):
+            write_ensemble(project, "toy", **keys)
+
+
+def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
+    seen = {}
+    original = write_module.build_ensemble
+
+    def spy(aligned, settings, *, groups, **others):
+        seen.update(zip(aligned.oof_ids.tolist(), groups.tolist(), strict=True))
+        return original(aligned, settings, groups=groups, **others)
+
+    monkeypatch.setattr(write_module, "build_ensemble", spy)
+    lock = lock_for(random_run("any.s1"))
+    order = np.argsort(lock.train_ids)
+    groups = np.array([f"g{one[-1]}" for one in lock.train_ids])
+    grouped = replace(
+        lock,
+        train_ids=lock.train_ids[order],
+        train_labels=lock.train_labels[order],
+        folds=lock.folds[order],
+        groups=groups[order],
+    )
+    project = make_project(tmp_path, [], lock=grouped)
+    for run in runs_by_hand():
+        about = run.about | {"fold_sha256": grouped.fold_sha256}
+        save_predictions(project.predictions_file("toy", run.run), replace(run, about=about))
+    write_ensemble(project, "toy")
+    assert len(seen) == 40 and all(group == f"g{one[-1]}" for one, group in seen.items())
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null"])

@@ -1,7 +1,8 @@
 """`data.lock`: what a competition's data are, without the images; committed beside its settings.
 
-A text file, so that a change can be read: one line of JSON, then `id,label_index,fold` for each labelled row,
-then one id a line for the test. The ensemble and `podium check` read it; only NumPy is imported.
+A text file, so that a change can be read: one line of JSON, then `id,label_index,fold` for each labelled row
+(and its group, where rows have one), then one id a line for the test. The ensemble and `podium check` read it;
+only NumPy is imported.
 """
 
 import csv
@@ -32,6 +33,7 @@ class Lock:
     folds: np.ndarray  # (n,) int64: the fold whose model is judged on the row; -1: it always trains
     test_ids: np.ndarray  # (m,) str
     validation: Mapping[str, Any] = field(default_factory=dict)  # what the folds were made by
+    groups: np.ndarray | None = None  # (n,) str: rows of one group stay on one side of every split
 
     @property
     def fold_sha256(self) -> str:
@@ -54,7 +56,7 @@ def lock_text(lock: Lock) -> str:
     text = io.StringIO(newline="")
     text.write(json.dumps(head, ensure_ascii=False) + "\n")
     writer = csv.writer(text, lineterminator="\n")
-    rows = (lock.train_ids, lock.train_labels, lock.folds)
+    rows = (lock.train_ids, lock.train_labels, lock.folds, *([] if lock.groups is None else [lock.groups]))
     writer.writerows(zip(*(column.tolist() for column in rows), strict=True))
     writer.writerows([one] for one in lock.test_ids.tolist())
     return text.getvalue()
@@ -99,9 +101,10 @@ def _parse(head: dict[str, Any], rows: list[list[str]]) -> tuple[Lock, str]:
     if len(rows) != head["train"] + head["test"]:
         raise ValueError(f"{len(rows)} rows; expected {head['train']} + {head['test']}")
     train, test = rows[: head["train"]], rows[head["train"] :]
-    if any(len(row) != 3 for row in train) or any(len(row) != 1 for row in test):
+    cells = {len(row) for row in train}
+    if len(cells) > 1 or cells - {3, 4} or any(len(row) != 1 for row in test):
         raise ValueError("rows with more or fewer cells than expected")
-    ids, labels, folds = zip(*train, strict=True) if train else ((), (), ())
+    ids, labels, folds, *groups = zip(*train, strict=True) if train else ((), (), ())
     lock = Lock(
         fingerprint=head["fingerprint"],
         classes=tuple(head["classes"]),
@@ -110,6 +113,7 @@ def _parse(head: dict[str, Any], rows: list[list[str]]) -> tuple[Lock, str]:
         folds=np.array(folds, np.int64),
         test_ids=np.array([row[0] for row in test], str),
         validation=head["validation"],
+        groups=np.array(groups[0], str) if groups else None,
     )
     if train and not 0 <= lock.train_labels.min() <= lock.train_labels.max() < len(lock.classes):
         raise ValueError(f"label indices outside 0 to {len(lock.classes) - 1}")

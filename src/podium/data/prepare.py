@@ -102,6 +102,7 @@ def _lock(dataset: Dataset, competition: Competition, known: Lock | None) -> Loc
         folds=folds,
         test_ids=np.asarray(dataset.test_ids),
         validation=validation,
+        groups=dataset.groups,
     )
 
 

@@ -1,121 +1,168 @@
-"""The blend: members' probabilities, weighted and averaged, and what it scores beside its runs."""
+"""One blend: who is a member, calibrated how, weighted how; fitted on some rows, applied to any."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from podium.config import Ensemble
-from podium.ensemble.select import select
-from podium.ensemble.weigh import STRATEGIES
+from podium.ensemble.calibrate import fit_temperatures
+from podium.ensemble.select import Choice, select
+from podium.ensemble.stack import combine
+from podium.ensemble.weigh import STRATEGIES, Material
 from podium.metrics import METRICS, softmax
 from podium.predictions import Aligned
 
-
-@dataclass(frozen=True)
-class RunInBlend:
-    """One run: whether it is a member, its share, why, and what it scores by itself."""
-
-    run: str
-    architecture: str
-    member: bool
-    weight: float
-    reason: str
-    scores: dict[str, float]
-    scored: str  # on which rows, by which model
-    test_logits_from: str  # the model that was scored, or another
+SMALLEST = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, eq=False)
-class EnsembleResult:
-    """Members, weights, scores and the blend's test probabilities.
+class Pool:
+    """All runs over some rows: what blends are fitted on."""
 
-    `in_sample_scores` are the blend's on the validation rows, the very rows that chose and weighted its
-    members: a little too good. `test_probabilities` is `(m, classes)`, its rows in the order of `test_ids`.
-    """
-
-    runs: tuple[RunInBlend, ...]
-    strategy: str
-    metric: str
-    in_sample_scores: dict[str, float]
-    best: RunInBlend
-    validation_rows: int
-    classes: tuple[str, ...]
-    test_ids: np.ndarray
-    test_probabilities: np.ndarray
+    runs: tuple[str, ...]
+    architectures: tuple[str, ...]
+    log_probabilities: np.ndarray  # (runs, n, classes) float32, as the runs gave them
+    probabilities: np.ndarray  # (runs, n, classes) float32
+    said: np.ndarray  # (runs, n): the most probable class
+    labels: np.ndarray  # (n,)
+    calibrated: bool  # whether each run needs a temperature of its own
 
     @property
-    def members(self) -> tuple[RunInBlend, ...]:
-        """The runs that the blend uses."""
-        return tuple(run for run in self.runs if run.member)
+    def right(self) -> np.ndarray:
+        """Which rows each run has right: (runs, n) bool."""
+        return self.said == self.labels
+
+    def rows(self, some: np.ndarray) -> "Pool":
+        """The same runs over some rows."""
+        return replace(
+            self,
+            log_probabilities=self.log_probabilities[:, some],
+            probabilities=self.probabilities[:, some],
+            said=self.said[:, some],
+            labels=self.labels[some],
+        )
 
 
-def blend(logits: Iterable[np.ndarray], weights: Iterable[float]) -> np.ndarray:
-    """Weighted average of the members' probabilities: logits `(members, n, classes)` -> `(n, classes)`.
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """What a strategy made of a pool; `probabilities` applies it to any rows of the same runs."""
 
-    Weights sum to 1. A member with weight 0 costs nothing.
+    strategy: str
+    average: str
+    choices: tuple[Choice, ...]  # one a run
+    temperatures: np.ndarray  # (runs,); 1 where none was fitted
+    weights: np.ndarray  # (runs,)
+    biases: np.ndarray | None  # (classes,) of a stack
+    temperature: float  # of the blend
+
+    def probabilities(self, logits: np.ndarray, *, calibrated: bool = True) -> np.ndarray:
+        """Probabilities (n, classes) of logits (runs, n, classes), with or without the blend's own temperature."""
+        used = np.flatnonzero(self.weights)
+        blend = self.average_of(self.brought_to_temperature(logits, used), self.weights[used])
+        return softmax(blend / self.temperature if calibrated else blend)
+
+    def brought_to_temperature(self, logits: np.ndarray, used: np.ndarray) -> np.ndarray:
+        """Log-probabilities (used, n, classes) of some of the runs' logits (runs, n, classes)."""
+        return np.stack([log_softmax(logits[one] / logits.dtype.type(self.temperatures[one])) for one in used])
+
+    def average_of(self, log_probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The blend's log-probabilities (n, classes), up to a constant a row, of some runs': (used, n, classes)."""
+        if self.biases is not None:
+            return _mean(log_probabilities, weights) + self.biases.astype(log_probabilities.dtype)
+        if self.average == "logits" or len(weights) == 1:
+            return _mean(log_probabilities, weights)
+        return np.log(np.maximum(_mean(np.exp(log_probabilities), weights), SMALLEST))
+
+    def shares_without(self, run: int) -> np.ndarray | None:
+        """The weights (runs,) where one run's is shared out among the others; None where there are no others."""
+        others = np.where(np.arange(len(self.weights)) == run, 0.0, self.weights)
+        return others * (self.weights.sum() / others.sum()) if np.abs(others).sum() > 0 else None
+
+    def sharpened(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) of the blend brought to its own temperature."""
+        return softmax(np.log(np.maximum(probabilities, SMALLEST)) / self.temperature)
+
+
+def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
+    """The pool of runs that are joined; `run_temperatures = "auto"` looks at how they were smoothed."""
+    logs = log_softmax(aligned.oof_logits.astype(np.float32, copy=False))
+    smoothing = {_smoothing(about) for about in aligned.abouts}
+    differ = len(smoothing) > 1 or None in smoothing
+    return Pool(
+        runs=aligned.runs,
+        architectures=tuple(about["architecture"] for about in aligned.abouts),
+        log_probabilities=logs,
+        probabilities=np.exp(logs),
+        said=logs.argmax(axis=2),
+        labels=aligned.oof_labels,
+        calibrated=settings.run_temperatures == "always" or (settings.run_temperatures == "auto" and differ),
+    )
+
+
+def fit_blends(pool: Pool, wanted: Sequence[tuple[str, str]], settings: Ensemble, *, metric: str) -> list[Blend]:
+    """Select, calibrate and weigh on a pool's rows, by each wanted (strategy, average).
+
+    Raises ConfigError where no run is a member.
     """
-    return _weighted_sum((softmax(one), weight) for one, weight in zip(logits, weights, strict=True) if weight)
-
-
-def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str) -> EnsembleResult:
-    """Select, weigh and blend runs as `[ensemble]` says; raises ConfigError where no run is a member."""
-    probabilities = softmax(aligned.oof_logits)
-    scores = [scores_of(one, aligned.oof_labels, metric) for one in probabilities]
-    architectures = [about["architecture"] for about in aligned.abouts]
     choices = select(
-        aligned.runs,
-        architectures,
-        accuracies=[score["accuracy"] for score in scores],
+        pool.runs,
+        pool.architectures,
+        accuracies=pool.right.mean(axis=1).tolist(),
         threshold=settings.threshold,
         best_per_architecture=settings.best_per_architecture,
+        everyone=settings.select == "all",
     )
-    member = np.array([choice.member for choice in choices])
-    weights = np.zeros(len(choices))
-    weights[member] = STRATEGIES[settings.strategy](probabilities[member], aligned.oof_labels)
-    runs = tuple(
-        RunInBlend(
-            run=choice.run,
-            architecture=about["architecture"],
-            member=choice.member,
-            weight=float(weight),
-            reason=choice.reason,
-            scores=score,
-            scored=about.get("scored", "not said"),
-            test_logits_from=about.get("test_logits_from", "not said"),
+    temperatures, logs, shares = np.ones(len(pool.runs)), pool.log_probabilities, pool.probabilities
+    if pool.calibrated:
+        temperatures = fit_temperatures(logs, pool.labels)
+        logs = log_softmax(logs / temperatures[:, None, None].astype(logs.dtype))
+        shares = np.exp(logs)
+    members = np.flatnonzero([choice.member for choice in choices])
+    everyone = np.arange(len(pool.runs))
+    some_logs, some_shares = (logs, shares) if len(members) == len(everyone) else (logs[members], shares[members])
+    blends = []
+    for strategy, average in wanted:
+        # The best single run is looked for among all runs, members or not.
+        single = strategy == "best"
+        material = Material(
+            log_probabilities=logs if single else some_logs,
+            probabilities=shares if single else some_shares,
+            labels=pool.labels,
+            metric=metric,
+            average=average,
+            seed=settings.seed,
         )
-        for choice, about, weight, score in zip(choices, aligned.abouts, weights, scores, strict=True)
-    )
-    in_sample = _weighted_sum(zip(probabilities, weights, strict=True))
-    return EnsembleResult(
-        runs=runs,
-        strategy=settings.strategy,
-        metric=metric,
-        in_sample_scores=scores_of(in_sample, aligned.oof_labels, metric),
-        best=best_run(runs, metric),
-        validation_rows=len(aligned.oof_ids),
-        classes=aligned.classes,
-        test_ids=aligned.test_ids,
-        test_probabilities=blend(aligned.test_logits, weights),
-    )
+        weights, biases = STRATEGIES[strategy](material)
+        spread = np.zeros(len(pool.runs))
+        spread[everyone if single else members] = weights
+        blend = Blend(strategy, average, choices, temperatures, spread, biases, 1.0)
+        used = np.flatnonzero(weights)
+        together = blend.average_of(material.log_probabilities[used], weights[used])
+        blends.append(replace(blend, temperature=float(fit_temperatures(together[None], pool.labels)[0])))
+    return blends
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sum over the first axis of (m, n, classes)."""
+    return combine(values.reshape(len(values), -1), weights).reshape(values.shape[1:])
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities of logits (..., classes), in their own type."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def scores_of(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
-    """Accuracy, log loss and the competition's metric of probabilities `(n, classes)`."""
+    """Accuracy, log loss and the competition's metric of probabilities (n, classes)."""
     return {name: METRICS[name](probabilities, labels) for name in dict.fromkeys(("accuracy", "log_loss", metric))}
 
 
-def best_run(runs: Iterable[RunInBlend], metric: str) -> RunInBlend:
-    """The run, member or not, with the best score; of equal ones the first by name."""
-
-    def place(run: RunInBlend) -> tuple[bool, float, str]:
-        score = run.scores[metric]
-        return math.isnan(score), -METRICS[metric].gain(score), run.run
-
-    return min(runs, key=place)
-
-
-def _weighted_sum(shares: Iterable[tuple[np.ndarray, float]]) -> np.ndarray:
-    # In one order and without BLAS, whose sums depend on its threads: equal inputs give equal bits.
-    return sum(one * weight for one, weight in shares)
+def _smoothing(about: dict[str, Any]) -> tuple | None:
+    """What made a run's probabilities soft; None where nobody knows."""
+    recipe = about.get("recipe")
+    if not isinstance(recipe, dict):
+        return None
+    return tuple(recipe.get(key, 0) for key in ("label_smoothing", "mixup", "cutmix"))

@@ -1,5 +1,6 @@
 """Which runs are members: everyone above the threshold, and the best of each architecture."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,16 +23,20 @@ def select(
     accuracies: Sequence[float],
     threshold: float,
     best_per_architecture: int,
+    everyone: bool = False,
 ) -> tuple[Choice, ...]:
     """Choose members by validation accuracy (0 to 1), in the order of `runs`.
 
     A run is a member if its accuracy is above the threshold or it is among the best of its architecture; of
-    equal runs the one whose name sorts first is the better. Raises ConfigError where nobody is a member.
+    equal runs the one whose name sorts first is the better. With `everyone` all are members. Raises ConfigError
+    where nobody is a member.
     """
+    if everyone:
+        return tuple(Choice(run, True, "every run is a member") for run in runs)
     places = _places(runs, architectures, accuracies)
-    choices = []
+    choices, sizes = [], Counter(architectures)
     for run, architecture, accuracy in zip(runs, architectures, accuracies, strict=True):
-        place, of_kind = places[run], list(architectures).count(architecture)
+        place, of_kind = places[run], sizes[architecture]
         rank = "the only" if of_kind == 1 else f"number {place} of {of_kind} by accuracy of"
         if accuracy > threshold:
             choices.append(Choice(run, True, f"{accuracy:.4f} is above the threshold {threshold:g}"))

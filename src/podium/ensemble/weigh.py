@@ -1,19 +1,116 @@
 """How members are weighted: each strategy is one function on arrays, found by its name in the TOML."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-# (probabilities (members, n, classes), labels (n,)) -> weights (members,), none negative, summing to 1.
-Strategy = Callable[[np.ndarray, np.ndarray], np.ndarray]
+from podium.ensemble.greedy import greedy_weights
+from podium.ensemble.simplex import minimise_on_simplex
+from podium.ensemble.stack import combine, stack_coefficients
+from podium.metrics import METRICS
 
 
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Weights in proportion to validation accuracy; equal ones where no member gets any row right."""
-    accuracies = (probabilities.argmax(axis=2) == labels).mean(axis=1)
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a strategy may look at: calibrated log-probabilities of the members, and the labels of those rows."""
+
+    log_probabilities: np.ndarray  # (members, n, classes)
+    probabilities: np.ndarray  # (members, n, classes)
+    labels: np.ndarray  # (n,)
+    metric: str
+    average: str  # probabilities, or logits: their geometric mean
+    seed: int
+
+    @property
+    def members(self) -> int:
+        """How many there are to weigh."""
+        return len(self.log_probabilities)
+
+
+# Weights (members,), none negative, summing to 1; a stack's are free, and it has biases (classes,) beside them.
+Weights = tuple[np.ndarray, np.ndarray | None]
+Strategy = Callable[[Material], Weights]
+
+
+def best(material: Material) -> Weights:
+    """Everything to the member with the best score; of equal ones to the first."""
+    metric = METRICS[material.metric]
+    gains = [metric.gain(metric(one, material.labels)) for one in material.probabilities]
+    weights = np.zeros(material.members)
+    weights[int(np.argmax(np.nan_to_num(gains, nan=-np.inf)))] = 1
+    return weights, None
+
+
+def uniform(material: Material) -> Weights:
+    """The same to everyone."""
+    return np.full(material.members, 1 / material.members), None
+
+
+def accuracy(material: Material) -> Weights:
+    """In proportion to validation accuracy; equal where no member gets any row right."""
+    accuracies = (material.probabilities.argmax(axis=2) == material.labels).mean(axis=1)
     if not accuracies.any():
-        return np.full(len(probabilities), 1 / len(probabilities))
-    return accuracies / accuracies.sum()
+        return uniform(material)
+    return accuracies / accuracies.sum(), None
 
 
-STRATEGIES: dict[str, Strategy] = {"accuracy": accuracy}
+def log_loss(material: Material) -> Weights:
+    """The weights whose blend has the least log loss, which is convex in them."""
+    start = np.full(material.members, 1 / material.members)
+    if material.members == 1:
+        return start, None
+    rows = np.arange(len(material.labels))
+    if material.average == "probabilities":
+        right = material.probabilities[:, rows, material.labels].astype(np.float64)
+        return minimise_on_simplex(lambda weights: _mixture_loss(right, weights), start), None
+    z = material.log_probabilities - material.log_probabilities[:, rows, material.labels][:, :, None]
+    return minimise_on_simplex(lambda weights: _geometric_loss(z, weights), start), None
+
+
+def greedy(material: Material) -> Weights:
+    """Ensemble selection with replacement on what is averaged."""
+    are_logs = material.average == "logits"
+    averaged = material.log_probabilities if are_logs else material.probabilities
+    weights = greedy_weights(averaged, material.labels, metric=material.metric, seed=material.seed, are_logs=are_logs)
+    return weights, None
+
+
+def stack(material: Material) -> Weights:
+    """A regularised multinomial logistic regression on the members' log-probabilities."""
+    return stack_coefficients(material.log_probabilities, material.labels)
+
+
+# From the simplest to the least simple: of strategies that are as good as each other, `auto` takes the first.
+STRATEGIES: dict[str, Strategy] = {
+    "best": best,
+    "uniform": uniform,
+    "accuracy": accuracy,
+    "log-loss": log_loss,
+    "greedy": greedy,
+    "stack": stack,
+}
+# What averages nothing, or always averages logits.
+ONE_AVERAGE = {"best", "stack"}
+
+
+def _mixture_loss(right: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log loss of the weighted mean of probabilities; right (members, n) are those of the labels."""
+    blend = np.maximum(weights @ right, 1e-12)
+    ratio = right / blend
+    return float(-np.log(blend).mean()), -ratio.mean(axis=1), ratio @ ratio.T / right.shape[1]
+
+
+def _geometric_loss(z: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log loss of the weighted mean of logits; z (members, n, classes) are 0 at the labels."""
+    members, rows, classes = z.shape
+    flat = z.reshape(members, -1)
+    scores = combine(flat, weights).reshape(rows, classes)
+    top = scores.max(axis=1, keepdims=True)
+    shares = np.exp(scores - top)
+    total = shares.sum(axis=1, keepdims=True)
+    value = float((np.log(total[:, 0]) + top[:, 0]).mean())
+    weighted = flat * (shares / total).reshape(-1)
+    expected = weighted.reshape(z.shape).sum(axis=2)
+    hessian = (weighted @ flat.T - expected @ expected.T) / rows
+    return value, expected.mean(axis=1, dtype=np.float64), hessian.astype(np.float64)

@@ -1,7 +1,9 @@
 """From the predictions in `oof/` to a checked CSV and the JSON that says what made it."""
 
 import json
+import math
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from podium import __version__
-from podium.config import Competition, read_competition
+from podium.config import Competition, changed_ensemble, read_competition
 from podium.data.lock import Lock, read_lock
-from podium.ensemble.blend import EnsembleResult, build_ensemble
+from podium.ensemble.blend import pool_of
+from podium.ensemble.build import EnsembleResult, build_ensemble
+from podium.ensemble.contribution import Suggestion, suggest
 from podium.errors import PredictionsError, SubmissionError
 from podium.files import atomic_write
 from podium.predictions import Aligned, align, examples, load_predictions
@@ -29,57 +33,110 @@ class WrittenEnsemble:
     json_file: Path
 
 
-def write_ensemble(project: Project, competition_name: str, *, out: str = "ensemble") -> WrittenEnsemble:
-    """Blend all runs of a competition into `submissions/<competition>/<out>.csv` and `<out>.json`.
+def write_ensemble(
+    project: Project,
+    competition_name: str,
+    *,
+    out: str = "ensemble",
+    strategy: str | None = None,
+    threshold: float | None = None,
+) -> WrittenEnsemble:
+    """Blend all runs of a competition into `submissions/<competition>/<out>.csv`, `.probabilities.npz`, `.json`.
 
-    The same predictions, settings and lock give the same bytes. Raises SubmissionError where there are no
-    predictions, PredictionsError where they are damaged or belong to other data than `data.lock`.
+    `strategy` and `threshold` stand for those of competition.toml; a strategy that is named here is judged alone,
+    beside the best run and the uniform blend. The same predictions, settings and lock give the same bytes. Raises
+    SubmissionError where there are no predictions, PredictionsError where they are damaged or belong to other data
+    than `data.lock`, ConfigError for settings that are none.
     """
     if not out or Path(out).name != out:
         raise SubmissionError("A submission's name is no path.", expected="such as OUT=try2", found=out)
     competition = read_competition(project.competition_folder(competition_name))
-    files = sorted(project.predictions_folder(competition_name).glob("*.npz"))
-    if not files:
-        raise SubmissionError(
-            "There are no predictions to blend.",
-            file=project.predictions_folder(competition_name),
-            mend=f"make train COMPETITION={competition_name}",
-        )
+    asked = {name: one for name, one in (("strategy", strategy), ("threshold", threshold)) if one is not None}
+    settings = changed_ensemble(competition.ensemble, asked)
+    files = _prediction_files(project, competition_name)
     # Hashed before they are read: a file that changes meanwhile leaves an ensemble that counts as stale.
     made_of = {
-        "stamp": ensemble_stamp(project, competition_name),
+        "stamp": ensemble_stamp(project, competition_name, settings),
         "inputs": {file.stem: file_sha256(file) for file in files},
     }
-    lock_file = project.lock_file(competition_name)
-    lock = read_lock(lock_file)
-    aligned = align([load_predictions(file) for file in files])
-    _refuse_other_data(aligned, lock, lock_file=lock_file, competition_name=competition_name)
-    result = build_ensemble(aligned, competition.ensemble, metric=competition.metric)
-
+    aligned, lock = load_aligned(project, competition_name)
+    groups = None if lock.groups is None else lock.groups[np.searchsorted(lock.train_ids, aligned.oof_ids)]
+    result = build_ensemble(
+        aligned, settings, metric=competition.metric, groups=groups, only=strategy not in (None, "auto")
+    )
     folder = project.submissions_folder(competition_name)
     written = WrittenEnsemble(result, folder / f"{out}.csv", folder / f"{out}.json")
     _write_csv(written, lock, competition)
-    told = {"competition": competition_name, **made_of, **describe(result, competition)}
+    told = {"competition": competition_name, **made_of, **describe(result)}
     told["csv_sha256"] = file_sha256(written.csv_file)
     with atomic_write(written.json_file) as stream:
-        stream.write((json.dumps(told, indent=2) + "\n").encode())
+        stream.write((json.dumps(_rounded(told), indent=2) + "\n").encode())
     return written
 
 
-def describe(result: EnsembleResult, competition: Competition) -> dict[str, Any]:
+def suggest_run(project: Project, competition_name: str, recipes: Sequence[str]) -> tuple[Suggestion, ...]:
+    """Which of the recipes deserves one more run; raises PredictionsError."""
+    competition = read_competition(project.competition_folder(competition_name))
+    aligned, _ = load_aligned(project, competition_name)
+    pool = pool_of(aligned, competition.ensemble)
+    recipe_of = {run: about.get("recipe_name", "") for run, about in zip(aligned.runs, aligned.abouts, strict=True)}
+    seconds = {
+        run: about["seconds"] for run, about in zip(aligned.runs, aligned.abouts, strict=True) if "seconds" in about
+    }
+    return suggest(pool, recipe_of, seconds, recipes)
+
+
+def load_aligned(project: Project, competition_name: str) -> tuple[Aligned, Lock]:
+    """All runs of a competition, joined and held against its lock; raises PredictionsError."""
+    lock_file = project.lock_file(competition_name)
+    lock = read_lock(lock_file)
+    aligned = align([load_predictions(file) for file in _prediction_files(project, competition_name)])
+    _refuse_other_data(aligned, lock, lock_file=lock_file, competition_name=competition_name)
+    return aligned, lock
+
+
+def _prediction_files(project: Project, competition_name: str) -> list[Path]:
+    folder = project.predictions_folder(competition_name)
+    if files := sorted(folder.glob("*.npz")):
+        return files
+    mend = f"make train COMPETITION={competition_name}"
+    raise SubmissionError("There are no predictions to blend.", file=folder, mend=mend)
+
+
+def describe(result: EnsembleResult) -> dict[str, Any]:
     """What the JSON says of an ensemble: settings, runs with weights and reasons, scores, versions."""
+    blend = result.blend
     return {
-        "settings": asdict(competition.ensemble),
+        "settings": asdict(result.settings),
         "metric": result.metric,
+        "strategy": {"asked": result.settings.strategy, "used": blend.strategy, "average": blend.average},
         "runs": [asdict(run) for run in result.runs],
-        "blend": {
-            "scores": result.in_sample_scores,
-            "scored": "in sample: members and weights were chosen on these validation rows",
-            "validation_rows": result.validation_rows,
-        },
+        "biases": None if blend.biases is None else dict(zip(result.classes, blend.biases.tolist(), strict=True)),
+        "temperature": blend.temperature,
+        "honest_score": {**asdict(result.honest), "scored": "cross-fitted on the validation rows"},
+        "in_sample": {"scores": result.taken.in_sample, "optimism": result.taken.optimism(result.metric)},
+        "validation_rows": result.validation_rows,
+        "comparisons": [asdict(one) for one in result.comparisons],
+        "calibration": result.calibration,
+        "strategies": [asdict(one) for one in result.strategies],
+        "contributions": [asdict(one) for one in result.contributions],
+        "error_correlation": result.error_correlation.tolist(),
+        "disagreement": result.disagreement.tolist(),
         "best_single_run": {"run": result.best.run, "scores": result.best.scores},
+        "not_seen_by_the_score": list(result.caveats),
         "versions": {"podium": __version__, "python": platform.python_version(), "numpy": np.__version__},
     }
+
+
+def _rounded(told: Any) -> Any:
+    """Numbers with eight decimals, which is more than they mean; what is undefined is null."""
+    if isinstance(told, dict):
+        return {name: _rounded(one) for name, one in told.items()}
+    if isinstance(told, list | tuple):
+        return [_rounded(one) for one in told]
+    if isinstance(told, float):
+        return round(told, 8) if math.isfinite(told) else None
+    return told
 
 
 def _write_csv(written: WrittenEnsemble, lock: Lock, competition: Competition) -> None:
@@ -87,10 +144,14 @@ def _write_csv(written: WrittenEnsemble, lock: Lock, competition: Competition) -
     result = written.result
     ids = lock.test_ids.tolist()
     place = {one: row for row, one in enumerate(result.test_ids.tolist())}
+    probabilities = result.test_probabilities[[place[one] for one in ids]]
+    with atomic_write(written.csv_file.with_suffix(".probabilities.npz")) as stream:
+        arrays = {"ids": lock.test_ids, "probabilities": probabilities.astype(np.float32)}
+        np.savez_compressed(stream, **arrays, classes=np.array(result.classes))
     write_submission(
         written.csv_file,
         ids,
-        probabilities=result.test_probabilities[[place[one] for one in ids]],
+        probabilities=probabilities,
         classes=result.classes,
         settings=competition.submission,
     )

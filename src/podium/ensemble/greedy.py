@@ -1,0 +1,104 @@
+"""Ensemble selection with replacement (Caruana et al., ICML 2004), bagged, with a running sum.
+
+Adding a run to a sum of probabilities cannot lower the margin of the label by more than the run's own margin
+is below zero: margins add at least. A row that every run gets right stays right whatever is chosen, so that only
+the few contested rows are looked at. The result is the plain loop's.
+"""
+
+import numpy as np
+
+from podium.metrics import METRICS, softmax
+from podium.seeding import stream_seed
+
+STEPS = 25
+BAGS = 8
+# Of the runs, how many a bag may choose from; two at least.
+BAG_SHARE = 0.6
+
+
+def greedy_weights(
+    averaged: np.ndarray, labels: np.ndarray, *, metric: str, seed: int, are_logs: bool = False
+) -> np.ndarray:
+    """Weights (members,) from how often each member is chosen: what is averaged (members, n, classes), labels (n,).
+
+    Probabilities, or with `are_logs` log-probabilities, whose mean is the geometric one. In each bag the best
+    prefix counts. Members that are equally good are told apart by log loss, then by a draw from the stream of
+    `seed`.
+    """
+    members = len(averaged)
+    if members == 1:
+        return np.ones(1)
+    judge = _Judge(averaged, labels, metric, are_logs)
+    draw = np.random.default_rng(stream_seed(seed, "greedy"))
+    size = max(2, round(members * BAG_SHARE))
+    # The first bag has everyone.
+    bags = [np.arange(members), *(np.sort(draw.permutation(members)[:size]) for _ in range(BAGS - 1))]
+    counts = [_chosen(judge, bag, draw.permutation(members)) for bag in bags]
+    return np.mean([one / one.sum() for one in counts], axis=0)
+
+
+def _chosen(judge: "_Judge", bag: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """How often each member is in the best prefix; `order` (members,) settles what nothing else does."""
+    counts = np.zeros(judge.members)
+    best, best_loss, best_counts = -np.inf, np.inf, counts
+    judge.empty()
+    for step in range(1, STEPS + 1):
+        gains = judge.gains(bag, step)
+        top = bag[gains >= gains.max()]
+        losses = judge.losses(top, step) if len(top) > 1 or gains.max() >= best else np.zeros(1)  # they cost most
+        closest = top[losses <= losses.min() + 1e-12]
+        taken = closest[order[closest].argmin()]
+        judge.add(taken)
+        counts = counts.copy()
+        counts[taken] += 1
+        if (gains.max(), -losses.min()) > (best, -best_loss):
+            best, best_loss, best_counts = gains.max(), losses.min(), counts
+    return best_counts
+
+
+class _Judge:
+    """What the metric says of a running sum of members with one more added."""
+
+    def __init__(self, averaged: np.ndarray, labels: np.ndarray, metric: str, are_logs: bool):
+        self.members, self.labels, self.metric, self.are_logs = len(averaged), labels, METRICS[metric], are_logs
+        self.by_hits = metric == "accuracy"
+        rows = np.arange(len(labels))
+        self.right = np.ascontiguousarray(averaged[:, rows, labels])  # (members, n)
+        lead = averaged - self.right[:, :, None]  # 0 at the label; above 0 where another class is ahead
+        lead[:, rows, labels] = -np.inf
+        contested = (lead.max(axis=2) >= 0).any(axis=0)
+        self.sure = len(labels) - int(contested.sum())
+        self.lead = np.ascontiguousarray(lead[:, contested].transpose(0, 2, 1))  # (members, classes, contested)
+        self.whole = averaged
+
+    def empty(self) -> None:
+        """Start a new sum."""
+        self.right_sum = np.zeros_like(self.right[0])
+        self.lead_sum, self.sum = np.zeros_like(self.lead[0]), np.zeros_like(self.whole[0])
+
+    def add(self, member: int) -> None:
+        """Add a member to the sum."""
+        self.right_sum += self.right[member]
+        self.lead_sum += self.lead[member]
+        if self.are_logs or not self.by_hits:
+            self.sum += self.whole[member]
+
+    def gains(self, bag: np.ndarray, count: int) -> np.ndarray:
+        """The metric, more is better, of the sum with each of the bag's members added: `count` of them."""
+        if self.by_hits:  # a tie is no hit
+            hits = [int(((self.lead_sum + self.lead[one]).max(axis=0) < 0).sum()) for one in bag]
+            return (self.sure + np.array(hits)) / len(self.labels)
+        if self.metric is METRICS["log_loss"]:
+            return -self.losses(bag, count)
+        return np.array([self.metric.gain(self.metric(self._blend(one, count), self.labels)) for one in bag])
+
+    def losses(self, some: np.ndarray, count: int) -> np.ndarray:
+        """Log loss of the sum with each of some members added."""
+        if self.are_logs:
+            return np.array([METRICS["log_loss"](self._blend(one, count), self.labels) for one in some])
+        shares = (self.right_sum + self.right[some]) / count
+        return -np.log(np.maximum(shares, np.finfo(np.float64).eps)).mean(axis=1, dtype=np.float64)
+
+    def _blend(self, member: int, count: int) -> np.ndarray:
+        mean = (self.sum + self.whole[member]) / count
+        return softmax(mean) if self.are_logs else mean

@@ -1,0 +1,51 @@
+"""What a run brings, and which to train next."""
+
+import numpy as np
+import pytest
+
+from podium.config import Ensemble
+from podium.ensemble.blend import pool_of
+from podium.ensemble.build import build_ensemble
+from podium.ensemble.contribution import disagreements, error_correlations, suggest
+from podium.predictions import align
+from toy_runs import random_run, run_of
+
+SETTINGS = Ensemble(run_temperatures="never")
+
+
+def test_error_correlation_is_one_for_the_same_errors_and_minus_one_for_the_opposite():
+    right = np.array([[True, True, False, False], [True, True, False, False], [False, False, True, True], [True] * 4])
+    found = error_correlations(right)
+    assert found[0].tolist() == pytest.approx([1, 1, -1, 0])
+    assert found[3].tolist() == [0, 0, 0, 0]  # a run without errors is like nobody
+
+
+def test_disagreement_is_the_share_of_rows_with_another_class():
+    assert disagreements(np.array([[0, 1, 2, 0], [0, 1, 1, 1]]))[0].tolist() == [0, 0.5]
+
+
+def test_a_run_that_misleads_is_told_to_go_and_one_that_carries_to_stay():
+    good = [random_run(f"good.s{seed}", rows=800, seed=seed, noise=1.5) for seed in (1, 2)]
+    bad = random_run("bad.s1", rows=800, seed=9, noise=1.0)
+    bad.oof_logits[:] = -3 * good[0].oof_logits
+    settings = Ensemble(run_temperatures="never", strategy="uniform", select="all")
+    told = {one.run: one for one in build_ensemble(align([*good, bad]), settings, metric="accuracy").contributions}
+    assert told["bad.s1"].verdict == "drop it: the blend is better without" and told["bad.s1"].interval[1] < 0
+    assert told["good.s2"].verdict == "keep it" and told["good.s2"].loss > 0
+
+
+def test_the_recipe_that_mends_most_in_an_hour_is_suggested_and_an_unknown_one_first():
+    labels = (0, 0, 0, 0)
+    runs = [
+        run_of("weak.s1", labels=labels, said=(0, 0, 0, 1)),
+        run_of("other.s1", labels=labels, said=(0, 0, 1, 1)),
+        run_of("other.s2", labels=labels, said=(0, 0, 1, 1)),
+    ]
+    pool = pool_of(align(runs), SETTINGS)
+    recipe_of = {run.run: run.run.split(".")[0] for run in runs}
+    seconds = {"weak.s1": 1800.0, "other.s1": 60.0, "other.s2": 60.0}
+    first, second, third = suggest(pool, recipe_of, seconds, ["weak", "other", "new"])
+    assert first.recipe == "new" and first.rescued_per_hour is None
+    # The others' vote has rows 2 and 3 wrong; weak has one of them right, in half an hour.
+    assert (second.recipe, second.rescued, second.rescued_per_hour) == ("weak", 0.5, 2.0)
+    assert (third.recipe, third.rescued) == ("other", 0.0)  # weak's only error is theirs too
