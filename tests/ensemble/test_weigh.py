@@ -14,14 +14,13 @@ def said(*rows):
     return np.eye(2)[np.array(rows)]
 
 
-def material(probabilities, *, average="probabilities"):
-    logs = np.log(np.maximum(probabilities, 1e-9))
-    return Material(logs, probabilities, LABELS, metric="accuracy", average=average, seed=0)
+def material(probabilities):
+    return Material(np.log(np.maximum(probabilities, 1e-9)), LABELS, metric="accuracy", seed=0)
 
 
 def accuracy(probabilities, labels):
     assert labels is LABELS
-    return weigh_by_accuracy(material(probabilities))[0]
+    return weigh_by_accuracy(material(probabilities), "probabilities")[0]
 
 
 def test_accuracy_weighs_in_proportion_to_rows_that_are_right():
@@ -41,11 +40,11 @@ def test_runs_that_are_all_always_wrong_get_equal_weights():
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "stack"])
 def test_every_strategy_gives_weights_that_sum_to_one_and_all_to_a_single_member(name, average):
     draw = np.random.default_rng(1).dirichlet(np.ones(2), size=(3, 4))
-    weights, biases = STRATEGIES[name](material(draw, average=average))
+    weights, biases = STRATEGIES[name](material(draw), average)
     assert weights.shape == (3,) and biases is None
     assert weights.min() >= 0
     assert weights.sum() == pytest.approx(1)
-    np.testing.assert_array_equal(STRATEGIES[name](material(draw[:1], average=average))[0], [1.0])
+    np.testing.assert_array_equal(STRATEGIES[name](material(draw[:1]), average)[0], [1.0])
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
@@ -55,7 +54,7 @@ def test_log_loss_puts_everything_on_a_member_that_is_better_everywhere(average)
     probabilities = np.zeros((2, 4, 2))
     for member, said_of_label in enumerate((good, bad)):
         probabilities[member, rows, LABELS], probabilities[member, rows, 1 - LABELS] = said_of_label.T
-    weights, _ = STRATEGIES["log-loss"](material(probabilities, average=average))
+    weights, _ = STRATEGIES["log-loss"](material(probabilities), average)
     np.testing.assert_allclose(weights, [1, 0], atol=1e-6)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from podium.config import Ensemble
 from podium.ensemble.calibrate import fit_temperatures
 from podium.ensemble.select import Choice, select
-from podium.ensemble.stack import combine
+from podium.ensemble.stack import weighted_sum
 from podium.ensemble.weigh import STRATEGIES, Material
 from podium.metrics import METRICS, softmax
 from podium.predictions import Aligned
@@ -24,7 +24,6 @@ class Pool:
     runs: tuple[str, ...]
     architectures: tuple[str, ...]
     log_probabilities: np.ndarray  # (runs, n, classes) float32, as the runs gave them
-    probabilities: np.ndarray  # (runs, n, classes) float32
     said: np.ndarray  # (runs, n): the most probable class
     labels: np.ndarray  # (n,)
     calibrated: bool  # whether each run needs a temperature of its own
@@ -39,7 +38,6 @@ class Pool:
         return replace(
             self,
             log_probabilities=self.log_probabilities[:, some],
-            probabilities=self.probabilities[:, some],
             said=self.said[:, some],
             labels=self.labels[some],
         )
@@ -60,29 +58,34 @@ class Blend:
     def probabilities(self, logits: np.ndarray, *, calibrated: bool = True) -> np.ndarray:
         """Probabilities (n, classes) of logits (runs, n, classes), with or without the blend's own temperature."""
         used = np.flatnonzero(self.weights)
-        blend = self.average_of(self.brought_to_temperature(logits, used), self.weights[used])
+        logs = self.brought_to_temperature(logits, used)
+        blend = self.average_of(logs, None, self.weights[used])
         return softmax(blend / self.temperature if calibrated else blend)
+
+    def sharpened(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) of the blend brought to its own temperature."""
+        return softmax(np.log(np.maximum(probabilities, SMALLEST)) / self.temperature)
 
     def brought_to_temperature(self, logits: np.ndarray, used: np.ndarray) -> np.ndarray:
         """Log-probabilities (used, n, classes) of some of the runs' logits (runs, n, classes)."""
         return np.stack([log_softmax(logits[one] / logits.dtype.type(self.temperatures[one])) for one in used])
 
-    def average_of(self, log_probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The blend's log-probabilities (n, classes), up to a constant a row, of some runs': (used, n, classes)."""
+    def average_of(self, logs: np.ndarray, probabilities: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
+        """The blend's log-probabilities (n, classes), up to a constant a row.
+
+        Of some runs' log-probabilities (used, n, classes); their probabilities save an exponential if they are known.
+        """
         if self.biases is not None:
-            return _mean(log_probabilities, weights) + self.biases.astype(log_probabilities.dtype)
-        if self.average == "logits" or len(weights) == 1:
-            return _mean(log_probabilities, weights)
-        return np.log(np.maximum(_mean(np.exp(log_probabilities), weights), SMALLEST))
+            return weighted_sum(logs, weights) + self.biases.astype(logs.dtype)
+        if self.average == "logits" or np.count_nonzero(weights) == 1:
+            return weighted_sum(logs, weights)
+        shares = np.exp(logs) if probabilities is None else probabilities
+        return np.log(np.maximum(weighted_sum(shares, weights), SMALLEST))
 
     def shares_without(self, run: int) -> np.ndarray | None:
         """The weights (runs,) where one run's is shared out among the others; None where there are no others."""
         others = np.where(np.arange(len(self.weights)) == run, 0.0, self.weights)
         return others * (self.weights.sum() / others.sum()) if np.abs(others).sum() > 0 else None
-
-    def sharpened(self, probabilities: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) of the blend brought to its own temperature."""
-        return softmax(np.log(np.maximum(probabilities, SMALLEST)) / self.temperature)
 
 
 def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
@@ -94,7 +97,6 @@ def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
         runs=aligned.runs,
         architectures=tuple(about["architecture"] for about in aligned.abouts),
         log_probabilities=logs,
-        probabilities=np.exp(logs),
         said=logs.argmax(axis=2),
         labels=aligned.oof_labels,
         calibrated=settings.run_temperatures == "always" or (settings.run_temperatures == "auto" and differ),
@@ -114,39 +116,25 @@ def fit_blends(pool: Pool, wanted: Sequence[tuple[str, str]], settings: Ensemble
         best_per_architecture=settings.best_per_architecture,
         everyone=settings.select == "all",
     )
-    temperatures, logs, shares = np.ones(len(pool.runs)), pool.log_probabilities, pool.probabilities
+    temperatures, logs = np.ones(len(pool.runs)), pool.log_probabilities
     if pool.calibrated:
         temperatures = fit_temperatures(logs, pool.labels)
         logs = log_softmax(logs / temperatures[:, None, None].astype(logs.dtype))
-        shares = np.exp(logs)
-    members = np.flatnonzero([choice.member for choice in choices])
-    everyone = np.arange(len(pool.runs))
-    some_logs, some_shares = (logs, shares) if len(members) == len(everyone) else (logs[members], shares[members])
+    everyone, members = np.arange(len(pool.runs)), np.flatnonzero([choice.member for choice in choices])
+    # The best single run is looked for among all runs, members or not.
+    whole = Material(logs, pool.labels, metric=metric, seed=settings.seed)
+    some = whole if len(members) == len(everyone) else replace(whole, log_probabilities=logs[members])
     blends = []
     for strategy, average in wanted:
-        # The best single run is looked for among all runs, members or not.
-        single = strategy == "best"
-        material = Material(
-            log_probabilities=logs if single else some_logs,
-            probabilities=shares if single else some_shares,
-            labels=pool.labels,
-            metric=metric,
-            average=average,
-            seed=settings.seed,
-        )
-        weights, biases = STRATEGIES[strategy](material)
+        material, places = (whole, everyone) if strategy == "best" else (some, members)
+        weights, biases = STRATEGIES[strategy](material, average)
         spread = np.zeros(len(pool.runs))
-        spread[everyone if single else members] = weights
+        spread[places] = weights
         blend = Blend(strategy, average, choices, temperatures, spread, biases, 1.0)
-        used = np.flatnonzero(weights)
-        together = blend.average_of(material.log_probabilities[used], weights[used])
+        shares = material.probabilities if average == "probabilities" else None
+        together = blend.average_of(material.log_probabilities, shares, weights)
         blends.append(replace(blend, temperature=float(fit_temperatures(together[None], pool.labels)[0])))
     return blends
-
-
-def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sum over the first axis of (m, n, classes)."""
-    return combine(values.reshape(len(values), -1), weights).reshape(values.shape[1:])
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

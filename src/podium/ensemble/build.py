@@ -178,7 +178,7 @@ def _runs(aligned: Aligned, pool: Pool, blend: Blend, metric: str) -> tuple[RunI
             weight=float(blend.weights[place]),
             temperature=float(blend.temperatures[place]),
             reason=choice.reason,
-            scores=scores_of(pool.probabilities[place], pool.labels, metric),
+            scores=scores_of(np.exp(pool.log_probabilities[place]), pool.labels, metric),
             scored=about.get("scored", "not said"),
             test_logits_from=about.get("test_logits_from", "not said"),
         )

@@ -59,10 +59,10 @@ def contributions(
     for rows, blends in crossed.blends:
         fitted, logits = blends[place], pool.log_probabilities[:, rows]
         logs = fitted.brought_to_temperature(logits, np.arange(len(pool.runs)))
+        shares = np.exp(logs)
         for column, weights in enumerate([fitted.weights, *(fitted.shares_without(one) for one in used)]):
-            kept = np.flatnonzero(fitted.weights if weights is None else weights)
-            shares = (fitted.weights if weights is None else weights)[kept]
-            left[column, 0, rows] = softmax(fitted.average_of(logs[kept], shares) / fitted.temperature)
+            blended = fitted.average_of(logs, shares, fitted.weights if weights is None else weights)
+            left[column, 0, rows] = softmax(blended / fitted.temperature)
     found = bootstrap(left, pool.labels, metric=metric, draws=draws)
     alike, apart = error_correlations(pool.right), disagreements(pool.said)
     others = max(len(pool.runs) - 1, 1)
@@ -109,7 +109,7 @@ def suggest(
         if not own.any() or own.all():
             told.append(Suggestion(recipe, None, seconds, None))
             continue
-        votes = _votes(pool.said[~own], pool.probabilities.shape[2])
+        votes = _votes(pool.said[~own], pool.log_probabilities.shape[2])
         wrong = votes != pool.labels
         rescued = float(right[own][:, wrong].mean()) if wrong.any() else 0.0
         hourly = rescued * int(wrong.sum()) / seconds * 3600 if seconds else None

@@ -51,7 +51,7 @@ def cross_fit(
 ) -> CrossFit:
     """Fit every wanted (strategy, average) on all parts but one and score it on that: parts (repeats, n)."""
     repeats, rows = parts.shape
-    found = np.empty((len(wanted), repeats, rows, pool.probabilities.shape[2]), np.float32)
+    found = np.empty((len(wanted), repeats, rows, pool.log_probabilities.shape[2]), np.float32)
     first = np.empty_like(found[:, 0])
 
     def fit(job: tuple[int, int]) -> tuple[np.ndarray, list[Blend]]:
@@ -67,7 +67,7 @@ def cross_fit(
         return outside, blends
 
     jobs = [(repeat, part) for repeat in range(repeats) for part in np.unique(parts[repeat]).tolist()]
-    done = side_by_side(fit, jobs, alone=pool.probabilities.size > MANY_LOGITS)
+    done = side_by_side(fit, jobs, alone=pool.log_probabilities.size > MANY_LOGITS)
     fitted = tuple(one for one, (repeat, _) in zip(done, jobs, strict=True) if repeat == 0)
     return CrossFit(tuple(wanted), found, first, fitted)
 

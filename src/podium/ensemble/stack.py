@@ -38,10 +38,9 @@ def fit_stack(
     shrink = np.concatenate([np.full(members, strength * members), np.full(classes, strength)])
     target = np.concatenate([np.full(members, centre), np.zeros(classes)])
     now = target.copy() if start is None else np.concatenate(start)
-    flat = log_probabilities.reshape(members, -1)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        scores = combine(flat, point[:members]).reshape(rows, classes) + point[members:]
+        scores = weighted_sum(log_probabilities, point[:members]) + point[members:]
         scores -= scores.max(axis=1, keepdims=True)
         shares = np.exp(scores)
         total = shares.sum(axis=1, keepdims=True)
@@ -67,9 +66,10 @@ def fit_stack(
     return now[:members], now[members:]
 
 
-def combine(flat: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-    """Sum of rows (members, k) in the shares of the coefficients: in one order, whatever BLAS has for threads."""
-    return sum(row * share for row, share in zip(flat, coefficients.astype(flat.dtype), strict=True))
+def weighted_sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sum over the first axis of (m, ...): in one order, whatever BLAS has for threads; weights of 0 cost nothing."""
+    shares = zip(values, weights.astype(values.dtype), strict=True)
+    return sum((one * share for one, share in shares if share), start=np.zeros_like(values[0]))
 
 
 def _derivatives(z: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,10 +89,9 @@ def _derivatives(z: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> tuple
 
 
 def _loss(z: np.ndarray, labels: np.ndarray, coefficients: np.ndarray, biases: np.ndarray) -> float:
-    members, rows, classes = z.shape
-    scores = combine(z.reshape(members, -1), coefficients).reshape(rows, classes) + biases
+    scores = weighted_sum(z, coefficients) + biases
     scores -= scores.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(rows), labels]).mean())
+    return float((np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]).mean())
 
 
 def _halves(labels: np.ndarray) -> list[np.ndarray]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from podium.ensemble.greedy import greedy_weights
 from podium.ensemble.simplex import minimise_on_simplex
-from podium.ensemble.stack import combine, stack_coefficients
+from podium.ensemble.stack import stack_coefficients, weighted_sum
 from podium.metrics import METRICS
 
 
@@ -16,11 +17,14 @@ class Material:
     """What a strategy may look at: calibrated log-probabilities of the members, and the labels of those rows."""
 
     log_probabilities: np.ndarray  # (members, n, classes)
-    probabilities: np.ndarray  # (members, n, classes)
     labels: np.ndarray  # (n,)
     metric: str
-    average: str  # probabilities, or logits: their geometric mean
     seed: int
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Shape (members, n, classes)."""
+        return np.exp(self.log_probabilities)
 
     @property
     def members(self) -> int:
@@ -30,10 +34,11 @@ class Material:
 
 # Weights (members,), none negative, summing to 1; a stack's are free, and it has biases (classes,) beside them.
 Weights = tuple[np.ndarray, np.ndarray | None]
-Strategy = Callable[[Material], Weights]
+# Material and what is averaged (probabilities, or logits: their geometric mean) -> weights.
+Strategy = Callable[[Material, str], Weights]
 
 
-def best(material: Material) -> Weights:
+def best(material: Material, average: str) -> Weights:
     """Everything to the member with the best score; of equal ones to the first."""
     metric = METRICS[material.metric]
     gains = [metric.gain(metric(one, material.labels)) for one in material.probabilities]
@@ -42,41 +47,42 @@ def best(material: Material) -> Weights:
     return weights, None
 
 
-def uniform(material: Material) -> Weights:
+def uniform(material: Material, average: str) -> Weights:
     """The same to everyone."""
     return np.full(material.members, 1 / material.members), None
 
 
-def accuracy(material: Material) -> Weights:
+def accuracy(material: Material, average: str) -> Weights:
     """In proportion to validation accuracy; equal where no member gets any row right."""
-    accuracies = (material.probabilities.argmax(axis=2) == material.labels).mean(axis=1)
+    accuracies = (material.log_probabilities.argmax(axis=2) == material.labels).mean(axis=1)
     if not accuracies.any():
-        return uniform(material)
+        return uniform(material, average)
     return accuracies / accuracies.sum(), None
 
 
-def log_loss(material: Material) -> Weights:
+def log_loss(material: Material, average: str) -> Weights:
     """The weights whose blend has the least log loss, which is convex in them."""
     start = np.full(material.members, 1 / material.members)
     if material.members == 1:
         return start, None
     rows = np.arange(len(material.labels))
-    if material.average == "probabilities":
-        right = material.probabilities[:, rows, material.labels].astype(np.float64)
-        return minimise_on_simplex(lambda weights: _mixture_loss(right, weights), start), None
-    z = material.log_probabilities - material.log_probabilities[:, rows, material.labels][:, :, None]
+    right = material.log_probabilities[:, rows, material.labels]
+    if average == "probabilities":
+        shares = np.exp(right.astype(np.float64))
+        return minimise_on_simplex(lambda weights: _mixture_loss(shares, weights), start), None
+    z = material.log_probabilities - right[:, :, None]
     return minimise_on_simplex(lambda weights: _geometric_loss(z, weights), start), None
 
 
-def greedy(material: Material) -> Weights:
+def greedy(material: Material, average: str) -> Weights:
     """Ensemble selection with replacement on what is averaged."""
-    are_logs = material.average == "logits"
+    are_logs = average == "logits"
     averaged = material.log_probabilities if are_logs else material.probabilities
     weights = greedy_weights(averaged, material.labels, metric=material.metric, seed=material.seed, are_logs=are_logs)
     return weights, None
 
 
-def stack(material: Material) -> Weights:
+def stack(material: Material, average: str) -> Weights:
     """A regularised multinomial logistic regression on the members' log-probabilities."""
     return stack_coefficients(material.log_probabilities, material.labels)
 
@@ -103,9 +109,9 @@ def _mixture_loss(right: np.ndarray, weights: np.ndarray) -> tuple[float, np.nda
 
 def _geometric_loss(z: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Log loss of the weighted mean of logits; z (members, n, classes) are 0 at the labels."""
-    members, rows, classes = z.shape
+    members, rows, _ = z.shape
     flat = z.reshape(members, -1)
-    scores = combine(flat, weights).reshape(rows, classes)
+    scores = weighted_sum(z, weights)
     top = scores.max(axis=1, keepdims=True)
     shares = np.exp(scores - top)
     total = shares.sum(axis=1, keepdims=True)
