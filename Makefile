@@ -16,6 +16,9 @@ CORES := $(shell nproc)
 TARGETS := help setup all train prepare estimate ensemble suggest check runs rehearse demo test lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
+# A word as the shell will read it, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
+
 # The environment. `make PYTHON=python3` uses another one as it is.
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
@@ -32,8 +35,8 @@ FOUND_PYTHON := $(shell for python in $(CANDIDATES); do \
 	if "$$python" $(NEW_ENOUGH) 2>/dev/null; then echo "$$python"; break; fi; done)
 
 PODIUM = $(PYTHON) -m podium
-OF := --competition $(COMPETITION)
-WITH_DATA := $(OF) $(if $(DATA),--data '$(DATA)')
+OF := --competition $(call quoted,$(COMPETITION))
+WITH_DATA := $(OF) $(if $(DATA),--data $(call quoted,$(DATA)))
 CSV := submissions/$(COMPETITION)/ensemble.csv
 FILE ?= $(CSV)
 RECIPES :=
@@ -50,7 +53,8 @@ endif
 # What these goals do does not depend on a competition; demo asks again, for its own.
 PLANNED := $(filter-out help setup demo test lint format lock clean,$(GOALS))
 ifneq ($(PLANNED),)
-PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan '$(COMPETITION)' '$(PLANNED)' '$(TARGETS)')
+PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
+	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)')
 ifneq ($(.SHELLSTATUS),0)
 $(error Nothing was done)
 endif
@@ -100,8 +104,8 @@ $(CSV): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
 	@$(PODIUM) ensemble $(OF)
 
 ensemble: | $(READY) ## blend again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2 tries another way; trains nothing
-	@$(PODIUM) ensemble $(OF) $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(THRESHOLD),--threshold '$(THRESHOLD)') \
-		$(if $(OUT),--out '$(OUT)')
+	@$(PODIUM) ensemble $(OF) $(if $(STRATEGY),--strategy $(call quoted,$(STRATEGY))) \
+		$(if $(THRESHOLD),--threshold $(call quoted,$(THRESHOLD))) $(if $(OUT),--out $(call quoted,$(OUT)))
 
 suggest: | $(READY) ## which recipe deserves one more run
 	@$(PODIUM) suggest $(OF)
@@ -116,7 +120,7 @@ runs: | $(READY) ## list the runs: up to date or stale, validation accuracy
 	@$(PODIUM) runs $(OF)
 
 check: | $(READY) ## is the CSV a valid submission? FILE=one.csv checks another one
-	@$(PODIUM) check $(FILE) $(OF)
+	@$(PODIUM) check $(call quoted,$(FILE)) $(OF)
 
 rehearse: | $(READY) ## the whole way on few images and one epoch: before spending hours
 	@$(PODIUM) rehearse $(WITH_DATA)

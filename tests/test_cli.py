@@ -1,6 +1,7 @@
 """The command line: what it prints, what it refuses, and how it ends."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,35 @@ def test_what_the_user_can_mend_is_one_screen_and_exit_code_2(house, words, expe
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert all(part in done.stderr for part in expected), done.stderr
     assert len(done.stderr.splitlines()) < 30
+
+
+def test_what_the_system_refuses_is_no_traceback(house):
+    podium(house, "prepare", "-c", "digits")
+    (house / "oof").write_text("a file where a folder should be")
+    done = podium(house, "train", "-c", "digits")
+    assert done.returncode == 2 and "There is no place for what is trained." in done.stderr
+    (house / "oof").unlink()
+    podium(house, "train", "-c", "digits")
+    (house / "submissions").write_text("a file where a folder should be")
+    done = podium(house, "ensemble", "-c", "digits")
+    assert done.returncode == 2 and "The system refused." in done.stderr and "submissions" in done.stderr
+
+
+def test_ctrl_c_says_that_what_was_finished_is_kept(house):
+    podium(house, "prepare", "-c", "digits")
+    file = house / "competitions" / "digits" / "tiny.toml"
+    file.write_text(file.read_text().replace("epochs = 1", "epochs = 500"))
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-m", "podium", "train", "-c", "digits"]
+    with subprocess.Popen(
+        command, cwd=house, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        while "1/500" not in run.stdout.readline():
+            assert run.poll() is None
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 130 and said.strip() == "Stopped. What was finished is kept."
+    assert not list(house.glob("oof/**/*.npz")) and not list(house.glob("oof/**/.*"))
 
 
 def test_check_tells_all_faults_of_a_csv(house):

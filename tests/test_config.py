@@ -58,7 +58,7 @@ def test_a_learning_rate_is_a_number_or_find(tmp_path, rate):
     read_recipe(recipe_file(tmp_path, RECIPE.replace("0.1", rate)))
 
 
-@pytest.mark.parametrize("rate", ['"fnid"', "0", "-1"])
+@pytest.mark.parametrize("rate", ['"fnid"', "0", "-1", "inf", "nan"])
 def test_no_other_learning_rate_is_taken(tmp_path, rate):
     with pytest.raises(ConfigError, match="learning_rate"):
         read_recipe(recipe_file(tmp_path, RECIPE.replace("0.1", rate)))
@@ -68,6 +68,26 @@ def test_what_is_not_toml_or_not_there_is_told_by_file(tmp_path):
     with pytest.raises(ConfigError, match="Not a TOML file"):
         read_recipe(recipe_file(tmp_path, "architecture = "))
     with pytest.raises(ConfigError, match="missing"):
+        read_competition(tmp_path)
+
+
+def test_no_setting_is_infinite(tmp_path):
+    with pytest.raises(ConfigError, match=r"gradient_clip = inf: expected at least 0"):
+        read_recipe(recipe_file(tmp_path, RECIPE + "gradient_clip = inf\n"))
+
+
+def test_a_folder_where_a_recipe_should_be_is_told_and_an_editors_lock_is_not_a_recipe(tmp_path):
+    (tmp_path / ".#one.toml").symlink_to("nowhere")
+    assert recipe_files(tmp_path) == {}
+    (tmp_path / "one.toml").mkdir()
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_recipe(tmp_path / "one.toml")
+
+
+def test_images_need_a_place(tmp_path):
+    text = 'title = "x"\n[data]\nsource = "folders"\ntrain = ""\n[validation]\nrows = 3\n'
+    (tmp_path / "competition.toml").write_text(text)
+    with pytest.raises(ConfigError, match="train and test"):
         read_competition(tmp_path)
 
 

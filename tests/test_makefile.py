@@ -180,6 +180,22 @@ def test_data_is_handed_on_with_its_blanks(house):
     assert house.calls() == ["prepare --competition cifar10 --data /my images"]
 
 
+def test_words_with_quotes_and_blanks_reach_podium_whole(house):
+    house.make("prepare", "DATA=/it's mine")
+    house.make("check", "FILE=my file.csv")
+    assert house.calls() == [
+        "prepare --competition cifar10 --data /it's mine",
+        "check my file.csv --competition cifar10",
+    ]
+    assert "There is no competition 'a'b'." in house.make("all", "COMPETITION=a'b").stdout
+
+
+def test_another_way_to_blend_is_handed_on(house):
+    house.make("ensemble", "STRATEGY=greedy", "THRESHOLD=0.94", "OUT=try2")
+    expected = "ensemble --competition cifar10 --strategy greedy --threshold 0.94 --out try2"
+    assert house.calls() == [expected]
+
+
 def starts_before_first_end(house, *words, **environment):
     house.make("train", *words, SLEEP="0.4", **environment)
     lines = (house.folder / "calls.log").read_text().splitlines()

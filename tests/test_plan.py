@@ -131,6 +131,14 @@ def test_predictions_that_cannot_be_read_are_stale(project, damage):
     assert stale(project) == ["net.s1"]
 
 
+@pytest.mark.parametrize("about", ["[]", '"text"', "null"])
+def test_a_file_that_says_nothing_of_itself_is_stale(project, about):
+    file, *_ = train_all(project)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("about.npy", b"\x93NUMPY" + bytes([1, 0, 2, 0]) + b" \n" + about.encode("utf-32-le"))
+    assert stale(project) == ["net.s1"]
+
+
 def test_a_damaged_byte_anywhere_leaves_a_plan(project):
     file, *_ = train_all(project)
     whole = file.read_bytes()

@@ -1,6 +1,8 @@
 """The command line: the only place that reads arguments and prints."""
 
+import csv
 import os
+import signal
 import sys
 import time
 import warnings
@@ -99,6 +101,7 @@ def train(
         return
     from podium.training.fit import train_run
 
+    project.check_outputs(competition)
     for run in stale:
         about = train_run(project, competition, run, data=data, listener=_listener()(run.run)).about
         print(
@@ -227,14 +230,13 @@ def runs(competition: CompetitionName = DEFAULT) -> None:
     print(f"{'run':<22} {'state':<14} {'accuracy':>8} {'log loss':>9} {'seconds':>8}  device")
     for name in [*planned, *sorted(present - planned.keys())]:
         about = read_about(project.predictions_file(competition, name)) or {}
-        scores = about.get("scores", {})
+        scores = about["scores"] if isinstance(about.get("scores"), dict) else {}
         state = "up to date" if name in planned else "imported" if about.get("imported") else "no recipe"
         if name in planned and planned[name].stale:
             state = "stale" if name in present else "not trained"
         print(
-            f"{name:<22} {state:<14} {scores.get('accuracy', float('nan')):8.4f} "
-            f"{scores.get('log_loss', float('nan')):9.4f} {about.get('seconds', float('nan')):8.0f}  "
-            f"{about.get('device', '')}"
+            f"{name:<22} {state:<14} {_number(scores.get('accuracy')):8.4f} {_number(scores.get('log_loss')):9.4f} "
+            f"{_number(about.get('seconds')):8.0f}  {about.get('device', '')}"
         )
 
 
@@ -261,25 +263,36 @@ def predict(
     """Print id, class and probability for each image of a folder, by a run's trained parameters, as CSV."""
     from podium.training.predict import predict_folder
 
-    print("id,label,probability")
-    for one, name, probability in predict_folder(Project.at("."), competition, run, folder):
-        print(f"{one},{name},{probability:.6f}")
+    rows = predict_folder(Project.at("."), competition, run, folder)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["id", "label", "probability"])
+    table.writerows([one, name, f"{probability:.6f}"] for one, name, probability in rows)
 
 
 def main() -> None:
     """Run the command line; what the user can mend is one screen and exit code 2, never a traceback."""
-    if (
-        not sys.warnoptions
-    ):  # what libraries warn each other of is not for users; `python -W default -m podium` shows it
+    if not sys.warnoptions:  # what libraries warn of is not for users; `python -W default -m podium` shows it
         warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except PodiumError as error:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except OSError as error:
+        print(f"\nThe system refused.\n  file:     {error.filename}\n  found:    {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    except _Stopped:
         print("\nStopped. What was finished is kept.", file=sys.stderr)
         sys.exit(130)
+
+
+class _Stopped(BaseException):
+    """Ctrl-C, under a name that Typer does not take for its own."""
+
+
+def _stop(*_: object) -> None:
+    raise _Stopped
 
 
 def _wanted(known: list, names: list[str], competition: str) -> list:
@@ -339,6 +352,10 @@ def _listener() -> type:
 def _one_thread_a_product() -> None:
     """Before NumPy is imported: parts are fitted side by side, and threads inside each would fight for the cores."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def _duration(seconds: float) -> str:

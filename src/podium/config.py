@@ -7,6 +7,7 @@ imported: the Makefile asks which runs are stale before any environment exists.
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -223,6 +224,8 @@ def read_competition(folder: Path) -> Competition:
     """Read `competition.toml` of a competition's folder; raises ConfigError."""
     file = folder / COMPETITION_FILE
     competition = _read(Competition, file)
+    if not (competition.data.train and competition.data.test):
+        raise ConfigError("Images without a place.", file=file, expected="[data] train and test that are not empty")
     if competition.validation.kind == "holdout" and competition.validation.rows == 0:
         raise ConfigError(
             "The holdout has no rows.",
@@ -268,7 +271,8 @@ def changed_ensemble(settings: Ensemble, changes: dict[str, Any]) -> Ensemble:
 
 def recipe_files(folder: Path) -> dict[str, Path]:
     """Recipe name -> file, sorted by name, for the competition in `folder`."""
-    return {file.stem: file for file in sorted(folder.glob("*.toml")) if file.name != COMPETITION_FILE}
+    files = [file for file in sorted(folder.glob("*.toml")) if not file.name.startswith(".#")]  # an editor's lock
+    return {file.stem: file for file in files if file.name != COMPETITION_FILE}
 
 
 def changed_keys(settings: Any) -> dict[str, Any]:
@@ -293,6 +297,8 @@ def _read(kind: type, file: Path) -> Any:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError("A settings file is missing.", file=file, mend="ls competitions/") from None
+    except OSError as error:
+        raise ConfigError("A settings file cannot be read.", file=file, found=error.strerror) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("Not a TOML file.", file=file, found=str(error), mend=f"edit {file}") from None
     return _built(kind, table, file)
@@ -346,11 +352,11 @@ def _value(value: Any, hint: Any, metadata: Any, name: str, faults: list[str]) -
         faults.append(f"{name} = {value!r}: expected one of {', '.join(metadata['choices'])}{meant}")
     elif type(value) in (int, float) and not _in_range(value, metadata):
         low, high = metadata["low"], metadata["high"]
-        limits = f"{low} to {high}" if high is not None else f"at least {low}"
+        limits = "a finite number" if low is None else f"{low} to {high}" if high is not None else f"at least {low}"
         faults.append(f"{name} = {value!r}: expected {limits}")
     return value
 
 
 def _in_range(value: float, metadata: Any) -> bool:
     low, high = metadata["low"], metadata["high"]
-    return value == value and (low is None or value >= low) and (high is None or value <= high)
+    return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)

@@ -19,6 +19,8 @@ from podium.stamp import ensemble_is_fresh, file_sha256, is_stale, read_about, r
 # Names become file names, make targets and words of a command line.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 LIKE_A_RUN = re.compile(r".*\.s[0-9]+")
+# Names that mean something to make, besides its targets.
+MAKES_OWN = {"Makefile", "FORCE", "demo-all", "environment.mk"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,7 @@ def check_goals(goals: Sequence[str], targets: Sequence[str], names: Sequence[st
 
 
 def _checked_name(name: str, file: Path) -> str:
-    if not NAME.fullmatch(name) or LIKE_A_RUN.fullmatch(name):
+    if not NAME.fullmatch(name) or LIKE_A_RUN.fullmatch(name) or name in MAKES_OWN:
         raise ConfigError(
             f"'{name}' cannot be the name of a recipe or a competition.",
             file=file,
@@ -158,7 +160,7 @@ def main(arguments: Sequence[str]) -> int:
         words = make_assignments(Project.at("."), competition_name)
         names = [word.split("=")[1] for word in words if word.startswith(("RECIPES+", "RUNS+"))]
         check_goals(goals.split(), targets.split(), names)
-    except PodiumError as error:
+    except (PodiumError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(" ".join(words))

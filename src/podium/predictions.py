@@ -20,6 +20,14 @@ from podium.files import atomic_write
 ARRAYS = ("oof_ids", "oof_logits", "oof_labels", "test_ids", "test_logits", "classes", "about")
 # What joining and selecting runs cannot do without.
 NEEDED_OF_ABOUT = ("run", "architecture", "fingerprint", "fold_sha256")
+KINDS_IN_ABOUT = {
+    "recipe": dict,
+    "recipe_name": str,
+    "scores": dict,
+    "seconds": int | float,
+    "scored": str,
+    "test_logits_from": str,
+}
 # What a damaged archive makes zipfile, zlib and NumPy raise.
 DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
@@ -167,7 +175,7 @@ def _refuse(file: Path, faults: Sequence[str]) -> None:
         raise PredictionsError(
             "These predictions cannot be used.",
             file=file,
-            mend=f"train the run again: make {file.stem} COMPETITION={file.parent.name}",
+            mend=f"rm {file} && make {file.stem} COMPETITION={file.parent.name}",
             faults=faults,
         )
 
@@ -218,7 +226,9 @@ def _about_faults(about: Any) -> list[str]:
     if not isinstance(about, dict):
         return [f"about: expected a JSON object, found {type(about).__name__}"]
     lacking = [name for name in NEEDED_OF_ABOUT if not isinstance(about.get(name), str) or not about[name]]
-    return [f"about: expected text under {', '.join(lacking)}, found none"] if lacking else []
+    faults = [f"about: expected text under {', '.join(lacking)}, found none"] if lacking else []
+    strange = [name for name, kind in KINDS_IN_ABOUT.items() if name in about and not isinstance(about[name], kind)]
+    return faults + ([f"about: expected other kinds of values under {', '.join(strange)}"] if strange else [])
 
 
 def _sorted_by_id(one: Predictions) -> Predictions:

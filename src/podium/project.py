@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,21 @@ class Project:
     def submissions_folder(self, competition: str) -> Path:
         """CSVs and what made them."""
         return self.outputs / "submissions" / competition
+
+    def check_outputs(self, competition: str) -> None:
+        """Raise ConfigError where nothing can be written: told before hours of training, not after."""
+        for folder in (self.predictions_folder(competition), self.parameters_file(competition, "any").parent):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                raise ConfigError(
+                    "There is no place for what is trained.",
+                    file=folder,
+                    expected="a folder that can be written to",
+                    found=error.strerror,
+                ) from None
 
     def data_places(self, data: str | None) -> list[Path]:
         """Where a competition's archive is looked for, in order."""

@@ -40,7 +40,7 @@ def rehearse(project: Project, competition_name: str, *, data: str | None, liste
             listener=listener_of(name),
             rows=rows,
         )
-    return Rehearsal(scratch, write_ensemble(scratch, competition_name))
+    return Rehearsal(scratch, write_ensemble(scratch, competition_name, rehearsed=True))
 
 
 def _shortened(run: PlannedRun) -> PlannedRun:

@@ -92,7 +92,8 @@ def read_about(file: Path) -> dict[str, Any] | None:
         with zipfile.ZipFile(file) as archive:
             raw = archive.read(ABOUT_MEMBER)
         header_bytes = int.from_bytes(raw[8:10], "little")
-        return json.loads(raw[10 + header_bytes :].decode("utf-32-le"))
+        about = json.loads(raw[10 + header_bytes :].decode("utf-32-le"))
+        return about if isinstance(about, dict) else None
     except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
 

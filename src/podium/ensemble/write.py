@@ -18,6 +18,7 @@ from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
 from podium.errors import PredictionsError, SubmissionError
 from podium.files import atomic_write
+from podium.plan import NAME
 from podium.predictions import Aligned, align, examples, load_predictions
 from podium.project import Project
 from podium.stamp import ensemble_stamp, file_sha256
@@ -40,16 +41,19 @@ def write_ensemble(
     out: str = "ensemble",
     strategy: str | None = None,
     threshold: float | None = None,
+    rehearsed: bool = False,
 ) -> WrittenEnsemble:
     """Blend all runs of a competition into `submissions/<competition>/<out>.csv`, `.probabilities.npz`, `.json`.
 
     `strategy` and `threshold` stand for those of competition.toml; a strategy that is named here is judged alone,
-    beside the best run and the uniform blend. The same predictions, settings and lock give the same bytes. Raises
-    SubmissionError where there are no predictions, PredictionsError where they are damaged or belong to other data
-    than `data.lock`, ConfigError for settings that are none.
+    beside the best run and the uniform blend. Runs that were `rehearsed` have some of the validation rows. The same
+    predictions, settings and lock give the same bytes. Raises SubmissionError where there are no predictions,
+    PredictionsError where they are damaged or belong to other data than `data.lock`, ConfigError for settings that
+    are none.
     """
-    if not out or Path(out).name != out:
-        raise SubmissionError("A submission's name is no path.", expected="such as OUT=try2", found=out)
+    if not NAME.fullmatch(out):
+        expected = "letters, digits, and _ . + - between them, such as try2"
+        raise SubmissionError("That cannot be the name of a submission.", expected=expected, found=out)
     competition = read_competition(project.competition_folder(competition_name))
     asked = {name: one for name, one in (("strategy", strategy), ("threshold", threshold)) if one is not None}
     settings = changed_ensemble(competition.ensemble, asked)
@@ -59,7 +63,7 @@ def write_ensemble(
         "stamp": ensemble_stamp(project, competition_name, settings),
         "inputs": {file.stem: file_sha256(file) for file in files},
     }
-    aligned, lock = load_aligned(project, competition_name)
+    aligned, lock = load_aligned(project, competition_name, rehearsed=rehearsed)
     groups = None if lock.groups is None else lock.groups[np.searchsorted(lock.train_ids, aligned.oof_ids)]
     result = build_ensemble(
         aligned, settings, metric=competition.metric, groups=groups, only=strategy not in (None, "auto")
@@ -86,12 +90,12 @@ def suggest_run(project: Project, competition_name: str, recipes: Sequence[str])
     return suggest(pool, recipe_of, seconds, recipes)
 
 
-def load_aligned(project: Project, competition_name: str) -> tuple[Aligned, Lock]:
+def load_aligned(project: Project, competition_name: str, *, rehearsed: bool = False) -> tuple[Aligned, Lock]:
     """All runs of a competition, joined and held against its lock; raises PredictionsError."""
     lock_file = project.lock_file(competition_name)
     lock = read_lock(lock_file)
     aligned = align([load_predictions(file) for file in _prediction_files(project, competition_name)])
-    _refuse_other_data(aligned, lock, lock_file=lock_file, competition_name=competition_name)
+    _refuse_other_data(aligned, lock, lock_file=lock_file, name=competition_name, rehearsed=rehearsed)
     return aligned, lock
 
 
@@ -159,22 +163,22 @@ def _write_csv(written: WrittenEnsemble, lock: Lock, competition: Competition) -
     assert not faults, faults
 
 
-def _refuse_other_data(aligned: Aligned, lock: Lock, *, lock_file: Path, competition_name: str) -> None:
+def _refuse_other_data(aligned: Aligned, lock: Lock, *, lock_file: Path, name: str, rehearsed: bool) -> None:
     """Raise PredictionsError where all runs agree with each other but not with the lock."""
     held_out = lock.folds >= 0
     judged = dict(zip(lock.train_ids[held_out].tolist(), lock.train_labels[held_out].tolist(), strict=True))
     found = dict(zip(aligned.oof_ids.tolist(), aligned.oof_labels.tolist(), strict=True))
     other_labels = [one for one in judged.keys() & found.keys() if judged[one] != found[one]]
     faults = []
-    for name, expected in (("fingerprint", lock.fingerprint), ("fold_sha256", lock.fold_sha256)):
-        if aligned.abouts[0][name] != expected:
-            faults.append(f"{name} {aligned.abouts[0][name][:12]} instead of {expected[:12]}")
+    for key, expected in (("fingerprint", lock.fingerprint), ("fold_sha256", lock.fold_sha256)):
+        if aligned.abouts[0][key] != expected:
+            faults.append(f"{key} {aligned.abouts[0][key][:12]} instead of {expected[:12]}")
     if aligned.classes != tuple(lock.classes):
         faults.append(f"classes {examples(aligned.classes)} instead of {examples(lock.classes)}")
     if other_labels:
         faults.append(f"other labels in {len(other_labels)} rows ({examples(sorted(other_labels))})")
     for part, ids, expected in (
-        ("validation", found.keys(), judged.keys()),
+        ("validation", found.keys(), found.keys() & judged.keys() if rehearsed else judged.keys()),
         ("test", set(aligned.test_ids.tolist()), set(lock.test_ids.tolist())),
     ):
         for words, some in (("lack", expected - ids), ("have other", ids - expected)):
@@ -184,6 +188,6 @@ def _refuse_other_data(aligned: Aligned, lock: Lock, *, lock_file: Path, competi
         raise PredictionsError(
             "The predictions belong to other data than the competition's lock.",
             file=lock_file,
-            mend=f"make train COMPETITION={competition_name}",
+            mend=f"move oof/{name}/ away and make train COMPETITION={name}, or bring {lock_file} back",
             faults=faults,
         )
