@@ -11,7 +11,7 @@ from podium.ensemble.calibrate import fit_temperatures
 from podium.ensemble.select import Choice, select
 from podium.ensemble.stack import weighted_sum
 from podium.ensemble.weigh import STRATEGIES, Material
-from podium.metrics import METRICS, softmax
+from podium.metrics import METRICS, over_classes, softmax
 from podium.predictions import Aligned
 
 SMALLEST = np.finfo(np.float32).tiny
@@ -139,8 +139,9 @@ def fit_blends(pool: Pool, wanted: Sequence[tuple[str, str]], settings: Ensemble
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-probabilities of logits (..., classes), in their own type."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    shifted = logits - over_classes(np.maximum, logits)[..., None]
+    shifted -= np.log(over_classes(np.add, np.exp(shifted)))[..., None]
+    return shifted
 
 
 def scores_of(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:

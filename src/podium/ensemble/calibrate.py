@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from podium.metrics import over_classes
+
 # A perfect run would be sharpened for ever; beyond these its probabilities are 0 and 1 anyway, or all alike.
 LEAST_SHARPNESS, MOST_SHARPNESS = 0.02, 50.0
 TOLERANCE = 1e-6
@@ -13,7 +15,7 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     The loss is convex in the sharpness 1 / temperature: Newton's method, kept inside a bracket.
     """
-    logits = logits - logits.max(axis=2, keepdims=True)
+    logits = logits - over_classes(np.maximum, logits)[:, :, None]
     right = logits[:, np.arange(len(labels)), labels].mean(axis=1)
     low, high = np.full(len(logits), LEAST_SHARPNESS), np.full(len(logits), MOST_SHARPNESS)
     sharpness = np.ones(len(logits))
@@ -35,11 +37,12 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _moments(logits: np.ndarray, sharpness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over rows of the logits' mean and variance under each run's probabilities, (runs,) each."""
     shares = np.exp(logits * sharpness[:, None, None].astype(logits.dtype))
-    shares /= shares.sum(axis=2, keepdims=True)
+    total = over_classes(np.add, shares)
     shares *= logits
-    first = shares.sum(axis=2, dtype=np.float64)
+    first = (over_classes(np.add, shares) / total).astype(np.float64)
     shares *= logits
-    return first.mean(axis=1), (shares.sum(axis=2, dtype=np.float64) - first**2).mean(axis=1)
+    second = (over_classes(np.add, shares) / total).astype(np.float64)
+    return first.mean(axis=1), (second - first**2).mean(axis=1)
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -7,7 +7,7 @@ the few contested rows are looked at. The result is the plain loop's.
 
 import numpy as np
 
-from podium.metrics import METRICS, softmax
+from podium.metrics import METRICS, over_classes, softmax
 from podium.seeding import stream_seed
 
 STEPS = 25
@@ -62,35 +62,43 @@ class _Judge:
     def __init__(self, averaged: np.ndarray, labels: np.ndarray, metric: str, are_logs: bool):
         self.members, self.labels, self.metric, self.are_logs = len(averaged), labels, METRICS[metric], are_logs
         self.by_hits = metric == "accuracy"
-        rows = np.arange(len(labels))
-        self.right = np.ascontiguousarray(averaged[:, rows, labels])  # (members, n)
-        lead = averaged - self.right[:, :, None]  # 0 at the label; above 0 where another class is ahead
-        lead[:, rows, labels] = -np.inf
-        contested = (lead.max(axis=2) >= 0).any(axis=0)
-        self.sure = len(labels) - int(contested.sum())
-        self.lead = np.ascontiguousarray(lead[:, contested].transpose(0, 2, 1))  # (members, classes, contested)
+        self.right = np.ascontiguousarray(averaged[:, np.arange(len(labels)), labels])  # (members, n)
+        contested = np.flatnonzero((_highest_other(averaged, labels) >= self.right).any(axis=0))
+        self.sure = len(labels) - len(contested)
+        lead = averaged.transpose(1, 0, 2)[contested]
+        lead -= self.right.T[contested][:, :, None]
+        lead[np.arange(len(contested)), :, labels[contested]] = -np.inf
+        self.lead = lead  # (contested, members, classes): above 0 where another class is ahead of the label
+        self.worst = lead.reshape(len(lead), -1).max(axis=1, initial=-np.inf)
         self.whole = averaged
 
     def empty(self) -> None:
         """Start a new sum."""
         self.right_sum = np.zeros_like(self.right[0])
-        self.lead_sum, self.sum = np.zeros_like(self.lead[0]), np.zeros_like(self.whole[0])
+        self.lead_sum, self.sum = np.zeros_like(self.lead[:, 0]), np.zeros_like(self.whole[0])
 
     def add(self, member: int) -> None:
         """Add a member to the sum."""
         self.right_sum += self.right[member]
-        self.lead_sum += self.lead[member]
+        self.lead_sum += self.lead[:, member]
         if self.are_logs or not self.by_hits:
             self.sum += self.whole[member]
 
     def gains(self, bag: np.ndarray, count: int) -> np.ndarray:
         """The metric, more is better, of the sum with each of the bag's members added: `count` of them."""
-        if self.by_hits:  # a tie is no hit
-            hits = [int(((self.lead_sum + self.lead[one]).max(axis=0) < 0).sum()) for one in bag]
-            return (self.sure + np.array(hits)) / len(self.labels)
+        if self.by_hits:
+            return self._hits()[bag] / len(self.labels)
         if self.metric is METRICS["log_loss"]:
             return -self.losses(bag, count)
         return np.array([self.metric.gain(self.metric(self._blend(one, count), self.labels)) for one in bag])
+
+    def _hits(self) -> np.ndarray:
+        """Rows that are right with each member added, (members,); a tie is not right."""
+        # What no member could turn any more is not looked at.
+        open_rows = np.flatnonzero(over_classes(np.maximum, self.lead_sum) + self.worst >= 0)
+        added = self.lead[open_rows] + self.lead_sum[open_rows][:, None, :]
+        hits = (over_classes(np.maximum, added) < 0).sum(axis=0)
+        return self.sure + len(self.lead) - len(open_rows) + hits
 
     def losses(self, some: np.ndarray, count: int) -> np.ndarray:
         """Log loss of the sum with each of some members added."""
@@ -102,3 +110,11 @@ class _Judge:
     def _blend(self, member: int, count: int) -> np.ndarray:
         mean = (self.sum + self.whole[member]) / count
         return softmax(mean) if self.are_logs else mean
+
+
+def _highest_other(averaged: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The highest value of a class that is not the label, (members, n)."""
+    highest = np.full(averaged.shape[:2], -np.inf, averaged.dtype)
+    for one in range(averaged.shape[2]):
+        np.maximum(highest, np.where(labels == one, -np.inf, averaged[:, :, one]), out=highest)
+    return highest

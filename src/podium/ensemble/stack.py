@@ -6,6 +6,8 @@ that some hundred contested rows can carry them. How strongly is chosen by log l
 
 import numpy as np
 
+from podium.metrics import over_classes
+
 STRENGTHS = (1.0, 0.03, 0.001)
 TOLERANCE = 1e-6
 
@@ -41,9 +43,9 @@ def fit_stack(
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
         scores = weighted_sum(log_probabilities, point[:members]) + point[members:]
-        scores -= scores.max(axis=1, keepdims=True)
+        scores -= over_classes(np.maximum, scores)[:, None]
         shares = np.exp(scores)
-        total = shares.sum(axis=1, keepdims=True)
+        total = over_classes(np.add, shares)[:, None]
         right = scores[np.arange(rows), labels]
         value = float((np.log(total[:, 0]) - right).mean()) + float(shrink @ (point - target) ** 2) / 2
         return value, shares / total
@@ -78,7 +80,7 @@ def _derivatives(z: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> tuple
     truth = np.zeros_like(shares)
     truth[np.arange(rows), labels] = 1
     weighted = z * shares
-    expected = weighted.sum(axis=2)  # (m, n)
+    expected = over_classes(np.add, weighted)  # (m, n)
     gradient = np.concatenate([(expected - z[:, np.arange(rows), labels]).mean(axis=1), (shares - truth).mean(axis=0)])
     centred = weighted - shares * expected[:, :, None]  # the shares times z less its mean
     across = centred.sum(axis=1)  # (m, k)
@@ -90,8 +92,8 @@ def _derivatives(z: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> tuple
 
 def _loss(z: np.ndarray, labels: np.ndarray, coefficients: np.ndarray, biases: np.ndarray) -> float:
     scores = weighted_sum(z, coefficients) + biases
-    scores -= scores.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(labels)), labels]).mean())
+    scores -= over_classes(np.maximum, scores)[:, None]
+    return float((np.log(over_classes(np.add, np.exp(scores))) - scores[np.arange(len(labels)), labels]).mean())
 
 
 def _halves(labels: np.ndarray) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from podium.ensemble.greedy import greedy_weights
 from podium.ensemble.simplex import minimise_on_simplex
 from podium.ensemble.stack import stack_coefficients, weighted_sum
-from podium.metrics import METRICS
+from podium.metrics import METRICS, over_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +112,11 @@ def _geometric_loss(z: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarr
     members, rows, _ = z.shape
     flat = z.reshape(members, -1)
     scores = weighted_sum(z, weights)
-    top = scores.max(axis=1, keepdims=True)
-    shares = np.exp(scores - top)
-    total = shares.sum(axis=1, keepdims=True)
-    value = float((np.log(total[:, 0]) + top[:, 0]).mean())
-    weighted = flat * (shares / total).reshape(-1)
-    expected = weighted.reshape(z.shape).sum(axis=2)
+    top = over_classes(np.maximum, scores)
+    shares = np.exp(scores - top[:, None])
+    total = over_classes(np.add, shares)
+    value = float((np.log(total) + top).mean())
+    weighted = flat * (shares / total[:, None]).reshape(-1)
+    expected = over_classes(np.add, weighted.reshape(z.shape))
     hessian = (weighted @ flat.T - expected @ expected.T) / rows
     return value, expected.mean(axis=1, dtype=np.float64), hessian.astype(np.float64)

@@ -1,0 +1,204 @@
+"""How long retuning takes: the whole command, each strategy beside what a user would otherwise run, and growth.
+
+    python benchmarks/ensemble.py [--repeats 5] [--large]
+
+The command is `make ensemble` in a project of its own, interpreter start included. Greedy selection stands beside
+the loop as it is commonly written (every candidate's sum made anew, every row scored), and must choose the same;
+the stack beside scikit-learn's LogisticRegression on the same log-probabilities. `--large` adds 20 runs of 100,000
+rows and 100 classes, memory-mapped.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does
+
+import numpy as np
+
+from podium.config import Ensemble
+from podium.data.lock import Lock, write_lock
+from podium.ensemble import greedy as greedy_module
+from podium.ensemble.blend import log_softmax
+from podium.ensemble.build import build_ensemble
+from podium.ensemble.greedy import greedy_weights
+from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES, Material
+from podium.metrics import METRICS
+from podium.predictions import Aligned, Predictions, save_predictions
+from podium.project import Project
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = 'title = "Benchmark"\n[data]\nsource = "folders"\n[validation]\nrows = {rows}\n[ensemble]\nthreshold = 0.8\n'
+RECIPE = 'architecture = "resnet34"\nseeds = [1]\nepochs = 1\nlearning_rate = 0.1\n'
+
+
+def made_logits(runs: int, rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (runs, rows, classes) float32 that are right nineteen times in twenty or so, and labels (rows,)."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(classes, size=rows)
+    difficulty = draw.exponential(size=(rows, 1)).astype(np.float32)
+    common = draw.standard_normal((rows, classes), dtype=np.float32)
+    logits = np.empty((runs, rows, classes), np.float32)
+    for one in logits:
+        one[:] = (common + draw.standard_normal((rows, classes), dtype=np.float32)) * difficulty
+        one[np.arange(rows), labels] += 7
+    return logits, labels
+
+
+def aligned_of(logits: np.ndarray, labels: np.ndarray) -> Aligned:
+    runs = tuple(f"run{one:03}.s1" for one in range(len(logits)))
+    abouts = tuple({"architecture": run.split(".")[0], "recipe": {}} for run in runs)
+    ids, classes = np.arange(logits.shape[1]).astype(str), tuple(str(one) for one in range(logits.shape[2]))
+    return Aligned(runs, abouts, ids, logits, labels, ids[:100], logits[:, :100], classes)
+
+
+def seconds_of(work: Callable[[], object], repeats: int) -> tuple[float, object]:
+    times, result = [], None
+    for _ in range(repeats):
+        began = time.perf_counter()
+        result = work()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times), result
+
+
+def load() -> str:
+    return f"load average {os.getloadavg()[0]:.2f}"
+
+
+def command(repeats: int) -> None:
+    """`make ensemble` on 9 runs of 10,000 rows and 10 classes, in a project of its own."""
+    logits, labels = made_logits(9, 20_000, 10)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in ("Makefile", "environment.mk", "pyproject.toml", "requirements.lock"):
+            shutil.copy(ROOT / name, folder)
+        (folder / "src").symlink_to(ROOT / "src")
+        _write_project(folder, logits, labels)
+        print(f"make ensemble, 9 runs x 10,000 rows x 10 classes, medians of {repeats}, {load()}")
+        for words in ([], ["STRATEGY=accuracy"], ["STRATEGY=log-loss"], ["STRATEGY=greedy"], ["STRATEGY=stack"]):
+            line = ["make", f"PYTHON={sys.executable}", "ensemble", "COMPETITION=benchmark", *words]
+            run = lambda line=line: subprocess.run(line, cwd=folder, check=True, capture_output=True)  # noqa: E731
+            taken, _ = seconds_of(run, repeats)
+            print(f"  {' '.join(words) or 'all strategies':<20} {taken:6.2f} s")
+
+
+def _write_project(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
+    project, half = Project.at(folder), logits.shape[1] // 2
+    home = folder / "competitions" / "benchmark"
+    home.mkdir(parents=True)
+    (home / "competition.toml").write_text(SETTINGS.format(rows=half))
+    (home / "run.toml").write_text(RECIPE)
+    ids = np.array([f"{one:06}" for one in range(2 * half)])
+    classes = tuple(f"class{one}" for one in range(logits.shape[2]))
+    lock = Lock("data", classes, ids[:half], labels[:half], np.zeros(half, np.int64), ids[half:])
+    write_lock(project.lock_file("benchmark"), lock)
+    for place, one in enumerate(logits):
+        run = f"run{place}.s1"
+        about = {"run": run, "architecture": run.split(".")[0], "recipe": {}, "fingerprint": "data"}
+        about["fold_sha256"] = lock.fold_sha256
+        arrays = (ids[:half], one[:half], labels[:half], ids[half:], one[half:])
+        save_predictions(project.predictions_file("benchmark", run), Predictions(*arrays, classes, about))
+
+
+def plain_loop(probabilities: np.ndarray, labels: np.ndarray, steps: int) -> list[int]:
+    """Caruana's algorithm as it is commonly written."""
+    bag: list[int] = []
+    for _ in range(steps):
+        scores = []
+        for member in range(len(probabilities)):
+            blend = sum(probabilities[one] for one in [*bag, member]) / (len(bag) + 1)
+            scores.append((METRICS["accuracy"](blend, labels), -METRICS["log_loss"](blend, labels), member))
+        bag.append(max(scores)[2])
+    return bag
+
+
+def beside_others(runs: int, repeats: int) -> None:
+    """Greedy beside the plain loop, the stack beside scikit-learn."""
+    from sklearn.linear_model import LogisticRegression
+
+    logits, labels = made_logits(runs, 10_000, 10)
+    logs = log_softmax(logits)
+    probabilities = np.exp(logs)
+    greedy_module.BAGS = 1
+    ours, weights = seconds_of(lambda: greedy_weights(probabilities, labels, metric="accuracy", seed=0), repeats)
+    theirs, bag = seconds_of(lambda: plain_loop(probabilities, labels, greedy_module.STEPS), 1)
+    best = max(_prefixes(probabilities, labels, bag))
+    same = np.allclose(weights, np.bincount(bag[: best[2]], minlength=runs) / best[2])
+    print(f"{runs} runs x 10,000 x 10, {load()}")
+    print(f"  greedy, one bag of {greedy_module.STEPS} steps {ours:10.3f} s")
+    print(f"  the plain loop                {theirs:10.3f} s   {theirs / ours:.0f}x; the same weights: {same}")
+    stack, _ = seconds_of(lambda: STRATEGIES["stack"](Material(logs, labels, "accuracy", 0), "logits"), repeats)
+    columns = logs.transpose(1, 0, 2).reshape(len(labels), -1)
+    regression = LogisticRegression(max_iter=50 if runs > 9 else 200)
+    sklearn, _ = seconds_of(lambda: regression.fit(columns, labels), 1)
+    print(f"  stack, its strength chosen    {stack:10.3f} s")
+    print(f"  scikit-learn, one strength    {sklearn:10.3f} s   {sklearn / stack:.1f}x; {regression.n_iter_[0]} steps")
+
+
+def _prefixes(probabilities: np.ndarray, labels: np.ndarray, bag: list[int]) -> list[tuple[float, float, int]]:
+    told = []
+    for length in range(1, len(bag) + 1):
+        blend = probabilities[bag[:length]].mean(axis=0)
+        told.append((METRICS["accuracy"](blend, labels), -METRICS["log_loss"](blend, labels), length))
+    return told
+
+
+def growth(runs: int, rows: int, classes: int, names: list[str]) -> None:
+    """Each strategy fitted once, and one judged whole, in a process of its own; peak memory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "logits.npy"
+        logits, labels = made_logits(runs, rows, classes)
+        np.save(file, logits)
+        np.save(file.with_name("labels.npy"), labels)
+        del logits
+        command = [sys.executable, __file__, "--child", str(file), *names]
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+
+
+def child(file: Path, names: list[str]) -> None:
+    logits, labels = np.load(file, mmap_mode="r"), np.load(file.with_name("labels.npy"))
+    print(f"{' x '.join(f'{one:,}' for one in logits.shape)}, memory-mapped, {load()}")
+    for name in names:
+        logs = log_softmax(np.asarray(logits))
+        average = "logits" if name in ONE_AVERAGE else "probabilities"
+        taken, _ = seconds_of(
+            lambda logs=logs, name=name, average=average: STRATEGIES[name](
+                Material(logs, labels, "accuracy", 0), average
+            ),
+            1,
+        )
+        del logs
+        print(f"  {name:<12} fitted once  {taken:8.2f} s", flush=True)
+    settings = Ensemble(strategy="accuracy", select="all", cross_fit_repeats=1)
+    taken, _ = seconds_of(lambda: build_ensemble(aligned_of(logits, labels), settings, metric="accuracy", only=True), 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"  accuracy, judged whole    {taken:8.2f} s; peak memory of the process {peak:.2f} GB", flush=True)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--repeats", type=int, default=5)
+    arguments.add_argument("--large", action="store_true")
+    arguments.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.child:
+        child(Path(options.child[0]), options.child[1:])
+        return
+    command(options.repeats)
+    for runs in (9, 100):
+        beside_others(runs, options.repeats)
+    growth(100, 10_000, 10, ["accuracy", "log-loss", "greedy", "stack"])
+    if options.large:
+        growth(20, 100_000, 100, ["accuracy", "log-loss", "greedy"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Can the honest score be believed? Blends are fitted and judged many times where the truth is known.
+
+    python benchmarks/honesty.py [--draws 300] [--rows 1000] [--plot benchmarks/honesty.png]
+
+Each draw makes runs of random strength, random likeness and random confidence over some validation rows, and judges
+every strategy as `make ensemble` does. The truth is what the same blend scores on 50,000 rows more of the same kind.
+"""
+
+import argparse
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from podium.config import Ensemble
+from podium.ensemble.blend import fit_blends, pool_of
+from podium.ensemble.compare import bootstrap, choose, draw_rows, estimate
+from podium.ensemble.cross_fit import cross_fit, side_by_side, split_rows
+from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES
+from podium.metrics import accuracy
+from podium.predictions import Aligned
+
+CLASSES, TRUTH_ROWS = 10, 50_000
+WANTED = [(name, "logits" if name in ONE_AVERAGE else "probabilities") for name in STRATEGIES]
+NAMES = [name for name, _ in WANTED]
+Scores = dict[str, tuple[float, float, float, bool, bool]]  # truth, cross-fitted, in sample, covered, test covered
+
+
+def population(draw: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (runs, rows, classes) of runs that share their difficulties in part, and labels (rows,)."""
+    runs = int(draw.integers(3, 10))
+    strength = draw.uniform(4, 7) + draw.normal(scale=draw.uniform(0, 1), size=runs)
+    shared, confidence = draw.uniform(0.3, 0.9), draw.uniform(0.5, 2.0, size=runs)
+    labels = draw.integers(CLASSES, size=rows)
+    difficulty = draw.exponential(size=(rows, 1))
+    common = draw.normal(size=(rows, CLASSES))
+    own = draw.normal(size=(runs, rows, CLASSES))
+    noise = np.sqrt(shared) * common + np.sqrt(1 - shared) * own
+    signal = np.eye(CLASSES)[labels] * strength[:, None, None]
+    return ((signal + 2 * difficulty * noise) * confidence[:, None, None]).astype(np.float32), labels
+
+
+def judge(seed: int, rows: int, tests: int) -> Scores:
+    """Every strategy's truth beside its scores, in one draw."""
+    draw = np.random.default_rng([seed, rows])
+    logits, labels = population(draw, rows + TRUTH_ROWS)
+    runs = tuple(f"run.s{one}" for one in range(len(logits)))
+    aligned = Aligned(
+        runs=runs,
+        abouts=tuple({"architecture": run} for run in runs),
+        oof_ids=np.arange(rows).astype(str),
+        oof_logits=logits[:, :rows],
+        oof_labels=labels[:rows],
+        test_ids=np.arange(tests).astype(str),
+        test_logits=logits[:, rows:],
+        classes=tuple("abcdefghij"),
+    )
+    settings = Ensemble(seed=seed)
+    pool = pool_of(aligned, settings)
+    crossed = cross_fit(pool, split_rows(pool.labels, None, settings), WANTED, settings, metric="accuracy")
+    found = bootstrap(crossed.probabilities, pool.labels, metric="accuracy", draws=draw_rows(rows, None, seed))
+    blends = fit_blends(pool, WANTED, settings, metric="accuracy")
+    taken = int(choose(found.whole, found.standard_errors(), NAMES))
+    scores = {}
+    for name, place in [*zip(NAMES, range(len(NAMES)), strict=True), ("auto", taken)]:
+        said = blends[place].probabilities(aligned.test_logits)
+        truth, of_test = accuracy(said, labels[rows:]), accuracy(said[:tests], labels[rows : rows + tests])
+        honest = estimate(found, place, names=NAMES, metric="accuracy", chosen=name == "auto", tests=tests)
+        scores[name] = (
+            truth,
+            honest.score,
+            accuracy(blends[place].probabilities(pool.log_probabilities), pool.labels),
+            honest.interval[0] <= truth <= honest.interval[1],
+            honest.test_interval[0] <= of_test <= honest.test_interval[1],
+        )
+    return scores
+
+
+def table(draws: list[Scores], rows: int) -> str:
+    lines = [
+        f"{len(draws)} draws of {rows:,} validation rows; points of accuracy; load average {os.getloadavg()[0]:.2f}",
+        f"{'strategy':<10} {'truth':>7} {'cross-fitted - truth':>22} {'in sample - truth':>20} {'covered':>9} "
+        f"{'test':>7}",
+    ]
+    for name in [*NAMES, "auto"]:
+        truth, honest, flattered, covered, tested = np.array([draw[name] for draw in draws], dtype=float).T
+        lines.append(
+            f"{name:<10} {truth.mean() * 100:7.2f} {_spread(honest - truth):>22} {_spread(flattered - truth):>20} "
+            f"{covered.mean():9.1%} {tested.mean():7.1%}"
+        )
+    auto, best = (np.array([draw[name][0] for draw in draws]) for name in ("auto", "best"))
+    noise = np.sqrt(best * (1 - best) / rows)
+    lines.append(
+        f"auto against the best single run, in truth: {(auto - best).mean() * 100:+.2f} on average, "
+        f"{(auto - best).min() * 100:+.2f} at worst; worse by more than one standard error of a score in "
+        f"{np.mean(auto < best - noise):.1%} of the draws"
+    )
+    return "\n".join(lines)
+
+
+def _spread(differences: np.ndarray) -> str:
+    return f"{differences.mean() * 100:+.2f} ± {differences.std() * 100:.2f}"
+
+
+def plot(draws: list[Scores], rows: int, file: Path) -> None:
+    """Both scores less the truth, for each strategy: the middle 95 % of the draws and their mean."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
+    names = [*NAMES, "auto"]
+    for column, (words, colour, shift) in enumerate(
+        (
+            ("in sample: tuned and scored on the same rows", "#b35806", 0.16),
+            ("cross-fitted: the honest score", "#2166ac", -0.16),
+        )
+    ):
+        gaps = defaultdict(list)
+        for draw in draws:
+            for name in names:
+                gaps[name].append((draw[name][2 - column] - draw[name][0]) * 100)
+        places = np.arange(len(names))[::-1] + shift
+        low, high = np.array([np.percentile(gaps[name], [2.5, 97.5]) for name in names]).T
+        middle = [np.mean(gaps[name]) for name in names]
+        axes.hlines(places, low, high, color=colour, linewidth=2)
+        axes.plot(middle, places, "os"[column], color=colour, label=words)
+    axes.axvline(0, color="#444444", linewidth=1)
+    axes.set_yticks(np.arange(len(names))[::-1], names)
+    axes.set_xlabel(f"points by which the score is too good ({len(draws)} simulations, {rows:,} validation rows)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=110)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--draws", type=int, default=300)
+    arguments.add_argument("--rows", type=int, default=1000)
+    arguments.add_argument("--plot", type=Path)
+    options = arguments.parse_args()
+    draws = side_by_side(lambda seed: judge(seed, options.rows, options.rows), range(options.draws))
+    print(table(draws, options.rows))
+    if options.plot:
+        plot(draws, options.rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()
