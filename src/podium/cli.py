@@ -68,7 +68,8 @@ def estimate(competition: CompetitionName = DEFAULT) -> None:
     if not stale:
         print(f"{competition}: every run is up to date.")
         return
-    seconds = estimate_seconds(stale, read_lock(project.lock_file(competition)), root=project.root)
+    lock, folder = read_lock(project.lock_file(competition)), project.competition_folder(competition)
+    seconds = estimate_seconds(stale, lock, root=project.root, folder=folder)
     cores = len(os.sched_getaffinity(0))
     total = sum(seconds[run.recipe_name] * min(run.recipe.threads, cores) for run in stale) / cores
     for name, one in seconds.items():

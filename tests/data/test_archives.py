@@ -1,7 +1,11 @@
 """Archives look like folders, and cannot do harm."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
+import subprocess
 import tarfile
 import zipfile
 
@@ -9,7 +13,7 @@ import py7zr
 import pytest
 
 from podium.data import unpack
-from podium.data.archives import Folder, Zip, is_archive, open_files, open_nested, without_archive_suffix
+from podium.data.archives import Folder, Zip, broken_links, is_archive, open_files, open_nested, without_archive_suffix
 from podium.errors import DataError
 
 FILES = {"train/cat/1.png": b"one", "train/dog/2.png": b"two", "labels.csv": b"id,label"}
@@ -163,6 +167,108 @@ def test_a_truncated_archive_is_named(house, kind):
     with pytest.raises(DataError, match=f"damaged or truncated(.|\n)*a{kind}"):
         open_files(file, house.data / "cache").names()
     assert not list((house.data / "cache").rglob("*.png"))
+
+
+SQUEEZERS = {".tar": bytes, ".tgz": gzip.compress, ".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
+# Three headers, each with a block of content, then zeros: every end of a block is told apart.
+PLAIN_BYTES = 3 * 2 * tarfile.BLOCKSIZE
+
+
+def plain_tar(house):
+    """The bytes of a .tar of FILES."""
+    return bytearray(tar_of(house.data / "plain.tar", FILES, "w").read_bytes())
+
+
+@pytest.mark.parametrize("kind", SQUEEZERS)
+@pytest.mark.parametrize("length", [1024, 1024 + 200, 2048, PLAIN_BYTES, PLAIN_BYTES + 100])
+def test_a_tar_that_is_cut_between_its_files_is_refused(house, kind, length):
+    file = house.data / f"a{kind}"
+    file.write_bytes(SQUEEZERS[kind](bytes(plain_tar(house)[:length])))
+    with pytest.raises(DataError, match=r"damaged or truncated(.|\n)*end mark"):
+        open_files(file, house.data / "cache")
+    assert not list((house.data / "cache").rglob("*.png"))
+
+
+@pytest.mark.parametrize("kind", SQUEEZERS)
+@pytest.mark.parametrize("place", [1024, 2048 + 150, PLAIN_BYTES + 600, 10_239])
+def test_a_tar_with_a_damaged_header_or_something_after_its_end_is_refused(house, kind, place):
+    content, file = plain_tar(house), house.data / f"a{kind}"
+    content[place] ^= 64
+    file.write_bytes(SQUEEZERS[kind](bytes(content)))
+    with pytest.raises(DataError, match=r"damaged or truncated(.|\n)*neither a header nor the end"):
+        open_files(file, house.data / "cache")
+
+
+@pytest.mark.parametrize(("kind", "place"), [(".tgz", -6), (".tar.bz2", -4), (".tar.xz", -40)])
+def test_a_wrong_checksum_of_a_packed_tar_is_noticed(house, kind, place):
+    content, file = bytearray(SQUEEZERS[kind](bytes(plain_tar(house)))), house.data / f"a{kind}"
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="damaged or truncated"):
+        open_files(file, house.data / "cache")
+
+
+@pytest.mark.parametrize("kind", SQUEEZERS)
+@pytest.mark.parametrize("zeros", [512, 1024, 10_240, 100_000])
+def test_a_tar_may_end_with_any_number_of_zero_blocks(house, kind, zeros):
+    file = house.data / f"a{kind}"
+    file.write_bytes(SQUEEZERS[kind](bytes(plain_tar(house)[:PLAIN_BYTES]) + bytes(zeros)))
+    assert open_files(file, house.data / "cache").names() == sorted(FILES)
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax", "ustar", "v7"])
+@pytest.mark.parametrize("kind", SQUEEZERS)
+def test_what_tar_writes_is_read(house, kind, form):
+    folder, file = house.write(house.data / "given", FILES), house.data / f"a{kind}"
+    done = subprocess.run(["tar", f"--format={form}", "-c", "-C", folder, "."], capture_output=True, check=True)
+    file.write_bytes(SQUEEZERS[kind](done.stdout))
+    assert open_files(file, house.data / "cache").names() == sorted(FILES)
+
+
+def test_a_damaged_file_in_a_7z_is_named(house):
+    file = house.data / "a.7z"
+    with py7zr.SevenZipFile(file, "w", filters=[{"id": py7zr.FILTER_COPY}]) as archive:
+        archive.writestr(b"one", "cat/1.png")
+    file.write_bytes(file.read_bytes().replace(b"one", b"two", 1))
+    with pytest.raises(DataError, match=r"found: +wrong checksum of cat/1.png"):
+        open_files(file, house.data / "cache")
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_an_encrypted_7z_is_called_encrypted(house, header):
+    with py7zr.SevenZipFile(house.data / "a.7z", "w", password="x", header_encryption=header) as archive:
+        archive.writestr(b"one", "1.png")
+    with pytest.raises(DataError, match=r"encrypted(.|\n)*unpack it with its password"):
+        open_files(house.data / "a.7z", house.data / "cache")
+
+
+def refuse(*arguments, **keys):
+    """What the operating system does where a person may not read."""
+    raise PermissionError(13, "Permission denied", "the/place")
+
+
+@pytest.mark.parametrize(("kind", "opener"), [(".zip", "zipfile.ZipFile"), (".tgz", "tarfile.open")])
+def test_an_archive_that_may_not_be_read_is_not_called_damaged(house, kind, opener, monkeypatch):
+    file = make(house, kind, FILES)
+    monkeypatch.setattr(opener, refuse)
+    with pytest.raises(DataError, match=r"cannot be read(.|\n)*the/place\n +found: +Permission denied$"):
+        open_files(file, house.data / "cache").names()
+
+
+@pytest.mark.parametrize("ask", [Folder.names, Folder.folders, Folder.signature])
+def test_a_folder_that_may_not_be_read_is_named(house, ask, monkeypatch):
+    folder = Folder(house.write(house.data / "a", FILES))
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot be read(.|\n)*the/place\n +found: +Permission denied$"):
+        ask(folder)
+
+
+def test_a_link_that_leads_nowhere_is_no_file_but_is_told(house):
+    folder = house.write(house.data / "a", FILES)
+    before = Folder(folder).signature()
+    (folder / "train/cat/9.png").symlink_to("gone.png")
+    assert Folder(folder).names() == sorted(FILES) and Folder(folder).signature() == before
+    assert broken_links(Folder(folder)) == ["train/cat/9.png"]
 
 
 @pytest.mark.parametrize("kind", [".zip", ".tgz", ".7z"])

@@ -144,6 +144,35 @@ def test_faults_of_images_and_of_the_listing_come_together(house):
     assert left == ["lock"]
 
 
+@pytest.mark.parametrize("name", ["index.npz", "train-8-crop.npy", "test-8-crop.npy"])
+@pytest.mark.parametrize("length", [0, 40, -20])
+def test_a_damaged_cache_is_decoded_again(house, name, length):
+    house.competition()
+    house.write(house.data / "pets", house.folders())
+    open_pets(house)
+    (file,) = house.project.cache_folder("pets").rglob(name)
+    file.write_bytes(file.read_bytes()[:length])
+    check_rows(house, open_pets(house))
+
+
+def test_a_cache_that_cannot_be_written_is_named(house, monkeypatch):
+    house.competition()
+    house.write(house.data / "pets", house.folders())
+    monkeypatch.setenv("PODIUM_CACHE", str(house.data / "pets/test/1.png"))
+    with pytest.raises(
+        DataError, match=r"cache cannot be written(.|\n)*1\.png(.|\n)*Not a directory(.|\n)*PODIUM_CACHE"
+    ):
+        open_pets(house)
+
+
+def test_a_name_that_is_no_utf8_is_a_fault_that_can_be_printed(house):
+    house.competition()
+    house.write(house.data / "pets", house.folders() | {os.fsdecode(b"train/cat/caf\xe9.png"): house.png(1)})
+    with pytest.raises(DataError, match="is not UTF-8") as caught:
+        open_pets(house)
+    assert str(caught.value).encode().count(b"caf\\udce9") == 1
+
+
 def test_a_competition_without_any_image_lists_its_faults(house):
     house.competition()
     house.write(house.data / "pets", {"train/cat/a.txt": b"", "test/b.txt": b""})

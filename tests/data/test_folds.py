@@ -74,5 +74,5 @@ def test_fewer_groups_than_folds_are_refused():
 
 def test_a_class_that_lies_in_one_group_is_refused():
     labels, groups = np.repeat([0, 1], 10), np.repeat(["a", "b"], 10)
-    with pytest.raises(DataError, match="in one fold"):
-        assign_folds(labels, groups, k_fold(2))
+    with pytest.raises(DataError, match=r"in one fold(.|\n)*fold 0: class 'cat'"):
+        assign_folds(labels, groups, k_fold(2), classes=("cat", "dog"))

@@ -51,6 +51,13 @@ def test_an_epoch_has_every_row_once_with_its_label_in_batches_of_nearly_one_siz
     assert labels == [row % 2 for row in rows]
 
 
+@pytest.mark.parametrize(("count", "sizes"), [(1, {1}), (2, {2}), (3, {3}), (7, {2, 3})])
+def test_no_training_batch_has_a_single_image_where_there_are_more(count, sizes):
+    loader = training(count, batch_size=2)
+    batches = [len(images) for images, _ in loader]
+    assert set(batches) == sizes and sum(batches) == count and len(batches) == len(loader)
+
+
 def test_epochs_differ_and_seeds_differ_and_one_seed_repeats():
     def orders(seed: int) -> list[list[int]]:
         loader = training(40, batch_size=40, seed=seed)

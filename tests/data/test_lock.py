@@ -1,5 +1,7 @@
 """A lock says the same when it is read again, and shows when a hand was on it."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 
@@ -47,7 +49,7 @@ def test_a_lock_that_says_the_same_is_not_written(file):
 
 
 def test_a_missing_lock_says_what_to_type(tmp_path):
-    with pytest.raises(DataError, match=r"not prepared(.|\n)*podium prepare pets"):
+    with pytest.raises(DataError, match=r"not prepared(.|\n)*make prepare COMPETITION=pets"):
         read_lock(tmp_path / "pets" / "data.lock")
 
 
@@ -56,6 +58,10 @@ def test_a_missing_lock_says_what_to_type(tmp_path):
     [
         ("c,1,-1", "c,1,0", "not those it was written with"),
         ("c,1,-1", "d,1,-1", "not those it was written with"),
+        ("c,1,-1", "c,0,-1", "rows_sha256"),
+        ('"cat"', '"cow"', "rows_sha256"),
+        ("10\n", "11\n", "rows_sha256"),
+        ('"fold_sha256"', '"sha"', "no fold_sha256"),
         ("c,1,-1", "c,2,-1", "label indices outside 0 to 1"),
         ("c,1,-1", "c,x,-1", "Not a lock"),
         ("c,1,-1", "c,1", "more or fewer cells"),
@@ -69,6 +75,20 @@ def test_a_lock_that_was_edited_is_refused(file, old, new, match):
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(DataError, match=f"(.|\n)*{match}"):
         read_lock(file)
+
+
+def test_a_lock_of_before_that_has_no_sum_of_its_rows_is_read(file):
+    text = re.sub(', "rows_sha256": "[0-9a-f]*"', "", file.read_text())
+    assert "rows_sha256" not in text
+    file.write_text(text)
+    assert read_lock(file).test_ids.tolist() == ["10", "9"]
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_an_id_with_the_end_of_a_line_in_it_survives(file, end):
+    ids = [f"a{end}b", f"c{end}"]
+    write_lock(file, dataclasses.replace(LOCK, test_ids=np.array(ids)))
+    assert read_lock(file).test_ids.tolist() == ids
 
 
 def test_a_lock_is_read_without_pillow_sklearn_or_torch():

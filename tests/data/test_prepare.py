@@ -57,11 +57,31 @@ def test_other_data_than_the_locks_are_refused_until_accepted(house):
     before = prepare(house.project, "pets")
     content = file.read_bytes()
     change_data(house)
-    with pytest.raises(DataError, match=f"expected:.*{before.fingerprint}(.|\n)*podium prepare pets --accept-data"):
+    with pytest.raises(
+        DataError, match=f"expected:.*{before.fingerprint}(.|\n)*prepare --competition pets --accept-data$"
+    ):
         prepare(house.project, "pets")
     assert file.read_bytes() == content
     assert prepare(house.project, "pets", accept=True).fingerprint != before.fingerprint
     assert file.read_bytes() != content
+
+
+def test_the_command_that_accepts_data_names_the_place_they_were_given_in(house):
+    with_data(house)
+    prepare(house.project, "pets")
+    place = str(house.zip(house.data / "my pets.zip", house.folders(images=7)))
+    with pytest.raises(DataError, match=f"podium prepare --competition pets --accept-data --data '{place}'$"):
+        prepare(house.project, "pets", data=place)
+
+
+def test_a_class_that_is_too_small_is_named(house):
+    house.competition()
+    files = house.folders()
+    house.zip(
+        house.data / "pets.zip", {name: data for name, data in files.items() if "dog" not in name or "g_0" in name}
+    )
+    with pytest.raises(DataError, match=r"class 'dog': 1 row\(s\)"):
+        prepare(house.project, "pets")
 
 
 def test_other_data_than_the_pinned_are_refused_even_if_accepted(house):

@@ -1,6 +1,7 @@
 """Where images are looked for, what they are called, and every fault that a listing shows."""
 
 import http.server
+import os
 import threading
 from functools import partial
 
@@ -10,6 +11,7 @@ from podium.data.locate import download
 from podium.data.sources import natural_order, quiet, read_listing
 from podium.errors import DataError
 
+FOLDERS = 'title = "Pets"\n[data]\nsource = "folders"\n{data}\n[validation]\n{validation}\n'
 HASH_ORDER = 'test_ids = "hash-order"'
 
 
@@ -67,6 +69,20 @@ def test_the_environment_names_a_place(house, monkeypatch, tmp_path):
     check_pets(listing_of(house, house.competition()))
 
 
+def test_a_place_may_begin_with_the_home_folder(house, monkeypatch, tmp_path):
+    house.zip(tmp_path / "elsewhere/pets.zip", house.folders())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PODIUM_DATA", "~/elsewhere")
+    check_pets(listing_of(house, house.competition()))
+
+
+@pytest.mark.parametrize("place", ["nowhere", "~nobody-of-this-name/x"])
+def test_an_environment_that_names_something_missing_is_not_skipped(house, monkeypatch, place):
+    monkeypatch.setenv("PODIUM_DATA", place)
+    with pytest.raises(DataError, match=f"PODIUM_DATA= names something that is not there(.|\n)*{place}"):
+        listing_of(house, house.competition())
+
+
 def test_data_that_names_something_missing_is_not_skipped(house):
     house.zip(house.data / "pets.zip", house.folders())
     with pytest.raises(DataError, match=r"DATA= names something that is not there(.|\n)*nowhere"):
@@ -121,6 +137,15 @@ def test_what_is_not_found_is_downloaded_once(house, served):
     (folder / "pets-1a2b3c.zip").unlink()
     check_pets(listing_of(house, competition))
     assert [file.name for file in house.data.iterdir() if not file.name.startswith(".")] == ["pets.zip"]
+
+
+def test_an_archive_in_a_folder_is_downloaded_into_it(house, served):
+    folder, address = served
+    house.zip(folder / "pets.zip", house.folders())
+    keys = f'archive = "a/pets.zip"\ndownload = "{address}/pets.zip"'
+    competition = house.competition(FOLDERS, data=keys)
+    check_pets(listing_of(house, competition))
+    assert (house.data / "a/pets.zip").is_file()
 
 
 def test_progress_of_a_download_ends_at_its_size(house, served):
@@ -220,6 +245,71 @@ def test_faults_of_class_folders_are_listed_at_once(house):
         "pets/train/cat/cat_0.jpg, pets/train/cat/cat_0.png: the id 'cat/cat_0' 2 times",
         "pets/train/fish: a class without images",
         "pets/train/stray.png: an image in no class folder",
+    ]
+
+
+def test_files_that_may_be_images_and_are_not_read_are_faults(house):
+    bad = {
+        "train/cat/IMG_1.heic": b"",
+        "train/dog/7": b"",
+        "test/8.heic": b"",
+        "train/cat/Thumbs.db": b"",
+        "train/cat/notes.txt": b"",
+        "test/index.HTML": b"",
+        "train/LICENSE": b"",
+    }
+    house.write(house.data / "pets", house.folders() | bad)
+    assert faults_of(house, house.competition()) == [
+        "pets/test/8.heic: a file that is no image Podium reads",
+        "pets/train/cat/IMG_1.heic: a file that is no image Podium reads",
+        "pets/train/dog/7: a file that is no image Podium reads",
+    ]
+
+
+def test_links_that_lead_nowhere_are_faults(house):
+    house.write(house.data / "pets", house.folders())
+    for name in ("train/cat/9.png", "train/bird", "test/9.png", "test/readme.txt"):
+        (house.data / "pets" / name).symlink_to("gone")
+    assert faults_of(house, house.competition(data=HASH_ORDER)) == [
+        f"pets/{name}: a link that leads to no file" for name in ("test/9.png", "train/bird", "train/cat/9.png")
+    ]
+
+
+def test_names_that_no_csv_and_no_lock_can_hold_are_listed_at_once(house):
+    bad = ["train/ fish/1.png", "train/cat/a\rb.png", "train/cat/c .png", "test/ 5.png", "test/ .png", "test/a\nb.png"]
+    bad += [os.fsdecode(b"test/caf\xe9.png"), "test/id.png"]
+    house.write(house.data / "pets", house.folders() | {name: house.png(50 + i) for i, name in enumerate(bad)})
+    assert faults_of(house, house.competition()) == [
+        "pets/test: the test id ' ' is blank",
+        "pets/test: the test id ' 5' begins or ends with a blank",
+        r"pets/test: the test id 'a\nb' has a control character in it",
+        r"pets/test: the test id 'caf\udce9' is not UTF-8",
+        "pets/train: the class ' fish' begins or ends with a blank",
+        r"pets/train: the id 'cat/a\rb' has a control character in it",
+        "pets/train: the id 'cat/c ' begins or ends with a blank",
+        "the test id 'id' is called like the submission's id column",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ('kind = "probabilities"\nid_column = "cat"', "the class 'cat' is called like the submission's id column"),
+        ('id_column = "image"\nlabel_column = "image"', "[submission] id_column and label_column are both 'image'"),
+    ],
+)
+def test_columns_of_the_submission_that_share_a_name_are_a_fault(house, settings, fault):
+    house.write(house.data / "pets", house.folders())
+    competition = house.competition(validation=f"rows = 4\n[submission]\n{settings}")
+    assert faults_of(house, competition) == [fault]
+
+
+def test_a_control_character_in_a_table_is_a_fault(house):
+    labels = b'id,label,who\n1,"a\tb",x\n2,b,x\n3,b,"y\nz"\n4,b,y\n'
+    house.write(house.data / "pets", table_files(house, labels))
+    assert faults_of(house, house.table_competition(data='group_column = "who"')) == [
+        r"pets/train: the class 'a\tb' has a control character in it",
+        r"pets/train: the group 'y\nz' has a control character in it",
     ]
 
 

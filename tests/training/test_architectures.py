@@ -1,6 +1,8 @@
 """Networks: small stems, heads, local weights, and what is refused."""
 
+import huggingface_hub
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
@@ -98,8 +100,43 @@ def test_a_small_stem_keeps_pretrained_parameters(tmp_path):
 
 def test_a_weights_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"layer": print}, tmp_path / "weights.pth")
-    with pytest.raises(TrainingError, match="without running code"):
+    with pytest.raises(TrainingError, match="without running code") as told:
         built("resnet34", root=tmp_path, pretrained="weights.pth")
+    assert "weights_only" not in str(told.value) and "trust" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", [b"hello world\n", b"e", b"", b"123\n456\n.", b"<html>", b"version 1\n"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path, content, suffix):
+    (tmp_path / f"weights{suffix}").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"(?s)Not a weights file.*weights\."):
+        built("resnet34", root=tmp_path, pretrained=f"weights{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"state_dict": [1]}, "a list instead"),
+        ({"conv1.weight": 5}, "a int under 'conv1.weight'"),
+        ({1: torch.zeros(1)}, "a Tensor under 1"),
+        ([torch.zeros(1)], "a list instead"),
+    ],
+    ids=["state_dict", "number", "numbered", "list"],
+)
+def test_weights_that_are_not_tensors_by_name_are_refused(tmp_path, content, found):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(TrainingError, match=found):
+        built("resnet34", root=tmp_path, pretrained="weights.pth")
+
+
+def test_a_download_that_fails_is_told_once_and_the_hub_does_not_warn_of_each_try(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(TrainingError, match="no network"):
+        built("timm:resnet10t", pretrained=True)
+    assert huggingface_hub.logging.get_verbosity() == huggingface_hub.logging.ERROR
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path):
@@ -123,3 +160,5 @@ def test_an_unknown_architecture_gets_the_nearest_spelling():
 def test_images_too_small_for_an_architecture_are_refused_before_training():
     with pytest.raises(TrainingError, match="does not take images of this size"):
         built("vgg19", stored_pixels=16)
+    with pytest.raises(TrainingError, match=r"(?s)vgg19 at 8 pixels.*larger `progressive_pixels`"):
+        built("vgg19", progressive_pixels=(8,))

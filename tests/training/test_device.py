@@ -11,7 +11,7 @@ from podium.config import Recipe
 from podium.errors import TrainingError
 from podium.training import device as device_module
 from podium.training.architectures import build_network
-from podium.training.device import claim_cores, cpu_threads, pick_precision
+from podium.training.device import claim_cores, cpu_threads, pick_device, pick_precision
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +65,27 @@ def test_threads_are_set_inside_and_put_back():
     with cpu_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("PODIUM_DEVICE", "cpu")
+    assert pick_device() == torch.device("cpu")
+    for name in ("cuda", "foo"):
+        monkeypatch.setenv("PODIUM_DEVICE", name)
+        with pytest.raises(TrainingError, match=f"(?s)one of cpu\n.*PODIUM_DEVICE={name}.*unset PODIUM_DEVICE"):
+            pick_device()
+
+
+def test_the_first_gpu_is_taken_unless_another_device_is_named(monkeypatch):
+    monkeypatch.delenv("PODIUM_DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device() == torch.device("cuda")
+    monkeypatch.setenv("PODIUM_DEVICE", "cuda:1")
+    assert pick_device() == torch.device("cuda:1")
+    monkeypatch.setenv("PODIUM_DEVICE", "cuda:2")
+    with pytest.raises(TrainingError, match="cuda, cuda:0, cuda:1, cpu"):
+        pick_device()
 
 
 def test_auto_takes_bfloat16_only_where_the_cpu_multiplies_it_and_convolutions_are_whole(monkeypatch):

@@ -1,11 +1,14 @@
 """One run from its recipe to its files."""
 
 import csv
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load, save_file
 
 from podium.config import read_competition
 from podium.data.digits import digits_answers
@@ -109,6 +112,84 @@ def test_new_images_get_the_classes_that_the_run_gives_them(tmp_path):
         predict_folder(project, "digits", "tiny.s1", folder)
     with pytest.raises(TrainingError, match="no trained parameters"):
         predict_folder(project, "digits", "tiny.s2", folder)
+
+
+def image_folder(folder):
+    images = folder / "new"
+    images.mkdir()
+    Image.new("RGB", (16, 16)).save(images / "one.png")
+    return images
+
+
+def test_a_last_step_that_ruins_the_network_leaves_the_old_files(tmp_path):
+    project = digits_project(tmp_path)
+    train_tiny(project, epochs=1)
+    files = [project.parameters_file("digits", "tiny.s1"), project.predictions_file("digits", "tiny.s1")]
+    before = [file.read_bytes() for file in files]
+    one_step = {"epochs": 1, "batch_size": 1000, "optimiser": "sgd", "schedule": "constant", "learning_rate": 1e30}
+    with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: Training diverged.*after the last epoch.*learning_rate"):
+        train_tiny(project, **one_step)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_parameters_of_another_training_than_the_predictions_are_refused(tmp_path):
+    project, folder = digits_project(tmp_path), image_folder(tmp_path)
+    train_tiny(project, epochs=1)
+    file = project.parameters_file("digits", "tiny.s1")
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata()
+    about = json.loads(metadata["about"]) | {"stamp": "of another recipe"}
+    save_file(load(file.read_bytes()), file, metadata | {"about": json.dumps(about)})
+    with pytest.raises(TrainingError, match=r"(?s)not those.*tiny\.s1\.safetensors.*tiny\.s1 --again"):
+        predict_folder(project, "digits", "tiny.s1", folder)
+
+
+def test_damaged_and_foreign_parameters_are_refused_by_name(tmp_path):
+    project, folder = digits_project(tmp_path), image_folder(tmp_path)
+    train_tiny(project, epochs=1)
+    file = project.parameters_file("digits", "tiny.s1")
+    content = file.read_bytes()
+    tensors = load(content)
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata()
+
+    def refused():
+        with pytest.raises(TrainingError, match=r"(?s)Not the whole.*tiny\.s1\.safetensors.*train tiny\.s1 --again"):
+            predict_folder(project, "digits", "tiny.s1", folder)
+
+    file.write_bytes(content[: len(content) // 2])
+    refused()
+    file.write_bytes(b"")
+    refused()
+    save_file(tensors, file)
+    refused()
+    save_file(dict(list(tensors.items())[1:]), file, metadata)
+    refused()
+    save_file(tensors, file, metadata | {"normalisations": "[1]"})
+    refused()
+
+
+def test_a_run_that_no_recipe_has_is_answered_with_those_that_have_parameters(tmp_path):
+    project, folder = digits_project(tmp_path), image_folder(tmp_path)
+    with pytest.raises(TrainingError, match=r"podium train tiny\.s1 --again"):
+        predict_folder(project, "digits", "tiny.s1", folder)
+    train_tiny(project, epochs=1)
+    with pytest.raises(TrainingError, match=r"one of tiny\.s1") as told:
+        predict_folder(project, "digits", "tiny.s9", folder)
+    assert "--again" not in str(told.value)
+
+
+def test_what_is_no_folder_of_images_is_told_and_a_folder_is_no_image(tmp_path):
+    project, folder = digits_project(tmp_path), image_folder(tmp_path)
+    train_tiny(project, epochs=1)
+    (folder / "x.png").mkdir()
+    assert [name for name, _, _ in predict_folder(project, "digits", "tiny.s1", folder)] == ["one.png"]
+    with pytest.raises(DataError, match=r"(?s)no such folder.*nothing"):
+        predict_folder(project, "digits", "tiny.s1", tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"(?s)no such folder.*a file"):
+        predict_folder(project, "digits", "tiny.s1", folder / "one.png")
+    with pytest.raises(DataError, match="no images"):
+        predict_folder(project, "digits", "tiny.s1", folder / "x.png")
 
 
 def test_a_recipe_that_cannot_be_trained_is_named_by_its_file(tmp_path):

@@ -164,3 +164,13 @@ def test_averaged_views_are_the_mean_of_the_image_and_its_mirror():
     images = torch.arange(24.0).view(1, 3, 2, 4)
     logits = predict_logits(FirstColumn(), [(images,)], views="flip", precision=torch.float32)
     assert logits.tolist() == [[(0 + 3) / 2, (8 + 11) / 2]]
+
+
+def test_an_image_of_one_pixel_is_its_own_neighbour_in_every_view():
+    class Colours(torch.nn.Module):
+        def forward(self, images):
+            return images[:, :2, 0, 0]
+
+    images = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
+    logits = predict_logits(Colours(), [(images,)], views="flip-and-shift", precision=torch.float32)
+    assert logits.tolist() == [[1.0, 2.0]]

@@ -16,9 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from podium.data.unpack import refuse_bomb, refuse_unsafe, unpack
+from podium.data.access import cache_lock, refusals_told
+from podium.data.unpack import damaged, refuse_bomb, refuse_unsafe, unpack
 from podium.errors import DataError
-from podium.files import atomic_write, file_lock
+from podium.files import atomic_write
 
 ARCHIVE_SUFFIXES = (
     ".zip",
@@ -33,6 +34,7 @@ ARCHIVE_SUFFIXES = (
 )
 # One file of an archive is read into memory whole: more than this is no image.
 MOST_BYTES_OF_A_FILE = 1 << 28
+UNREADABLE = "A file or folder cannot be read."
 ZIP_FAULTS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -69,10 +71,17 @@ class Folder:
 
     root: Path
 
+    @refusals_told(UNREADABLE)
     def names(self) -> list[str]:
         """Names of all files; links are followed, circles once."""
-        return sorted(name for name, _ in self._walk())
+        return sorted(name for name, entry in self._walk() if entry.is_file())
 
+    @refusals_told(UNREADABLE)
+    def broken_links(self) -> list[str]:
+        """Names of links that lead nowhere."""
+        return sorted(name for name, entry in self._walk() if not entry.is_file())
+
+    @refusals_told(UNREADABLE)
     def folders(self) -> list[str]:
         """Names of the folders at the top."""
         return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir() and is_kept(entry.name))
@@ -92,9 +101,11 @@ class Folder:
         """The path."""
         return str(self.root / name)
 
+    @refusals_told(UNREADABLE)
     def signature(self) -> str:
         """A hash over names, sizes and times: changes when a file does, and reads none of them."""
-        lines = sorted(f"{name}\0{entry.stat().st_size}\0{entry.stat().st_mtime_ns}" for name, entry in self._walk())
+        found = [(name, entry.stat()) for name, entry in self._walk() if entry.is_file()]
+        lines = sorted(f"{name}\0{status.st_size}\0{status.st_mtime_ns}" for name, status in found)
         return hashlib.sha256("\n".join([*self.folders(), *lines]).encode(errors="surrogateescape")).hexdigest()
 
     def _walk(self) -> Iterator[tuple[str, os.DirEntry]]:
@@ -110,7 +121,7 @@ class Folder:
                     continue
                 if entry.is_dir():
                     pending.append((f"{prefix}{entry.name}/", Path(entry.path)))
-                elif entry.is_file():
+                elif entry.is_file() or entry.is_symlink():  # a link to neither leads nowhere
                     yield prefix + entry.name, entry
 
 
@@ -199,6 +210,11 @@ class Memory:
         return f"{self.title}/{name}"
 
 
+def broken_links(files: Files) -> list[str]:
+    """Names of links that lead nowhere; in an archive no link is let in."""
+    return files.broken_links() if isinstance(files, Folder) else []
+
+
 def is_kept(name: str) -> bool:
     """Whether a file or folder of that name counts: hidden ones and `__MACOSX` do not."""
     return not name.startswith(".") and name != "__MACOSX"
@@ -231,7 +247,7 @@ def open_files(path: Path, cache: Path) -> Files:
         known = ", ".join(ARCHIVE_SUFFIXES)
         raise DataError("Not an archive that Podium reads.", file=path, expected=f"a folder, or {known}")
     folder = _unpacked(path, cache)
-    with file_lock(folder.with_suffix(".lock")):
+    with cache_lock(folder.with_suffix(".lock")):
         if not folder.is_dir():
             unpack(path, folder)
     return Folder(folder)
@@ -244,7 +260,7 @@ def open_nested(files: Files, name: str, cache: Path) -> Files:
     assert isinstance(files, Zip)
     outer = _unpacked(files.file, cache)
     inner = outer.with_name(f"{outer.name}-{name.replace('/', '-')}")
-    with file_lock(inner.with_name(f"{inner.name}.lock")):
+    with cache_lock(inner.with_name(f"{inner.name}.lock")):
         if not inner.is_file():
             files.copy_out(name, inner)
     return open_files(inner, cache)
@@ -266,7 +282,7 @@ def _open_zip_once(file: Path, version: tuple[int, ...]) -> tuple[zipfile.ZipFil
     try:
         archive = zipfile.ZipFile(file)
     except ZIP_FAULTS as error:
-        raise DataError("A damaged or truncated archive.", file=file, found=str(error), mend="fetch it again") from None
+        raise damaged(file, error) from None
     # Some archivers on Windows write backslashes, some elsewhere a dot in front.
     members = [(member.filename.replace("\\", "/").removeprefix("./"), member) for member in archive.infolist()]
     kept = [(name, member) for name, member in members if "/." not in f"/{name}" and "__MACOSX/" not in name]

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,16 +16,19 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.config import Competition, read_competition
-from podium.data.archives import Files, Memory
+from podium.data.access import cache_lock
+from podium.data.archives import ZIP_FAULTS, Files, Memory
 from podium.data.images import bombs_are_faults, decode
 from podium.data.locate import Found, Progress
 from podium.data.sources import Listing, data_faults, find, quiet, scan
 from podium.errors import DataError
-from podium.files import atomic_write, file_lock
+from podium.files import atomic_write
 from podium.project import Project
 
 # Raised when the same files would decode to other pixels, ids or order.
 CACHE_VERSION = 1
+# What NumPy raises on files that are damaged or cut.
+CACHE_FAULTS = (*ZIP_FAULTS, LookupError, AttributeError, struct.error)
 ROWS_A_TASK = 256
 # A process takes half a second to start; fewer images than this are decoded sooner without.
 FEW_ROWS = 1000
@@ -63,7 +67,7 @@ def open_dataset(
     folder = project.cache_folder(name) / _cache_key(competition, found)
     dataset = _load(folder, pixels, shape)
     if dataset is None:
-        with file_lock(folder / "lock"):
+        with cache_lock(folder / "lock"):
             dataset = _load(folder, pixels, shape)
             if dataset is None:
                 _decode_listing(scan(competition, found), folder, pixels, shape=shape, name=name, progress=progress)
@@ -89,7 +93,7 @@ def _cache_key(competition: Competition, found: Found | None) -> str:
     content = [
         CACHE_VERSION,
         data,
-        competition.submission.id_column,
+        asdict(competition.submission),  # names are judged by it before they are decoded
         found.signature() if found else SIGNATURE,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -104,17 +108,20 @@ def _load(folder: Path, pixels: int, shape: str) -> Dataset | None:
     index_file = folder / "index.npz"
     if not (index_file.is_file() and train_file.is_file() and test_file.is_file()):
         return None
-    with np.load(index_file, allow_pickle=False) as index:
-        return Dataset(
-            classes=tuple(index["classes"].tolist()),
-            train_ids=index["train_ids"],
-            train_images=np.load(train_file, mmap_mode="r"),
-            train_labels=index["train_labels"],
-            test_ids=index["test_ids"],
-            test_images=np.load(test_file, mmap_mode="r"),
-            fingerprint=str(index["fingerprint"]),
-            groups=index.get("groups"),
-        )
+    try:
+        with np.load(index_file, allow_pickle=False) as index:
+            return Dataset(
+                classes=tuple(index["classes"].tolist()),
+                train_ids=index["train_ids"],
+                train_images=np.load(train_file, mmap_mode="r"),
+                train_labels=index["train_labels"],
+                test_ids=index["test_ids"],
+                test_images=np.load(test_file, mmap_mode="r"),
+                fingerprint=str(index["fingerprint"]),
+                groups=index.get("groups"),
+            )
+    except CACHE_FAULTS:
+        return None  # what is damaged is decoded again
 
 
 def _decode_listing(listing: Listing, folder: Path, pixels: int, *, shape: str, name: str, progress: Progress) -> None:

@@ -11,14 +11,22 @@ from podium.seeding import stream_seed
 ALWAYS_TRAINS = -1
 
 
-def assign_folds(labels: np.ndarray, groups: Sequence[str] | np.ndarray | None, validation: Validation) -> np.ndarray:
+def assign_folds(
+    labels: np.ndarray,
+    groups: Sequence[str] | np.ndarray | None,
+    validation: Validation,
+    *,
+    classes: Sequence[str] | None = None,
+) -> np.ndarray:
     """Assign each row the fold whose model is judged on it; -1 for a row that always trains.
 
     `labels` (n,) int and `groups` (n,) or None; returns (n,) int64. A holdout is fold 0. Every fold has the
     classes in the proportions of the whole; rows of one group stay together, which makes a holdout of groups
-    only about `validation.rows` large. Raises DataError where that cannot be done.
+    only about `validation.rows` large. Raises DataError where that cannot be done, with the names in `classes`,
+    or else their indices.
     """
-    _check_counts(labels, groups, validation)
+    names = [repr(one) for one in classes] if classes else [str(i) for i in range(labels.max(initial=-1) + 1)]
+    _check_counts(labels, groups, validation, names)
     seed = stream_seed(validation.seed, "folds") % 2**32
     if groups is not None:
         folds = _grouped(labels, np.asarray(groups), validation, seed)
@@ -26,7 +34,7 @@ def assign_folds(labels: np.ndarray, groups: Sequence[str] | np.ndarray | None, 
         folds = _holdout(labels, validation.rows, seed)
     else:
         folds = _stratified(labels, validation.folds, seed)
-    _check_training_rows(labels, folds)
+    _check_training_rows(labels, folds, names)
     return folds
 
 
@@ -64,8 +72,8 @@ def _grouped(labels: np.ndarray, groups: np.ndarray, validation: Validation, see
     return np.where(folds == 0, 0, ALWAYS_TRAINS) if holdout else folds
 
 
-def _check_counts(labels: np.ndarray, groups: object, validation: Validation) -> None:
-    counts = np.bincount(labels)
+def _check_counts(labels: np.ndarray, groups: object, validation: Validation, names: Sequence[str]) -> None:
+    counts = np.bincount(labels, minlength=len(names))
     holdout = validation.kind == "holdout"
     if holdout and not len(counts) <= validation.rows <= len(labels) - len(counts):
         raise DataError(
@@ -76,7 +84,7 @@ def _check_counts(labels: np.ndarray, groups: object, validation: Validation) ->
             mend="change [validation] in competition.toml",
         )
     needed = 2 if holdout or groups is not None else validation.folds
-    faults = [f"class {i}: {count} row(s)" for i, count in enumerate(counts) if count < needed]
+    faults = [f"class {name}: {count} row(s)" for name, count in zip(names, counts, strict=True) if count < needed]
     if faults:
         raise DataError(
             "Classes with too few labelled rows to be split.",
@@ -86,10 +94,10 @@ def _check_counts(labels: np.ndarray, groups: object, validation: Validation) ->
         )
 
 
-def _check_training_rows(labels: np.ndarray, folds: np.ndarray) -> None:
+def _check_training_rows(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> None:
     """Refuse a split in which a model would have to know a class that it never saw."""
     unseen = [
-        f"fold {fold}: class {label}"
+        f"fold {fold}: class {names[label]}"
         for fold in np.unique(folds[folds != ALWAYS_TRAINS])
         for label in np.setdiff1d(labels, labels[folds != fold])
     ]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from podium.errors import DataError
 
@@ -55,6 +55,8 @@ def decode(content: bytes, pixels: int, *, shape: str) -> np.ndarray:
     """
     try:
         return _square(_rgb(_open(content)), pixels, shape)
+    except UnidentifiedImageError:  # Pillow's own words show the stream's address
+        raise DataError("not a whole image: not in any format that is read here") from None
     except FAULTS as error:
         raise DataError(f"not a whole image: {str(error) or type(error).__name__}") from None
 

@@ -148,6 +148,8 @@ class TrainingLoader(_Loader):
         purpose: str = "",
     ):
         super().__init__(store, rows, labels, recipe.batch_size)
+        # Batch norm cannot learn from one image.
+        self.batches = max(1, min(self.batches, len(rows) // 2))
         self.recipe, self.classes, self.pixels = recipe, classes, recipe.network_pixels
         self.order = self._generator(seed, f"order{purpose}")
         self.draws = self._generator(seed, f"augment{purpose}")

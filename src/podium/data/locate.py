@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium.config import Competition, Data
+from podium.data.access import refusals_told
 from podium.data.archives import (
     ARCHIVE_SUFFIXES,
+    UNREADABLE,
     Files,
     Folder,
     is_archive,
@@ -36,6 +38,7 @@ class Found:
     data: Data
     cache: Path
 
+    @refusals_told(UNREADABLE)
     def signature(self) -> str:
         """The cheap identity of everything below, without reading any of it."""
         if self.path.is_file():
@@ -83,24 +86,25 @@ def part_name(files: Files, name: str) -> str | None:
     return next((other for other in _spellings(name) if other in names), None)
 
 
+@refusals_told("The images cannot be looked for.")
 def locate(competition: Competition, name: str, *, project: Project, data: str | None, progress: Progress) -> Found:
     """Find the archive or folder of the competition called `name`, or fetch it.
 
     A place given by `data` (DATA=) is the only one looked at. Raises DataError with every place that was.
     """
     for variable, value in (("DATA", data), ("PODIUM_DATA", os.environ.get("PODIUM_DATA"))):
-        if value and not Path(value).expanduser().exists():
+        if value and not _expanded(value).exists():
             raise DataError(f"{variable}= names something that is not there.", file=value, mend=f"correct {variable}")
-    given = Path(data).expanduser() if data else None
+    given = _expanded(data) if data else None
     archive = competition.data.archive or name
-    places = [given] if given else project.data_places(None)
+    places = [given] if given else [_expanded(place) for place in project.data_places(None)]
     for place in places:
         path = _in_place(place, archive, competition.data, given=place == given)
         if path:
             return Found(path, competition.data, project.cache_folder(name))
     if competition.data.download and not given:
         target = project.root / "data" / archive
-        with file_lock(target.with_name(f".{archive}.lock")):
+        with file_lock(target.with_name(f".{target.name}.lock")):
             if not target.exists():
                 download(competition.data.download, target, progress=progress, looked=places)
         return Found(target, competition.data, project.cache_folder(name))
@@ -139,6 +143,11 @@ def download(address: str, target: Path, *, progress: Progress, looked: Sequence
             faults=[f"looked in {place}" for place in looked],
             mend=f"fetch it by hand and put it at {target}, or type DATA=<folder or archive>",
         ) from None
+
+
+def _expanded(place: Path | str) -> Path:
+    """The path with its ~ replaced, where somebody has such a home."""
+    return Path(os.path.expanduser(place))
 
 
 def _in_place(place: Path, archive: str, data: Data, *, given: bool) -> Path | None:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ class Lock:
         lines = (f"{one}\0{fold}\n" for one, fold in zip(self.train_ids.tolist(), self.folds.tolist(), strict=True))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    @property
+    def rows_sha256(self) -> str:
+        """SHA-256 over class names and all that the rows say: labels, groups and test ids too."""
+        return hashlib.sha256(f"{json.dumps(self.classes)}\n{_rows(self)}".encode()).hexdigest()
+
 
 def lock_text(lock: Lock) -> str:
     """The content of the file."""
@@ -52,14 +58,20 @@ def lock_text(lock: Lock) -> str:
         "train": len(lock.train_ids),
         "test": len(lock.test_ids),
         "fold_sha256": lock.fold_sha256,
+        "rows_sha256": lock.rows_sha256,
     }
-    text = io.StringIO(newline="")
-    text.write(json.dumps(head, ensure_ascii=False) + "\n")
-    writer = csv.writer(text, lineterminator="\n")
+    return json.dumps(head, ensure_ascii=False) + "\n" + _rows(lock)
+
+
+def _rows(lock: Lock) -> str:
+    """Everything below the first line."""
+    lines: list[str] = []
+    # The writer quotes only what is in its line's end: it is told of \r, which would else end a line unseen.
+    writer = csv.writer(SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n")))
     rows = (lock.train_ids, lock.train_labels, lock.folds, *([] if lock.groups is None else [lock.groups]))
     writer.writerows(zip(*(column.tolist() for column in rows), strict=True))
     writer.writerows([one] for one in lock.test_ids.tolist())
-    return text.getvalue()
+    return "".join(lines)
 
 
 def write_lock(file: Path, lock: Lock) -> None:
@@ -72,32 +84,37 @@ def write_lock(file: Path, lock: Lock) -> None:
 
 def read_lock(file: Path) -> Lock:
     """Read a lock; raises DataError where it is missing, damaged or edited by hand."""
-    mend = f"podium prepare {file.parent.name}"
+    mend = f"make prepare COMPETITION={file.parent.name}"
     try:
-        text = io.StringIO(file.read_text(encoding="utf-8"), newline="")
+        first, _, rows = file.read_bytes().decode().partition("\n")
     except FileNotFoundError:
         raise DataError("The data are not prepared yet.", file=file, mend=mend) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("The lock of the data cannot be read.", file=file, found=str(error)) from None
     try:
-        lock, sha256 = _parse(json.loads(text.readline()), list(csv.reader(text)))
+        head = json.loads(first)
+        lock = _parse(head, list(csv.reader(io.StringIO(rows, newline=""))))
     except (ValueError, LookupError, TypeError, csv.Error) as error:
         found = str(error) or type(error).__name__
         raise DataError("Not a lock of the data.", file=file, found=found, mend=f"rm {file} && {mend}") from None
-    if lock.fold_sha256 != sha256:
-        raise DataError(
-            "The rows of a lock are not those it was written with.",
-            file=file,
-            expected=f"fold_sha256 {sha256}",
-            found=lock.fold_sha256,
-            mend=f"restore {file}, or rm {file} && {mend}",
-        )
+    for key in ("fold_sha256", "rows_sha256"):
+        sha256 = getattr(lock, key)
+        if head.get(key, sha256) != sha256:  # locks of before have no rows_sha256
+            raise DataError(
+                "The rows of a lock are not those it was written with.",
+                file=file,
+                expected=f"{key} {head[key]}",
+                found=sha256,
+                mend=f"restore {file}, or rm {file} && {mend}",
+            )
     return lock
 
 
-def _parse(head: dict[str, Any], rows: list[list[str]]) -> tuple[Lock, str]:
+def _parse(head: dict[str, Any], rows: list[list[str]]) -> Lock:
     if head["format"] != FORMAT:
         raise ValueError(f"format {head['format']}; this Podium reads format {FORMAT}")
+    if "fold_sha256" not in head:
+        raise ValueError("no fold_sha256")
     if len(rows) != head["train"] + head["test"]:
         raise ValueError(f"{len(rows)} rows; expected {head['train']} + {head['test']}")
     train, test = rows[: head["train"]], rows[head["train"] :]
@@ -117,4 +134,4 @@ def _parse(head: dict[str, Any], rows: list[list[str]]) -> tuple[Lock, str]:
     )
     if train and not 0 <= lock.train_labels.min() <= lock.train_labels.max() < len(lock.classes):
         raise ValueError(f"label indices outside 0 to {len(lock.classes) - 1}")
-    return lock, head["fold_sha256"]
+    return lock

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def prepare(
     dataset = open_dataset(project, name, pixels=first[0], shape=first[1], data=data, progress=progress)
     lock_file = project.lock_file(name)
     known = read_lock(lock_file) if lock_file.is_file() else None
-    _refuse_other_data(dataset, competition, known, name=name, lock_file=lock_file, accept=accept)
+    _refuse_other_data(dataset, competition, known, name=name, lock_file=lock_file, data=data, accept=accept)
     for pixels, shape in others:
         open_dataset(project, name, pixels=pixels, shape=shape, data=data, progress=progress)
     lock = _lock(dataset, competition, known)
@@ -66,6 +67,7 @@ def _refuse_other_data(
     *,
     name: str,
     lock_file: Path,
+    data: str | None,
     accept: bool,
 ) -> None:
     pinned = competition.data.fingerprint
@@ -78,12 +80,14 @@ def _refuse_other_data(
             mend="fetch the right data, or put it in [data] fingerprint if they are meant to change",
         )
     if known is not None and dataset.fingerprint != known.fingerprint and not accept:
+        place = f" --data {shlex.quote(data)}" if data else ""
         raise DataError(
             f"The data of '{name}' are not those that its runs were trained on.",
             file=lock_file,
             expected=f"fingerprint {known.fingerprint}",
             found=f"fingerprint {dataset.fingerprint}",
-            mend=f"bring the old data back, or podium prepare {name} --accept-data (every run is then stale)",
+            mend="bring the old data back, or type (every run is then stale): "
+            f"podium prepare --competition {name} --accept-data{place}",
         )
 
 
@@ -93,7 +97,7 @@ def _lock(dataset: Dataset, competition: Competition, known: Lock | None) -> Loc
     if known is not None and known.fingerprint == dataset.fingerprint and known.validation == validation:
         folds = known.folds
     else:
-        folds = assign_folds(dataset.train_labels, dataset.groups, competition.validation)
+        folds = assign_folds(dataset.train_labels, dataset.groups, competition.validation, classes=dataset.classes)
     return Lock(
         fingerprint=dataset.fingerprint,
         classes=dataset.classes,

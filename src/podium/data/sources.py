@@ -6,14 +6,15 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from podium.config import Competition, Data
-from podium.data.archives import Files
+from podium.data.archives import Files, broken_links
 from podium.data.images import is_image
 from podium.data.locate import Found, Progress, locate
+from podium.data.names import column_faults, is_harmless, name_fault, name_faults, printable
 from podium.errors import DataError
 from podium.project import Project
 
@@ -59,7 +60,8 @@ def read_listing(competition: Competition, name: str, *, project: Project, data:
 
 def data_faults(name: str, faults: Sequence[str]) -> DataError:
     """The error that lists what is wrong with a competition's images and labels."""
-    return DataError(f"The data of '{name}' have {len(faults)} fault(s).", faults=faults, mend="mend or remove these")
+    what = f"The data of '{name}' have {len(faults)} fault(s)."
+    return DataError(what, faults=[printable(fault) for fault in faults], mend="mend or remove these")
 
 
 def find(
@@ -76,13 +78,20 @@ def scan(competition: Competition, found: Found | None) -> Listing:
     if found is None:
         from podium.data.digits import digits_listing
 
-        return digits_listing()
+        listing = digits_listing()
+    else:
+        listing = _scan_files(competition, found)
+    return replace(listing, faults=(*listing.faults, *_names_faults(listing, competition)))
+
+
+def _scan_files(competition: Competition, found: Found) -> Listing:
     data, faults = competition.data, []
     files = found.open()
     train = found.open_part(files, data.train)
     rows = _class_folders(train, faults) if data.source == "folders" else _labels(files, train, data, faults)
     rows.sort(key=lambda row: row.id)
     test = found.open_part(files, data.test)
+    faults += _not_images(train, test, rows if data.source == "folders" else [])
     ordered = _test_order(files, _test_images(test, data, faults), competition, faults)
     return make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)
 
@@ -112,6 +121,36 @@ def make_listing(
         test_ids=list(test_images),
         faults=(*faults, *few),
     )
+
+
+def _names_faults(listing: Listing, competition: Competition) -> list[str]:
+    """Faults of names that come out of a CSV or the lock as others, after hours of training."""
+    train, test = listing.train.where(), listing.test.where()
+    bad = {label for label in listing.classes if name_fault(label)}
+    labels = [listing.classes[label] for label in listing.train_labels]
+    # Ids begin with their class where classes are folders: what is wrong with it is told once.
+    pairs = zip(listing.train_ids, labels, strict=True)
+    ids = [one for one, label in pairs if not (label in bad and one.startswith(f"{label}/"))]
+    return [
+        *name_faults(train, "class", listing.classes),
+        *name_faults(train, "id", ids),
+        *name_faults(train, "group", sorted(set(listing.groups or []))),
+        *name_faults(test, "test id", listing.test_ids),
+        *column_faults(competition.submission, listing.classes, listing.test_ids),
+    ]
+
+
+def _not_images(train: Files, test: Files, rows: Sequence[Row]) -> list[str]:
+    """Faults of files that may be images and would be left out: in the folders of `rows`, and in the test."""
+    classes = {row.label for row in rows}
+    names = [(train, name) for name in train.names() if "/" in name and name.split("/", 1)[0] in classes]
+    names += [(test, name) for name in test.names()]
+    others = [(files, name) for files, name in names if not is_image(name) and not is_harmless(name)]
+    links = [(files, name) for files in (train, test) for name in broken_links(files) if not is_harmless(name)]
+    return [
+        *(f"{files.where(name)}: a file that is no image Podium reads" for files, name in others),
+        *(f"{files.where(name)}: a link that leads to no file" for files, name in links),
+    ]
 
 
 def natural_order(texts: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Archives unpacked without trust: nothing leaves its folder, no link is made, no bomb fills the disk."""
 
+import errno
 import lzma
 import shutil
 import tarfile
@@ -72,7 +73,7 @@ def _unpack_tar(file: Path, folder: Path) -> None:
                 with content, target.open("wb") as stream:
                     shutil.copyfileobj(content, stream, 1 << 20)
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise _damaged(file, error) from None
+        raise damaged(file, error) from None
 
 
 def _checked_members(file: Path, archive: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
@@ -88,16 +89,33 @@ def _checked_members(file: Path, archive: tarfile.TarFile, folder: Path) -> list
             regular.append(member)
         else:
             faults.append(f"{member.name}: neither a file nor a folder (a link or a device)")
+    _check_end(file, archive, packed_bytes)
     refuse_unsafe(file, [*folders, *(member.name for member in regular)], faults)
     for name in folders:
         (folder / name).mkdir(parents=True, exist_ok=True)
     return regular
 
 
+def _check_end(file: Path, archive: tarfile.TarFile, packed_bytes: int) -> None:
+    """Raise TarError unless a block of zeros ends the archive, and nothing but zeros follows.
+
+    tarfile takes a damaged header for the end. Read to its last byte, a packed stream checks its own sum.
+    """
+    stream = archive.fileobj
+    stream.seek(archive.offset)
+    block = stream.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("the archive ends without its end mark: it is cut")
+    while block:
+        if any(block):
+            raise tarfile.ReadError(f"neither a header nor the end of the archive near byte {archive.offset:,}")
+        refuse_bomb(file, stream.tell(), packed_bytes)
+        block = stream.read(1 << 20)
+
+
 def _unpack_7z(file: Path, folder: Path) -> None:
     import py7zr
 
-    errors = (py7zr.exceptions.ArchiveError, py7zr.exceptions.PasswordRequired)
     try:
         with py7zr.SevenZipFile(file) as archive:
             members = archive.list()
@@ -109,10 +127,21 @@ def _unpack_7z(file: Path, folder: Path) -> None:
             archive.extractall(folder)
     except DataError:
         raise
-    except (*errors, EOFError, OSError, ValueError, TypeError, zlib.error, lzma.LZMAError) as error:
-        raise _damaged(file, error) from None
+    except py7zr.exceptions.PasswordRequired:
+        mend = "unpack it with its password, and give the folder as DATA="
+        raise DataError("An encrypted archive.", file=file, mend=mend) from None
+    except py7zr.exceptions.CrcError as error:
+        raise damaged(file, ValueError(f"wrong checksum of {error.filename}")) from None
+    except py7zr.exceptions.ArchiveError as error:  # some carry data before their words
+        raise damaged(file, ValueError(*error.args[-1:])) from None
+    except (EOFError, OSError, ValueError, TypeError, zlib.error, lzma.LZMAError) as error:
+        raise damaged(file, error) from None
 
 
-def _damaged(file: Path, error: Exception) -> DataError:
+def damaged(file: Path, error: Exception) -> DataError:
+    """What to raise for an archive that cannot be read: its fault, or the operating system's."""
+    # Readers of archives raise OSErrors of their own, without a number; EINVAL is a seek to a damaged place.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return DataError("An archive cannot be read or unpacked.", file=error.filename or file, found=error.strerror)
     found = str(error) or type(error).__name__
     return DataError("A damaged or truncated archive.", file=file, found=found, mend="fetch it again")

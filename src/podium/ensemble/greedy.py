@@ -69,7 +69,7 @@ class _Judge:
         lead -= self.right.T[contested][:, :, None]
         lead[np.arange(len(contested)), :, labels[contested]] = -np.inf
         self.lead = lead  # (contested, members, classes): above 0 where another class is ahead of the label
-        self.worst = lead.reshape(len(lead), -1).max(axis=1, initial=-np.inf)
+        self.worst = lead.max(axis=2, initial=-np.inf).max(axis=1, initial=-np.inf)
         self.whole = averaged
 
     def empty(self) -> None:
@@ -103,9 +103,15 @@ class _Judge:
     def losses(self, some: np.ndarray, count: int) -> np.ndarray:
         """Log loss of the sum with each of some members added."""
         if self.are_logs:
-            return np.array([METRICS["log_loss"](self._blend(one, count), self.labels) for one in some])
+            return np.array([self._log_loss_of_logs(one, count) for one in some])
         shares = (self.right_sum + self.right[some]) / count
         return -np.log(np.maximum(shares, np.finfo(np.float64).eps)).mean(axis=1, dtype=np.float64)
+
+    def _log_loss_of_logs(self, member: int, count: int) -> float:
+        mean = (self.sum + self.whole[member]) / count
+        top = over_classes(np.maximum, mean)
+        total = np.log(over_classes(np.add, np.exp(mean - top[:, None]))) + top
+        return float((total - (self.right_sum + self.right[member]) / count).mean(dtype=np.float64))
 
     def _blend(self, member: int, count: int) -> np.ndarray:
         mean = (self.sum + self.whole[member]) / count

@@ -9,7 +9,8 @@ import numpy as np
 from podium.metrics import over_classes
 
 STRENGTHS = (1.0, 0.03, 0.001)
-TOLERANCE = 1e-6
+# Of log loss: to compare strengths, and to end.
+SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-6
 
 
 def stack_coefficients(log_probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -18,7 +19,9 @@ def stack_coefficients(log_probabilities: np.ndarray, labels: np.ndarray) -> tup
     for inside in _halves(labels):
         outside, found = ~inside if not inside.all() else inside, None
         for place, strength in enumerate(STRENGTHS):
-            found = fit_stack(log_probabilities[:, inside], labels[inside], strength=strength, start=found)
+            found = fit_stack(
+                log_probabilities[:, inside], labels[inside], strength=strength, start=found, tolerance=SEARCH_TOLERANCE
+            )
             losses[place] += _loss(log_probabilities[:, outside], labels[outside], *found) * outside.sum()
     return fit_stack(log_probabilities, labels, strength=STRENGTHS[int(losses.argmin())], start=found)
 
@@ -30,6 +33,7 @@ def fit_stack(
     strength: float,
     start: tuple[np.ndarray, np.ndarray] | None = None,
     centre: float | None = None,
+    tolerance: float = TOLERANCE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise log loss + strength / 2 * (members * |coefficients - centre|^2 + |biases|^2) by Newton's method.
 
@@ -56,7 +60,7 @@ def fit_stack(
         gradient += shrink * (now - target)
         step = -np.linalg.solve(hessian + np.diag(shrink), gradient)
         promise = -float(gradient @ step)
-        if promise <= TOLERANCE:
+        if promise <= tolerance:
             break
         share = 1.0
         while True:

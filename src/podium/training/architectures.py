@@ -5,11 +5,14 @@ classes. Preprocessing travels with the weights: `build_network` says which norm
 """
 
 import difflib
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -20,6 +23,19 @@ from podium.seeding import stream_seed
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM_PREFIX = "timm:"
+# What files that are no weights make torch's unpickler and safetensors raise.
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    struct.error,
+    UnpicklingError,
+    SafetensorError,
+)
 
 
 class Network(nn.Module):
@@ -112,8 +128,11 @@ def _torchvision_model(published: str, recipe: Recipe, root: Path) -> nn.Module:
 
 
 def _timm_body(recipe: Recipe, root: Path) -> tuple[nn.Module, Normalisation | None]:
+    import huggingface_hub
     import timm
 
+    # The hub tries again for half a minute and warns each time; what it says in the end is told by _no_download.
+    huggingface_hub.logging.set_verbosity_error()
     name = recipe.architecture.removeprefix(TIMM_PREFIX)
     if not timm.is_model(name):
         nearest = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -150,21 +169,7 @@ def _load_weights(model: nn.Module, file: Path) -> None:
     """Load a published state into a model, without running code from the file; its classifier is left out."""
     if not file.is_file():
         raise TrainingError("The weights file is missing.", file=file, mend="correct `pretrained` in the recipe")
-    try:
-        state = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
-    except (OSError, RuntimeError, ValueError, EOFError, *_unpickling_errors()) as error:
-        raise TrainingError(
-            "Not a weights file that can be loaded without running code.",
-            file=file,
-            expected=".safetensors, or .pth with tensors alone",
-            found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
-        ) from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    own = model.state_dict()
+    state, own = _read_state(file), model.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
     missing = [name for name in own if name not in fitting and not _is_classifier(name)]
     if missing:
@@ -177,12 +182,29 @@ def _load_weights(model: nn.Module, file: Path) -> None:
     model.load_state_dict(fitting, strict=False)
 
 
-def _unpickling_errors() -> tuple[type[Exception], ...]:
-    from pickle import UnpicklingError
+def _read_state(file: Path) -> dict[str, Tensor]:
+    try:
+        safe = file.suffix == ".safetensors"
+        state = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+    except DAMAGE:  # torch's own words advise to run the file's code
+        raise _no_weights(file, "a damaged file, another format, or objects that are no tensors") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise _no_weights(file, f"a {type(state).__name__} instead of tensors by name")
+    strange = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if strange:
+        raise _no_weights(file, f"a {type(state[strange[0]]).__name__} under {strange[0]!r}")
+    return state
 
-    from safetensors import SafetensorError
 
-    return UnpicklingError, SafetensorError
+def _no_weights(file: Path, found: str) -> TrainingError:
+    return TrainingError(
+        "Not a weights file that can be loaded without running code.",
+        file=file,
+        expected=".safetensors, or .pth with tensors alone",
+        found=found,
+        mend="save the model's state_dict() alone, or correct `pretrained` in the recipe",
+    )
 
 
 def _is_classifier(name: str) -> bool:
@@ -226,16 +248,18 @@ def _replace(body: nn.Module, name: str, part: nn.Module) -> None:
 
 
 def _count_features(body: nn.Module, recipe: Recipe) -> int:
+    smallest = min([recipe.network_pixels, *recipe.progressive_pixels])
     body.eval()
     try:
         with torch.no_grad():
-            shape = body(torch.zeros(1, 3, recipe.network_pixels, recipe.network_pixels)).shape
+            shape = body(torch.zeros(1, 3, smallest, smallest)).shape
     except (RuntimeError, AssertionError) as error:
+        key = "training_pixels" if smallest == recipe.network_pixels else "progressive_pixels"
         raise TrainingError(
             "The architecture does not take images of this size.",
-            expected=f"{recipe.architecture} at {recipe.network_pixels} pixels",
+            expected=f"{recipe.architecture} at {smallest} pixels",
             found=str(error).splitlines()[0][:200],
-            mend='a larger `training_pixels`, or stem = "small"',
+            mend=f'a larger `{key}`, or stem = "small"',
         ) from None
     finally:
         body.train()

@@ -17,8 +17,18 @@ from podium.training.architectures import has_depthwise_convolutions, strides_pa
 
 
 def pick_device() -> torch.device:
-    """The first GPU, else the CPU; PODIUM_DEVICE names another."""
-    return torch.device(os.environ.get("PODIUM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The first GPU, else the CPU; PODIUM_DEVICE names another. Raises TrainingError for one that is not here."""
+    gpus = [f"cuda:{place}" for place in range(torch.cuda.device_count())]
+    here = ["cuda", *gpus, "cpu"] if gpus else ["cpu"]
+    wanted = os.environ.get("PODIUM_DEVICE") or here[0]
+    if wanted not in here:
+        raise TrainingError(
+            "PODIUM_DEVICE names a device that is not here.",
+            expected=f"one of {', '.join(here)}",
+            found=f"PODIUM_DEVICE={wanted}",
+            mend=f"unset PODIUM_DEVICE, or PODIUM_DEVICE={here[0]}",
+        )
+    return torch.device(wanted)
 
 
 def device_name(device: torch.device) -> str:

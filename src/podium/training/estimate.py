@@ -11,56 +11,68 @@ from podium.config import Recipe
 from podium.data.lock import Lock
 from podium.plan import PlannedRun
 from podium.training.architectures import build_network
+from podium.training.callbacks import naming
 from podium.training.device import cpu_threads, pick_device, pick_precision
 from podium.training.fit import count_images
 
+# Enough to fill any device: a `batch_size` that no memory holds shall not fill the memory here.
+MOST_TIMED_IMAGES = 1024
 
-def estimate_seconds(runs: Sequence[PlannedRun], lock: Lock, *, root: Path) -> dict[str, float]:
+
+def estimate_seconds(
+    runs: Sequence[PlannedRun], lock: Lock, *, root: Path, folder: Path | None = None
+) -> dict[str, float]:
     """Recipe name -> seconds that one of its runs will take on this machine, with nothing beside it.
 
-    Loading, decoding and `learning_rate = "find"` are not counted: they are small beside hours.
+    Loading, decoding and `learning_rate = "find"` are not counted: they are small beside hours. Raises
+    TrainingError naming the recipe that cannot be trained, and its file in the competition's `folder`.
     """
-    seconds = {}
+    seconds, device = {}, pick_device()
+    rows = int((lock.folds != 0).sum())  # that the first fold's network learns from
     for name, recipe in {run.recipe_name: run.recipe for run in runs}.items():
-        training, judging = _seconds_an_image(recipe, len(lock.classes), root=root)
+        images = min(recipe.batch_size, rows, MOST_TIMED_IMAGES)
+        with naming(name, (folder or Path()) / f"{name}.toml"):
+            training, judging = _seconds_an_image(recipe, len(lock.classes), root=root, images=images, device=device)
         fits = 1 if recipe.refit else len(set(lock.folds[lock.folds >= 0].tolist()))
-        judged = int((lock.folds >= 0).sum()) * (recipe.epochs + 1) + len(lock.test_ids) * fits
+        looks = recipe.freeze_epochs + recipe.epochs + 1
+        judged = int((lock.folds >= 0).sum()) * looks + len(lock.test_ids) * fits
         seconds[name] = training * count_images(recipe, lock.folds) + judging * judged
     return seconds
 
 
-def _seconds_an_image(recipe: Recipe, classes: int, *, root: Path) -> tuple[float, float]:
+def _seconds_an_image(
+    recipe: Recipe, classes: int, *, root: Path, images: int, device: torch.device
+) -> tuple[float, float]:
     """Seconds an image of a training step and of a look; the published weights do not change either."""
-    device = pick_device()
     with cpu_threads(recipe.threads):
         network = build_network(recipe, classes, root=root, seed=0, weights=False)
         network.to(device)
         precision = pick_precision(recipe, network, device)
-        shape = (recipe.batch_size, 3, recipe.network_pixels, recipe.network_pixels)
-        images = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
-        labels = torch.zeros(recipe.batch_size, dtype=torch.int64, device=device)
+        shape = (images, 3, recipe.network_pixels, recipe.network_pixels)
+        batch = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
 
-        def look() -> torch.Tensor:
+        def look(part: torch.Tensor) -> torch.Tensor:
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                return network(images)
+                return network(part)
 
-        def step() -> None:
-            cross_entropy(look().float(), labels).backward()
+        def step(part: torch.Tensor) -> None:
+            labels = torch.zeros(len(part), dtype=torch.int64, device=device)
+            cross_entropy(look(part).float(), labels).backward()
 
-        training = _seconds(step, device)
+        training = _seconds(step, batch)
         network.eval()
         with torch.inference_mode():
-            judging = _seconds(look, device)
-    return training / recipe.batch_size, judging / recipe.batch_size
+            judging = _seconds(look, batch)
+    return training / images, judging / images
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one piece of work; a GPU does it once before, to prepare."""
+def _seconds(work: Callable[[torch.Tensor], object], batch: torch.Tensor) -> float:
+    """Seconds of one piece of work that is done once before, to prepare: a CPU prepares on few images."""
     times = []
-    for _ in range(2 if device.type == "cuda" else 1):
+    for part in (batch if batch.is_cuda else batch[:2], batch):
         began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        work(part)
+        if batch.is_cuda:
+            torch.cuda.synchronize(batch.device)
         times.append(time.perf_counter() - began)
     return times[-1]

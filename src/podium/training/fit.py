@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import save
 
 from podium.config import Recipe
 from podium.data.dataset import Dataset, open_dataset
 from podium.data.loader import PixelStore
 from podium.data.lock import Lock, read_lock
-from podium.errors import DataError
+from podium.errors import DataError, TrainingError
 from podium.files import atomic_write
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan import PlannedRun
@@ -54,7 +55,7 @@ def train_run(
     `rows` (n,) restricts the labelled rows, for a rehearsal. Raises TrainingError and DataError.
     """
     listener = listener or Listener()
-    recipe = run.recipe
+    recipe, device = run.recipe, pick_device()
     recipe_file = project.competition_folder(competition_name) / f"{run.recipe_name}.toml"
     lock = read_lock(project.lock_file(competition_name))
     dataset = _checked_dataset(project, competition_name, recipe, lock=lock, data=data)
@@ -67,8 +68,8 @@ def train_run(
     ):
         images = count_images(recipe, lock.folds[rows])
         watch = Watch(listener, project.history_file(competition_name, run.run), images=images)
-        outcome = _fit_folds(project, run, dataset, lock=lock, rows=rows, watch=watch)
-        about = _about(project, run, lock=lock, outcome=outcome, watch=watch)
+        outcome = _fit_folds(project, run, dataset, lock=lock, rows=rows, watch=watch, device=device)
+        about = _about(project, run, lock=lock, outcome=outcome, watch=watch, device=device)
     predictions = Predictions(
         oof_ids=lock.train_ids[outcome.oof_rows],
         oof_logits=outcome.oof_logits,
@@ -78,6 +79,7 @@ def train_run(
         classes=np.array(lock.classes),
         about=about,
     )
+    # The predictions last: they alone decide whether the run is up to date. `podium predict` compares the stamps.
     _save_parameters(project.parameters_file(competition_name, run.run), outcome.networks, about=about)
     save_predictions(project.predictions_file(competition_name, run.run), predictions)
     return predictions
@@ -114,9 +116,16 @@ def count_images(recipe: Recipe, folds: np.ndarray) -> int:
 
 
 def _fit_folds(
-    project: Project, run: PlannedRun, dataset: Dataset, *, lock: Lock, rows: np.ndarray, watch: Watch
+    project: Project,
+    run: PlannedRun,
+    dataset: Dataset,
+    *,
+    lock: Lock,
+    rows: np.ndarray,
+    watch: Watch,
+    device: torch.device,
 ) -> _Outcome:
-    recipe, device = run.recipe, pick_device()
+    recipe = run.recipe
     train_store, test_store = (
         PixelStore(dataset.train_images, device),
         PixelStore(dataset.test_images, device),
@@ -142,7 +151,8 @@ def _fit_folds(
 
     def logits(fitted: Fitted, store: PixelStore, wanted: np.ndarray) -> np.ndarray:
         loader = evaluation_loader(store, wanted, recipe=recipe, normalisation=fitted.normalisation)
-        return predict_logits(fitted.network, loader, views=recipe.test_time_augmentation, precision=fitted.precision)
+        views, precision = recipe.test_time_augmentation, fitted.precision
+        return _checked_logits(predict_logits(fitted.network, loader, views=views, precision=precision))
 
     for fold in folds:
         inside = lock.folds[rows] == fold
@@ -166,11 +176,25 @@ def _fit_folds(
     )
 
 
-def _about(project: Project, run: PlannedRun, *, lock: Lock, outcome: _Outcome, watch: Watch) -> dict[str, Any]:
+def _checked_logits(logits: np.ndarray) -> np.ndarray:
+    """The logits (n, classes), if the step after the last loss that was seen did not ruin the network."""
+    ruined = int((~np.isfinite(logits)).any(axis=1).sum())
+    if ruined:
+        raise TrainingError(
+            "Training diverged.",
+            expected="logits that are numbers",
+            found=f"NaN or infinity in {ruined:,} of {len(logits):,} rows after the last epoch",
+            mend="a smaller `learning_rate`, or `gradient_clip = 1.0`, in the recipe",
+        )
+    return logits
+
+
+def _about(
+    project: Project, run: PlannedRun, *, lock: Lock, outcome: _Outcome, watch: Watch, device: torch.device
+) -> dict[str, Any]:
     probabilities = softmax(outcome.oof_logits)
     labels = lock.train_labels[outcome.oof_rows]
     fitted = next(reversed(outcome.networks.values()))
-    device = pick_device()
     return {
         "run": run.run,
         "recipe_name": run.recipe_name,

@@ -29,7 +29,7 @@ def _views(images: Tensor, views: str) -> list[tuple[float, Tensor]]:
         return mirrored
     # The six views of airbench: as it is, and a pixel up-left and down-right, each also mirrored.
     size = images.shape[-1]
-    wide = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    wide = F.pad(images, (1, 1, 1, 1), mode="reflect" if size > 1 else "replicate")  # a lone pixel has no neighbour
     shifted = [wide[:, :, :size, :size], wide[:, :, 2:, 2:]]
     return [(0.5 * share, view) for share, view in mirrored] + [
         (0.125, view) for moved in shifted for view in (moved, moved.flip(3))
