@@ -36,7 +36,8 @@ class PodiumError(ValueError):
             lines.append(f"  ... and {len(self.faults) - self.most_faults_shown} more")
         if self.mend:
             lines.append(f"  {'mend:':<10}{self.mend}")
-        return "\n".join(lines)
+        # A file's name may hold bytes that are no text: a terminal is shown their numbers.
+        return "\n".join(lines).encode(errors="backslashreplace").decode()
 
 
 class ConfigError(PodiumError):

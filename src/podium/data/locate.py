@@ -94,7 +94,13 @@ def locate(competition: Competition, name: str, *, project: Project, data: str |
     """
     for variable, value in (("DATA", data), ("PODIUM_DATA", os.environ.get("PODIUM_DATA"))):
         if value and not _expanded(value).exists():
-            raise DataError(f"{variable}= names something that is not there.", file=value, mend=f"correct {variable}")
+            raise DataError(
+                f"{variable}= names something that is not there.",
+                file=value,
+                expected="an archive, or a folder with the images",
+                found="nothing of that name",
+                mend=f"correct {variable}=",
+            )
     given = _expanded(data) if data else None
     archive = competition.data.archive or name
     places = [given] if given else [_expanded(place) for place in project.data_places(None)]
