@@ -163,7 +163,9 @@ def test_damaged_and_foreign_parameters_are_refused_by_name(tmp_path):
     refused()
     save_file(tensors, file)
     refused()
-    save_file(dict(list(tensors.items())[1:]), file, metadata)
+    # Not any tensor: a batch norm's count of batches may be missing, and changes nothing.
+    lost = next(name for name in sorted(tensors) if name.endswith(".weight"))
+    save_file({name: value for name, value in tensors.items() if name != lost}, file, metadata)
     refused()
     save_file(tensors, file, metadata | {"normalisations": "[1]"})
     refused()
