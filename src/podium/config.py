@@ -145,7 +145,11 @@ class Competition:
 class Augment:
     """[augment]: what training images go through, in whole batches on the device."""
 
-    flip: str = key("mirror half of the images", "none", choices=("none", "horizontal"))
+    flip: str = key(
+        "mirror half of the images: drawn anew, or the other half in every second epoch",
+        "none",
+        choices=("none", "horizontal", "alternating"),
+    )
     shift_pixels: int = key("largest shift in each direction, in stored pixels, edges mirrored", 0, low=0)
     rotate_degrees: float = key("largest rotation either way, degrees", 0.0, low=0, high=180)
     zoom: float = key("largest factor of enlargement or shrinking", 1.0, low=1, high=4)
@@ -155,10 +159,20 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FastNet:
+    """[fastnet]: the size of the architecture of that name."""
+
+    widths: tuple[int, ...] = key("channels of each group of convolutions", (64, 256, 256), low=1, high=4096)
+    depth: int = key("convolutions a group; a shortcut leads around all but the first two", 2, low=2, high=16)
+    feature_scale: float = key("factor of the features before the classifier", 1 / 9, low=1e-6, high=1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """<recipe>.toml: how one architecture is trained."""
 
-    architecture: str = key("vgg19, resnet34, densenet121, efficientnet_b0, or timm:<name>")
+    architecture: str = key("fastnet, vgg19, resnet34, densenet121, efficientnet_b0, or timm:<name>")
+    fastnet: FastNet = key("size of the fastnet", table=FastNet)
     seeds: tuple[int, ...] = key("one run a seed", (1,), low=0)
     stem: str = key(
         "standard: as published, for 224 pixels; small: no early shrinking, for 32 to 64 pixels",
@@ -184,8 +198,10 @@ class Recipe:
         choices=("one-cycle", "cosine", "flat-cosine", "triangular", "constant"),
     )
     warm_up: float = key("share of the steps before the peak (one-cycle, triangular)", 0.25, low=0.01, high=0.9)
-    optimiser: str = key("what makes steps of gradients", "adamw", choices=("adamw", "sgd"))
-    momentum: float = key("momentum (sgd, with Nesterov) or beta 1 (adamw)", 0.9, low=0, high=0.999)
+    optimiser: str = key("what makes steps of gradients", "adamw", choices=("adamw", "sgd", "muon"))
+    muon_rate: float = key("peak learning rate of the filters (muon); learning_rate is of all else, by sgd", 0.1, low=0)
+    bias_ratio: float = key("learning rate of biases and norms over that of the weights", 1.0, low=0)
+    momentum: float = key("momentum (sgd and muon, with Nesterov) or beta 1 (adamw)", 0.9, low=0, high=0.999)
     weight_decay: float = key("decay of weights; biases and norms are left alone", 0.01, low=0)
     gradient_clip: float = key("largest norm of all gradients together; 0: no limit", 0.0, low=0)
     label_smoothing: float = key("share of the target spread over all classes", 0.0, low=0, high=0.9)
@@ -218,6 +234,13 @@ class Recipe:
     def network_pixels(self) -> int:
         """Side of the images that the network sees last, and at validation and test."""
         return self.training_pixels or self.stored_pixels
+
+    @property
+    def architecture_and_size(self) -> str:
+        """The architecture, told from others of its family by what the recipe says of its size."""
+        if self.architecture != "fastnet":
+            return self.architecture
+        return f"fastnet-{'-'.join(map(str, self.fastnet.widths))}x{self.fastnet.depth}"
 
 
 def read_competition(folder: Path) -> Competition:
@@ -255,6 +278,10 @@ def _checked(recipe: Recipe, file: Path) -> Recipe:
         faults.append(f"seeds = {list(recipe.seeds)}: expected one or more, each once")
     if recipe.freeze_epochs and not recipe.pretrained:
         faults.append("freeze_epochs without pretrained: layers that know nothing cannot stay frozen")
+    if recipe.architecture != "fastnet" and recipe.fastnet != FastNet():
+        faults.append(f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"')
+    if not recipe.fastnet.widths:
+        faults.append("fastnet.widths = []: expected one or more")
     if faults:
         raise ConfigError("A recipe that cannot be trained.", file=file, faults=faults, mend=f"edit {file}")
     return recipe

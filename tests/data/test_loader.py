@@ -1,5 +1,7 @@
 """The resident loader: every row once, in whole batches, with a stream of its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,21 @@ def test_normalisation_is_mean_and_deviation_of_the_rows_given_alone():
 def test_resizing_to_the_same_side_is_the_same_tensor():
     images = torch.rand(1, 3, 8, 8)
     assert resize(images, 8) is images and resize(images, 4).shape == (1, 3, 4, 4)
+
+
+def test_alternating_flips_show_each_image_and_its_mirror_in_two_epochs():
+    images = np.zeros((30, 4, 4, 3), dtype=np.uint8)
+    images[:, :, 0] = np.arange(30)[:, None, None] + 1  # the left column has the number, the rest is black
+    recipe = Recipe(architecture="fastnet", epochs=1, learning_rate=0.1, augment=Augment(flip="alternating"))
+    loader = TrainingLoader(
+        PixelStore(images, CPU),
+        np.arange(30),
+        labels=np.zeros(30),
+        recipe=replace(recipe, training_pixels=4),
+        classes=2,
+        normalisation=PLAIN,
+        seed=1,
+    )
+    left = [{row - 1 for batch, _ in loader for row in rows_of(batch) if row} for _ in range(3)]
+    assert left[0] == left[2] and not left[0] & left[1]
+    assert left[0] | left[1] == set(range(30)) and 5 < len(left[0]) < 25

@@ -47,6 +47,14 @@ def test_training_and_judged_images_are_counted_at_their_own_speed(timed):
     assert estimate_seconds([planned(batch_size=4, refit=True)], rows(8), root=Path()) == {"tiny": 10 + 17 / 4}
 
 
+def test_smaller_sides_cost_their_share_and_each_view_a_look(timed):
+    # 2 epochs of 8 images, one of them at half the side: (1/4 + 1) * 8 images.
+    recipe = {"batch_size": 4, "progressive_pixels": (8,)}
+    views = {"test_time_augmentation": "flip-and-shift"}
+    seconds = estimate_seconds([planned(**recipe, **views)], rows(8), root=Path())["tiny"]
+    assert seconds == 10 / 4 + (2 * 4 + 6 * (4 + 5)) / 4
+
+
 def test_a_batch_is_timed_on_no_more_images_than_train_or_fill_a_device(timed):
     estimate_seconds([planned(batch_size=10**9)], rows(8), root=Path())
     estimate_seconds([planned(batch_size=10**9)], rows(5_000), root=Path())

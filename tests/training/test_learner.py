@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from podium.config import Augment, Recipe
+from podium.config import Augment, FastNet, Recipe
 from podium.data.loader import PixelStore
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
@@ -21,6 +21,15 @@ TINY = Recipe(
     batch_size=20,
     stored_pixels=16,
     augment=Augment(flip="horizontal", shift_pixels=1),
+)
+FAST = replace(
+    TINY,
+    architecture="fastnet",
+    fastnet=FastNet(widths=(16, 16), depth=3),
+    optimiser="muon",
+    muon_rate=0.1,
+    bias_ratio=2.0,
+    augment=Augment(flip="alternating"),
 )
 
 
@@ -140,14 +149,36 @@ def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tm
     assert not all(torch.equal(one, then) for one, then in zip(body, ended, strict=True))
 
 
-def test_biases_and_norms_do_not_decay_and_early_layers_learn_more_slowly(tmp_path):
+def test_early_layers_learn_more_slowly_biases_at_their_own_rate_and_muon_gives_filters_theirs():
+    rates = learner_module._list_rates(replace(TINY, discriminative_ratio=100, bias_ratio=2), 0.1, groups=3)
+    assert rates == pytest.approx([0.001, 0.001, 0.002, 0.01, 0.01, 0.02, 0.1, 0.1, 0.2])
+    rates = learner_module._list_rates(replace(TINY, optimiser="muon", muon_rate=0.5, bias_ratio=2), 0.1, groups=2)
+    assert rates == pytest.approx([0.5, 0.1, 0.2, 0.5, 0.1, 0.2])
+
+
+def test_a_fastnet_learns_by_muon_and_repeats_bit_for_bit(tmp_path):
+    _, first, _ = trained(FAST, tmp_path)
+    _, again, _ = trained(FAST, tmp_path)
+    assert np.array_equal(first, again) and accuracy(first) > 0.9
+
+
+def test_the_first_layer_of_a_fastnet_is_computed_and_does_not_learn(tmp_path):
+    short, _, _ = trained(replace(FAST, epochs=1), tmp_path)
+    long, _, _ = trained(FAST, tmp_path)
+    ours, theirs = short.network.body[0], long.network.body[0]
+    assert ours.filters.abs().sum() > 0 and torch.equal(ours.filters, theirs.filters)
+    assert not torch.equal(ours.bias, theirs.bias)
+
+
+def test_an_epoch_is_judged_on_no_more_rows_than_needed_to_follow_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(learner_module, "EPOCH_ROWS", 10)
+    images, labels = two_kinds()
+    store, rows = PixelStore(images, torch.device("cpu")), np.arange(120)
+    material = Material(store, images, labels, 2, rows[:80], rows[80:])
+    normalisation = learner_module.measure_normalisation(images, rows)
     network = learner_module.build_network(TINY, 2, root=tmp_path, seed=1)
-    groups = learner_module._split_parameters(network)
-    made = learner_module._optimiser_maker(TINY)(groups, lr=0.1)
-    decays = {group["weight_decay"]: {p.ndim > 1 for p in group["params"]} for group in made.opt.param_groups}
-    assert decays == {TINY.weight_decay: {True}, 0.0: {False}}
-    rates = learner_module._group_rates(0.1, 100, len(groups))
-    assert rates == pytest.approx([0.001, 0.001, 0.01, 0.01, 0.1, 0.1])
+    learner = learner_module._learner(TINY, network, material, normalisation=normalisation, seed=1, purpose="")
+    assert learner.dls.valid.rows.tolist() == list(range(80, 120, 4))
 
 
 def test_bfloat16_keeps_the_parameters_in_float32(tmp_path):

@@ -14,10 +14,13 @@ from torch import Generator, Tensor
 from podium.config import Augment
 
 
-def shifted_positions(count: int, side: int, *, augment: Augment, generator: Generator) -> Tensor:
+def shifted_positions(
+    count: int, side: int, *, augment: Augment, generator: Generator, flipped: Tensor | None = None
+) -> Tensor:
     """Positions to gather for `count` images of `side` x `side` pixels: (count, side, side) into side * side.
 
-    Each image is shifted by up to `shift_pixels` either way, edges mirrored, and half of them are flipped.
+    Each image is shifted by up to `shift_pixels` either way, edges mirrored, and half of them are flipped: those
+    that are `flipped` (count,) where it is given.
     """
     device = generator.device
     line = torch.arange(side, device=device)
@@ -25,8 +28,9 @@ def shifted_positions(count: int, side: int, *, augment: Augment, generator: Gen
     down, right = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator, device=device)
     rows, columns = _mirror(line + down, side), _mirror(line + right, side)  # (count, side) each
     if augment.flip == "horizontal":
-        flipped = torch.rand(count, 1, generator=generator, device=device) < 0.5
-        columns = torch.where(flipped, side - 1 - columns, columns)
+        flipped = torch.rand(count, generator=generator, device=device) < 0.5
+    if flipped is not None:
+        columns = torch.where(flipped[:, None], side - 1 - columns, columns)
     return rows[:, :, None] * side + columns[:, None, :]
 
 

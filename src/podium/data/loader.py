@@ -153,6 +153,10 @@ class TrainingLoader(_Loader):
         self.recipe, self.classes, self.pixels = recipe, classes, recipe.network_pixels
         self.order = self._generator(seed, f"order{purpose}")
         self.draws = self._generator(seed, f"augment{purpose}")
+        self.mirrored: Tensor | None = None  # (images of the store,), where they take turns
+        if recipe.augment.flip == "alternating":
+            coins = torch.rand(len(store), generator=self._generator(seed, f"flip{purpose}"), device=self.device)
+            self.mirrored = coins < 0.5
         self.normalise = _Normaliser(normalisation, store.side, self.device)
         self.raw = _Normaliser(Normalisation((0.0,) * 3, (1.0,) * 3), store.side, self.device)
         self.mean = torch.tensor(normalisation.mean, device=self.device).view(1, 3, 1, 1)
@@ -167,12 +171,15 @@ class TrainingLoader(_Loader):
         for part in order.tensor_split(self.batches):
             rows = self.rows[part]
             yield self._mixed(self._augmented(rows), self.labels[rows])
+        if self.mirrored is not None:
+            self.mirrored = ~self.mirrored
 
     def _augmented(self, rows: Tensor) -> Tensor:
         augment, draws = self.recipe.augment, self.draws
         positions = None
         if augment.shift_pixels or augment.flip != "none":
-            positions = shifted_positions(len(rows), self.store.side, augment=augment, generator=draws)
+            flipped = None if self.mirrored is None else self.mirrored[rows]
+            positions = shifted_positions(len(rows), self.store.side, augment=augment, generator=draws, flipped=flipped)
         gathered = self.store.gather(rows, positions)
         if augment.brightness or augment.contrast:
             images = change_light(self.raw(gathered), augment=augment, generator=draws)

@@ -20,6 +20,7 @@ from podium.config import Recipe
 from podium.data.loader import Normalisation
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
+from podium.training.fastnet import FastNetBody
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM_PREFIX = "timm:"
@@ -98,6 +99,8 @@ def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
 
 def _body(recipe: Recipe, root: Path) -> tuple[nn.Module, Normalisation | None]:
     name = recipe.architecture
+    if name == "fastnet":
+        return FastNetBody(recipe.fastnet), None
     if name.startswith(TIMM_PREFIX):
         return _timm_body(recipe, root)
     if name not in _TORCHVISION:
@@ -277,9 +280,9 @@ def _head(recipe: Recipe, features: int, classes: int) -> nn.Module:
         from fastai.vision.learner import create_head
 
         return create_head(features, classes, ps=recipe.dropout)
-    return nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(recipe.dropout), nn.Linear(features, classes)
-    )
+    # A fastnet's biases learn many times faster than its weights, which a bias of the logits would not bear.
+    classifier = nn.Linear(features, classes, bias=recipe.architecture != "fastnet")
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(recipe.dropout), classifier)
 
 
 def _cut_vgg(model: nn.Module) -> nn.Module:

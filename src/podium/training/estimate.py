@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from podium.training.architectures import build_network
 from podium.training.callbacks import naming
 from podium.training.device import cpu_threads, pick_device, pick_precision
 from podium.training.fit import count_images
+from podium.training.learner import EPOCH_ROWS
+from podium.training.logits import VIEWS
 
 # Enough to fill any device: a `batch_size` that no memory holds shall not fill the memory here.
 MOST_TIMED_IMAGES = 1024
@@ -34,10 +37,19 @@ def estimate_seconds(
         with naming(name, (folder or Path()) / f"{name}.toml"):
             training, judging = _seconds_an_image(recipe, len(lock.classes), root=root, images=images, device=device)
         fits = 1 if recipe.refit else len(set(lock.folds[lock.folds >= 0].tolist()))
-        looks = recipe.freeze_epochs + recipe.epochs + 1
-        judged = int((lock.folds >= 0).sum()) * looks + len(lock.test_ids) * fits
-        seconds[name] = training * count_images(recipe, lock.folds) + judging * judged
+        held_out, views = int((lock.folds >= 0).sum()), VIEWS[recipe.test_time_augmentation]
+        looks = (recipe.freeze_epochs + recipe.epochs) * min(held_out, EPOCH_ROWS)
+        judged = looks + views * (held_out + len(lock.test_ids) * fits)
+        seconds[name] = training * _full_size_images(recipe, lock) + judging * judged
     return seconds
+
+
+def _full_size_images(recipe: Recipe, lock: Lock) -> float:
+    """Training images of a run, where one of a smaller side counts as its share of the pixels."""
+    sides = [*recipe.progressive_pixels, recipe.network_pixels]
+    share = sum((side / sides[-1]) ** 2 for side in sides) / len(sides)
+    frozen = count_images(replace(recipe, epochs=0), lock.folds)
+    return frozen + share * (count_images(recipe, lock.folds) - frozen)
 
 
 def _seconds_an_image(

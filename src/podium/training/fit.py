@@ -198,7 +198,7 @@ def _about(
     return {
         "run": run.run,
         "recipe_name": run.recipe_name,
-        "architecture": run.recipe.architecture,
+        "architecture": run.recipe.architecture_and_size,
         "recipe": asdict(run.recipe),
         "seed": run.seed,
         "stamp": run.stamp,

@@ -12,7 +12,6 @@ from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner, Recorder
-from fastai.optimizer import OptimWrapper
 from torch import nn
 
 from podium.config import Recipe
@@ -27,10 +26,16 @@ from podium.seeding import stream_seed
 from podium.training.architectures import Network, build_network
 from podium.training.callbacks import Autocast, ParameterAverage, ProgressiveSize, Watch, WatchFit
 from podium.training.device import pick_precision
+from podium.training.fastnet import FastNetBody
+from podium.training.optimisers import KINDS, optimiser_maker, split_parameters
 
 # fastai's own: how much lower the rate starts and ends, and what fine-tuning does after the head alone learned.
 START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
 EVALUATION_BATCH = 256
+# Each epoch is judged on this many validation rows at most, to be followed; the run is judged on all of them.
+EPOCH_ROWS = 2_000
+# Images that the first layer of a fastnet is computed from.
+WHITENING_ROWS = 5_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def fit_network(
     network = build_network(recipe, material.classes, root=root, seed=stream_seed(seed, f"network{purpose}"))
     network.to(device)
     normalisation = network.normalisation or measure_normalisation(material.images, material.training_rows)
+    _whiten(network, recipe, material, normalisation)
     precision = pick_precision(recipe, network, device)
     rate = recipe.learning_rate
     if isinstance(rate, str):
@@ -83,6 +89,7 @@ def find_learning_rate(
     """The rate that fastai's lr_find suggests (valley), found with a network and streams that are thrown away."""
     network = build_network(recipe, material.classes, root=root, seed=stream_seed(seed, "network/lr-find"))
     network.to(material.store.device)
+    _whiten(network, recipe, material, normalisation)
     with tempfile.TemporaryDirectory() as folder:
         learner = _learner(
             recipe,
@@ -95,6 +102,17 @@ def find_learning_rate(
         )
         learner.add_cb(Recorder())
         return float(learner.lr_find(show_plot=False).valley)
+
+
+def _whiten(network: Network, recipe: Recipe, material: Material, normalisation: Normalisation) -> None:
+    if isinstance(network.body, FastNetBody):
+        rows = _evenly(material.training_rows, WHITENING_ROWS)
+        loader = evaluation_loader(material.store, rows, recipe=recipe, normalisation=normalisation)
+        network.body.whiten(torch.cat([images for (images,) in loader]))
+
+
+def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    return rows[:: max(1, -(-len(rows) // most))]
 
 
 def evaluation_loader(
@@ -138,7 +156,7 @@ def _learner(
     )
     validation = evaluation_loader(
         material.store,
-        material.validation_rows,
+        _evenly(material.validation_rows, EPOCH_ROWS),
         recipe=recipe,
         normalisation=normalisation,
         labels=material.labels,
@@ -147,37 +165,12 @@ def _learner(
         DataLoaders(training, validation if len(material.validation_rows) else []),
         network,
         loss_func=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
-        opt_func=_optimiser_maker(recipe),
-        splitter=_split_parameters,
+        opt_func=optimiser_maker(recipe),
+        splitter=split_parameters,
         cbs=[TrainEvalCallback()],
         path=folder,
         default_cbs=False,
     )
-
-
-def _split_parameters(network: Network) -> list[list[nn.Parameter]]:
-    """Each layer group twice: what decays, then biases and norms, which do not."""
-    groups = []
-    for parameters in network.layer_groups():
-        groups += [[p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]]
-    return groups
-
-
-def _optimiser_maker(recipe: Recipe) -> Callable:
-    """What fastai calls to make the optimiser: torch's own, fused, many times faster than fastai's on a CPU."""
-
-    def make(groups: list[list[nn.Parameter]], lr: float) -> OptimWrapper:
-        decays = [recipe.weight_decay, 0.0] * (len(groups) // 2)
-        settings = [
-            {"params": parameters, "weight_decay": decay} for parameters, decay in zip(groups, decays, strict=True)
-        ]
-        if recipe.optimiser == "sgd":
-            made = torch.optim.SGD(settings, lr=lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
-        else:
-            made = torch.optim.AdamW(settings, lr=lr, betas=(recipe.momentum, 0.99), eps=1e-5, fused=True)
-        return OptimWrapper(opt=made)
-
-    return make
 
 
 def _fit_stages(
@@ -185,7 +178,7 @@ def _fit_stages(
 ) -> None:
     callbacks = _callbacks(recipe, precision, learner.dls.train.device)
     if recipe.freeze_epochs:
-        learner.freeze_to(-2)  # the head's two lists of parameters
+        learner.freeze_to(-KINDS)  # the head's lists of parameters
         course = {"lr": combined_cos(0.99, rate / START_DIVISOR, rate, rate / END_DIVISOR)}
         learner.fit(
             recipe.freeze_epochs,
@@ -199,8 +192,7 @@ def _fit_stages(
         callbacks.append(ProgressiveSize(sides))
     if recipe.ema_decay:
         callbacks.append(ParameterAverage(recipe.ema_decay))
-    rates = _group_rates(rate, recipe.discriminative_ratio, len(_split_parameters(learner.model)))
-    course = ParamScheduler(_course(recipe, rates))
+    course = ParamScheduler(_course(recipe, _list_rates(recipe, rate, groups=len(learner.model.layer_groups()))))
     learner.fit(recipe.epochs, rate, cbs=[*callbacks, WatchFit(watch, stage or "train"), course])
 
 
@@ -213,10 +205,11 @@ def _callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> 
     return callbacks
 
 
-def _group_rates(rate: float, ratio: float, lists: int) -> np.ndarray:
-    """Learning rates of the lists of parameters, rising geometrically from the images to the head."""
-    groups = lists // 2
-    return np.repeat(np.geomspace(rate / ratio, rate, groups), 2)
+def _list_rates(recipe: Recipe, rate: float, *, groups: int) -> np.ndarray:
+    """Peak learning rate of each list of parameters; the groups' rise geometrically from the images to the head."""
+    rates = np.geomspace(rate / recipe.discriminative_ratio, rate, groups)
+    filters = np.full(groups, recipe.muon_rate) if recipe.optimiser == "muon" else rates
+    return np.stack([filters, rates, rates * recipe.bias_ratio], axis=1).ravel()
 
 
 def _course(recipe: Recipe, rates: np.ndarray) -> dict[str, Callable]:

@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# How many looks at an image each way of `test_time_augmentation` takes.
+VIEWS = {"none": 1, "flip": 2, "flip-and-shift": 6}
+
 
 def predict_logits(network: nn.Module, loader: Iterable, *, views: str, precision: torch.dtype) -> np.ndarray:
     """Logits (n, classes) float32 for the loader's rows in its order, averaged over `views` of each image."""
