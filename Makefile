@@ -13,7 +13,7 @@ STRATEGY ?=
 THRESHOLD ?=
 OUT ?=
 CORES := $(shell nproc)
-TARGETS := help setup all train prepare estimate ensemble suggest check runs rehearse demo test lint format lock clean
+TARGETS := help setup all train prepare estimate ensemble suggest check runs rehearse demo test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
 # A word as the shell will read it, whatever is in it.
@@ -50,8 +50,10 @@ $(error Podium needs Python 3.11 or newer, and here is none: looked for $(filter
 endif
 endif
 
-# What these goals do does not depend on a competition; demo asks again, for its own.
-PLANNED := $(filter-out help setup demo test lint format lock clean,$(GOALS))
+# What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
+# an environment that costs less than to plan first.
+LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs)
+PLANNED := $(filter-out help setup demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
 	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)')
@@ -127,6 +129,9 @@ rehearse: | $(READY) ## the whole way on few images and one epoch: before spendi
 
 test: | $(READY) ## run the tests, with coverage
 	@$(PYTHON) -m pytest -q -n $(CORES) --cov
+
+bench: | $(READY) prepare ## images/s beside stock fastai and a plain PyTorch loop
+	@$(PYTHON) -W ignore benchmarks/training.py $(OF)
 
 lint: | $(READY) ## is the code formatted and clean?
 	@$(PYTHON) -m ruff format --check .

@@ -30,6 +30,7 @@ from podium.ensemble import greedy as greedy_module
 from podium.ensemble.blend import log_softmax
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.greedy import greedy_weights
+from podium.ensemble.stack import stack_coefficients
 from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES, Material
 from podium.metrics import METRICS
 from podium.predictions import Aligned, Predictions, save_predictions
@@ -135,7 +136,7 @@ def beside_others(runs: int, repeats: int) -> None:
     print(f"{runs} runs x 10,000 x 10, {load()}")
     print(f"  greedy, one bag of {greedy_module.STEPS} steps {ours:10.3f} s")
     print(f"  the plain loop                {theirs:10.3f} s   {theirs / ours:.0f}x; the same weights: {same}")
-    stack, _ = seconds_of(lambda: STRATEGIES["stack"](Material(logs, labels, "accuracy", 0), "logits"), repeats)
+    stack, _ = seconds_of(lambda: stack_coefficients(logs, labels), repeats)
     columns = logs.transpose(1, 0, 2).reshape(len(labels), -1)
     regression = LogisticRegression(max_iter=50 if runs > 9 else 200)
     sklearn, _ = seconds_of(lambda: regression.fit(columns, labels), 1)
@@ -171,7 +172,7 @@ def child(file: Path, names: list[str]) -> None:
         average = "logits" if name in ONE_AVERAGE else "probabilities"
         taken, _ = seconds_of(
             lambda logs=logs, name=name, average=average: STRATEGIES[name](
-                Material(logs, labels, "accuracy", 0), average
+                Material(logs, labels, "accuracy", 0, logs.argmax(axis=2) == labels), average
             ),
             1,
         )

@@ -129,8 +129,8 @@ def ensemble(
     from podium.plan import list_runs
 
     project = Project.at(".")
-    written = write_ensemble(project, competition, out=out, strategy=strategy, threshold=threshold)
     stale = {run.run for run in list_runs(project, competition) if run.stale}
+    written = write_ensemble(project, competition, out=out, strategy=strategy, threshold=threshold)
     print("\n".join(ensemble_lines(written, stale=stale)))
 
 

@@ -215,11 +215,17 @@ def _rows_faults(part: str, ids: np.ndarray, logits: np.ndarray, classes: int) -
     elif not np.isfinite(logits).all():
         rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         faults.append(f"{part}_logits: NaN or infinity in {len(rows)} rows (ids {examples(ids[rows])})")
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        twice = unique[counts > 1]
-        faults.append(f"{part}_ids: {len(twice)} ids are there more than once ({examples(twice)})")
+    if not _are_in_order(ids):
+        unique, counts = np.unique(ids, return_counts=True)
+        if len(unique) < len(ids):
+            twice = unique[counts > 1]
+            faults.append(f"{part}_ids: {len(twice)} ids are there more than once ({examples(twice)})")
     return faults
+
+
+def _are_in_order(ids: np.ndarray) -> bool:
+    """Whether each id sorts after the one before it: then none is there twice."""
+    return bool((ids[1:] > ids[:-1]).all())
 
 
 def _about_faults(about: Any) -> list[str]:
@@ -232,6 +238,8 @@ def _about_faults(about: Any) -> list[str]:
 
 
 def _sorted_by_id(one: Predictions) -> Predictions:
+    if _are_in_order(one.oof_ids) and _are_in_order(one.test_ids):
+        return one
     oof, test = np.argsort(one.oof_ids), np.argsort(one.test_ids)
     return replace(
         one,

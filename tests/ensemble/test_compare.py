@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from podium.ensemble import compare as compare_module
 from podium.ensemble.compare import Bootstrap, bootstrap, choose, compare, draw_rows, estimate, mcnemar
 from podium.metrics import wilson_interval
 
@@ -26,6 +27,21 @@ def test_the_bootstraps_spread_is_that_of_a_share():
     assert found.whole[0] == pytest.approx(0.9)
     assert found.inside[:, 0].std() == pytest.approx(np.sqrt(0.9 * 0.1 / 1000), rel=0.1)
     assert found.outside[:, 0].mean() == pytest.approx(0.9, abs=0.003)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_what_draws_leave_out_is_scored_only_where_it_is_asked_for(metric):
+    labels = np.zeros(60, int)
+    given = {"metric": metric, "draws": draw_rows(60, None, 0)}
+    probabilities = said(np.arange(60) % 4 != 0)[None]
+    asked, unasked = (bootstrap(probabilities, labels, **given, outside=outside) for outside in (True, False))
+    assert asked.outside.shape == asked.inside.shape and unasked.outside is None
+    np.testing.assert_array_equal(asked.inside, unasked.inside)
+
+
+def test_the_middle_95_percent_are_numpys():
+    values = np.random.default_rng(0).normal(size=1000)
+    np.testing.assert_allclose(compare_module._middle_95(values), np.percentile(values, [2.5, 97.5]))
 
 
 def test_the_standard_error_of_a_difference_is_that_of_pairs():

@@ -3,6 +3,7 @@
 import numpy as np
 
 from podium.config import Ensemble
+from podium.ensemble import blend as blend_module
 from podium.ensemble import cross_fit as cross_fit_module
 from podium.ensemble.blend import fit_blends, pool_of
 from podium.ensemble.cross_fit import cross_fit, split_rows
@@ -52,6 +53,15 @@ def test_a_row_is_scored_by_blends_that_never_saw_it():
     for place, blend in enumerate(by_hand):
         said = blend.probabilities(whole.log_probabilities[:, outside])
         np.testing.assert_allclose(found.probabilities[place, 1, outside], said, atol=1e-5)
+
+
+def test_blending_a_few_rows_at_a_time_and_all_at_once_give_the_same_bits(monkeypatch):
+    whole = pool()
+    wanted = [("greedy", "probabilities"), ("uniform", "logits"), ("stack", "logits")]
+    blends = fit_blends(whole, wanted, SETTINGS, metric="accuracy")
+    at_once = blend_module.blended(blends, whole.log_probabilities)
+    monkeypatch.setattr(blend_module, "ROWS_AT_A_TIME", 7)
+    assert np.array_equal(blend_module.blended(blends, whole.log_probabilities), at_once)
 
 
 def test_other_labels_outside_a_part_do_not_change_what_is_fitted_inside_it():

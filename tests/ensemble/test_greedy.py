@@ -48,7 +48,7 @@ def test_rows_that_everyone_has_right_are_not_looked_at():
     right = (probabilities.argmax(axis=2) == labels).all(axis=0)
     judge = greedy_module._Judge(probabilities, labels, "accuracy", False)
     assert judge.sure == right.sum() > 100
-    assert judge.lead.shape == (2000 - judge.sure, 3, 4)
+    assert judge.lead.shape == (3, 4, 2000 - judge.sure)
 
 
 def test_the_stream_of_the_seed_settles_what_nothing_else_does():

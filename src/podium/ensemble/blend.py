@@ -15,6 +15,8 @@ from podium.metrics import METRICS, over_classes, softmax
 from podium.predictions import Aligned
 
 SMALLEST = np.finfo(np.float32).tiny
+# So many rows are blended at a time: what lies between logits and blend stays small.
+ROWS_AT_A_TIME = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +57,9 @@ class Blend:
     biases: np.ndarray | None  # (classes,) of a stack
     temperature: float  # of the blend
 
-    def probabilities(self, logits: np.ndarray, *, calibrated: bool = True) -> np.ndarray:
-        """Probabilities (n, classes) of logits (runs, n, classes), with or without the blend's own temperature."""
-        used = np.flatnonzero(self.weights)
-        logs = self.brought_to_temperature(logits, used)
-        blend = self.average_of(logs, None, self.weights[used])
-        return softmax(blend / self.temperature if calibrated else blend)
-
-    def sharpened(self, probabilities: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) of the blend brought to its own temperature."""
-        return softmax(np.log(np.maximum(probabilities, SMALLEST)) / self.temperature)
-
-    def brought_to_temperature(self, logits: np.ndarray, used: np.ndarray) -> np.ndarray:
-        """Log-probabilities (used, n, classes) of some of the runs' logits (runs, n, classes)."""
-        return np.stack([log_softmax(logits[one] / logits.dtype.type(self.temperatures[one])) for one in used])
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) of logits (runs, n, classes)."""
+        return softmax(blended([self], logits)[0] / self.temperature)
 
     def average_of(self, logs: np.ndarray, probabilities: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
         """The blend's log-probabilities (n, classes), up to a constant a row.
@@ -122,8 +113,10 @@ def fit_blends(pool: Pool, wanted: Sequence[tuple[str, str]], settings: Ensemble
         logs = log_softmax(logs / temperatures[:, None, None].astype(logs.dtype))
     everyone, members = np.arange(len(pool.runs)), np.flatnonzero([choice.member for choice in choices])
     # The best single run is looked for among all runs, members or not.
-    whole = Material(logs, pool.labels, metric=metric, seed=settings.seed)
-    some = whole if len(members) == len(everyone) else replace(whole, log_probabilities=logs[members])
+    whole = Material(logs, pool.labels, metric=metric, seed=settings.seed, right=pool.right)
+    some = whole
+    if len(members) < len(everyone):
+        some = replace(whole, log_probabilities=logs[members], right=whole.right[members])
     blends = []
     for strategy, average in wanted:
         material, places = (whole, everyone) if strategy == "best" else (some, members)
@@ -135,6 +128,24 @@ def fit_blends(pool: Pool, wanted: Sequence[tuple[str, str]], settings: Ensemble
         together = blend.average_of(material.log_probabilities, shares, weights)
         blends.append(replace(blend, temperature=float(fit_temperatures(together[None], pool.labels)[0])))
     return blends
+
+
+def blended(blends: Sequence[Blend], logits: np.ndarray) -> np.ndarray:
+    """The blends' log-probabilities (blends, n, classes), up to a constant a row, before their own temperatures.
+
+    Of logits (runs, n, classes), by blends that were fitted together and so share the runs' temperatures.
+    """
+    used = np.flatnonzero(np.any([blend.weights for blend in blends], axis=0))
+    temperatures = blends[0].temperatures[used, None, None].astype(logits.dtype)
+    need_shares = any(blend.average == "probabilities" for blend in blends)
+    found = np.empty((len(blends), *logits.shape[1:]), logits.dtype)
+    for start in range(0, logits.shape[1], ROWS_AT_A_TIME):
+        rows = slice(start, start + ROWS_AT_A_TIME)
+        logs = log_softmax(logits[used, rows] / temperatures)
+        shares = np.exp(logs) if need_shares else None
+        for one, blend in zip(found, blends, strict=True):
+            one[rows] = blend.average_of(logs, shares, blend.weights[used])
+    return found
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

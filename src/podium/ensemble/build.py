@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.config import Ensemble
-from podium.ensemble.blend import Blend, Pool, fit_blends, pool_of, scores_of
+from podium.ensemble.blend import Blend, Pool, blended, fit_blends, pool_of, scores_of
 from podium.ensemble.calibrate import brier, calibration_error
 from podium.ensemble.compare import Bootstrap, Comparison, Estimate, bootstrap, choose, compare, draw_rows, estimate
 from podium.ensemble.contribution import Contribution, contributions, disagreements, error_correlations
 from podium.ensemble.cross_fit import CrossFit, cross_fit, split_rows
 from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES
-from podium.metrics import METRICS, hits, log_loss
+from podium.metrics import METRICS, hits, log_loss, softmax
 from podium.predictions import Aligned
 
 AVERAGES = ("probabilities", "logits")
@@ -98,14 +98,14 @@ def build_ensemble(
     places = [place for place, (name, average) in enumerate(wanted) if _is_configured(name, average, settings)]
     names = [wanted[place][0] for place in places]
     draws = draw_rows(len(pool.labels), groups, settings.seed)
-    found = bootstrap(crossed.probabilities[places], pool.labels, metric=metric, draws=draws)
     auto = settings.strategy == "auto"
+    found = bootstrap(crossed.probabilities[places], pool.labels, metric=metric, draws=draws, outside=auto)
     errors = found.standard_errors()
     taken = int(choose(found.whole, errors, names)) if auto else names.index(settings.strategy)
     blends = fit_blends(pool, wanted, settings, metric=metric)
     strategies = tuple(
-        _strategy_score(crossed, place, blend, pool, metric, _error(place, places, errors, found))
-        for place, blend in enumerate(blends)
+        _strategy_score(crossed, place, blend, logs, pool.labels, metric, _error(place, places, errors, found))
+        for place, (blend, logs) in enumerate(zip(blends, blended(blends, pool.log_probabilities), strict=True))
     )
     blend = blends[places[taken]]
     test_logits = aligned.test_logits.astype(np.float32, copy=False)
@@ -157,15 +157,15 @@ def _error(place: int, places: Sequence[int], errors: np.ndarray, found: Bootstr
 
 
 def _strategy_score(
-    crossed: CrossFit, place: int, blend: Blend, pool: Pool, metric: str, error: float
+    crossed: CrossFit, place: int, blend: Blend, logs: np.ndarray, labels: np.ndarray, metric: str, error: float
 ) -> StrategyScore:
-    repeats = [scores_of(one, pool.labels, metric) for one in crossed.probabilities[place]]
+    repeats = [scores_of(one, labels, metric) for one in crossed.probabilities[place]]
     return StrategyScore(
         strategy=blend.strategy,
         average=blend.average,
         cross_fitted={name: float(np.mean([one[name] for one in repeats])) for name in repeats[0]},
         error_of_difference=error,
-        in_sample=scores_of(blend.probabilities(pool.log_probabilities), pool.labels, metric),
+        in_sample=scores_of(softmax(logs / blend.temperature), labels, metric),
     )
 
 

@@ -1,11 +1,11 @@
 """What each run brings to the blend, and which run to train next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from podium.ensemble.blend import Blend, Pool
+from podium.ensemble.blend import Blend, Pool, blended
 from podium.ensemble.compare import Draws, bootstrap
 from podium.ensemble.cross_fit import CrossFit
 from podium.metrics import softmax
@@ -57,13 +57,11 @@ def contributions(
     used = [one for one in np.flatnonzero(blend.weights).tolist() if blend.shares_without(one) is not None]
     left = np.empty((1 + len(used), 1, *crossed.uncalibrated.shape[1:]), np.float32)
     for rows, blends in crossed.blends:
-        fitted, logits = blends[place], pool.log_probabilities[:, rows]
-        logs = fitted.brought_to_temperature(logits, np.arange(len(pool.runs)))
-        shares = np.exp(logs)
-        for column, weights in enumerate([fitted.weights, *(fitted.shares_without(one) for one in used)]):
-            blended = fitted.average_of(logs, shares, fitted.weights if weights is None else weights)
-            left[column, 0, rows] = softmax(blended / fitted.temperature)
-    found = bootstrap(left, pool.labels, metric=metric, draws=draws)
+        fitted = blends[place]
+        without = [fitted.shares_without(one) for one in used]
+        rests = [fitted if weights is None else replace(fitted, weights=weights) for weights in without]
+        left[:, 0, rows] = softmax(blended([fitted, *rests], pool.log_probabilities[:, rows]) / fitted.temperature)
+    found = bootstrap(left, pool.labels, metric=metric, draws=draws, outside=False)
     alike, apart = error_correlations(pool.right), disagreements(pool.said)
     others = max(len(pool.runs) - 1, 1)
     told = []

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.config import Ensemble
-from podium.ensemble.blend import Blend, Pool, fit_blends
+from podium.ensemble.blend import Blend, Pool, blended, fit_blends
+from podium.metrics import softmax
 from podium.seeding import stream_seed
 
 # Above this many logits in a pool, parts are worked through one by one: each of them needs its own copies.
@@ -59,14 +60,13 @@ def cross_fit(
         outside = np.flatnonzero(parts[repeat] == part)
         inside = np.flatnonzero(parts[repeat] != part)
         blends = fit_blends(pool.rows(inside), wanted, settings, metric=metric)
-        for place, blend in enumerate(blends):
-            plain = blend.probabilities(pool.log_probabilities[:, outside], calibrated=False)
-            found[place, repeat, outside] = blend.sharpened(plain)
-            if repeat == 0:
-                first[place, outside] = plain
+        logs = blended(blends, pool.log_probabilities[:, outside])
+        found[:, repeat, outside] = softmax(logs / np.array([blend.temperature for blend in blends])[:, None, None])
+        if repeat == 0:
+            first[:, outside] = softmax(logs)
         return outside, blends
 
-    jobs = [(repeat, part) for repeat in range(repeats) for part in np.unique(parts[repeat]).tolist()]
+    jobs = [(repeat, part) for repeat in range(repeats) for part in range(parts[repeat].max() + 1)]
     done = side_by_side(fit, jobs, alone=pool.log_probabilities.size > MANY_LOGITS)
     fitted = tuple(one for one, (repeat, _) in zip(done, jobs, strict=True) if repeat == 0)
     return CrossFit(tuple(wanted), found, first, fitted)

@@ -7,7 +7,7 @@ the few contested rows are looked at. The result is the plain loop's.
 
 import numpy as np
 
-from podium.metrics import METRICS, over_classes, softmax
+from podium.metrics import METRICS, softmax
 from podium.seeding import stream_seed
 
 STEPS = 25
@@ -61,28 +61,29 @@ class _Judge:
 
     def __init__(self, averaged: np.ndarray, labels: np.ndarray, metric: str, are_logs: bool):
         self.members, self.labels, self.metric, self.are_logs = len(averaged), labels, METRICS[metric], are_logs
-        self.by_hits = metric == "accuracy"
-        self.right = np.ascontiguousarray(averaged[:, np.arange(len(labels)), labels])  # (members, n)
-        contested = np.flatnonzero((_highest_other(averaged, labels) >= self.right).any(axis=0))
+        self.by_hits, self.rows = metric == "accuracy", np.arange(len(labels))
+        self.right = np.ascontiguousarray(averaged[:, self.rows, labels])  # (members, n)
+        contested = _contested(averaged, self.right)
         self.sure = len(labels) - len(contested)
-        lead = averaged.transpose(1, 0, 2)[contested]
-        lead -= self.right.T[contested][:, :, None]
-        lead[np.arange(len(contested)), :, labels[contested]] = -np.inf
-        self.lead = lead  # (contested, members, classes): above 0 where another class is ahead of the label
-        self.worst = lead.max(axis=2, initial=-np.inf).max(axis=1, initial=-np.inf)
-        self.whole = averaged
+        # Above 0 where another class is ahead of the label. Rows are last: there are many of them and few classes.
+        self.lead = np.empty((self.members, averaged.shape[2], len(contested)), averaged.dtype)
+        for lead, one, right in zip(self.lead, averaged, self.right, strict=True):
+            np.subtract(one[contested].T, right[contested], out=lead)
+        self.lead[:, labels[contested], np.arange(len(contested))] = -np.inf
+        self.most, self.least = self.lead.max(axis=0), self.lead.min(axis=0)  # (classes, contested)
+        # Of every row, what not all metrics need: (members, classes, n).
+        needed = averaged if are_logs or not self.by_hits else averaged[:, :0]
+        self.whole = np.ascontiguousarray(needed.transpose(0, 2, 1))
 
     def empty(self) -> None:
         """Start a new sum."""
-        self.right_sum = np.zeros_like(self.right[0])
-        self.lead_sum, self.sum = np.zeros_like(self.lead[:, 0]), np.zeros_like(self.whole[0])
+        self.right_sum, self.lead_sum, self.sum = (np.zeros_like(of[0]) for of in (self.right, self.lead, self.whole))
 
     def add(self, member: int) -> None:
         """Add a member to the sum."""
         self.right_sum += self.right[member]
-        self.lead_sum += self.lead[:, member]
-        if self.are_logs or not self.by_hits:
-            self.sum += self.whole[member]
+        self.lead_sum += self.lead[member]
+        self.sum += self.whole[member]
 
     def gains(self, bag: np.ndarray, count: int) -> np.ndarray:
         """The metric, more is better, of the sum with each of the bag's members added: `count` of them."""
@@ -94,11 +95,13 @@ class _Judge:
 
     def _hits(self) -> np.ndarray:
         """Rows that are right with each member added, (members,); a tie is not right."""
-        # What no member could turn any more is not looked at.
-        open_rows = np.flatnonzero(over_classes(np.maximum, self.lead_sum) + self.worst >= 0)
-        added = self.lead[open_rows] + self.lead_sum[open_rows][:, None, :]
-        hits = (over_classes(np.maximum, added) < 0).sum(axis=0)
-        return self.sure + len(self.lead) - len(open_rows) + hits
+        right_with_all = (self.lead_sum + self.most).max(axis=0) < 0
+        right_with_some = (self.lead_sum + self.least).max(axis=0) < 0
+        # What no member can turn is not looked at.
+        open_rows = np.flatnonzero(right_with_some & ~right_with_all)
+        added = self.lead.take(open_rows, axis=2)
+        added += self.lead_sum[:, open_rows]
+        return self.sure + np.count_nonzero(right_with_all) + (added.max(axis=1) < 0).sum(axis=1)
 
     def losses(self, some: np.ndarray, count: int) -> np.ndarray:
         """Log loss of the sum with each of some members added."""
@@ -108,19 +111,26 @@ class _Judge:
         return -np.log(np.maximum(shares, np.finfo(np.float64).eps)).mean(axis=1, dtype=np.float64)
 
     def _log_loss_of_logs(self, member: int, count: int) -> float:
-        mean = (self.sum + self.whole[member]) / count
-        top = over_classes(np.maximum, mean)
-        total = np.log(over_classes(np.add, np.exp(mean - top[:, None]))) + top
-        return float((total - (self.right_sum + self.right[member]) / count).mean(dtype=np.float64))
+        mean = self._mean(member, count)
+        mean -= mean[self.labels, self.rows]
+        top = mean.max(axis=0)
+        mean -= top
+        return float((np.log(np.exp(mean, out=mean).sum(axis=0)) + top).mean(dtype=np.float64))
+
+    def _mean(self, member: int, count: int) -> np.ndarray:
+        mean = self.sum + self.whole[member]  # (classes, n)
+        mean /= count
+        return mean
 
     def _blend(self, member: int, count: int) -> np.ndarray:
-        mean = (self.sum + self.whole[member]) / count
+        mean = self._mean(member, count).T
         return softmax(mean) if self.are_logs else mean
 
 
-def _highest_other(averaged: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The highest value of a class that is not the label, (members, n)."""
-    highest = np.full(averaged.shape[:2], -np.inf, averaged.dtype)
-    for one in range(averaged.shape[2]):
-        np.maximum(highest, np.where(labels == one, -np.inf, averaged[:, :, one]), out=highest)
-    return highest
+def _contested(averaged: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The rows that some member has not right: averaged (members, n, classes), right (members, n)."""
+    reached = np.zeros((averaged.shape[2], averaged.shape[1]), bool)
+    for one, own in zip(averaged, right, strict=True):
+        for place in range(len(reached)):
+            reached[place] |= one[:, place] >= own
+    return np.flatnonzero(reached.sum(axis=0) > 1)  # the label itself reaches

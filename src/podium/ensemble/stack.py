@@ -6,8 +6,6 @@ that some hundred contested rows can carry them. How strongly is chosen by log l
 
 import numpy as np
 
-from podium.metrics import over_classes
-
 STRENGTHS = (1.0, 0.03, 0.001)
 # Of log loss: to compare strengths, and to end.
 SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-6
@@ -15,14 +13,15 @@ SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-6
 
 def stack_coefficients(log_probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (members,) and biases (classes,): log-probabilities (members, n, classes), labels (n,)."""
-    losses = np.zeros(len(STRENGTHS))
-    for inside in _halves(labels):
-        outside, found = ~inside if not inside.all() else inside, None
+    losses, halves = np.zeros(len(STRENGTHS)), _halves(labels)
+    parts = [(_rows_last(log_probabilities[:, some]), labels[some]) for some in halves]
+    for (inside, here), (outside, there) in (parts, parts[::-1]):
+        found = None
         for place, strength in enumerate(STRENGTHS):
             found = fit_stack(
-                log_probabilities[:, inside], labels[inside], strength=strength, start=found, tolerance=SEARCH_TOLERANCE
+                inside.transpose(0, 2, 1), here, strength=strength, start=found, tolerance=SEARCH_TOLERANCE
             )
-            losses[place] += _loss(log_probabilities[:, outside], labels[outside], *found) * outside.sum()
+            losses[place] += _loss(outside, there, *found)[0] * len(there)
     return fit_stack(log_probabilities, labels, strength=STRENGTHS[int(losses.argmin())], start=found)
 
 
@@ -39,25 +38,22 @@ def fit_stack(
 
     `centre` is 1 / members where nothing is given: the uniform geometric mean.
     """
-    members, rows, classes = log_probabilities.shape
-    centre = 1 / members if centre is None else centre
+    members, _, classes = log_probabilities.shape
+    z = _rows_last(log_probabilities)
+    right = z[:, labels, np.arange(len(labels))].mean(axis=1, dtype=np.float64)
+    truth = np.append(right, np.bincount(labels, minlength=classes) / len(labels))
     shrink = np.concatenate([np.full(members, strength * members), np.full(classes, strength)])
-    target = np.concatenate([np.full(members, centre), np.zeros(classes)])
-    now = target.copy() if start is None else np.concatenate(start)
+    target = np.concatenate([np.full(members, 1 / members if centre is None else centre), np.zeros(classes)])
+    now = target if start is None else np.concatenate(start)
 
     def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        scores = weighted_sum(log_probabilities, point[:members]) + point[members:]
-        scores -= over_classes(np.maximum, scores)[:, None]
-        shares = np.exp(scores)
-        total = over_classes(np.add, shares)[:, None]
-        right = scores[np.arange(rows), labels]
-        value = float((np.log(total[:, 0]) - right).mean()) + float(shrink @ (point - target) ** 2) / 2
-        return value, shares / total
+        value, shares = _loss(z, labels, point[:members], point[members:])
+        return value + float(shrink @ (point - target) ** 2) / 2, shares
 
     value, shares = loss(now)
     for _ in range(50):
-        gradient, hessian = _derivatives(log_probabilities, labels, shares)
-        gradient += shrink * (now - target)
+        expected, hessian = _moments(z, shares)
+        gradient = expected - truth + shrink * (now - target)
         step = -np.linalg.solve(hessian + np.diag(shrink), gradient)
         promise = -float(gradient @ step)
         if promise <= tolerance:
@@ -78,31 +74,39 @@ def weighted_sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return sum((one * share for one, share in shares if share), start=np.zeros_like(values[0]))
 
 
-def _derivatives(z: np.ndarray, labels: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient and Hessian of the mean log loss in (coefficients, biases); z (m, n, k), shares (n, k)."""
-    members, rows, _ = z.shape
-    truth = np.zeros_like(shares)
-    truth[np.arange(rows), labels] = 1
+def _rows_last(z: np.ndarray) -> np.ndarray:
+    """Of (members, n, classes), contiguous as (members, classes, n): there are many rows and few classes."""
+    return np.ascontiguousarray(z.transpose(0, 2, 1))
+
+
+def _loss(z: np.ndarray, labels: np.ndarray, coefficients: np.ndarray, biases: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean log loss, and each row's probabilities (classes, n); z (members, classes, n)."""
+    scores = weighted_sum(z, coefficients) + biases[:, None].astype(z.dtype)
+    scores -= scores.max(axis=0)
+    right = scores[labels, np.arange(len(labels))]
+    shares = np.exp(scores, out=scores)
+    total = shares.sum(axis=0)
+    shares /= total
+    return float((np.log(total) - right).mean(dtype=np.float64)), shares
+
+
+def _moments(z: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the model expects of z and of each class (members + classes,), and the loss's Hessian.
+
+    z (members, classes, n), shares (classes, n).
+    """
+    members, _, rows = z.shape
     weighted = z * shares
-    expected = over_classes(np.add, weighted)  # (m, n)
-    gradient = np.concatenate([(expected - z[:, np.arange(rows), labels]).mean(axis=1), (shares - truth).mean(axis=0)])
-    centred = weighted - shares * expected[:, :, None]  # the shares times z less its mean
-    across = centred.sum(axis=1)  # (m, k)
-    own = centred.reshape(members, -1) @ z.reshape(members, -1).T
-    biases = np.diag(shares.sum(axis=0)) - shares.T @ shares
+    expected = weighted.sum(axis=1)  # (members, n)
+    own = weighted.reshape(members, -1) @ z.reshape(members, -1).T - expected @ expected.T
+    across = weighted.sum(axis=2) - expected @ shares.T  # (members, classes)
+    biases = np.diag(shares.sum(axis=1)) - shares @ shares.T
     hessian = np.block([[own, across], [across.T, biases]]) / rows
-    return gradient.astype(np.float64), hessian.astype(np.float64)
-
-
-def _loss(z: np.ndarray, labels: np.ndarray, coefficients: np.ndarray, biases: np.ndarray) -> float:
-    scores = weighted_sum(z, coefficients) + biases
-    scores -= over_classes(np.maximum, scores)[:, None]
-    return float((np.log(over_classes(np.add, np.exp(scores))) - scores[np.arange(len(labels)), labels]).mean())
+    mean = np.concatenate([expected.mean(axis=1, dtype=np.float64), shares.mean(axis=1, dtype=np.float64)])
+    return mean, hessian.astype(np.float64)
 
 
 def _halves(labels: np.ndarray) -> list[np.ndarray]:
-    """Two masks (n,): every other row of each class, and the rest."""
+    """Rows, twice: every other row of each class, and the rest."""
     order = np.argsort(labels, kind="stable")
-    mask = np.zeros(len(labels), bool)
-    mask[order[::2]] = True
-    return [mask, ~mask] if 0 < mask.sum() < len(mask) else [np.ones(len(mask), bool)]
+    return [np.sort(order[::2]), np.sort(order[1::2])] if len(order) > 1 else [order, order]

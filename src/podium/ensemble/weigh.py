@@ -20,6 +20,7 @@ class Material:
     labels: np.ndarray  # (n,)
     metric: str
     seed: int
+    right: np.ndarray  # (members, n) bool: which rows each member has right
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -41,7 +42,9 @@ Strategy = Callable[[Material, str], Weights]
 def best(material: Material, average: str) -> Weights:
     """Everything to the member with the best score; of equal ones to the first."""
     metric = METRICS[material.metric]
-    gains = [metric.gain(metric(one, material.labels)) for one in material.probabilities]
+    gains = material.right.mean(axis=1)
+    if material.metric != "accuracy":
+        gains = [metric.gain(metric(one, material.labels)) for one in material.probabilities]
     weights = np.zeros(material.members)
     weights[int(np.argmax(np.nan_to_num(gains, nan=-np.inf)))] = 1
     return weights, None
@@ -54,7 +57,7 @@ def uniform(material: Material, average: str) -> Weights:
 
 def accuracy(material: Material, average: str) -> Weights:
     """In proportion to validation accuracy; equal where no member gets any row right."""
-    accuracies = (material.log_probabilities.argmax(axis=2) == material.labels).mean(axis=1)
+    accuracies = material.right.mean(axis=1)
     if not accuracies.any():
         return uniform(material, average)
     return accuracies / accuracies.sum(), None

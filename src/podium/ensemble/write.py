@@ -16,6 +16,7 @@ from podium.data.lock import Lock, read_lock
 from podium.ensemble.blend import pool_of
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
+from podium.ensemble.cross_fit import side_by_side
 from podium.errors import PredictionsError, SubmissionError
 from podium.files import atomic_write
 from podium.plan import NAME
@@ -94,7 +95,7 @@ def load_aligned(project: Project, competition_name: str, *, rehearsed: bool = F
     """All runs of a competition, joined and held against its lock; raises PredictionsError."""
     lock_file = project.lock_file(competition_name)
     lock = read_lock(lock_file)
-    aligned = align([load_predictions(file) for file in _prediction_files(project, competition_name)])
+    aligned = align(side_by_side(load_predictions, _prediction_files(project, competition_name)))
     _refuse_other_data(aligned, lock, lock_file=lock_file, name=competition_name, rehearsed=rehearsed)
     return aligned, lock
 

@@ -1,0 +1,430 @@
+"""Images a second in training and inference: Podium beside stock fastai and a plain PyTorch loop, and what limits it.
+
+    python benchmarks/training.py [--architectures resnet34 fastnet] [--images 512] [--repeats 3]
+
+The three train the same network from nothing, in batches of the recipe's size, with as many threads as there are
+cores: in turn, `--repeats` times, so that what else the machine does meets all of them; a ratio is the median of the
+turns' ratios. Stock fastai and the plain loop are written as their documentation writes them: PNG files, a worker
+process a core, float32, contiguous memory; fastai with its Adam, the loop with SGD. Podium is `fit_network` with the
+recipe, at its full side. Every one flips and shifts; only Podium also cuts out, where the recipe says so.
+
+A step is timed from the end of the one before, after a warm-up, and there are more images than are timed: starting
+workers costs the others nothing, and they read ahead as in the middle of an epoch.
+"""
+
+import argparse
+import os
+import platform
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback, CancelFitException, CancelValidException
+from fastai.optimizer import OptimWrapper
+from PIL import Image
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+from podium.config import Recipe, read_recipe
+from podium.data.dataset import Dataset, open_dataset
+from podium.data.loader import PixelStore, TrainingLoader
+from podium.project import Project
+from podium.training.architectures import IMAGENET, Network, build_network
+from podium.training.callbacks import Listener, Watch
+from podium.training.device import cpu_threads, device_name, pick_device
+from podium.training.fastnet import FastNetBody
+from podium.training.learner import EVALUATION_BATCH, Fitted, Material, evaluation_loader, fit_network
+from podium.training.logits import predict_logits
+
+ROOT = Path(__file__).parents[1]
+# Which competition's folder holds the recipe that is timed.
+RECIPES = dict.fromkeys(("vgg19", "resnet34", "densenet121", "efficientnet_b0"), "cifar10") | {"fastnet": "cifar10-cpu"}
+CORES = len(os.sched_getaffinity(0))
+# Images that are timed, and steps before them, in each turn.
+TIMED_IMAGES, WARM_UP_STEPS = {"cpu": 512, "cuda": 20_000}, {"cpu": 1, "cuda": 10}
+PRECISIONS = (torch.bfloat16, torch.float32)
+PARTS = ("data", "forward", "backward", "optimiser")
+SHIFT_PIXELS = 4
+
+
+class Clock:
+    """Times steps, once the warm-up ones are done."""
+
+    def __init__(self, device: torch.device, *, batch: int, images: int):
+        self.device, self.batch, self.warm_up = device, batch, WARM_UP_STEPS[device.type]
+        self.steps = max(2, round(images / batch))
+        self.rows = np.arange(batch * (self.warm_up + self.steps))
+        self.done, self.running, self.seconds = 0, False, 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        return self.batch * self.steps / self.seconds
+
+    def tick(self) -> bool:
+        """One step is done: were these enough?"""
+        self.done += 1
+        if self.done == self.warm_up:
+            self.began, self.running = self.now(), True
+        elif self.done == self.warm_up + self.steps:
+            self.seconds, self.running = self.now() - self.began, False
+        return self.done >= self.warm_up + self.steps
+
+    def now(self) -> float:
+        """Seconds, when the device has finished what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One architecture on its images, in memory and as files in class folders."""
+
+    recipe: Recipe
+    dataset: Dataset
+    folder: Path
+    device: torch.device
+    images: int  # timed in each turn
+
+    @cached_property
+    def store(self) -> PixelStore:
+        return PixelStore(self.dataset.train_images, self.device)
+
+    def clock(self, batch: int | None = None) -> Clock:
+        return Clock(self.device, batch=batch or self.recipe.batch_size, images=self.images)
+
+    def network(self) -> Network:
+        """The recipe's network as torch makes one: contiguous in memory."""
+        network = build_network(self.recipe, len(self.dataset.classes), root=ROOT, seed=1, weights=False)
+        network.to(self.device, memory_format=torch.contiguous_format)
+        if isinstance(network.body, FastNetBody):
+            loader = evaluation_loader(self.store, np.arange(1000), recipe=self.recipe, normalisation=IMAGENET)
+            network.body.whiten(torch.cat([images for (images,) in loader]))
+        return network
+
+    def write_files(self) -> None:
+        """As many PNG files as the timed steps need, and as the workers read ahead of them."""
+        ahead = 2 * CORES + 3
+        count = max(len(clock.rows) + ahead * clock.batch for clock in (self.clock(), self.clock(EVALUATION_BATCH)))
+        if count > len(self.dataset.train_ids):
+            raise SystemExit(f"--images: {count:,} images are needed, there are {len(self.dataset.train_ids):,}.")
+        for place in range(count):
+            name = self.dataset.classes[self.dataset.train_labels[place]]
+            file = self.folder / name / f"{place}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.exists():
+                Image.fromarray(np.asarray(self.dataset.train_images[place])).save(file)
+
+
+class StopFastai(Callback):
+    """Ticks after each batch and ends the fit, or the look, when there were enough."""
+
+    order = 100
+
+    def __init__(self, clock: Clock, enough: type[Exception]):
+        self.clock, self.enough = clock, enough
+
+    def after_batch(self) -> None:
+        if self.clock.tick():
+            raise self.enough
+
+
+def stock_fastai(bench: Bench) -> tuple[float, float]:
+    from fastai.vision import all as fastai
+
+    side = bench.recipe.network_pixels
+    block = fastai.DataBlock(
+        blocks=(fastai.ImageBlock, fastai.CategoryBlock),
+        get_items=fastai.get_image_files,
+        get_y=fastai.parent_label,
+        splitter=fastai.RandomSplitter(valid_pct=0.01, seed=1),
+        item_tfms=[fastai.CropPad(side + 2 * SHIFT_PIXELS), fastai.RandomCrop(side)],
+        batch_tfms=[fastai.Flip(), fastai.Normalize.from_stats(*fastai.imagenet_stats)],
+    )
+    dls = block.dataloaders(bench.folder, bs=bench.recipe.batch_size, device=bench.device)
+    learner = fastai.Learner(dls, bench.network(), loss_func=fastai.CrossEntropyLossFlat(), metrics=fastai.accuracy)
+    training, inference = bench.clock(), bench.clock(EVALUATION_BATCH)
+    with learner.no_bar(), learner.no_logging():
+        learner.fit_one_cycle(1, cbs=StopFastai(training, CancelFitException))
+        looks = dls.test_dl(fastai.get_image_files(bench.folder), bs=EVALUATION_BATCH)
+        learner.get_preds(dl=looks, reorder=False, cbs=StopFastai(inference, CancelValidException))
+    return training.images_per_second, inference.images_per_second
+
+
+def plain_loop(bench: Bench) -> tuple[float, float]:
+    network = bench.network()
+    training, inference = bench.clock(), bench.clock(EVALUATION_BATCH)
+    criterion = nn.CrossEntropyLoss()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    network.train()
+    for images, labels in plain_batches(bench, training, augmented=True):
+        loss = criterion(network(images), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if training.tick():
+            break
+    network.eval()
+    with torch.no_grad():
+        for images, labels in plain_batches(bench, inference, augmented=False):
+            (network(images).argmax(1) == labels).sum().item()
+            if inference.tick():
+                break
+    return training.images_per_second, inference.images_per_second
+
+
+def plain_batches(bench: Bench, clock: Clock, *, augmented: bool) -> Iterator[list[torch.Tensor]]:
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    moves = [
+        transforms.RandomHorizontalFlip(),
+        transforms.RandomCrop(bench.recipe.network_pixels, padding=SHIFT_PIXELS),
+    ]
+    change = transforms.Compose(
+        [*(moves if augmented else []), transforms.ToTensor(), transforms.Normalize(IMAGENET.mean, IMAGENET.deviation)]
+    )
+    loader = torch.utils.data.DataLoader(
+        ImageFolder(bench.folder, change),
+        batch_size=clock.batch,
+        shuffle=augmented,
+        num_workers=CORES,
+        pin_memory=bench.device.type == "cuda",
+    )
+    for batch in loader:
+        yield [part.to(bench.device, non_blocking=True) for part in batch]
+
+
+class StopPodium(Listener):
+    """Ticks after each step and ends the fit when there were enough."""
+
+    def __init__(self, clock: Clock):
+        self.clock = clock
+
+    def step(self, share_done: float, images_per_second: float) -> None:
+        if self.clock.tick():
+            raise CancelFitException
+
+
+def fit_podium(bench: Bench, clock: Clock) -> Fitted:
+    rows, dataset = clock.rows, bench.dataset
+    material = Material(bench.store, dataset.train_images, dataset.train_labels, len(dataset.classes), rows, rows[:0])
+    with tempfile.TemporaryDirectory() as folder:
+        watch = Watch(StopPodium(clock), Path(folder) / "history.csv", images=len(rows) * bench.recipe.epochs)
+        return fit_network(bench.recipe, material, seed=1, purpose="", root=ROOT, watch=watch, stage="")
+
+
+def podium(bench: Bench) -> tuple[float, float]:
+    training, inference = bench.clock(), bench.clock(EVALUATION_BATCH)
+    fitted = fit_podium(bench, training)
+    looks = evaluation_loader(bench.store, inference.rows, recipe=bench.recipe, normalisation=fitted.normalisation)
+
+    def ticking() -> Iterator[tuple[torch.Tensor, ...]]:
+        for batch in looks:
+            yield batch
+            inference.tick()
+
+    predict_logits(fitted.network, ticking(), views="none", precision=fitted.precision)
+    return training.images_per_second, inference.images_per_second
+
+
+# By architecture: what was timed, and what `compare` found.
+Results = dict[str, tuple[Bench, dict[str, Any]]]
+VARIANTS = {"stock fastai": stock_fastai, "plain loop": plain_loop, "Podium": podium}
+
+
+class Parts:
+    """Seconds of each part of our Learner's own steps: its pieces are timed where fastai calls them."""
+
+    def __init__(self, clock: Clock):
+        self.clock, self.seconds = clock, dict.fromkeys(PARTS, 0.0)
+
+    def timed(self, name: str, work: Callable) -> Callable:
+        def wrapper(*given: Any, **named: Any) -> Any:
+            if not self.clock.running:
+                return work(*given, **named)
+            began = self.clock.now()
+            result = work(*given, **named)
+            self.seconds[name] += self.clock.now() - began
+            return result
+
+        return wrapper
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        serve = TrainingLoader.__iter__
+        pieces = [
+            (
+                TrainingLoader,
+                "__iter__",
+                lambda loader: iter(self.timed("data", partial(next, serve(loader), None)), None),
+            ),
+            (Network, "forward", self.timed("forward", Network.forward)),
+            (nn.CrossEntropyLoss, "forward", self.timed("forward", nn.CrossEntropyLoss.forward)),
+            (torch.Tensor, "backward", self.timed("backward", torch.Tensor.backward)),
+            # fastai's wrapper has no such methods: it hands on what it is asked.
+            (OptimWrapper, "step", self.timed("optimiser", lambda wrapper: wrapper.opt.step())),
+            (OptimWrapper, "zero_grad", self.timed("optimiser", lambda wrapper: wrapper.opt.zero_grad())),
+        ]
+        with ExitStack() as stack:
+            for owner, method, timed in pieces:
+                stack.enter_context(patch.object(owner, method, timed, create=True))
+            yield
+
+
+def measure_parts(bench: Bench) -> tuple[dict[str, float], torch.dtype]:
+    """Shares of a step, what is no part being fastai's and our callbacks'; and the precision that was picked."""
+    clock = bench.clock()
+    parts = Parts(clock)
+    with parts.watching():
+        fitted = fit_podium(bench, clock)
+    shares = {name: spent / clock.seconds for name, spent in parts.seconds.items()}
+    return shares | {"fastai": 1 - sum(shares.values())}, fitted.precision
+
+
+def count_flops(bench: Bench, *, images: int = 4) -> float:
+    """Floating-point operations of a training step an image: forward and backward, two to a multiplication."""
+
+    def backward(grad, inputs, filters, *others, out_shape=None, **named) -> int:
+        # torch's own formula takes a depthwise convolution for a dense one.
+        return conv_flop_count(inputs, filters, grad) * sum(others[-1][:2])
+
+    side = bench.recipe.network_pixels
+    network, batch = bench.network(), torch.rand(images, 3, side, side, device=bench.device)
+    labels = torch.zeros(images, dtype=torch.int64, device=bench.device)
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: backward}) as counter:
+        cross_entropy(network(batch), labels).backward()
+    return counter.get_total_flops() / images
+
+
+def matrix_rate(device: torch.device, precision: torch.dtype, *, turns: int = 8) -> float:
+    """Floating-point operations a second of the product of two square matrices, the best of a few."""
+    side = 8192 if device.type == "cuda" else 2048
+    one, other = (torch.rand(side, side, device=device).to(precision) for _ in range(2))
+    clock, times = Clock(device, batch=1, images=1), []
+    for _ in range(turns):
+        began = clock.now()
+        torch.mm(one, other)
+        times.append(clock.now() - began)
+    return 2 * side**3 / min(times)
+
+
+def compare(bench: Bench, repeats: int) -> dict[str, Any]:
+    """Everything about one architecture: speeds a variant, shares of a step a part, matrix rates a precision."""
+    found: dict[str, Any] = {name: [] for name in VARIANTS}
+    shares, rates = [], []
+    for turn in range(1, repeats + 1):
+        for name, run in VARIANTS.items() if turn % 2 else reversed(VARIANTS.items()):
+            training, inference = run(bench)
+            found[name].append((training, inference))
+            say(f"  turn {turn}: {name:<12} training {training:9,.1f}, inference {inference:9,.1f} images/s")
+        parts, found["precision"] = measure_parts(bench)
+        shares.append(parts.values())
+        rates.append([matrix_rate(bench.device, precision) for precision in PRECISIONS])
+        say(f"  turn {turn}: " + ", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
+    best = dict(zip(PRECISIONS, map(max, zip(*rates, strict=True)), strict=True))
+    return found | {"shares": list(zip(*shares, strict=True)), "rates": best}
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def table(title: str, *rows: Iterable[str]) -> None:
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    say("\n".join(["", f"## {title}", "", head, re.sub(r"[^|]+", " --- ", head), *body]))
+
+
+def tell_speeds(title: str, results: Results, *, place: int) -> None:
+    rows = []
+    for name, (bench, found) in results.items():
+        speeds = {variant: [pair[place] for pair in found[variant]] for variant in VARIANTS}
+        told = [f"{median(one):,.1f} ({min(one):,.1f} to {max(one):,.1f})" for one in speeds.values()]
+        *others, ours = speeds.values()
+        ratios = [median(mine / its for mine, its in zip(ours, other, strict=True)) for other in others]
+        batch = EVALUATION_BATCH if place else bench.recipe.batch_size
+        rows.append([name, str(batch), *told, *(f"{ratio:.2f}x" for ratio in ratios)])
+    table(title, ["architecture", "batch", *VARIANTS, "Podium / stock fastai", "Podium / plain loop"], *rows)
+
+
+def tell_parts(title: str, results: Results) -> None:
+    rows = []
+    for name, (_, found) in results.items():
+        shares = [*found["shares"], [data + own for data, *_, own in zip(*found["shares"], strict=True)]]
+        rows.append([name, *(f"{median(share):.1%}" for share in shares)])
+    table(title, ["architecture", *PARTS, "fastai and callbacks", "data + fastai"], *rows)
+
+
+def tell_floor(title: str, results: Results) -> None:
+    rows = []
+    for name, (bench, found) in results.items():
+        flops, rates, precision = count_flops(bench), found["rates"], found["precision"]
+        floor = 1000 * bench.recipe.batch_size * flops / rates[precision]
+        step = 1000 * bench.recipe.batch_size / median(training for training, _ in found["Podium"])
+        told = [str(precision).removeprefix("torch."), *(f"{rate / 1e12:,.3f}" for rate in rates.values())]
+        rows.append([name, f"{flops / 1e9:.2f}", *told, f"{floor:,.1f}", f"{step:,.1f}", f"{floor / step:.0%}"])
+    head = ["precision", *(f"{str(one).removeprefix('torch.')} TFLOP/s" for one in PRECISIONS)]
+    table(title, ["architecture", "GFLOP an image", *head, "floor, ms a step", "Podium, ms a step", "reached"], *rows)
+
+
+def tell(results: Results) -> None:
+    tell_speeds("Training, images/s: median (least to most). Aim: at least 2x stock fastai", results, place=0)
+    tell_speeds("Inference, images/s, one view of each image", results, place=1)
+    tell_parts("Where Podium's step goes. Aim: data + fastai below 5 %", results)
+    tell_floor("The floor: a step's convolutions and matrix products at the rate of square matrices here", results)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--competition", default="cifar10", help="whose images")
+    parser.add_argument("--architectures", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--images", type=int, help="timed in each turn, at least two steps; 512, on a GPU 20,000")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    device = pick_device()
+    images = given.images or TIMED_IMAGES[device.type]
+    say(f"{machine(device)}\nload average before: {load()}")
+    results = {}
+    with tempfile.TemporaryDirectory() as scratch, cpu_threads(CORES):
+        for name in given.architectures:
+            bench = prepare(name, given.competition, folder=Path(scratch), device=device, images=images)
+            say(f"{name}: {bench.clock().steps} timed steps of {bench.recipe.batch_size} images in each turn")
+            results[name] = bench, compare(bench, given.repeats)
+        tell(results)
+    say(f"\nload average after: {load()} (this benchmark among it); medians of {given.repeats} turns")
+
+
+def prepare(name: str, competition: str, *, folder: Path, device: torch.device, images: int) -> Bench:
+    recipe = replace(read_recipe(ROOT / "competitions" / RECIPES[name] / f"{name}.toml"), progressive_pixels=())
+    dataset = open_dataset(Project.at(ROOT), competition, pixels=recipe.stored_pixels, shape=recipe.shape)
+    bench = Bench(recipe, dataset, folder / f"{recipe.stored_pixels}-{recipe.shape}", device, images)
+    bench.write_files()
+    return bench
+
+
+def machine(device: torch.device) -> str:
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"model name\s*: (.+)", told)
+    cpu = model[1] if model else platform.processor()
+    return f"{cpu}, {CORES} cores, {CORES} threads; {device_name(device)}; torch {torch.__version__}"
+
+
+def load() -> str:
+    return " ".join(f"{one:.2f}" for one in os.getloadavg())
+
+
+if __name__ == "__main__":
+    main()
