@@ -13,7 +13,7 @@ STRATEGY ?=
 THRESHOLD ?=
 OUT ?=
 CORES := $(shell nproc)
-TARGETS := help setup all train prepare estimate ensemble suggest check runs rehearse demo test bench lint format lock clean
+TARGETS := help setup all train prepare estimate ensemble suggest compact check runs rehearse demo test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
 # A word as the shell will read it, whatever is in it.
@@ -111,6 +111,9 @@ ensemble: | $(READY) ## blend again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2 tri
 
 suggest: | $(READY) ## which recipe deserves one more run
 	@$(PODIUM) suggest $(OF)
+
+compact: | $(READY) ## halve the predictions' files, to be committed, where the submission stays the same
+	@$(PODIUM) compact $(OF)
 
 prepare: | $(READY) ## find, check, split and decode the images
 	@$(PODIUM) prepare $(WITH_DATA)

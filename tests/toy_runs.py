@@ -1,10 +1,23 @@
 """Runs made by hand for the tests of everything right of the seam."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from podium.predictions import Predictions
+from podium.data.lock import Lock, write_lock
+from podium.predictions import Predictions, save_predictions
+from podium.project import Project
 
 CLASSES = ("bird", "cat", "dog")
+SETTINGS = """
+title = "A competition made by hand"
+[data]
+source = "folders"
+[validation]
+rows = 40
+[ensemble]
+threshold = 0.7
+"""
 
 
 def run_of(name="resnet34.s1", *, labels=(0, 1, 2, 0), said=None, test=(0, 1, 2), classes=CLASSES, sure=3.0, **about):
@@ -61,3 +74,34 @@ def shuffled(predictions, *, seed):
         classes=predictions.classes,
         about=predictions.about,
     )
+
+
+def lock_for(run):
+    """The lock of data whose validation rows are `run`'s; rows that always train beside them."""
+    labels = run.oof_labels
+    return Lock(
+        fingerprint="data",
+        classes=run.classes,
+        train_ids=np.array([*run.oof_ids, "w1", "w2"]),
+        train_labels=np.array([*labels, 0, 1]),
+        folds=np.array([*np.zeros(len(labels), dtype=int), -1, -1]),
+        test_ids=np.array(sorted(run.test_ids, key=int)),
+    )
+
+
+def make_project(folder, runs, *, lock=None, settings=SETTINGS):
+    """A project with one competition, its lock and these runs' predictions."""
+    project = Project.at(folder)
+    competition = folder / "competitions" / "toy"
+    competition.mkdir(parents=True, exist_ok=True)
+    (competition / "competition.toml").write_text(settings)
+    write_lock(project.lock_file("toy"), lock or lock_for(random_run("any.s1")))
+    for run in runs:
+        save(project, run)
+    return project
+
+
+def save(project, run):
+    """Save a run as if it was trained with the folds of `lock_for`."""
+    about = run.about | {"fold_sha256": lock_for(random_run("any.s1")).fold_sha256}
+    save_predictions(project.predictions_file("toy", run.run), replace(run, about=about))

@@ -147,6 +147,16 @@ def suggest(competition: CompetitionName = DEFAULT) -> None:
     print("\n".join(suggestion_lines(suggest_run(project, competition, list(recipes)), recipes)))
 
 
+@app.command()
+def compact(competition: CompetitionName = DEFAULT) -> None:
+    """Halve the files in oof/<competition>/, to be committed: float16 logits, where the submission stays the same."""
+    _one_thread_a_product()
+    from podium.ensemble.compact import compact_predictions
+
+    before, after = compact_predictions(Project.at("."), competition)
+    print(f"{competition}: {before / 1e6:.1f} MB are now {after / 1e6:.1f} MB; the same labels")
+
+
 @app.command("import")
 def import_run(
     name: Annotated[str, typer.Argument(help="What to call the run, such as colleague.s1.")],

@@ -8,61 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from podium.data.lock import Lock, write_lock
 from podium.ensemble import write as write_module
 from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, PredictionsError, SubmissionError
 from podium.predictions import save_predictions
-from podium.project import Project
 from podium.stamp import ensemble_is_fresh, file_sha256
-from toy_runs import random_run, shuffled
+from toy_runs import SETTINGS, lock_for, make_project, random_run, save, shuffled
 
-SETTINGS = """
-title = "A competition made by hand"
-[data]
-source = "folders"
-[validation]
-rows = 40
-[ensemble]
-threshold = 0.7
-"""
 RUNS = ("resnet34.s1", "resnet34.s2", "vgg19.s1")
-
-
-def lock_for(run):
-    """The lock of data whose validation rows are `run`'s; rows that always train beside them."""
-    labels = run.oof_labels
-    return Lock(
-        fingerprint="data",
-        classes=run.classes,
-        train_ids=np.array([*run.oof_ids, "w1", "w2"]),
-        train_labels=np.array([*labels, 0, 1]),
-        folds=np.array([*np.zeros(len(labels), dtype=int), -1, -1]),
-        test_ids=np.array(sorted(run.test_ids, key=int)),
-    )
 
 
 def runs_by_hand():
     """Three runs over the same rows."""
     return [random_run(name, seed=seed) for seed, name in enumerate(RUNS)]
-
-
-def make_project(folder, runs, *, lock=None, settings=SETTINGS):
-    """A project with one competition, its lock and these runs' predictions."""
-    project = Project.at(folder)
-    competition = folder / "competitions" / "toy"
-    competition.mkdir(parents=True, exist_ok=True)
-    (competition / "competition.toml").write_text(settings)
-    write_lock(project.lock_file("toy"), lock or lock_for(random_run("any.s1")))
-    for run in runs:
-        save(project, run)
-    return project
-
-
-def save(project, run):
-    """Save a run as if it was trained with the folds of `lock_for`."""
-    about = run.about | {"fold_sha256": lock_for(random_run("any.s1")).fold_sha256}
-    save_predictions(project.predictions_file("toy", run.run), replace(run, about=about))
 
 
 def test_the_csv_has_the_locks_rows_in_its_order_and_the_json_tells_what_made_it(tmp_path):
