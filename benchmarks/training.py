@@ -1,12 +1,13 @@
 """Images a second in training and inference: Podium beside stock fastai and a plain PyTorch loop, and what limits it.
 
-    python benchmarks/training.py [--architectures resnet34 fastnet] [--images 512] [--repeats 3]
+    python benchmarks/training.py [--architectures resnet34 fastnet] [--images 192] [--batch 64] [--repeats 3]
 
-The three train the same network from nothing, in batches of the recipe's size, with as many threads as there are
-cores: in turn, `--repeats` times, so that what else the machine does meets all of them; a ratio is the median of the
-turns' ratios. Stock fastai and the plain loop are written as their documentation writes them: PNG files, a worker
-process a core, float32, contiguous memory; fastai with its Adam, the loop with SGD. Podium is `fit_network` with the
-recipe, at its full side. Every one flips and shifts; only Podium also cuts out, where the recipe says so.
+The three train the same network from nothing, in equal batches (the recipe's size; on a CPU 64, but for the fastnet),
+with as many threads as there are cores: in turn, `--repeats` times, so that what else the machine does meets all of
+them; a ratio is the median of the turns' ratios. Stock fastai and the plain loop are written as their documentation
+writes them: PNG files, a worker process a core, float32, contiguous memory; fastai with its Adam, the loop with SGD.
+Podium is `fit_network` with the recipe, at its full side. Every one flips and shifts; only Podium also cuts out, where
+the recipe says so.
 
 A step is timed from the end of the one before, after a warm-up, and there are more images than are timed: starting
 workers costs the others nothing, and they read ahead as in the middle of an epoch.
@@ -39,21 +40,23 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from podium.config import Recipe, read_recipe
 from podium.data.dataset import Dataset, open_dataset
-from podium.data.loader import PixelStore, TrainingLoader
+from podium.data.loader import EvaluationLoader, PixelStore, TrainingLoader
 from podium.project import Project
 from podium.training.architectures import IMAGENET, Network, build_network
 from podium.training.callbacks import Listener, Watch
 from podium.training.device import cpu_threads, device_name, pick_device
 from podium.training.fastnet import FastNetBody
-from podium.training.learner import EVALUATION_BATCH, Fitted, Material, evaluation_loader, fit_network
+from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
 
 ROOT = Path(__file__).parents[1]
 # Which competition's folder holds the recipe that is timed.
 RECIPES = dict.fromkeys(("vgg19", "resnet34", "densenet121", "efficientnet_b0"), "cifar10") | {"fastnet": "cifar10-cpu"}
 CORES = len(os.sched_getaffinity(0))
-# Images that are timed, and steps before them, in each turn.
-TIMED_IMAGES, WARM_UP_STEPS = {"cpu": 512, "cuda": 20_000}, {"cpu": 1, "cuda": 10}
+# In each turn: images that are timed, and steps before them.
+TIMED_IMAGES, WARM_UP_STEPS = {"cpu": 192, "cuda": 20_000}, {"cpu": 1, "cuda": 10}
+# Images of a step on a CPU, but for the fastnet: 256 may take densenet121 a minute.
+CPU_BATCH = 64
 PRECISIONS = (torch.bfloat16, torch.float32)
 PARTS = ("data", "forward", "backward", "optimiser")
 SHIFT_PIXELS = 4
@@ -102,8 +105,8 @@ class Bench:
     def store(self) -> PixelStore:
         return PixelStore(self.dataset.train_images, self.device)
 
-    def clock(self, batch: int | None = None) -> Clock:
-        return Clock(self.device, batch=batch or self.recipe.batch_size, images=self.images)
+    def clock(self) -> Clock:
+        return Clock(self.device, batch=self.recipe.batch_size, images=self.images)
 
     def network(self) -> Network:
         """The recipe's network as torch makes one: contiguous in memory."""
@@ -116,8 +119,8 @@ class Bench:
 
     def write_files(self) -> None:
         """As many PNG files as the timed steps need, and as the workers read ahead of them."""
-        ahead = 2 * CORES + 3
-        count = max(len(clock.rows) + ahead * clock.batch for clock in (self.clock(), self.clock(EVALUATION_BATCH)))
+        clock = self.clock()
+        count = len(clock.rows) + (2 * CORES + 3) * clock.batch
         if count > len(self.dataset.train_ids):
             raise SystemExit(f"--images: {count:,} images are needed, there are {len(self.dataset.train_ids):,}.")
         for place in range(count):
@@ -155,17 +158,17 @@ def stock_fastai(bench: Bench) -> tuple[float, float]:
     )
     dls = block.dataloaders(bench.folder, bs=bench.recipe.batch_size, device=bench.device)
     learner = fastai.Learner(dls, bench.network(), loss_func=fastai.CrossEntropyLossFlat(), metrics=fastai.accuracy)
-    training, inference = bench.clock(), bench.clock(EVALUATION_BATCH)
+    training, inference = bench.clock(), bench.clock()
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(1, cbs=StopFastai(training, CancelFitException))
-        looks = dls.test_dl(fastai.get_image_files(bench.folder), bs=EVALUATION_BATCH)
+        looks = dls.test_dl(fastai.get_image_files(bench.folder), bs=inference.batch)
         learner.get_preds(dl=looks, reorder=False, cbs=StopFastai(inference, CancelValidException))
     return training.images_per_second, inference.images_per_second
 
 
 def plain_loop(bench: Bench) -> tuple[float, float]:
     network = bench.network()
-    training, inference = bench.clock(), bench.clock(EVALUATION_BATCH)
+    training, inference = bench.clock(), bench.clock()
     criterion = nn.CrossEntropyLoss()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     network.train()
@@ -227,9 +230,16 @@ def fit_podium(bench: Bench, clock: Clock) -> Fitted:
 
 
 def podium(bench: Bench) -> tuple[float, float]:
-    training, inference = bench.clock(), bench.clock(EVALUATION_BATCH)
+    training, inference = bench.clock(), bench.clock()
     fitted = fit_podium(bench, training)
-    looks = evaluation_loader(bench.store, inference.rows, recipe=bench.recipe, normalisation=fitted.normalisation)
+    looks = EvaluationLoader(
+        bench.store,
+        inference.rows,
+        labels=None,
+        batch_size=inference.batch,
+        pixels=bench.recipe.network_pixels,
+        normalisation=fitted.normalisation,
+    )
 
     def ticking() -> Iterator[tuple[torch.Tensor, ...]]:
         for batch in looks:
@@ -354,8 +364,7 @@ def tell_speeds(title: str, results: Results, *, place: int) -> None:
         told = [f"{median(one):,.1f} ({min(one):,.1f} to {max(one):,.1f})" for one in speeds.values()]
         *others, ours = speeds.values()
         ratios = [median(mine / its for mine, its in zip(ours, other, strict=True)) for other in others]
-        batch = EVALUATION_BATCH if place else bench.recipe.batch_size
-        rows.append([name, str(batch), *told, *(f"{ratio:.2f}x" for ratio in ratios)])
+        rows.append([name, str(bench.recipe.batch_size), *told, *(f"{ratio:.2f}x" for ratio in ratios)])
     table(title, ["architecture", "batch", *VARIANTS, "Podium / stock fastai", "Podium / plain loop"], *rows)
 
 
@@ -390,7 +399,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--competition", default="cifar10", help="whose images")
     parser.add_argument("--architectures", nargs="+", default=list(RECIPES), choices=list(RECIPES))
-    parser.add_argument("--images", type=int, help="timed in each turn, at least two steps; 512, on a GPU 20,000")
+    parser.add_argument("--images", type=int, help="timed in each turn, at least two steps; 192, on a GPU 20,000")
+    parser.add_argument("--batch", type=int, help="images of a step; the recipe's, on a CPU 64 (but for fastnet)")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -400,15 +410,17 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as scratch, cpu_threads(CORES):
         for name in given.architectures:
-            bench = prepare(name, given.competition, folder=Path(scratch), device=device, images=images)
+            recipe = read_recipe(ROOT / "competitions" / RECIPES[name] / f"{name}.toml")
+            batch = given.batch or (CPU_BATCH if device.type == "cpu" and name != "fastnet" else recipe.batch_size)
+            recipe = replace(recipe, batch_size=batch, progressive_pixels=())
+            bench = prepare(recipe, given.competition, folder=Path(scratch), device=device, images=images)
             say(f"{name}: {bench.clock().steps} timed steps of {bench.recipe.batch_size} images in each turn")
             results[name] = bench, compare(bench, given.repeats)
         tell(results)
     say(f"\nload average after: {load()} (this benchmark among it); medians of {given.repeats} turns")
 
 
-def prepare(name: str, competition: str, *, folder: Path, device: torch.device, images: int) -> Bench:
-    recipe = replace(read_recipe(ROOT / "competitions" / RECIPES[name] / f"{name}.toml"), progressive_pixels=())
+def prepare(recipe: Recipe, competition: str, *, folder: Path, device: torch.device, images: int) -> Bench:
     dataset = open_dataset(Project.at(ROOT), competition, pixels=recipe.stored_pixels, shape=recipe.shape)
     bench = Bench(recipe, dataset, folder / f"{recipe.stored_pixels}-{recipe.shape}", device, images)
     bench.write_files()
