@@ -12,8 +12,12 @@ DATA ?=
 STRATEGY ?=
 THRESHOLD ?=
 OUT ?=
+MESSAGE ?=
+FORCE ?=
+SCORE ?=
 CORES := $(shell nproc)
-TARGETS := help setup all train prepare estimate ensemble suggest check runs rehearse demo test bench lint format lock clean
+TARGETS := help setup all train prepare estimate ensemble suggest check runs rehearse demo \
+	download submit submissions leaderboard rehearse-submit test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
 # A word as the shell will read it, whatever is in it.
@@ -52,7 +56,7 @@ endif
 
 # What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
 # an environment that costs less than to plan first.
-LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs)
+LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs download submit submissions leaderboard rehearse-submit)
 PLANNED := $(filter-out help setup demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
@@ -126,6 +130,23 @@ check: | $(READY) ## is the CSV a valid submission? FILE=one.csv checks another 
 
 rehearse: | $(READY) ## the whole way on few images and one epoch: before spending hours
 	@$(PODIUM) rehearse $(WITH_DATA)
+
+download: | $(READY) ## fetch the competition's files from Kaggle into data/
+	@$(PODIUM) download $(OF)
+
+SUBMITTED = $(call quoted,$(FILE)) $(OF) $(if $(FORCE),--force)
+
+submit: | $(READY) ## upload FILE= (the ensemble's CSV) to Kaggle with MESSAGE=, and wait for its score
+	@$(PODIUM) submit $(SUBMITTED) --message $(call quoted,$(MESSAGE))
+
+rehearse-submit: | $(READY) ## the same against a Kaggle on this machine: nothing leaves it
+	@$(PODIUM) rehearse-submit $(SUBMITTED)
+
+submissions: | $(READY) ## ask Kaggle for scores; validation against leaderboard, and which two to select
+	@$(PODIUM) submissions $(OF)
+
+leaderboard: | $(READY) ## rank and medal zone of the best submission, or of SCORE=
+	@$(PODIUM) leaderboard $(OF) $(if $(SCORE),--score $(call quoted,$(SCORE)))
 
 test: | $(READY) ## run the tests, with coverage
 	@$(PYTHON) -m pytest -q -n $(CORES) --cov
