@@ -196,6 +196,21 @@ def test_another_way_to_blend_is_handed_on(house):
     assert house.calls() == [expected]
 
 
+def test_what_goes_to_kaggle_is_handed_on_whole_and_plans_nothing(house):
+    house.make("submit", "MESSAGE=it's new", "FORCE=1")
+    house.make("rehearse-submit", "FILE=my file.csv")
+    house.make("leaderboard", "SCORE=0.9", "COMPETITION=digits")
+    house.make("submissions")
+    house.make("download")
+    assert house.calls() == [
+        "submit submissions/cifar10/ensemble.csv --competition cifar10 --force --message it's new",
+        "rehearse-submit my file.csv --competition cifar10",
+        "leaderboard --competition digits --score 0.9",
+        "submissions --competition cifar10",
+        "download --competition cifar10",
+    ]
+
+
 def starts_before_first_end(house, *words, **environment):
     house.make("train", *words, SLEEP="0.4", **environment)
     lines = (house.folder / "calls.log").read_text().splitlines()

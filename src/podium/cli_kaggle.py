@@ -50,11 +50,12 @@ def rehearse_submit(file: File = None, competition: CompetitionName = DEFAULT, f
 @commands.command()
 def submissions(competition: CompetitionName = DEFAULT) -> None:
     """Ask Kaggle for scores, show validation against leaderboard, and say which two to select as final."""
-    from podium.kaggle.desk import open_desk, settle
+    from podium.kaggle.desk import alone, open_desk, settle
     from podium.kaggle.standings import FEWEST_FOR_CORRELATION, rank_correlation, select_final
 
     desk = open_desk(Project.at("."), competition, tell=_tell)
-    entries = settle(desk, desk.kaggle.submissions())
+    with alone(desk):
+        entries, _ = settle(desk)
     if not entries:
         print(f"{competition}: nothing was submitted yet; make submit MESSAGE=...")
         return
@@ -123,9 +124,9 @@ def _ensemble(competition: str) -> Path:
 
 
 def _tell(line: str) -> None:
-    """A line of progress; on a terminal, waiting overwrites itself."""
-    waiting = "not scored yet" in line and sys.stdout.isatty()
-    print(f"{line:<79}", end="\r", flush=True) if waiting else print(line, flush=True)
+    """A line of progress; on a terminal, the next line overwrites one that only waits."""
+    live = sys.stdout.isatty()
+    print(f"{line:<79}" if live else line, end="\r" if live and "not scored yet" in line else "\n", flush=True)
 
 
 def _print_score(entry: "Entry", ledger: Path) -> None:
@@ -135,5 +136,5 @@ def _print_score(entry: "Entry", ledger: Path) -> None:
     if entry.cross_fitted:
         error = f" (standard error {entry.standard_error})" if entry.standard_error else ""
         scores += f"; cross-fitted {entry.cross_fitted}{error}"
-    print(f"{entry.file}: submission {entry.ref}, {scores}")
+    _tell(f"{entry.file}: submission {entry.ref}, {scores}")
     print(f"written into {ledger}")

@@ -69,7 +69,7 @@ class House:
         """The desk, in a hurry; `changes` go into the CLI's environment."""
         environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
         kaggle = Kaggle(SLUG, environment, timeout_seconds, retry_seconds)
-        patience = Patience(0.1, 0.1, wait_seconds)
+        patience = Patience(0.1, 0.1, wait_seconds, grace_seconds=1)
         return open_desk(self.project, "birds", kaggle=kaggle, tell=self.told.append, patience=patience)
 
     @property

@@ -56,7 +56,7 @@ def test_two_at_once_make_one_submission(house):
         while not reached:
             assert run.poll() is None, run.communicate()
             time.sleep(0.02)
-        with pytest.raises(KaggleError, match="Another make submit of birds is running"):
+        with pytest.raises(KaggleError, match="Another command submits to birds"):
             submit(house.desk(), house.csv, "second")
         said, _ = run.communicate(timeout=60)
     assert run.returncode == 0 and "public score 1" in said and len(house.state.submissions) == 1

@@ -51,3 +51,9 @@ def test_what_kaggle_says_goes_into_the_entry():
     assert (known.state, known.ref, known.public, known.private) == ("scored", "8", "0.9", "")
     assert refreshed(ENTRY, row(8, status="PENDING")).state == "pending"
     assert refreshed(ENTRY, row(8, status="ERROR")).state == "failed"
+
+
+def test_a_message_that_kaggle_cut_is_known_by_its_beginning_and_the_file():
+    long = ENTRY.changed(message="m" * 300)
+    assert row_of(long, [row(8, "m" * 255)], taken=set()) == row(8, "m" * 255)
+    assert row_of(long, [row(8, "m" * 20)], taken=set()) is None

@@ -1,6 +1,7 @@
 """Every way that a submission goes wrong, by the real kaggle CLI against a server on loopback."""
 
 import errno
+import json
 import os
 
 import pytest
@@ -20,7 +21,7 @@ def test_a_submission_is_uploaded_once_scored_and_written_down(house):
     assert entry.cross_fitted == "1" and entry.standard_error == "0.0510213"
     assert house.ledger == [entry] and house.state.asked.count(CREATE) == 1
     kept = house.csv.parent / entry.ensemble
-    assert kept.read_bytes() == house.csv.with_suffix(".json").read_bytes()
+    assert json.loads(kept.read_text()) == json.loads(house.csv.with_suffix(".json").read_text())
     assert next(iter(house.state.uploads.values())) == house.csv.read_bytes()
     assert house.state.submissions[0]["description"] == f"first {entry.tag}"
     assert "5 submissions left today" in house.told
@@ -211,5 +212,31 @@ def test_a_submission_made_elsewhere_is_not_taken_for_ours(house):
             "graded": None,
         },
     )
-    desk = house.desk()
-    assert [one.state for one in settle(desk, desk.kaggle.submissions())] == ["lost"]
+    assert [one.state for one in settle(house.desk())[0]] == ["lost"]
+
+
+def test_what_was_given_up_and_arrived_after_all_is_found(house):
+    hidden = []
+    house.state.polls_before_score = 0
+    house.state.script[LIST] = [Fault(), Fault(before=lambda: hidden.append(house.state.submissions.pop()))]
+    with pytest.raises(KaggleError, match="was not made") as refusal:
+        submit(house.desk(), house.csv, "first")
+    assert refusal.value.found == "success, by the kaggle CLI's word" and house.ledger[0].state == "lost"
+    house.state.submissions.extend(hidden)
+    entries, _ = settle(house.desk())
+    assert [(one.state, one.ref) for one in entries] == [("scored", "1000")]
+
+
+def test_a_message_that_begins_with_a_dash_or_is_long_arrives(house):
+    message = "-f " + "long 'and' \"quoted\" " * 10
+    entry = submit(house.desk(), house.csv, message)
+    assert house.ledger[0].message == message and house.state.submissions[0]["description"] == f"{message} {entry.tag}"
+    with pytest.raises(SubmissionError, match="without a message"):
+        submit(house.desk(), house.csv, " ")
+
+
+def test_nothing_is_kept_of_what_was_not_sent(house):
+    house.state.daily = 0
+    with pytest.raises(KaggleError):
+        submit(house.desk(), house.csv, "first")
+    assert not (house.csv.parent / "submitted").exists()

@@ -114,7 +114,7 @@ class Kaggle:
         return folder / f"{self.slug}.zip"
 
     def _submitted(self, file: Path, message: str, seconds: float) -> None:
-        answer = self._call("submit", self.slug, "-f", str(file), "-m", message, "-q", timeout_seconds=seconds)
+        answer = self._call("submit", self.slug, "-f", str(file), f"--message={message}", "-q", timeout_seconds=seconds)
         if NO_UPLOAD in answer.said:
             raise UploadError(
                 "The upload failed: Kaggle's storage did not take the file.",

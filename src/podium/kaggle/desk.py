@@ -1,7 +1,9 @@
 """Where submissions of one competition are made: its settings, its ledger, and what Kaggle says of them."""
 
+import fcntl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,7 @@ class Patience:
     first_pause_seconds: float = 2
     longest_pause_seconds: float = 15
     wait_seconds: float = 600
+    grace_seconds: float = 10  # how long Kaggle may take to list what it was sent
 
     def pauses(self) -> Iterator[float]:
         """Seconds between questions, until the wait is over."""
@@ -63,7 +66,7 @@ class Desk:
     def put(self, entry: Entry) -> Entry:
         """Write an entry over the one of the same time and bytes, or at the end."""
         entries = read_ledger(self.ledger)
-        places = [i for i, one in enumerate(entries) if (one.time, one.sha256) == (entry.time, entry.sha256)]
+        places = [i for i, one in enumerate(entries) if one.key == entry.key]
         entries[places[0] if places else len(entries) :] = [entry, *(entries[places[0] + 1 :] if places else [])]
         write_ledger(self.ledger, entries)
         return entry
@@ -92,23 +95,45 @@ def open_desk(
     )
 
 
-def settle(desk: Desk, rows: list[Row]) -> list[Entry]:
-    """Hold every entry against Kaggle's list, and write down what is new; returns all entries."""
-    entries = read_ledger(desk.ledger)
+@contextmanager
+def alone(desk: Desk) -> Iterator[None]:
+    """Raise KaggleError if another process works on the same ledger."""
+    file = desk.ledger.with_name(".ledger.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            mend = "wait for it, then the same again"
+            raise KaggleError(
+                f"Another command submits to {desk.competition}, or looks for scores.", file=file, mend=mend
+            ) from None
+        yield
+
+
+def settle(desk: Desk) -> tuple[list[Entry], list[Row]]:
+    """Hold the ledger against Kaggle's list, and write down what is new; returns all entries, and the list.
+
+    To be called `alone`: an upload that is still going on would be taken for one that never arrived.
+    """
+    entries, rows = read_ledger(desk.ledger), desk.kaggle.submissions()
+    if any(one.state == UPLOADING and one.age_seconds() < desk.patience.grace_seconds for one in entries):
+        time.sleep(desk.patience.grace_seconds)  # Kaggle may be about to list what was sent a moment ago
+        rows = desk.kaggle.submissions()
     taken = {one.ref for one in entries if one.ref}
-    settled = []
-    for one in entries:
-        row = row_of(one, rows, taken=taken) if one.state not in (REFUSED, LOST) else None
+    settled = list(entries)
+    for place in sorted(range(len(entries)), key=lambda place: entries[place].state == LOST):
+        one = entries[place]
+        row = row_of(one, rows, taken=taken) if one.state != REFUSED else None
         if row is not None:
-            one = with_reason(desk, refreshed(one, row))
-            taken.add(one.ref)
+            settled[place] = with_reason(desk, refreshed(one, row))
+            taken.add(settled[place].ref)
         elif one.state == UPLOADING:
             desk.tell(f"{one.file} of {one.time} never arrived at Kaggle; it may be submitted again")
-            one = one.changed(state=LOST, reason="it never arrived")
-        settled.append(one)
+            settled[place] = one.changed(state=LOST, reason="it never arrived")
     if settled != entries:
         write_ledger(desk.ledger, settled)
-    return settled
+    return settled, rows
 
 
 def await_score(desk: Desk, entry: Entry) -> Entry:

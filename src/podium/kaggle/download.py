@@ -48,7 +48,7 @@ def download(kaggle: Kaggle, folder: Path, *, tell: Tell) -> Path:
         "The download is not whole, although the kaggle CLI says so.",
         file=fetched,
         faults=faults,
-        mend=f"rm -r {partial}, then the same again",
+        mend=f"rm -r {partial}, then the same again; or fetch it by hand as {target}",
     )
 
 

@@ -18,6 +18,9 @@ from podium.project import Project
 
 LEDGER = "ledger.csv"
 SENT = "submitted"
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+# Kaggle may cut a message of this length, and the tag at its end.
+LONG_MESSAGE = 100
 # uploading: perhaps at Kaggle; pending: there, not scored; scored; failed: Kaggle could not score it;
 # refused: Kaggle did not take it; lost: it never arrived.
 UPLOADING, PENDING, SCORED, FAILED, REFUSED, LOST = "uploading", "pending", "scored", "failed", "refused", "lost"
@@ -57,6 +60,15 @@ class Entry:
         """What the message at Kaggle ends with: it names the bytes."""
         return tag_of(self.sha256)
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells entries apart."""
+        return self.time, self.sha256
+
+    def age_seconds(self) -> float:
+        """Seconds since the upload began."""
+        return (datetime.now(UTC) - datetime.strptime(self.time, TIME).replace(tzinfo=UTC)).total_seconds()
+
     def changed(self, **changes: str) -> "Entry":
         """The entry with some cells changed."""
         return dataclasses.replace(self, **changes)
@@ -72,7 +84,7 @@ def tag_of(sha256: str) -> str:
 
 def now() -> str:
     """The time as the ledger has it: UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime(TIME)
 
 
 def ledger_file(project: Project, competition: str) -> Path:
@@ -119,7 +131,13 @@ def row_of(entry: Entry, rows: list[Row], *, taken: set[str]) -> Row | None:
     if entry.ref:
         return next((row for row in rows if str(row.ref) == entry.ref), None)
     new = [row for row in rows if row.ref > int(entry.after) and str(row.ref) not in taken]
-    return next((row for row in sorted(new, key=lambda row: row.ref) if entry.tag in row.message), None)
+    return next((row for row in sorted(new, key=lambda row: row.ref) if _is_of(entry, row)), None)
+
+
+def _is_of(entry: Entry, row: Row) -> bool:
+    sent = f"{entry.message} {entry.tag}"
+    is_cut = len(row.message) >= LONG_MESSAGE and sent.startswith(row.message) and row.file == entry.file
+    return entry.tag in row.message or is_cut
 
 
 def refreshed(entry: Entry, row: Row) -> Entry:

@@ -1,18 +1,17 @@
 """One submission, from the check to its score: uploaded once, whatever happens on the way."""
 
-import fcntl
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from podium.data.lock import read_lock
 from podium.errors import KaggleError, SubmissionError
 from podium.files import atomic_write
 from podium.kaggle.client import Row
-from podium.kaggle.desk import Desk, await_score, settle, with_reason
+from podium.kaggle.desk import Desk, alone, await_score, settle, with_reason
 from podium.kaggle.faults import UploadError
 from podium.kaggle.ledger import LOST, REFUSED, SENT, UPLOADING, Entry, now, read_ledger, refreshed, row_of, tag_of
 from podium.kaggle.preflight import class_shares
@@ -30,53 +29,57 @@ def submit(desk: Desk, file: Path, message: str, *, force: bool = False) -> Entr
     """
     if not message.strip():
         raise SubmissionError("A submission without a message.", mend="MESSAGE='what is new in it'")
-    with _alone(desk):
-        checked = _check_csv(desk, file, force=force)
-        rows = desk.kaggle.submissions()
-        left_open = {(one.time, one.sha256) for one in read_ledger(desk.ledger) if one.is_open}
-        same = [one for one in settle(desk, rows) if one.sha256 == checked[0] and one.is_at_kaggle]
-        if same and (same[-1].time, same[-1].sha256) in left_open:
+    with alone(desk), tempfile.TemporaryDirectory() as folder:
+        checked = _checked(desk, file, Path(folder), force=force)
+        left_open = {one.key for one in read_ledger(desk.ledger) if one.is_open}
+        entries, rows = settle(desk)
+        same = [one for one in entries if one.sha256 == checked.sha256 and one.is_at_kaggle]
+        if same and same[-1].key in left_open:
             desk.tell(f"{file} is at Kaggle as {same[-1].ref} already: it is picked up, not uploaded again")
             return await_score(desk, same[-1])
         if not force:
-            _refuse_twice(file, checked[0], same, rows)
+            _refuse_twice(checked, same, rows)
         _refuse_none_left(desk)
-        entry = _send(desk, file, checked, message, after=max((row.ref for row in rows), default=0))
+        entry = _send(desk, checked, message, after=max((row.ref for row in rows), default=0))
         return await_score(desk, entry)
 
 
-@contextmanager
-def _alone(desk: Desk) -> Iterator[None]:
-    """Raise KaggleError if another process submits to the same competition."""
-    file = desk.ledger.with_name(".ledger.lock")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            mend = "wait for it; it uses up a submission of today"
-            raise KaggleError(f"Another make submit of {desk.competition} is running.", file=file, mend=mend) from None
-        yield
+@dataclass(frozen=True)
+class Checked:
+    """A CSV as it was when it was checked: `copy` is what will be uploaded, `made` is what its JSON says."""
+
+    file: Path
+    copy: Path
+    sha256: str
+    made: dict
+
+    def refuse_changed(self) -> None:
+        """Raise SubmissionError if the user's file is another one by now."""
+        found = file_sha256(self.file)
+        if found != self.sha256:
+            raise SubmissionError(
+                "The CSV changed after it was checked: nothing was uploaded.",
+                file=self.file,
+                expected=f"sha256 {self.sha256[:12]}",
+                found=found[:12] or "no file",
+                mend="wait for what writes it, then the same again",
+            )
 
 
-def _check_csv(desk: Desk, file: Path, *, force: bool) -> tuple[str, Path]:
-    """Keep the CSV as it is now, check what was kept; returns its SHA-256 and the kept file.
-
-    What is uploaded is what was checked: nobody writes to the kept file.
-    """
-    sha256 = file_sha256(file)
-    if not sha256:
+def _checked(desk: Desk, file: Path, folder: Path, *, force: bool) -> Checked:
+    """Copy a CSV into `folder`, so that what is uploaded is what was checked, and check the copy."""
+    if not file.is_file():
         mend = f"make ensemble COMPETITION={desk.competition}"
         raise SubmissionError("There is no such file.", file=file, mend=mend)
-    kept = _keep(desk, file, sha256)
+    copy = _copied(file, folder / file.name)
+    checked = Checked(file, copy, file_sha256(copy), _made_by(file, file_sha256(copy)))
     lock = read_lock(desk.project.lock_file(desk.competition))
-    faults = check_submission(kept, lock=lock, settings=desk.settings.submission)
+    faults = check_submission(copy, lock=lock, settings=desk.settings.submission)
     if faults:
-        shutil.rmtree(kept.parent)
         raise SubmissionError(
             f"Not a submission of {desk.competition}: nothing was uploaded.", file=file, faults=faults
         )
-    shares = class_shares(kept, lock=lock, settings=desk.settings.submission)
+    shares = class_shares(copy, lock=lock, settings=desk.settings.submission)
     if shares.is_absurd and not force:
         raise SubmissionError(
             "The classes are predicted in other shares than they have in training: nothing was uploaded.",
@@ -87,45 +90,41 @@ def _check_csv(desk: Desk, file: Path, *, force: bool) -> tuple[str, Path]:
         )
     if shares.is_strange:
         desk.tell(f"look at the class shares: {shares.told()}")
-    return sha256, kept
+    return checked
 
 
-def _keep(desk: Desk, file: Path, sha256: str) -> Path:
-    """Copy the CSV, and the JSON that says what made it, to `submitted/<hash>/`; raises KaggleError."""
-    kept = desk.ledger.parent / SENT / sha256[:12] / file.name
-    copies = [(file, kept)]
-    if _made_by(file, sha256):
-        copies.append((file.with_suffix(".json"), kept.with_suffix(".json")))
+def _copied(file: Path, target: Path) -> Path:
     try:
-        for source, target in copies:
-            with source.open("rb") as inside, atomic_write(target) as outside:
-                shutil.copyfileobj(inside, outside)
+        with file.open("rb") as inside, atomic_write(target) as outside:
+            shutil.copyfileobj(inside, outside)
     except OSError as error:
         mend = "free space, then the same again; nothing was uploaded"
-        raise KaggleError("The CSV cannot be kept.", file=kept, found=error.strerror, mend=mend) from None
-    _refuse_changed(file, sha256, kept)
-    return kept
+        raise KaggleError("The CSV cannot be kept.", file=target, found=error.strerror, mend=mend) from None
+    return target
 
 
-def _refuse_changed(file: Path, sha256: str, kept: Path) -> None:
-    if file_sha256(file) != sha256 or file_sha256(kept) != sha256:
-        raise SubmissionError(
-            "The CSV changed after it was checked: nothing was uploaded.",
-            file=file,
-            expected=f"sha256 {sha256[:12]}",
-            found=file_sha256(file)[:12] or "no file",
-            mend="wait for what writes it, then the same again",
-        )
+def _kept(desk: Desk, checked: Checked) -> tuple[Path, str]:
+    """`submitted/<hash>/<file>` and, relative to the ledger, the JSON beside it that says what made it."""
+    kept = _copied(checked.copy, desk.ledger.parent / SENT / checked.sha256[:12] / checked.file.name)
+    if not checked.made:
+        return kept, ""
+    made = checked.copy.with_suffix(".json")
+    made.write_text(json.dumps(checked.made, indent=2) + "\n", encoding="utf-8")
+    return kept, str(_copied(made, kept.with_suffix(".json")).relative_to(desk.ledger.parent))
 
 
-def _refuse_twice(file: Path, sha256: str, earlier: list[Entry], rows: list[Row]) -> None:
+def _refuse_twice(checked: Checked, earlier: list[Entry], rows: list[Row]) -> None:
     found = [f"{one.ref} of {one.time}, public score {one.public or 'unknown'}" for one in earlier]
     known = {one.ref for one in earlier}
-    found += [f"{row.ref} of {row.date}" for row in rows if tag_of(sha256) in row.message and str(row.ref) not in known]
+    found += [
+        f"{row.ref} of {row.date}"
+        for row in rows
+        if tag_of(checked.sha256) in row.message and str(row.ref) not in known
+    ]
     if found:
         raise SubmissionError(
             "Kaggle has these bytes already: the same file gives the same score.",
-            file=file,
+            file=checked.file,
             found=f"submission {found[-1]}",
             mend="FORCE=1 submits it once more",
         )
@@ -139,25 +138,24 @@ def _refuse_none_left(desk: Desk) -> None:
     desk.tell("Kaggle does not say how many submissions are left" if left is None else f"{left} submissions left today")
 
 
-def _send(desk: Desk, file: Path, checked: tuple[str, Path], message: str, *, after: int) -> Entry:
+def _send(desk: Desk, checked: Checked, message: str, *, after: int) -> Entry:
     """Write the entry, upload, and find the submission in Kaggle's list; raises KaggleError."""
-    sha256, kept = checked
-    _refuse_changed(file, sha256, kept)
-    made = _made_by(file, sha256) if kept.with_suffix(".json").is_file() else {}
-    honest = made.get("honest_score", {})
+    checked.refuse_changed()
+    kept, ensemble = _kept(desk, checked)
+    honest = checked.made.get("honest_score") or {}
     entry = Entry(
         time=now(),
         state=UPLOADING,
-        file=file.name,
-        sha256=sha256,
-        ensemble=str(kept.with_suffix(".json").relative_to(desk.ledger.parent)) if made else "",
+        file=checked.file.name,
+        sha256=checked.sha256,
+        ensemble=ensemble,
         cross_fitted=_cell(honest.get("score")),
         standard_error=_cell(_standard_error(honest.get("interval"))),
         after=str(after),
         message=message,
     )
     desk.put(entry)
-    desk.tell(f"uploading {file} ({kept.stat().st_size:,} bytes)")
+    desk.tell(f"uploading {checked.file} ({kept.stat().st_size:,} bytes)")
     error = None
     try:
         desk.kaggle.submit(kept, f"{message} {entry.tag}")
