@@ -26,9 +26,12 @@ def test_what_is_written_is_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("uploading", "somewhere", "state 'somewhere'"),
-        ("time,", "when,", "line 2: other cells"),
-        ("a.csv,", "", "line 2"),
+        ("uploading", "somewhere", "row 1: state 'somewhere'"),
+        ("time,", "when,", "line 1: other columns"),
+        ("a.csv,", "", "row 1: 12 cells"),
+        ("2026-01-01T", "yesterday", "row 1: time data"),
+        (",7,", ",seven,", "row 1: invalid literal"),
+        (",,,", ",much,,", "row 1: could not convert"),
     ],
 )
 def test_a_damaged_ledger_is_refused_by_line(tmp_path, before, after, told):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -167,6 +168,7 @@ class Kaggle:
             text=True,
             errors="replace",
             start_new_session=True,
+            close_fds=False,  # it holds the ledger's lock as long as it lives
         ) as process:
             try:
                 printed, warned = process.communicate(timeout=seconds)
@@ -213,7 +215,8 @@ def _is_brief(error: ServerError) -> bool:
 
 
 def _end(process: subprocess.Popen) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 

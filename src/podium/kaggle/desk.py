@@ -1,6 +1,7 @@
 """Where submissions of one competition are made: its settings, its ledger, and what Kaggle says of them."""
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,6 +104,8 @@ def alone(desk: Desk) -> Iterator[None]:
     with file.open("ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The kaggle CLI holds it too: it may go on uploading where Podium is killed.
+            os.set_inheritable(stream.fileno(), True)
         except BlockingIOError:
             mend = "wait for it, then the same again"
             raise KaggleError(

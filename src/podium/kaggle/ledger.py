@@ -95,20 +95,32 @@ def ledger_file(project: Project, competition: str) -> Path:
 def read_ledger(file: Path) -> list[Entry]:
     """All entries, oldest first; none where there is no file. Raises KaggleError where it is no ledger."""
     try:
-        rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
+        header, *rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"), newline=""))) or [[]]
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise KaggleError("The ledger cannot be read.", file=file, found=str(error)) from None
-    faults = []
-    for line, row in enumerate(rows, start=2):
-        if tuple(row) != COLUMNS or None in row.values():
-            faults.append(f"line {line}: other cells than {','.join(COLUMNS)}")
-        elif row["state"] not in STATES:
-            faults.append(f"line {line}: state '{row['state']}', expected one of {', '.join(STATES)}")
+    faults = [] if tuple(header) == COLUMNS else [f"line 1: other columns than {','.join(COLUMNS)}"]
+    faults += [f"row {place}: {fault}" for place, row in enumerate(rows, start=1) if (fault := _fault(row))]
     if faults:
         raise KaggleError("Not a ledger of submissions.", file=file, faults=faults, mend=f"git checkout {file}")
-    return [Entry(**row) for row in rows]
+    return [Entry(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+
+
+def _fault(row: list[str]) -> str:
+    """What is wrong with a row's cells; nothing if they can be an entry."""
+    if len(row) != len(COLUMNS):
+        return f"{len(row)} cells, expected {len(COLUMNS)}"
+    cells = dict(zip(COLUMNS, row, strict=True))
+    if cells["state"] not in STATES:
+        return f"state '{cells['state']}', expected one of {', '.join(STATES)}"
+    try:
+        datetime.strptime(cells["time"], TIME)
+        int(cells["after"])
+        [float(cells[name]) for name in ("cross_fitted", "standard_error", "public", "private", "ref") if cells[name]]
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def write_ledger(file: Path, entries: list[Entry]) -> None:
