@@ -15,8 +15,9 @@ OUT ?=
 MESSAGE ?=
 FORCE ?=
 SCORE ?=
+KAGGLE ?=
 CORES := $(shell nproc)
-TARGETS := help setup all train prepare estimate ensemble suggest check runs rehearse demo \
+TARGETS := help setup new all train prepare estimate ensemble suggest check runs rehearse demo \
 	download submit submissions leaderboard rehearse-submit test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
@@ -57,7 +58,7 @@ endif
 # What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
 # an environment that costs less than to plan first.
 LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs download submit submissions leaderboard rehearse-submit)
-PLANNED := $(filter-out help setup demo test bench lint format lock clean $(LOOK),$(GOALS))
+PLANNED := $(filter-out help setup new demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
 	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)')
@@ -130,6 +131,9 @@ check: | $(READY) ## is the CSV a valid submission? FILE=one.csv checks another 
 
 rehearse: | $(READY) ## the whole way on few images and one epoch: before spending hours
 	@$(PODIUM) rehearse $(WITH_DATA)
+
+new: | $(READY) ## begin with COMPETITION=, from KAGGLE= (its name there) or DATA= (a folder or an archive)
+	@$(PODIUM) new $(WITH_DATA) $(if $(KAGGLE),--kaggle $(call quoted,$(KAGGLE)))
 
 download: | $(READY) ## fetch the competition's files from Kaggle into data/
 	@$(PODIUM) download $(OF)

@@ -11,9 +11,11 @@ from podium.cli_options import DEFAULT, CompetitionName
 from podium.project import Project
 
 if TYPE_CHECKING:
+    from podium.data.look import Looked
     from podium.kaggle.ledger import Entry
 
 commands = typer.Typer()
+MOST_FAULTS = 10
 
 File = Annotated[Path | None, typer.Argument(help="The CSV; none: submissions/<competition>/ensemble.csv.")]
 Message = Annotated[str, typer.Option("--message", "-m", help="What Kaggle's list of submissions says of it.")]
@@ -88,6 +90,35 @@ def download(competition: CompetitionName = DEFAULT) -> None:
 
 
 @commands.command()
+def new(
+    competition: Annotated[str, typer.Option("--competition", "-c", help="What to call it here.")],
+    data: Annotated[Path | None, typer.Option(help="A folder or an archive with images.")] = None,
+    kaggle: Annotated[str, typer.Option(help="Slug of a competition on Kaggle, to be downloaded.")] = "",
+) -> None:
+    """Look at a new competition's files, and write its competition.toml and recipes to begin with."""
+    from podium.data.look import look
+    from podium.errors import ConfigError
+    from podium.kaggle.client import Kaggle
+    from podium.kaggle.download import download as fetch
+    from podium.starting import check_new, start
+
+    project = Project.at(".")
+    check_new(project, competition)
+    if bool(kaggle) == (data is not None):
+        mend = f"make new COMPETITION={competition} KAGGLE=<slug>, or DATA=<folder or archive>"
+        raise ConfigError("A new competition comes from Kaggle or from a place.", mend=mend)
+    place = data or fetch(Kaggle(kaggle), project.root / "data", tell=_tell)
+    if not place.exists():
+        raise ConfigError("DATA= names something that is not there.", file=place, mend="correct DATA=")
+    looked = look(place, project.cache_folder(competition), title=kaggle or competition)
+    files = start(project, competition, looked, slug=kaggle)
+    print("\n".join(_looked_lines(looked)))
+    print(f"wrote {', '.join(str(file) for file in files)}")
+    given = "" if place.parent.resolve() == (project.root / "data").resolve() else f" DATA={place}"
+    print(f"next: read them, then make rehearse COMPETITION={competition}{given}")
+
+
+@commands.command()
 def leaderboard(
     competition: CompetitionName = DEFAULT,
     score: Annotated[float | None, typer.Option(help="A score; none: the best public score in the ledger.")] = None,
@@ -117,6 +148,23 @@ def leaderboard(
         )
         if best is not None and best.standard_error and float(best.standard_error):
             print(f"that is {gap / float(best.standard_error):.1f} standard errors of the validation score")
+
+
+def _looked_lines(looked: "Looked") -> list[str]:
+    listing, settings, counts = looked.listing, looked.competition, looked.class_counts
+    classes = list(counts.items())
+    shown = ", ".join(f"{name} {count:,}" for name, count in (classes if len(classes) < 7 else classes[:3]))
+    if len(classes) >= 7:
+        shown += f", ... {classes[-1][0]} {classes[-1][1]:,}"
+    how = "one folder a class" if settings.data.source == "folders" else f"labels in {settings.data.labels}"
+    lines = [
+        f"{len(listing.train_names):,} labelled images ({how}), {len(listing.test_ids):,} test images",
+        f"{len(classes)} classes: {shown}",
+        f"sides {looked.sides[0]} to {looked.sides[1]} pixels, the shorter ones with a median of {looked.median_side}",
+        f"a submission has {settings.submission.kind}: {settings.data.sample_submission or 'no sample says so'}",
+    ]
+    lines += [f"unsure: {one}" for one in looked.unsure]
+    return lines + [f"to mend before make prepare: {fault}" for fault in listing.faults[:MOST_FAULTS]]
 
 
 def _ensemble(competition: str) -> Path:

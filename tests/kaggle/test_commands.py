@@ -1,5 +1,6 @@
 """The commands: what they print, how they end, and that Ctrl-C costs no submission."""
 
+import io
 import json
 import os
 import signal
@@ -10,8 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import podium as package
+from podium.config import read_competition
 from podium.errors import KaggleError
 from podium.kaggle.ledger import read_ledger
 from podium.kaggle.rehearsal_server import TOKEN, Fault, Graded
@@ -21,9 +24,9 @@ CREATE, LIST = "CreateSubmission", "ListSubmissions"
 COMMAND = "from podium.cli import main; main()"
 
 
-def podium(house, *words):
+def podium(house, *words, competition="birds"):
     environment = house.environment | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
-    command = [sys.executable, "-c", COMMAND, *words, "-c", "birds"]
+    command = [sys.executable, "-c", COMMAND, *words, "-c", competition]
     return subprocess.Popen(
         command, cwd=house.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -62,8 +65,42 @@ def test_two_at_once_make_one_submission(house):
     assert run.returncode == 0 and "public score 1" in said and len(house.state.submissions) == 1
 
 
-def run(house, *words):
-    with podium(house, *words) as process:
+def test_an_upload_that_outlives_a_killed_podium_is_not_made_twice(house):
+    reached = []
+    house.state.script["PUT"] = [Fault(before=lambda: (reached.append(1), time.sleep(3)))]
+    with podium(house, "submit", "--message", "first") as run:
+        while not reached:
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.02)
+        run.kill()
+        run.wait()
+        with pytest.raises(KaggleError, match="Another command submits"):
+            submit(house.desk(), house.csv, "second")
+    while not house.state.submissions:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    assert submit(house.desk(), house.csv, "second").message == "first" and len(house.state.submissions) == 1
+
+
+def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(house):
+    file = house.folder / "made.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(8):
+            stream = io.BytesIO()
+            Image.new("RGB", (20, 20), (number, 0, 0)).save(stream, "PNG")
+            place = f"test/{number}.png" if number < 2 else f"train/{'cat' if number % 2 else 'dog'}/{number}.png"
+            archive.writestr(place, stream.getvalue())
+        house.state.files = {member.filename: member.file_size for member in archive.infolist()}
+    house.state.archive = file.read_bytes()
+    code, said, warned = run(house, "new", "--kaggle", "birds-and-others", competition="pets")
+    assert (code, warned) == (0, "") and "6 labelled images (one folder a class), 2 test images" in said
+    assert "next: read them, then make rehearse COMPETITION=pets\n" in said
+    settings = read_competition(house.folder / "competitions" / "pets")
+    assert (settings.kaggle.competition, settings.data.archive) == ("birds-and-others", "birds-and-others.zip")
+
+
+def run(house, *words, **options):
+    with podium(house, *words, **options) as process:
         said, warned = process.communicate(timeout=60)
     return process.returncode, said, warned
 
@@ -143,7 +180,6 @@ def test_a_competition_that_is_not_on_kaggle_can_only_be_rehearsed(house):
 
 
 def test_digits_are_rehearsed_with_their_answers(house):
-    from podium.config import read_competition
     from podium.data.digits import digits_answers
     from podium.data.prepare import prepare
 
