@@ -148,6 +148,22 @@ def test_a_server_error_after_the_submission_was_made_uploads_nothing_twice(hous
     assert submit(house.desk(), house.csv, "first").ref == "1000" and len(house.state.submissions) == 1
 
 
+@pytest.mark.parametrize("message", ["", "Internal error"])
+@pytest.mark.parametrize("made", [True, False])
+def test_a_server_error_at_the_deed_is_settled_by_the_list(house, message, made):
+    def make():
+        row = {"ref": 1, "date": "2026-01-01T00:00:00.000Z", "fileName": "ensemble.csv", "graded": Graded("0.5")}
+        house.state.submissions.extend([row | {"description": f"first {house.ledger[0].tag}"}] if made else [])
+
+    house.state.script[CREATE] = [Fault(500, message, before=make)]
+    if made:
+        assert submit(house.desk(), house.csv, "first").public == "0.5"
+    else:
+        with pytest.raises(KaggleError, match="Kaggle does not list it"):
+            submit(house.desk(), house.csv, "first")
+    assert house.state.asked.count(CREATE) == 1 and len(house.state.submissions) == made
+
+
 def test_a_connection_cut_once_in_mid_upload_is_not_noticed(house):
     house.state.script["PUT"] = [Fault(cut=True)]
     assert submit(house.desk(), house.csv, "first").state == "scored"

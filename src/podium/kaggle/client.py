@@ -27,6 +27,8 @@ KEPT = {"API_TOKEN", "USERNAME", "KEY", "CONFIG_DIR", "API_ENVIRONMENT", "PROXY"
 LOUD = {"VERBOSE", "VERBOSE_OUTPUT"}
 SECRETS = ("KAGGLE_API_TOKEN", "KAGGLE_KEY")
 ROWS_LISTED = 200
+# A failure of these is one before anything was submitted.
+BEFORE_UPLOAD = ("IntrospectToken", "StartSubmissionUpload")
 # An hour at this rate is 700 MB.
 UPLOAD_BYTES_PER_SECOND = 200_000
 # The list of submissions has no reasons; the library that the CLI is made of has.
@@ -91,7 +93,7 @@ class Kaggle:
         After any other error the file may be at Kaggle or not: only the list of submissions says.
         """
         seconds = self.timeout_seconds + file.stat().st_size / UPLOAD_BYTES_PER_SECOND
-        self._again(lambda: self._submitted(file, message, seconds))
+        self._again(lambda: self._submitted(file, message, seconds), only=BEFORE_UPLOAD)
 
     def reason(self, ref: int) -> str:
         """Why a submission has the status ERROR; empty where Kaggle gives no reason."""
@@ -128,12 +130,13 @@ class Kaggle:
         if answer.code == 0:
             return
         error = fault_of(answer.said, slug=self.slug, has_credentials=has_credentials(self.environment))
-        if isinstance(error, ServerError):
-            raise error
-        if status_of(answer.said) == 400:
+        status = status_of(answer.said)
+        if status == 400:
             mend = "look at what Kaggle says of it; no submission was used up"
             raise UploadError("Kaggle took the file but made no submission of it.", found=error.found, mend=mend)
-        raise UploadError(error.what, expected=error.expected, found=error.found, mend=error.mend)
+        if status in (401, 403, 404):
+            raise UploadError(error.what, expected=error.expected, found=error.found, mend=error.mend)
+        raise error  # it may have been made: not every error comes before the deed
 
     def _asked(self, *words: str, timeout_seconds: float | None = None) -> Answer:
         answer = self._call(*words, timeout_seconds=timeout_seconds)
@@ -141,13 +144,13 @@ class Kaggle:
             raise fault_of(answer.said, slug=self.slug, has_credentials=has_credentials(self.environment))
         return answer
 
-    def _again(self, ask: Callable[[], T]) -> T:
-        """Ask, and ask again where Kaggle failed before anything happened."""
+    def _again(self, ask: Callable[[], T], *, only: Sequence[str] = ("",)) -> T:
+        """Ask, and ask again where Kaggle failed; `only` where its words name one of these routes."""
         for seconds in self.retry_seconds:
             try:
                 return ask()
             except ServerError as error:
-                if "CreateSubmission" in (error.found or "") or not _is_brief(error):
+                if not _is_brief(error) or not any(route in error.found for route in only):
                     raise
                 time.sleep(seconds)
         return ask()

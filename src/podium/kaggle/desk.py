@@ -125,9 +125,9 @@ def settle(desk: Desk) -> tuple[list[Entry], list[Row]]:
         rows = desk.kaggle.submissions()
     taken = {one.ref for one in entries if one.ref}
     settled = list(entries)
-    for place in sorted(range(len(entries)), key=lambda place: entries[place].state == LOST):
+    for place in sorted(range(len(entries)), key=lambda place: entries[place].state in (LOST, REFUSED)):
         one = entries[place]
-        row = row_of(one, rows, taken=taken) if one.state != REFUSED else None
+        row = row_of(one, rows, taken=taken)  # also what was given up: it may have arrived after all
         if row is not None:
             settled[place] = with_reason(desk, refreshed(one, row))
             taken.add(settled[place].ref)
