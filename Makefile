@@ -84,7 +84,7 @@ endif
 
 help: ## what make can do
 	@echo "make TARGET [COMPETITION=$(COMPETITION)] [DATA=where the images are] [PYTHON=an environment of yours]"
-	awk -F ':.*## ' '/^[#a-zA-Z<>. ]+:.*## / { sub("^# ", "", $$1); printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[#a-zA-Z<>. -]+:.*## / { sub("^# ", "", $$1); printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: demo-all | $(READY) ## the whole way on scikit-learn's digits, in minutes, and the score on its withheld answers
 	@$(PODIUM) score submissions/digits/ensemble.csv --competition digits

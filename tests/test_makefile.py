@@ -108,7 +108,19 @@ def verbs(calls):
 def test_help_is_the_default_and_names_every_target(house):
     answer = house.make()
     assert answer.returncode == 0
-    for target in ("demo", "all", "train", "ensemble", "rehearse", "test", "lint", "setup", "clean"):
+    for target in (
+        "demo",
+        "all",
+        "train",
+        "ensemble",
+        "rehearse",
+        "test",
+        "lint",
+        "setup",
+        "clean",
+        "submit",
+        "rehearse-submit",
+    ):
         assert f"\n  {target} " in answer.stdout
 
 
