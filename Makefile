@@ -12,8 +12,13 @@ DATA ?=
 STRATEGY ?=
 THRESHOLD ?=
 OUT ?=
+MESSAGE ?=
+FORCE ?=
+SCORE ?=
+KAGGLE ?=
 CORES := $(shell nproc)
-TARGETS := help setup all train prepare estimate ensemble suggest compact check runs rehearse demo test bench lint format lock clean
+TARGETS := help setup new all train prepare estimate ensemble suggest compact check runs rehearse demo \
+	download submit submissions leaderboard rehearse-submit test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
 # A word as the shell will read it, whatever is in it.
@@ -52,8 +57,8 @@ endif
 
 # What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
 # an environment that costs less than to plan first.
-LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs)
-PLANNED := $(filter-out help setup demo test bench lint format lock clean $(LOOK),$(GOALS))
+LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs download submit submissions leaderboard rehearse-submit)
+PLANNED := $(filter-out help setup new demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
 	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)')
@@ -79,7 +84,7 @@ endif
 
 help: ## what make can do
 	@echo "make TARGET [COMPETITION=$(COMPETITION)] [DATA=where the images are] [PYTHON=an environment of yours]"
-	awk -F ':.*## ' '/^[#a-zA-Z<>. ]+:.*## / { sub("^# ", "", $$1); printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[#a-zA-Z<>. -]+:.*## / { sub("^# ", "", $$1); printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: demo-all | $(READY) ## the whole way on scikit-learn's digits, in minutes, and the score on its withheld answers
 	@$(PODIUM) score submissions/digits/ensemble.csv --competition digits
@@ -129,6 +134,26 @@ check: | $(READY) ## is the CSV a valid submission? FILE=one.csv checks another 
 
 rehearse: | $(READY) ## the whole way on few images and one epoch: before spending hours
 	@$(PODIUM) rehearse $(WITH_DATA)
+
+new: | $(READY) ## begin with COMPETITION=, from KAGGLE= (its name there) or DATA= (a folder or an archive)
+	@$(PODIUM) new $(WITH_DATA) $(if $(KAGGLE),--kaggle $(call quoted,$(KAGGLE)))
+
+download: | $(READY) ## fetch the competition's files from Kaggle into data/
+	@$(PODIUM) download $(OF)
+
+SUBMITTED = $(call quoted,$(FILE)) $(OF) $(if $(FORCE),--force)
+
+submit: | $(READY) ## upload FILE= (the ensemble's CSV) to Kaggle with MESSAGE=, and wait for its score
+	@$(PODIUM) submit $(SUBMITTED) --message $(call quoted,$(MESSAGE))
+
+rehearse-submit: | $(READY) ## the same against a Kaggle on this machine: nothing leaves it
+	@$(PODIUM) rehearse-submit $(SUBMITTED)
+
+submissions: | $(READY) ## ask Kaggle for scores; validation against leaderboard, and which two to select
+	@$(PODIUM) submissions $(OF)
+
+leaderboard: | $(READY) ## rank and medal zone of the best submission, or of SCORE=
+	@$(PODIUM) leaderboard $(OF) $(if $(SCORE),--score $(call quoted,$(SCORE)))
 
 test: | $(READY) ## run the tests, with coverage
 	@$(PYTHON) -m pytest -q -n $(CORES) --cov

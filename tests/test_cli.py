@@ -129,6 +129,12 @@ def test_help_teaches_every_command(house):
         "predict",
         "suggest",
         "import",
+        "new",
+        "download",
+        "submit",
+        "submissions",
+        "leaderboard",
+        "rehearse-submit",
     ):
         assert name in done.stdout
         assert podium(house, name, "--help").returncode == 0

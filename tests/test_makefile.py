@@ -108,7 +108,19 @@ def verbs(calls):
 def test_help_is_the_default_and_names_every_target(house):
     answer = house.make()
     assert answer.returncode == 0
-    for target in ("demo", "all", "train", "ensemble", "rehearse", "test", "lint", "setup", "clean"):
+    for target in (
+        "demo",
+        "all",
+        "train",
+        "ensemble",
+        "rehearse",
+        "test",
+        "lint",
+        "setup",
+        "clean",
+        "submit",
+        "rehearse-submit",
+    ):
         assert f"\n  {target} " in answer.stdout
 
 
@@ -194,6 +206,21 @@ def test_another_way_to_blend_is_handed_on(house):
     house.make("ensemble", "STRATEGY=greedy", "THRESHOLD=0.94", "OUT=try2")
     expected = "ensemble --competition cifar10 --strategy greedy --threshold 0.94 --out try2"
     assert house.calls() == [expected]
+
+
+def test_what_goes_to_kaggle_is_handed_on_whole_and_plans_nothing(house):
+    house.make("submit", "MESSAGE=it's new", "FORCE=1")
+    house.make("rehearse-submit", "FILE=my file.csv")
+    house.make("leaderboard", "SCORE=0.9", "COMPETITION=digits")
+    house.make("submissions")
+    house.make("download")
+    assert house.calls() == [
+        "submit submissions/cifar10/ensemble.csv --competition cifar10 --force --message it's new",
+        "rehearse-submit my file.csv --competition cifar10",
+        "leaderboard --competition digits --score 0.9",
+        "submissions --competition cifar10",
+        "download --competition cifar10",
+    ]
 
 
 def starts_before_first_end(house, *words, **environment):

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from podium.cli_kaggle import commands as kaggle_commands
+from podium.cli_options import DEFAULT, CompetitionName, DataPlace
 from podium.errors import PodiumError
 from podium.project import Project
 
@@ -23,15 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-CompetitionName = Annotated[
-    str, typer.Option("--competition", "-c", help="A folder in competitions/.", envvar="COMPETITION")
-]
-DataPlace = Annotated[
-    str | None,
-    typer.Option(help="Archive or folder of the images; else $PODIUM_DATA, data/, ../shared/data/."),
-]
-DEFAULT = "cifar10"
+app.add_typer(kaggle_commands)
 
 
 @app.command()

@@ -58,3 +58,7 @@ class SubmissionError(PodiumError):
 
 class TrainingError(PodiumError):
     """A run cannot be trained as its recipe says."""
+
+
+class KaggleError(PodiumError):
+    """Kaggle, or the way there, has refused something."""

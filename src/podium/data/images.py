@@ -46,6 +46,14 @@ def is_image(name: str) -> bool:
     return "." in base and f".{base.rsplit('.', 1)[1].lower()}" in image_suffixes()
 
 
+def image_sides(content: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels by the file's header; None where it is no image."""
+    try:
+        return _open(content).size
+    except (UnidentifiedImageError, *FAULTS):
+        return None
+
+
 def decode(content: bytes, pixels: int, *, shape: str) -> np.ndarray:
     """Decode an image file to uint8 `(pixels, pixels, 3)`; raises DataError if it is damaged.
 

@@ -188,7 +188,7 @@ def _twice(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[Row]:
     images = [name for name in train.names() if is_image(name)]
-    by_id = _names_by_id(images)
+    by_id = names_by_id(images)
     faults += _twice([(_stem(name.rsplit("/", 1)[-1]), train.where(name)) for name in images])
     columns = [data.id_column, data.label_column, *([data.group_column] if data.group_column else [])]
     table = _table(files, data.labels, columns, faults)
@@ -210,7 +210,7 @@ def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[R
     return rows
 
 
-def _names_by_id(names: Sequence[str]) -> dict[str, str]:
+def names_by_id(names: Sequence[str]) -> dict[str, str]:
     """File names by everything that a table may call them: path, base name, and base name without suffix."""
     found = {name: name for name in names}
     for name in names:
@@ -264,7 +264,7 @@ def _test_order(files: Files, images: dict[str, str], competition: Competition, 
         return images
     where = files.where(sample)
     table = _table(files, sample, [competition.submission.id_column], faults)
-    by_id = images if data.test_ids == "hash-order" else _names_by_id(list(images.values()))
+    by_id = images if data.test_ids == "hash-order" else names_by_id(list(images.values()))
     ids = [cells[0] for _, cells in table]
     faults += [f"{where} line {line}: {one!r} has no image" for line, (one,) in table if one not in by_id]
     faults += [f"{where}: the id {one!r} {count} times" for one, count in Counter(ids).items() if count > 1]

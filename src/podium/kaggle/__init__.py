@@ -1,0 +1,1 @@
+"""From a checked CSV to a verified score: the kaggle CLI, believed little."""

@@ -1,0 +1,181 @@
+"""Where submissions of one competition are made: its settings, its ledger, and what Kaggle says of them."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from podium.config import Competition, read_competition
+from podium.errors import ConfigError, KaggleError
+from podium.kaggle.client import Kaggle, Row
+from podium.kaggle.ledger import (
+    FAILED,
+    LOST,
+    REFUSED,
+    SCORED,
+    UPLOADING,
+    Entry,
+    ledger_file,
+    read_ledger,
+    refreshed,
+    row_of,
+    write_ledger,
+)
+from podium.project import Project
+
+Tell = Callable[[str], None]
+"""Told one line of what is going on."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often Kaggle is asked for a score, and for how long."""
+
+    first_pause_seconds: float = 2
+    longest_pause_seconds: float = 15
+    wait_seconds: float = 600
+    grace_seconds: float = 10  # how long Kaggle may take to list what it was sent
+
+    def pauses(self) -> Iterator[float]:
+        """Seconds between questions, until the wait is over."""
+        pause, waited = self.first_pause_seconds, 0.0
+        while waited < self.wait_seconds:
+            yield pause
+            waited += pause
+            pause = min(pause * 1.5, self.longest_pause_seconds)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where submissions of one competition are made: its settings, its ledger, its Kaggle."""
+
+    project: Project
+    competition: str
+    settings: Competition
+    kaggle: Kaggle
+    tell: Tell
+    patience: Patience
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return ledger_file(self.project, self.competition)
+
+    def put(self, entry: Entry) -> Entry:
+        """Write an entry over the one of the same time and bytes, or at the end."""
+        entries = read_ledger(self.ledger)
+        places = [i for i, one in enumerate(entries) if one.key == entry.key]
+        entries[places[0] if places else len(entries) :] = [entry, *(entries[places[0] + 1 :] if places else [])]
+        write_ledger(self.ledger, entries)
+        return entry
+
+    @property
+    def again(self) -> str:
+        """What to type to look for a score later."""
+        return f"make submissions COMPETITION={self.competition}"
+
+
+def open_desk(
+    project: Project, competition: str, *, kaggle: Kaggle | None = None, tell: Tell, patience: Patience | None = None
+) -> Desk:
+    """The desk of a competition; raises ConfigError where competition.toml names none on Kaggle."""
+    folder = project.competition_folder(competition)
+    settings = read_competition(folder)
+    if not settings.kaggle.competition:
+        raise ConfigError(
+            f"'{competition}' is not a competition on Kaggle.",
+            file=folder / "competition.toml",
+            expected='[kaggle] with competition = "<slug>", as in kaggle.com/competitions/<slug>',
+            mend=f"make rehearse-submit COMPETITION={competition} goes the way without Kaggle",
+        )
+    return Desk(
+        project, competition, settings, kaggle or Kaggle(settings.kaggle.competition), tell, patience or Patience()
+    )
+
+
+@contextmanager
+def alone(desk: Desk) -> Iterator[None]:
+    """Raise KaggleError if another process works on the same ledger."""
+    file = desk.ledger.with_name(".ledger.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The kaggle CLI holds it too: it may go on uploading where Podium is killed.
+            os.set_inheritable(stream.fileno(), True)
+        except BlockingIOError:
+            mend = "wait for it, then the same again"
+            raise KaggleError(
+                f"Another command submits to {desk.competition}, or looks for scores.", file=file, mend=mend
+            ) from None
+        yield
+
+
+def settle(desk: Desk) -> tuple[list[Entry], list[Row]]:
+    """Hold the ledger against Kaggle's list, and write down what is new; returns all entries, and the list.
+
+    To be called `alone`: an upload that is still going on would be taken for one that never arrived.
+    """
+    entries, rows = read_ledger(desk.ledger), desk.kaggle.submissions()
+    if any(one.state == UPLOADING and one.age_seconds() < desk.patience.grace_seconds for one in entries):
+        time.sleep(desk.patience.grace_seconds)  # Kaggle may be about to list what was sent a moment ago
+        rows = desk.kaggle.submissions()
+    taken = {one.ref for one in entries if one.ref}
+    settled = list(entries)
+    for place in sorted(range(len(entries)), key=lambda place: entries[place].state in (LOST, REFUSED)):
+        one = entries[place]
+        row = row_of(one, rows, taken=taken)  # also what was given up: it may have arrived after all
+        if row is not None:
+            settled[place] = with_reason(desk, refreshed(one, row))
+            taken.add(settled[place].ref)
+        elif one.state == UPLOADING:
+            desk.tell(f"{one.file} of {one.time} never arrived at Kaggle; it may be submitted again")
+            settled[place] = one.changed(state=LOST, reason="it never arrived")
+    if settled != entries:
+        write_ledger(desk.ledger, settled)
+    return settled, rows
+
+
+def await_score(desk: Desk, entry: Entry) -> Entry:
+    """Ask until an entry is scored; raises KaggleError where it failed, or the wait is over."""
+    began = time.monotonic()
+    if entry.state == SCORED:
+        return entry
+    for pause in desk.patience.pauses():
+        row = row_of(entry, desk.kaggle.submissions(), taken=set())
+        if row is not None:
+            entry = desk.put(with_reason(desk, refreshed(entry, row)))
+        if entry.state == SCORED:
+            return entry
+        if entry.state == FAILED:
+            raise _failed(desk, entry)
+        desk.tell(f"{entry.file} is at Kaggle as {entry.ref}, not scored yet ({time.monotonic() - began:.0f} s)")
+        time.sleep(pause)
+    raise KaggleError(
+        "Kaggle has not scored the submission yet.",
+        file=entry.file,
+        expected=f"a score within {desk.patience.wait_seconds:.0f} s",
+        found=f"submission {entry.ref} is pending; it is in {desk.ledger}",
+        mend=f"later: {desk.again}",
+    )
+
+
+def with_reason(desk: Desk, entry: Entry) -> Entry:
+    """A failed entry with Kaggle's reason, asked for once."""
+    if entry.state == FAILED and not entry.reason:
+        return entry.changed(reason=desk.kaggle.reason(int(entry.ref)) or "Kaggle gives no reason")
+    return entry
+
+
+def _failed(desk: Desk, entry: Entry) -> KaggleError:
+    page = f"https://www.kaggle.com/competitions/{desk.kaggle.slug}/submissions"
+    return KaggleError(
+        "Kaggle could not score the submission.",
+        file=entry.file,
+        expected="the form of Kaggle's sample submission; the local check found no fault",
+        found=f"submission {entry.ref}: {entry.reason}",
+        mend=f"compare {desk.competition}'s sample_submission with Kaggle's; its page may say more: {page}",
+    )

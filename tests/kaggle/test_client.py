@@ -1,0 +1,102 @@
+"""The kaggle CLI as a process: what it may know, and that nothing reaches the real host."""
+
+import pytest
+
+from podium.errors import KaggleError
+from podium.kaggle.client import Kaggle, has_credentials, scrubbed
+from podium.kaggle.faults import fault_of, last_words, status_of
+from podium.kaggle.rehearsal_server import TOKEN, RehearsalServer, State
+
+OWN = {
+    "KAGGLE_API_TOKEN": "own-token",
+    "KAGGLE_USERNAME": "me",
+    "KAGGLE_KEY": "own-key",
+    "KAGGLE_API_ENVIRONMENT": "PROD",
+    "NO_PROXY": "*",
+    "no_proxy": "localhost",
+    "ALL_PROXY": "http://elsewhere:1",
+    "PATH": "/usr/bin",
+}
+
+
+def test_settings_that_print_the_token_or_move_the_competition_are_taken_away():
+    loud = {
+        "VERBOSE": "1",
+        "VERBOSE_OUTPUT": "yes",
+        "KAGGLE_COMPETITION": "another",
+        "KAGGLE_PATH": "/",
+        "HOME": "/home",
+    }
+    assert scrubbed(loud | {"KAGGLE_API_TOKEN": "t"}) == {"HOME": "/home", "KAGGLE_API_TOKEN": "t"}
+
+
+@pytest.mark.parametrize("where", ["TEST", "STAGING", "LOCALHOST ", "localhost"])
+def test_a_misspelt_environment_is_refused_before_anything_is_asked(where):
+    with pytest.raises(KaggleError, match="Not a place for the kaggle CLI") as refusal:
+        Kaggle("some", {"KAGGLE_API_ENVIRONMENT": where}).submissions()
+    assert "unset KAGGLE_API_ENVIRONMENT" in refusal.value.mend
+
+
+def test_a_rehearsal_leaves_nothing_of_the_user_s_own_account(tmp_path):
+    with RehearsalServer(State("some", lambda _: None)) as server:
+        environment = server.environment(OWN, tmp_path / "home")
+        assert Kaggle("some", environment).submissions() == []
+        assert not {"own-token", "own-key", "me", "PROD"} & set(environment.values())
+        assert environment["KAGGLE_API_TOKEN"] == TOKEN and "NO_PROXY" not in environment
+        assert server.state.asked == ["IntrospectToken", "ListSubmissions"]
+
+
+def test_what_wants_to_leave_the_machine_ends_at_the_rehearsal(tmp_path):
+    with RehearsalServer(State("some", lambda _: None)) as server:
+        environment = server.environment(OWN, tmp_path / "home")
+        del environment["KAGGLE_API_ENVIRONMENT"]  # the real host, as the CLI sees it
+        with pytest.raises(KaggleError):
+            Kaggle("some", environment, timeout_seconds=3, retry_seconds=()).submissions()
+        assert set(server.state.asked) == {"CONNECT api.kaggle.com:443"}
+
+
+def test_the_remaining_submissions_are_read_also_when_there_are_none(house):
+    kaggle = house.desk().kaggle
+    assert kaggle.remaining() == 5
+    house.state.daily = 0
+    assert kaggle.remaining() == 0
+    house.state.slug = "another"
+    assert kaggle.remaining() is None
+
+
+def test_a_kaggle_that_does_not_answer_is_given_up(house):
+    with pytest.raises(KaggleError, match="did not answer in time"):
+        Kaggle("birds-and-others", house.environment, timeout_seconds=0.01).submissions()
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("403 Client Error: Forbidden for url: http://localhost/", 403),
+        ("500 Server Error: for url", 500),
+        ("You must accept this competition's rules", 403),
+        ("Authentication required to call the Kaggle API.", 401),
+        ("Too many requests", 429),
+        ("no words for it, 403 images", None),
+    ],
+)
+def test_the_status_is_read_from_numbers_or_words(said, status):
+    assert status_of(said) == status
+
+
+def test_the_last_words_are_what_a_traceback_ends_with():
+    assert last_words("Traceback\n  File x\nHTTPError: 401\n\n 50%|##  | 1/2\n") == "HTTPError: 401"
+    assert last_words("") == "" and len(last_words("x" * 999)) == 300
+
+
+def test_an_unreachable_kaggle_is_told_as_such():
+    said = "HTTPSConnectionPool: Max retries exceeded with url: / (Caused by NameResolutionError)"
+    assert "cannot be reached" in str(fault_of(said, slug="some", has_credentials=True))
+
+
+def test_credentials_are_found_where_the_cli_looks(tmp_path):
+    assert not has_credentials({"HOME": str(tmp_path)})
+    assert has_credentials({"HOME": str(tmp_path), "KAGGLE_API_TOKEN": "t"})
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle" / "kaggle.json").write_text("{}")
+    assert has_credentials({"HOME": str(tmp_path)})

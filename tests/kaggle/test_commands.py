@@ -1,0 +1,207 @@
+"""The commands: what they print, how they end, and that Ctrl-C costs no submission."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import podium as package
+from podium.config import read_competition
+from podium.errors import KaggleError
+from podium.kaggle.ledger import read_ledger
+from podium.kaggle.rehearsal_server import TOKEN, Fault, Graded
+from podium.kaggle.submit import submit
+
+CREATE, LIST = "CreateSubmission", "ListSubmissions"
+COMMAND = "from podium.cli import main; main()"
+
+
+def podium(house, *words, competition="birds"):
+    environment = house.environment | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
+    command = [sys.executable, "-c", COMMAND, *words, "-c", competition]
+    return subprocess.Popen(
+        command, cwd=house.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_after_ctrl_c_in_mid_upload_the_next_submit_uploads_only_what_did_not_arrive(house, arrived):
+    reached = []
+    house.state.script[LIST if arrived else "PUT"] = [
+        *([Fault()] if arrived else []),
+        Fault(before=lambda: (reached.append(1), time.sleep(1.5)), cut=not arrived),
+    ]
+    with podium(house, "submit", "--message", "first") as run:
+        while not reached:
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=20)
+    assert run.returncode == 130 and "Stopped" in said and "Traceback" not in said
+    assert [one.state for one in house.ledger] == ["uploading"]
+    assert submit(house.desk(), house.csv, "second").state == "scored"
+    assert [one.state for one in house.ledger] == (["scored"] if arrived else ["lost", "scored"])
+    assert len(house.state.submissions) == 1
+
+
+def test_two_at_once_make_one_submission(house):
+    reached = []
+    house.state.script[LIST] = [Fault(before=lambda: (reached.append(1), time.sleep(1.5)))]
+    with podium(house, "submit", "--message", "first") as run:
+        while not reached:
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.02)
+        with pytest.raises(KaggleError, match="Another command submits to birds"):
+            submit(house.desk(), house.csv, "second")
+        said, _ = run.communicate(timeout=60)
+    assert run.returncode == 0 and "public score 1" in said and len(house.state.submissions) == 1
+
+
+def test_an_upload_that_outlives_a_killed_podium_is_not_made_twice(house):
+    reached = []
+    house.state.script["PUT"] = [Fault(before=lambda: (reached.append(1), time.sleep(3)))]
+    with podium(house, "submit", "--message", "first") as run:
+        while not reached:
+            assert run.poll() is None, run.communicate()
+            time.sleep(0.02)
+        run.kill()
+        run.wait()
+        with pytest.raises(KaggleError, match="Another command submits"):
+            submit(house.desk(), house.csv, "second")
+    while not house.state.submissions:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    assert submit(house.desk(), house.csv, "second").message == "first" and len(house.state.submissions) == 1
+
+
+def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(house):
+    file = house.folder / "made.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(8):
+            stream = io.BytesIO()
+            Image.new("RGB", (20, 20), (number, 0, 0)).save(stream, "PNG")
+            place = f"test/{number}.png" if number < 2 else f"train/{'cat' if number % 2 else 'dog'}/{number}.png"
+            archive.writestr(place, stream.getvalue())
+        house.state.files = {member.filename: member.file_size for member in archive.infolist()}
+    house.state.archive = file.read_bytes()
+    code, said, warned = run(house, "new", "--kaggle", "birds-and-others", competition="pets")
+    assert (code, warned) == (0, "") and "6 labelled images (one folder a class), 2 test images" in said
+    assert "next: read them, then make rehearse COMPETITION=pets\n" in said
+    settings = read_competition(house.folder / "competitions" / "pets")
+    assert (settings.kaggle.competition, settings.data.archive) == ("birds-and-others", "birds-and-others.zip")
+
+
+def run(house, *words, **options):
+    with podium(house, *words, **options) as process:
+        said, warned = process.communicate(timeout=60)
+    return process.returncode, said, warned
+
+
+def test_submit_prints_the_score_and_where_it_is_written(house):
+    code, said, warned = run(house, "submit", "--message", "first")
+    assert (code, warned) == (0, "")
+    assert "5 submissions left today" in said and "uploading submissions/birds/ensemble.csv" in said
+    assert "ensemble.csv: submission 1000, public score 1, private 1; cross-fitted 1 (standard error 0.0510213)" in said
+    assert "written into submissions/birds/ledger.csv" in said and TOKEN not in said
+
+
+def test_a_fault_is_one_screen_and_exit_code_2(house):
+    house.state.script["PUT"] = [Fault(403)]
+    code, _, warned = run(house, "submit", "--message", "first")
+    assert code == 2 and "The upload failed" in warned and "Traceback" not in warned
+    code, _, warned = run(house, "submit")
+    assert code == 2 and "MESSAGE=" in warned
+
+
+def test_submissions_picks_up_what_was_pending_and_says_what_to_select(house):
+    house.state.polls_before_score = 10**6
+    for wrong in range(5):
+        house.write(wrong)
+        with pytest.raises(KaggleError, match="not scored"):
+            submit(house.desk(wait_seconds=0.1), house.csv, f"try {wrong}")
+    code, said, _ = run(house, "submissions")
+    assert code == 0 and said.count("pending") == 5 and "rank correlation: from 5" in said
+    house.state.polls_before_score = 0
+    code, said, _ = run(house, "submissions")
+    assert code == 0 and "pending" not in said and "rank correlation of cross-fitted and public scores: +1.00" in said
+    assert "select 1000 (ensemble.csv, try 0): best cross-fitted score" in said
+    assert "select 1001 (ensemble.csv, try 1): best public score of the others" in said
+
+
+def test_submissions_tells_when_there_are_none(house):
+    assert "nothing was submitted yet" in run(house, "submissions")[1]
+
+
+def test_leaderboard_says_rank_zone_and_distance(house):
+    rows = "".join(f"{team},team {team},2026-01-01 00:00:00,{1 - team / 1000}\n" for team in range(1, 51))
+    board = house.folder / "board.zip"
+    with zipfile.ZipFile(board, "w") as archive:
+        archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n" + rows)
+    house.state.leaderboard = board.read_bytes()
+    code, _, warned = run(house, "leaderboard")
+    assert code == 2 and "No submission is scored yet." in warned
+    code, said, _ = run(house, "leaderboard", "--score", "0.985")
+    assert code == 0 and "rank 15 of 50 teams, the bronze zone" in said
+    assert "silver ends at rank 10 with 0.99: 0.005 away" in said
+    house.write(1)
+    house.state.grade = lambda _: Graded("0.93", "0.9")
+    submit(house.desk(), house.csv, "first")
+    code, said, _ = run(house, "leaderboard")
+    assert "rank 51 of 50 teams, no medal zone" in said and "that is 1.0 standard errors" in said
+
+
+def test_download_fetches_and_says_what_the_archive_is_called(house):
+    file = house.folder / "made.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("train.csv", "id,label\n")
+    house.state.archive, house.state.files = file.read_bytes(), {"train.csv": 9}
+    code, said, warned = run(house, "download")
+    assert (code, warned) == (0, "") and "data/birds-and-others.zip" in said
+    assert (house.folder / "data" / "birds-and-others.zip").read_bytes() == file.read_bytes()
+
+
+def test_a_competition_that_is_not_on_kaggle_can_only_be_rehearsed(house):
+    toml = house.folder / "competitions" / "birds" / "competition.toml"
+    toml.write_text(toml.read_text().split("[kaggle]")[0])
+    for words in (["submit", "-m", "first"], ["submissions"], ["download"], ["leaderboard"]):
+        code, _, warned = run(house, *words)
+        assert code == 2 and "is not a competition on Kaggle" in warned and "make rehearse-submit" in warned
+    code, said, _ = run(house, "rehearse-submit")
+    assert code == 0 and "its score is empty" in said and "nothing left this machine" in said
+    assert house.state.asked == [] and house.ledger == []
+
+
+def test_digits_are_rehearsed_with_their_answers(house):
+    from podium.data.digits import digits_answers
+    from podium.data.prepare import prepare
+
+    home = house.folder / "competitions" / "birds"
+    (home / "competition.toml").write_text('title = "d"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n')
+    (home / "data.lock").unlink()
+    assert read_competition(home).data.source == "digits"
+    lock = prepare(house.project, "birds", data=None, accept=False, progress=lambda *_: None)
+    answers = digits_answers()
+    house.csv.write_text("id,label\n" + "".join(f"{one},{answers[one]}\n" for one in lock.test_ids.tolist()))
+    house.environment["KAGGLE_API_TOKEN"] = "the user's own"
+    code, said, warned = run(house, "rehearse-submit")
+    assert code == 0 and "public score 1, private 1" in said, warned
+    (entry,) = read_ledger(house.folder / ".rehearsal" / "submissions" / "birds" / "ledger.csv")
+    assert (entry.state, entry.message) == ("scored", "rehearsal") and house.ledger == []
+    assert house.state.asked == []
+
+
+def test_no_command_imports_what_trains(house):
+    code = "import sys, podium.cli, podium.kaggle.submit, podium.kaggle.rehearse, podium.kaggle.download, "
+    code += "podium.kaggle.standings; print([n for n in ('torch', 'fastai', 'timm', 'torchvision', 'kaggle') "
+    code += "if n in sys.modules])"
+    environment = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert json.loads(done.stdout.replace("'", '"')) == []

@@ -1,0 +1,84 @@
+"""Downloads that are cut, unsafe or too large, by the real kaggle CLI."""
+
+import shutil
+import zipfile
+from collections import namedtuple
+
+import pytest
+
+from podium.errors import DataError, KaggleError
+from podium.kaggle.download import download
+from podium.kaggle.rehearsal_server import Fault
+
+CONTENT = b"id,label\n" + b"1,bird\n" * 2000
+
+
+@pytest.fixture
+def offered(house):
+    def offer(names=("train.csv",), listed=None):
+        file = house.folder / "made.zip"
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in names:
+                archive.writestr(name, CONTENT)
+        house.state.archive = file.read_bytes()
+        house.state.files = listed or dict.fromkeys(names, len(CONTENT))
+
+    offer()
+    house.offer = offer
+    return house
+
+
+def fetch(house):
+    return download(house.desk().kaggle, house.folder / "data", tell=house.told.append)
+
+
+def test_a_download_is_whole_and_is_not_fetched_again(offered):
+    file = fetch(offered)
+    assert file.read_bytes() == offered.state.archive and [one.name for one in file.parent.iterdir()] == [file.name]
+    asked = offered.state.asked.count("DownloadDataFiles")
+    assert fetch(offered) == file and offered.state.asked.count("DownloadDataFiles") == asked
+    assert "is here and whole" in offered.told[-1]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_truncated_download_with_exit_code_0_is_fetched_anew(offered, announced):
+    offered.state.announce_length = announced
+    offered.state.script["archive.zip"] = [Fault(cut=True)]
+    assert fetch(offered).read_bytes() == offered.state.archive
+    assert "attempt 2" in offered.told[-1] and "cut or damaged" in offered.told[-1]
+
+
+def test_a_download_that_is_always_truncated_is_never_taken(offered):
+    offered.state.script["archive.zip"] = [Fault(cut=True, times=99)]
+    with pytest.raises(KaggleError, match="is not whole, although the kaggle CLI says so"):
+        fetch(offered)
+    assert not list((offered.folder / "data").glob("*.zip"))
+
+
+def test_a_truncated_file_that_is_there_already_is_replaced(offered):
+    target = offered.folder / "data" / "birds-and-others.zip"
+    target.parent.mkdir()
+    target.write_bytes(offered.state.archive[:100])
+    assert fetch(offered).read_bytes() == offered.state.archive
+
+
+def test_a_file_of_another_size_than_kaggle_lists_is_told(offered):
+    offered.offer(listed={"train.csv": 5, "test.csv": 7})
+    with pytest.raises(KaggleError, match=r"test.csv: missing") as refusal:
+        fetch(offered)
+    assert f"train.csv: {len(CONTENT):,} bytes, Kaggle lists 5" in str(refusal.value)
+
+
+def test_a_zip_with_a_path_that_leaves_its_folder_is_refused(offered):
+    offered.offer(("../../evil.csv",))
+    with pytest.raises(DataError, match="leads out of its folder"):
+        fetch(offered)
+    assert not list((offered.folder / "data").glob("*.zip")) and not list(offered.folder.rglob("evil.csv"))
+
+
+def test_a_disk_that_is_too_full_is_told_before_the_download(offered, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 5, 5))
+    with pytest.raises(DataError, match="do not fit on the disk") as refusal:
+        fetch(offered)
+    assert "free space" in refusal.value.mend and "DownloadDataFiles" not in offered.state.asked

@@ -1,0 +1,64 @@
+"""Rank correlation, the two to select, and medal zones, by hand."""
+
+import pytest
+
+from podium.kaggle.ledger import Entry
+from podium.kaggle.standings import best_public, medal_ranks, rank_correlation, select_final, stand
+
+
+def entry(ref, cross_fitted, public, state="scored"):
+    return Entry(
+        time="t", state=state, file="a.csv", sha256=f"sha{ref}", ref=ref, cross_fitted=cross_fitted, public=public
+    )
+
+
+RISING = [entry(str(i), f"0.9{i}", f"0.8{i}") for i in range(5)]
+
+
+def test_scores_that_rise_together_correlate_by_one_and_four_are_too_few():
+    assert rank_correlation(RISING) == pytest.approx(1)
+    assert rank_correlation(RISING[:4]) is None
+    falling = [entry(one.ref, one.cross_fitted, f"{0.9 - float(one.public) / 10:.3f}") for one in RISING]
+    assert rank_correlation(falling) == pytest.approx(-1)
+    assert rank_correlation([entry(str(i), "0.9", f"0.8{i}") for i in range(5)]) is None
+
+
+def test_the_same_file_counts_once_and_what_is_not_scored_not_at_all():
+    assert rank_correlation([*RISING[:4], RISING[0], entry("9", "0.99", "", "pending")]) is None
+
+
+def test_the_best_cross_fitted_and_the_best_public_of_the_others_are_selected():
+    entries = [
+        entry("1", "0.95", "0.90"),
+        entry("2", "0.93", "0.92"),
+        entry("3", "0.94", "0.91"),
+        entry("4", "", "0.89"),
+    ]
+    assert [one.ref for one, _ in select_final(entries, "accuracy")] == ["1", "2"]
+    assert [one.ref for one, _ in select_final(entries, "log_loss")] == ["2", "4"]
+    assert [one.ref for one, _ in select_final([entries[3]], "accuracy")] == ["4"]
+    assert select_final([], "accuracy") == []
+    assert best_public(entries, "log_loss").ref == "4" and best_public([], "accuracy") is None
+
+
+@pytest.mark.parametrize(
+    ("teams", "ranks"),
+    [
+        (50, {"gold": 5, "silver": 10, "bronze": 20}),
+        (200, {"gold": 10, "silver": 40, "bronze": 80}),
+        (500, {"gold": 11, "silver": 50, "bronze": 100}),
+        (2000, {"gold": 14, "silver": 100, "bronze": 200}),
+    ],
+)
+def test_medal_zones_are_kaggle_s(teams, ranks):
+    assert medal_ranks(teams) == ranks
+
+
+def test_rank_and_the_next_zone_follow_the_metric_s_direction():
+    scores = [i / 100 for i in range(1, 51)]
+    low = stand(0.105, scores, "log_loss")
+    assert (low.rank, low.zone, low.next_zone, low.next_rank, low.next_score) == (11, "bronze", "silver", 10, 0.10)
+    high = stand(0.50, scores, "accuracy")
+    assert (high.rank, high.zone, high.next_zone) == (1, "gold", None)
+    last = stand(0.0, scores, "accuracy")
+    assert (last.rank, last.zone, last.next_zone, last.next_rank, last.next_score) == (51, "none", "bronze", 20, 0.31)
