@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any] | str] = {
     "label smoothing": {"label_smoothing": 0.0},
     "small images first": {"progressive_pixels": ()},
     "the triangular schedule: one-cycle": {"schedule": "one-cycle"},
-    "averaged parameters": {"ema_decay": 0.0},
+    "nothing, but with averaged parameters": {"ema_decay": 0.99},
     "views: one look at a test image": {"test_time_augmentation": "none"},
 }
 
