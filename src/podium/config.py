@@ -280,6 +280,8 @@ def _checked(recipe: Recipe, file: Path) -> Recipe:
         faults.append("freeze_epochs without pretrained: layers that know nothing cannot stay frozen")
     if recipe.architecture != "fastnet" and recipe.fastnet != FastNet():
         faults.append(f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"')
+    if recipe.optimiser != "muon" and "muon_rate" in changed_keys(recipe):
+        faults.append(f'muon_rate without effect: expected optimiser = "muon", found "{recipe.optimiser}"')
     if not recipe.fastnet.widths:
         faults.append("fastnet.widths = []: expected one or more")
     if faults:
