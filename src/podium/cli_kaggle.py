@@ -92,10 +92,11 @@ def download(competition: CompetitionName = DEFAULT) -> None:
 @commands.command()
 def new(
     competition: Annotated[str, typer.Option("--competition", "-c", help="What to call it here.")],
-    data: Annotated[Path | None, typer.Option(help="A folder or an archive with images.")] = None,
+    data: Annotated[str | None, typer.Option(help="A folder or an archive with images.")] = None,
     kaggle: Annotated[str, typer.Option(help="Slug of a competition on Kaggle, to be downloaded.")] = "",
 ) -> None:
     """Look at a new competition's files, and write its competition.toml and recipes to begin with."""
+    from podium.data.locate import named_place
     from podium.data.look import look
     from podium.errors import ConfigError
     from podium.kaggle.client import Kaggle
@@ -104,12 +105,10 @@ def new(
 
     project = Project.at(".")
     check_new(project, competition)
-    if bool(kaggle) == (data is not None):
+    if bool(kaggle) == bool(data):
         mend = f"make new COMPETITION={competition} KAGGLE=<slug>, or DATA=<folder or archive>"
         raise ConfigError("A new competition comes from Kaggle or from a place.", mend=mend)
-    place = data or fetch(Kaggle(kaggle), project.root / "data", tell=_tell)
-    if not place.exists():
-        raise ConfigError("DATA= names something that is not there.", file=place, mend="correct DATA=")
+    place = named_place("DATA", data) if data else fetch(Kaggle(kaggle), project.root / "data", tell=_tell)
     looked = look(place, project.cache_folder(competition), title=kaggle or competition)
     files = start(project, competition, looked, slug=kaggle)
     print("\n".join(_looked_lines(looked)))
@@ -161,10 +160,14 @@ def _looked_lines(looked: "Looked") -> list[str]:
         f"{len(listing.train_names):,} labelled images ({how}), {len(listing.test_ids):,} test images",
         f"{len(classes)} classes: {shown}",
         f"sides {looked.sides[0]} to {looked.sides[1]} pixels, the shorter ones with a median of {looked.median_side}",
-        f"a submission has {settings.submission.kind}: {settings.data.sample_submission or 'no sample says so'}",
+        f"a submission has {settings.submission.kind}, {_said_by(settings.data.sample_submission)}",
     ]
     lines += [f"unsure: {one}" for one in looked.unsure]
     return lines + [f"to mend before make prepare: {fault}" for fault in listing.faults[:MOST_FAULTS]]
+
+
+def _said_by(sample: str) -> str:
+    return f"says {sample}" if sample else "as no sample says otherwise"
 
 
 def _ensemble(competition: str) -> Path:

@@ -92,16 +92,9 @@ def locate(competition: Competition, name: str, *, project: Project, data: str |
 
     A place given by `data` (DATA=) is the only one looked at. Raises DataError with every place that was.
     """
-    for variable, value in (("DATA", data), ("PODIUM_DATA", os.environ.get("PODIUM_DATA"))):
-        if value and not _expanded(value).exists():
-            raise DataError(
-                f"{variable}= names something that is not there.",
-                file=value,
-                expected="an archive, or a folder with the images",
-                found="nothing of that name",
-                mend=f"correct {variable}=",
-            )
-    given = _expanded(data) if data else None
+    if elsewhere := os.environ.get("PODIUM_DATA"):
+        named_place("PODIUM_DATA", elsewhere)
+    given = named_place("DATA", data) if data else None
     archive = competition.data.archive or name
     places = [given] if given else [_expanded(place) for place in project.data_places(None)]
     for place in places:
@@ -149,6 +142,20 @@ def download(address: str, target: Path, *, progress: Progress, looked: Sequence
             faults=[f"looked in {place}" for place in looked],
             mend=f"fetch it by hand and put it at {target}, or type DATA=<folder or archive>",
         ) from None
+
+
+def named_place(variable: str, value: str) -> Path:
+    """The archive or folder that a variable such as DATA= names; raises DataError where there is none."""
+    place = _expanded(value)
+    if not place.exists():
+        raise DataError(
+            f"{variable}= names something that is not there.",
+            file=value,
+            expected="an archive, or a folder with the images",
+            found="nothing of that name",
+            mend=f"correct {variable}=",
+        )
+    return place
 
 
 def _expanded(place: Path | str) -> Path:

@@ -89,7 +89,7 @@ def open_desk(
             f"'{competition}' is not a competition on Kaggle.",
             file=folder / "competition.toml",
             expected='[kaggle] with competition = "<slug>", as in kaggle.com/competitions/<slug>',
-            mend=f"make rehearse-submit COMPETITION={competition} goes the way without Kaggle",
+            mend=f"name it there; make rehearse-submit COMPETITION={competition} submits without Kaggle",
         )
     return Desk(
         project, competition, settings, kaggle or Kaggle(settings.kaggle.competition), tell, patience or Patience()
