@@ -141,7 +141,7 @@ new: | $(READY) ## begin with COMPETITION=, from KAGGLE= (its name there) or DAT
 download: | $(READY) ## fetch the competition's files from Kaggle into data/
 	@$(PODIUM) download $(OF)
 
-SUBMITTED = $(call quoted,$(FILE)) $(OF) $(if $(FORCE),--force)
+SUBMITTED = $(call quoted,$(FILE)) $(OF) $(if $(filter 1,$(FORCE)),--force)
 
 submit: | $(READY) ## upload FILE= (the ensemble's CSV) to Kaggle with MESSAGE=, and wait for its score
 	@$(PODIUM) submit $(SUBMITTED) --message $(call quoted,$(MESSAGE))

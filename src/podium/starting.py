@@ -79,7 +79,11 @@ def check_new(project: Project, name: str) -> Path:
         expected = "letters, digits, and _ . + - between them"
         raise ConfigError(f"'{name}' cannot be the name of a competition.", expected=expected)
     if folder.exists():
-        raise ConfigError(f"There is a competition '{name}' already.", file=folder, mend="take another COMPETITION=")
+        raise ConfigError(
+            f"There is a competition '{name}' already.",
+            file=folder,
+            mend="make new COMPETITION=<another name>, with KAGGLE=<slug> or DATA=<folder or archive>",
+        )
     return folder
 
 

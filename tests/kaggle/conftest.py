@@ -65,11 +65,11 @@ class House:
         made = {"csv_sha256": file_sha256(self.csv), "honest_score": honest, "runs": []}
         self.csv.with_suffix(".json").write_text(json.dumps(made))
 
-    def desk(self, *, timeout_seconds=20, wait_seconds=5, retry_seconds=(0.1,), **changes):
+    def desk(self, *, timeout_seconds=20, wait_seconds=5, retry_seconds=(0.1,), grace_seconds=1, **changes):
         """The desk, in a hurry; `changes` go into the CLI's environment."""
         environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
         kaggle = Kaggle(SLUG, environment, timeout_seconds, retry_seconds)
-        patience = Patience(0.1, 0.1, wait_seconds, grace_seconds=1)
+        patience = Patience(0.1, 0.1, wait_seconds, grace_seconds)
         return open_desk(self.project, "birds", kaggle=kaggle, tell=self.told.append, patience=patience)
 
     @property

@@ -50,7 +50,7 @@ def test_what_wants_to_leave_the_machine_ends_at_the_rehearsal(tmp_path):
     with RehearsalServer(State("some", lambda _: None)) as server:
         environment = server.environment(OWN, tmp_path / "home")
         del environment["KAGGLE_API_ENVIRONMENT"]  # the real host, as the CLI sees it
-        with pytest.raises(KaggleError):
+        with pytest.raises(KaggleError, match="cannot be reached"):
             Kaggle("some", environment, timeout_seconds=3, retry_seconds=()).submissions()
         assert set(server.state.asked) == {"CONNECT api.kaggle.com:443"}
 
@@ -78,6 +78,9 @@ def test_a_kaggle_that_does_not_answer_is_given_up(house):
         ("Authentication required to call the Kaggle API.", 401),
         ("Too many requests", 429),
         ("no words for it, 403 images", None),
+        ("Max retries exceeded (Caused by ProxyError: Tunnel connection failed: 403 Forbidden)", None),
+        ("PermissionError: [Errno 13] Permission denied: 'access_token'", None),
+        ("Permission 'competitions.participate' was denied", 403),
     ],
 )
 def test_the_status_is_read_from_numbers_or_words(said, status):

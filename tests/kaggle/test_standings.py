@@ -37,6 +37,7 @@ def test_the_best_cross_fitted_and_the_best_public_of_the_others_are_selected():
     assert [one.ref for one, _ in select_final(entries, "accuracy")] == ["1", "2"]
     assert [one.ref for one, _ in select_final(entries, "log_loss")] == ["2", "4"]
     assert [one.ref for one, _ in select_final([entries[3]], "accuracy")] == ["4"]
+    assert select_final([entries[3]], "accuracy")[0][1].startswith("best public score: none has a cross-fitted")
     assert select_final([], "accuracy") == []
     assert best_public(entries, "log_loss").ref == "4" and best_public([], "accuracy") is None
 

@@ -243,6 +243,28 @@ def test_what_was_given_up_and_arrived_after_all_is_found(house):
     assert [(one.state, one.ref) for one in entries] == [("scored", "1000")]
 
 
+def test_a_list_that_lags_behind_the_upload_brings_no_second_one(house, monkeypatch):
+    hidden, slept = [], []
+    monkeypatch.setattr("podium.kaggle.desk.time.sleep", slept.append)
+    lagging = [Fault(), Fault(before=lambda: hidden.append(house.state.submissions.pop())), Fault(), Fault(), Fault()]
+    house.state.script[LIST] = [*lagging, Fault(before=lambda: house.state.submissions.extend(hidden))]
+    with pytest.raises(KaggleError, match="does not list it"):
+        submit(house.desk(), house.csv, "first")
+    with pytest.raises(SubmissionError, match="Kaggle has these bytes already"):
+        submit(house.desk(grace_seconds=60), house.csv, "second")
+    assert house.state.asked.count(CREATE) == 1 and [one.ref for one in house.ledger] == ["1000"]
+    assert 0 < max(slept) < 60
+
+
+def test_a_reason_that_kaggle_did_not_tell_yet_is_asked_for_again(house):
+    house.state.grade = lambda _: Graded(error="Row 7 has no label.\nSee the page.")
+    house.state.script["GetSubmission"] = [Fault(500, times=1)]
+    with pytest.raises(KaggleError, match="did not answer when asked for the reason"):
+        submit(house.desk(), house.csv, "first")
+    assert [(one.state, one.reason) for one in house.ledger] == [("failed", "")]
+    assert settle(house.desk())[0][0].reason == "Row 7 has no label. See the page."
+
+
 def test_a_message_that_begins_with_a_dash_or_is_long_arrives(house):
     message = "-f " + "long 'and' \"quoted\" " * 10
     entry = submit(house.desk(), house.csv, message)

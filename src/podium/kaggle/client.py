@@ -39,7 +39,8 @@ from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissio
 request = ApiGetSubmissionRequest()
 request.ref = int(sys.argv[1])
 with api.build_kaggle_client() as kaggle:
-    print(kaggle.competitions.competition_api_client.get_submission(request).error_description or "")
+    said = kaggle.competitions.competition_api_client.get_submission(request).error_description or ""
+    print(" ".join(said.split()))
 """
 
 T = TypeVar("T")
@@ -95,10 +96,13 @@ class Kaggle:
         seconds = self.timeout_seconds + file.stat().st_size / UPLOAD_BYTES_PER_SECOND
         self._again(lambda: self._submitted(file, message, seconds), only=BEFORE_UPLOAD)
 
-    def reason(self, ref: int) -> str:
-        """Why a submission has the status ERROR; empty where Kaggle gives no reason."""
-        answer = self._run([sys.executable, "-P", "-c", ASK_REASON, str(ref)], self.timeout_seconds)
-        return last_words(answer.printed) if answer.code == 0 else ""
+    def reason(self, ref: int) -> str | None:
+        """Why a submission has the status ERROR; empty where Kaggle gives no reason, None where it did not answer."""
+        try:
+            answer = self._run([sys.executable, "-P", "-c", ASK_REASON, str(ref)], self.timeout_seconds)
+        except ServerError:
+            return None
+        return last_words(answer.printed) if answer.code == 0 else None
 
     def files(self) -> dict[str, int]:
         """Name -> bytes of the competition's files, as far as one page lists them."""

@@ -37,7 +37,7 @@ class Patience:
     first_pause_seconds: float = 2
     longest_pause_seconds: float = 15
     wait_seconds: float = 600
-    grace_seconds: float = 10  # how long Kaggle may take to list what it was sent
+    grace_seconds: float = 60  # how long Kaggle may take to list what it was sent
 
     def pauses(self) -> Iterator[float]:
         """Seconds between questions, until the wait is over."""
@@ -120,8 +120,11 @@ def settle(desk: Desk) -> tuple[list[Entry], list[Row]]:
     To be called `alone`: an upload that is still going on would be taken for one that never arrived.
     """
     entries, rows = read_ledger(desk.ledger), desk.kaggle.submissions()
-    if any(one.state == UPLOADING and one.age_seconds() < desk.patience.grace_seconds for one in entries):
-        time.sleep(desk.patience.grace_seconds)  # Kaggle may be about to list what was sent a moment ago
+    sent = [one for one in entries if one.state in (UPLOADING, LOST) and row_of(one, rows, taken=set()) is None]
+    left = max((desk.patience.grace_seconds - one.age_seconds() for one in sent), default=0)
+    if left > 0:
+        desk.tell(f"waiting {left:.0f} s: Kaggle may be about to list what was sent a moment ago")
+        time.sleep(left)
         rows = desk.kaggle.submissions()
     taken = {one.ref for one in entries if one.ref}
     settled = list(entries)
@@ -164,9 +167,10 @@ def await_score(desk: Desk, entry: Entry) -> Entry:
 
 
 def with_reason(desk: Desk, entry: Entry) -> Entry:
-    """A failed entry with Kaggle's reason, asked for once."""
+    """A failed entry with Kaggle's reason; asked for again next time where Kaggle did not answer."""
     if entry.state == FAILED and not entry.reason:
-        return entry.changed(reason=desk.kaggle.reason(int(entry.ref)) or "Kaggle gives no reason")
+        reason = desk.kaggle.reason(int(entry.ref))
+        return entry if reason is None else entry.changed(reason=reason or "Kaggle gives no reason")
     return entry
 
 
@@ -176,6 +180,6 @@ def _failed(desk: Desk, entry: Entry) -> KaggleError:
         "Kaggle could not score the submission.",
         file=entry.file,
         expected="the form of Kaggle's sample submission; the local check found no fault",
-        found=f"submission {entry.ref}: {entry.reason}",
+        found=f"submission {entry.ref}: {entry.reason or 'Kaggle did not answer when asked for the reason'}",
         mend=f"compare {desk.competition}'s sample_submission with Kaggle's; its page may say more: {page}",
     )

@@ -13,7 +13,7 @@ TOKENS = "https://www.kaggle.com/settings/api"
 STATUS = re.compile(r"\b([45]\d\d) (?:Client|Server) Error")
 STATUS_OF_WORDS = {
     "rules": 403,
-    "permission": 403,
+    "permission '": 403,  # of Kaggle's; a file's has no quote after it
     "forbidden": 403,
     "not found": 404,
     "too many requests": 429,
@@ -36,6 +36,8 @@ def status_of(said: str) -> int | None:
         return 401
     if found := STATUS.search(said):
         return int(found[1])
+    if any(words in said for words in UNREACHABLE):
+        return None  # whatever a proxy on the way said
     lower = said.lower()
     return next((status for words, status in STATUS_OF_WORDS.items() if words in lower), None)
 

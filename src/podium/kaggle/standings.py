@@ -72,7 +72,8 @@ def select_final(entries: Sequence[Entry], metric: str) -> list[tuple[Entry, str
         (one for one in scored if one not in [one for one, _ in selected]), key=lambda one: -gain(float(one.public))
     )
     reasons = ["best public score of the others: a hedge against a validation set unlike the test"]
-    reasons += ["next best public score: none has a cross-fitted score"]
+    if not judged:
+        reasons = ["best public score: none has a cross-fitted score", "next best public score, likewise"]
     return selected + list(zip(rest, reasons, strict=False))[: SELECTED - len(selected)]
 
 

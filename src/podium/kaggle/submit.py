@@ -188,7 +188,7 @@ def _arrived(desk: Desk, entry: Entry, error: KaggleError | None) -> Entry:
         file=entry.file,
         expected="a new row in kaggle competitions submissions",
         found=f"{error.what} {error.found or ''}".strip() if error else "success, by the kaggle CLI's word",
-        mend="the same again; no submission was used up",
+        mend="the same again: it is looked for once more before anything is uploaded",
     )
 
 
