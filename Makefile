@@ -17,7 +17,7 @@ FORCE ?=
 SCORE ?=
 KAGGLE ?=
 CORES := $(shell nproc)
-TARGETS := help setup new all train prepare estimate ensemble suggest compact check runs rehearse demo \
+TARGETS := help setup new all train prepare estimate ensemble suggest compact check runs report rehearse demo \
 	download submit submissions leaderboard rehearse-submit test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
@@ -57,7 +57,7 @@ endif
 
 # What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
 # an environment that costs less than to plan first.
-LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs download submit submissions leaderboard rehearse-submit)
+LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs report download submit submissions leaderboard rehearse-submit)
 PLANNED := $(filter-out help setup new demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
@@ -128,6 +128,9 @@ estimate: | $(READY) prepare ## how long the stale runs will take here
 
 runs: | $(READY) ## list the runs: up to date or stale, validation accuracy
 	@$(PODIUM) runs $(OF)
+
+report: | $(READY) ## one page to look at: scores, runs, ensemble, mistakes, submission; needs no images, shows them if decoded
+	@$(PODIUM) report $(OF)
 
 check: | $(READY) ## is the CSV a valid submission? FILE=one.csv checks another one
 	@$(PODIUM) check $(call quoted,$(FILE)) $(OF)

@@ -64,6 +64,14 @@ class Project:
         """One row an epoch."""
         return self.outputs / "reports" / competition / "history" / f"{run}.csv"
 
+    def report_file(self, competition: str) -> Path:
+        """The page that people look at."""
+        return self.outputs / "reports" / competition / "index.html"
+
+    def finder_folder(self, competition: str) -> Path:
+        """What the learning-rate finder saw of each recipe."""
+        return self.outputs / "reports" / competition / "lr-find"
+
     def submissions_folder(self, competition: str) -> Path:
         """CSVs and what made them."""
         return self.outputs / "submissions" / competition

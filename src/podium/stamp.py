@@ -17,7 +17,7 @@ from podium.project import Project
 # Raised when a change of the training code changes what a recipe means: every run is then stale.
 TRAINING_VERSION = 1
 # Raised when a change of the ensemble code changes what it writes.
-ENSEMBLE_VERSION = 2
+ENSEMBLE_VERSION = 3
 
 ABOUT_MEMBER = "about.npy"
 

@@ -76,6 +76,17 @@ def open_dataset(
     return dataset
 
 
+def cached_dataset(project: Project, name: str, *, fingerprint: str) -> Dataset | None:
+    """The images with this fingerprint at the largest side that is decoded here, or None: nothing is looked for."""
+    files = sorted(project.cache_folder(name).glob("*/train-*-*.npy"), key=lambda file: -int(file.stem.split("-")[1]))
+    for file in files:
+        _, pixels, shape = file.stem.split("-")
+        dataset = _load(file.parent, int(pixels), shape)
+        if dataset is not None and dataset.fingerprint == fingerprint:
+            return dataset
+    return None
+
+
 def fingerprint(listing: Listing, train_digests: Sequence[bytes], test_digests: Sequence[bytes]) -> str:
     """SHA-256 over ids, labels and image bytes: the same in every layout of the same images."""
     labels = [listing.classes[label] for label in listing.train_labels]

@@ -8,7 +8,17 @@ import numpy as np
 from podium.config import Ensemble
 from podium.ensemble.blend import Blend, Pool, blended, fit_blends, pool_of, scores_of
 from podium.ensemble.calibrate import brier, calibration_error
-from podium.ensemble.compare import Bootstrap, Comparison, Estimate, bootstrap, choose, compare, draw_rows, estimate
+from podium.ensemble.compare import (
+    Bootstrap,
+    Comparison,
+    Estimate,
+    bootstrap,
+    choose,
+    compare,
+    draw_rows,
+    estimate,
+    plain_interval,
+)
 from podium.ensemble.contribution import Contribution, contributions, disagreements, error_correlations
 from podium.ensemble.cross_fit import CrossFit, cross_fit, split_rows
 from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES
@@ -42,6 +52,7 @@ class StrategyScore:
     average: str
     cross_fitted: dict[str, float]
     error_of_difference: float
+    interval: tuple[float, float] | None  # 95 %, of the metric; None for the average that is not in use
     in_sample: dict[str, float]
 
     def optimism(self, metric: str) -> float:
@@ -51,7 +62,11 @@ class StrategyScore:
 
 @dataclass(frozen=True, eq=False)
 class EnsembleResult:
-    """The blend, its honest score, and what else there is to say; `test_probabilities` follow `test_ids`."""
+    """The blend, its honest score, and what else there is to say.
+
+    `test_probabilities` follow `test_ids`; `cross_fitted` and `uncalibrated`, what was said of each validation row by
+    a blend fitted without it, follow the joined runs' rows.
+    """
 
     runs: tuple[RunInBlend, ...]
     settings: Ensemble
@@ -70,6 +85,8 @@ class EnsembleResult:
     classes: tuple[str, ...]
     test_ids: np.ndarray
     test_probabilities: np.ndarray
+    cross_fitted: np.ndarray  # (n, classes)
+    uncalibrated: np.ndarray  # (n, classes): without the blend's temperature
 
     @property
     def members(self) -> tuple[RunInBlend, ...]:
@@ -104,7 +121,16 @@ def build_ensemble(
     taken = int(choose(found.whole, errors, names)) if auto else names.index(settings.strategy)
     blends = fit_blends(pool, wanted, settings, metric=metric)
     strategies = tuple(
-        _strategy_score(crossed, place, blend, logs, pool.labels, metric, _error(place, places, errors, found))
+        _strategy_score(
+            crossed,
+            place,
+            blend,
+            logs,
+            pool.labels,
+            metric,
+            error=_error(place, places, errors, found),
+            interval=plain_interval(found, places.index(place), metric=metric) if place in places else None,
+        )
         for place, (blend, logs) in enumerate(zip(blends, blended(blends, pool.log_probabilities), strict=True))
     )
     blend = blends[places[taken]]
@@ -133,6 +159,8 @@ def build_ensemble(
         classes=aligned.classes,
         test_ids=aligned.test_ids,
         test_probabilities=blend.probabilities(test_logits),
+        cross_fitted=crossed.probabilities[places[taken], 0],
+        uncalibrated=crossed.uncalibrated[places[taken]],
     )
 
 
@@ -157,7 +185,15 @@ def _error(place: int, places: Sequence[int], errors: np.ndarray, found: Bootstr
 
 
 def _strategy_score(
-    crossed: CrossFit, place: int, blend: Blend, logs: np.ndarray, labels: np.ndarray, metric: str, error: float
+    crossed: CrossFit,
+    place: int,
+    blend: Blend,
+    logs: np.ndarray,
+    labels: np.ndarray,
+    metric: str,
+    *,
+    error: float,
+    interval: tuple[float, float] | None,
 ) -> StrategyScore:
     repeats = [scores_of(one, labels, metric) for one in crossed.probabilities[place]]
     return StrategyScore(
@@ -165,6 +201,7 @@ def _strategy_score(
         average=blend.average,
         cross_fitted={name: float(np.mean([one[name] for one in repeats])) for name in repeats[0]},
         error_of_difference=error,
+        interval=interval,
         in_sample=scores_of(softmax(logs / blend.temperature), labels, metric),
     )
 

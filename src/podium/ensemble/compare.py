@@ -174,6 +174,11 @@ def estimate(found: Bootstrap, taken: int, *, names: Sequence[str], metric: str,
     return Estimate(measure.gain(gain), interval, test_interval, flattered)
 
 
+def plain_interval(found: Bootstrap, one: int, *, metric: str) -> tuple[float, float]:
+    """The 95 % interval of a strategy's score, nothing taken off for having been chosen."""
+    return estimate(found, one, names=(), metric=metric, chosen=False, tests=found.rows).interval
+
+
 def compare(found: Bootstrap, right: np.ndarray, one: int, other: int, *, against: str) -> Comparison:
     """Strategy `one` against `other`; right (strategies, n) bool of one repeat."""
     gain, interval = found.difference(one, other)

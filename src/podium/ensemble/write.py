@@ -65,7 +65,7 @@ def write_ensemble(
         "inputs": {file.stem: file_sha256(file) for file in files},
     }
     aligned, lock = load_aligned(project, competition_name, rehearsed=rehearsed)
-    groups = None if lock.groups is None else lock.groups[np.searchsorted(lock.train_ids, aligned.oof_ids)]
+    groups = groups_of(lock, aligned)
     result = build_ensemble(
         aligned, settings, metric=competition.metric, groups=groups, only=strategy not in (None, "auto")
     )
@@ -98,6 +98,11 @@ def load_aligned(project: Project, competition_name: str, *, rehearsed: bool = F
     aligned = align(side_by_side(load_predictions, _prediction_files(project, competition_name)))
     _refuse_other_data(aligned, lock, lock_file=lock_file, name=competition_name, rehearsed=rehearsed)
     return aligned, lock
+
+
+def groups_of(lock: Lock, aligned: Aligned) -> np.ndarray | None:
+    """The group of each joined validation row, (n,), where rows have groups."""
+    return None if lock.groups is None else lock.groups[np.searchsorted(lock.train_ids, aligned.oof_ids)]
 
 
 def _prediction_files(project: Project, competition_name: str) -> list[Path]:

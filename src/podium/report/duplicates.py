@@ -1,0 +1,68 @@
+"""Images that are there twice: the same picture in training, validation and test flatters or misleads a score."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Small grey pictures are compared first, then the images themselves, both by correlation.
+SIDE = 8
+ALIKE_SMALL, ALIKE = 0.98, 0.95
+ROWS_AT_A_TIME = 1000
+# More bytes than this are not read for a page that is to be there in seconds.
+MOST_BYTES = 2_000_000_000
+MOST_PAIRS = 50_000
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Two images that are nearly one: places among all images, and their correlation."""
+
+    one: int
+    other: int
+    correlation: float
+
+
+def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Twin] | None:
+    """Pairs of near-duplicates that lie in different parts, the most alike first; None where there is too much to read.
+
+    `images` are arrays (n, side, side, 3) uint8 one after the other, `part` (all n,) tells where each belongs: pairs
+    inside part 0, which is taken to be the training rows, and inside any other are left out.
+    """
+    if sum(array.nbytes for array in images) > MOST_BYTES:
+        return None
+    small = np.concatenate([_unit(_shrunk(array)) for array in images])
+    outside, pairs = np.flatnonzero(part != 0), []
+    for start in range(0, len(outside), ROWS_AT_A_TIME):
+        rows = outside[start : start + ROWS_AT_A_TIME]
+        one, other = np.nonzero(small[rows] @ small.T > ALIKE_SMALL)
+        one = rows[one]
+        across = (part[one] != part[other]) & ((part[other] == 0) | (one < other))
+        pairs += zip(one[across].tolist(), other[across].tolist(), strict=True)
+        if len(pairs) > MOST_PAIRS:  # flat pictures are all alike: nothing can be said of these images
+            return None
+    starts = np.cumsum([0, *(len(array) for array in images)])
+
+    def image(place: int) -> np.ndarray:
+        which = int(np.searchsorted(starts, place, side="right")) - 1
+        return _unit(images[which][place - starts[which]].astype(np.float32).reshape(1, -1))[0]
+
+    twins = [Twin(one, other, float(image(one) @ image(other))) for one, other in pairs]
+    return sorted((twin for twin in twins if twin.correlation > ALIKE), key=lambda twin: -twin.correlation)
+
+
+def _shrunk(images: np.ndarray) -> np.ndarray:
+    """Grey pictures (n, 64) of images (n, side, side, 3): the means of 8 x 8 areas."""
+    step = max(images.shape[1] // SIDE, 1)
+    side = min(images.shape[1], SIDE)
+    shrunk = np.empty((len(images), side * side), np.float32)
+    for start in range(0, len(images), ROWS_AT_A_TIME):
+        some = images[start : start + ROWS_AT_A_TIME, : side * step, : side * step]
+        areas = some.reshape(len(some), side, step, side, step, 3)
+        shrunk[start : start + len(some)] = areas.mean(axis=(2, 4, 5), dtype=np.float32).reshape(len(some), -1)
+    return shrunk
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Rows (n, k) less their mean, of length 1: a product of two is their correlation."""
+    centred = values - values.mean(axis=1, keepdims=True)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
