@@ -27,12 +27,11 @@ import numpy as np
 from podium.config import Ensemble
 from podium.data.lock import Lock, write_lock
 from podium.ensemble import greedy as greedy_module
-from podium.ensemble.blend import log_softmax
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.greedy import greedy_weights
 from podium.ensemble.stack import stack_coefficients
 from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES, Material
-from podium.metrics import METRICS
+from podium.metrics import METRICS, log_softmax
 from podium.predictions import Aligned, Predictions, save_predictions
 from podium.project import Project
 

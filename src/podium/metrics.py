@@ -30,6 +30,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities of logits (..., classes), in their own type."""
+    shifted = logits - over_classes(np.maximum, logits)[..., None]
+    shifted -= np.log(over_classes(np.add, np.exp(shifted)))[..., None]
+    return shifted
+
+
 def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which rows (n,) have their label as the most probable class; of equal classes the first counts."""
     return probabilities.argmax(axis=1) == labels

@@ -6,6 +6,7 @@ import pytest
 from podium.config import Ensemble
 from podium.ensemble.weigh import STRATEGIES, Material
 from podium.ensemble.weigh import accuracy as weigh_by_accuracy
+from podium.metrics import log_softmax
 
 LABELS = np.array([0, 1, 0, 1])
 
@@ -57,6 +58,22 @@ def test_log_loss_puts_everything_on_a_member_that_is_better_everywhere(average)
         probabilities[member, rows, LABELS], probabilities[member, rows, 1 - LABELS] = said_of_label.T
     weights, _ = STRATEGIES["log-loss"](material(probabilities), average)
     np.testing.assert_allclose(weights, [1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_log_loss_weighs_smoothed_members_like_the_same_members_unsmoothed(average):
+    """Softened alike, two equal members and a worse, bolder one are what they were: the temperature comes later."""
+    draw = np.random.default_rng(3)
+    labels = draw.integers(2, size=400)
+    sure = np.array([2.0, 2.0, 3.0])[:, None] * np.where(draw.random((3, 400)) < [[0.9], [0.9], [0.75]], 1, -1)
+    logits = sure[:, :, None] * np.eye(2)[labels] * 2
+    found = []
+    for softness in (1.0, 4.0):
+        logs = log_softmax(logits / softness)
+        right = logs.argmax(axis=2) == labels
+        found.append(STRATEGIES["log-loss"](Material(logs, labels, "log_loss", 0, right), average)[0])
+    np.testing.assert_allclose(found[0], found[1], atol=0.02)
+    assert found[1][2] < 0.2
 
 
 def test_the_settings_know_every_strategy_and_no_other():

@@ -39,8 +39,9 @@ def test_different_pictures_are_no_duplicates():
     assert near_duplicates([pictures(5)], np.array([0, 1, 2, 0, 1])) == []
 
 
-def test_images_that_would_take_long_to_read_are_not_searched(monkeypatch):
-    monkeypatch.setattr(duplicates, "MOST_BYTES", 100)
+@pytest.mark.parametrize("limit", ["MOST_BYTES", "MOST_COMPARED"])
+def test_what_would_take_long_is_not_searched(monkeypatch, limit):
+    monkeypatch.setattr(duplicates, limit, 1)
     assert near_duplicates([pictures(2)], np.array([0, 1])) is None
 
 

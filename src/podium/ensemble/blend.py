@@ -11,7 +11,7 @@ from podium.ensemble.calibrate import fit_temperatures
 from podium.ensemble.select import Choice, select
 from podium.ensemble.stack import weighted_sum
 from podium.ensemble.weigh import STRATEGIES, Material
-from podium.metrics import METRICS, over_classes, softmax
+from podium.metrics import METRICS, log_softmax, softmax
 from podium.predictions import Aligned
 
 SMALLEST = np.finfo(np.float32).tiny
@@ -146,13 +146,6 @@ def blended(blends: Sequence[Blend], logits: np.ndarray) -> np.ndarray:
         for one, blend in zip(found, blends, strict=True):
             one[rows] = blend.average_of(logs, shares, blend.weights[used])
     return found
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities of logits (..., classes), in their own type."""
-    shifted = logits - over_classes(np.maximum, logits)[..., None]
-    shifted -= np.log(over_classes(np.add, np.exp(shifted)))[..., None]
-    return shifted
 
 
 def scores_of(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:

@@ -6,10 +6,14 @@ from functools import cached_property
 
 import numpy as np
 
+from podium.ensemble.calibrate import fit_temperatures
 from podium.ensemble.greedy import greedy_weights
 from podium.ensemble.simplex import minimise_on_simplex
 from podium.ensemble.stack import stack_coefficients, weighted_sum
-from podium.metrics import METRICS, over_classes
+from podium.metrics import METRICS, log_softmax, over_classes
+
+# A blend that has every row right would be sharpened until all weights are as good as each other.
+TEMPERATURES = (0.2, 5.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +68,21 @@ def accuracy(material: Material, average: str) -> Weights:
 
 
 def log_loss(material: Material, average: str) -> Weights:
-    """The weights whose blend has the least log loss, which is convex in them."""
+    """The weights whose blend has the least log loss, which is convex in them.
+
+    The blend gets a temperature afterwards. So that weights do not go to whoever is nearest to the right sharpness,
+    as they would where all members were smoothed, all are taken at the temperature of the uniform blend.
+    """
     start = np.full(material.members, 1 / material.members)
     if material.members == 1:
         return start, None
     rows = np.arange(len(material.labels))
-    right = material.log_probabilities[:, rows, material.labels]
+    logs = _at_the_blends_temperature(material, average)
+    right = logs[:, rows, material.labels]
     if average == "probabilities":
         shares = np.exp(right.astype(np.float64))
         return minimise_on_simplex(lambda weights: _mixture_loss(shares, weights), start), None
-    z = material.log_probabilities - right[:, :, None]
+    z = logs - right[:, :, None]
     return minimise_on_simplex(lambda weights: _geometric_loss(z, weights), start), None
 
 
@@ -101,6 +110,16 @@ STRATEGIES: dict[str, Strategy] = {
 }
 # What averages nothing, or always averages logits.
 ONE_AVERAGE = {"best", "stack"}
+
+
+def _at_the_blends_temperature(material: Material, average: str) -> np.ndarray:
+    """The members' log-probabilities (members, n, classes), all at the temperature that suits their uniform blend."""
+    logs = material.log_probabilities
+    uniform_blend = logs.mean(axis=0)
+    if average == "probabilities":
+        uniform_blend = np.log(np.maximum(material.probabilities.mean(axis=0), np.finfo(logs.dtype).tiny))
+    temperature = np.clip(fit_temperatures(uniform_blend[None], material.labels)[0], *TEMPERATURES)
+    return log_softmax(logs / temperature.astype(logs.dtype))
 
 
 def _mixture_loss(right: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

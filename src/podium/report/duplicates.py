@@ -10,6 +10,7 @@ ALIKE_SMALL, ALIKE = 0.98, 0.95
 ROWS_AT_A_TIME = 1000
 # More bytes than this are not read for a page that is to be there in seconds.
 MOST_BYTES = 2_000_000_000
+MOST_COMPARED = 3_000_000_000  # pairs: some ten seconds of two cores
 MOST_PAIRS = 50_000
 
 
@@ -28,10 +29,10 @@ def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Twin] | 
     `images` are arrays (n, side, side, 3) uint8 one after the other, `part` (all n,) tells where each belongs: pairs
     inside part 0, which is taken to be the training rows, and inside any other are left out.
     """
-    if sum(array.nbytes for array in images) > MOST_BYTES:
+    outside, pairs = np.flatnonzero(part != 0), []
+    if sum(array.nbytes for array in images) > MOST_BYTES or len(outside) * len(part) > MOST_COMPARED:
         return None
     small = np.concatenate([_unit(_shrunk(array)) for array in images])
-    outside, pairs = np.flatnonzero(part != 0), []
     for start in range(0, len(outside), ROWS_AT_A_TIME):
         rows = outside[start : start + ROWS_AT_A_TIME]
         one, other = np.nonzero(small[rows] @ small.T > ALIKE_SMALL)
