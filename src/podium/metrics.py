@@ -111,6 +111,8 @@ class Metric:
     greater_is_better: bool = True
     needs_probabilities: bool = False
     rows: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # each row's part, where it is a mean of them
+    least: float = 0.0
+    most: float = 1.0
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray) -> float:
         """The metric of probabilities `(n, classes)` for labels `(n,)`."""
@@ -123,9 +125,9 @@ class Metric:
 
 METRICS = {
     "accuracy": Metric(accuracy, rows=hits),
-    "log_loss": Metric(log_loss, greater_is_better=False, needs_probabilities=True, rows=log_losses),
+    "log_loss": Metric(log_loss, greater_is_better=False, needs_probabilities=True, rows=log_losses, most=math.inf),
     "macro_f1": Metric(macro_f1),
-    "qwk": Metric(qwk),
+    "qwk": Metric(qwk, least=-1.0),
     "auc": Metric(auc, needs_probabilities=True),
 }
 

@@ -36,7 +36,26 @@ def test_figures_of_one_page_share_no_ids():
 
 
 def test_names_are_drawn_as_they_are():
-    drawn = figures.shares(["<script>alert(1)</script>", "a $x^2$ b", "n" * 40], [0.5, 0.3, 0.2], [0.4, 0.3, 0.3])
+    names = ["<script>alert(1)</script>", "a $x^2$ b", "n" * 40, "#0072b2", ' id="foo" z']
+    drawn = figures.shares(names, [0.2] * 5, [0.2] * 5)
     assert "<script>" not in drawn and "&lt;script&gt;" in drawn
+    assert "#0072b2</text>" in drawn and 'id="foo" z' in drawn
     assert "a $x^2$ b" in drawn
     assert "n" * 23 + "\N{HORIZONTAL ELLIPSIS}" in drawn
+
+
+def lines(count, families):
+    return [Line(f"r{k % families}.s{k // families}", f"r{k % families}", [1, 2], [0.1 * k, 0.2]) for k in range(count)]
+
+
+def test_few_lines_are_named_by_their_runs_many_by_their_recipes_and_more_by_nothing():
+    few, many, more = (figures.courses(lines(*one), title="loss", shares=False) for one in ((4, 2), (20, 5), (40, 20)))
+    assert "r1.s1" in few
+    assert "r1</text>" in many and "r1.s1" not in many
+    assert "r1</text>" not in more
+
+
+def test_the_eighth_recipe_has_the_firsts_colour_and_another_dash(monkeypatch):
+    drawn = figures.courses(lines(8, 8), title="loss", shares=False)
+    first = [tag for tag in figures.re.findall(r"<path[^>]*var\(--series-1\)[^>]*>", drawn) if "none" in tag]
+    assert len({"stroke-dasharray" in tag for tag in first}) == 2

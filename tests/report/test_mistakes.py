@@ -49,6 +49,10 @@ def test_the_largest_loss_is_the_surest_mistake():
     assert largest_losses(probabilities, np.array([0, 0, 0]), most=2).tolist() == [2, 1]
 
 
+def test_a_row_whose_label_is_nearly_sure_is_no_loss_to_look_at():
+    assert largest_losses(np.vstack([sure([0], 0.95), sure([0], 0.6)]), np.array([0, 0]), most=9).tolist() == [1]
+
+
 def test_the_least_certain_row_is_where_two_classes_are_nearest_to_each_other():
     probabilities = np.array([[0.9, 0.05, 0.05], [0.45, 0.44, 0.11], [0.4, 0.3, 0.3]])
     assert least_certain(probabilities, most=2).tolist() == [1, 2]

@@ -10,12 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from podium.data.lock import write_lock
 from podium.ensemble.write import write_ensemble
 from podium.errors import SubmissionError
 from podium.kaggle.ledger import SCORED, Entry, ledger_file, write_ledger
 from podium.predictions import save_predictions
 from podium.report.page import write_report
-from toy_runs import lock_for, make_project, random_run, save
+from toy_runs import SETTINGS, lock_for, make_project, random_run, save
 
 NASTY = ("<script>alert('bird')</script>", 'cat" onload="alert(1)', "d&og $x_1$")
 CHROMIUM = next(
@@ -82,6 +83,10 @@ def project(tmp_path_factory):
     (finders / "vgg19.csv").write_text("learning_rate,loss\n0.001,2\n0.01,1\n0.1,3\n")
     (finders / "vgg19.json").write_text(json.dumps({"suggestions": {"valley": 0.01}}))
     (finders / "old.json").write_text("{}")
+    (finders / "wild.csv").write_text("learning_rate,loss\n0,1\n0.01,inf\n0.1,nan\n1,2\n10,3\n")
+    (finders / "wild.json").write_text(json.dumps({"suggestions": {"valley": "none", "steep": None}}))
+    (finders / "nothing.csv").write_text("learning_rate,loss\n0,nan\n")
+    (finders / "nothing.json").write_text(json.dumps({"suggestions": {}}))
     write_ledger(ledger_file(project, "toy"), [entry(k, f"0.9{k}", f"0.8{k}") for k in range(1, 6)])
     decoded(project, lock)
     write_ensemble(project, "toy")
@@ -136,12 +141,12 @@ def test_the_honest_score_and_the_best_run_lead(page, project):
     made = json.loads((project.submissions_folder("toy") / "ensemble.json").read_text())
     lead, *_ = re.findall(r'class="value">([^<]+)', page)
     assert lead == f"{made['honest_score']['score']:.4f}"
-    assert f"the best single run, {made['best_single_run']['run']}" in Tags(page).text
+    assert f"{made['best_single_run']['run']} looks best on all of them" in Tags(page).text
 
 
 def test_every_figure_has_its_data_one_click_away(page):
     figures = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
-    assert len(figures) == 6 and all('class="data"' in one for one in figures)
+    assert len(figures) == 7 and all('class="data"' in one for one in figures)
     assert all(one["download"].endswith(".csv") for one in Tags(page).all("a") if one.get("class") == "data")
 
 
@@ -185,6 +190,71 @@ def test_a_submission_that_is_older_than_its_runs_says_so(project, page):
         assert "writes it again" in write_report(project, "toy").read_text(encoding="utf-8")
     finally:
         project.predictions_file("toy", "late.s1").unlink()
+
+
+def test_points_of_a_finder_that_cannot_be_drawn_are_left_out(page):
+    assert table(page, "lr-find-wild")[1:] == [["1", "2"], ["10", "3"]]
+    assert "lr-find-nothing" not in page and "lr-find-old" not in page
+
+
+def written_anew(project, *, lock=None, made=None):
+    """A copy of the report where something about the submission is out of the ordinary."""
+    if lock is not None:
+        write_lock(project.lock_file("toy"), lock)
+    if made is not None:
+        (project.submissions_folder("toy") / "ensemble.json").write_text(json.dumps(made))
+    return Tags(write_report(project, "toy").read_text(encoding="utf-8")).text
+
+
+@pytest.fixture
+def small(tmp_path):
+    """One run with its submission."""
+    project = with_recipe(make_project(tmp_path, [random_run("vgg19.s1")]))
+    write_ensemble(project, "toy")
+    return project
+
+
+def test_a_submission_of_other_rows_is_no_submission_and_shows_no_shares(small):
+    run = random_run("vgg19.s1", tests=31)
+    save(small, run)
+    text = written_anew(small, lock=lock_for(run))
+    assert "no valid submission" in text and "of other rows or classes" in text
+
+
+@pytest.mark.parametrize(
+    "made",
+    [{"strategy": "best", "honest_score": None, "runs": None}, {"runs": [1, {"weight": "much"}]}, ["a list"], "text"],
+)
+def test_a_damaged_account_of_the_submission_is_not_believed_and_not_missed(small, made):
+    assert "made by not said" in written_anew(small, made=made)
+
+
+def test_a_damaged_ledger_is_told_and_the_page_is_there(small):
+    ledger_file(small, "toy").write_text("what,is,this\n")
+    assert "Not a ledger of submissions." in written_anew(small)
+
+
+def test_runs_of_grouped_rows_claim_no_interval_of_their_own(small):
+    assert "accuracy, 95 % interval" in written_anew(small)
+    run = random_run("vgg19.s1")
+    lock = replace(lock_for(run), groups=np.array([str(k % 7) for k in range(42)]))
+    page = (written_anew(small, lock=lock), small.report_file("toy").read_text())[1]
+    assert "<small>" not in page.split('id="ensemble"')[0]
+
+
+@pytest.mark.parametrize("metric", ["qwk", "macro_f1", "auc", "log_loss"])
+def test_the_competitions_metric_leads_and_every_run_has_it(tmp_path, metric):
+    settings = SETTINGS.replace("[data]", f'metric = "{metric}"\n[data]', 1)
+    project = with_recipe(
+        make_project(tmp_path, [random_run("vgg19.s1"), random_run("b.s1", seed=2)], settings=settings)
+    )
+    made = write_ensemble(project, "toy").result
+    page = write_report(project, "toy").read_text(encoding="utf-8")
+    assert re.findall(r'class="value">([^<]+)', page)[0] == f"{made.honest.score:.4f}"
+    told = {row[0]: float(row[8]) for row in table(page, "runs")[1:]}
+    assert told == {run.run: pytest.approx(run.scores[metric], rel=1e-4) for run in made.runs}
+    low, high = made.honest.test_interval
+    assert low >= (-1 if metric == "qwk" else 0) and (metric == "log_loss" or high <= 1)
 
 
 def test_what_is_not_there_is_said_and_not_missed(tmp_path):
@@ -266,8 +336,8 @@ class TestInABrowser:
         heads.nth(0).locator("button").click()
         assert names.all_inner_texts() == ["vgg19.s1", "b.s1", "a.s1"]
         assert heads.nth(0).get_attribute("aria-sort") == "descending"
-        heads.nth(3).locator("button").click()
-        losses = [float(one) for one in view.locator("#runs table tbody td:nth-child(4)").all_inner_texts()]
+        heads.nth(5).locator("button").click()
+        losses = [float(one) for one in view.locator("#runs table tbody td:nth-child(6)").all_inner_texts()]
         assert losses == sorted(losses, reverse=True)
 
     def test_a_narrow_screen_is_not_scrolled_sideways(self, opened):

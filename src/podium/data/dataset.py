@@ -78,10 +78,13 @@ def open_dataset(
 
 def cached_dataset(project: Project, name: str, *, fingerprint: str) -> Dataset | None:
     """The images with this fingerprint at the largest side that is decoded here, or None: nothing is looked for."""
-    files = sorted(project.cache_folder(name).glob("*/train-*-*.npy"), key=lambda file: -int(file.stem.split("-")[1]))
-    for file in files:
-        _, pixels, shape = file.stem.split("-")
-        dataset = _load(file.parent, int(pixels), shape)
+    found = []
+    for file in project.cache_folder(name).glob("*/train-*-*.npy"):
+        _, pixels, *shape = file.stem.split("-")
+        if pixels.isdecimal() and len(shape) == 1:
+            found.append((int(pixels), shape[0], file.parent))
+    for pixels, shape, folder in sorted(found, reverse=True):
+        dataset = _load(folder, pixels, shape)
         if dataset is not None and dataset.fingerprint == fingerprint:
             return dataset
     return None

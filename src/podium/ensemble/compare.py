@@ -170,7 +170,8 @@ def estimate(found: Bootstrap, taken: int, *, names: Sequence[str], metric: str,
             rows /= max(float(found.inside[:, taken].var()) / plain, 1.0)
         together = 1 / (1 / rows + 1 / tests)
         ends = [wilson_interval(gain * rows, rows), wilson_interval(gain * together, together)]
-    interval, test_interval = (tuple(sorted(measure.gain(float(end)) for end in pair)) for pair in ends)
+    scores = np.clip(np.sort([[measure.gain(end) for end in pair] for pair in ends]), measure.least, measure.most)
+    interval, test_interval = ((float(low), float(high)) for low, high in scores)
     return Estimate(measure.gain(gain), interval, test_interval, flattered)
 
 

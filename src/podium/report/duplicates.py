@@ -10,7 +10,7 @@ ALIKE_SMALL, ALIKE = 0.98, 0.95
 ROWS_AT_A_TIME = 1000
 # More bytes than this are not read for a page that is to be there in seconds.
 MOST_BYTES = 2_000_000_000
-MOST_COMPARED = 3_000_000_000  # pairs: some ten seconds of two cores
+MOST_COMPARED = 1_500_000_000  # pairs: some five seconds of two cores
 MOST_PAIRS = 50_000
 
 
@@ -38,17 +38,20 @@ def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Twin] | 
         one, other = np.nonzero(small[rows] @ small.T > ALIKE_SMALL)
         one = rows[one]
         across = (part[one] != part[other]) & ((part[other] == 0) | (one < other))
-        pairs += zip(one[across].tolist(), other[across].tolist(), strict=True)
-        if len(pairs) > MOST_PAIRS:  # flat pictures are all alike: nothing can be said of these images
+        if len(pairs) + across.sum() > MOST_PAIRS:  # flat pictures are all alike: nothing can be said of these images
             return None
-    starts = np.cumsum([0, *(len(array) for array in images)])
-
-    def image(place: int) -> np.ndarray:
-        which = int(np.searchsorted(starts, place, side="right")) - 1
-        return _unit(images[which][place - starts[which]].astype(np.float32).reshape(1, -1))[0]
-
-    twins = [Twin(one, other, float(image(one) @ image(other))) for one, other in pairs]
+        pairs += zip(one[across].tolist(), other[across].tolist(), strict=True)
+    twins = [Twin(*pair, _correlation(images, *pair)) for pair in pairs]
     return sorted((twin for twin in twins if twin.correlation > ALIKE), key=lambda twin: -twin.correlation)
+
+
+def _correlation(images: list[np.ndarray], *places: int) -> float:
+    """Of two whole images, by their places among all."""
+    ends = np.cumsum([len(array) for array in images])
+    which = np.searchsorted(ends, places, side="right")
+    found = [images[k][place - ends[k]] for k, place in zip(which, places, strict=True)]  # counted from the end
+    one, other = _unit(np.stack(found).reshape(2, -1).astype(np.float32))
+    return float(one @ other)
 
 
 def _shrunk(images: np.ndarray) -> np.ndarray:

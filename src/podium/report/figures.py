@@ -6,16 +6,13 @@ drawn as they are: a `$` in a class is no formula.
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("svg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,8 +25,11 @@ VARIABLES = {INK: "--ink", FAINT: "--faint", PAPER: "--paper"} | {
     colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
 }
 # As wide as a phone, so that nothing on it becomes too small to read.
-WIDTH_INCHES = 5.5
+WIDTH_INCHES = 4.2
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+MARKERS = "os^DvPX"
+# More lines than this are named by their recipes, and more recipes than this by nothing but the CSV.
+MOST_NAMES = 12
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -87,31 +87,42 @@ def intervals(rows: Sequence[Interval], *, label: str) -> str:
             axes.plot(row.value, place, "o", color=colour, markersize=6)
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y", visible=False)
         return _svg(figure)
 
 
 def courses(lines: Sequence[Line], *, title: str, shares: bool) -> str:
     """One learning curve a run; `shares` are written in percent."""
-    with _drawing(f"courses-{title}", height=3.6) as (figure, axes):
-        colours, seen = _colours([line.family for line in lines]), dict[str, int]()
+    with _drawing(f"courses-{title}", height=3.2) as (figure, axes):
+        families = list(dict.fromkeys(line.family for line in lines))
+        by_family = len(lines) > MOST_NAMES
         for line in lines:
-            dash = DASHES[seen.setdefault(line.family, 0) % len(DASHES)]
-            seen[line.family] += 1
-            marker = "o" if len(line.x) == 1 else None
-            axes.plot(line.x, line.y, color=colours[line.family], linestyle=dash, marker=marker, label=line.name)
+            place, seed = families.index(line.family), [one for one in lines if one.family == line.family].index(line)
+            name = line.name if not by_family else line.family if seed == 0 else None
+            axes.plot(
+                line.x,
+                line.y,
+                color=SERIES[place % len(SERIES)],
+                linestyle=DASHES[(seed + place // len(SERIES)) % len(DASHES)],
+                marker=MARKERS[place % len(MARKERS)],
+                markevery=[-1],
+                markersize=4,
+                label=name,
+            )
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if shares:
             axes.yaxis.set_major_formatter(_percent())
-        figure.legend(loc="outside lower center", ncols=min(len(lines), 3), fontsize=9)
+        if len(families) <= MOST_NAMES:
+            figure.legend(loc="outside lower center", ncols=2, fontsize=9, handlelength=3.5)
         return _svg(figure)
 
 
 def finder(name: str, rates: Sequence[float], losses: Sequence[float], suggestions: dict[str, float]) -> str:
     """The learning-rate finder's curve, its suggestions marked."""
     losses = np.asarray(losses, float)
-    with _drawing(f"finder-{name}", height=3.2) as (figure, axes):
+    with _drawing(f"finder-{name}", height=2.8) as (figure, axes):
         axes.plot(rates, losses, color=SERIES[0])
         axes.set_xscale("log")
         for place, (word, rate) in enumerate(suggestions.items(), start=1):
@@ -119,13 +130,14 @@ def finder(name: str, rates: Sequence[float], losses: Sequence[float], suggestio
             axes.plot(rate, at, "o", color=SERIES[place % len(SERIES)], label=f"{word} {rate:.2g}", markersize=7)
         axes.set(xlabel="learning rate", ylabel="loss", title=name)
         axes.set_ylim(top=float(np.nanmax(losses[: max(len(losses) // 2, 1)])) * 1.15, auto=None)
-        axes.legend(fontsize=9)
+        if suggestions:
+            axes.legend(fontsize=9)
         return _svg(figure)
 
 
 def reliability(before: np.ndarray, after: np.ndarray) -> str:
     """Accuracy over confidence, bins (n, 3) of confidence, accuracy, rows: before and after the temperature."""
-    with _drawing("reliability", height=3.8) as (figure, axes):
+    with _drawing("reliability", height=3.3) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=FAINT, linestyle=DASHES[1], label="as sure as right")
         for bins, colour, words, marker in (
             (before, SERIES[1], "before the temperature", "s"),
@@ -160,17 +172,13 @@ def shares(classes: Sequence[str], training: Sequence[float], predicted: Sequenc
 def against_leaderboard(points: Sequence[tuple[float, float, float | None]]) -> str:
     """Cross-fitted score (with its standard error, where known) against the public one, a point a submission."""
     crossed, public, errors = (np.array(column, float) for column in zip(*points, strict=True))
-    with _drawing("leaderboard", height=3.8) as (figure, axes):
+    with _drawing("leaderboard", height=3.2) as (figure, axes):
         ends = [float(np.nanmin([crossed.min(), public.min()])), float(np.nanmax([crossed.max(), public.max()]))]
         axes.axline((ends[0], ends[0]), slope=1, color=FAINT, linestyle=DASHES[1], label="equal")
         axes.errorbar(crossed, public, xerr=1.96 * np.nan_to_num(errors), fmt="o", color=SERIES[0], label="submission")
         axes.set(xlabel="cross-fitted, 95 % interval", ylabel="public leaderboard")
         axes.legend(fontsize=9)
         return _svg(figure)
-
-
-def _colours(families: Sequence[str]) -> dict[str, str]:
-    return {name: SERIES[place % len(SERIES)] for place, name in enumerate(dict.fromkeys(families))}
 
 
 def _percent() -> FuncFormatter:
@@ -184,12 +192,10 @@ def _short(name: str, most: int = 24) -> str:
 @contextmanager
 def _drawing(name: str, *, height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure so many inches high; the same input gives the same bytes, and two figures of a page share no ids."""
-    with plt.rc_context(STYLE | {"svg.hashsalt": name}):
-        figure, axes = plt.subplots(figsize=(WIDTH_INCHES, height), layout="constrained")
-        try:
-            yield figure, axes
-        finally:
-            plt.close(figure)
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # text stays text: the browser has the letters
+        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+        yield figure, figure.subplots()
 
 
 def _svg(figure: Figure) -> str:
@@ -199,8 +205,13 @@ def _svg(figure: Figure) -> str:
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
     drawn = re.sub(r' (width|height)="[\d.]+pt"', "", drawn, count=2)
-    asked = set(re.findall(r"#([\w-]+)", drawn))
-    drawn = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in asked else "", drawn)
+    asked = set(re.findall(r'(?:url\(|href=")#([\w-]+)', drawn))
+    return re.sub(r"<[^>]*>", lambda tag: _themed(tag[0], asked), drawn).strip()
+
+
+def _themed(tag: str, asked: set[str]) -> str:
+    """A tag with the page's variables for colours, and without an id that nothing asks for; text is left alone."""
+    tag = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in asked else "", tag)
     for colour, variable in VARIABLES.items():
-        drawn = drawn.replace(colour, f"var({variable})")
-    return drawn.strip()
+        tag = tag.replace(colour, f"var({variable})")
+    return tag

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 
 from podium.data.dataset import Dataset
+from podium.metrics import softmax
+from podium.report.gather import Gathered
 
 # Up to this side an image is shown pixel by pixel; larger ones are shrunk to SHOWN and compressed.
 PIXEL_BY_PIXEL, SHOWN = 64, 128
@@ -63,3 +65,25 @@ def address_of(pixels: np.ndarray) -> str:
         image.save(stream, "JPEG", quality=JPEG_QUALITY)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def shown_rows(found: Gathered, images: Images, rows: np.ndarray, *, part: str, blend: np.ndarray) -> list[Shown]:
+    """Rows of the validation (`oof`) or the `test`, as the joined runs have them; `blend` (all of them, classes).
+
+    What members said is as the blend took it in, before its own temperature.
+    """
+    aligned, classes = found.aligned, found.aligned.classes
+    ids, logits = getattr(aligned, f"{part}_ids"), getattr(aligned, f"{part}_logits")
+    members = softmax(logits[:, rows] / found.result.blend.temperatures[:, None, None])
+    shown = []
+    for number, row in enumerate(rows):
+        said = [
+            Said(run.run, classes[int(own.argmax())], float(own.max()))
+            for run, own in zip(found.result.runs, members[:, number], strict=True)
+            if run.weight
+        ]
+        two = [(classes[k], float(blend[row, k])) for k in np.argsort(-blend[row], kind="stable")[:2]]
+        label = classes[aligned.oof_labels[row]] if part == "oof" else None
+        image = images.address("test" if part == "test" else "train", str(ids[row]))
+        shown.append(Shown(str(ids[row]), image, label, two, said))
+    return shown

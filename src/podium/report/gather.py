@@ -15,12 +15,16 @@ from podium.data.dataset import Dataset, cached_dataset
 from podium.data.lock import Lock
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.write import groups_of, load_aligned
+from podium.errors import KaggleError
 from podium.kaggle.ledger import Entry, ledger_file, read_ledger
 from podium.plan import list_runs
 from podium.predictions import DAMAGE, Aligned
 from podium.project import Project
 from podium.stamp import ensemble_is_fresh, file_sha256
 from podium.submission import check_submission
+
+# What is larger has no place in a figure.
+LARGEST = 1e30
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,14 @@ class Finder:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A submission that lies there: its CSV, what made it, and what it says of the test rows in its own order."""
+    """A submission that lies there: its CSV, what made it, and what it says of the test rows in the lock's order."""
 
     file: Path
     sha256: str
     is_fresh: bool  # whether the runs that are here would write it again
     faults: list[str]
     made: dict[str, Any]
-    ids: np.ndarray  # (m,) str
-    probabilities: np.ndarray  # (m, classes)
+    probabilities: np.ndarray | None  # (m, classes); None where they are of other rows or classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,7 @@ class Gathered:
     history: dict[str, list[Epoch]]  # of each run
     finders: dict[str, Finder]  # of each recipe
     ledger: list[Entry]
+    ledger_fault: str
     submission: Prepared | None
     images: Dataset | None
 
@@ -74,11 +78,11 @@ class Gathered:
 def gather(project: Project, name: str) -> Gathered:
     """Read a competition's runs, blend them as competition.toml says, and read what else is known of them.
 
-    Raises SubmissionError where there are no predictions, PredictionsError where they cannot be blended, KaggleError
-    for a damaged ledger.
+    Raises SubmissionError where there are no predictions, PredictionsError where they cannot be blended.
     """
     competition = read_competition(project.competition_folder(name))
     aligned, lock = load_aligned(project, name)
+    ledger, ledger_fault = _ledger(ledger_file(project, name))
     result = build_ensemble(aligned, competition.ensemble, metric=competition.metric, groups=groups_of(lock, aligned))
     return Gathered(
         name=name,
@@ -89,7 +93,8 @@ def gather(project: Project, name: str) -> Gathered:
         stale={run.run: run.stale for run in list_runs(project, name)},
         history={run: rows for run in aligned.runs if (rows := _history(project.history_file(name, run)))},
         finders=dict(_finders(project.finder_folder(name))),
-        ledger=read_ledger(ledger_file(project, name)),
+        ledger=ledger,
+        ledger_fault=ledger_fault,
         submission=_submission(project, name, competition, lock),
         images=cached_dataset(project, name, fingerprint=lock.fingerprint),
     )
@@ -103,7 +108,7 @@ def _history(file: Path) -> list[Epoch]:
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
     epochs = [
-        Epoch(row.get("stage") or "", _number(row.get("training_loss")), _number(row.get("validation_accuracy")))
+        Epoch(str(row.get("stage")), _number(row.get("training_loss")), _number(row.get("validation_accuracy")))
         for row in rows
     ]
     return [one for one in epochs if "refit" not in one.stage and ("fold" not in one.stage or "fold 1/" in one.stage)]
@@ -115,35 +120,80 @@ def _finders(folder: Path) -> Iterator[tuple[str, Finder]]:
             suggestions = json.loads(file.read_text(encoding="utf-8"))["suggestions"]
             with file.with_suffix(".csv").open(newline="", encoding="utf-8") as stream:
                 rows = list(csv.DictReader(stream))
-            rates, losses = ([float(row[column]) for row in rows] for column in ("learning_rate", "loss"))
-            yield file.stem, Finder(rates, losses, {word: float(rate) for word, rate in suggestions.items()})
+            points = [(_number(row["learning_rate"]), _number(row["loss"])) for row in rows]
+            rates, losses = zip(*[(rate, loss) for rate, loss in points if rate > 0 and loss == loss], strict=True)
+            known = {str(word): rate for word, one in suggestions.items() if (rate := _number(one)) > 0}
+            yield file.stem, Finder(list(rates), list(losses), known)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error):
             continue  # what another version wrote is no reason to show nothing
 
 
+def _ledger(file: Path) -> tuple[list[Entry], str]:
+    """The ledger, or why it cannot be read: the page is of use without it."""
+    try:
+        return read_ledger(file), ""
+    except KaggleError as error:
+        return [], str(error)
+
+
 def _submission(project: Project, name: str, competition: Competition, lock: Lock) -> Prepared | None:
     file = project.submissions_folder(name) / "ensemble.csv"
+    if not file.is_file():
+        return None
     try:
         made = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        with np.load(file.with_suffix(".probabilities.npz"), allow_pickle=False) as kept:
-            ids, probabilities = kept["ids"], kept["probabilities"]
-        if not file.is_file() or not isinstance(made, dict):
-            return None
-    except DAMAGE:
-        return None
+    except (OSError, ValueError):
+        made = None
     return Prepared(
         file=file,
         sha256=file_sha256(file),
         is_fresh=ensemble_is_fresh(project, name),
         faults=check_submission(file, lock=lock, settings=competition.submission),
-        made=made,
-        ids=ids,
-        probabilities=probabilities.astype(np.float64),
+        made=_made(made),
+        probabilities=_kept(file.with_suffix(".probabilities.npz"), lock),
     )
 
 
-def _number(cell: object) -> float:
+def _made(made: Any) -> dict[str, Any]:
+    """What the JSON says that the page shows; what is not of its kind is left out."""
+    told = _of_kind(made, dict)
+    honest, strategy = (_of_kind(told.get(key), dict) for key in ("honest_score", "strategy"))
+    weights = [(run.get("run"), _number(run.get("weight"))) for run in map(_table, _of_kind(told.get("runs"), list))]
+    return {
+        "strategy": str(strategy.get("used", "not said")),
+        "score": _number(honest.get("score")),
+        "metric": str(told.get("metric", "")),
+        "temperature": _number(told.get("temperature")),
+        "stamp": str(told.get("stamp", "none")),
+        "members": [(str(run), weight) for run, weight in weights if weight],
+    }
+
+
+def _of_kind(value: Any, kind: type) -> Any:
+    """The value, or an empty one where it is of another kind."""
+    return value if isinstance(value, kind) else kind()
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return _of_kind(value, dict)
+
+
+def _kept(file: Path, lock: Lock) -> np.ndarray | None:
+    """The probabilities beside a CSV, in the lock's order; None where they are damaged or of something else."""
     try:
-        return float(cell)  # type: ignore[arg-type]
+        with np.load(file, allow_pickle=False) as kept:
+            ids, classes, probabilities = kept["ids"], kept["classes"], kept["probabilities"].astype(np.float64)
+    except DAMAGE:
+        return None
+    expected = (len(lock.test_ids), len(lock.classes))
+    same = np.array_equal(ids, lock.test_ids) and tuple(classes.tolist()) == tuple(lock.classes)
+    return probabilities if same and probabilities.shape == expected and np.isfinite(probabilities).all() else None
+
+
+def _number(cell: Any) -> float:
+    """A cell as a number of a size that can be drawn, else NaN."""
+    try:
+        value = float(cell)
     except (TypeError, ValueError):
         return math.nan
+    return value if abs(value) < LARGEST else math.nan

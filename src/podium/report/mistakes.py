@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from podium.ensemble.calibrate import BINS
 from podium.metrics import log_losses
 
-BINS = 15
+# A smaller loss than this is none to look at: the label was given nine tenths.
+SMALL_LOSS = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ def confused_pairs(counts: np.ndarray, classes: Sequence[str], *, most: int) -> 
 
 
 def largest_losses(probabilities: np.ndarray, labels: np.ndarray, *, most: int) -> np.ndarray:
-    """Rows whose label was given the least probability, the worst first."""
-    return np.argsort(-log_losses(probabilities, labels), kind="stable")[:most]
+    """Rows whose label was given the least probability, the worst first; at most all whose loss is not small."""
+    losses = log_losses(probabilities, labels)
+    worst = np.argsort(-losses, kind="stable")[:most]
+    return worst[losses[worst] > SMALL_LOSS]
 
 
 def least_certain(probabilities: np.ndarray, *, most: int) -> np.ndarray:
@@ -73,7 +77,7 @@ def least_certain(probabilities: np.ndarray, *, most: int) -> np.ndarray:
 
 
 def suspected_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows whose label is more likely wrong than the blend, the likeliest first.
+    """Rows whose label may be wrong, the likeliest first.
 
     The rule of confident learning (Northcutt et al., arXiv:1911.00068): a row is suspected where another class is
     given more than that class is usually given in its own rows, and is the most probable of those.

@@ -20,7 +20,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     heading.setAttribute("aria-sort", turned ? "descending" : "ascending");
   }));
 }
-// A closed detail is not printed: open all of them for the printer.
+// What is closed is not printed.
 addEventListener("beforeprint", () => {
-  for (const note of document.querySelectorAll("details.note")) note.open = true;
+  for (const one of document.querySelectorAll("details")) one.open = true;
 });

@@ -59,7 +59,7 @@ def _environment() -> Environment:
         named_rows=named_rows,
         off_diagonal=off_diagonal,
     )
-    environment.filters.update(drawing=Markup, number=number, percent=percent, duration=duration)
+    environment.filters.update(drawing=Markup, number=number, percent=percent, signed=signed, duration=duration)
     return environment
 
 
@@ -85,6 +85,13 @@ def off_diagonal(matrix: Sequence[Sequence[float]]) -> list[float]:
 def number(value: float | None, digits: int = 4) -> str:
     """Four decimals; a dash for what is not known."""
     return "\N{EN DASH}" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def signed(gain: float | None, metric: str) -> str:
+    """A gain or a loss with its sign: of accuracy in points."""
+    if gain is None or gain != gain:
+        return "\N{EN DASH}"
+    return f"{100 * gain:+.2f} points" if metric == "accuracy" else f"{gain:+.4f}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -1,20 +1,21 @@
 """The page's five sections as plain values: questions of a competitor, each answered from what was gathered."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from podium.ensemble.build import RunInBlend
 from podium.ensemble.calibrate import calibration_error
+from podium.ensemble.contribution import Contribution
 from podium.kaggle.ledger import Entry
 from podium.kaggle.standings import best_public, distinct_scored, rank_correlation
-from podium.metrics import softmax, wilson_interval
+from podium.metrics import log_losses, softmax, wilson_interval
 from podium.report import figures, mistakes
-from podium.report.duplicates import Twin, near_duplicates
-from podium.report.gallery import Images, Said, Shown
+from podium.report.gallery import Images, shown_rows
 from podium.report.gather import Epoch, Gathered
+from podium.report.twins import twins_of
 
-WORST, SUSPECTED, UNCERTAIN, TWINS, PAIRS = 30, 24, 30, 12, 12
+WORST, SUSPECTED, UNCERTAIN, PAIRS = 30, 24, 30, 12
 # A matrix of more classes is shown for those that are confused most.
 MOST_CLASSES = 20
 
@@ -31,12 +32,13 @@ def where(found: Gathered) -> dict[str, Any]:
         "taken": result.taken,
         "optimism": result.taken.optimism(metric),
         "best": result.best,
-        "best_interval": _interval(found, result.best.scores["accuracy"]) if metric == "accuracy" else None,
+        "picked": next(one for one in result.strategies if one.strategy == "best"),
         "comparisons": result.comparisons,
         "rows": result.validation_rows,
         "tests": len(result.test_ids),
         "caveats": result.caveats,
         "submissions": list(reversed(found.ledger)),
+        "ledger_fault": found.ledger_fault,
         "public": best,
         "correlation": rank_correlation(found.ledger),
         "figure": figures.against_leaderboard(points) if points else None,
@@ -49,30 +51,22 @@ def runs(found: Gathered) -> dict[str, Any]:
     kept = {run.run: run for run in found.result.runs}
     brings = {one.run: one for one in found.result.contributions}
     rows = [_run_row(found, place, kept[run], brings[run]) for place, run in enumerate(found.aligned.runs)]
-    losses, accuracies = (_lines(found.history, what) for what in ("training_loss", "validation_accuracy"))
-    epochs = [
-        [run, place, one.stage, one.training_loss, one.validation_accuracy]
-        for run, history in found.history.items()
-        for place, one in enumerate(history, start=1)
-    ]
-    finders = {
-        name: (
-            figures.finder(name, one.rates, one.losses, one.suggestions),
-            list(zip(one.rates, one.losses, strict=True)),
-        )
-        for name, one in found.finders.items()
-        if len(one.rates) > 1
-    }
     return {
         "rows": sorted(rows, key=lambda row: -row["accuracy"]),
         "untrained": [run for run in found.stale if run not in found.aligned.runs],
-        "courses": [
-            figures.courses(lines, title=title, shares=shares)
-            for lines, title, shares in ((losses, "training loss", False), (accuracies, "validation accuracy", True))
-            if lines
+        "courses": _courses(found.history),
+        "epochs": [
+            [run, place, one.stage, one.training_loss, one.validation_accuracy]
+            for run, history in found.history.items()
+            for place, one in enumerate(history, start=1)
         ],
-        "epochs": epochs,
-        "finders": finders,
+        "finders": {
+            name: (
+                figures.finder(name, one.rates, one.losses, one.suggestions),
+                list(zip(one.rates, one.losses, strict=True)),
+            )
+            for name, one in found.finders.items()
+        },
     }
 
 
@@ -105,56 +99,52 @@ def ensemble(found: Gathered) -> dict[str, Any]:
 
 def wrong(found: Gathered, images: Images) -> dict[str, Any]:
     """What does it get wrong? Classes, pairs, the worst rows, labels and pictures to doubt."""
-    labels, said = found.aligned.oof_labels, found.result.cross_fitted
-    classes = found.aligned.classes
+    labels, said, classes = found.aligned.oof_labels, found.result.cross_fitted, found.aligned.classes
     counts = mistakes.confusion(labels, said.argmax(axis=1), len(classes))
     shown = _most_confused(counts)
     suspected = mistakes.suspected_labels(said, labels)
-    pairs = mistakes.confused_pairs(counts, classes, most=PAIRS)
+    worst = mistakes.largest_losses(said, labels, most=WORST)
     return {
         "rows": len(labels),
         "mistakes": int((said.argmax(axis=1) != labels).sum()),
         "classes": [classes[k] for k in shown],
-        "all_classes": len(classes),
-        "counts": counts[np.ix_(shown, shown)].tolist(),
+        "shown": counts[np.ix_(shown, shown)].tolist(),
+        "all_classes": classes,
+        "counts": counts.tolist(),
         "scores": mistakes.class_scores(counts, classes),
-        "pairs": pairs,
-        "worst": _shown_rows(found, images, mistakes.largest_losses(said, labels, most=WORST)),
-        "suspected": _shown_rows(found, images, suspected[:SUSPECTED]),
-        "suspected_count": len(suspected),
-        "twins": _twins(found, images),
+        "pairs": mistakes.confused_pairs(counts, classes, most=PAIRS),
+        "worst": shown_rows(found, images, worst, part="oof", blend=said),
+        "worst_rows": _told(found, worst),
+        "suspected": shown_rows(found, images, suspected[:SUSPECTED], part="oof", blend=said),
+        "suspected_rows": _told(found, suspected),
+        "twins": twins_of(found, images) if found.images is not None else None,
     }
 
 
 def submission(found: Gathered, images: Images) -> dict[str, Any] | None:
     """What am I about to submit? Class shares, the least certain rows, the file and how it was made."""
     sent = found.submission
-    if sent is None:
-        return None
-    classes = found.aligned.classes
-    training = np.bincount(found.lock.train_labels, minlength=len(classes)) / len(found.lock.train_labels)
-    predicted = np.bincount(sent.probabilities.argmax(axis=1), minlength=len(classes)) / len(sent.ids)
-    few = np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES]
-    some = np.sort(few)
-    uncertain = mistakes.least_certain(sent.probabilities, most=UNCERTAIN)
-    place = {one: row for row, one in enumerate(found.aligned.test_ids.tolist())}
-    member = _member_probabilities(found, np.array([place[one] for one in sent.ids[uncertain].tolist()]), part="test")
+    if sent is None or sent.probabilities is None:
+        return None if sent is None else {"sent": sent, "is_of_these_rows": False}
+    classes, count = found.lock.classes, len(found.lock.classes)
+    training = np.bincount(found.lock.train_labels, minlength=count) / len(found.lock.train_labels)
+    predicted = np.bincount(sent.probabilities.argmax(axis=1), minlength=count) / len(sent.probabilities)
+    some = np.sort(np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES])
+    order = np.argsort(found.lock.test_ids)  # the joined runs' rows are sorted by id
+    blend = sent.probabilities[order]
+    uncertain = mistakes.least_certain(blend, most=UNCERTAIN)
     return {
         "sent": sent,
+        "is_of_these_rows": True,
         "shares": figures.shares([classes[k] for k in some], training[some], predicted[some]),
-        "share_rows": [[classes[k], training[k], predicted[k]] for k in range(len(classes))],
-        "uncertain": [
-            _shown(found, images, "test", str(sent.ids[row]), sent.probabilities[row], None, member[:, number])
-            for number, row in enumerate(uncertain)
-        ],
-        "members": [run for run in sent.made.get("runs", []) if run.get("weight")],
+        "share_rows": [[classes[k], training[k], predicted[k]] for k in range(count)],
+        "uncertain": shown_rows(found, images, uncertain, part="test", blend=blend),
+        "uncertain_rows": [[found.aligned.test_ids[row], *_two(found, blend[row])] for row in uncertain],
     }
 
 
-def _run_row(found: Gathered, place: int, run: Any, brings: Any) -> dict[str, Any]:
-    about = found.aligned.abouts[place]
-    said = softmax(found.aligned.oof_logits[place])
-    low, high = _interval(found, run.scores["accuracy"])
+def _run_row(found: Gathered, place: int, run: RunInBlend, brings: Contribution) -> dict[str, Any]:
+    about, metric = found.aligned.abouts[place], found.competition.metric
     state = "imported" if about.get("imported") else "no recipe"
     if run.run in found.stale:
         state = "stale" if found.stale[run.run] else "up to date"
@@ -164,10 +154,10 @@ def _run_row(found: Gathered, place: int, run: Any, brings: Any) -> dict[str, An
         "recipe": about.get("recipe_name", ""),
         "seed": about.get("seed", ""),
         "accuracy": run.scores["accuracy"],
-        "low": low,
-        "high": high,
+        "interval": _interval(found, run.scores["accuracy"]),
         "log_loss": run.scores["log_loss"],
-        "calibration": calibration_error(said, found.aligned.oof_labels),
+        "metric": run.scores[metric],
+        "calibration": calibration_error(softmax(found.aligned.oof_logits[place]), found.aligned.oof_labels),
         "seconds": about.get("seconds"),
         "device": ", ".join(str(about[key]) for key in ("device", "precision") if about.get(key)),
         "weight": run.weight,
@@ -176,13 +166,46 @@ def _run_row(found: Gathered, place: int, run: Any, brings: Any) -> dict[str, An
     }
 
 
-def _interval(found: Gathered, accuracy: float) -> tuple[float, float]:
+def _interval(found: Gathered, accuracy: float) -> tuple[float, float] | None:
+    """Wilson's; none where rows come in groups, which makes them worth less than they are many."""
     rows = found.result.validation_rows
-    return wilson_interval(accuracy * rows, rows)
+    return None if found.lock.groups is not None else wilson_interval(accuracy * rows, rows)
+
+
+def _told(found: Gathered, rows: np.ndarray) -> list[list[Any]]:
+    """Rows of a CSV: id, label, its probability, loss, the blend's two most probable classes, what each run said."""
+    said, labels, classes = found.result.cross_fitted, found.aligned.oof_labels, found.aligned.classes
+    losses = log_losses(said, labels)
+    return [
+        [
+            found.aligned.oof_ids[row],
+            classes[labels[row]],
+            said[row, labels[row]],
+            losses[row],
+            *_two(found, said[row]),
+            *(classes[k] for k in found.aligned.oof_logits[:, row].argmax(axis=1)),
+        ]
+        for row in rows
+    ]
+
+
+def _two(found: Gathered, probabilities: np.ndarray) -> list[Any]:
+    one, other = np.argsort(-probabilities, kind="stable")[:2]
+    classes = found.aligned.classes
+    return [classes[one], probabilities[one], classes[other], probabilities[other]]
 
 
 def _error(entry: Entry) -> float | None:
     return float(entry.standard_error) if entry.standard_error else None
+
+
+def _courses(history: dict[str, list[Epoch]]) -> list[tuple[str, str]]:
+    """(What it shows, the drawing) of what was measured in any epoch."""
+    drawn = []
+    for title, what in (("training loss", "training_loss"), ("validation accuracy", "validation_accuracy")):
+        if lines := _lines(history, what):
+            drawn.append((title, figures.courses(lines, title=title, shares=what == "validation_accuracy")))
+    return drawn
 
 
 def _lines(history: dict[str, list[Epoch]], what: str) -> list[figures.Line]:
@@ -201,88 +224,3 @@ def _most_confused(counts: np.ndarray) -> np.ndarray:
     wrong = counts - np.diag(np.diag(counts))
     by_mistakes = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
     return np.sort(by_mistakes[:MOST_CLASSES])
-
-
-def _shown_rows(found: Gathered, images: Images, rows: np.ndarray) -> list[Shown]:
-    members = _member_probabilities(found, rows, part="oof")
-    classes, labels = found.aligned.classes, found.aligned.oof_labels
-    return [
-        _shown(
-            found,
-            images,
-            "train",
-            str(found.aligned.oof_ids[row]),
-            found.result.cross_fitted[row],
-            classes[labels[row]],
-            members[:, number],
-        )
-        for number, row in enumerate(rows)
-    ]
-
-
-def _member_probabilities(found: Gathered, rows: np.ndarray, *, part: str) -> np.ndarray:
-    """What each run says of some rows, (runs, rows, classes), calibrated as the blend uses it."""
-    logits = getattr(found.aligned, f"{part}_logits")[:, rows]
-    return softmax(logits / found.result.blend.temperatures[:, None, None])
-
-
-def _shown(
-    found: Gathered,
-    images: Images,
-    part: str,
-    one: str,
-    blend: np.ndarray,
-    label: str | None,
-    members: np.ndarray,
-) -> Shown:
-    """A row: the blend's two most probable classes, and the first of each member."""
-    classes = found.aligned.classes
-    two = np.argsort(-blend, kind="stable")[:2]
-    said = [
-        Said(run.run, classes[int(own.argmax())], float(own.max()))
-        for run, own in zip(found.result.runs, members, strict=True)
-        if run.weight
-    ]
-    return Shown(one, images.address(part, one), label, [(classes[k], float(blend[k])) for k in two], said)
-
-
-def _twins(found: Gathered, images: Images) -> dict[str, Any] | None:
-    """Near-duplicates across training, validation and test: how many, and the most alike."""
-    if images.dataset is None:
-        return None
-    lock, data = found.lock, images.dataset
-    part = np.concatenate([lock.folds + 1, np.full(len(data.test_ids), lock.folds.max() + 2)])
-    twins = near_duplicates([data.train_images, data.test_images], part)
-    if twins is None:
-        return {"searched": False}
-    folds = int(lock.folds.max()) + 1
-    names = ["training", *(["validation"] if folds == 1 else [f"fold {k + 1}" for k in range(folds)]), "test"]
-    ids = np.concatenate([lock.train_ids, lock.test_ids])
-    count = len(lock.train_ids)
-
-    def side(place: int) -> dict[str, Any]:
-        is_test = place >= count
-        one = str(ids[place])
-        label = None if is_test else found.aligned.classes[lock.train_labels[place]]
-        address = images.address("test" if is_test else "train", one)
-        return {"id": one, "part": names[part[place]], "label": label, "image": address}
-
-    def labels(twin: Twin) -> Sequence[int | None]:
-        return [None if place >= count else int(lock.train_labels[place]) for place in (twin.one, twin.other)]
-
-    kinds = [" and ".join(sorted((names[part[twin.one]], names[part[twin.other]]))) for twin in twins]
-    differ = [None not in labels(twin) and len(set(labels(twin))) == 2 for twin in twins]
-    first = sorted(range(len(twins)), key=lambda k: not differ[k])[
-        :TWINS
-    ]  # those whose labels differ, then by likeness
-    return {
-        "searched": True,
-        "counts": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
-        "differ": sum(differ),
-        "total": len(twins),
-        "shown": [(side(twins[k].one), side(twins[k].other), twins[k].correlation) for k in first],
-        "rows": [
-            [str(ids[twin.one]), names[part[twin.one]], str(ids[twin.other]), names[part[twin.other]], twin.correlation]
-            for twin in twins
-        ],
-    }
