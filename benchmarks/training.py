@@ -144,24 +144,47 @@ class StopFastai(Callback):
             raise self.enough
 
 
-def stock_fastai(bench: Bench) -> tuple[float, float]:
+def stock_learner(
+    folder: Path,
+    network: nn.Module,
+    *,
+    splitter: Callable,
+    item_tfms: list,
+    batch: int,
+    device: torch.device,
+    **loading,
+) -> Any:
+    """What fastai's documentation writes, on image files in class folders: flips, its Adam, float32."""
     from fastai.vision import all as fastai
 
-    side = bench.recipe.network_pixels
     block = fastai.DataBlock(
         blocks=(fastai.ImageBlock, fastai.CategoryBlock),
         get_items=fastai.get_image_files,
         get_y=fastai.parent_label,
-        splitter=fastai.RandomSplitter(valid_pct=0.01, seed=1),
-        item_tfms=[fastai.CropPad(side + 2 * SHIFT_PIXELS), fastai.RandomCrop(side)],
+        splitter=splitter,
+        item_tfms=item_tfms,
         batch_tfms=[fastai.Flip(), fastai.Normalize.from_stats(*fastai.imagenet_stats)],
     )
-    dls = block.dataloaders(bench.folder, bs=bench.recipe.batch_size, device=bench.device)
-    learner = fastai.Learner(dls, bench.network(), loss_func=fastai.CrossEntropyLossFlat(), metrics=fastai.accuracy)
+    dls = block.dataloaders(folder, bs=batch, device=device, **loading)
+    return fastai.Learner(dls, network, loss_func=fastai.CrossEntropyLossFlat(), metrics=fastai.accuracy)
+
+
+def stock_fastai(bench: Bench) -> tuple[float, float]:
+    from fastai.vision import all as fastai
+
+    side = bench.recipe.network_pixels
+    learner = stock_learner(
+        bench.folder,
+        bench.network(),
+        splitter=fastai.RandomSplitter(valid_pct=0.01, seed=1),
+        item_tfms=[fastai.CropPad(side + 2 * SHIFT_PIXELS), fastai.RandomCrop(side)],
+        batch=bench.recipe.batch_size,
+        device=bench.device,
+    )
     training, inference = bench.clock(), bench.clock()
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(1, cbs=StopFastai(training, CancelFitException))
-        looks = dls.test_dl(fastai.get_image_files(bench.folder), bs=inference.batch)
+        looks = learner.dls.test_dl(fastai.get_image_files(bench.folder), bs=inference.batch)
         learner.get_preds(dl=looks, reorder=False, cbs=StopFastai(inference, CancelValidException))
     return training.images_per_second, inference.images_per_second
 

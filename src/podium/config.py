@@ -228,6 +228,7 @@ class Recipe:
         choices=("auto", "float32", "bfloat16"),
     )
     threads: int = key("CPU threads of a run; part of the recipe because it changes the last bits", 1, low=1, high=256)
+    deterministic: bool = key("kernels that repeat bit for bit on a GPU too, even if slower; on a CPU all do", False)
     refit: bool = key("train once more on train + validation; its logits are the test logits", False)
 
     @property

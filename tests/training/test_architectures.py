@@ -60,6 +60,12 @@ def test_fastais_head_has_two_layers():
     assert sum(isinstance(part, torch.nn.Linear) for part in network.head.modules()) == 2
 
 
+def test_no_maximum_is_taken_by_what_has_no_deterministic_gradient_on_a_gpu():
+    for keys in ({"head": "fastai"}, {"architecture": "fastnet"}):
+        network = built(**({"architecture": "resnet34"} | keys))
+        assert not any(isinstance(part, torch.nn.AdaptiveMaxPool2d) for part in network.modules())
+
+
 def test_layer_groups_hold_every_parameter_once_and_the_head_last():
     network = built("resnet34")
     groups = network.layer_groups()

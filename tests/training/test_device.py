@@ -1,5 +1,6 @@
 """Cores are shared by locks, threads are put back, and precision follows the hardware."""
 
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from podium.config import Recipe
 from podium.errors import TrainingError
 from podium.training import device as device_module
 from podium.training.architectures import build_network
-from podium.training.device import claim_cores, cpu_threads, pick_device, pick_precision
+from podium.training.device import claim_cores, cpu_threads, pick_device, pick_precision, repeatable
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,53 @@ def test_threads_are_set_inside_and_put_back():
     with cpu_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+CPU = torch.device("cpu")
+
+
+def torch_settings() -> tuple[bool, bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+    )
+
+
+def test_kernels_that_repeat_are_asked_for_inside_and_torchs_settings_are_put_back(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = torch_settings()
+    assert before == (False, False, True)
+    with repeatable(False, CPU):
+        assert torch_settings() == before
+    with repeatable(True, CPU):
+        assert torch_settings() == (True, False, False)
+    assert torch_settings() == before
+
+
+def test_an_operation_that_does_not_repeat_is_named_and_torchs_settings_are_put_back():
+    before = torch_settings()
+    place, value = torch.tensor([1]), torch.tensor([2.0])
+    told = r"(?s)no deterministic kernel.*found: *put_\n.*deterministic = false"
+    with pytest.raises(TrainingError, match=told), repeatable(True, CPU):
+        torch.zeros(3).put_(place, value)
+    assert torch_settings() == before
+    with repeatable(False, CPU):
+        torch.zeros(3).put_(place, value)
+    with pytest.raises(RuntimeError, match="another"), repeatable(True, CPU):
+        raise RuntimeError("another")
+
+
+def test_a_gpus_products_are_set_to_repeat_before_the_first_of_them_whatever_the_recipe_says(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with repeatable(False, CPU):
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    with repeatable(False, torch.device("cuda")):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    told = r"(?s)expected: *CUBLAS_WORKSPACE_CONFIG=:4096:8\n.*found: .*=:0:0\n"
+    with pytest.raises(TrainingError, match=told), repeatable(True, torch.device("cuda")):
+        raise RuntimeError("... you must set an environment variable ... CUBLAS_WORKSPACE_CONFIG=:4096:8 ...")
 
 
 def test_a_device_that_is_not_here_is_refused_with_those_that_are(monkeypatch):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from podium.config import FastNet
-from podium.training.fastnet import PATCH_PIXELS, FastNetBody
+from podium.training.fastnet import PATCH_PIXELS, FastNetBody, MapMaximum
 
 
 def body(**keys) -> FastNetBody:
@@ -57,3 +57,16 @@ def test_the_features_are_scaled_before_the_classifier():
     for network in (one, ninth):
         network.whiten(images)
     assert one(images).abs().sum() > 0 and torch.allclose(one(images), ninth(images) * 9, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_maps_maximum_and_its_gradient_are_those_of_adaptive_pooling_where_values_are_equal_too(layout):
+    values = torch.randint(0, 4, (6, 8, 3, 5), generator=torch.Generator().manual_seed(0)).float()
+    found = []
+    for pooling in (MapMaximum(), torch.nn.AdaptiveMaxPool2d(1)):
+        maps = values.clone(memory_format=layout).requires_grad_()
+        answers = pooling(maps)
+        answers.sum().backward()
+        found.append((answers.detach(), maps.grad))
+    (ours, our_grad), (theirs, their_grad) = found
+    assert ours.shape == (6, 8, 1, 1) and torch.equal(ours, theirs) and torch.equal(our_grad, their_grad)

@@ -3,9 +3,11 @@
 import csv
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load, save_file
@@ -18,6 +20,8 @@ from podium.errors import DataError, TrainingError
 from podium.plan import list_runs
 from podium.predictions import load_predictions
 from podium.project import Project
+from podium.training import fit as fit_module
+from podium.training.callbacks import Listener
 from podium.training.fit import balanced_part, train_run
 from podium.training.predict import predict_folder
 
@@ -75,6 +79,35 @@ def test_two_trainings_of_one_run_give_equal_logits_bit_for_bit(tmp_path):
     first, again = train_tiny(project), train_tiny(project)
     assert np.array_equal(first.oof_logits, again.oof_logits)
     assert np.array_equal(first.test_logits, again.test_logits)
+
+
+def test_the_deterministic_mode_is_on_in_training_alone_and_gives_a_cpu_the_same_bits(tmp_path):
+    class Looking(Listener):
+        seen: ClassVar[list[bool]] = []
+
+        def epoch(self, report):
+            self.seen.append(torch.are_deterministic_algorithms_enabled())
+
+    project = digits_project(tmp_path)
+    plain = train_tiny(project)
+    (run,) = list_runs(project, "digits")
+    repeating = replace(run, recipe=replace(run.recipe, deterministic=True))
+    again = train_run(project, "digits", repeating, listener=Looking())
+    assert Looking.seen == [True, True] and not torch.are_deterministic_algorithms_enabled()
+    assert np.array_equal(plain.oof_logits, again.oof_logits)
+    assert np.array_equal(plain.test_logits, again.test_logits)
+    assert plain.about["deterministic"] and again.about["deterministic"]
+    assert plain.about["recipe"]["deterministic"] is False and again.about["recipe"]["deterministic"] is True
+
+
+def test_an_operation_without_a_deterministic_kernel_is_told_with_its_run(tmp_path, monkeypatch):
+    def put(*_, **__):
+        torch.zeros(3).put_(torch.tensor([1]), torch.tensor([2.0]))
+
+    project = digits_project(tmp_path)
+    monkeypatch.setattr(fit_module, "fit_network", put)
+    with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: .*no deterministic kernel.*tiny\.toml.*put_"):
+        train_tiny(project, deterministic=True)
 
 
 def test_k_fold_judges_every_row_once_and_averages_the_fold_models(tmp_path):

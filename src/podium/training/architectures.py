@@ -20,7 +20,7 @@ from podium.config import Recipe
 from podium.data.loader import Normalisation
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
-from podium.training.fastnet import FastNetBody
+from podium.training.fastnet import FastNetBody, MapMaximum
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM_PREFIX = "timm:"
@@ -279,7 +279,9 @@ def _head(recipe: Recipe, features: int, classes: int) -> nn.Module:
     if recipe.head == "fastai":
         from fastai.vision.learner import create_head
 
-        return create_head(features, classes, ps=recipe.dropout)
+        head = create_head(features, classes, ps=recipe.dropout)
+        head[0].mp = MapMaximum()
+        return head
     # A fastnet's biases learn many times faster than its weights, which a bias of the logits would not bear.
     classifier = nn.Linear(features, classes, bias=recipe.architecture != "fastnet")
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(recipe.dropout), classifier)

@@ -84,6 +84,54 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
+    """Where `deterministic`, compute inside with kernels that repeat bit for bit, and put torch's settings back.
+
+    A CPU repeats without. Raises TrainingError that names an operation for which there is no such kernel; which
+    those are says torch.use_deterministic_algorithms.
+    """
+    if device.type == "cuda":
+        # cuBLAS reads it once, at the first product of a process, whichever run makes that.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if not deterministic:
+        yield
+        return
+    enabled, cudnn = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn
+    warn_only, benchmark = torch.is_deterministic_algorithms_warn_only_enabled(), cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if told := _without_kernel(str(error)):
+            raise told from None
+        raise
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        cudnn.benchmark = benchmark
+
+
+def _without_kernel(told: str) -> TrainingError | None:
+    """What torch has told of an operation that does not repeat, for one screen; None where it told something else."""
+    if "CUBLAS_WORKSPACE_CONFIG" in told:
+        return TrainingError(
+            "cuBLAS does not repeat bit for bit as it is set.",
+            expected="CUBLAS_WORKSPACE_CONFIG=:4096:8",
+            found=f"CUBLAS_WORKSPACE_CONFIG={os.environ.get('CUBLAS_WORKSPACE_CONFIG', '')}",
+            mend="unset CUBLAS_WORKSPACE_CONFIG",
+        )
+    name, without, _ = told.partition(" does not have a deterministic implementation")
+    if not without:
+        return None
+    return TrainingError(
+        "An operation of this network has no deterministic kernel.",
+        expected="one that repeats bit for bit, because of deterministic = true",
+        found=name,
+        mend="deterministic = false, or another architecture, in the recipe",
+    )
+
+
+@contextlib.contextmanager
 def claim_cores(count: int, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold `count` of this machine's cores against other Podium runs; calls `waiting` once if it must wait.
 

@@ -26,9 +26,7 @@ class FastNetBody(nn.Sequential):
         for width in settings.widths:
             groups.append(_Group(channels, width, depth=settings.depth))
             channels = width
-        super().__init__(
-            _Whitening(filters), nn.GELU(), *groups, nn.AdaptiveMaxPool2d(1), _Scale(settings.feature_scale)
-        )
+        super().__init__(_Whitening(filters), nn.GELU(), *groups, MapMaximum(), _Scale(settings.feature_scale))
 
     def whiten(self, images: Tensor) -> None:
         """Compute the first layer from normalised training images (n, 3, h, w)."""
@@ -69,6 +67,17 @@ class _Group(nn.Module):
         for other in self.others:
             inner = F.gelu(other(inner) + maps)
         return inner
+
+
+class MapMaximum(nn.Module):
+    """Maps (n, channels, h, w) -> their maxima (n, channels, 1, 1).
+
+    What nn.AdaptiveMaxPool2d(1) gives, to the bit, but for its gradient, which has no deterministic kernel on a GPU.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The largest value of each map."""
+        return F.max_pool2d(maps, maps.shape[2:])
 
 
 class _Scale(nn.Module):

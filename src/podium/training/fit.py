@@ -25,7 +25,7 @@ from podium.predictions import Predictions, save_predictions
 from podium.project import Project
 from podium.stamp import TRAINING_VERSION, weights_sha256
 from podium.training.callbacks import Listener, Watch, naming
-from podium.training.device import claim_cores, cpu_threads, device_name, pick_device
+from podium.training.device import claim_cores, cpu_threads, device_name, pick_device, repeatable
 from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
 
@@ -65,6 +65,7 @@ def train_run(
         naming(run.run, recipe_file),
         claim_cores(recipe.threads, waiting=lambda: listener.note(waiting)),
         cpu_threads(recipe.threads),
+        repeatable(recipe.deterministic, device),
     ):
         images = count_images(recipe, lock.folds[rows])
         watch = Watch(listener, project.history_file(competition_name, run.run), images=images)
@@ -210,6 +211,7 @@ def _about(
         | {name: version(name) for name in ("torch", "torchvision", "fastai", "timm", "numpy")},
         "device": device_name(device),
         "threads": run.recipe.threads,
+        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "precision": str(fitted.precision).removeprefix("torch."),
         "learning_rate": fitted.learning_rate,
         "normalisation": asdict(fitted.normalisation),

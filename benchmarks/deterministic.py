@@ -1,0 +1,111 @@
+"""Do two trainings agree bit for bit, as they come and in the deterministic mode, and what does that mode cost?
+
+    python benchmarks/deterministic.py [--recipes cifar10-cpu/fastnet cifar10/resnet34 ...] [--rows 2000] [--epochs 2]
+
+Each recipe trains on a part of cifar10's training rows, twice in each mode, in turn, after a short training that
+warms up; its logits are of 1,000 other training rows. On a GPU: `--rows 40000`, and all five networks.
+"""
+
+import argparse
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from podium.config import Recipe, read_recipe
+from podium.data.dataset import Dataset, open_dataset
+from podium.data.loader import PixelStore
+from podium.errors import TrainingError
+from podium.project import Project
+from podium.training.callbacks import Listener, Watch
+from podium.training.device import cpu_threads, pick_device, repeatable
+from podium.training.learner import Material, evaluation_loader, fit_network
+from podium.training.logits import predict_logits
+from training import RECIPES, ROOT, machine
+
+COMPETITION, JUDGED_ROWS, WARM_UP_ROWS = "cifar10", 1_000, 512
+MODES = {False: "as it comes", True: "deterministic"}
+HEAD = ("recipe", "mode", "seconds", "cost", "parameters that differ", "logits that differ", "largest difference")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training's bits and time."""
+
+    parameters: torch.Tensor  # all of them, and the running statistics, one after the other
+    logits: np.ndarray  # (JUDGED_ROWS, classes)
+    seconds: float
+
+
+def train(recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) -> Training:
+    """Train on the first `rows` and look at the last ones."""
+    store = PixelStore(dataset.train_images, device)
+    training, judged = np.arange(rows), np.arange(len(store) - JUDGED_ROWS, len(store))
+    labels, classes = dataset.train_labels, len(dataset.classes)
+    material = Material(store, dataset.train_images, labels, classes, training, judged[:0])
+    with repeatable(recipe.deterministic, device), tempfile.TemporaryDirectory() as folder:
+        watch = Watch(Listener(), Path(folder) / "history.csv", images=rows * recipe.epochs)
+        began = time.perf_counter()
+        fitted = fit_network(recipe, material, seed=1, purpose="", root=ROOT, watch=watch, stage="")
+        seconds = time.perf_counter() - began
+        loader = evaluation_loader(store, judged, recipe=recipe, normalisation=fitted.normalisation)
+        views = recipe.test_time_augmentation
+        logits = predict_logits(fitted.network, loader, views=views, precision=fitted.precision)
+    tensors = [value.flatten().double().cpu() for value in fitted.network.state_dict().values()]
+    return Training(torch.cat(tensors), logits, seconds)
+
+
+def compare(name: str, recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) -> list[Sequence[str]]:
+    """The lines of the table about one recipe."""
+    found: dict[bool, list[Training]] = {mode: [] for mode in MODES}
+    try:
+        for mode in MODES:
+            train(replace(recipe, deterministic=mode, epochs=1), dataset, device, rows=WARM_UP_ROWS)
+        for mode in (False, True, True, False):
+            found[mode].append(train(replace(recipe, deterministic=mode), dataset, device, rows=rows))
+    except TrainingError as error:
+        return [(name, "deterministic", "", "", f"{error.what} {error.found}", "", "")]
+    quickest = min(one.seconds for one in found[False])
+    lines = []
+    for mode, (first, again) in found.items():
+        seconds = min(first.seconds, again.seconds)
+        parameters = int((first.parameters != again.parameters).sum())
+        logits = int((first.logits != again.logits).sum())
+        largest = float(np.abs(first.logits - again.logits).max())
+        counts = f"{parameters:,} of {len(first.parameters):,}", f"{logits:,} of {first.logits.size:,}"
+        times = f"{first.seconds:.2f}, {again.seconds:.2f}", f"{seconds / quickest:.2f}x"
+        lines.append((name, MODES[mode], *times, *counts, f"{largest:.2g}"))
+    plain, repeating = (some[0] for some in found.values())
+    same = np.array_equal(plain.logits, repeating.logits)
+    print(f"{name}: the two modes give {'the same' if same else 'other'} logits", flush=True)
+    return lines
+
+
+def main() -> None:
+    """Compare the modes of each recipe and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [f"{folder}/{name}" for name, folder in RECIPES.items()]
+    parser.add_argument("--recipes", nargs="+", default=["cifar10-cpu/fastnet"], help=f"such as {' '.join(known)}")
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--epochs", type=int, default=2)
+    given = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    device, lines = pick_device(), []
+    print(f"{machine(device)}\n{given.epochs} epochs of {given.rows:,} rows; cost is of the quicker one", flush=True)
+    for name in given.recipes:
+        recipe = replace(read_recipe(ROOT / "competitions" / f"{name}.toml"), epochs=given.epochs)
+        dataset = open_dataset(Project.at(ROOT), COMPETITION, pixels=recipe.stored_pixels, shape=recipe.shape)
+        with cpu_threads(recipe.threads):
+            lines += compare(name, recipe, dataset, device, rows=given.rows)
+    print()
+    for line in (HEAD, ["---"] * len(HEAD), *lines):
+        print(f"| {' | '.join(line)} |")
+
+
+if __name__ == "__main__":
+    main()

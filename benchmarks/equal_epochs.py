@@ -1,0 +1,237 @@
+"""Accuracy at equal epochs: Podium beside stock fastai, the same network from the same start on the same rows.
+
+    python benchmarks/equal_epochs.py [--architectures vgg19 ...] [--rows 2000] [--epochs 4] [--seeds 2]
+
+Both learn by AdamW and one-cycle with fastai's own defaults (rate 0.001, decay 0.01, momentum 0.95 to 0.85), in batches
+of 64, with mirrored images. Stock fastai is written as its documentation writes it: DataBlock on PNG files, its Adam,
+float32, ImageNet's mean and deviation. Podium is `fit_network` with a recipe that says the same, in the precision that
+it picks. Every network is judged on 4,000 other training rows, in one look: the validation rows are not used.
+
+As many networks train side by side as there are cores, each on one thread, stock fastai without workers. Standard
+errors are over the rows, of the seeds' mean hits: how far seeds lie apart is told beside them.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+import warnings
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback, CancelValidException
+from fastnet import look, split
+from PIL import Image
+
+from podium.config import Augment, Recipe
+from podium.data.dataset import Dataset, open_dataset
+from podium.data.loader import PixelStore
+from podium.data.lock import read_lock
+from podium.metrics import log_losses, softmax
+from podium.project import Project
+from podium.seeding import stream_seed
+from podium.training.architectures import build_network
+from podium.training.callbacks import Listener, Watch
+from podium.training.learner import Material, fit_network
+from training import ROOT, machine, stock_learner
+
+COMPETITION = "cifar10"
+CPU = torch.device("cpu")
+# From the quickest to the slowest.
+ARCHITECTURES = ("efficientnet_b0", "vgg19", "resnet34", "densenet121")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one network does on the rows that judge."""
+
+    hits: np.ndarray  # (4000,), 0 or 1
+    losses: np.ndarray  # (4000,): their mean is the log loss
+    seconds: float  # of CPU, to train
+    precision: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network to train: by whom, and from which start."""
+
+    variant: str
+    seed: int
+    recipe: Recipe
+    rows: int
+    folder: Path  # of the same rows as PNG files
+
+    def data(self) -> tuple[Dataset, np.ndarray, np.ndarray]:
+        return prepare(self.recipe, self.rows)
+
+
+def prepare(recipe: Recipe, rows: int) -> tuple[Dataset, np.ndarray, np.ndarray]:
+    """The images, the rows to learn from and the rows that judge."""
+    project = Project.at(ROOT)
+    dataset = open_dataset(project, COMPETITION, pixels=recipe.stored_pixels, shape=recipe.shape)
+    return dataset, *split(dataset.train_labels, read_lock(project.lock_file(COMPETITION)).folds, rows)
+
+
+def write_files(folder: Path, recipe: Recipe, rows: int) -> None:
+    """The rows as PNG files: train/<class>/<row>.png and valid/<class>/<row>.png."""
+    dataset, training, judged = prepare(recipe, rows)
+    for part, some in (("train", training), ("valid", judged)):
+        for row in some:
+            file = folder / part / dataset.classes[dataset.train_labels[row]] / f"{row}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(dataset.train_images[row])).save(file)
+
+
+class NoValidation(Callback):
+    """Spends no time on the rows that judge before the end."""
+
+    def before_validate(self) -> None:
+        raise CancelValidException
+
+
+def stock_fastai(task: Task) -> tuple[np.ndarray, float, str]:
+    """Logits (4000, classes) of the rows that judge, in their order; seconds and precision."""
+    from fastai.vision import all as fastai
+
+    recipe, dataset = task.recipe, task.data()[0]
+    fastai.set_seed(task.seed)
+    network = build_network(
+        recipe, len(dataset.classes), root=ROOT, seed=stream_seed(task.seed, "network"), weights=False
+    ).to(memory_format=torch.contiguous_format)
+    learner = stock_learner(
+        task.folder,
+        network,
+        splitter=fastai.GrandparentSplitter(),
+        item_tfms=[],
+        batch=recipe.batch_size,
+        device=CPU,
+        num_workers=0,
+    )
+    with learner.no_bar(), learner.no_logging():
+        began = time.process_time()
+        learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, wd=recipe.weight_decay, cbs=NoValidation())
+        seconds = time.process_time() - began
+        logits, _ = learner.get_preds(act=fastai.noop)
+    assert list(learner.dls.vocab) == list(dataset.classes), "both number the classes alike"
+    rows = [int(file.stem) for file in learner.dls.valid_ds.items]
+    return logits.numpy()[np.argsort(rows)], seconds, "float32"
+
+
+def podium(task: Task) -> tuple[np.ndarray, float, str]:
+    """Logits (4000, classes) of the rows that judge, in their order; seconds and precision."""
+    recipe, (dataset, training, judged) = task.recipe, task.data()
+    store = PixelStore(dataset.train_images, CPU)
+    material = Material(store, dataset.train_images, dataset.train_labels, len(dataset.classes), training, judged[:0])
+    with tempfile.TemporaryDirectory() as folder:
+        watch = Watch(Listener(), Path(folder) / "history.csv", images=len(training) * recipe.epochs)
+        began = time.process_time()
+        fitted = fit_network(recipe, material, seed=task.seed, purpose="", root=ROOT, watch=watch, stage="")
+        seconds = time.process_time() - began
+    precision = str(fitted.precision).removeprefix("torch.")
+    return look(recipe, fitted, store, judged), seconds, precision
+
+
+VARIANTS = {"stock fastai": stock_fastai, "Podium": podium}
+
+
+def judge(task: Task) -> Trial:
+    """Train and judge one network on one thread."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    dataset, _, judged = task.data()
+    labels = dataset.train_labels[judged]
+    logits, seconds, precision = VARIANTS[task.variant](task)
+    return Trial(logits.argmax(axis=1) == labels, log_losses(softmax(logits), labels), seconds, precision)
+
+
+def change(stock: list[np.ndarray], ours: list[np.ndarray], *, digits: int) -> tuple[str, str]:
+    """The mean difference over rows with its standard error, and the difference of each seed."""
+    rows = np.mean(ours, axis=0) - np.mean(stock, axis=0)
+    seeds = [mine.mean() - its.mean() for its, mine in zip(stock, ours, strict=True)]
+    error = rows.std() / len(rows) ** 0.5
+    return f"{rows.mean():+.{digits}f} ± {error:.{digits}f}", ", ".join(f"{one:+.{digits}f}" for one in seeds)
+
+
+def row(name: str, trials: dict[str, list[Trial]]) -> list[str]:
+    stock, ours = trials.values()
+    points = [[100.0 * one.hits for one in some] for some in (stock, ours)]
+    losses = [[one.losses for one in some] for some in (stock, ours)]
+    seconds = [np.mean([one.seconds for one in some]) for some in (stock, ours)]
+    return [
+        f"{name} ({ours[0].precision})",
+        *(f"{np.mean(some):.2f}" for some in points),
+        *change(*points, digits=2),
+        *(f"{np.mean(some):.4f}" for some in losses),
+        *change(*losses, digits=4),
+        *(f"{one:.0f}" for one in seconds),
+        f"{seconds[0] / seconds[1]:.2f}x",
+    ]
+
+
+HEAD = [
+    "architecture (Podium's precision)",
+    *(f"{name}: accuracy, %" for name in VARIANTS),
+    "difference, points",
+    "by seed",
+    *(f"{name}: log loss" for name in VARIANTS),
+    "difference",
+    "by seed",
+    *(f"{name}: CPU seconds" for name in VARIANTS),
+    "faster",
+]
+
+
+def main() -> None:
+    """Train every architecture both ways with every seed; a line of the table as soon as it is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architectures", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument("--precision", default="auto", help="Podium's; stock fastai's is float32")
+    given = parser.parse_args()
+    print(f"{machine(CPU)}\n{given.epochs} epochs of {given.rows:,} rows, {given.seeds} seeds\n", flush=True)
+    print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}", flush=True)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
+    ):
+        recipes = {name: make_recipe(name, given) for name in given.architectures}
+        write_files(Path(scratch), next(iter(recipes.values())), given.rows)
+        task = partial(Task, rows=given.rows, folder=Path(scratch))
+        waiting: dict[str, dict[str, list[Future]]] = {
+            name: {
+                variant: [
+                    pool.submit(judge, task(variant=variant, seed=seed, recipe=recipe))
+                    for seed in range(1, given.seeds + 1)
+                ]
+                for variant in VARIANTS
+            }
+            for name, recipe in recipes.items()
+        }
+        for name, variants in waiting.items():
+            trials = {variant: [one.result() for one in some] for variant, some in variants.items()}
+            print(f"| {' | '.join(row(name, trials))} |", flush=True)
+
+
+def make_recipe(name: str, given: argparse.Namespace) -> Recipe:
+    return Recipe(
+        architecture=name,
+        stem="small",
+        epochs=given.epochs,
+        batch_size=64,
+        learning_rate=given.learning_rate,
+        momentum=0.95,
+        precision=given.precision,
+        augment=Augment(flip="horizontal"),
+    )
+
+
+if __name__ == "__main__":
+    main()
