@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from podium.cli_kaggle import commands as kaggle_commands
+from podium.cli_look import commands as look_commands
 from podium.cli_options import DEFAULT, CompetitionName, DataPlace
 from podium.errors import PodiumError
 from podium.project import Project
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(kaggle_commands)
+app.add_typer(look_commands)
 
 
 @app.command()
