@@ -43,7 +43,12 @@ def prepare(
     from podium.data.prepare import prepare as prepare_data
 
     began = time.perf_counter()
-    lock = prepare_data(Project.at("."), competition, data=data, accept=accept_data, progress=_progress())
+    project, progress = Project.at("."), _progress()
+
+    def note(text: str) -> None:
+        print(f"{competition}: {text}")
+
+    lock = prepare_data(project, competition, data=data, accept=accept_data, progress=progress, note=note)
     judged = int((lock.folds >= 0).sum())
     print(
         f"{competition}: {len(lock.train_ids):,} labelled images ({judged:,} judge a model that never saw them), "
