@@ -107,9 +107,6 @@ def _listener(name: str) -> object:
     class Printer(Listener):
         shown = time.monotonic()
 
-        def note(self, text: str) -> None:
-            print(f"{name}: {text}", flush=True)
-
         def step(self, share_done: float, images_per_second: float) -> None:
             if sys.stdout.isatty() and time.monotonic() > self.shown + 0.5:
                 self.shown = time.monotonic()

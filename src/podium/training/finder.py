@@ -3,7 +3,7 @@
 from podium.plan import PlannedRun
 from podium.project import Project
 from podium.training.callbacks import Listener, naming
-from podium.training.device import claim_cores, cpu_threads
+from podium.training.device import cpu_threads
 from podium.training.finding import Finding
 from podium.training.fit import first_fold
 from podium.training.learner import find_learning_rate
@@ -18,9 +18,6 @@ def find_for_run(
     """
     recipe_file = project.competition_folder(competition_name) / f"{run.recipe_name}.toml"
     material, _ = first_fold(project, competition_name, run.recipe, data=data)
-    with (
-        naming(run.recipe_name, recipe_file),
-        claim_cores(run.recipe.threads, waiting=lambda: listener.note("waits for free cores")),
-        cpu_threads(run.recipe.threads),
-    ):
+    # No core is claimed: a person waits, and it is a hundred steps.
+    with naming(run.recipe_name, recipe_file), cpu_threads(run.recipe.threads):
         return find_learning_rate(run.recipe, material, seed=run.seed, root=project.root, listener=listener)
