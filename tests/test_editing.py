@@ -61,8 +61,9 @@ def test_a_second_finding_takes_the_place_of_the_first_and_of_its_reason(tmp_pat
     assert "rate = 0.5  # lr_find" in written(tmp_path, once, rate=0.5)
 
 
-def test_what_only_looks_like_the_line_is_left_alone(tmp_path):
-    text = 'pretrained = """\nlearning_rate = 1\n"""\n' + RECIPE
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_what_only_looks_like_the_line_is_left_alone(tmp_path, end):
+    text = f'pretrained = """\nlearning_rate = 1{end}"""\n{RECIPE}'
     assert written(tmp_path, text) == text.replace("rate = 0.2\n", f"rate = 0.0012  # {REASON}\n")
 
 
