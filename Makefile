@@ -16,8 +16,11 @@ MESSAGE ?=
 FORCE ?=
 SCORE ?=
 KAGGLE ?=
+RUN ?=
+RECIPE ?=
+WRITE ?=
 CORES := $(shell nproc)
-TARGETS := help setup new all train prepare estimate ensemble suggest compact check runs report rehearse demo \
+TARGETS := help setup new all train prepare show lr-find estimate ensemble suggest compact check runs report rehearse demo \
 	download submit submissions leaderboard rehearse-submit test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
@@ -57,7 +60,8 @@ endif
 
 # What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
 # an environment that costs less than to plan first.
-LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs report download submit submissions leaderboard rehearse-submit)
+LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs report show lr-find download submit submissions \
+	leaderboard rehearse-submit)
 PLANNED := $(filter-out help setup new demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
@@ -122,6 +126,12 @@ compact: | $(READY) ## halve the predictions' files, to be committed, where the 
 
 prepare: | $(READY) ## find, check, split and decode the images
 	@$(PODIUM) prepare $(WITH_DATA)
+
+show: | $(READY) prepare ## draw what the network of RUN= sees: training images with labels, augmented
+	@$(PODIUM) show $(call quoted,$(RUN)) $(WITH_DATA)
+
+lr-find: | $(READY) prepare ## ask lr_find for the learning rate of RECIPE=; WRITE=1 writes it into the recipe
+	@$(PODIUM) lr-find $(call quoted,$(RECIPE)) $(WITH_DATA) $(if $(filter 1,$(WRITE)),--write)
 
 estimate: | $(READY) prepare ## how long the stale runs will take here
 	@$(PODIUM) estimate $(OF)

@@ -135,6 +135,8 @@ def test_help_teaches_every_command(house):
         "submissions",
         "leaderboard",
         "rehearse-submit",
+        "show",
+        "lr-find",
     ):
         assert name in done.stdout
         assert podium(house, name, "--help").returncode == 0

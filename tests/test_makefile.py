@@ -223,6 +223,19 @@ def test_what_goes_to_kaggle_is_handed_on_whole_and_plans_nothing(house):
     ]
 
 
+def test_what_is_to_be_looked_at_is_handed_on_after_prepare(house):
+    house.make("show", "RUN=resnet34.s1", "DATA=/my images")
+    house.make("lr-find", "RECIPE=vgg19")
+    house.make("lr-find", "RECIPE=vgg19", "WRITE=1", "COMPETITION=digits")
+    house.make("lr-find", "WRITE=0")
+    assert [call for call in house.calls() if not call.startswith("prepare")] == [
+        "show resnet34.s1 --competition cifar10 --data /my images",
+        "lr-find vgg19 --competition cifar10",
+        "lr-find vgg19 --competition digits --write",
+        "lr-find  --competition cifar10",
+    ]
+
+
 def starts_before_first_end(house, *words, **environment):
     house.make("train", *words, SLEEP="0.4", **environment)
     lines = (house.folder / "calls.log").read_text().splitlines()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from podium.errors import ConfigError
-from podium.plan import check_goals, list_runs, longest_first, make_assignments
+from podium.plan import check_goals, list_runs, longest_first, make_assignments, named_run
 from podium.project import Project
 
 COMPETITION = """
@@ -230,3 +230,28 @@ def test_planning_imports_only_the_standard_library():
         check=True,
     )
     assert set(answer.stdout.split()) - set(sys.stdlib_module_names) == {"podium", "__main__"}
+
+
+def test_a_run_is_named_by_itself_or_by_its_recipe(project):
+    runs = list_runs(project, "toy")
+    assert [named_run(runs, name, option="RUN").run for name in ("net.s2", "net", "other")] == [
+        "net.s2",
+        "net.s1",
+        "other.s1",
+    ]
+    assert named_run(runs, "net", option="RECIPE").run == "net.s1"
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "told"),
+    [
+        ("net.s3", "RUN", r"(?s)no run or recipe 'net\.s3'.*net\.s1, net\.s2, other.*RUN=net\.s2"),
+        ("othr", "RUN", "RUN=other"),
+        ("net.s1", "RECIPE", r"(?s)no recipe 'net\.s1'.*RECIPE=net$"),
+        ("", "RECIPE", r"(?s)Which recipe\?.*one of net, other.*RECIPE=net$"),
+        ("", "RUN", r"Which run or recipe\?"),
+    ],
+)
+def test_a_name_that_nothing_has_is_answered_with_the_nearest(project, name, option, told):
+    with pytest.raises(ConfigError, match=told):
+        named_run(list_runs(project, "toy"), name, option=option)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from podium.cli_kaggle import commands as kaggle_commands
+from podium.cli_look import commands as look_commands
 from podium.cli_options import DEFAULT, CompetitionName, DataPlace
 from podium.cli_report import commands as report_commands
 from podium.errors import PodiumError
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(kaggle_commands)
 app.add_typer(report_commands)
+app.add_typer(look_commands)
 
 
 @app.command()
@@ -43,7 +45,12 @@ def prepare(
     from podium.data.prepare import prepare as prepare_data
 
     began = time.perf_counter()
-    lock = prepare_data(Project.at("."), competition, data=data, accept=accept_data, progress=_progress())
+    project, progress = Project.at("."), _progress()
+
+    def note(text: str) -> None:
+        print(f"{competition}: {text}")
+
+    lock = prepare_data(project, competition, data=data, accept=accept_data, progress=progress, note=note)
     judged = int((lock.folds >= 0).sum())
     print(
         f"{competition}: {len(lock.train_ids):,} labelled images ({judged:,} judge a model that never saw them), "

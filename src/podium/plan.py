@@ -80,6 +80,25 @@ def read_recipes(folder: Path) -> dict[str, Recipe]:
     return recipes
 
 
+def named_run(runs: Sequence[PlannedRun], name: str, *, option: str) -> PlannedRun:
+    """The run that RUN= names, or the first of the recipe that RUN= or RECIPE= names; raises ConfigError.
+
+    `option` is the one that was asked for: RUN or RECIPE.
+    """
+    known = {one.recipe_name: one for one in reversed(runs)}
+    if option == "RUN":
+        known |= {one.run: one for one in runs}
+    if name in known:
+        return known[name]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4) or [runs[0].recipe_name]
+    what = "run or recipe" if option == "RUN" else "recipe"
+    raise ConfigError(
+        f"There is no {what} '{name}'." if name else f"Which {what}?",
+        expected=f"one of {', '.join(sorted(known))}",
+        mend=f"{option}={nearest[0]}",
+    )
+
+
 def longest_first(project: Project, competition_name: str, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """The runs by the seconds that their last training took, longest first.
 

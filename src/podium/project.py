@@ -69,8 +69,12 @@ class Project:
         return self.outputs / "reports" / competition / "index.html"
 
     def finder_folder(self, competition: str) -> Path:
-        """What the learning-rate finder saw of each recipe."""
+        """What lr_find said of each recipe: a curve (PNG, CSV) and suggestions (JSON)."""
         return self.outputs / "reports" / competition / "lr-find"
+
+    def sheet_file(self, competition: str, run: str) -> Path:
+        """Training images as one run's network sees them."""
+        return self.outputs / "reports" / competition / "show" / f"{run}.png"
 
     def submissions_folder(self, competition: str) -> Path:
         """CSVs and what made them."""

@@ -112,3 +112,24 @@ def test_every_size_of_the_recipes_is_decoded_once(house):
 
 def test_without_recipes_the_default_size_is_decoded(house):
     assert recipe_sizes(with_data(house).parent) == [(32, "crop")]
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        ([], []),
+        (["notes.txt", "sub/readme.md"], []),
+        (["1.npy", "notes.txt"], ["pets/train/1.npy is no image Podium reads: left out"]),
+        (["1.npy", "2.npy", "IMG.heic"], ["pets/train/1.npy and 2 more are no images Podium reads: left out"]),
+    ],
+)
+def test_files_that_no_table_of_labels_speaks_of_are_left_out_counted_and_told_each_time(house, others, told):
+    house.competition('title = "Pets"\n[data]\nsource = "csv"\narchive = "pets"\n{data}\n[validation]\n{validation}\n')
+    labels = "id,label\n" + "".join(f"{i},{'cat' if i % 2 else 'dog'}\n" for i in range(12))
+    files = {f"train/{i}.png": house.png(i) for i in range(12)} | {"test/1.png": house.png(99)}
+    files |= {"train.csv": labels.encode()} | {f"train/{name}": b"" for name in others}
+    house.write(house.data / "pets", files)
+    for _ in range(2):  # decoded, then from the cache
+        notes = []
+        lock = prepare(house.project, "pets", note=notes.append)
+        assert [one.replace(f"{house.data}/", "") for one in notes] == told and len(lock.train_ids) == 12

@@ -74,6 +74,15 @@ def test_a_run_leaves_predictions_parameters_and_history_and_is_then_up_to_date(
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
+def test_a_run_whose_rate_is_found_leaves_what_lr_find_said(tmp_path):
+    project = digits_project(tmp_path)
+    about = train_tiny(project, epochs=1, learning_rate="find").about
+    folder = project.finder_folder("digits")
+    assert sorted(file.name for file in folder.iterdir()) == ["tiny.csv", "tiny.json", "tiny.png"]
+    said = json.loads((folder / "tiny.json").read_text())
+    assert said["suggestions"][said["used"]] == about["learning_rate"]
+
+
 def test_two_trainings_of_one_run_give_equal_logits_bit_for_bit(tmp_path):
     project = digits_project(tmp_path)
     first, again = train_tiny(project), train_tiny(project)

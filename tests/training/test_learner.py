@@ -37,6 +37,7 @@ class Remembering(Listener):
     def __init__(self):
         self.reports: list[EpochReport] = []
         self.notes: list[str] = []
+        self.found: list[float] = []
 
     def note(self, text):
         self.notes.append(text)
@@ -59,7 +60,13 @@ def trained(recipe: Recipe, folder, *, seed: int = 1):
     store, rows = PixelStore(images, torch.device("cpu")), np.arange(120)
     material = Material(store, images, labels, 2, rows[:80], rows[80:])
     listener = Remembering()
-    watch = Watch(listener, folder / "history.csv", images=80 * (recipe.epochs + recipe.freeze_epochs))
+    images_seen = 80 * (recipe.epochs + recipe.freeze_epochs)
+    watch = Watch(
+        listener,
+        folder / "history.csv",
+        images=images_seen,
+        found=lambda finding: listener.found.append(finding.rate),
+    )
     fitted = fit_network(recipe, material, seed=seed, purpose="", root=folder, watch=watch, stage="")
     loader = evaluation_loader(store, rows[80:], recipe=recipe, normalisation=fitted.normalisation)
     logits = predict_logits(fitted.network, loader, views=recipe.test_time_augmentation, precision=fitted.precision)
@@ -118,8 +125,17 @@ def test_every_epoch_goes_into_the_history_and_time_runs_out_at_the_end(tmp_path
 def test_find_takes_what_lr_find_suggests_and_does_not_move_the_streams_of_the_run(tmp_path):
     found, logits, listener = trained(replace(TINY, learning_rate="find"), tmp_path)
     assert "lr_find suggests" in listener.notes[0]
+    assert listener.found == [found.learning_rate]
     _, same, _ = trained(replace(TINY, learning_rate=found.learning_rate), tmp_path)
     assert np.array_equal(logits, same)
+
+
+def test_a_run_whose_rate_is_found_repeats_also_with_muon_and_dropout(tmp_path):
+    recipe = replace(FAST, learning_rate="find", dropout=0.2, epochs=1)
+    first, logits, _ = trained(recipe, tmp_path)
+    torch.manual_seed(99)
+    again, same, _ = trained(recipe, tmp_path)
+    assert first.learning_rate == again.learning_rate and np.array_equal(logits, same)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
@@ -127,7 +143,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
         trained(replace(TINY, optimiser="sgd", learning_rate=1e30), tmp_path)
 
 
-def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tmp_path, monkeypatch, optimiser):
     kept = {}
     original = learner_module.Learner.unfreeze
 
@@ -140,7 +157,7 @@ def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tm
     start = learner_module.build_network(
         TINY, 2, root=tmp_path, seed=learner_module.stream_seed(1, "network")
     ).layer_groups()
-    fitted, _, listener = trained(replace(TINY, freeze_epochs=1), tmp_path)
+    fitted, _, listener = trained(replace(TINY, freeze_epochs=1, optimiser=optimiser), tmp_path)
     assert [report.stage for report in listener.reports] == ["freeze", "train", "train", "train"]
     body = [p for p in start[0] if p.ndim > 1]
     assert all(torch.equal(one, then) for one, then in zip(body, kept["body"], strict=True))
@@ -154,6 +171,22 @@ def test_early_layers_learn_more_slowly_biases_at_their_own_rate_and_muon_gives_
     assert rates == pytest.approx([0.001, 0.001, 0.002, 0.01, 0.01, 0.02, 0.1, 0.1, 0.2])
     rates = learner_module._list_rates(replace(TINY, optimiser="muon", muon_rate=0.5, bias_ratio=2), 0.1, groups=2)
     assert rates == pytest.approx([0.5, 0.1, 0.2, 0.5, 0.1, 0.2])
+
+
+def test_while_layers_are_frozen_each_kind_of_parameters_learns_at_its_own_rate_too(tmp_path, monkeypatch):
+    courses = []
+
+    class Spy(learner_module.ParamScheduler):
+        def __init__(self, scheds):
+            courses.append(scheds["lr"])
+            super().__init__(scheds)
+
+    monkeypatch.setattr(learner_module, "ParamScheduler", Spy)
+    keys = {"freeze_epochs": 1, "epochs": 1, "learning_rate": 0.1, "bias_ratio": 2.0, "discriminative_ratio": 100.0}
+    trained(replace(TINY, **keys), tmp_path)
+    trained(replace(TINY, optimiser="muon", muon_rate=0.5, **keys), tmp_path)
+    assert courses[0](0.99) == pytest.approx([0.1, 0.1, 0.2] * 3)
+    assert courses[2](0.99) == pytest.approx([0.5, 0.1, 0.2] * 3)
 
 
 def test_a_fastnet_learns_by_muon_and_repeats_bit_for_bit(tmp_path):

@@ -46,6 +46,7 @@ class Dataset:
     test_images: np.memmap  # (m, pixels, pixels, 3) uint8, read-only
     fingerprint: str
     groups: np.ndarray | None = None  # (n,) str
+    notes: tuple[str, ...] = ()  # what was left out without being a fault
 
 
 def open_dataset(
@@ -133,6 +134,7 @@ def _load(folder: Path, pixels: int, shape: str) -> Dataset | None:
                 test_images=np.load(test_file, mmap_mode="r"),
                 fingerprint=str(index["fingerprint"]),
                 groups=index.get("groups"),
+                notes=tuple(index["notes"].tolist()) if "notes" in index else (),
             )
     except CACHE_FAULTS:
         return None  # what is damaged is decoded again
@@ -253,6 +255,8 @@ def _write_index(file: Path, listing: Listing, digests: Sequence[bytes]) -> None
         "test_ids": np.array(listing.test_ids),
         "fingerprint": np.array(fingerprint(listing, digests[:count], digests[count:])),
     }
+    if listing.notes:
+        arrays["notes"] = np.array(listing.notes)
     if listing.groups is not None:
         arrays["groups"] = np.array(listing.groups)
     with atomic_write(file) as stream:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,20 @@ def prepare(
     accept: bool = False,
     sizes: Sequence[Size] | None = None,
     progress: Progress = quiet,
+    note: Callable[[str], object] = lambda text: None,
 ) -> Lock:
     """Decode a competition's images at every size its recipes use, split them, and write its `data.lock`.
 
     With `accept`, data that differ from the lock replace it. Folds that a lock holds are kept as long as data
-    and [validation] are the same. Raises DataError for faulty data and for other data than expected.
+    and [validation] are the same. `note` is called with what was left out. Raises DataError for faulty data and
+    for other data than expected.
     """
     folder = project.competition_folder(name)
     competition = read_competition(folder)
     first, *others = sizes or recipe_sizes(folder)
     dataset = open_dataset(project, name, pixels=first[0], shape=first[1], data=data, progress=progress)
+    for text in dataset.notes:
+        note(text)
     lock_file = project.lock_file(name)
     known = read_lock(lock_file) if lock_file.is_file() else None
     _refuse_other_data(dataset, competition, known, name=name, lock_file=lock_file, data=data, accept=accept)

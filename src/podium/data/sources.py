@@ -43,6 +43,7 @@ class Listing:
     test_names: list[str]
     test_ids: list[str]
     faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was left out without being a fault
 
 
 def quiet(what: str, done: int, total: int | None) -> None:
@@ -93,7 +94,8 @@ def _scan_files(competition: Competition, found: Found) -> Listing:
     test = found.open_part(files, data.test)
     faults += _not_images(train, test, rows if data.source == "folders" else [])
     ordered = _test_order(files, _test_images(test, data, faults), competition, faults)
-    return make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)
+    listing = make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)
+    return replace(listing, notes=_left_out(train) if data.source == "csv" else ())
 
 
 def make_listing(
@@ -151,6 +153,17 @@ def _not_images(train: Files, test: Files, rows: Sequence[Row]) -> list[str]:
         *(f"{files.where(name)}: a file that is no image Podium reads" for files, name in others),
         *(f"{files.where(name)}: a link that leads to no file" for files, name in links),
     ]
+
+
+def _left_out(train: Files) -> tuple[str, ...]:
+    """A note of files beside labelled images that no table speaks of: no fault, as every labelled image is there."""
+    others = [train.where(name) for name in train.names() if not is_image(name) and not is_harmless(name)]
+    if not others:
+        return ()
+    verb = (
+        "is no image Podium reads" if len(others) == 1 else f"and {len(others) - 1:,} more are no images Podium reads"
+    )
+    return (printable(f"{others[0]} {verb}: left out"),)
 
 
 def natural_order(texts: Iterable[str]) -> list[str]:

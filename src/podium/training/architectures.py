@@ -63,8 +63,8 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     """The recipe's network with `classes` outputs, its new parameters drawn from a stream of `seed`.
 
     Without `weights` it starts from nothing where the recipe starts from published weights: only its shape
-    is wanted, to be timed or filled. Raises TrainingError for an architecture or a weights file that is not
-    what the recipe says.
+    is wanted, to be timed or filled, with the normalisation of those weights. Raises TrainingError for an
+    architecture or a weights file that is not what the recipe says.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
@@ -72,6 +72,7 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
         head = _head(recipe, _count_features(body, recipe), classes)
+    normalisation = normalisation if recipe.pretrained else None
     return Network(body, head, normalisation).to(memory_format=torch.channels_last)
 
 
@@ -113,7 +114,7 @@ def _body(recipe: Recipe, root: Path) -> tuple[nn.Module, Normalisation | None]:
         )
     published, cut = _TORCHVISION[name]
     model = _torchvision_model(published, recipe, root)
-    return cut(model), IMAGENET if recipe.pretrained else None
+    return cut(model), IMAGENET
 
 
 def _torchvision_model(published: str, recipe: Recipe, root: Path) -> nn.Module:
@@ -153,8 +154,6 @@ def _timm_body(recipe: Recipe, root: Path) -> tuple[nn.Module, Normalisation | N
         raise _no_download(recipe, error) from None
     if isinstance(recipe.pretrained, str):
         _load_weights(model, root / recipe.pretrained)
-    if not recipe.pretrained:
-        return model, None
     settings = timm.data.resolve_model_data_config(model)
     return model, Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
 

@@ -3,7 +3,7 @@
 import csv
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,6 +13,7 @@ from fastai.callback.core import Callback
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from podium.errors import TrainingError
+from podium.training.finding import Finding
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,20 @@ class Listener:
 
 
 class Watch:
-    """Times a run over all its fits, tells the listener, and writes each epoch into a CSV at once."""
+    """Times a run over all its fits, tells the listener, and writes each epoch into a CSV at once.
 
-    def __init__(self, listener: Listener, history: Path, *, images: int):
-        self.listener, self.history, self.images = listener, history, images
+    `found` is called with what lr_find says, before the fit that learns at that rate.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        history: Path,
+        *,
+        images: int,
+        found: Callable[[Finding], object] = lambda finding: None,
+    ):
+        self.listener, self.history, self.images, self.found = listener, history, images, found
         self.seen, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         history.parent.mkdir(parents=True, exist_ok=True)
         with history.open("w", newline="") as file:
@@ -150,6 +161,25 @@ class Autocast(Callback):
         self.learn.pred = self.learn.pred.float()
 
 
+class TellSteps(Callback):
+    """Tells the listener of each of `steps` steps, where no run is watched."""
+
+    order = 55  # before fastai's finder, which may end the fit after any step
+
+    def __init__(self, listener: Listener, steps: int):
+        self.listener, self.steps = listener, steps
+
+    def before_fit(self) -> None:
+        """Start the clock."""
+        self.images, self.began = 0, time.perf_counter()
+
+    def after_batch(self) -> None:
+        """Tell one step."""
+        self.images += len(self.learn.xb[0])
+        spent = time.perf_counter() - self.began
+        self.listener.step(self.learn.train_iter / self.steps, self.images / max(spent, 1e-9))
+
+
 class ParameterAverage(Callback):
     """Averages parameters and running statistics over steps; validates with, and ends with, the average.
 
@@ -200,8 +230,12 @@ class ProgressiveSize(Callback):
 
     def before_train(self) -> None:
         """Set the loader's side for this epoch."""
-        stage = self.learn.epoch * len(self.sides) // self.learn.n_epoch
-        self.learn.dls.train.pixels = self.sides[stage]
+        self.learn.dls.train.pixels = side_of_epoch(self.sides, self.learn.epoch, self.learn.n_epoch)
+
+
+def side_of_epoch(sides: Sequence[int], epoch: int, epochs: int) -> int:
+    """The side in pixels of the images of one epoch (from 0): equal stages, in order."""
+    return sides[epoch * len(sides) // epochs]
 
 
 @contextmanager

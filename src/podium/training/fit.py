@@ -5,6 +5,7 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from podium.project import Project
 from podium.stamp import TRAINING_VERSION, weights_sha256
 from podium.training.callbacks import Listener, Watch, naming
 from podium.training.device import claim_cores, cpu_threads, device_name, pick_device, repeatable
+from podium.training.finding import write_finding
 from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
 
@@ -68,7 +70,8 @@ def train_run(
         repeatable(recipe.deterministic, device),
     ):
         images = count_images(recipe, lock.folds[rows])
-        watch = Watch(listener, project.history_file(competition_name, run.run), images=images)
+        found = partial(write_finding, project.finder_folder(competition_name), run.recipe_name)
+        watch = Watch(listener, project.history_file(competition_name, run.run), images=images, found=found)
         outcome = _fit_folds(project, run, dataset, lock=lock, rows=rows, watch=watch, device=device)
         about = _about(project, run, lock=lock, outcome=outcome, watch=watch, device=device)
     predictions = Predictions(
@@ -84,6 +87,18 @@ def train_run(
     _save_parameters(project.parameters_file(competition_name, run.run), outcome.networks, about=about)
     save_predictions(project.predictions_file(competition_name, run.run), predictions)
     return predictions
+
+
+def first_fold(
+    project: Project, competition_name: str, recipe: Recipe, *, data: str | None = None
+) -> tuple[Material, Lock]:
+    """What the first network of a run learns from and is judged on, and the lock of it; raises DataError."""
+    lock = read_lock(project.lock_file(competition_name))
+    dataset = _checked_dataset(project, competition_name, recipe, lock=lock, data=data)
+    inside = lock.folds == lock.folds[lock.folds >= 0].min()
+    store, images = PixelStore(dataset.train_images, pick_device()), dataset.train_images
+    rows = np.flatnonzero
+    return Material(store, images, lock.train_labels, len(lock.classes), rows(~inside), rows(inside)), lock
 
 
 def balanced_part(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.ndarray:

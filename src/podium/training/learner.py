@@ -1,14 +1,16 @@
 """One network, trained once: fastai's Learner with Podium's loader, optimiser and schedule."""
 
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastai.callback.core import Callback, TrainEvalCallback
-from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine_scheds, combined_cos
+from fastai.callback.schedule import LRFinder, ParamScheduler, SchedCos, SchedLin, combine_scheds, combined_cos
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner, Recorder
@@ -24,14 +26,25 @@ from podium.data.loader import (
 )
 from podium.seeding import stream_seed
 from podium.training.architectures import Network, build_network
-from podium.training.callbacks import Autocast, ParameterAverage, ProgressiveSize, Watch, WatchFit
+from podium.training.callbacks import (
+    Autocast,
+    Listener,
+    ParameterAverage,
+    ProgressiveSize,
+    TellSteps,
+    Watch,
+    WatchFit,
+)
 from podium.training.device import pick_precision
 from podium.training.fastnet import FastNetBody
+from podium.training.finding import Finding, finding_of
 from podium.training.optimisers import KINDS, optimiser_maker, split_parameters
 
 # fastai's own: how much lower the rate starts and ends, and what fine-tuning does after the head alone learned.
 START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
 EVALUATION_BATCH = 256
+# fastai's own again: the steps of lr_find, and the rates that they run through.
+FINDER_STEPS, FINDER_LOWEST, FINDER_HIGHEST = 100, 1e-7, 10.0
 # Each epoch is judged on this many validation rows at most, to be followed; the run is judged on all of them.
 EPOCH_ROWS = 2_000
 # Images that the first layer of a fastnet is computed from.
@@ -72,36 +85,79 @@ def fit_network(
     precision = pick_precision(recipe, network, device)
     rate = recipe.learning_rate
     if isinstance(rate, str):
-        rate = find_learning_rate(recipe, material, normalisation=normalisation, seed=seed, root=root)
+        finding = find_learning_rate(recipe, material, normalisation=normalisation, seed=seed, root=root)
+        watch.found(finding)
+        rate = finding.rate
         watch.listener.note(f"lr_find suggests learning_rate = {rate:.2g}")
     rows, words = len(material.training_rows), str(precision).removeprefix("torch.")
     watch.listener.note(f"{recipe.epochs + recipe.freeze_epochs} epochs of {rows:,} images{stage}, {device}, {words}")
     learner = _learner(recipe, network, material, normalisation=normalisation, seed=seed, purpose=purpose)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(stream_seed(seed, f"dropout{purpose}"))
+    with _own_dropout(device, stream_seed(seed, f"dropout{purpose}")):
         _fit_stages(learner, recipe, rate=rate, precision=precision, watch=watch, stage=stage)
     return Fitted(network, normalisation, precision, rate)
 
 
 def find_learning_rate(
-    recipe: Recipe, material: Material, *, normalisation: Normalisation, seed: int, root: Path
-) -> float:
-    """The rate that fastai's lr_find suggests (valley), found with a network and streams that are thrown away."""
+    recipe: Recipe,
+    material: Material,
+    *,
+    seed: int,
+    root: Path,
+    normalisation: Normalisation | None = None,
+    listener: Listener | None = None,
+) -> Finding:
+    """What fastai's lr_find says, found with a network and streams that are thrown away.
+
+    Each list of parameters moves as training moves it: biases at `bias_ratio`, early layers more slowly. Muon's
+    filters stand still. Raises TrainingError where the loss is no number.
+    """
+    began, device = time.perf_counter(), material.store.device
     network = build_network(recipe, material.classes, root=root, seed=stream_seed(seed, "network/lr-find"))
-    network.to(material.store.device)
+    network.to(device)
+    normalisation = (
+        normalisation or network.normalisation or measure_normalisation(material.images, material.training_rows)
+    )
     _whiten(network, recipe, material, normalisation)
-    with tempfile.TemporaryDirectory() as folder:
+    finder, groups = LRFinder(num_it=FINDER_STEPS), len(network.layer_groups())
+    # Not LRFinder's own course, which would move all lists alike.
+    finder.scheds = {"lr": lambda share: _finder_rates(recipe, share, groups=groups)}
+    callbacks = _callbacks(recipe, pick_precision(recipe, network, device), device)
+    recorder = Recorder()
+    callbacks += [recorder, TellSteps(listener or Listener(), FINDER_STEPS), finder]
+    with tempfile.TemporaryDirectory() as folder, _own_dropout(device, stream_seed(seed, "dropout/lr-find")):
         learner = _learner(
-            recipe,
-            network,
-            material,
-            normalisation=normalisation,
-            seed=seed,
-            purpose="/lr-find",
-            folder=Path(folder),
+            recipe, network, material, normalisation=normalisation, seed=seed, purpose="/lr-find", folder=Path(folder)
         )
-        learner.add_cb(Recorder())
-        return float(learner.lr_find(show_plot=False).valley)
+        with learner.no_logging():
+            learner.fit(FINDER_STEPS // len(learner.dls.train) + 1, cbs=callbacks)
+        losses = [float(loss) for loss in recorder.losses]
+    return finding_of(
+        [_finder_rate(step / FINDER_STEPS) for step in range(len(losses))],
+        losses,
+        seconds=time.perf_counter() - began,
+        batch_size=recipe.batch_size,
+        rows=len(material.training_rows),
+    )
+
+
+def _finder_rate(share: float) -> float:
+    return FINDER_LOWEST * (FINDER_HIGHEST / FINDER_LOWEST) ** share
+
+
+def _finder_rates(recipe: Recipe, share: float, *, groups: int) -> np.ndarray:
+    rates = _list_rates(recipe, _finder_rate(share), groups=groups)
+    if recipe.optimiser == "muon":
+        # At their own rate they would learn from the first step, and the curve would speak of them.
+        rates[::KINDS] = 0.0
+    return rates
+
+
+@contextmanager
+def _own_dropout(device: torch.device, seed: int) -> Iterator[None]:
+    """Dropout draws from torch's own streams: seeded inside, and as they were outside."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _whiten(network: Network, recipe: Recipe, material: Material, normalisation: Normalisation) -> None:
@@ -134,6 +190,22 @@ def evaluation_loader(
     )
 
 
+def training_loader(
+    recipe: Recipe, material: Material, *, normalisation: Normalisation, seed: int, purpose: str
+) -> TrainingLoader:
+    """The training rows as the network learns from them."""
+    return TrainingLoader(
+        material.store,
+        material.training_rows,
+        labels=material.labels,
+        recipe=recipe,
+        classes=material.classes,
+        normalisation=normalisation,
+        seed=seed,
+        purpose=purpose,
+    )
+
+
 def _learner(
     recipe: Recipe,
     network: Network,
@@ -144,16 +216,7 @@ def _learner(
     purpose: str,
     folder: Path | None = None,
 ) -> Learner:
-    training = TrainingLoader(
-        material.store,
-        material.training_rows,
-        labels=material.labels,
-        recipe=recipe,
-        classes=material.classes,
-        normalisation=normalisation,
-        seed=seed,
-        purpose=purpose,
-    )
+    training = training_loader(recipe, material, normalisation=normalisation, seed=seed, purpose=purpose)
     validation = evaluation_loader(
         material.store,
         _evenly(material.validation_rows, EPOCH_ROWS),
@@ -179,7 +242,8 @@ def _fit_stages(
     callbacks = _callbacks(recipe, precision, learner.dls.train.device)
     if recipe.freeze_epochs:
         learner.freeze_to(-KINDS)  # the head's lists of parameters
-        course = {"lr": combined_cos(0.99, rate / START_DIVISOR, rate, rate / END_DIVISOR)}
+        rates = _by_kind(recipe, np.full(len(learner.model.layer_groups()), rate))
+        course = {"lr": combined_cos(0.99, rates / START_DIVISOR, rates, rates / END_DIVISOR)}
         learner.fit(
             recipe.freeze_epochs,
             rate,
@@ -207,8 +271,12 @@ def _callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> 
 
 def _list_rates(recipe: Recipe, rate: float, *, groups: int) -> np.ndarray:
     """Peak learning rate of each list of parameters; the groups' rise geometrically from the images to the head."""
-    rates = np.geomspace(rate / recipe.discriminative_ratio, rate, groups)
-    filters = np.full(groups, recipe.muon_rate) if recipe.optimiser == "muon" else rates
+    return _by_kind(recipe, np.geomspace(rate / recipe.discriminative_ratio, rate, groups))
+
+
+def _by_kind(recipe: Recipe, rates: np.ndarray) -> np.ndarray:
+    """Learning rate of each list of parameters, from those of the groups: filters, matrices, biases and norms."""
+    filters = np.full(len(rates), recipe.muon_rate) if recipe.optimiser == "muon" else rates
     return np.stack([filters, rates, rates * recipe.bias_ratio], axis=1).ravel()
 
 

@@ -68,7 +68,10 @@ class MuonAndSgd(torch.optim.SGD):
         ):
             inner["lr"], inner["momentum"] = group["lr"], group["momentum"]
             for filters, matrix in zip(bank, matrices, strict=True):
-                matrix.grad = None if filters.grad is None else _as_matrix(filters.grad)
+                matrix.grad = None
+                if filters.grad is None:  # frozen: not even scaled
+                    continue
+                matrix.grad = _as_matrix(filters.grad)
                 filters.grad = None  # SGD leaves it alone
                 matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
         self.muon.step()
