@@ -14,6 +14,7 @@ import typer
 
 from podium.cli_kaggle import commands as kaggle_commands
 from podium.cli_options import DEFAULT, CompetitionName, DataPlace
+from podium.cli_tune import commands as tune_commands
 from podium.errors import PodiumError
 from podium.project import Project
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(kaggle_commands)
+app.add_typer(tune_commands)
 
 
 @app.command()

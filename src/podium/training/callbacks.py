@@ -12,7 +12,7 @@ import torch
 from fastai.callback.core import Callback
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from podium.errors import TrainingError
+from podium.errors import DivergedError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class WatchFit(Callback):
         self.spent = time.perf_counter() - self.began
         self.watch.training_seconds += self.spent
         if not math.isfinite(self.loss_mean):
-            raise TrainingError(
+            raise DivergedError(
                 "Training diverged.",
                 expected="a loss that is a number",
                 found=f"{self.loss_mean} in epoch {self.learn.epoch + 1} of {self.learn.n_epoch} ({self.stage})",
@@ -210,7 +210,7 @@ def naming(run: str, recipe_file: Path) -> Iterator[None]:
     try:
         yield
     except TrainingError as error:
-        raise TrainingError(
+        raise type(error)(
             f"{run}: {error.what}",
             file=error.file or recipe_file,
             expected=error.expected,

@@ -17,7 +17,7 @@ from podium.config import Recipe
 from podium.data.dataset import Dataset, open_dataset
 from podium.data.loader import PixelStore
 from podium.data.lock import Lock, read_lock
-from podium.errors import DataError, TrainingError
+from podium.errors import DataError, DivergedError
 from podium.files import atomic_write
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan import PlannedRun
@@ -58,7 +58,7 @@ def train_run(
     recipe, device = run.recipe, pick_device()
     recipe_file = project.competition_folder(competition_name) / f"{run.recipe_name}.toml"
     lock = read_lock(project.lock_file(competition_name))
-    dataset = _checked_dataset(project, competition_name, recipe, lock=lock, data=data)
+    dataset = checked_dataset(project, competition_name, recipe, lock=lock, data=data)
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     waiting = f"waits for {recipe.threads} free core{'s' if recipe.threads > 1 else ''}"
     with (
@@ -93,9 +93,10 @@ def balanced_part(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.nda
     return np.sort(np.concatenate(picked))
 
 
-def _checked_dataset(
+def checked_dataset(
     project: Project, competition_name: str, recipe: Recipe, *, lock: Lock, data: str | None
 ) -> Dataset:
+    """The images as the recipe wants them decoded; raises DataError where they are not the lock's."""
     dataset = open_dataset(project, competition_name, pixels=recipe.stored_pixels, shape=recipe.shape, data=data)
     if dataset.fingerprint != lock.fingerprint:
         raise DataError(
@@ -152,7 +153,7 @@ def _fit_folds(
     def logits(fitted: Fitted, store: PixelStore, wanted: np.ndarray) -> np.ndarray:
         loader = evaluation_loader(store, wanted, recipe=recipe, normalisation=fitted.normalisation)
         views, precision = recipe.test_time_augmentation, fitted.precision
-        return _checked_logits(predict_logits(fitted.network, loader, views=views, precision=precision))
+        return checked_logits(predict_logits(fitted.network, loader, views=views, precision=precision))
 
     for fold in folds:
         inside = lock.folds[rows] == fold
@@ -176,11 +177,11 @@ def _fit_folds(
     )
 
 
-def _checked_logits(logits: np.ndarray) -> np.ndarray:
+def checked_logits(logits: np.ndarray) -> np.ndarray:
     """The logits (n, classes), if the step after the last loss that was seen did not ruin the network."""
     ruined = int((~np.isfinite(logits)).any(axis=1).sum())
     if ruined:
-        raise TrainingError(
+        raise DivergedError(
             "Training diverged.",
             expected="logits that are numbers",
             found=f"NaN or infinity in {ruined:,} of {len(logits):,} rows after the last epoch",
