@@ -135,6 +135,7 @@ def test_help_teaches_every_command(house):
         "submissions",
         "leaderboard",
         "rehearse-submit",
+        "tune",
     ):
         assert name in done.stdout
         assert podium(house, name, "--help").returncode == 0

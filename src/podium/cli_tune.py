@@ -154,7 +154,7 @@ def _line(tuning: "Tuning", trial: "FrozenTrial") -> str:
 
 def _cells(tuning: "Tuning", trial: "FrozenTrial") -> list[str]:
     """Number, state, score, last epoch, values, note."""
-    from podium.tune.history import OWN, REASON, SCORE, state_word
+    from podium.tune.history import SCORE, note_words, state_word
 
     score = f"{trial.user_attrs[SCORE]:.4f}" if SCORE in trial.user_attrs else "      "
     last = max(trial.intermediate_values, default=0)
@@ -162,8 +162,7 @@ def _cells(tuning: "Tuning", trial: "FrozenTrial") -> list[str]:
     values = ", ".join(
         f"{name} {one:.4g}" if isinstance(one, float) else f"{name} {one}" for name, one in tuning.values(trial).items()
     )
-    note = "the recipe as it is" if trial.user_attrs.get(OWN) else trial.user_attrs.get(REASON, "")
-    return [f"trial {trial.number:>3}", f"{state_word(trial):<7}", score, f"{epoch:<15}", values, note]
+    return [f"trial {trial.number:>3}", f"{state_word(trial):<7}", score, f"{epoch:<15}", values, note_words(trial)]
 
 
 def _table(tuning: "Tuning", seconds: float) -> "Table":

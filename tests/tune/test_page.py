@@ -45,7 +45,7 @@ def test_the_page_shows_every_trial_the_best_and_which_key_matters(house, judged
     assert reader.addresses == [] and "http" not in text and "@import" not in text and len(text) < 100_000
     assert "prefers-color-scheme: dark" in text
     shares = importances(tuning)
-    assert list(shares)[0] == "learning_rate" and sum(shares.values()) > 0.99
+    assert next(iter(shares)) == "learning_rate" and sum(shares.values()) > 0.99
     assert reader.rows == 1 + 14 + len(shares)
     assert reader.circles == 12 * 4  # in order, and by each of three keys
     assert "it &lt;diverged&gt;" in text and "it <diverged>" not in text

@@ -1,6 +1,7 @@
 """One trial, really trained: scores epochs, ends early where it is told to, and repeats."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,8 +61,10 @@ def test_a_trial_below_the_median_is_pruned_unless_it_is_the_recipe_itself(task)
         study.tell(before.number, 1.0)
     trial = study.ask()
     suggest(trial, search)
-    assert judge(task(trial_id=trial._trial_id, may_be_pruned=False)).state == COMPLETE
-    assert judge(task(trial_id=trial._trial_id)).state == PRUNED
+    long = replace(task(trial_id=trial._trial_id), recipe=task.tuning.recipe_with({"epochs": 3}))
+    assert judge(replace(long, may_be_pruned=False)).state == COMPLETE
+    assert judge(long).state == PRUNED
+    assert judge(task(trial_id=trial._trial_id)).state == COMPLETE, "its second epoch is its last"
 
 
 def test_a_diverged_trial_is_a_failure_with_its_reason(task):
@@ -90,7 +93,7 @@ def test_a_recipe_that_no_values_mend_raises(task):
 
 
 def test_a_trial_whose_searcher_is_gone_ends_its_process(monkeypatch):
-    reporter, ended = trial_module._Reporter(None, None, may_be_pruned=True), []
+    reporter, ended = trial_module._Reporter(None, None, pruned_until=9), []
     reporter.step(0.5, 1.0)
     reporter.epoch(EpochReport("train", 1, 2, 0.1, 0.5, 1.0, 1.0, 1.0))
     monkeypatch.setattr(trial_module.os, "getppid", lambda: 1)

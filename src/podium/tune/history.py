@@ -19,7 +19,7 @@ STOPPED = "stopped"
 DRAWN, NEVER_PRUNED = 8, 4
 # The median rule, not Hyperband: that deals the trials to brackets which learn on their own, and tens of trials of a
 # few epochs each are too few for it. Before the second epoch a one-cycle run says nothing.
-PRUNER = optuna.pruners.MedianPruner(n_startup_trials=NEVER_PRUNED, n_warmup_steps=1)
+PRUNER = optuna.pruners.MedianPruner(n_startup_trials=NEVER_PRUNED, n_warmup_steps=2)
 
 
 def open_history(journal: Path, name: str, *, seed: int) -> tuple[optuna.Study, bool]:
@@ -100,6 +100,12 @@ def state_word(trial: FrozenTrial) -> str:
     if trial.state == TrialState.FAIL:
         return STOPPED if was_stopped(trial) else "failed"
     return {"COMPLETE": "judged", "WAITING": "waits"}.get(trial.state.name, trial.state.name.lower())
+
+
+def note_words(trial: FrozenTrial) -> str:
+    """What there is to say of a trial beside its numbers."""
+    own = "the recipe as it is" if trial.user_attrs.get(OWN) else ""
+    return "; ".join(word for word in (own, trial.user_attrs.get(REASON, "")) if word)
 
 
 def remembered(study: optuna.Study, number: int) -> dict[str, Any] | None:

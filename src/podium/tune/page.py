@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from podium.files import atomic_write
 from podium.search import Range
-from podium.tune.history import OWN, REASON, SCORE, judged, state_word
+from podium.tune.history import OWN, SCORE, judged, note_words, state_word
 from podium.tune.tuning import Tuning
 from podium.tune.winner import told_lines
 
@@ -147,6 +147,6 @@ def _row(tuning: Tuning, trial: FrozenTrial) -> dict[str, Any]:
             f"{values[name]:.4g}" if isinstance(values.get(name), float) else str(values.get(name, ""))
             for name in tuning.search
         ],
-        "note": "the recipe as it is" if trial.user_attrs.get(OWN) else trial.user_attrs.get(REASON, ""),
+        "note": note_words(trial),
         "best": tuning.best is not None and trial.number == tuning.best.number,
     }

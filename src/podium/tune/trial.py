@@ -29,22 +29,22 @@ class _Stopped(Exception):  # noqa: N818 - nothing went wrong
 class _Reporter(Listener):
     """Tells the study of each epoch, and ends what is not worth the rest or not wanted any more."""
 
-    def __init__(self, trial: optuna.Trial | None, stop: Event | None, *, may_be_pruned: bool):
-        self.trial, self.stop, self.may_be_pruned = trial, stop, may_be_pruned
+    def __init__(self, trial: optuna.Trial | None, stop: Event | None, *, pruned_until: int):
+        self.trial, self.stop, self.pruned_until = trial, stop, pruned_until
         self.epochs, self.parent = 0, os.getppid()
 
     def step(self, share_done: float, images_per_second: float) -> None:
         if os.getppid() != self.parent:
             os._exit(1)  # nobody is left who would collect this process
         if self.stop is not None and self.stop.is_set():
-            raise _Stopped
+            raise _Stopped("the search was stopped")
 
     def epoch(self, report: EpochReport) -> None:
         self.epochs += 1
         if self.trial is not None:
             self.trial.report(report.validation_accuracy, self.epochs)
-            if self.may_be_pruned and self.trial.should_prune():
-                raise optuna.TrialPruned
+            if self.epochs <= self.pruned_until and self.trial.should_prune():
+                raise optuna.TrialPruned("below the median")  # fastai asks every exception for its words
 
 
 def judge(task: Task) -> Judged:
@@ -52,10 +52,11 @@ def judge(task: Task) -> Judged:
     place, trial = shared.place, None
     if task.trial_id is not None:
         trial = optuna.Trial(load_history(place.journal, place.study_name), task.trial_id)
+    epochs = task.recipe.freeze_epochs + task.recipe.epochs
+    # After the last epoch there is nothing left to save: the score is worth more.
+    reporter = _Reporter(trial, shared.stop, pruned_until=epochs - 1 if task.may_be_pruned else 0)
     try:
-        return Judged(
-            COMPLETE, _probabilities(task, place, _Reporter(trial, shared.stop, may_be_pruned=task.may_be_pruned))
-        )
+        return Judged(COMPLETE, _probabilities(task, place, reporter))
     except optuna.TrialPruned:
         return Judged(PRUNED)
     except _Stopped:

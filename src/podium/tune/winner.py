@@ -28,8 +28,8 @@ def winner_file(tuning: Tuning, out: str | None) -> Path:
     was edited since.
     """
     name = out or f"{tuning.recipe_name}-tuned"
+    check_recipe_name(name, tuning.recipe_file.parent)
     file = tuning.recipe_file.with_name(f"{name}.toml")
-    check_recipe_name(name, file)
     if file.name == COMPETITION_FILE or file == tuning.recipe_file:
         raise ConfigError("The winner cannot be written over that.", file=file, mend="OUT=another-name")
     if file.exists() and not _is_untouched(file.read_text(encoding="utf-8", errors="replace")):
