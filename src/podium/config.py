@@ -136,6 +136,11 @@ class Competition:
         "accuracy",
         choices=("accuracy", "log_loss", "macro_f1", "qwk", "auc"),
     )
+    trackers: tuple[str, ...] = key(
+        "what else training is told to, beside reports/<competition>/history/; it changes no run",
+        (),
+        choices=("tensorboard", "wandb"),
+    )
     data: Data = key("where the images are")
     validation: Validation = key("the split", table=Validation)
     ensemble: Ensemble = key("the blend", table=Ensemble)

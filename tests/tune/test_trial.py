@@ -1,7 +1,6 @@
 """One trial, really trained: scores epochs, ends early where it is told to, and repeats."""
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,18 +52,21 @@ def test_a_trial_tells_its_epochs_and_repeats_bit_for_bit(task):
 
 def test_a_trial_below_the_median_is_pruned_unless_it_is_the_recipe_itself(task):
     study, search = task.tuning.study, task.tuning.search
+
+    def drawn():
+        trial = study.ask()
+        suggest(trial, search)
+        return trial
+
     for _ in range(5):
-        before = study.ask()
-        suggest(before, search)
+        before = drawn()
         before.report(1.0, 1)
         before.report(1.0, 2)
         study.tell(before.number, 1.0)
-    trial = study.ask()
-    suggest(trial, search)
-    long = replace(task(trial_id=trial._trial_id), recipe=task.tuning.recipe_with({"epochs": 3}))
-    assert judge(replace(long, may_be_pruned=False)).state == COMPLETE
-    assert judge(long).state == PRUNED
-    assert judge(task(trial_id=trial._trial_id)).state == COMPLETE, "its second epoch is its last"
+    long = {"epochs": 3}
+    assert judge(task(trial_id=drawn()._trial_id, may_be_pruned=False, **long)).state == COMPLETE
+    assert judge(task(trial_id=drawn()._trial_id, **long)).state == PRUNED
+    assert judge(task(trial_id=drawn()._trial_id)).state == COMPLETE, "its second epoch is its last"
 
 
 def test_a_diverged_trial_is_a_failure_with_its_reason(task):

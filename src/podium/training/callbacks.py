@@ -13,6 +13,7 @@ from fastai.callback.core import Callback
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from podium.errors import DivergedError, TrainingError
+from podium.training.trackers import Trackers
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ class Listener:
 
 
 class Watch:
-    """Times a run over all its fits, tells the listener, and writes each epoch into a CSV at once."""
+    """Times a run over all its fits, tells listener and trackers, and writes each epoch into a CSV at once."""
 
-    def __init__(self, listener: Listener, history: Path, *, images: int):
+    def __init__(self, listener: Listener, history: Path, *, images: int, trackers: Trackers | None = None):
         self.listener, self.history, self.images = listener, history, images
+        self.trackers = trackers or Trackers()
         self.seen, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         history.parent.mkdir(parents=True, exist_ok=True)
         with history.open("w", newline="") as file:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from podium.config import Recipe
+from podium.config import Recipe, read_competition
 from podium.data.dataset import Dataset, open_dataset
 from podium.data.loader import PixelStore
 from podium.data.lock import Lock, read_lock
@@ -28,6 +28,7 @@ from podium.training.callbacks import Listener, Watch, naming
 from podium.training.device import claim_cores, cpu_threads, device_name, pick_device
 from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
+from podium.training.trackers import open_trackers
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,17 @@ def train_run(
     dataset = checked_dataset(project, competition_name, recipe, lock=lock, data=data)
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     waiting = f"waits for {recipe.threads} free core{'s' if recipe.threads > 1 else ''}"
+    history = project.history_file(competition_name, run.run)
+    names = read_competition(project.competition_folder(competition_name)).trackers
+    config = asdict(recipe) | {"seed": run.seed, "competition": competition_name}
     with (
         naming(run.run, recipe_file),
         claim_cores(recipe.threads, waiting=lambda: listener.note(waiting)),
         cpu_threads(recipe.threads),
+        open_trackers(names, history.parents[1], run.run, competition=competition_name, about=config) as trackers,
     ):
         images = count_images(recipe, lock.folds[rows])
-        watch = Watch(listener, project.history_file(competition_name, run.run), images=images)
+        watch = Watch(listener, history, images=images, trackers=trackers)
         outcome = _fit_folds(project, run, dataset, lock=lock, rows=rows, watch=watch, device=device)
         about = _about(project, run, lock=lock, outcome=outcome, watch=watch, device=device)
     predictions = Predictions(
