@@ -105,7 +105,8 @@ def state_word(trial: FrozenTrial) -> str:
 def note_words(trial: FrozenTrial) -> str:
     """What there is to say of a trial beside its numbers."""
     own = "the recipe as it is" if trial.user_attrs.get(OWN) else ""
-    return "; ".join(word for word in (own, trial.user_attrs.get(REASON, "")) if word)
+    reason = "" if was_stopped(trial) else trial.user_attrs.get(REASON, "")
+    return "; ".join(word for word in (own, reason) if word)
 
 
 def remembered(study: optuna.Study, number: int) -> dict[str, Any] | None:

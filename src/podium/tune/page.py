@@ -49,12 +49,15 @@ def write_page(tuning: Tuning, again: dict[str, Any] | None) -> Path:
         "page.html"
     )
     best = tuning.best
+    bottom, top = _ends(tuning) if best else (0.0, 0.0)
     content = template.render(
         tuning=tuning,
         told=told_lines(tuning, again) if best else ["No trial has come to a score yet."],
         plots=_plots(tuning) if best else [],
         importances=importances(tuning),
         rows=[_row(tuning, trial) for trial in tuning.study.get_trials(deepcopy=False)],
+        bottom=tuning.metric.gain(bottom),
+        top=tuning.metric.gain(top),
         width=WIDTH,
         height=HEIGHT,
     )
@@ -77,11 +80,12 @@ def importances(tuning: Tuning) -> dict[str, float]:
 
 def _plots(tuning: Tuning) -> list[Plot]:
     trials = sorted(judged(tuning.study), key=lambda one: one.number)
-    heights = _heights([one.value for one in trials])
+    heights = [max(0.0, _scaled(one.value, *_ends(tuning))) for one in trials]
     numbers = [one.number for one in trials]
     order = _plot(tuning, "in order of trials", trials, [_scaled(one, 0, max(numbers)) for one in numbers], heights)
     best = np.minimum.accumulate([dot.y for dot in order.dots])
-    line = " ".join(f"{dot.x:.1f},{y:.1f}" for dot, y in zip(order.dots, best, strict=True))
+    steps = zip(order.dots, best, [best[0], *best], strict=False)
+    line = " ".join(f"{dot.x:.1f},{before:.1f} {dot.x:.1f},{y:.1f}" for dot, y, before in steps)
     plots = [Plot(order.name, order.dots, line, "0", str(max(numbers)))]
     for name, one in tuning.search.items():
         if isinstance(one, Range):
@@ -119,11 +123,11 @@ def _scaled(value: float, low: float, high: float) -> float:
     return (value - low) / (high - low) if high > low else 0.5
 
 
-def _heights(values: list[float]) -> list[float]:
-    """0 to 1; what is far below the middle is drawn at the bottom, so that the good ones can be told apart."""
+def _ends(tuning: Tuning) -> tuple[float, float]:
+    """The values at the lower and the upper edge: what is far below the middle is not told apart, the good ones are."""
+    values = [one.value for one in judged(tuning.study)]
     top, middle = max(values), float(np.median(values))
-    bottom = max(min(values), top - 4 * (top - middle)) if top > middle else min(values)
-    return [max(0.0, _scaled(one, bottom, top)) for one in values]
+    return (max(min(values), top - 4 * (top - middle)) if top > middle else min(values)), top
 
 
 def _values(tuning: Tuning, trial: FrozenTrial) -> str:
