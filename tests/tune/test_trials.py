@@ -1,6 +1,7 @@
 """Trials: the recipe's own values first, to the budget and no further, resumed, and compared once more."""
 
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -248,8 +249,6 @@ def test_the_recipe_is_named_or_the_nearest_one_is(house):
 
 
 def test_data_other_than_the_locks_are_refused(house):
-    from dataclasses import replace
-
     from podium.data.lock import read_lock, write_lock
 
     file = house.project.lock_file("digits")
@@ -258,3 +257,23 @@ def test_data_other_than_the_locks_are_refused(house):
     with pytest.raises(DataError, match="not those that"):
         house.open()
     file.write_bytes(kept)
+
+
+def test_a_gpu_has_one_trial_at_a_time_and_a_cpu_one_for_each_recipes_threads(house, monkeypatch):
+    from podium.tune import tuning as tuning_module
+
+    tuning = house.open()
+    monkeypatch.setattr(tuning_module.os, "sched_getaffinity", lambda _: set(range(8)))
+    assert tuning.workers == 8 and replace(tuning, recipe=replace(tuning.recipe, threads=3)).workers == 2
+    assert replace(tuning, recipe=replace(tuning.recipe, threads=16)).workers == 1
+    monkeypatch.setattr(tuning_module, "pick_device", lambda: SimpleNamespace(type="cuda"))
+    assert tuning.workers == 1
+
+
+def test_a_metric_that_is_no_mean_over_rows_has_no_standard_error(house, judged_by_rate):
+    file = house.recipe_file.with_name("competition.toml")
+    file.write_text('metric = "macro_f1"\n' + file.read_text())
+    tuning = house.open()
+    go(tuning, trials=12)
+    again = judge_again(tuning, pool=Inline())
+    assert again["error"] is None and again["difference"] == pytest.approx(again["found"] - again["own"])
