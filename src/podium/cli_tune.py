@@ -44,7 +44,7 @@ def tune(
         try:
             with processes(tuning.place, tuning.workers) as pool, _onlooker() as onlooker:
                 run_trials(tuning, budget, pool=pool, onlooker=onlooker)
-                again = judge_again(tuning, pool=pool)
+                again = judge_again(tuning, pool=pool, onlooker=onlooker)
         finally:
             page = write_page(tuning, again)
         if again is not None:
@@ -124,6 +124,9 @@ def _onlooker() -> "Onlooker":
 
         def __exit__(self, *_: object) -> None:
             pass
+
+        def note(self, text: str) -> None:
+            print(text, flush=True)
 
         def finished(self, tuning: "Tuning", trial: "FrozenTrial") -> None:
             print(_line(tuning, trial), flush=True)

@@ -51,6 +51,7 @@ def test_a_search_says_on_what_it_judges_shows_each_trial_and_writes_the_winner(
         "12 trials in all",
         "trial   0  judged   0.5000",
         "the recipe as it is",
+        "once more, on other inner rows: trial ",
         "the best of 12 trials is number",
         "The best of many trials looks better than it is: on 400 other inner rows",
         "wrote competitions/digits/tiny-tuned.toml, a recipe like any other: its runs count among those to train",
@@ -94,7 +95,9 @@ def test_a_terminal_sees_a_live_table_of_running_and_best_trials(house, judged_b
         trials_module.run_trials(tuning, trials_module.Budget(trials=3), pool=Inline(), onlooker=onlooker)
         running = tuning.study.ask()
         running.report(0.25, 1)
+        onlooker.note("a word")
         onlooker.look(tuning)
+    assert "a word" in sys.stdout.getvalue()
     shown = sys.stdout.getvalue()
     last = shown[shown.rindex("tiny: 3 trials, 1 running") :]
     assert "epoch 1 0.2500" in last and last.index("running", 30) < last.index("judged") and last.count("judged") == 3

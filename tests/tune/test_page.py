@@ -26,7 +26,7 @@ class Reader(HTMLParser):
 def searched(house, trials):
     tuning = house.open()
     run_trials(tuning, Budget(trials=trials), pool=Inline(), onlooker=Remembering())
-    return tuning, judge_again(tuning, pool=Inline())
+    return tuning, judge_again(tuning, pool=Inline(), onlooker=Remembering())
 
 
 def read(file):

@@ -43,7 +43,7 @@ def test_the_recipe_as_it_is_comes_first_and_the_best_is_better_by_the_competiti
 def test_no_trial_sees_a_validation_row(house, judged_by_rate):
     tuning = house.open()
     go(tuning, trials=12)
-    judge_again(tuning, pool=Inline())
+    judge_again(tuning, pool=Inline(), onlooker=Remembering())
     validation = set(np.flatnonzero(tuning.place.lock.folds == 0).tolist())
     assert len(validation) == 297 and {task.part for task in judged_by_rate} == {0, *JUDGED_AGAIN}
     for task in judged_by_rate:
@@ -112,7 +112,7 @@ def test_a_failed_trial_is_not_the_end_and_a_stopped_one_counts_for_nothing(hous
     trials = tuning.study.trials
     assert [state_word(one) for one in trials] == ["failed", "stopped", "pruned", "judged", "judged"]
     assert trials[0].user_attrs == {OWN: True, REASON: "Training diverged."} and len(finished(tuning.study)) == 4
-    again = judge_again(tuning, pool=Inline())
+    again = judge_again(tuning, pool=Inline(), onlooker=Remembering())
     assert again["number"] == tuning.best.number and again["difference"] is not None
 
 
@@ -139,18 +139,18 @@ def test_log_loss_is_minimised_where_it_is_the_metric(house, judged_by_rate):
     go(tuning, trials=8)
     scores = [one.user_attrs["score"] for one in tuning.study.trials]
     assert tuning.best.user_attrs["score"] == min(scores) and tuning.best.value == -min(scores)
-    again = judge_again(tuning, pool=Inline())
+    again = judge_again(tuning, pool=Inline(), onlooker=Remembering())
     assert again["found"] < again["own"] and again["difference"] == pytest.approx(again["own"] - again["found"])
 
 
 def test_the_winner_and_the_recipe_meet_again_on_other_rows_once(house, judged_by_rate):
     tuning = house.open()
-    assert judge_again(tuning, pool=Inline()) is None
+    assert judge_again(tuning, pool=Inline(), onlooker=Remembering()) is None
     go(tuning, trials=1)
-    assert judge_again(tuning, pool=Inline()) is None, "the winner is the recipe itself"
+    assert judge_again(tuning, pool=Inline(), onlooker=Remembering()) is None, "the winner is the recipe itself"
     go(tuning, trials=12)
     judged_by_rate.clear()
-    again = judge_again(tuning, pool=Inline())
+    again = judge_again(tuning, pool=Inline(), onlooker=Remembering())
     assert [task.part for task in judged_by_rate] == [*JUDGED_AGAIN, *JUDGED_AGAIN]
     first = set(tuning.split.training_and_judged(0)[1].tolist())
     assert not any(first & set(task.judged_rows.tolist()) for task in judged_by_rate)
@@ -159,7 +159,7 @@ def test_the_winner_and_the_recipe_meet_again_on_other_rows_once(house, judged_b
     share = again["difference"]
     assert again["error"] == pytest.approx((share * (1 - share) / 400) ** 0.5, rel=0.01)
     judged_by_rate.clear()
-    assert judge_again(house.open(), pool=Inline()) == again and not judged_by_rate
+    assert judge_again(house.open(), pool=Inline(), onlooker=Remembering()) == again and not judged_by_rate
 
 
 def test_a_recipe_that_diverges_again_is_compared_with_nothing(house, judged_by_rate, monkeypatch):
@@ -171,7 +171,7 @@ def test_a_recipe_that_diverges_again_is_compared_with_nothing(house, judged_by_
         "judge",
         lambda task: Judged(FAILED, reason="x") if task.recipe == tuning.recipe else right(task),
     )
-    again = judge_again(tuning, pool=Inline())
+    again = judge_again(tuning, pool=Inline(), onlooker=Remembering())
     assert again["own"] is None and again["difference"] is None and again["found"] > 0.5
 
 
@@ -217,14 +217,22 @@ def test_a_killed_process_is_told(house, monkeypatch):
         run_trials(house.open(), Budget(trials=1), pool=Dying(), onlooker=Remembering())
 
 
-def test_trials_of_a_killed_search_are_stopped_and_its_own_values_tried_again(house, judged_by_rate):
+def test_trials_of_a_killed_search_are_stopped_and_its_own_values_tried_again(house, judged_by_rate, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    begun = trials_module._begun
+    monkeypatch.setattr(trials_module, "_begun", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            go(house.open(), trials=1)
+    monkeypatch.setattr(trials_module, "_begun", begun)
+    house.open().study.ask()  # and one that nobody stopped
     tuning = house.open()
-    tuning.study.enqueue_trial({"learning_rate": 0.002}, user_attrs={OWN: True})
-    tuning.study.ask()
-    tuning = house.open()
-    assert [state_word(one) for one in tuning.study.trials] == ["stopped"]
+    assert {state_word(one) for one in tuning.study.trials} == {"stopped"} and tuning.best is None
     go(tuning, trials=1)
-    assert own_trial(tuning.study).number == 1 and tuning.best.number == 1
+    own = own_trial(tuning.study)
+    assert tuning.best.number == own.number == 3 and tuning.values(own)["learning_rate"] == 0.002
 
 
 def test_one_command_tunes_a_recipe_at_a_time(house):
@@ -275,5 +283,5 @@ def test_a_metric_that_is_no_mean_over_rows_has_no_standard_error(house, judged_
     file.write_text('metric = "macro_f1"\n' + file.read_text())
     tuning = house.open()
     go(tuning, trials=12)
-    again = judge_again(tuning, pool=Inline())
+    again = judge_again(tuning, pool=Inline(), onlooker=Remembering())
     assert again["error"] is None and again["difference"] == pytest.approx(again["found"] - again["own"])

@@ -17,7 +17,7 @@ from tune_toys import RECIPE, Inline, Remembering
 def found(house, judged_by_rate):
     tuning = house.open()
     run_trials(tuning, Budget(trials=12), pool=Inline(), onlooker=Remembering())
-    return tuning, judge_again(tuning, pool=Inline())
+    return tuning, judge_again(tuning, pool=Inline(), onlooker=Remembering())
 
 
 def test_the_written_recipe_is_the_best_trials_and_says_how_it_was_found(found, house):
@@ -35,7 +35,7 @@ def test_the_written_recipe_is_the_best_trials_and_says_how_it_was_found(found, 
         "Found by `make tune RECIPE=tiny COMPETITION=digits` on 20",
         f"the best of 12 trials is number {tuning.best.number}",
         "judged on 200 inner rows, trained on 800 others; the validation rows are not looked at",
-        f"accuracy there {tuning.best.value:.4f}; tiny as it is: 0.5000.",
+        f"Its accuracy there is {tuning.best.value:.4f}; tiny as it is has 0.5000.",
         "The best of many trials looks better than it is: on 400 other inner rows, with other seeds",
         f"{again['difference']:+.4f} ± {again['error']:.4f}: the gain is real",
         "Made with podium",

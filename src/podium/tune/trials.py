@@ -37,6 +37,9 @@ class Budget:
 class Onlooker:
     """Sees how a search goes; does nothing with it. The command line's prints, a test's remembers."""
 
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
     def finished(self, tuning: Tuning, trial: FrozenTrial) -> None:
         """A trial came to its end."""
 
@@ -61,8 +64,9 @@ def run_trials(tuning: Tuning, budget: Budget, *, pool: Executor, onlooker: Onlo
     """Go on until the budget is used up, the recipe's own values first; raises what no values could mend."""
     study, running = tuning.study, {}
     ends = time.monotonic() + 60 * budget.minutes if budget.minutes else None
-    if tuning.own is None:
-        study.enqueue_trial(own_values(tuning), user_attrs={history.OWN: True}, skip_if_exists=True)
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    if tuning.own is None and not waiting:
+        study.enqueue_trial(own_values(tuning), user_attrs={history.OWN: True})
 
     def wanted() -> bool:
         if ends is not None:
@@ -88,7 +92,7 @@ def run_trials(tuning: Tuning, budget: Budget, *, pool: Executor, onlooker: Onlo
             history.stop(study, trial.number)
 
 
-def judge_again(tuning: Tuning, *, pool: Executor) -> dict[str, Any] | None:
+def judge_again(tuning: Tuning, *, pool: Executor, onlooker: Onlooker) -> dict[str, Any] | None:
     """How the best trial and the recipe's own values do on other inner rows, with other seeds; None if they are one.
 
     Gives the number of the trial, both scores, the difference (found - own, more is better) and its standard error
@@ -100,6 +104,8 @@ def judge_again(tuning: Tuning, *, pool: Executor) -> dict[str, Any] | None:
     if again := history.remembered(tuning.study, best.number):
         return again
     recipes = (tuning.recipe_with(tuning.values(best)), tuning.recipe)
+    fits = len(recipes) * len(JUDGED_AGAIN)
+    onlooker.note(f"once more, on other inner rows: trial {best.number} and the recipe as it is, {fits} trainings")
     futures = [[pool.submit(judge, _task(tuning, one, part)) for part in JUDGED_AGAIN] for one in recipes]
     with naming(tuning.recipe_name, tuning.recipe_file), _killed_told():
         parts = [[future.result().probabilities for future in one] for one in futures]

@@ -69,7 +69,7 @@ def told_lines(tuning: Tuning, again: dict[str, Any] | None) -> list[str]:
         f"Found by `make tune RECIPE={tuning.recipe_name} COMPETITION={tuning.competition_name}` on {today}:",
         f"the best of {len(trials)} trials{f' ({some})' if some else ''} is number {best.number},",
         f"{tuning.split.words}.",
-        f"{metric} there {best.user_attrs['score']:.4f}; {tuning.recipe_name} as it is: {own_score}.",
+        f"Its {metric} there is {best.user_attrs['score']:.4f}; {tuning.recipe_name} as it is has {own_score}.",
         again_sentence(tuning, again),
         f"Made with podium {__version__}, {versions}.",
     ]
