@@ -124,7 +124,7 @@ def test_wandb_without_an_account_is_told_before_anything_is_trained(tmp_path, m
     monkeypatch.setenv("NETRC", str(tmp_path / "no netrc"))
     project = digits_project(tmp_path)
     tracked(project, "wandb")
-    with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: Weights & Biases.*WANDB_MODE=offline"):
+    with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: Weights & Biases.*competition\.toml.*WANDB_MODE=offline"):
         train(project)
     assert not project.history_file("digits", "tiny.s1").exists()
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from podium.config import Recipe, read_competition
+from podium.config import COMPETITION_FILE, Recipe, read_competition
 from podium.data.dataset import Dataset, open_dataset
 from podium.data.loader import PixelStore
 from podium.data.lock import Lock, read_lock
@@ -57,19 +57,24 @@ def train_run(
     """
     listener = listener or Listener()
     recipe, device = run.recipe, pick_device()
-    recipe_file = project.competition_folder(competition_name) / f"{run.recipe_name}.toml"
+    home = project.competition_folder(competition_name)
     lock = read_lock(project.lock_file(competition_name))
     dataset = checked_dataset(project, competition_name, recipe, lock=lock, data=data)
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     waiting = f"waits for {recipe.threads} free core{'s' if recipe.threads > 1 else ''}"
     history = project.history_file(competition_name, run.run)
-    names = read_competition(project.competition_folder(competition_name)).trackers
     config = asdict(recipe) | {"seed": run.seed, "competition": competition_name}
     with (
-        naming(run.run, recipe_file),
+        naming(run.run, home / f"{run.recipe_name}.toml"),
         claim_cores(recipe.threads, waiting=lambda: listener.note(waiting)),
         cpu_threads(recipe.threads),
-        open_trackers(names, history.parents[1], run.run, competition=competition_name, about=config) as trackers,
+        open_trackers(
+            read_competition(home).trackers,
+            history.parents[1],
+            run.run,
+            settings_file=home / COMPETITION_FILE,
+            about=config,
+        ) as trackers,
     ):
         images = count_images(recipe, lock.folds[rows])
         watch = Watch(listener, history, images=images, trackers=trackers)

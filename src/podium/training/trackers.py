@@ -45,9 +45,11 @@ class Trackers:
 
 @contextmanager
 def open_trackers(
-    names: tuple[str, ...], reports: Path, run: str, *, competition: str, about: dict[str, Any]
+    names: tuple[str, ...], reports: Path, run: str, *, settings_file: Path, about: dict[str, Any]
 ) -> Iterator[Trackers]:
     """The trackers of a run, writing below the competition's `reports`; `about` is what W&B shows as its config.
+
+    `settings_file` is the competition.toml that asks for them; its folder's name is the project at W&B.
 
     Raises TrainingError, before anything is trained, where W&B has no account and was not told to stay offline.
     """
@@ -60,12 +62,15 @@ def open_trackers(
     if wandb.setup(settings).settings.mode == "online" and not wandb.login(prompt=False):
         raise TrainingError(
             "Weights & Biases does not know who you are.",
+            file=settings_file,
             expected="an account on this machine, or nothing sent",
-            found='trackers = ["wandb"] in competition.toml',
+            found='trackers = ["wandb"]',
             mend="WANDB_MODE=offline make ..., or wandb login",
         )
     reports.mkdir(parents=True, exist_ok=True)
-    logged = wandb.init(project=f"podium-{competition}", name=run, dir=reports, config=about, settings=settings)
+    logged = wandb.init(
+        project=f"podium-{settings_file.parent.name}", name=run, dir=reports, config=about, settings=settings
+    )
     code = 1
     try:
         yield Trackers(names, reports / "tensorboard" / run)
