@@ -19,8 +19,11 @@ KAGGLE ?=
 RUN ?=
 RECIPE ?=
 WRITE ?=
+TRIALS ?=
+MINUTES ?=
 CORES := $(shell nproc)
-TARGETS := help setup new all train prepare show lr-find estimate ensemble suggest compact check runs report rehearse demo \
+TARGETS := help setup new all train prepare show lr-find tune estimate ensemble suggest compact check runs report \
+	rehearse demo \
 	download submit submissions leaderboard rehearse-submit test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
@@ -60,8 +63,8 @@ endif
 
 # What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
 # an environment that costs less than to plan first.
-LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs report show lr-find download submit submissions \
-	leaderboard rehearse-submit)
+LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs report show lr-find tune download submit \
+	submissions leaderboard rehearse-submit)
 PLANNED := $(filter-out help setup new demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
@@ -147,6 +150,10 @@ check: | $(READY) ## is the CSV a valid submission? FILE=one.csv checks another 
 
 rehearse: | $(READY) ## the whole way on few images and one epoch: before spending hours
 	@$(PODIUM) rehearse $(WITH_DATA)
+
+tune: | $(READY) prepare ## search better values for RECIPE='s keys: TRIALS=20 or MINUTES=30; judged on inner rows
+	@$(PODIUM) tune $(call quoted,$(RECIPE)) $(WITH_DATA) $(if $(TRIALS),--trials $(call quoted,$(TRIALS))) \
+		$(if $(MINUTES),--minutes $(call quoted,$(MINUTES))) $(if $(OUT),--out $(call quoted,$(OUT)))
 
 new: | $(READY) ## begin with COMPETITION=, from KAGGLE= (its name there) or DATA= (a folder or an archive)
 	@$(PODIUM) new $(WITH_DATA) $(if $(KAGGLE),--kaggle $(call quoted,$(KAGGLE)))

@@ -137,6 +137,7 @@ def test_help_teaches_every_command(house):
         "rehearse-submit",
         "show",
         "lr-find",
+        "tune",
     ):
         assert name in done.stdout
         assert podium(house, name, "--help").returncode == 0

@@ -236,6 +236,15 @@ def test_what_is_to_be_looked_at_is_handed_on_after_prepare(house):
     ]
 
 
+def test_a_search_is_handed_on_with_its_bounds_and_plans_nothing(house):
+    house.make("tune", "RECIPE=resnet34", "TRIALS=a few", "OUT=found")
+    house.make("tune", "RECIPE=it's", "MINUTES=3", "DATA=/my images")
+    assert [call for call in house.calls() if not call.startswith("prepare")] == [
+        "tune resnet34 --competition cifar10 --trials a few --out found",
+        "tune it's --competition cifar10 --data /my images --minutes 3",
+    ]
+
+
 def starts_before_first_end(house, *words, **environment):
     house.make("train", *words, SLEEP="0.4", **environment)
     lines = (house.folder / "calls.log").read_text().splitlines()

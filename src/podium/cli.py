@@ -16,6 +16,7 @@ from podium.cli_kaggle import commands as kaggle_commands
 from podium.cli_look import commands as look_commands
 from podium.cli_options import DEFAULT, CompetitionName, DataPlace
 from podium.cli_report import commands as report_commands
+from podium.cli_tune import commands as tune_commands
 from podium.errors import PodiumError
 from podium.project import Project
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(kaggle_commands)
 app.add_typer(report_commands)
 app.add_typer(look_commands)
+app.add_typer(tune_commands)
 
 
 @app.command()

@@ -19,6 +19,8 @@ from typing import Any
 from podium.errors import ConfigError
 
 COMPETITION_FILE = "competition.toml"
+# A recipe's table of ranges for `make tune` (podium.search): it says nothing of how a run is trained.
+SEARCH_TABLE = "search"
 
 
 def key(
@@ -134,6 +136,11 @@ class Competition:
         "accuracy",
         choices=("accuracy", "log_loss", "macro_f1", "qwk", "auc"),
     )
+    trackers: tuple[str, ...] = key(
+        "what else training is told to, beside reports/<competition>/history/; it changes no run",
+        (),
+        choices=("tensorboard", "wandb"),
+    )
     data: Data = key("where the images are")
     validation: Validation = key("the split", table=Validation)
     ensemble: Ensemble = key("the blend", table=Ensemble)
@@ -247,7 +254,7 @@ class Recipe:
 def read_competition(folder: Path) -> Competition:
     """Read `competition.toml` of a competition's folder; raises ConfigError."""
     file = folder / COMPETITION_FILE
-    competition = _read(Competition, file)
+    competition = _built(Competition, read_table(file), file)
     if not (competition.data.train and competition.data.test):
         raise ConfigError("Images without a place.", file=file, expected="[data] train and test that are not empty")
     if competition.validation.kind == "holdout" and competition.validation.rows == 0:
@@ -260,12 +267,14 @@ def read_competition(folder: Path) -> Competition:
 
 
 def read_recipe(file: Path) -> Recipe:
-    """Read one recipe; raises ConfigError."""
-    return _checked(_read(Recipe, file), file)
+    """Read one recipe, without its ranges for a search; raises ConfigError."""
+    table = read_table(file)
+    table.pop(SEARCH_TABLE, None)
+    return recipe_of(table, file)
 
 
 def recipe_of(table: dict[str, Any], file: Path) -> Recipe:
-    """The recipe that a trained run's `file` says it was trained by; raises ConfigError."""
+    """The recipe in a `table` of keys, such as a trained run's `file` has; raises ConfigError."""
     return _checked(_built(Recipe, table, file), file)
 
 
@@ -293,7 +302,7 @@ def _checked(recipe: Recipe, file: Path) -> Recipe:
 def changed_ensemble(settings: Ensemble, changes: dict[str, Any]) -> Ensemble:
     """The settings with some keys changed, checked like those of a file; raises ConfigError."""
     faults: list[str] = []
-    changed = _build(Ensemble, dataclasses.asdict(settings) | changes, "", faults)
+    changed = build(Ensemble, dataclasses.asdict(settings) | changes, "", faults)
     if faults:
         raise ConfigError("Not a way to blend.", faults=faults, mend="correct STRATEGY= or THRESHOLD=")
     return changed
@@ -322,33 +331,32 @@ def changed_keys(settings: Any) -> dict[str, Any]:
     return changed
 
 
-def _read(kind: type, file: Path) -> Any:
+def read_table(file: Path) -> dict[str, Any]:
+    """The content of a TOML file, unchecked; raises ConfigError."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError("A settings file is missing.", file=file, mend="ls competitions/") from None
     except OSError as error:
         raise ConfigError("A settings file cannot be read.", file=file, found=error.strerror) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("Not a TOML file.", file=file, found=str(error), mend=f"edit {file}") from None
-    return _built(kind, table, file)
 
 
 def _built(kind: type, table: dict[str, Any], file: Path) -> Any:
     faults: list[str] = []
-    settings = _build(kind, table, "", faults)
+    settings = build(kind, table, "", faults)
     if faults:
         raise ConfigError("Settings that Podium does not know.", file=file, faults=faults, mend=f"edit {file}")
     return settings
 
 
-def _build(kind: type, table: dict[str, Any], prefix: str, faults: list[str]) -> Any:
+def build(kind: type, table: dict[str, Any], prefix: str, faults: list[str]) -> Any:
+    """The settings of a `kind` in `table`; what is wrong with them is added to `faults`, and then None comes back."""
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in table.keys() - fields.keys():
-        nearest = difflib.get_close_matches(name, fields, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(fields)}"
-        faults.append(f"{prefix}{name}: unknown key; {hint}")
+        faults.append(unknown_key(prefix, name, [*fields, SEARCH_TABLE] if kind is Recipe else list(fields)))
     values = {}
     for name, field in fields.items():
         if name not in table:
@@ -359,10 +367,17 @@ def _build(kind: type, table: dict[str, Any], prefix: str, faults: list[str]) ->
     return None if faults else kind(**values)
 
 
+def unknown_key(prefix: str, name: str, known: list[str]) -> str:
+    """What to say of a key that is none of the `known`."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
+    return f"{prefix}{name}: unknown key; {hint}"
+
+
 def _value(value: Any, hint: Any, metadata: Any, name: str, faults: list[str]) -> Any:
     if dataclasses.is_dataclass(hint):
         if isinstance(value, dict):
-            return _build(hint, value, f"{name}.", faults)
+            return build(hint, value, f"{name}.", faults)
         faults.append(f"{name} = {value!r}: expected a table [{name}]")
         return None
     if typing.get_origin(hint) is tuple:

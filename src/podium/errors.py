@@ -60,5 +60,9 @@ class TrainingError(PodiumError):
     """A run cannot be trained as its recipe says."""
 
 
+class DivergedError(TrainingError):
+    """Training has ruined the network: its loss or its logits are no numbers."""
+
+
 class KaggleError(PodiumError):
     """Kaggle, or the way there, has refused something."""

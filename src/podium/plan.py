@@ -14,6 +14,7 @@ from pathlib import Path
 from podium.config import Recipe, read_competition, read_recipe, recipe_files
 from podium.errors import ConfigError, PodiumError
 from podium.project import Project
+from podium.search import read_search
 from podium.stamp import ensemble_is_fresh, file_sha256, is_stale, read_about, run_stamp, weights_sha256
 
 # Names become file names, make targets and words of a command line.
@@ -43,7 +44,7 @@ def run_name(recipe_name: str, seed: int) -> str:
 def list_runs(project: Project, competition_name: str) -> list[PlannedRun]:
     """Every run of a competition, in the order of its recipes and their seeds; raises ConfigError."""
     folder = project.competition_folder(competition_name)
-    _checked_name(competition_name, folder)
+    check_recipe_name(competition_name, folder)
     competition = read_competition(folder)
     lock_sha256 = file_sha256(project.lock_file(competition_name))
     runs = []
@@ -63,7 +64,8 @@ def read_recipes(folder: Path) -> dict[str, Recipe]:
     recipes, errors = {}, []
     for name, file in recipe_files(folder).items():
         try:
-            recipes[_checked_name(name, file)] = read_recipe(file)
+            recipes[check_recipe_name(name, file)] = read_recipe(file)
+            read_search(file)  # refused here, though nothing but a search needs it: told at once, with all faults
         except ConfigError as error:
             errors.append(error)
     if len(errors) == 1:
@@ -149,7 +151,8 @@ def check_goals(goals: Sequence[str], targets: Sequence[str], names: Sequence[st
     )
 
 
-def _checked_name(name: str, file: Path) -> str:
+def check_recipe_name(name: str, file: Path) -> str:
+    """The name of a recipe or a competition; raises ConfigError for one that make or the file system would misread."""
     if not NAME.fullmatch(name) or LIKE_A_RUN.fullmatch(name) or name in MAKES_OWN:
         raise ConfigError(
             f"'{name}' cannot be the name of a recipe or a competition.",

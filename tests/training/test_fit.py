@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load, save_file
 
+from digits_toys import RECIPE, digits_project
 from podium.config import read_competition
 from podium.data.digits import digits_answers
 from podium.data.lock import read_lock
-from podium.data.prepare import prepare
 from podium.errors import DataError, TrainingError
 from podium.plan import list_runs
 from podium.predictions import load_predictions
@@ -24,30 +24,6 @@ from podium.training import fit as fit_module
 from podium.training.callbacks import Listener
 from podium.training.fit import balanced_part, train_run
 from podium.training.predict import predict_folder
-
-RECIPE = """
-architecture = "timm:test_resnet"
-epochs = 2
-learning_rate = 0.01
-batch_size = 64
-stored_pixels = 16
-"""
-SETTINGS = """
-title = "digits"
-[data]
-source = "digits"
-[validation]
-"""
-
-
-def digits_project(folder, *, validation: str = "rows = 297", recipe: str = RECIPE) -> Project:
-    house = folder / "competitions" / "digits"
-    house.mkdir(parents=True)
-    (house / "competition.toml").write_text(SETTINGS + validation)
-    (house / "tiny.toml").write_text(recipe)
-    project = Project.at(folder)
-    prepare(project, "digits")
-    return project
 
 
 def train_tiny(project: Project, **keys):

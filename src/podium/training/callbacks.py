@@ -12,8 +12,9 @@ import torch
 from fastai.callback.core import Callback
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from podium.errors import TrainingError
+from podium.errors import DivergedError, TrainingError
 from podium.training.finding import Finding
+from podium.training.trackers import Trackers
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Listener:
 
 
 class Watch:
-    """Times a run over all its fits, tells the listener, and writes each epoch into a CSV at once.
+    """Times a run over all its fits, tells listener and trackers, and writes each epoch into a CSV at once.
 
     `found` is called with what lr_find says, before the fit that learns at that rate.
     """
@@ -56,8 +57,10 @@ class Watch:
         *,
         images: int,
         found: Callable[[Finding], object] = lambda finding: None,
+        trackers: Trackers | None = None,
     ):
         self.listener, self.history, self.images, self.found = listener, history, images, found
+        self.trackers = trackers or Trackers()
         self.seen, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         history.parent.mkdir(parents=True, exist_ok=True)
         with history.open("w", newline="") as file:
@@ -115,7 +118,7 @@ class WatchFit(Callback):
         self.spent = time.perf_counter() - self.began
         self.watch.training_seconds += self.spent
         if not math.isfinite(self.loss_mean):
-            raise TrainingError(
+            raise DivergedError(
                 "Training diverged.",
                 expected="a loss that is a number",
                 found=f"{self.loss_mean} in epoch {self.learn.epoch + 1} of {self.learn.n_epoch} ({self.stage})",
@@ -244,7 +247,7 @@ def naming(run: str, recipe_file: Path) -> Iterator[None]:
     try:
         yield
     except TrainingError as error:
-        raise TrainingError(
+        raise type(error)(
             f"{run}: {error.what}",
             file=error.file or recipe_file,
             expected=error.expected,

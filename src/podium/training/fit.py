@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from podium.config import Recipe
+from podium.config import COMPETITION_FILE, Recipe, read_competition
 from podium.data.dataset import Dataset, open_dataset
 from podium.data.loader import PixelStore
 from podium.data.lock import Lock, read_lock
-from podium.errors import DataError, TrainingError
+from podium.errors import DataError, DivergedError
 from podium.files import atomic_write
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan import PlannedRun
@@ -30,6 +30,7 @@ from podium.training.device import claim_cores, cpu_threads, device_name, pick_d
 from podium.training.finding import write_finding
 from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
+from podium.training.trackers import open_trackers
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,29 @@ def train_run(
     """
     listener = listener or Listener()
     recipe, device = run.recipe, pick_device()
-    recipe_file = project.competition_folder(competition_name) / f"{run.recipe_name}.toml"
+    home = project.competition_folder(competition_name)
     lock = read_lock(project.lock_file(competition_name))
-    dataset = _checked_dataset(project, competition_name, recipe, lock=lock, data=data)
+    dataset = checked_dataset(project, competition_name, recipe, lock=lock, data=data)
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     waiting = f"waits for {recipe.threads} free core{'s' if recipe.threads > 1 else ''}"
+    history = project.history_file(competition_name, run.run)
+    config = asdict(recipe) | {"seed": run.seed, "competition": competition_name}
     with (
-        naming(run.run, recipe_file),
+        naming(run.run, home / f"{run.recipe_name}.toml"),
         claim_cores(recipe.threads, waiting=lambda: listener.note(waiting)),
         cpu_threads(recipe.threads),
         repeatable(recipe.deterministic, device),
+        open_trackers(
+            read_competition(home).trackers,
+            history.parents[1],
+            run.run,
+            settings_file=home / COMPETITION_FILE,
+            about=config,
+        ) as trackers,
     ):
         images = count_images(recipe, lock.folds[rows])
         found = partial(write_finding, project.finder_folder(competition_name), run.recipe_name)
-        watch = Watch(listener, project.history_file(competition_name, run.run), images=images, found=found)
+        watch = Watch(listener, history, images=images, found=found, trackers=trackers)
         outcome = _fit_folds(project, run, dataset, lock=lock, rows=rows, watch=watch, device=device)
         about = _about(project, run, lock=lock, outcome=outcome, watch=watch, device=device)
     predictions = Predictions(
@@ -109,9 +119,10 @@ def balanced_part(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.nda
     return np.sort(np.concatenate(picked))
 
 
-def _checked_dataset(
+def checked_dataset(
     project: Project, competition_name: str, recipe: Recipe, *, lock: Lock, data: str | None
 ) -> Dataset:
+    """The images as the recipe wants them decoded; raises DataError where they are not the lock's."""
     dataset = open_dataset(project, competition_name, pixels=recipe.stored_pixels, shape=recipe.shape, data=data)
     if dataset.fingerprint != lock.fingerprint:
         raise DataError(
@@ -168,7 +179,7 @@ def _fit_folds(
     def logits(fitted: Fitted, store: PixelStore, wanted: np.ndarray) -> np.ndarray:
         loader = evaluation_loader(store, wanted, recipe=recipe, normalisation=fitted.normalisation)
         views, precision = recipe.test_time_augmentation, fitted.precision
-        return _checked_logits(predict_logits(fitted.network, loader, views=views, precision=precision))
+        return checked_logits(predict_logits(fitted.network, loader, views=views, precision=precision))
 
     for fold in folds:
         inside = lock.folds[rows] == fold
@@ -192,11 +203,11 @@ def _fit_folds(
     )
 
 
-def _checked_logits(logits: np.ndarray) -> np.ndarray:
+def checked_logits(logits: np.ndarray) -> np.ndarray:
     """The logits (n, classes), if the step after the last loss that was seen did not ruin the network."""
     ruined = int((~np.isfinite(logits)).any(axis=1).sum())
     if ruined:
-        raise TrainingError(
+        raise DivergedError(
             "Training diverged.",
             expected="logits that are numbers",
             found=f"NaN or infinity in {ruined:,} of {len(logits):,} rows after the last epoch",

@@ -247,7 +247,7 @@ def _fit_stages(
         learner.fit(
             recipe.freeze_epochs,
             rate,
-            cbs=[*callbacks, WatchFit(watch, f"freeze{stage}"), ParamScheduler(course)],
+            cbs=[*callbacks, *_watching(learner, watch, f"freeze{stage}"), ParamScheduler(course)],
         )
         learner.unfreeze()
         rate /= AFTER_FREEZE_DIVISOR
@@ -257,7 +257,11 @@ def _fit_stages(
     if recipe.ema_decay:
         callbacks.append(ParameterAverage(recipe.ema_decay))
     course = ParamScheduler(_course(recipe, _list_rates(recipe, rate, groups=len(learner.model.layer_groups()))))
-    learner.fit(recipe.epochs, rate, cbs=[*callbacks, WatchFit(watch, stage or "train"), course])
+    learner.fit(recipe.epochs, rate, cbs=[*callbacks, *_watching(learner, watch, stage or "train"), course])
+
+
+def _watching(learner: Learner, watch: Watch, stage: str) -> list[Callback]:
+    return [WatchFit(watch, stage), *watch.trackers.callbacks(learner, stage)]
 
 
 def _callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> list[Callback]:

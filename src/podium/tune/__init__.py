@@ -1,0 +1,1 @@
+"""Searching better values for a recipe's keys, on rows that are neither validation nor test."""
