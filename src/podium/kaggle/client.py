@@ -79,7 +79,7 @@ class Kaggle:
 
     def submissions(self) -> list[Row]:
         """The account's submissions, newest first."""
-        answer = self._again(lambda: self._asked("submissions", self.slug, "-v", "--page-size", str(ROWS_LISTED)))
+        answer = self.again(lambda: self._asked("submissions", self.slug, "-v", "--page-size", str(ROWS_LISTED)))
         return _rows(answer.printed)
 
     def remaining(self) -> int | None:
@@ -94,7 +94,7 @@ class Kaggle:
         After any other error the file may be at Kaggle or not: only the list of submissions says.
         """
         seconds = self.timeout_seconds + file.stat().st_size / UPLOAD_BYTES_PER_SECOND
-        self._again(lambda: self._submitted(file, message, seconds), only=BEFORE_UPLOAD)
+        self.again(lambda: self._submitted(file, message, seconds), only=BEFORE_UPLOAD)
 
     def reason(self, ref: int) -> str | None:
         """Why a submission has the status ERROR; empty where Kaggle gives no reason, None where it did not answer."""
@@ -106,19 +106,35 @@ class Kaggle:
 
     def files(self) -> dict[str, int]:
         """Name -> bytes of the competition's files, as far as one page lists them."""
-        answer = self._again(lambda: self._asked("files", self.slug, "-v", "--page-size", str(ROWS_LISTED)))
-        table = csv.DictReader(io.StringIO(_from_header(answer.printed, "name,")))
+        answer = self.again(lambda: self._asked("files", self.slug, "-v", "--page-size", str(ROWS_LISTED)))
+        table = csv.DictReader(io.StringIO(from_header(answer.printed, "name,")))
         return {row["name"]: int(row["size"]) for row in table if (row["size"] or "").isdigit()}
 
     def download(self, folder: Path, *, force: bool, timeout_seconds: float) -> None:
         """Fetch the competition's files as `<slug>.zip` into a folder; the CLI's word for it is not to be believed."""
         words = ["download", self.slug, "-p", str(folder), "-q", *(["-o"] if force else [])]
-        self._again(lambda: self._asked(*words, timeout_seconds=timeout_seconds))
+        self.again(lambda: self._asked(*words, timeout_seconds=timeout_seconds))
 
     def leaderboard(self, folder: Path) -> Path:
         """Fetch the whole public leaderboard: a zip with one CSV."""
-        self._again(lambda: self._asked("leaderboard", self.slug, "--download", "-p", str(folder), "-q"))
+        self.again(lambda: self._asked("leaderboard", self.slug, "--download", "-p", str(folder), "-q"))
         return folder / f"{self.slug}.zip"
+
+    def call(self, *words: str, timeout_seconds: float | None = None) -> Answer:
+        """Any command of the kaggle CLI; only one that does not answer in time raises."""
+        command = [sys.executable, "-P", "-m", "kaggle", "-W", *words]
+        return self._run(command, timeout_seconds or self.timeout_seconds)
+
+    def again(self, ask: Callable[[], T], *, only: Sequence[str] = ("",)) -> T:
+        """Ask, and ask again where Kaggle failed; `only` where its words name one of these routes."""
+        for seconds in self.retry_seconds:
+            try:
+                return ask()
+            except ServerError as error:
+                if not _is_brief(error) or not any(route in error.found for route in only):
+                    raise
+                time.sleep(seconds)
+        return ask()
 
     def _submitted(self, file: Path, message: str, seconds: float) -> None:
         answer = self._call("submit", self.slug, "-f", str(file), f"--message={message}", "-q", timeout_seconds=seconds)
@@ -148,20 +164,8 @@ class Kaggle:
             raise fault_of(answer.said, slug=self.slug, has_credentials=has_credentials(self.environment))
         return answer
 
-    def _again(self, ask: Callable[[], T], *, only: Sequence[str] = ("",)) -> T:
-        """Ask, and ask again where Kaggle failed; `only` where its words name one of these routes."""
-        for seconds in self.retry_seconds:
-            try:
-                return ask()
-            except ServerError as error:
-                if not _is_brief(error) or not any(route in error.found for route in only):
-                    raise
-                time.sleep(seconds)
-        return ask()
-
     def _call(self, *words: str, timeout_seconds: float | None = None) -> Answer:
-        command = [sys.executable, "-P", "-m", "kaggle", "-W", "competitions", *words]
-        return self._run(command, timeout_seconds or self.timeout_seconds)
+        return self.call("competitions", *words, timeout_seconds=timeout_seconds)
 
     def _run(self, command: Sequence[str], seconds: float) -> Answer:
         environment = scrubbed(self.environment)
@@ -234,7 +238,7 @@ def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
     return text
 
 
-def _from_header(printed: str, header: str) -> str:
+def from_header(printed: str, header: str) -> str:
     """The CSV in what was printed: warnings may stand before it."""
     found = re.search(rf"^{re.escape(header)}", printed, re.MULTILINE)
     return printed[found.start() :] if found else ""
@@ -243,7 +247,7 @@ def _from_header(printed: str, header: str) -> str:
 def _rows(printed: str) -> list[Row]:
     if "No submissions found" in printed:
         return []
-    text = _from_header(printed, "ref,")
+    text = from_header(printed, "ref,")
     if not text:
         raise KaggleError("The list of submissions is none.", expected="ref,fileName,...", found=last_words(printed))
     rows = []

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from podium.kaggle.rehearsal_kernels import KERNEL_ROUTES, KernelState, output_file
+
 TOKEN = "rehearsal-token"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 DIRECT = ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy")
@@ -52,6 +54,7 @@ class State:
     polls_before_score: int = 1
     daily: int = 5
     announce_length: bool = True
+    kernels: KernelState = field(default_factory=KernelState)
     script: dict[str, list[Fault]] = field(default_factory=dict)
     submissions: list[dict[str, Any]] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
@@ -126,12 +129,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         method = path.rsplit("/", 1)[-1]
         if method != "IntrospectToken" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            self._refuse(401, "Unauthenticated")
+            self.refuse(401, "Unauthenticated")
             return
         answer = ROUTES.get(method)
         request = json.loads(body or b"{}")
         if answer is None or request.get("competitionName", self.state.slug) != self.state.slug:
-            self._refuse(404, "Not found")
+            self.refuse(404, "Not found")
         else:
             answer(self, request)
 
@@ -149,39 +152,44 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         body = self.rfile.read(length)
+        if (self.headers.get("Content-Range") or "").startswith("bytes */"):
+            self._send(308, b"", "text/plain")  # "how much have you?" Nothing.
+            return
         if fault and fault.status:
-            self._refuse(fault.status, fault.message)
+            self.refuse(fault.status, fault.message)
             return
         self.state.uploads[path.rsplit("/", 1)[-1]] = body
-        self._json({})
+        self.json({})
 
     def do_GET(self) -> None:
         """A file that a call was redirected to."""
         path = urlsplit(self.path).path
         self.state.asked.append("GET")
-        if not self._is_faulty(path):
-            self._bytes(self.state.leaderboard if "leaderboard" in path else self.state.archive)
+        content = output_file(self.state.kernels, path)
+        if content is None:
+            content = self.state.leaderboard if "leaderboard" in path else self.state.archive
+        if not self._is_faulty(path, content):
+            self._bytes(content)
 
-    def _is_faulty(self, path: str) -> bool:
+    def _is_faulty(self, path: str, content: bytes = b"") -> bool:
         fault = self.state.next_fault(path)
         if fault and fault.before:
             fault.before()
         if not fault or not (fault.status or fault.cut):
             return False
         if fault.cut:
-            whole = self.state.archive
-            self._bytes(whole[: len(whole) // 2])
+            self._bytes(content[: len(content) // 2])
         else:
-            self._refuse(fault.status, fault.message)
+            self.refuse(fault.status, fault.message)
         return True
 
     def _introspect_token(self, request: dict) -> None:
         known = request.get("token") == TOKEN
-        self._json({"active": True, "username": "rehearsal"} if known else {"active": False})
+        self.json({"active": True, "username": "rehearsal"} if known else {"active": False})
 
     def _start_submission_upload(self, request: dict) -> None:
         token = f"upload-{len(self.state.asked)}-{request['fileName']}"
-        self._json({"token": token, "createUrl": f"http://localhost/upload/{token}"})
+        self.json({"token": token, "createUrl": f"http://localhost/upload/{token}"})
 
     def _create_submission(self, request: dict) -> None:
         token = request["blobFileTokens"]
@@ -198,30 +206,30 @@ class _Handler(BaseHTTPRequestHandler):
                     "graded": graded,
                 },
             )
-        self._json({"message": "Successfully submitted", "ref": ref})
+        self.json({"message": "Successfully submitted", "ref": ref})
 
     def _get_submission_limits(self, _: dict) -> None:
         used = len(self.state.submissions)
-        self._json({"numToday": used, "numTotal": used, "numAllowedNow": max(0, self.state.daily - used)})
+        self.json({"numToday": used, "numTotal": used, "numAllowedNow": max(0, self.state.daily - used)})
 
     def _list_submissions(self, _: dict) -> None:
         with self.state.lock:
             for one in self.state.submissions:
                 self.state.polls[one["ref"]] = self.state.polls.get(one["ref"], -1) + 1
-            self._json({"submissions": [self._shown(one) for one in self.state.submissions]})
+            self.json({"submissions": [self._shown(one) for one in self.state.submissions]})
 
     def _get_submission(self, request: dict) -> None:
         one = next(one for one in self.state.submissions if one["ref"] == int(request["ref"]))
         graded = one["graded"]
         reason = {"errorDescription": graded.error} if graded and graded.error else {}
-        self._json(self._shown(one) | reason)
+        self.json(self._shown(one) | reason)
 
     def _list_data_files(self, _: dict) -> None:
         date = "2026-01-01T00:00:00.000Z"
         files = [
             {"name": name, "totalBytes": size, "creationDate": date} for name, size in sorted(self.state.files.items())
         ]
-        self._json({"files": files})
+        self.json({"files": files})
 
     def _download_data_files(self, _: dict) -> None:
         self._redirect("archive.zip")
@@ -245,14 +253,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def _refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str) -> None:
+        """Answer with an error."""
         # Without JSON the CLI tells the status; with a "code" it tells the words alone.
         if message:
             self._send(status, json.dumps({"code": status, "message": message}).encode(), "application/json")
         else:
             self._send(status, b"", "text/plain")
 
-    def _json(self, content: dict[str, Any]) -> None:
+    def json(self, content: dict[str, Any]) -> None:
+        """Answer with JSON."""
         self._send(200, json.dumps(content).encode(), "application/json")
 
     def _bytes(self, content: bytes) -> None:
@@ -285,4 +295,5 @@ ROUTES = {
     "ListDataFiles": _Handler._list_data_files,
     "DownloadDataFiles": _Handler._download_data_files,
     "DownloadLeaderboard": _Handler._download_leaderboard,
+    **KERNEL_ROUTES,
 }

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +22,7 @@ from podium.metrics import accuracy, log_loss, softmax
 from podium.plan import PlannedRun
 from podium.predictions import Predictions, save_predictions
 from podium.project import Project
-from podium.stamp import TRAINING_VERSION, weights_sha256
+from podium.stamp import TRAINING_VERSION, git_commit, weights_sha256
 from podium.training.callbacks import Listener, Watch, naming
 from podium.training.device import claim_cores, cpu_threads, device_name, pick_device
 from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
@@ -221,18 +220,9 @@ def _about(
         },
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
         "test_logits_from": outcome.test_logits_from,
-        "git_commit": _git_commit(project.root),
+        "git_commit": git_commit(project.root),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _git_commit(root: Path) -> str:
-    """The commit of the checkout, marked where it has changes; empty outside one."""
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:
-        return ""
 
 
 def _save_parameters(file: Path, networks: dict[str, Fitted], *, about: dict[str, Any]) -> None:
