@@ -12,6 +12,7 @@ from podium.project import Project
 if TYPE_CHECKING:
     from podium.data.look import Looked
     from podium.kaggle.ledger import Entry
+    from podium.kaggle.standings import Standing
 
 commands = typer.Typer()
 MOST_FAULTS = 10
@@ -83,7 +84,7 @@ def download(competition: CompetitionName = DEFAULT) -> None:
     project = Project.at(".")
     desk = open_desk(project, competition, tell=tell_line)
     file = fetch(desk.kaggle, project.root / "data", tell=tell_line)
-    print(f"{file}: {file.stat().st_size:,} bytes, names and sizes as Kaggle lists them")
+    print(f"{file}: {file.stat().st_size:,} bytes")
     if desk.settings.data.archive not in ("", file.name):
         print(f'competition.toml names another archive: set [data] archive = "{file.name}"')
 
@@ -138,14 +139,24 @@ def leaderboard(
     with tempfile.TemporaryDirectory() as folder:
         standing = stand(mine, read_leaderboard(desk.kaggle.leaderboard(Path(folder))), metric)
     zone = "no medal zone" if standing.zone == "none" else f"the {standing.zone} zone"
-    print(f"{metric} {mine:.5g}: rank {standing.rank:,} of {standing.teams:,} teams, {zone}")
+    print(f"{metric} {mine:.5g}: {_ranked(standing)}, {zone}")
     if standing.next_zone is not None:
         gap = abs(standing.next_score - mine)
         print(
             f"{standing.next_zone} ends at rank {standing.next_rank:,} with {standing.next_score:.5g}: {gap:.5g} away"
         )
-        if best is not None and best.standard_error and float(best.standard_error):
-            print(f"that is {gap / float(best.standard_error):.1f} standard errors of the validation score")
+        # Another score than the ledger's is of a validation that is not known.
+        if score is None and best.standard_error and float(best.standard_error):
+            errors = gap / float(best.standard_error)
+            print(f"that is {errors:.1f} standard errors of the validation score of submission {best.ref}")
+
+
+def _ranked(standing: "Standing") -> str:
+    if not standing.teams:
+        return "no team is on the leaderboard yet"
+    if standing.rank > standing.teams:
+        return f"below all {standing.teams:,} teams"
+    return f"rank {standing.rank:,} of {standing.teams:,} teams"
 
 
 def _looked_lines(looked: "Looked") -> list[str]:

@@ -27,6 +27,7 @@ KEPT = {"API_TOKEN", "USERNAME", "KEY", "CONFIG_DIR", "API_ENVIRONMENT", "PROXY"
 LOUD = {"VERBOSE", "VERBOSE_OUTPUT"}
 SECRETS = ("KAGGLE_API_TOKEN", "KAGGLE_KEY")
 ROWS_LISTED = 200
+MOST_PAGES = 25
 # A failure of these is one before anything was submitted.
 BEFORE_UPLOAD = ("IntrospectToken", "StartSubmissionUpload")
 # An hour at this rate is 700 MB.
@@ -104,11 +105,20 @@ class Kaggle:
             return None
         return last_words(answer.printed) if answer.code == 0 else None
 
-    def files(self) -> dict[str, int]:
-        """Name -> bytes of the competition's files, as far as one page lists them."""
-        answer = self.again(lambda: self._asked("files", self.slug, "-v", "--page-size", str(ROWS_LISTED)))
-        table = csv.DictReader(io.StringIO(from_header(answer.printed, "name,")))
-        return {row["name"]: int(row["size"]) for row in table if (row["size"] or "").isdigit()}
+    def files(self) -> tuple[dict[str, int], bool]:
+        """Name -> bytes of the competition's files, and whether these are all: some have more pages than are asked."""
+        sizes: dict[str, int] = {}
+        words: tuple[str, ...] = ("files", self.slug, "-v", "--page-size", str(ROWS_LISTED))
+        for _ in range(MOST_PAGES):
+            page = words
+            printed = self.again(lambda page=page: self._asked(*page)).printed
+            table = csv.DictReader(io.StringIO(from_header(printed, "name,")))
+            sizes |= {row["name"]: int(row["size"]) for row in table if (row["size"] or "").isdigit()}
+            token = re.search(r"^Next Page Token = (\S+)", printed, re.MULTILINE)
+            if token is None:
+                return sizes, True
+            words = ("files", self.slug, "-v", "--page-size", str(ROWS_LISTED), "--page-token", token[1])
+        return sizes, False
 
     def download(self, folder: Path, *, force: bool, timeout_seconds: float) -> None:
         """Fetch the competition's files as `<slug>.zip` into a folder; the CLI's word for it is not to be believed."""

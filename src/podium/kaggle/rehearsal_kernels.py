@@ -95,9 +95,12 @@ def _save_kernel(handler: Any, request: dict) -> None:
     ran = state.ran[request["slug"]] = Ran()
 
     def run() -> None:
-        done = state.run(request, state.datasets)
-        ran.files, ran.log, ran.failure = done.files, done.log, done.failure
-        ran.status = done.status  # last: with it everything is there
+        done = Ran("ERROR", "what runs kernels here failed")
+        try:
+            done = state.run(request, state.datasets)
+        finally:
+            ran.files, ran.log, ran.failure = done.files, done.log, done.failure
+            ran.status = done.status  # last: with it everything is there
 
     threading.Thread(target=run, daemon=True).start()
     url = f"http://localhost/code/{request['slug']}"

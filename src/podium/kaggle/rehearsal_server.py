@@ -50,6 +50,7 @@ class State:
     grade: Callable[[bytes], Graded | None]
     archive: bytes = b""
     files: Mapping[str, int] = field(default_factory=dict)
+    page_size: int = 0  # of the list of files; 0: as asked
     leaderboard: bytes = b""
     polls_before_score: int = 1
     daily: int = 5
@@ -224,12 +225,14 @@ class _Handler(BaseHTTPRequestHandler):
         reason = {"errorDescription": graded.error} if graded and graded.error else {}
         self.json(self._shown(one) | reason)
 
-    def _list_data_files(self, _: dict) -> None:
+    def _list_data_files(self, request: dict) -> None:
         date = "2026-01-01T00:00:00.000Z"
         files = [
             {"name": name, "totalBytes": size, "creationDate": date} for name, size in sorted(self.state.files.items())
         ]
-        self.json({"files": files})
+        first, size = int(request.get("pageToken") or 0), self.state.page_size or int(request["pageSize"])
+        more = {"nextPageToken": str(first + size)} if len(files) > first + size else {}
+        self.json({"files": files[first : first + size]} | more)
 
     def _download_data_files(self, _: dict) -> None:
         self._redirect("archive.zip")
