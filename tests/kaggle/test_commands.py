@@ -17,7 +17,8 @@ import podium as package
 from podium.config import read_competition
 from podium.errors import KaggleError
 from podium.kaggle.ledger import read_ledger
-from podium.kaggle.rehearsal_server import TOKEN, Fault, Graded
+from podium.kaggle.rehearsal_server import TOKEN
+from podium.kaggle.rehearsal_state import Fault, Graded
 from podium.kaggle.submit import submit
 
 CREATE, LIST = "CreateSubmission", "ListSubmissions"

@@ -8,20 +8,22 @@ import pytest
 
 from podium.errors import DataError, KaggleError
 from podium.kaggle.download import download
-from podium.kaggle.rehearsal_server import Fault
+from podium.kaggle.rehearsal_state import Fault
 
 CONTENT = b"id,label\n" + b"1,bird\n" * 2000
+CHUNK = 1 << 20  # what the kaggle CLI writes at once
+LONG = bytes(3 * CHUNK)
 
 
 @pytest.fixture
 def offered(house):
-    def offer(names=("train.csv",), listed=None):
+    def offer(names=("train.csv",), listed=None, content=CONTENT):
         file = house.folder / "made.zip"
         with zipfile.ZipFile(file, "w") as archive:
             for name in names:
-                archive.writestr(name, CONTENT)
+                archive.writestr(name, content)
         house.state.archive = file.read_bytes()
-        house.state.files = listed or dict.fromkeys(names, len(CONTENT))
+        house.state.files = listed or dict.fromkeys(names, len(content))
 
     offer()
     house.offer = offer
@@ -46,6 +48,23 @@ def test_a_truncated_download_with_exit_code_0_is_fetched_anew(offered, announce
     offered.state.script["archive.zip"] = [Fault(cut=True)]
     assert fetch(offered).read_bytes() == offered.state.archive
     assert "attempt 2" in offered.told[-2] and "cut or damaged" in offered.told[-2]
+
+
+def test_a_connection_that_breaks_in_mid_download_is_resumed_where_it_broke(offered):
+    offered.offer(content=LONG)
+    offered.state.script["archive.zip"] = [Fault(stall_seconds=0)]
+    assert fetch(offered).read_bytes() == offered.state.archive and offered.state.resumed == [CHUNK]
+
+
+def test_a_download_that_was_stopped_is_resumed_by_the_next_command(offered):
+    offered.offer(content=LONG)
+    offered.state.script["archive.zip"] = [Fault(stall_seconds=6)]
+    partial = offered.folder / "data" / ".download-birds-and-others"
+    with pytest.raises(KaggleError, match="did not answer in time"):
+        offered.desk().kaggle.download(partial, force=False, timeout_seconds=4)
+    assert (partial / "birds-and-others.zip").stat().st_size == CHUNK
+    assert fetch(offered).read_bytes() == offered.state.archive
+    assert offered.state.resumed == [CHUNK] and not partial.exists()
 
 
 def test_a_download_that_is_always_truncated_is_never_taken(offered):

@@ -16,7 +16,8 @@ from podium.errors import ConfigError, KaggleError
 from podium.kaggle.desk import Patience
 from podium.kaggle.kernel import Push
 from podium.kaggle.rehearsal_kernels import Ran
-from podium.kaggle.rehearsal_server import TOKEN, Fault, RehearsalServer, State
+from podium.kaggle.rehearsal_server import TOKEN, RehearsalServer
+from podium.kaggle.rehearsal_state import Fault, State
 from podium.kaggle.rehearse_kernel import here, rehearse
 from podium.plan import list_runs
 

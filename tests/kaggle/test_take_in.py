@@ -8,7 +8,8 @@ import pytest
 
 from kernel_bench import KernelHouse
 from podium.errors import KaggleError
-from podium.kaggle.rehearsal_server import RehearsalServer, State
+from podium.kaggle.rehearsal_server import RehearsalServer
+from podium.kaggle.rehearsal_state import State
 from podium.kaggle.take_in import damaged, read_manifest, take_in
 from podium.predictions import save_predictions
 

@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from podium.errors import KaggleError
+from podium.kaggle.credentials import has_credentials, scrubbed, without_secrets
 from podium.kaggle.faults import NO_UPLOAD, ServerError, UploadError, fault_of, last_words, status_of
 
-# What the CLI may know; everything else that begins so would become a setting of it.
-KEPT = {"API_TOKEN", "USERNAME", "KEY", "CONFIG_DIR", "API_ENVIRONMENT", "PROXY", "SSL_CA_CERT"}
-# These print the token.
-LOUD = {"VERBOSE", "VERBOSE_OUTPUT"}
-SECRETS = ("KAGGLE_API_TOKEN", "KAGGLE_KEY")
 ROWS_LISTED = 200
 MOST_PAGES = 25
 # A failure of these is one before anything was submitted.
@@ -200,34 +196,8 @@ class Kaggle:
             except BaseException:
                 _end(process)
                 raise
-        printed = _without_secrets(printed, environment)
-        return Answer(process.returncode, f"{printed}\n{_without_secrets(warned, environment)}", printed)
-
-
-def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for the CLI: no setting that prints the token, none that aims it elsewhere."""
-    where = environment.get("KAGGLE_API_ENVIRONMENT", "")
-    if where not in ("", "PROD", "LOCALHOST"):
-        mend = "unset KAGGLE_API_ENVIRONMENT"
-        raise KaggleError("Not a place for the kaggle CLI.", expected="PROD or LOCALHOST", found=where, mend=mend)
-    kept = {name: value for name, value in environment.items() if name not in LOUD}
-    return {
-        name: value
-        for name, value in kept.items()
-        if not name.startswith("KAGGLE_") or name.removeprefix("KAGGLE_") in KEPT
-    }
-
-
-def has_credentials(environment: Mapping[str, str]) -> bool:
-    """Whether there is anything that the CLI would log in with."""
-    if environment.get("KAGGLE_API_TOKEN") or (environment.get("KAGGLE_USERNAME") and environment.get("KAGGLE_KEY")):
-        return True
-    home = Path(environment.get("HOME") or Path.home())
-    folders = [home / ".kaggle", home / ".config" / "kaggle"]
-    if moved := environment.get("KAGGLE_CONFIG_DIR"):
-        folders.append(Path(moved))
-    names = ("access_token", "access_token.txt", "kaggle.json", "credentials.json")
-    return any((folder / name).is_file() for folder in folders for name in names)
+        printed = without_secrets(printed, environment)
+        return Answer(process.returncode, f"{printed}\n{without_secrets(warned, environment)}", printed)
 
 
 def _is_brief(error: ServerError) -> bool:
@@ -239,13 +209,6 @@ def _end(process: subprocess.Popen) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-
-
-def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    for name in SECRETS:
-        if secret := environment.get(name):
-            text = text.replace(secret, "[token]")
-    return text
 
 
 def from_header(printed: str, header: str) -> str:

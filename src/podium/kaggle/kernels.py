@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium.errors import KaggleError
-from podium.kaggle.client import UPLOAD_BYTES_PER_SECOND, Answer, Kaggle, from_header, has_credentials
+from podium.kaggle.client import UPLOAD_BYTES_PER_SECOND, Answer, Kaggle, from_header
+from podium.kaggle.credentials import has_credentials
 from podium.kaggle.faults import ServerError, fault_of, last_words, status_of
 
 READY = "ready"

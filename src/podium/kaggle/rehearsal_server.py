@@ -6,73 +6,23 @@ what asks for another host ends here.
 """
 
 import json
+import re
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from podium.kaggle.rehearsal_kernels import KERNEL_ROUTES, KernelState, output_file
+from podium.kaggle.rehearsal_kernels import KERNEL_ROUTES, output_file
+from podium.kaggle.rehearsal_state import Graded, State
 
 TOKEN = "rehearsal-token"
+MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 DIRECT = ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """An answer out of the ordinary: a status, `cut` off half-way, or something that happens before the answer."""
-
-    status: int = 0  # 0: answer as usual
-    message: str = ""
-    times: int = 1
-    cut: bool = False
-    before: Callable[[], None] | None = None
-
-
-@dataclass(frozen=True)
-class Graded:
-    """What grading a CSV came to; an `error` is a status without scores."""
-
-    public: str = ""
-    private: str = ""
-    error: str | None = None
-
-
-@dataclass
-class State:
-    """What this Kaggle knows and what happened to it. A script maps the end of an address to its next answers."""
-
-    slug: str
-    grade: Callable[[bytes], Graded | None]
-    archive: bytes = b""
-    files: Mapping[str, int] = field(default_factory=dict)
-    page_size: int = 0  # of the list of files; 0: as asked
-    leaderboard: bytes = b""
-    polls_before_score: int = 1
-    daily: int = 5
-    announce_length: bool = True
-    kernels: KernelState = field(default_factory=KernelState)
-    script: dict[str, list[Fault]] = field(default_factory=dict)
-    submissions: list[dict[str, Any]] = field(default_factory=list)
-    uploads: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    polls: dict[int, int] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def next_fault(self, path: str) -> Fault | None:
-        """The fault that is due for an address, counted down."""
-        with self.lock:
-            for ending, faults in self.script.items():
-                if path.rstrip("/").endswith(ending) and faults:
-                    due = faults[0]
-                    left = due.times - 1
-                    self.script[ending] = ([Fault(due.status, due.message, left, due.cut)] if left else []) + faults[1:]
-                    return due
-        return None
 
 
 class RehearsalServer:
@@ -176,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.state.next_fault(path)
         if fault and fault.before:
             fault.before()
+        if fault and fault.stall_seconds is not None:
+            self._stall(content, fault.stall_seconds)
+            return True
         if not fault or not (fault.status or fault.cut):
             return False
         if fault.cut:
@@ -270,7 +223,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _bytes(self, content: bytes) -> None:
         if self.state.announce_length:
-            self._send(200, content, "application/zip")
+            first = self._first_byte()
+            part = {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"} if first else {}
+            headers = {"Accept-Ranges": "bytes", **part}
+            self._send(206 if first else 200, content[first:], "application/zip", **headers)
             return
         self.send_response(200)
         self.send_header("Content-Type", "application/zip")
@@ -279,11 +235,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         self.close_connection = True
 
-    def _send(self, status: int, content: bytes, kind: str) -> None:
+    def _first_byte(self) -> int:
+        """Where a download goes on, if it is of the file that is still here."""
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if found is None or self.headers.get("If-Range", MODIFIED) != MODIFIED:
+            return 0
+        self.state.resumed.append(int(found[1]))
+        return int(found[1])
+
+    def _stall(self, content: bytes, seconds: float) -> None:
+        self.send_response(200)
+        told = {"Content-Type": "application/zip", "Content-Length": str(len(content)), "Accept-Ranges": "bytes"}
+        for name, value in (told | {"Last-Modified": MODIFIED}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        self.wfile.flush()
+        time.sleep(seconds)
+        self.close_connection = True
+
+    def _send(self, status: int, content: bytes, kind: str, **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.send_header("Last-Modified", MODIFIED)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 

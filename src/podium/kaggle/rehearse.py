@@ -10,7 +10,8 @@ from podium.data.lock import Lock, read_lock
 from podium.kaggle.client import Kaggle
 from podium.kaggle.desk import Desk, Patience, Tell, alone
 from podium.kaggle.ledger import Entry
-from podium.kaggle.rehearsal_server import Graded, RehearsalServer, State
+from podium.kaggle.rehearsal_server import RehearsalServer
+from podium.kaggle.rehearsal_state import Graded, State
 from podium.kaggle.submit import submit
 from podium.project import Project
 from podium.submission import score_submission

@@ -22,7 +22,8 @@ from podium.kaggle.kernel import Bench, train_in_kernel
 from podium.kaggle.kernels import Kernels
 from podium.kaggle.package import Publish
 from podium.kaggle.rehearsal_kernels import Ran, RunKernel
-from podium.kaggle.rehearsal_server import RehearsalServer, State
+from podium.kaggle.rehearsal_server import RehearsalServer
+from podium.kaggle.rehearsal_state import State
 from podium.kaggle.take_in import TakenIn
 from podium.plan import list_runs, wanted_runs
 from podium.project import Project
