@@ -248,9 +248,9 @@ def test_the_answer_just_after_a_push_may_be_about_the_kernel_before_it(pushed, 
     assert pushed.train(patience=Patience(0.01, 0.01, 20, 60)).taken and pushed.asked.count(STATUS) == 3
 
 
-def podium(house, *words):
+def podium(house, *words, command="kernel"):
     environment = house.environment | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
-    command = [sys.executable, "-c", "from podium.cli import main; main()", "kernel", *words, "-c", "tiny"]
+    command = [sys.executable, "-c", "from podium.cli import main; main()", command, *words, "-c", "tiny"]
     command += ["--wheels", "none"]
     return subprocess.Popen(
         command, cwd=house.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -285,14 +285,39 @@ def test_the_command_says_what_was_taken_in_and_what_is_next(pushed):
 
 
 def test_what_is_pushed_runs_here_offline_in_a_scratch_folder(house):
-    taken = rehearse(house.project, "tiny", [], wheels="none", data=None, publish=None, tell=house.told.append)
-    assert taken.taken == ("net.s1",) and house.oof == []
+    with podium(house, command="rehearse-kernel") as run:
+        said, warned = run.communicate(timeout=600)
+    assert run.returncode == 0, said + warned
+    assert "taken in: net.s1; next: make kernel" in said and "nothing left this machine" in said and house.oof == []
     file = house.folder / ".rehearsal" / "oof" / "tiny" / "net.s1.npz"
     target = house.project.predictions_file("tiny", "net.s1")
     target.parent.mkdir(parents=True)
     file.rename(target)
     assert [one.stale for one in list_runs(house.project, "tiny")] == [False, True]
     assert house.asked == []  # another Kaggle than this one
+
+
+def test_images_that_are_here_are_attached_as_the_competition_s_would_be(house, monkeypatch):
+    (house.folder / "data" / "pets" / "train").mkdir(parents=True)
+    (house.folder / "competitions" / "tiny" / "competition.toml").write_text(
+        'title = "d"\n[data]\nsource = "folders"\narchive = "pets"\n[validation]\nrows = 9\n'
+        '[kaggle]\ncompetition = "pets"\n'
+    )
+    attached = []
+    monkeypatch.setattr("podium.kaggle.rehearse_kernel.here", lambda folder, images: attached.append(images))
+    monkeypatch.setattr("podium.kaggle.rehearse_kernel.train_in_kernel", lambda bench, runs: [one.run for one in runs])
+    rehearsed = rehearse(house.project, "tiny", ["net"], wheels="none", data=None, publish=None, tell=print)
+    assert rehearsed == ["net.s1", "net.s2"] and attached == [house.folder / "data" / "pets"]
+
+
+def test_a_kernel_that_nothing_can_run_has_failed(house):
+    def broken(push, datasets):
+        raise OSError("no space left")
+
+    house.state.run = broken
+    with pytest.raises(KaggleError, match="The kernel failed") as refusal:
+        house.train()
+    assert refusal.value.found == "what runs kernels here failed: no space left"
 
 
 def test_a_script_that_fails_here_leaves_its_words(tmp_path):

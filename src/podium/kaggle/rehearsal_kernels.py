@@ -98,6 +98,8 @@ def _save_kernel(handler: Any, request: dict) -> None:
         done = Ran("ERROR", "what runs kernels here failed")
         try:
             done = state.run(request, state.datasets)
+        except OSError as error:
+            done = Ran("ERROR", f"what runs kernels here failed: {error}")
         finally:
             ran.files, ran.log, ran.failure = done.files, done.log, done.failure
             ran.status = done.status  # last: with it everything is there
