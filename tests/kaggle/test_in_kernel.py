@@ -142,6 +142,14 @@ def test_a_kernel_where_everything_failed_fails(machine, monkeypatch):
     assert manifest(machine)["failed"] == ["a.s1", "b.s1", "c.s1"]
 
 
+def test_a_disk_that_is_full_fails_the_kernel(machine, monkeypatch):
+    dataset(machine, {"podium-1-py3-none-any.whl": ("", b"")})
+    Commands(monkeypatch)
+    monkeypatch.setattr(in_kernel.Output, "files", lambda *_: ["nothing.npz"])
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    assert main(SETTINGS | {"source": ""}) == 1 and manifest(machine)["trained"] == []
+
+
 def test_images_that_cannot_be_prepared_end_the_kernel(machine, monkeypatch):
     dataset(machine, {"podium-1-py3-none-any.whl": ("", b"")})
     Commands(monkeypatch, prepare=2)

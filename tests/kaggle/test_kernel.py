@@ -187,6 +187,13 @@ def test_a_run_that_failed_in_the_kernel_is_named_with_the_end_of_the_log(pushed
     assert refusal.value.faults == ("net.s2: its training failed", "trained") and pushed.oof == ["net.s1"]
 
 
+def test_a_run_of_which_the_kernel_says_nothing_has_failed(pushed):
+    pushed.push(complete(pushed, runs=("net.s1",)))
+    with pytest.raises(KaggleError, match="Not every run") as refusal:
+        pushed.train()
+    assert refusal.value.faults[0] == "net.s2: its training failed" and pushed.oof == ["net.s1"]
+
+
 def test_the_output_of_another_push_is_not_taken(pushed):
     pushed.push(Ran("COMPLETE", "", pushed.output("another"), ""))
     with pytest.raises(KaggleError, match="of another push"):
@@ -338,4 +345,4 @@ def test_a_competition_whose_images_a_kernel_would_not_have_is_refused(house):
     )
     with pytest.raises(ConfigError, match="would have no images") as refusal:
         house.train()
-    assert "[kaggle]" in refusal.value.expected and house.state.pushes == []
+    assert "[kaggle]" in refusal.value.expected and house.asked == []

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from kernel_bench import RECIPE, SETTINGS
 from podium.data.lock import Lock, write_lock
 from podium.errors import ConfigError, DataError
-from podium.kaggle.package import pack, slug_of
+from podium.kaggle.package import check_kernel, pack, slug_of
 from podium.plan import list_runs
 from podium.project import Project
 
@@ -157,5 +157,14 @@ def test_wheels_are_fetched_where_nothing_is_said(project, monkeypatch):
 def test_data_that_are_not_prepared_are_told_before_anything_is_packed(project):
     project.lock_file("tiny").unlink()
     with pytest.raises(DataError, match="not prepared yet"):
-        packed(project)
-    assert not project.kernel_folder("tiny").exists()
+        check_kernel(project, "tiny")
+
+
+def test_only_what_kaggle_attaches_or_what_is_bundled_can_be_trained_in_a_kernel(project):
+    check_kernel(project, "tiny")
+    file = project.competition_folder("tiny") / "competition.toml"
+    file.write_text(SETTINGS.replace('"digits"\n[val', '"folders"\n[val'))
+    with pytest.raises(ConfigError, match="would have no images"):
+        check_kernel(project, "tiny")
+    file.write_text(file.read_text() + '[kaggle]\ncompetition = "dogs"\n')
+    check_kernel(project, "tiny")

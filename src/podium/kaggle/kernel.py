@@ -21,7 +21,7 @@ from podium.kaggle.desk import Patience, Tell, only_one
 from podium.kaggle.faults import ServerError
 from podium.kaggle.kernels import COMPLETE, ENDED, Kernels
 from podium.kaggle.ledger import TIME, now
-from podium.kaggle.package import Publish, pack
+from podium.kaggle.package import Publish, check_kernel, pack
 from podium.kaggle.take_in import TakenIn, damaged, read_manifest, take_in
 from podium.plan import PlannedRun
 from podium.project import Project
@@ -126,6 +126,7 @@ def _note(bench: Bench, push: Push) -> Push:
 
 def _send(bench: Bench, runs: Sequence[PlannedRun]) -> Push:
     """Pack, send the dataset if Kaggle has another one, and push."""
+    check_kernel(bench.project, bench.competition)
     user = bench.kernels.user()
     package = pack(
         bench.project,
@@ -164,11 +165,12 @@ def _bring_back(bench: Bench, push: Push) -> TakenIn:
     manifest = _fetch(bench, push, output)
     taken = take_in(bench.project, bench.competition, output, manifest)
     bench.push_file.unlink()
-    if taken.refused or taken.failed:
+    failed = [run for run in push.runs if run not in (*taken.taken, *taken.refused, *taken.left)]
+    if taken.refused or failed:
         faults = [f"{run}: {reason}" for run, reason in taken.refused.items()]
-        faults += [f"{run}: its training failed" for run in taken.failed]
+        faults += [f"{run}: its training failed" for run in failed]
         told = f"{len(taken.taken)} taken in: {', '.join(taken.taken) or 'none'}"
-        log = _log(output)[-LOG_LINES_SHOWN:] if taken.failed else []
+        log = _log(output)[-LOG_LINES_SHOWN:] if failed else []
         raise KaggleError(
             "Not every run of the kernel could be taken in.",
             file=output,

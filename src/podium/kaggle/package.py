@@ -72,11 +72,10 @@ def pack(
 ) -> Package:
     """Write both folders into `.kernel/<competition>/`; equal content gives an equal listing.
 
-    `wheels` is a folder with wheels, or "none". Raises ConfigError for a competition that a kernel cannot train,
-    KaggleError where wheels cannot be fetched.
+    `wheels` is a folder with wheels, or "none". Raises ConfigError for weights that a kernel cannot have, KaggleError
+    where wheels cannot be fetched.
     """
     settings = read_competition(project.competition_folder(competition))
-    _refuse_without_images(project, competition, settings)
     folder = project.kernel_folder(competition)
     name, files, script = slug_of(competition), folder / "files", folder / "script"
     for one in (files, script):
@@ -106,8 +105,10 @@ def slug_of(competition: str) -> str:
     return f"podium-{plain}"
 
 
-def _refuse_without_images(project: Project, competition: str, settings: Competition) -> None:
+def check_kernel(project: Project, competition: str) -> None:
+    """Raise ConfigError for a competition that a kernel would have no images of, DataError without `data.lock`."""
     read_lock(project.lock_file(competition))  # it is in every stamp
+    settings = read_competition(project.competition_folder(competition))
     if settings.data.source != "digits" and not settings.kaggle.competition:
         raise ConfigError(
             f"A kernel would have no images of '{competition}'.",

@@ -32,7 +32,7 @@ from podium.project import Project
 TOLD = ("PATH", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 # Whatever asks for a network finds none.
 OFFLINE = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
-PATIENCE = Patience(first_pause_seconds=0.5, longest_pause_seconds=2, wait_seconds=4 * 3600, grace_seconds=0)
+PATIENCE = Patience(first_pause_seconds=0.5, longest_pause_seconds=5, wait_seconds=4 * 3600, grace_seconds=0)
 
 
 def here(folder: Path, images: Path | None = None) -> RunKernel:

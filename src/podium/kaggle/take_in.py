@@ -20,11 +20,10 @@ from podium.stamp import file_sha256, weights_sha256
 
 @dataclass(frozen=True)
 class TakenIn:
-    """What came of a kernel: runs by name, `refused` with the reason of each."""
+    """What came of a kernel: runs by name, `refused` with the reason of each, `left` for another kernel."""
 
     taken: tuple[str, ...]
     refused: Mapping[str, str]
-    failed: tuple[str, ...]
     left: tuple[str, ...]
 
 
@@ -67,7 +66,7 @@ def take_in(project: Project, competition: str, output: Path, manifest: Mapping[
             _copy(history, project.history_file(competition, run))
         _copy(source, project.predictions_file(competition, run))  # last: it alone decides what is up to date
     taken = tuple(run for run in manifest["trained"] if run not in refused)
-    return TakenIn(taken, refused, tuple(manifest["failed"]), tuple(manifest["left"]))
+    return TakenIn(taken, refused, tuple(manifest["left"]))
 
 
 def _check(project: Project, competition: str, file: Path, planned: PlannedRun | None, lock: Lock) -> None:
