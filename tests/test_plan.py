@@ -12,6 +12,7 @@ import pytest
 from podium.errors import ConfigError
 from podium.plan import check_goals, list_runs, longest_first, make_assignments
 from podium.project import Project
+from podium.stamp import git_commit
 
 COMPETITION = """
 title = "Two squares"
@@ -230,3 +231,13 @@ def test_planning_imports_only_the_standard_library():
         check=True,
     )
     assert set(answer.stdout.split()) - set(sys.stdlib_module_names) == {"podium", "__main__"}
+
+
+def test_outside_a_checkout_the_commit_is_what_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("PODIUM_COMMIT", "abc-dirty")
+    assert git_commit(tmp_path) == "abc-dirty"
+    monkeypatch.delenv("PODIUM_COMMIT")
+    assert git_commit(tmp_path) == ""
+    monkeypatch.setenv("PATH", "")
+    assert git_commit(tmp_path) == ""
