@@ -84,11 +84,17 @@ def test_a_dataset_that_is_at_kaggle_is_sent_again_only_where_it_differs(house):
     assert b"0.02" in house.state.datasets[DATASET]["net.toml"]
 
 
-def test_a_dataset_that_lost_a_file_on_the_way_is_not_trained_with(house):
-    house.state.lost = {"net.toml"}
+@pytest.mark.parametrize("how", ["refused", "lost"])
+def test_a_dataset_that_lost_a_file_on_the_way_is_not_trained_with(house, how):
+    if how == "refused":
+        house.server.state.script["net.toml"] = [Fault(403)]  # the CLI leaves it out, and says nothing
+    else:
+        house.state.lost = {"net.toml"}
     with pytest.raises(KaggleError, match="not whole and ready at Kaggle") as refusal:
         house.train()
-    assert "net.toml: missing" in refusal.value.faults and house.state.pushes == []
+    assert refusal.value.faults == ("net.toml: missing",) and house.state.pushes == []
+    house.state.lost = set()
+    assert house.train().taken == ("net.s1", "net.s2") and house.asked.count("CreateDatasetVersion") == 1
 
 
 def test_a_dataset_that_is_never_ready_is_told(house):

@@ -26,7 +26,7 @@ Publish = Callable[[Recipe, Path], None]
 SCRIPT = "kernel.py"
 # A session with a GPU is ended after nine: the last run must have ended before.
 HOURS = 8.5
-# Two of them; today's torch no longer computes on the P100 that `enable_gpu` alone may bring.
+# Two of them; newer builds of torch have no code for the P100 that `enable_gpu` alone may bring.
 ACCELERATOR = "NvidiaTeslaT4"
 LONGEST_SLUG = 30
 NO_WHEELS = "none"

@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         self.state.asked.append("PUT")
         length = int(self.headers.get("Content-Length") or 0)
-        fault = self.state.next_fault("PUT")
+        fault = self.state.next_fault("PUT") or self.state.next_fault(path)
         if fault and fault.before:
             fault.before()
         if fault and fault.cut:
