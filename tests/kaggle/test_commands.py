@@ -173,7 +173,7 @@ def test_download_fetches_and_says_what_the_archive_is_called(house):
     house.state.archive, house.state.files = file.read_bytes(), {"train.csv": 9}
     code, said, warned = run(house, "download")
     assert (code, warned) == (0, "") and "data/birds-and-others.zip" in said
-    assert "its 1 names and sizes are as Kaggle lists them" in said
+    assert "1 file(s) with the names and sizes that Kaggle lists" in said
     assert (house.folder / "data" / "birds-and-others.zip").read_bytes() == file.read_bytes()
 
 

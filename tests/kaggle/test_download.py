@@ -39,7 +39,7 @@ def test_a_download_is_whole_and_is_not_fetched_again(offered):
     assert file.read_bytes() == offered.state.archive and [one.name for one in file.parent.iterdir()] == [file.name]
     asked = offered.state.asked.count("DownloadDataFiles")
     assert fetch(offered) == file and offered.state.asked.count("DownloadDataFiles") == asked
-    assert "is here and whole; its 1 names and sizes" in offered.told[-1]
+    assert "is here and whole; 1 file(s) with the names" in offered.told[-1]
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -94,7 +94,7 @@ def test_a_list_of_many_pages_is_compared_to_its_end(offered, last):
     offered.state.page_size = 1
     if last == "e.csv":
         fetch(offered)
-        assert "its 3 names and sizes are as Kaggle lists them" in offered.told[-1]
+        assert "3 file(s) with the names and sizes that Kaggle lists" in offered.told[-1]
     else:
         with pytest.raises(KaggleError, match=r"f\.csv: missing"):
             fetch(offered)
@@ -109,7 +109,10 @@ def test_what_was_not_compared_is_not_claimed(offered, monkeypatch):
     offered.offer(names)
     offered.state.page_size = 1
     fetch(offered)
-    assert "2 names and sizes are as Kaggle lists them; it lists more, which were not compared" in offered.told[-1]
+    assert (
+        "2 file(s) with the names and sizes that Kaggle lists; it lists more, which were not compared"
+        in offered.told[-1]
+    )
 
 
 def test_a_zip_with_a_path_that_leaves_its_folder_is_refused(offered):

@@ -58,8 +58,10 @@ def _compared(expected: Mapping[str, int], are_all: bool) -> str:
     if not expected:
         return "Kaggle lists no names and sizes to compare it with"
     if are_all:
-        return f"its {len(expected):,} names and sizes are as Kaggle lists them"
-    return f"{len(expected):,} names and sizes are as Kaggle lists them; it lists more, which were not compared"
+        return f"{len(expected):,} file(s) with the names and sizes that Kaggle lists"
+    return (
+        f"{len(expected):,} file(s) with the names and sizes that Kaggle lists; it lists more, which were not compared"
+    )
 
 
 def _faults(file: Path, expected: Mapping[str, int]) -> list[str]:
