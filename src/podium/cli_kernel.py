@@ -23,7 +23,9 @@ def kernel(
     runs: Names = None,
     competition: CompetitionName = DEFAULT,
     wheels: Wheels = "",
-    force: Annotated[bool, typer.Option("--force", help="Push anew; forget a kernel that is still running.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Send and push anew; forget a kernel that is still running.")
+    ] = False,
 ) -> None:
     """Train stale runs on Kaggle's GPUs: pack, push, follow, and bring the predictions back into oof/."""
     from podium.config import read_competition

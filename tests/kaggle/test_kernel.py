@@ -97,6 +97,12 @@ def test_a_dataset_that_lost_a_file_on_the_way_is_not_trained_with(house, how):
     assert house.train().taken == ("net.s1", "net.s2") and house.asked.count("CreateDatasetVersion") == 1
 
 
+def test_sizes_that_kaggle_lists_otherwise_are_told_and_left_to_the_kernel_s_own_check(house):
+    house.state.odd_bytes = 1
+    assert house.train().taken == ("net.s1", "net.s2")
+    assert "Kaggle lists other sizes of competition.toml, data.lock, net.toml" in "\n".join(house.told)
+
+
 def test_a_dataset_that_is_never_ready_is_told(house):
     house.state.statuses = ["BLOBS_RECEIVED"] * 99
     with pytest.raises(KaggleError, match="not whole and ready") as refusal:
@@ -228,6 +234,9 @@ def test_force_forgets_a_kernel_and_pushes_anew(pushed):
         pushed.train(patience=Patience(0.05, 0.05, 0.1, 0))
     assert "make kernel COMPETITION=tiny follows it" in refusal.value.mend
     assert pushed.train(force=True).taken == ("net.s1", "net.s2") and pushed.asked.count(PUSH) == 1
+    pushed.project.predictions_file("tiny", "net.s1").unlink()
+    pushed.changes = {"runs": ("net.s1",)}
+    assert pushed.train(force=True).taken == ("net.s1",) and pushed.asked.count("CreateDatasetVersion") == 1
 
 
 def test_a_note_that_is_none_is_refused(pushed):

@@ -83,7 +83,7 @@ def lay_out(files: Path, listing: str, project: Path) -> None:
             (project / one["place"]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, project / one["place"])
     if faults:
-        sys.exit(f"The attached dataset is not as it was sent: {', '.join(faults)}")
+        sys.exit(f"The attached dataset is not as it was sent: {', '.join(faults)}; FORCE=1 sends it again")
 
 
 def install(files: Path, needs: dict[str, list[str]]) -> None:

@@ -91,7 +91,7 @@ def train_in_kernel(bench: Bench, runs: Sequence[PlannedRun], *, force: bool = F
         if push is None:
             if not runs:
                 return None
-            push = _send(bench, runs)
+            push = _send(bench, runs, force=force)
         return _bring_back(bench, push)
 
 
@@ -124,7 +124,7 @@ def _note(bench: Bench, push: Push) -> Push:
     return push
 
 
-def _send(bench: Bench, runs: Sequence[PlannedRun]) -> Push:
+def _send(bench: Bench, runs: Sequence[PlannedRun], *, force: bool) -> Push:
     """Pack, send the dataset if Kaggle has another one, and push."""
     check_kernel(bench.project, bench.competition)
     user = bench.kernels.user()
@@ -140,7 +140,8 @@ def _send(bench: Bench, runs: Sequence[PlannedRun]) -> Push:
     for one in package.brought:
         bench.tell(f"  {one.bytes:>12,}  {one.name}")
     bench.tell(f"  {sum(package.sizes.values()):>12,}  bytes in {len(package.brought)} files: {package.files}")
-    send_dataset(bench.kernels, package, tell=bench.tell, patience=bench.dataset_patience, again=bench.again)
+    patience = bench.dataset_patience
+    send_dataset(bench.kernels, package, tell=bench.tell, patience=patience, again=bench.again, force=force)
     push = Push(package.push, package.kernel, now(), tuple(one.run for one in runs))
     _note(bench, push)
     try:
