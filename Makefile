@@ -21,10 +21,11 @@ RECIPE ?=
 WRITE ?=
 TRIALS ?=
 MINUTES ?=
+WHEELS ?=
 CORES := $(shell nproc)
 TARGETS := help setup new all train prepare show lr-find tune estimate ensemble suggest compact check runs report \
-	rehearse demo \
-	download submit submissions leaderboard rehearse-submit test bench lint format lock clean
+	rehearse demo download submit submissions leaderboard rehearse-submit kernel rehearse-kernel \
+	test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
 # A word as the shell will read it, whatever is in it.
@@ -64,7 +65,7 @@ endif
 # What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
 # an environment that costs less than to plan first.
 LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs report show lr-find tune download submit \
-	submissions leaderboard rehearse-submit)
+	submissions leaderboard rehearse-submit kernel rehearse-kernel)
 PLANNED := $(filter-out help setup new demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
@@ -174,6 +175,14 @@ submissions: | $(READY) ## ask Kaggle for scores; validation against leaderboard
 
 leaderboard: | $(READY) ## rank and medal zone of the best submission, or of SCORE=
 	@$(PODIUM) leaderboard $(OF) $(if $(SCORE),--score $(call quoted,$(SCORE)))
+
+IN_KERNEL = $(foreach run,$(RUN),$(call quoted,$(run))) $(if $(WHEELS),--wheels $(call quoted,$(WHEELS)))
+
+kernel: | $(READY) ## train stale runs (RUN= names some) on Kaggle's GPUs, and bring their predictions into oof/
+	@$(PODIUM) kernel $(IN_KERNEL) $(OF) $(if $(filter 1,$(FORCE)),--force)
+
+rehearse-kernel: | $(READY) ## push one run (or RUN=) to a Kaggle on this machine, which trains it here, offline
+	@$(PODIUM) rehearse-kernel $(IN_KERNEL) $(WITH_DATA)
 
 test: | $(READY) ## run the tests, with coverage
 	@$(PYTHON) -m pytest -q -n $(CORES) --cov

@@ -120,6 +120,8 @@ def test_help_is_the_default_and_names_every_target(house):
         "clean",
         "submit",
         "rehearse-submit",
+        "kernel",
+        "rehearse-kernel",
     ):
         assert f"\n  {target} " in answer.stdout
 
@@ -318,6 +320,23 @@ def test_an_old_python_is_refused_in_one_line(house):
     assert answer.returncode != 0
     assert "Podium needs Python 3.11 or newer" in answer.stdout
     assert len(answer.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("said", "forced"), [("FORCE=1", True), ("FORCE=0", False), ("FORCE=", False)])
+@pytest.mark.parametrize("goal", ["submit", "rehearse-submit", "kernel"])
+def test_only_force_1_forces(house, goal, said, forced):
+    assert house.make(goal, "MESSAGE=first", said).returncode == 0
+    (call,) = house.calls()
+    assert call.startswith(f"{goal} ") and ("--force" in call) is forced
+
+
+def test_a_kernel_is_asked_for_the_runs_that_are_named_and_plans_for_itself(house):
+    assert house.make("kernel", "RUN=resnet34.s1 vgg19", "WHEELS=none", "COMPETITION=digits").returncode == 0
+    assert house.make("rehearse-kernel", "DATA=some where").returncode == 0
+    assert house.calls() == [
+        "kernel resnet34.s1 vgg19 --wheels none --competition digits",
+        "rehearse-kernel --competition cifar10 --data some where",
+    ]
 
 
 def test_clean_keeps_what_was_trained_and_written(house):

@@ -12,6 +12,7 @@ import pytest
 from podium.errors import ConfigError
 from podium.plan import check_goals, list_runs, longest_first, make_assignments, named_run
 from podium.project import Project
+from podium.stamp import git_commit
 
 COMPETITION = """
 title = "Two squares"
@@ -255,3 +256,13 @@ def test_a_run_is_named_by_itself_or_by_its_recipe(project):
 def test_a_name_that_nothing_has_is_answered_with_the_nearest(project, name, option, told):
     with pytest.raises(ConfigError, match=told):
         named_run(list_runs(project, "toy"), name, option=option)
+
+
+def test_outside_a_checkout_the_commit_is_what_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("PODIUM_COMMIT", "abc-dirty")
+    assert git_commit(tmp_path) == "abc-dirty"
+    monkeypatch.delenv("PODIUM_COMMIT")
+    assert git_commit(tmp_path) == ""
+    monkeypatch.setenv("PATH", "")
+    assert git_commit(tmp_path) == ""

@@ -130,6 +130,23 @@ def test_what_is_missing_is_told_with_what_was_found(tmp_path):
         look(place, tmp_path / "cache", title="Pets")
 
 
+def test_images_that_cannot_be_read_are_counted_and_named(tmp_path):
+    place = folders(tmp_path / "pets")
+    write(place / "train" / "cat" / "0.png", b"no image")
+    _, looked = begin(tmp_path, place)
+    assert any(one.startswith("1 of 24 labelled images looked at cannot be read (cat/0.png)") for one in looked.unsure)
+    for number in range(0, 10, 2):
+        write(place / "train" / "cat" / f"{number}.png", b"no image")
+    told = " ".join(look(place, tmp_path / "cache", title="Pets").unsure)
+    assert "5 of 24 labelled images looked at cannot be read (cat/0.png, cat/2.png, cat/4.png, ...)" in told
+
+
+@pytest.mark.parametrize("place", [".", "../pets/."])
+def test_the_archive_has_a_name_also_where_the_place_has_none(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(folders(tmp_path / "pets"))
+    assert look(Path(place), tmp_path / "cache", title="Pets").competition.data.archive == "pets"
+
+
 def test_a_name_that_is_taken_or_cannot_be_is_refused_and_nothing_is_overwritten(tmp_path):
     project, looked = begin(tmp_path, folders(tmp_path / "pets"))
     with pytest.raises(ConfigError, match="already"):

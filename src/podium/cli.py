@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from podium.cli_kaggle import commands as kaggle_commands
+from podium.cli_kernel import commands as kernel_commands
 from podium.cli_look import commands as look_commands
 from podium.cli_options import DEFAULT, CompetitionName, DataPlace
 from podium.cli_report import commands as report_commands
@@ -32,6 +33,7 @@ app.add_typer(kaggle_commands)
 app.add_typer(report_commands)
 app.add_typer(look_commands)
 app.add_typer(tune_commands)
+app.add_typer(kernel_commands)
 
 
 @app.command()
@@ -94,11 +96,10 @@ def train(
     again: Annotated[bool, typer.Option("--again", help="Train named runs also if they are up to date.")] = False,
 ) -> None:
     """Train runs whose recipe, seed or data changed, one after the other; writes oof/<competition>/<run>.npz."""
-    from podium.plan import list_runs
+    from podium.plan import list_runs, wanted_runs
 
     project = Project.at(".")
-    known = list_runs(project, competition)
-    wanted = _wanted(known, runs or [], competition)
+    wanted = wanted_runs(list_runs(project, competition), runs or [])
     stale = [run for run in wanted if run.stale or (again and runs)]
     for run in wanted:
         if run not in stale:
@@ -309,13 +310,6 @@ class _Stopped(BaseException):
 
 def _stop(*_: object) -> None:
     raise _Stopped
-
-
-def _wanted(known: list, names: list[str], competition: str) -> list:
-    from podium.plan import check_goals
-
-    check_goals(names, [], [name for run in known for name in (run.recipe_name, run.run)])
-    return [run for run in known if not names or run.run in names or run.recipe_name in names]
 
 
 def _progress() -> Callable[[str, int, int], None]:

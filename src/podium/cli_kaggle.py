@@ -1,18 +1,18 @@
 """Commands that talk to Kaggle; they read arguments and print, like those in cli.py."""
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli_options import DEFAULT, CompetitionName
+from podium.cli_options import DEFAULT, CompetitionName, tell_line
 from podium.project import Project
 
 if TYPE_CHECKING:
     from podium.data.look import Looked
     from podium.kaggle.ledger import Entry
+    from podium.kaggle.standings import Standing
 
 commands = typer.Typer()
 MOST_FAULTS = 10
@@ -30,7 +30,7 @@ def submit(
     from podium.kaggle.desk import open_desk
     from podium.kaggle.submit import submit as submit_file
 
-    desk = open_desk(Project.at("."), competition, tell=_tell)
+    desk = open_desk(Project.at("."), competition, tell=tell_line)
     entry = submit_file(desk, file or _ensemble(competition), message, force=force)
     _print_score(entry, desk.ledger)
 
@@ -42,7 +42,7 @@ def rehearse_submit(file: File = None, competition: CompetitionName = DEFAULT, f
     from podium.kaggle.rehearse import rehearse_submit as rehearse
 
     project = Project.at(".")
-    entry = rehearse(project, competition, file or _ensemble(competition), tell=_tell, force=force)
+    entry = rehearse(project, competition, file or _ensemble(competition), tell=tell_line, force=force)
     _print_score(entry, ledger_file(Project(project.root, project.root / ".rehearsal"), competition))
     if not entry.public:
         print("the answers are not known here: a submission was made and listed, its score is empty")
@@ -55,7 +55,7 @@ def submissions(competition: CompetitionName = DEFAULT) -> None:
     from podium.kaggle.desk import alone, open_desk, settle
     from podium.kaggle.standings import FEWEST_FOR_CORRELATION, rank_correlation, select_final
 
-    desk = open_desk(Project.at("."), competition, tell=_tell)
+    desk = open_desk(Project.at("."), competition, tell=tell_line)
     with alone(desk):
         entries, _ = settle(desk)
     if not entries:
@@ -82,9 +82,9 @@ def download(competition: CompetitionName = DEFAULT) -> None:
     from podium.kaggle.download import download as fetch
 
     project = Project.at(".")
-    desk = open_desk(project, competition, tell=_tell)
-    file = fetch(desk.kaggle, project.root / "data", tell=_tell)
-    print(f"{file}: {file.stat().st_size:,} bytes, names and sizes as Kaggle lists them")
+    desk = open_desk(project, competition, tell=tell_line)
+    file = fetch(desk.kaggle, project.root / "data", tell=tell_line)
+    print(f"{file}: {file.stat().st_size:,} bytes")
     if desk.settings.data.archive not in ("", file.name):
         print(f'competition.toml names another archive: set [data] archive = "{file.name}"')
 
@@ -108,7 +108,7 @@ def new(
     if bool(kaggle) == bool(data):
         mend = f"make new COMPETITION={competition} KAGGLE=<slug>, or DATA=<folder or archive>"
         raise ConfigError("A new competition comes from Kaggle or from a place.", mend=mend)
-    place = named_place("DATA", data) if data else fetch(Kaggle(kaggle), project.root / "data", tell=_tell)
+    place = named_place("DATA", data) if data else fetch(Kaggle(kaggle), project.root / "data", tell=tell_line)
     looked = look(place, project.cache_folder(competition), title=kaggle or competition)
     files = start(project, competition, looked, slug=kaggle)
     print("\n".join(_looked_lines(looked)))
@@ -128,7 +128,7 @@ def leaderboard(
     from podium.kaggle.ledger import read_ledger
     from podium.kaggle.standings import best_public, read_leaderboard, stand
 
-    desk = open_desk(Project.at("."), competition, tell=_tell)
+    desk = open_desk(Project.at("."), competition, tell=tell_line)
     metric = desk.settings.metric
     best = best_public(read_ledger(desk.ledger), metric)
     if score is None and best is None:
@@ -139,14 +139,24 @@ def leaderboard(
     with tempfile.TemporaryDirectory() as folder:
         standing = stand(mine, read_leaderboard(desk.kaggle.leaderboard(Path(folder))), metric)
     zone = "no medal zone" if standing.zone == "none" else f"the {standing.zone} zone"
-    print(f"{metric} {mine:.5g}: rank {standing.rank:,} of {standing.teams:,} teams, {zone}")
+    print(f"{metric} {mine:.5g}: {_ranked(standing)}, {zone}")
     if standing.next_zone is not None:
         gap = abs(standing.next_score - mine)
         print(
             f"{standing.next_zone} ends at rank {standing.next_rank:,} with {standing.next_score:.5g}: {gap:.5g} away"
         )
-        if best is not None and best.standard_error and float(best.standard_error):
-            print(f"that is {gap / float(best.standard_error):.1f} standard errors of the validation score")
+        # Another score than the ledger's is of a validation that is not known.
+        if score is None and best.standard_error and float(best.standard_error):
+            errors = gap / float(best.standard_error)
+            print(f"that is {errors:.1f} standard errors of the validation score of submission {best.ref}")
+
+
+def _ranked(standing: "Standing") -> str:
+    if not standing.teams:
+        return "no team is on the leaderboard yet"
+    if standing.rank > standing.teams:
+        return f"below all {standing.teams:,} teams"
+    return f"rank {standing.rank:,} of {standing.teams:,} teams"
 
 
 def _looked_lines(looked: "Looked") -> list[str]:
@@ -174,12 +184,6 @@ def _ensemble(competition: str) -> Path:
     return Project.at(".").submissions_folder(competition) / "ensemble.csv"
 
 
-def _tell(line: str) -> None:
-    """A line of progress; on a terminal, the next line overwrites one that only waits."""
-    live = sys.stdout.isatty()
-    print(f"{line:<79}" if live else line, end="\r" if live and "not scored yet" in line else "\n", flush=True)
-
-
 def _print_score(entry: "Entry", ledger: Path) -> None:
     scores = f"public score {entry.public or 'not told'}"
     if entry.private:
@@ -187,5 +191,5 @@ def _print_score(entry: "Entry", ledger: Path) -> None:
     if entry.cross_fitted:
         error = f" (standard error {entry.standard_error})" if entry.standard_error else ""
         scores += f"; cross-fitted {entry.cross_fitted}{error}"
-    _tell(f"{entry.file}: submission {entry.ref}, {scores}")
+    tell_line(f"{entry.file}: submission {entry.ref}, {scores}")
     print(f"written into {ledger}")

@@ -251,6 +251,11 @@ class Recipe:
         return f"fastnet-{'-'.join(map(str, self.fastnet.widths))}x{self.fastnet.depth}"
 
 
+def published_name(architecture: str) -> str:
+    """The file that holds an architecture's published weights where they cannot be downloaded."""
+    return f"{architecture.replace(':', '-')}.safetensors"
+
+
 def read_competition(folder: Path) -> Competition:
     """Read `competition.toml` of a competition's folder; raises ConfigError."""
     file = folder / COMPETITION_FILE

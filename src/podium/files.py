@@ -30,9 +30,15 @@ def atomic_write(file: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def file_lock(file: Path) -> Iterator[None]:
-    """Hold `file` locked: another process that asks for the same lock waits until this one is done."""
+def file_lock(file: Path, *, wait: bool = True, inherited: bool = False) -> Iterator[None]:
+    """Hold `file` locked: another process that asks for the same lock waits until this one is done.
+
+    Without `wait`, raises BlockingIOError where another process holds it. An `inherited` lock is held by the
+    processes that are started meanwhile too, as long as they live.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("ab") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # closing the file, or dying, gives the lock back
+        # Closing the file, or dying, gives the lock back.
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        os.set_inheritable(stream.fileno(), inherited)
         yield

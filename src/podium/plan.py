@@ -151,6 +151,12 @@ def check_goals(goals: Sequence[str], targets: Sequence[str], names: Sequence[st
     )
 
 
+def wanted_runs(known: Sequence[PlannedRun], names: Sequence[str]) -> list[PlannedRun]:
+    """The runs that are named, by themselves or by their recipe; all where nothing is; raises ConfigError."""
+    check_goals(names, [], [name for run in known for name in (run.recipe_name, run.run)])
+    return [run for run in known if not names or run.run in names or run.recipe_name in names]
+
+
 def check_recipe_name(name: str, file: Path) -> str:
     """The name of a recipe or a competition; raises ConfigError for one that make or the file system would misread."""
     if not NAME.fullmatch(name) or LIKE_A_RUN.fullmatch(name) or name in MAKES_OWN:

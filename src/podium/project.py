@@ -80,6 +80,10 @@ class Project:
         """CSVs and what made them."""
         return self.outputs / "submissions" / competition
 
+    def kernel_folder(self, competition: str) -> Path:
+        """What goes to a Kaggle kernel and comes back from it; may be deleted while none is running."""
+        return self.outputs / ".kernel" / competition
+
     def check_outputs(self, competition: str) -> None:
         """Raise ConfigError where nothing can be written: told before hours of training, not after."""
         for folder in (self.predictions_folder(competition), self.parameters_file(competition, "any").parent):

@@ -5,6 +5,8 @@ Only the standard library is imported: the Makefile asks before any environment 
 
 import hashlib
 import json
+import os
+import subprocess
 import zipfile
 import zlib
 from dataclasses import asdict
@@ -107,6 +109,16 @@ def is_stale(project: Project, competition_name: str, run: str, *, stamp: str, w
     if about is None or about.get("stamp") != stamp:
         return True
     return bool(weights) and about.get("weights_sha256") != weights
+
+
+def git_commit(root: Path) -> str:
+    """The commit of the checkout, marked where it has changes; outside one $PODIUM_COMMIT, or nothing."""
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        said = ""
+    return said or os.environ.get("PODIUM_COMMIT", "")
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ from podium.data.lock import Lock, write_lock
 from podium.kaggle.client import Kaggle
 from podium.kaggle.desk import Patience, open_desk
 from podium.kaggle.ledger import read_ledger
-from podium.kaggle.rehearsal_server import Graded, RehearsalServer, State
+from podium.kaggle.rehearsal_server import RehearsalServer
+from podium.kaggle.rehearsal_state import Graded, State
 from podium.project import Project
 from podium.stamp import file_sha256
 

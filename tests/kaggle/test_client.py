@@ -3,9 +3,11 @@
 import pytest
 
 from podium.errors import KaggleError
-from podium.kaggle.client import Kaggle, has_credentials, scrubbed
+from podium.kaggle.client import Kaggle
+from podium.kaggle.credentials import has_credentials, scrubbed, without_secrets
 from podium.kaggle.faults import fault_of, last_words, status_of
-from podium.kaggle.rehearsal_server import TOKEN, RehearsalServer, State
+from podium.kaggle.rehearsal_server import TOKEN, RehearsalServer
+from podium.kaggle.rehearsal_state import State
 
 OWN = {
     "KAGGLE_API_TOKEN": "own-token",
@@ -103,3 +105,45 @@ def test_credentials_are_found_where_the_cli_looks(tmp_path):
     (tmp_path / ".kaggle").mkdir()
     (tmp_path / ".kaggle" / "kaggle.json").write_text("{}")
     assert has_credentials({"HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("access_token", "secret-of-mine\n"),
+        ("access_token.txt", "secret-of-mine"),
+        ("kaggle.json", '{"username": "somebody", "key": "secret-of-mine"}'),
+        ("credentials.json", '{"username": "somebody", "refresh_token": "secret-of-mine", "scopes": [1]}'),
+    ],
+)
+def test_a_token_in_a_file_is_masked_wherever_it_is_printed(tmp_path, name, text):
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle" / name).write_text(text)
+    said = without_secrets("somebody said secret-of-mine", {"HOME": str(tmp_path)})
+    assert said == "somebody said [token]"
+
+
+def test_a_token_that_the_environment_names_by_its_file_is_masked_too(tmp_path):
+    (tmp_path / "mine").write_text("secret-of-mine\n")
+    environment = {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": str(tmp_path / "mine")}
+    assert without_secrets("secret-of-mine", environment) == "[token]"
+    assert without_secrets("x" * 300, {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": "x" * 300}) == "[token]"
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"key": 1, "token": "a"}'])
+def test_files_without_a_secret_hide_nothing(tmp_path, text):
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle" / "kaggle.json").write_text(text)
+    (tmp_path / ".kaggle" / "access_token").write_text("\n")
+    assert without_secrets("a plain text", {"HOME": str(tmp_path)}) == "a plain text"
+
+
+def test_a_token_file_that_cannot_be_read_hides_nothing(tmp_path, monkeypatch):
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle" / "access_token").write_bytes(b"secret-of-mine")
+
+    def refuse(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    assert without_secrets("secret-of-mine", {"HOME": str(tmp_path)}) == "secret-of-mine"

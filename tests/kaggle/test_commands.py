@@ -17,7 +17,8 @@ import podium as package
 from podium.config import read_competition
 from podium.errors import KaggleError
 from podium.kaggle.ledger import read_ledger
-from podium.kaggle.rehearsal_server import TOKEN, Fault, Graded
+from podium.kaggle.rehearsal_server import TOKEN
+from podium.kaggle.rehearsal_state import Fault, Graded
 from podium.kaggle.submit import submit
 
 CREATE, LIST = "CreateSubmission", "ListSubmissions"
@@ -155,7 +156,14 @@ def test_leaderboard_says_rank_zone_and_distance(house):
     house.state.grade = lambda _: Graded("0.93", "0.9")
     submit(house.desk(), house.csv, "first")
     code, said, _ = run(house, "leaderboard")
-    assert "rank 51 of 50 teams, no medal zone" in said and "that is 1.0 standard errors" in said
+    assert "accuracy 0.93: below all 50 teams, no medal zone" in said and "rank 51" not in said
+    assert "that is 1.0 standard errors of the validation score of submission 1000" in said
+    code, said, _ = run(house, "leaderboard", "--score", "0.985")
+    assert "0.005 away" in said and "standard errors" not in said
+    with zipfile.ZipFile(board, "w") as archive:
+        archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n")
+    house.state.leaderboard = board.read_bytes()
+    assert "no team is on the leaderboard yet, no medal zone" in run(house, "leaderboard")[1]
 
 
 def test_download_fetches_and_says_what_the_archive_is_called(house):
@@ -165,6 +173,7 @@ def test_download_fetches_and_says_what_the_archive_is_called(house):
     house.state.archive, house.state.files = file.read_bytes(), {"train.csv": 9}
     code, said, warned = run(house, "download")
     assert (code, warned) == (0, "") and "data/birds-and-others.zip" in said
+    assert "1 file(s) with the names and sizes that Kaggle lists" in said
     assert (house.folder / "data" / "birds-and-others.zip").read_bytes() == file.read_bytes()
 
 

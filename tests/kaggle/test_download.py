@@ -8,20 +8,22 @@ import pytest
 
 from podium.errors import DataError, KaggleError
 from podium.kaggle.download import download
-from podium.kaggle.rehearsal_server import Fault
+from podium.kaggle.rehearsal_state import Fault
 
 CONTENT = b"id,label\n" + b"1,bird\n" * 2000
+CHUNK = 1 << 20  # what the kaggle CLI writes at once
+LONG = bytes(3 * CHUNK)
 
 
 @pytest.fixture
 def offered(house):
-    def offer(names=("train.csv",), listed=None):
+    def offer(names=("train.csv",), listed=None, content=CONTENT):
         file = house.folder / "made.zip"
         with zipfile.ZipFile(file, "w") as archive:
             for name in names:
-                archive.writestr(name, CONTENT)
+                archive.writestr(name, content)
         house.state.archive = file.read_bytes()
-        house.state.files = listed or dict.fromkeys(names, len(CONTENT))
+        house.state.files = listed or dict.fromkeys(names, len(content))
 
     offer()
     house.offer = offer
@@ -37,7 +39,7 @@ def test_a_download_is_whole_and_is_not_fetched_again(offered):
     assert file.read_bytes() == offered.state.archive and [one.name for one in file.parent.iterdir()] == [file.name]
     asked = offered.state.asked.count("DownloadDataFiles")
     assert fetch(offered) == file and offered.state.asked.count("DownloadDataFiles") == asked
-    assert "is here and whole" in offered.told[-1]
+    assert "is here and whole; 1 file(s) with the names" in offered.told[-1]
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -45,7 +47,24 @@ def test_a_truncated_download_with_exit_code_0_is_fetched_anew(offered, announce
     offered.state.announce_length = announced
     offered.state.script["archive.zip"] = [Fault(cut=True)]
     assert fetch(offered).read_bytes() == offered.state.archive
-    assert "attempt 2" in offered.told[-1] and "cut or damaged" in offered.told[-1]
+    assert "attempt 2" in offered.told[-2] and "cut or damaged" in offered.told[-2]
+
+
+def test_a_connection_that_breaks_in_mid_download_is_resumed_where_it_broke(offered):
+    offered.offer(content=LONG)
+    offered.state.script["archive.zip"] = [Fault(stall_seconds=0)]
+    assert fetch(offered).read_bytes() == offered.state.archive and offered.state.resumed == [CHUNK]
+
+
+def test_a_download_that_was_stopped_is_resumed_by_the_next_command(offered):
+    offered.offer(content=LONG)
+    offered.state.script["archive.zip"] = [Fault(stall_seconds=6)]
+    partial = offered.folder / "data" / ".download-birds-and-others"
+    with pytest.raises(KaggleError, match="did not answer in time"):
+        offered.desk().kaggle.download(partial, force=False, timeout_seconds=4)
+    assert (partial / "birds-and-others.zip").stat().st_size == CHUNK
+    assert fetch(offered).read_bytes() == offered.state.archive
+    assert offered.state.resumed == [CHUNK] and not partial.exists()
 
 
 def test_a_download_that_is_always_truncated_is_never_taken(offered):
@@ -67,6 +86,33 @@ def test_a_file_of_another_size_than_kaggle_lists_is_told(offered):
     with pytest.raises(KaggleError, match=r"test.csv: missing") as refusal:
         fetch(offered)
     assert f"train.csv: {len(CONTENT):,} bytes, Kaggle lists 5" in str(refusal.value)
+
+
+@pytest.mark.parametrize("last", ["e.csv", "f.csv"])
+def test_a_list_of_many_pages_is_compared_to_its_end(offered, last):
+    offered.offer(["a.csv", "b.csv", "e.csv"], listed=dict.fromkeys(["a.csv", "b.csv", last], len(CONTENT)))
+    offered.state.page_size = 1
+    if last == "e.csv":
+        fetch(offered)
+        assert "3 file(s) with the names and sizes that Kaggle lists" in offered.told[-1]
+    else:
+        with pytest.raises(KaggleError, match=r"f\.csv: missing"):
+            fetch(offered)
+
+
+def test_what_was_not_compared_is_not_claimed(offered, monkeypatch):
+    offered.state.files = {}
+    fetch(offered)
+    assert "Kaggle lists no names and sizes to compare it with" in offered.told[-1]
+    monkeypatch.setattr("podium.kaggle.client.MOST_PAGES", 2)
+    names = ("a.csv", "b.csv", "c.csv")
+    offered.offer(names)
+    offered.state.page_size = 1
+    fetch(offered)
+    assert (
+        "2 file(s) with the names and sizes that Kaggle lists; it lists more, which were not compared"
+        in offered.told[-1]
+    )
 
 
 def test_a_zip_with_a_path_that_leaves_its_folder_is_refused(offered):

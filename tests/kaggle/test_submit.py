@@ -3,13 +3,17 @@
 import errno
 import json
 import os
+import subprocess
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from podium import files
 from podium.errors import KaggleError, SubmissionError
 from podium.kaggle.desk import settle
-from podium.kaggle.rehearsal_server import TOKEN, Fault, Graded
+from podium.kaggle.rehearsal_server import TOKEN
+from podium.kaggle.rehearsal_state import Fault, Graded
 from podium.kaggle.submit import submit
 
 START, CREATE, LIST = "StartSubmissionUpload", "CreateSubmission", "ListSubmissions"
@@ -27,8 +31,28 @@ def test_a_submission_is_uploaded_once_scored_and_written_down(house):
     assert "5 submissions left today" in house.told
 
 
-def test_the_token_is_in_no_argument_no_line_and_no_file(house):
+class Recorded(subprocess.Popen):
+    """Every process that Podium starts, with its arguments."""
+
+    commands: ClassVar[list[list[str]]] = []
+
+    def __init__(self, command, **options):
+        self.commands.append([*command, *open_arguments(os.getpid())])
+        super().__init__(command, **options)
+        self.commands.append(open_arguments(self.pid))
+
+
+def open_arguments(pid):
+    """A process's arguments as everybody on the machine sees them."""
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
+def test_the_token_is_in_no_argument_no_line_and_no_file(house, monkeypatch):
+    monkeypatch.setattr("podium.kaggle.client.subprocess.Popen", Recorded)
+    Recorded.commands.clear()
     submit(house.desk(VERBOSE="1", VERBOSE_OUTPUT="true"), house.csv, "first")
+    assert len(Recorded.commands) >= 8 and any("submit" in command for command in Recorded.commands)
+    assert not any(TOKEN in word for command in Recorded.commands for word in command)
     written = [file.read_bytes() for file in house.folder.rglob("*") if file.is_file()]
     assert not any(TOKEN.encode() in content for content in written)
     assert not any(TOKEN in line for line in house.told)

@@ -5,9 +5,10 @@ import pytest
 import timm
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from podium.config import Recipe
+from podium.cli_kernel import _publish
+from podium.config import Recipe, published_name
 from podium.errors import TrainingError
 from podium.training.architectures import (
     IMAGENET,
@@ -168,3 +169,29 @@ def test_images_too_small_for_an_architecture_are_refused_before_training():
         built("vgg19", stored_pixels=16)
     with pytest.raises(TrainingError, match=r"(?s)vgg19 at 8 pixels.*larger `progressive_pixels`"):
         built("vgg19", progressive_pixels=(8,))
+
+
+@pytest.mark.parametrize("architecture", ["timm:test_resnet", "efficientnet_b0"])
+def test_published_weights_that_lie_in_a_folder_are_not_downloaded(tmp_path, monkeypatch, architecture):
+    file = tmp_path / published_name(architecture)
+    _publish(recipe(architecture), file)  # not pretrained: what would be downloaded is drawn here
+    state, written = load_file(file), file.stat().st_mtime_ns
+    _publish(recipe(architecture), file)
+    assert file.stat().st_mtime_ns == written
+    monkeypatch.setenv("PODIUM_WEIGHTS", str(tmp_path))
+    network = built(architecture, pretrained=True, root=tmp_path)
+    assert network.normalisation is not None
+    body = {name.split("features.")[-1]: value for name, value in network.body.state_dict().items()}
+    kept = {name.removeprefix("features."): value for name, value in state.items()}
+    assert body and all(torch.equal(value, kept[name]) for name, value in body.items())
+    assert built(architecture).normalisation is None
+
+
+def test_a_folder_without_the_weights_leaves_it_to_the_download(tmp_path, monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("no network here")
+
+    monkeypatch.setenv("PODIUM_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(torchvision.models, "get_model", no_network)
+    with pytest.raises(TrainingError, match="could not be downloaded"):
+        built("resnet34", pretrained=True)

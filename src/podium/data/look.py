@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ MOST_HELD_OUT = 10_000
 FOLDS = 5
 SAMPLED_IMAGES = 48
 SAMPLED_ROWS = 50
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,17 +50,18 @@ def look(place: Path, cache: Path, *, title: str) -> Looked:
         inner = files.below(files.folders()[0])
         files = inner if _is_there(inner, "train") else files
     parts = {name: _part_called(files, name, place) for name in ("train", "test")}
+    archive = Path(os.path.abspath(place)).name  # "." has none
     found = Found(place, Data(source="folders", **parts), cache)
     train = found.open_part(files, parts["train"])
     tables = {name: _table(files, name) for name in files.names() if "/" not in name and name.endswith(".csv")}
     sample = next((name for name in tables if "sample" in name.lower()), "")
     if len(_class_folders(train)) >= 2:
-        data = Data(source="folders", archive=place.name, sample_submission=sample, **parts)
+        data = Data(source="folders", archive=archive, sample_submission=sample, **parts)
     else:
         others = {name: table for name, table in tables.items() if name != sample}
         labels, id_column, label_column = _labels(train, others, place, unsure)
         columns = {"labels": labels, "id_column": id_column, "label_column": label_column}
-        data = Data(source="csv", archive=place.name, sample_submission=sample, **parts, **columns)
+        data = Data(source="csv", archive=archive, sample_submission=sample, **parts, **columns)
     submission = _submission(tables.get(sample, []), data, unsure)
     probabilities = submission.kind == "probabilities"
     unsure.append("the metric: see the competition's page, and metric in competition.toml")
@@ -80,10 +83,17 @@ def _with_sides(settings: Competition, listing: Listing, unsure: list[str]) -> L
     if not listing.train_names:
         raise DataError("There is no labelled image.", file=listing.train.where(), faults=listing.faults)
     step = max(1, len(listing.train_names) // SAMPLED_IMAGES)
-    sides = [image_sides(listing.train.read(name)) for name in listing.train_names[::step]]
-    known = [one for one in sides if one is not None]
+    sides = {name: image_sides(listing.train.read(name)) for name in listing.train_names[::step]}
+    known = [one for one in sides.values() if one is not None]
+    unreadable = [name for name, one in sides.items() if one is None]
     if not known:
         raise DataError("No image can be opened.", file=listing.train.where(listing.train_names[0]))
+    if unreadable:
+        shown = ", ".join(unreadable[:MOST_NAMED]) + (", ..." if len(unreadable) > MOST_NAMED else "")
+        unsure.append(
+            f"{len(unreadable)} of {len(sides)} labelled images looked at cannot be read ({shown}): "
+            "make prepare names all of them"
+        )
     shorter = [min(one) for one in known]
     if any(max(one) > 1.5 * min(one) for one in known):
         unsure.append('images are not square: shape = "crop" in a recipe loses their ends; "squash" or "pad" do not')

@@ -96,7 +96,7 @@ def load_aligned(project: Project, competition_name: str, *, rehearsed: bool = F
     lock_file = project.lock_file(competition_name)
     lock = read_lock(lock_file)
     aligned = align(side_by_side(load_predictions, _prediction_files(project, competition_name)))
-    _refuse_other_data(aligned, lock, lock_file=lock_file, name=competition_name, rehearsed=rehearsed)
+    refuse_other_data(aligned, lock, lock_file=lock_file, name=competition_name, rehearsed=rehearsed)
     return aligned, lock
 
 
@@ -169,7 +169,7 @@ def _write_csv(written: WrittenEnsemble, lock: Lock, competition: Competition) -
     assert not faults, faults
 
 
-def _refuse_other_data(aligned: Aligned, lock: Lock, *, lock_file: Path, name: str, rehearsed: bool) -> None:
+def refuse_other_data(aligned: Aligned, lock: Lock, *, lock_file: Path, name: str, rehearsed: bool = False) -> None:
     """Raise PredictionsError where all runs agree with each other but not with the lock."""
     held_out = lock.folds >= 0
     judged = dict(zip(lock.train_ids[held_out].tolist(), lock.train_labels[held_out].tolist(), strict=True))

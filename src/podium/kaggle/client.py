@@ -19,14 +19,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from podium.errors import KaggleError
+from podium.kaggle.credentials import has_credentials, scrubbed, without_secrets
 from podium.kaggle.faults import NO_UPLOAD, ServerError, UploadError, fault_of, last_words, status_of
 
-# What the CLI may know; everything else that begins so would become a setting of it.
-KEPT = {"API_TOKEN", "USERNAME", "KEY", "CONFIG_DIR", "API_ENVIRONMENT", "PROXY", "SSL_CA_CERT"}
-# These print the token.
-LOUD = {"VERBOSE", "VERBOSE_OUTPUT"}
-SECRETS = ("KAGGLE_API_TOKEN", "KAGGLE_KEY")
 ROWS_LISTED = 200
+MOST_PAGES = 25
 # A failure of these is one before anything was submitted.
 BEFORE_UPLOAD = ("IntrospectToken", "StartSubmissionUpload")
 # An hour at this rate is 700 MB.
@@ -79,7 +76,7 @@ class Kaggle:
 
     def submissions(self) -> list[Row]:
         """The account's submissions, newest first."""
-        answer = self._again(lambda: self._asked("submissions", self.slug, "-v", "--page-size", str(ROWS_LISTED)))
+        answer = self.again(lambda: self._asked("submissions", self.slug, "-v", "--page-size", str(ROWS_LISTED)))
         return _rows(answer.printed)
 
     def remaining(self) -> int | None:
@@ -94,7 +91,7 @@ class Kaggle:
         After any other error the file may be at Kaggle or not: only the list of submissions says.
         """
         seconds = self.timeout_seconds + file.stat().st_size / UPLOAD_BYTES_PER_SECOND
-        self._again(lambda: self._submitted(file, message, seconds), only=BEFORE_UPLOAD)
+        self.again(lambda: self._submitted(file, message, seconds), only=BEFORE_UPLOAD)
 
     def reason(self, ref: int) -> str | None:
         """Why a submission has the status ERROR; empty where Kaggle gives no reason, None where it did not answer."""
@@ -104,21 +101,46 @@ class Kaggle:
             return None
         return last_words(answer.printed) if answer.code == 0 else None
 
-    def files(self) -> dict[str, int]:
-        """Name -> bytes of the competition's files, as far as one page lists them."""
-        answer = self._again(lambda: self._asked("files", self.slug, "-v", "--page-size", str(ROWS_LISTED)))
-        table = csv.DictReader(io.StringIO(_from_header(answer.printed, "name,")))
-        return {row["name"]: int(row["size"]) for row in table if (row["size"] or "").isdigit()}
+    def files(self) -> tuple[dict[str, int], bool]:
+        """Name -> bytes of the competition's files, and whether these are all: some have more pages than are asked."""
+        sizes: dict[str, int] = {}
+        words: tuple[str, ...] = ("files", self.slug, "-v", "--page-size", str(ROWS_LISTED))
+        for _ in range(MOST_PAGES):
+            page = words
+            printed = self.again(lambda page=page: self._asked(*page)).printed
+            table = csv.DictReader(io.StringIO(from_header(printed, "name,")))
+            sizes |= {row["name"]: int(row["size"]) for row in table if (row["size"] or "").isdigit()}
+            token = re.search(r"^Next Page Token = (\S+)", printed, re.MULTILINE)
+            if token is None:
+                return sizes, True
+            words = ("files", self.slug, "-v", "--page-size", str(ROWS_LISTED), "--page-token", token[1])
+        return sizes, False
 
     def download(self, folder: Path, *, force: bool, timeout_seconds: float) -> None:
         """Fetch the competition's files as `<slug>.zip` into a folder; the CLI's word for it is not to be believed."""
         words = ["download", self.slug, "-p", str(folder), "-q", *(["-o"] if force else [])]
-        self._again(lambda: self._asked(*words, timeout_seconds=timeout_seconds))
+        self.again(lambda: self._asked(*words, timeout_seconds=timeout_seconds))
 
     def leaderboard(self, folder: Path) -> Path:
         """Fetch the whole public leaderboard: a zip with one CSV."""
-        self._again(lambda: self._asked("leaderboard", self.slug, "--download", "-p", str(folder), "-q"))
+        self.again(lambda: self._asked("leaderboard", self.slug, "--download", "-p", str(folder), "-q"))
         return folder / f"{self.slug}.zip"
+
+    def call(self, *words: str, timeout_seconds: float | None = None) -> Answer:
+        """Any command of the kaggle CLI; only one that does not answer in time raises."""
+        command = [sys.executable, "-P", "-m", "kaggle", "-W", *words]
+        return self._run(command, timeout_seconds or self.timeout_seconds)
+
+    def again(self, ask: Callable[[], T], *, only: Sequence[str] = ("",)) -> T:
+        """Ask, and ask again where Kaggle failed; `only` where its words name one of these routes."""
+        for seconds in self.retry_seconds:
+            try:
+                return ask()
+            except ServerError as error:
+                if not _is_brief(error) or not any(route in error.found for route in only):
+                    raise
+                time.sleep(seconds)
+        return ask()
 
     def _submitted(self, file: Path, message: str, seconds: float) -> None:
         answer = self._call("submit", self.slug, "-f", str(file), f"--message={message}", "-q", timeout_seconds=seconds)
@@ -148,20 +170,8 @@ class Kaggle:
             raise fault_of(answer.said, slug=self.slug, has_credentials=has_credentials(self.environment))
         return answer
 
-    def _again(self, ask: Callable[[], T], *, only: Sequence[str] = ("",)) -> T:
-        """Ask, and ask again where Kaggle failed; `only` where its words name one of these routes."""
-        for seconds in self.retry_seconds:
-            try:
-                return ask()
-            except ServerError as error:
-                if not _is_brief(error) or not any(route in error.found for route in only):
-                    raise
-                time.sleep(seconds)
-        return ask()
-
     def _call(self, *words: str, timeout_seconds: float | None = None) -> Answer:
-        command = [sys.executable, "-P", "-m", "kaggle", "-W", "competitions", *words]
-        return self._run(command, timeout_seconds or self.timeout_seconds)
+        return self.call("competitions", *words, timeout_seconds=timeout_seconds)
 
     def _run(self, command: Sequence[str], seconds: float) -> Answer:
         environment = scrubbed(self.environment)
@@ -186,34 +196,8 @@ class Kaggle:
             except BaseException:
                 _end(process)
                 raise
-        printed = _without_secrets(printed, environment)
-        return Answer(process.returncode, f"{printed}\n{_without_secrets(warned, environment)}", printed)
-
-
-def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for the CLI: no setting that prints the token, none that aims it elsewhere."""
-    where = environment.get("KAGGLE_API_ENVIRONMENT", "")
-    if where not in ("", "PROD", "LOCALHOST"):
-        mend = "unset KAGGLE_API_ENVIRONMENT"
-        raise KaggleError("Not a place for the kaggle CLI.", expected="PROD or LOCALHOST", found=where, mend=mend)
-    kept = {name: value for name, value in environment.items() if name not in LOUD}
-    return {
-        name: value
-        for name, value in kept.items()
-        if not name.startswith("KAGGLE_") or name.removeprefix("KAGGLE_") in KEPT
-    }
-
-
-def has_credentials(environment: Mapping[str, str]) -> bool:
-    """Whether there is anything that the CLI would log in with."""
-    if environment.get("KAGGLE_API_TOKEN") or (environment.get("KAGGLE_USERNAME") and environment.get("KAGGLE_KEY")):
-        return True
-    home = Path(environment.get("HOME") or Path.home())
-    folders = [home / ".kaggle", home / ".config" / "kaggle"]
-    if moved := environment.get("KAGGLE_CONFIG_DIR"):
-        folders.append(Path(moved))
-    names = ("access_token", "access_token.txt", "kaggle.json", "credentials.json")
-    return any((folder / name).is_file() for folder in folders for name in names)
+        printed = without_secrets(printed, environment)
+        return Answer(process.returncode, f"{printed}\n{without_secrets(warned, environment)}", printed)
 
 
 def _is_brief(error: ServerError) -> bool:
@@ -227,14 +211,7 @@ def _end(process: subprocess.Popen) -> None:
     process.communicate()
 
 
-def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    for name in SECRETS:
-        if secret := environment.get(name):
-            text = text.replace(secret, "[token]")
-    return text
-
-
-def _from_header(printed: str, header: str) -> str:
+def from_header(printed: str, header: str) -> str:
     """The CSV in what was printed: warnings may stand before it."""
     found = re.search(rf"^{re.escape(header)}", printed, re.MULTILINE)
     return printed[found.start() :] if found else ""
@@ -243,7 +220,7 @@ def _from_header(printed: str, header: str) -> str:
 def _rows(printed: str) -> list[Row]:
     if "No submissions found" in printed:
         return []
-    text = _from_header(printed, "ref,")
+    text = from_header(printed, "ref,")
     if not text:
         raise KaggleError("The list of submissions is none.", expected="ref,fileName,...", found=last_words(printed))
     rows = []

@@ -1,15 +1,14 @@
 """Where submissions of one competition are made: its settings, its ledger, and what Kaggle says of them."""
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from podium.config import Competition, read_competition
 from podium.errors import ConfigError, KaggleError
+from podium.files import file_lock
 from podium.kaggle.client import Kaggle, Row
 from podium.kaggle.ledger import (
     FAILED,
@@ -100,17 +99,19 @@ def open_desk(
 def alone(desk: Desk) -> Iterator[None]:
     """Raise KaggleError if another process works on the same ledger."""
     file = desk.ledger.with_name(".ledger.lock")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as stream:
+    with only_one(file, f"Another command submits to {desk.competition}, or looks for scores."):
+        yield
+
+
+@contextmanager
+def only_one(file: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock; raises KaggleError saying `otherwise` where another process holds it."""
+    with ExitStack() as held:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The kaggle CLI holds it too: it may go on uploading where Podium is killed.
-            os.set_inheritable(stream.fileno(), True)
+            held.enter_context(file_lock(file, wait=False, inherited=True))
         except BlockingIOError:
-            mend = "wait for it, then the same again"
-            raise KaggleError(
-                f"Another command submits to {desk.competition}, or looks for scores.", file=file, mend=mend
-            ) from None
+            raise KaggleError(otherwise, file=file, mend="wait for it, then the same again") from None
         yield
 
 

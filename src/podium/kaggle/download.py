@@ -25,10 +25,10 @@ def download(kaggle: Kaggle, folder: Path, *, tell: Tell) -> Path:
     The file appears whole or not at all; what a broken connection left is resumed, what is damaged fetched anew.
     Raises KaggleError, and DataError for an archive that is not safe to read.
     """
-    expected = kaggle.files()
+    expected, are_all = kaggle.files()
     target = folder / f"{kaggle.slug}.zip"
     if target.is_file() and not _faults(target, expected):
-        tell(f"{target} is here and whole")
+        tell(f"{target} is here and whole; {_compared(expected, are_all)}")
         return target
     _refuse_full_disk(folder, expected)
     partial = folder / f".download-{kaggle.slug}"
@@ -43,12 +43,24 @@ def download(kaggle: Kaggle, folder: Path, *, tell: Tell) -> Path:
             Zip(fetched).names()  # raises DataError for names that lead out of their folder
             os.replace(fetched, target)
             shutil.rmtree(partial)
+            tell(f"{target} is whole; {_compared(expected, are_all)}")
             return target
     raise KaggleError(
         "The download is not whole, although the kaggle CLI says so.",
         file=fetched,
         faults=faults,
         mend=f"rm -r {partial}, then the same again; or fetch it by hand as {target}",
+    )
+
+
+def _compared(expected: Mapping[str, int], are_all: bool) -> str:
+    """What a zip was held against."""
+    if not expected:
+        return "Kaggle lists no names and sizes to compare it with"
+    if are_all:
+        return f"{len(expected):,} file(s) with the names and sizes that Kaggle lists"
+    return (
+        f"{len(expected):,} file(s) with the names and sizes that Kaggle lists; it lists more, which were not compared"
     )
 
 

@@ -6,69 +6,23 @@ what asks for another host ends here.
 """
 
 import json
+import re
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from podium.kaggle.rehearsal_kernels import KERNEL_ROUTES, output_file
+from podium.kaggle.rehearsal_state import Graded, State
+
 TOKEN = "rehearsal-token"
+MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 DIRECT = ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """An answer out of the ordinary: a status, `cut` off half-way, or something that happens before the answer."""
-
-    status: int = 0  # 0: answer as usual
-    message: str = ""
-    times: int = 1
-    cut: bool = False
-    before: Callable[[], None] | None = None
-
-
-@dataclass(frozen=True)
-class Graded:
-    """What grading a CSV came to; an `error` is a status without scores."""
-
-    public: str = ""
-    private: str = ""
-    error: str | None = None
-
-
-@dataclass
-class State:
-    """What this Kaggle knows and what happened to it. A script maps the end of an address to its next answers."""
-
-    slug: str
-    grade: Callable[[bytes], Graded | None]
-    archive: bytes = b""
-    files: Mapping[str, int] = field(default_factory=dict)
-    leaderboard: bytes = b""
-    polls_before_score: int = 1
-    daily: int = 5
-    announce_length: bool = True
-    script: dict[str, list[Fault]] = field(default_factory=dict)
-    submissions: list[dict[str, Any]] = field(default_factory=list)
-    uploads: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    polls: dict[int, int] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def next_fault(self, path: str) -> Fault | None:
-        """The fault that is due for an address, counted down."""
-        with self.lock:
-            for ending, faults in self.script.items():
-                if path.rstrip("/").endswith(ending) and faults:
-                    due = faults[0]
-                    left = due.times - 1
-                    self.script[ending] = ([Fault(due.status, due.message, left, due.cut)] if left else []) + faults[1:]
-                    return due
-        return None
 
 
 class RehearsalServer:
@@ -126,12 +80,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         method = path.rsplit("/", 1)[-1]
         if method != "IntrospectToken" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            self._refuse(401, "Unauthenticated")
+            self.refuse(401, "Unauthenticated")
             return
         answer = ROUTES.get(method)
         request = json.loads(body or b"{}")
         if answer is None or request.get("competitionName", self.state.slug) != self.state.slug:
-            self._refuse(404, "Not found")
+            self.refuse(404, "Not found")
         else:
             answer(self, request)
 
@@ -140,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         self.state.asked.append("PUT")
         length = int(self.headers.get("Content-Length") or 0)
-        fault = self.state.next_fault("PUT")
+        fault = self.state.next_fault("PUT") or self.state.next_fault(path)
         if fault and fault.before:
             fault.before()
         if fault and fault.cut:
@@ -149,39 +103,47 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         body = self.rfile.read(length)
+        if (self.headers.get("Content-Range") or "").startswith("bytes */"):
+            self._send(308, b"", "text/plain")  # "how much have you?" Nothing.
+            return
         if fault and fault.status:
-            self._refuse(fault.status, fault.message)
+            self.refuse(fault.status, fault.message)
             return
         self.state.uploads[path.rsplit("/", 1)[-1]] = body
-        self._json({})
+        self.json({})
 
     def do_GET(self) -> None:
         """A file that a call was redirected to."""
         path = urlsplit(self.path).path
         self.state.asked.append("GET")
-        if not self._is_faulty(path):
-            self._bytes(self.state.leaderboard if "leaderboard" in path else self.state.archive)
+        content = output_file(self.state.kernels, path)
+        if content is None:
+            content = self.state.leaderboard if "leaderboard" in path else self.state.archive
+        if not self._is_faulty(path, content):
+            self._bytes(content)
 
-    def _is_faulty(self, path: str) -> bool:
+    def _is_faulty(self, path: str, content: bytes = b"") -> bool:
         fault = self.state.next_fault(path)
         if fault and fault.before:
             fault.before()
+        if fault and fault.stall_seconds is not None:
+            self._stall(content, fault.stall_seconds)
+            return True
         if not fault or not (fault.status or fault.cut):
             return False
         if fault.cut:
-            whole = self.state.archive
-            self._bytes(whole[: len(whole) // 2])
+            self._bytes(content[: len(content) // 2])
         else:
-            self._refuse(fault.status, fault.message)
+            self.refuse(fault.status, fault.message)
         return True
 
     def _introspect_token(self, request: dict) -> None:
         known = request.get("token") == TOKEN
-        self._json({"active": True, "username": "rehearsal"} if known else {"active": False})
+        self.json({"active": True, "username": "rehearsal"} if known else {"active": False})
 
     def _start_submission_upload(self, request: dict) -> None:
         token = f"upload-{len(self.state.asked)}-{request['fileName']}"
-        self._json({"token": token, "createUrl": f"http://localhost/upload/{token}"})
+        self.json({"token": token, "createUrl": f"http://localhost/upload/{token}"})
 
     def _create_submission(self, request: dict) -> None:
         token = request["blobFileTokens"]
@@ -198,30 +160,32 @@ class _Handler(BaseHTTPRequestHandler):
                     "graded": graded,
                 },
             )
-        self._json({"message": "Successfully submitted", "ref": ref})
+        self.json({"message": "Successfully submitted", "ref": ref})
 
     def _get_submission_limits(self, _: dict) -> None:
         used = len(self.state.submissions)
-        self._json({"numToday": used, "numTotal": used, "numAllowedNow": max(0, self.state.daily - used)})
+        self.json({"numToday": used, "numTotal": used, "numAllowedNow": max(0, self.state.daily - used)})
 
     def _list_submissions(self, _: dict) -> None:
         with self.state.lock:
             for one in self.state.submissions:
                 self.state.polls[one["ref"]] = self.state.polls.get(one["ref"], -1) + 1
-            self._json({"submissions": [self._shown(one) for one in self.state.submissions]})
+            self.json({"submissions": [self._shown(one) for one in self.state.submissions]})
 
     def _get_submission(self, request: dict) -> None:
         one = next(one for one in self.state.submissions if one["ref"] == int(request["ref"]))
         graded = one["graded"]
         reason = {"errorDescription": graded.error} if graded and graded.error else {}
-        self._json(self._shown(one) | reason)
+        self.json(self._shown(one) | reason)
 
-    def _list_data_files(self, _: dict) -> None:
+    def _list_data_files(self, request: dict) -> None:
         date = "2026-01-01T00:00:00.000Z"
         files = [
             {"name": name, "totalBytes": size, "creationDate": date} for name, size in sorted(self.state.files.items())
         ]
-        self._json({"files": files})
+        first, size = int(request.get("pageToken") or 0), self.state.page_size or int(request["pageSize"])
+        more = {"nextPageToken": str(first + size)} if len(files) > first + size else {}
+        self.json({"files": files[first : first + size]} | more)
 
     def _download_data_files(self, _: dict) -> None:
         self._redirect("archive.zip")
@@ -245,19 +209,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def _refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str) -> None:
+        """Answer with an error."""
         # Without JSON the CLI tells the status; with a "code" it tells the words alone.
         if message:
             self._send(status, json.dumps({"code": status, "message": message}).encode(), "application/json")
         else:
             self._send(status, b"", "text/plain")
 
-    def _json(self, content: dict[str, Any]) -> None:
+    def json(self, content: dict[str, Any]) -> None:
+        """Answer with JSON."""
         self._send(200, json.dumps(content).encode(), "application/json")
 
     def _bytes(self, content: bytes) -> None:
         if self.state.announce_length:
-            self._send(200, content, "application/zip")
+            first = self._first_byte()
+            part = {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"} if first else {}
+            headers = {"Accept-Ranges": "bytes", **part}
+            self._send(206 if first else 200, content[first:], "application/zip", **headers)
             return
         self.send_response(200)
         self.send_header("Content-Type", "application/zip")
@@ -266,11 +235,32 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         self.close_connection = True
 
-    def _send(self, status: int, content: bytes, kind: str) -> None:
+    def _first_byte(self) -> int:
+        """Where a download goes on, if it is of the file that is still here."""
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if found is None or self.headers.get("If-Range", MODIFIED) != MODIFIED:
+            return 0
+        self.state.resumed.append(int(found[1]))
+        return int(found[1])
+
+    def _stall(self, content: bytes, seconds: float) -> None:
+        self.send_response(200)
+        told = {"Content-Type": "application/zip", "Content-Length": str(len(content)), "Accept-Ranges": "bytes"}
+        for name, value in (told | {"Last-Modified": MODIFIED}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        self.wfile.flush()
+        time.sleep(seconds)
+        self.close_connection = True
+
+    def _send(self, status: int, content: bytes, kind: str, **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.send_header("Last-Modified", MODIFIED)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -285,4 +275,5 @@ ROUTES = {
     "ListDataFiles": _Handler._list_data_files,
     "DownloadDataFiles": _Handler._download_data_files,
     "DownloadLeaderboard": _Handler._download_leaderboard,
+    **KERNEL_ROUTES,
 }

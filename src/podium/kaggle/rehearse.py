@@ -8,9 +8,10 @@ from pathlib import Path
 from podium.config import Competition, read_competition
 from podium.data.lock import Lock, read_lock
 from podium.kaggle.client import Kaggle
-from podium.kaggle.desk import Desk, Patience, Tell
+from podium.kaggle.desk import Desk, Patience, Tell, alone
 from podium.kaggle.ledger import Entry
-from podium.kaggle.rehearsal_server import Graded, RehearsalServer, State
+from podium.kaggle.rehearsal_server import RehearsalServer
+from podium.kaggle.rehearsal_state import Graded, State
 from podium.kaggle.submit import submit
 from podium.project import Project
 from podium.submission import score_submission
@@ -32,7 +33,8 @@ def rehearse_submit(project: Project, competition: str, file: Path, *, tell: Tel
         with RehearsalServer(State(slug, grade)) as server:
             kaggle = Kaggle(slug, server.environment(os.environ, Path(home) / "home"))
             desk = Desk(scratch, competition, settings, kaggle, tell, PATIENCE)
-            desk.ledger.unlink(missing_ok=True)  # this Kaggle remembers nothing
+            with alone(desk):
+                desk.ledger.unlink(missing_ok=True)  # this Kaggle remembers nothing
             return submit(desk, file, "rehearsal", force=force)
 
 

@@ -5,6 +5,7 @@ classes. Preprocessing travels with the weights: `build_network` says which norm
 """
 
 import difflib
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from podium.config import Recipe
+from podium.config import Recipe, published_name
 from podium.data.loader import Normalisation
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
@@ -66,6 +67,7 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     is wanted, to be timed or filled, with the normalisation of those weights. Raises TrainingError for an
     architecture or a weights file that is not what the recipe says.
     """
+    recipe = _with_local_weights(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
         body, normalisation = _body(recipe if weights else replace(recipe, pretrained=False), root)
@@ -74,6 +76,13 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
         head = _head(recipe, _count_features(body, recipe), classes)
     normalisation = normalisation if recipe.pretrained else None
     return Network(body, head, normalisation).to(memory_format=torch.channels_last)
+
+
+def published_state(recipe: Recipe) -> dict[str, Tensor]:
+    """The published weights of a recipe with `pretrained = true`, downloaded where they are not here yet."""
+    if recipe.architecture in _TORCHVISION:
+        return _torchvision_model(_TORCHVISION[recipe.architecture][0], recipe, Path()).state_dict()
+    return _body(recipe, Path())[0].state_dict()
 
 
 def has_depthwise_convolutions(network: nn.Module) -> bool:
@@ -96,6 +105,13 @@ def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
     for hook in hooks:
         hook.remove()
     return any(found)
+
+
+def _with_local_weights(recipe: Recipe) -> Recipe:
+    """The recipe, starting from a file in $PODIUM_WEIGHTS instead of a download where there is one."""
+    file = Path(os.environ.get("PODIUM_WEIGHTS") or ".", published_name(recipe.architecture)).absolute()
+    use = recipe.pretrained is True and os.environ.get("PODIUM_WEIGHTS") and file.is_file()
+    return replace(recipe, pretrained=str(file)) if use else recipe
 
 
 def _body(recipe: Recipe, root: Path) -> tuple[nn.Module, Normalisation | None]:

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +23,7 @@ from podium.metrics import accuracy, log_loss, softmax
 from podium.plan import PlannedRun
 from podium.predictions import Predictions, save_predictions
 from podium.project import Project
-from podium.stamp import TRAINING_VERSION, weights_sha256
+from podium.stamp import TRAINING_VERSION, git_commit, weights_sha256
 from podium.training.callbacks import Listener, Watch, naming
 from podium.training.device import claim_cores, cpu_threads, device_name, pick_device, repeatable
 from podium.training.finding import write_finding
@@ -104,7 +103,7 @@ def first_fold(
 ) -> tuple[Material, Lock]:
     """What the first network of a run learns from and is judged on, and the lock of it; raises DataError."""
     lock = read_lock(project.lock_file(competition_name))
-    dataset = _checked_dataset(project, competition_name, recipe, lock=lock, data=data)
+    dataset = checked_dataset(project, competition_name, recipe, lock=lock, data=data)
     inside = lock.folds == lock.folds[lock.folds >= 0].min()
     store, images = PixelStore(dataset.train_images, pick_device()), dataset.train_images
     rows = np.flatnonzero
@@ -249,18 +248,9 @@ def _about(
         },
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
         "test_logits_from": outcome.test_logits_from,
-        "git_commit": _git_commit(project.root),
+        "git_commit": git_commit(project.root),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _git_commit(root: Path) -> str:
-    """The commit of the checkout, marked where it has changes; empty outside one."""
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:
-        return ""
 
 
 def _save_parameters(file: Path, networks: dict[str, Fitted], *, about: dict[str, Any]) -> None:
