@@ -7,8 +7,9 @@ from functools import partial
 
 import pytest
 
+from podium.data.listing import natural_order
 from podium.data.locate import download
-from podium.data.sources import natural_order, quiet, read_listing
+from podium.data.sources import quiet, read_listing
 from podium.errors import DataError
 
 FOLDERS = 'title = "Pets"\n[data]\nsource = "folders"\n{data}\n[validation]\n{validation}\n'

@@ -18,9 +18,11 @@ from numpy.lib.format import open_memmap
 from podium.config import Competition, read_competition
 from podium.data.access import cache_lock
 from podium.data.archives import ZIP_FAULTS, Files, Memory
+from podium.data.digits import SIGNATURE
 from podium.data.images import bombs_are_faults, decode
+from podium.data.listing import Listing
 from podium.data.locate import Found, Progress
-from podium.data.sources import Listing, data_faults, find, quiet, scan
+from podium.data.sources import data_faults, find, quiet, scan
 from podium.errors import DataError
 from podium.files import atomic_write
 from podium.project import Project
@@ -101,8 +103,6 @@ def fingerprint(listing: Listing, train_digests: Sequence[bytes], test_digests: 
 
 
 def _cache_key(competition: Competition, found: Found | None) -> str:
-    from podium.data.digits import SIGNATURE
-
     data = asdict(competition.data)
     del data["fingerprint"], data["download"]
     content = [

@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 
 from podium.data.archives import Memory
-from podium.data.sources import Listing, Row, make_listing
+from podium.data.listing import Listing, Row, make_listing
 
 TEST_ROWS = 500
 SIGNATURE = "digits of scikit-learn, selection 1"

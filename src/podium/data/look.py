@@ -12,8 +12,9 @@ import numpy as np
 from podium.config import Competition, Data, Submission, Validation
 from podium.data.archives import Files, is_archive, open_files, without_archive_suffix
 from podium.data.images import image_sides, is_image
+from podium.data.listing import Listing
 from podium.data.locate import Found
-from podium.data.sources import Listing, names_by_id, scan
+from podium.data.sources import names_by_id, scan
 from podium.errors import DataError
 
 LIKELY_LABELS = ("label", "class", "category", "breed", "species", "target", "diagnosis", "y")

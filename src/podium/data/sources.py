@@ -1,49 +1,21 @@
-"""What a competition consists of: images, ids, labels, groups, and every fault that a listing can show."""
+"""From where the images are to a listing: images, ids, labels, groups, and every fault that they can show."""
 
 import csv
 import hashlib
 import io
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from podium.config import Competition, Data
 from podium.data.archives import Files, broken_links
+from podium.data.digits import digits_listing
 from podium.data.images import is_image
+from podium.data.listing import Listing, Row, make_listing, natural_order
 from podium.data.locate import Found, Progress, locate
 from podium.data.names import column_faults, is_harmless, name_fault, name_faults, printable
 from podium.errors import DataError
 from podium.project import Project
-
-
-@dataclass(frozen=True)
-class Row:
-    """One labelled image: its id, the name of its file, its class and its group."""
-
-    id: str
-    file: str
-    label: str
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Images and what is known of them: n labelled ones by id, m others in submission order."""
-
-    classes: tuple[str, ...]
-    train: Files
-    train_names: list[str]
-    train_ids: list[str]
-    train_labels: np.ndarray  # (n,) int64
-    groups: list[str] | None
-    test: Files
-    test_names: list[str]
-    test_ids: list[str]
-    faults: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what was left out without being a fault
 
 
 def quiet(what: str, done: int, total: int | None) -> None:
@@ -76,12 +48,7 @@ def find(
 
 def scan(competition: Competition, found: Found | None) -> Listing:
     """List images, labels, ids and their faults; raises DataError where nothing can be listed."""
-    if found is None:
-        from podium.data.digits import digits_listing
-
-        listing = digits_listing()
-    else:
-        listing = _scan_files(competition, found)
+    listing = digits_listing() if found is None else _scan_files(competition, found)
     return replace(listing, faults=(*listing.faults, *_names_faults(listing, competition)))
 
 
@@ -96,33 +63,6 @@ def _scan_files(competition: Competition, found: Found) -> Listing:
     ordered = _test_order(files, _test_images(test, data, faults), competition, faults)
     listing = make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)
     return replace(listing, notes=_left_out(train) if data.source == "csv" else ())
-
-
-def make_listing(
-    rows: Sequence[Row],
-    train: Files,
-    test: Files,
-    test_images: dict[str, str],
-    *,
-    grouped: bool = False,
-    faults: Sequence[str] = (),
-) -> Listing:
-    """Put a listing together from rows sorted by id and the test images (id -> file name) in order."""
-    classes = tuple(natural_order({row.label for row in rows}))
-    index = {label: i for i, label in enumerate(classes)}
-    few = [f"{train.where()}: {len(classes)} class(es) with images; expected 2 or more"] if len(classes) < 2 else []
-    return Listing(
-        classes=classes,
-        train=train,
-        train_names=[row.file for row in rows],
-        train_ids=[row.id for row in rows],
-        train_labels=np.array([index[row.label] for row in rows], np.int64),
-        groups=[row.group for row in rows] if grouped else None,
-        test=test,
-        test_names=list(test_images.values()),
-        test_ids=list(test_images),
-        faults=(*faults, *few),
-    )
 
 
 def _names_faults(listing: Listing, competition: Competition) -> list[str]:
@@ -164,14 +104,6 @@ def _left_out(train: Files) -> tuple[str, ...]:
         "is no image Podium reads" if len(others) == 1 else f"and {len(others) - 1:,} more are no images Podium reads"
     )
     return (printable(f"{others[0]} {verb}: left out"),)
-
-
-def natural_order(texts: Iterable[str]) -> list[str]:
-    """Sorted, by value if all are integers: 2 before 10."""
-    texts = list(texts)
-    if all(re.fullmatch(r"-?[0-9]+", text) for text in texts):
-        return sorted(texts, key=lambda text: (int(text), text))
-    return sorted(texts)
 
 
 def _stem(name: str) -> str:
