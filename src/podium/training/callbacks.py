@@ -254,3 +254,11 @@ def naming(run: str, recipe_file: Path) -> Iterator[None]:
             found=error.found,
             mend=error.mend or f"edit {recipe_file}",
         ) from None
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{run}: the device has too little memory.",
+            file=recipe_file,
+            expected="room for its batches beside whatever else is on the device",
+            found=str(error).splitlines()[0],
+            mend="make -j1, which trains one run at a time; or a smaller batch_size",
+        ) from None
