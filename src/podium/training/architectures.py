@@ -1,4 +1,4 @@
-"""Networks: torchvision's four of the source project, and any of timm's, with stems for small images.
+"""Networks: four of torchvision's, and any of timm's, with stems for small images.
 
 A network is a body and a head. The body is as published; the head is ours, so that a new one fits any number of
 classes. Preprocessing travels with the weights: `build_network` says which normalisation they expect.
