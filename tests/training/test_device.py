@@ -56,6 +56,24 @@ def test_a_run_waits_for_cores_that_another_holds_and_goes_on_when_it_is_killed(
         assert len(told) == 1
 
 
+def test_who_waits_for_cores_may_give_up_meanwhile():
+    process = holder(64)
+    try:
+        rounds = iter(range(3))
+
+        def meanwhile():
+            if next(rounds) == 2:
+                raise InterruptedError("enough")
+
+        with pytest.raises(InterruptedError, match="enough"), claim_cores(1, meanwhile=meanwhile):
+            pytest.fail("the cores were held")
+    finally:
+        process.kill()
+        process.wait()
+    with claim_cores(64):
+        pass  # nothing of the attempt is held
+
+
 def test_more_threads_than_cores_take_all_cores_instead_of_waiting_for_ever():
     with claim_cores(64):
         pass

@@ -13,7 +13,9 @@ from digits_toys import digits_project
 from podium.config import read_competition
 from podium.errors import ConfigError, TrainingError
 from podium.plan import list_runs
+from podium.predictions import load_predictions
 from podium.training.fit import train_run
+from podium.training.trackers import Trackers
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +83,52 @@ def test_tensorboard_has_the_historys_accuracies_and_the_logits_are_the_same_bit
     rates = [value for _, value in curve(folder, "lr_0")]
     assert max(rates) == pytest.approx(0.01, rel=0.01) and rates[-1] < 1e-4
     assert capsys.readouterr().out == ""
+
+
+def test_training_again_leaves_one_curve_and_not_two_over_each_other(tmp_path):
+    project = digits_project(tmp_path)
+    tracked(project, "tensorboard")
+    train(project, epochs=1)
+    train(project, epochs=1)
+    folder = tmp_path / "reports" / "digits" / "tensorboard" / "tiny.s1" / "train"
+    assert len(list(folder.iterdir())) == 1
+
+
+class Endless:
+    """A W&B that never sends what it has, until somebody loses patience."""
+
+    def finish(self, **_):
+        raise KeyboardInterrupt
+
+
+def test_a_tracker_that_does_not_end_costs_no_trained_run(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    project = digits_project(tmp_path)
+    tracked(project, "wandb")
+    monkeypatch.setattr(Trackers, "callbacks", lambda *_: [])
+    monkeypatch.setattr(wandb, "init", lambda **_: Endless())
+    with pytest.raises(KeyboardInterrupt):
+        train(project, epochs=1)
+    assert load_predictions(project.predictions_file("digits", "tiny.s1")).run == "tiny.s1"
+
+
+def test_a_wandb_that_cannot_be_reached_is_told_before_anything_is_trained(tmp_path, monkeypatch):
+    import wandb
+
+    def unreachable(**_):
+        raise wandb.errors.CommError("the network is down\nand more")
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(wandb, "init", unreachable)
+    project = digits_project(tmp_path)
+    tracked(project, "wandb")
+    with pytest.raises(
+        TrainingError, match=r"(?s)tiny\.s1: Weights & Biases could not.*the network is down\n.*WANDB_MODE=offline"
+    ):
+        train(project)
+    assert not project.predictions_file("digits", "tiny.s1").exists()
 
 
 def test_each_fit_of_a_run_has_curves_of_its_own_and_a_refit_no_accuracy(tmp_path):

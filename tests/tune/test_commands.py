@@ -137,11 +137,17 @@ def test_processes_really_search_and_ctrl_c_keeps_what_they_finished(house):
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     command = [sys.executable, "-m", "podium", "tune", "tiny", "--trials", "500", "-c", "digits"]
     with subprocess.Popen(
-        command, cwd=house.project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=house.project.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as run:
         while not (line := run.stdout.readline()).startswith("trial "):
             assert run.poll() is None
-        run.send_signal(signal.SIGINT)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to all processes of the search
         _, said = run.communicate(timeout=300)
     assert run.returncode == 130 and said.strip() == "Stopped. What was finished is kept.", said
     states = [state_word(one) for one in house.open().study.trials]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from podium.config import Recipe
 from podium.errors import ConfigError, DataError, TrainingError
 from podium.tune import trials as trials_module
 from podium.tune.history import OWN, REASON, finished, judged, own_trial, state_word
@@ -21,6 +22,13 @@ def go(tuning, **budget):
     onlooker = Remembering()
     run_trials(tuning, Budget(**budget), pool=Inline(), onlooker=onlooker)
     return onlooker
+
+
+def test_only_trials_as_long_as_the_recipe_are_held_against_its_epochs():
+    own = Recipe(architecture="vgg19", pretrained=True, epochs=3, freeze_epochs=1, learning_rate=0.1)
+    assert trials_module._is_as_long(replace(own, batch_size=16), own)
+    assert not trials_module._is_as_long(replace(own, freeze_epochs=2), own)
+    assert not trials_module._is_as_long(replace(own, epochs=4), own)
 
 
 def test_the_recipe_as_it_is_comes_first_and_the_best_is_better_by_the_competitions_metric(house, judged_by_rate):

@@ -37,7 +37,7 @@ def test_the_written_recipe_is_the_best_trials_and_says_how_it_was_found(found, 
         "judged on 200 inner rows, trained on 800 others; the validation rows are not looked at",
         f"Its accuracy there is {tuning.best.value:.4f}; tiny as it is has 0.5000.",
         "The best of many trials looks better than it is: on 400 other inner rows, with other seeds",
-        f"{again['difference']:+.4f} ± {again['error']:.4f}: the gain is real",
+        f"{again['difference']:+.4f} ± {again['error']:.4f}: better beyond the noise of the rows",
         "Made with podium",
         "optuna",
     ):

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import nn
@@ -14,6 +15,9 @@ from torch import nn
 from podium.config import Recipe
 from podium.errors import TrainingError
 from podium.training.architectures import has_depthwise_convolutions, strides_past_the_image
+
+# Between two looks at whether a core is free.
+WAIT_SECONDS = 0.2
 
 
 def pick_device() -> torch.device:
@@ -132,8 +136,12 @@ def _without_kernel(told: str) -> TrainingError | None:
 
 
 @contextlib.contextmanager
-def claim_cores(count: int, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold `count` of this machine's cores against other Podium runs; calls `waiting` once if it must wait.
+def claim_cores(
+    count: int, *, waiting: Callable[[], None] = lambda: None, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold `count` of this machine's cores against other Podium runs.
+
+    Where it must wait, `waiting` is called once, and `meanwhile` again and again: it may raise to give up.
 
     Cores are locks on files in the temporary folder, so a killed run gives its own back. One gate lets one
     waiting run at a time collect its cores: two halves never wait for each other.
@@ -142,15 +150,23 @@ def claim_cores(count: int, *, waiting: Callable[[], None] = lambda: None) -> It
     folder = Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     with contextlib.ExitStack() as held, (folder / "gate").open("w") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)
         wanted, told = min(count, cores), False
+
+        def wait() -> None:
+            nonlocal told
+            if not told:
+                waiting()
+                told = True
+            meanwhile()
+            time.sleep(WAIT_SECONDS)
+
+        while not _locked(gate):
+            wait()
         free = list(range(cores))
         while wanted:
             for core in list(free):
                 file = (folder / str(core)).open("w")
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if not _locked(file):
                     file.close()
                     continue
                 held.enter_context(file)
@@ -159,9 +175,15 @@ def claim_cores(count: int, *, waiting: Callable[[], None] = lambda: None) -> It
                 if not wanted:
                     break
             if wanted:
-                if not told:
-                    waiting()
-                    told = True
-                time.sleep(0.2)
+                wait()
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield
+
+
+def _locked(file: TextIO) -> bool:
+    """Whether the file could be locked for this process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

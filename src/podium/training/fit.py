@@ -83,18 +83,19 @@ def train_run(
         watch = Watch(listener, history, images=images, found=found, trackers=trackers)
         outcome = _fit_folds(project, run, dataset, lock=lock, rows=rows, watch=watch, device=device)
         about = _about(project, run, lock=lock, outcome=outcome, watch=watch, device=device)
-    predictions = Predictions(
-        oof_ids=lock.train_ids[outcome.oof_rows],
-        oof_logits=outcome.oof_logits,
-        oof_labels=lock.train_labels[outcome.oof_rows],
-        test_ids=lock.test_ids,
-        test_logits=outcome.test_logits,
-        classes=np.array(lock.classes),
-        about=about,
-    )
-    # The predictions last: they alone decide whether the run is up to date. `podium predict` compares the stamps.
-    _save_parameters(project.parameters_file(competition_name, run.run), outcome.networks, about=about)
-    save_predictions(project.predictions_file(competition_name, run.run), predictions)
+        predictions = Predictions(
+            oof_ids=lock.train_ids[outcome.oof_rows],
+            oof_logits=outcome.oof_logits,
+            oof_labels=lock.train_labels[outcome.oof_rows],
+            test_ids=lock.test_ids,
+            test_logits=outcome.test_logits,
+            classes=np.array(lock.classes),
+            about=about,
+        )
+        # The predictions last: they alone decide whether the run is up to date. `podium predict` compares the stamps.
+        # Both before the trackers end, which may wait for a network.
+        _save_parameters(project.parameters_file(competition_name, run.run), outcome.networks, about=about)
+        save_predictions(project.predictions_file(competition_name, run.run), predictions)
     return predictions
 
 

@@ -3,6 +3,7 @@
 They only look: a run that is tracked gives the same bits. Neither is imported where it is not asked for.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner, Recorder
 
 from podium.errors import TrainingError
+
+# What W&B has not sent by then, `wandb sync` sends later.
+FINISH_SECONDS = 120
 
 
 def validation_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -53,12 +57,14 @@ def open_trackers(
 
     Raises TrainingError, before anything is trained, where W&B has no account and was not told to stay offline.
     """
+    curves = reports / "tensorboard" / run
+    shutil.rmtree(curves, ignore_errors=True)  # of a training before: its curves would lie over these
     if "wandb" not in names:
-        yield Trackers(names, reports / "tensorboard" / run)
+        yield Trackers(names, curves)
         return
     import wandb
 
-    settings = wandb.Settings(silent=True, console="off")
+    settings = wandb.Settings(silent=True, console="off", finish_timeout=FINISH_SECONDS)
     if wandb.setup(settings).settings.mode == "online" and not wandb.login(prompt=False):
         raise TrainingError(
             "Weights & Biases does not know who you are.",
@@ -68,12 +74,20 @@ def open_trackers(
             mend="WANDB_MODE=offline make ..., or wandb login",
         )
     reports.mkdir(parents=True, exist_ok=True)
-    logged = wandb.init(
-        project=f"podium-{settings_file.parent.name}", name=run, dir=reports, config=about, settings=settings
-    )
+    try:
+        logged = wandb.init(
+            project=f"podium-{settings_file.parent.name}", name=run, dir=reports, config=about, settings=settings
+        )
+    except wandb.Error as error:
+        raise TrainingError(
+            "Weights & Biases could not be told of this run: nothing was trained.",
+            file=settings_file,
+            found=str(error).splitlines()[0],
+            mend="WANDB_MODE=offline make ..., and wandb sync later",
+        ) from None
     code = 1
     try:
-        yield Trackers(names, reports / "tensorboard" / run)
+        yield Trackers(names, curves)
         code = 0
     finally:
         logged.finish(exit_code=code)

@@ -34,6 +34,10 @@ class _Reporter(Listener):
         self.epochs, self.parent = 0, os.getppid()
 
     def step(self, share_done: float, images_per_second: float) -> None:
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Raise where nobody waits for the result any more."""
         if os.getppid() != self.parent:
             os._exit(1)  # nobody is left who would collect this process
         if self.stop is not None and self.stop.is_set():
@@ -67,7 +71,7 @@ def judge(task: Task) -> Judged:
         return Judged(FAILED, reason="The device's memory is too small.")
 
 
-def _probabilities(task: Task, place: Place, listener: Listener) -> np.ndarray:
+def _probabilities(task: Task, place: Place, listener: _Reporter) -> np.ndarray:
     """Probabilities (n, classes) of the judged rows by a network that learned from the training rows."""
     recipe, lock = task.recipe, place.lock
     dataset = checked_dataset(place.project, place.competition_name, recipe, lock=lock, data=place.data)
@@ -76,7 +80,11 @@ def _probabilities(task: Task, place: Place, listener: Listener) -> np.ndarray:
         store, dataset.train_images, lock.train_labels, len(lock.classes), task.training_rows, task.judged_rows
     )
     images = len(task.training_rows) * (recipe.freeze_epochs + recipe.epochs)
-    with claim_cores(recipe.threads), cpu_threads(recipe.threads), tempfile.TemporaryDirectory() as folder:
+    with (
+        claim_cores(recipe.threads, meanwhile=listener.go_on),
+        cpu_threads(recipe.threads),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         watch = Watch(listener, Path(folder) / "history.csv", images=images)
         fitted = fit_network(
             recipe,

@@ -138,8 +138,13 @@ def _begun(tuning: Tuning, trial: optuna.Trial, pool: Executor) -> Future | None
     except ConfigError as error:
         _end(tuning, trial.number, Judged(FAILED, reason="; ".join(error.faults)))
         return None
-    own = history.OWN in frozen.user_attrs
-    return pool.submit(judge, _task(tuning, recipe, 0, trial_id=trial._trial_id, may_be_pruned=not own))
+    may_be_pruned = history.OWN not in frozen.user_attrs and _is_as_long(recipe, tuning.recipe)
+    return pool.submit(judge, _task(tuning, recipe, 0, trial_id=trial._trial_id, may_be_pruned=may_be_pruned))
+
+
+def _is_as_long(one: Recipe, other: Recipe) -> bool:
+    """Whether an epoch of one can be held against the same epoch of the other: a longer training is behind at first."""
+    return (one.freeze_epochs, one.epochs) == (other.freeze_epochs, other.epochs)
 
 
 def _task(tuning: Tuning, recipe: Recipe, part: int, **keys: Any) -> Task:

@@ -94,7 +94,7 @@ def verdict(again: dict[str, Any]) -> str:
         return "better there too" if again["difference"] > 0 else "not better there"
     if abs(again["difference"]) <= 2 * again["error"]:
         return "no difference beyond noise"
-    return "the gain is real" if again["difference"] > 0 else "it is worse"
+    return "better beyond the noise of the rows" if again["difference"] > 0 else "it is worse"
 
 
 def _is_untouched(text: str) -> bool:
