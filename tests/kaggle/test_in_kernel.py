@@ -132,6 +132,7 @@ def test_every_run_is_trained_and_what_failed_is_named_and_costs_no_other(machin
         assert hashlib.sha256((machine / "working" / name).read_bytes()).hexdigest() == sha256
     trainings = [(command, options) for command, options in commands.ran if "train" in command]
     assert all(command[-2:] == ["--data", str(machine / "input/competitions/dogs")] for command, _ in trainings)
+    assert {options["env"]["WANDB_MODE"] for _, options in trainings} == {"disabled"}
     assert {options["env"]["CUDA_VISIBLE_DEVICES"] for _, options in trainings} <= {"0", "1"}
 
 

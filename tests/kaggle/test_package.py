@@ -27,7 +27,7 @@ def project(tmp_path):
     return Project.at(tmp_path)
 
 
-def packed(project, *, wheels="none", publish=None, told=None):
+def packed(project, *, wheels="none", publish=None, told=None, force=False):
     return pack(
         project,
         "tiny",
@@ -36,6 +36,7 @@ def packed(project, *, wheels="none", publish=None, told=None):
         wheels=wheels,
         publish=publish,
         tell=(told if told is not None else []).append,
+        force=force,
     )
 
 
@@ -70,6 +71,7 @@ def test_equal_content_has_an_equal_name_and_every_push_another(project):
     recipe = project.competition_folder("tiny") / "net.toml"
     recipe.write_text(recipe.read_text() + "dropout = 0.1\n")
     assert packed(project).listing != first.listing
+    assert packed(project, force=True).listing != packed(project, force=True).listing
 
 
 def test_the_script_says_what_it_was_pushed_for_and_the_kernel_has_no_internet(project):
@@ -111,7 +113,15 @@ def test_a_weights_file_goes_along_and_lies_where_the_recipe_says(project):
     (project.root / "weights").mkdir()
     save_file({"body": np.zeros(2)}, project.root / "weights" / "net.safetensors")
     (one,) = (one for one in packed(project).brought if one.name.startswith("weights-"))
-    assert one.place == "weights/net.safetensors" and one.name == f"weights-{one.sha256[:12]}.safetensors"
+    assert one.place == "weights/net.safetensors" and one.name.endswith(".safetensors")
+
+
+def test_two_weights_files_that_are_equal_lie_both_where_the_recipes_say(project):
+    home = project.competition_folder("tiny")
+    for name in ("a", "b"):
+        (home / f"{name}.toml").write_text(f'pretrained = "{name}.pth"\n{RECIPE}')
+        (project.root / f"{name}.pth").write_bytes(b"weights")
+    assert {one.place for one in packed(project).brought if one.name.startswith("weights-")} == {"a.pth", "b.pth"}
 
 
 @pytest.mark.parametrize("place", ["/somewhere/net.pth", "../net.pth"])

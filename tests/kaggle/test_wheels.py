@@ -86,5 +86,14 @@ def test_an_index_that_cannot_be_reached_is_told_with_the_ways_around_it(tmp_pat
     assert told in refusal.value.found and "WHEELS=none" in refusal.value.mend
 
 
+def test_a_wheel_that_pip_leaves_out_or_that_does_not_fit_is_told(tmp_path, monkeypatch):
+    pip = Pip(monkeypatch)
+    run = pip.run
+    monkeypatch.setattr(wheels.subprocess, "run", lambda command, **rest: run(command[:-1], **rest))
+    with pytest.raises(KaggleError, match="cannot be fetched") as refusal:
+        fetch_wheels(tmp_path, tell=lambda _: None)
+    assert refusal.value.expected == "timm==1.5" and "no wheel of them that Python 3.11" in refusal.value.found
+
+
 def test_what_is_not_installed_here_has_no_version():
     assert wheels._version_here("nothing-of-that-name") is None and wheels._version_here("pytest")

@@ -125,6 +125,7 @@ def numbers(text: str) -> list[int]:
 def podium(*words: str, gpu: str = "") -> int:
     """Run Podium on the laid out project; returns its exit code."""
     own = {"PODIUM_WEIGHTS": str(PROJECT / "published"), "PODIUM_COMMIT": SETTINGS.get("commit", "")}
+    own["WANDB_MODE"] = "disabled"  # there is neither a network nor an account, whatever `trackers` ask for
     environment = os.environ | own
     if gpu:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
@@ -181,7 +182,9 @@ class Output:
         told["files"] = {file: sha256_of(WORKING / file) for file in files}
         WORKING.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"push": self.settings["push"], **told}, indent=2)
-        (WORKING / MANIFEST).write_text(text, encoding="utf-8")
+        part = WORKING / f"{MANIFEST}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(WORKING / MANIFEST)  # whole also where the session ends right now
 
 
 def work(output: Output, of: list[str], gpu: str, began: float) -> None:

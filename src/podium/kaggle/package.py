@@ -69,8 +69,9 @@ def pack(
     wheels: str = "",
     publish: Publish,
     tell: Tell,
+    force: bool = False,
 ) -> Package:
-    """Write both folders into `.kernel/<competition>/`; equal content gives an equal listing.
+    """Write both folders into `.kernel/<competition>/`; equal content gives an equal listing, but for `force`.
 
     `wheels` is a folder with wheels, or "none". Raises ConfigError for weights that a kernel cannot have, KaggleError
     where wheels cannot be fetched.
@@ -83,7 +84,9 @@ def pack(
         one.mkdir(parents=True)
     all_brought = _bring(project, competition, runs, files, wheels=wheels, publish=publish, tell=tell)
     text = json.dumps([vars(one) for one in all_brought], indent=1)
-    listing = f"files-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    # By its name alone a version that is sent again can be told from the one before.
+    nonce = secrets.token_hex(6) if force else ""
+    listing = f"files-{hashlib.sha256((text + nonce).encode()).hexdigest()[:12]}.json"
     (files / listing).write_text(text, encoding="utf-8")
     all_brought.append(Brought(listing, "", file_sha256(files / listing), len(text.encode())))
     package = Package(
@@ -137,8 +140,10 @@ def _bring(
     for recipe in {one.recipe_name: one.recipe for one in runs}.values():
         if isinstance(recipe.pretrained, str):
             source = _weights(project, recipe.pretrained)
-            name = f"weights-{file_sha256(source)[:12]}{source.suffix}"
-            places[name] = Path(recipe.pretrained).as_posix()
+            place = Path(recipe.pretrained).as_posix()
+            # By its place: equal files in two places are two.
+            name = f"weights-{hashlib.sha256(place.encode()).hexdigest()[:12]}{source.suffix}"
+            places[name] = place
             shutil.copyfile(source, files / name)
         elif recipe.pretrained:
             name = published_name(recipe.architecture)

@@ -72,12 +72,18 @@ def fetch_wheels(folder: Path, *, tell: Tell) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {name: found for names in brought().values() for name in names if (found := _version_here(name))}
     for python in PYTHONS:
-        lacking = [f"{name}=={here}" for name, here in wanted.items() if not _wheel_of(folder, name, here, python)]
+        lacking = _lacking(folder, wanted, python)
         if lacking:
             tell(f"fetching {len(lacking)} wheels for Python {python}")
             _download(folder, lacking, python)
+        if lacking := _lacking(folder, wanted, python):
+            raise _refusal(folder, lacking, f"pip left no wheel of them that Python {python} can install")
     found = [_wheel_of(folder, name, here, python) for name, here in wanted.items() for python in PYTHONS]
     return sorted({file for file in found if file is not None})
+
+
+def _lacking(folder: Path, wanted: dict[str, str], python: str) -> list[str]:
+    return [f"{name}=={here}" for name, here in wanted.items() if not _wheel_of(folder, name, here, python)]
 
 
 def _download(folder: Path, requirements: list[str], python: str) -> None:
@@ -93,14 +99,18 @@ def _download(folder: Path, requirements: list[str], python: str) -> None:
     except subprocess.TimeoutExpired:
         found = f"no answer in {TIMEOUT_SECONDS} s"
     if found:
-        raise KaggleError(
-            "The wheels that Kaggle's image lacks cannot be fetched.",
-            file=folder,
-            expected=", ".join(requirements),
-            found=found,
-            mend="mend the connection to the package index; WHEELS=<folder> takes wheels that are there, "
-            "WHEELS=none brings none: Kaggle's image may have all that is needed",
-        )
+        raise _refusal(folder, requirements, found)
+
+
+def _refusal(folder: Path, requirements: list[str], found: str) -> KaggleError:
+    return KaggleError(
+        "The wheels that Kaggle's image lacks cannot be fetched.",
+        file=folder,
+        expected=", ".join(requirements),
+        found=found,
+        mend="mend the connection to the package index; WHEELS=<folder> takes wheels that are there, "
+        "WHEELS=none brings none: Kaggle's image may have all that is needed",
+    )
 
 
 def _wheel_of(folder: Path, name: str, here: str, python: str) -> Path | None:
