@@ -59,7 +59,7 @@ def _print_taken(taken: "TakenIn | None", competition: str, *, mend: str) -> Non
     if taken is None:
         print(f"{competition}: the runs are up to date.")
         return
-    print(f"taken in: {', '.join(taken.taken)}; next: {mend} COMPETITION={competition}")
+    print(f"taken in: {', '.join(taken.taken) or 'none'}; next: {mend} COMPETITION={competition}")
     if taken.left:
         print(f"the session was too short for {', '.join(taken.left)}: make kernel COMPETITION={competition} again")
 

@@ -13,13 +13,14 @@ import pytest
 import podium as package
 from kernel_bench import KERNEL, KernelHouse, log_of
 from podium.errors import ConfigError, KaggleError
-from podium.kaggle.desk import Patience
+from podium.kaggle.desk import Patience, only_one
 from podium.kaggle.kernel import Push
 from podium.kaggle.rehearsal_kernels import Ran
 from podium.kaggle.rehearsal_server import TOKEN, RehearsalServer
 from podium.kaggle.rehearsal_state import Fault, State
 from podium.kaggle.rehearse_kernel import here, rehearse
 from podium.plan import list_runs
+from podium.predictions import save_predictions
 
 PUSH, STATUS, OUTPUT = "SaveKernel", "GetKernelSessionStatus", "ListKernelSessionOutput"
 DATASET = f"{KERNEL}-files"
@@ -149,6 +150,42 @@ def test_a_kernel_that_fails_shows_the_end_of_its_log_and_what_ended_before_it_i
     assert "kaggle.com/code/rehearsal/podium-tiny" in error.mend and not pushed.bench().push_file.exists()
 
 
+@pytest.mark.parametrize("fault", [Fault(503, times=99), Fault(cut=True, times=99), Fault(stall_seconds=0, times=99)])
+@pytest.mark.parametrize("file", ["net.s1.npz", "podium-output.json"])
+def test_a_kernel_that_failed_is_followed_until_what_ended_before_it_has_arrived(pushed, fault, file):
+    pushed.push(Ran("ERROR", "Your notebook was stopped", pushed.output("abc123", runs=("net.s1",)), log_of("x\n")))
+    pushed.server.state.script[file] = [fault]
+    with pytest.raises(KaggleError, match="did not arrive whole"):
+        pushed.train()
+    assert pushed.oof == [] and pushed.bench().push_file.exists()
+    assert "podium-tiny failed: Your notebook was stopped; FORCE=1 would forget it" in "\n".join(pushed.told)
+    pushed.server.state.script.clear()
+    with pytest.raises(KaggleError, match="The kernel failed at Kaggle") as refusal:
+        pushed.train()
+    assert refusal.value.found.endswith("taken in before it: net.s1") and pushed.oof == ["net.s1"]
+    assert PUSH not in pushed.asked and not pushed.bench().push_file.exists()
+
+
+def test_a_run_that_ended_before_the_kernel_failed_and_is_refused_is_named(pushed):
+    files = pushed.output("abc123", runs=("net.s1",), stamp="of another recipe")
+    pushed.push(Ran("ERROR", "Your notebook was stopped", files, log_of("the end\n")))
+    with pytest.raises(KaggleError, match="The kernel failed at Kaggle") as refusal:
+        pushed.train()
+    assert refusal.value.faults[0].startswith("net.s1: its recipe, its seed or the data are not today's")
+    assert refusal.value.faults[1:] == ("the end",) and pushed.oof == []
+
+
+def test_a_run_that_was_trained_here_while_the_kernel_ran_is_left_and_named(pushed):
+    here = pushed.project.predictions_file("tiny", "net.s1")
+    save_predictions(here, pushed.predictions("net.s1", trained="here"))
+    before = here.read_bytes()
+    pushed.push(complete(pushed))
+    taken = pushed.train()
+    assert (taken.taken, taken.kept, here.read_bytes()) == (("net.s2",), ("net.s1",), before)
+    assert "left as they are here, where they are up to date by now: net.s1" in pushed.told
+    assert not pushed.project.history_file("tiny", "net.s1").exists()
+
+
 def test_a_kernel_that_was_cancelled_is_told_even_where_its_log_is_no_json(pushed):
     pushed.push(Ran("CANCEL_ACKNOWLEDGED", "", {}, "plain words\n\n"))
     with pytest.raises(KaggleError, match="The kernel failed") as refusal:
@@ -164,6 +201,12 @@ def test_a_file_that_arrives_cut_is_fetched_again(pushed):
     told = "\n".join(pushed.told)
     assert "attempt 2: The kernel's output has no manifest" in told
     assert pushed.asked.count(OUTPUT) == 2
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(pushed):
+    pushed.push(complete(pushed))
+    pushed.server.state.script["net.s2.npz"] = [Fault(stall_seconds=0, times=1)]
+    assert pushed.train().taken == ("net.s1", "net.s2")
 
 
 def test_an_output_that_never_arrives_whole_is_not_taken_and_can_be_fetched_again(pushed):
@@ -207,10 +250,19 @@ def test_a_run_of_which_the_kernel_says_nothing_has_failed(pushed):
 
 
 def test_the_output_of_another_push_is_not_taken(pushed):
-    pushed.push(Ran("COMPLETE", "", pushed.output("another"), ""))
+    pushed.push(Ran("COMPLETE", "", pushed.output("another"), ""), text="# another")
     with pytest.raises(KaggleError, match="of another push"):
         pushed.train()
     assert pushed.oof == [] and not pushed.bench().push_file.exists()
+
+
+def test_the_output_of_the_push_before_does_not_forget_this_one(pushed):
+    pushed.push(Ran("COMPLETE", "", pushed.output("of before"), ""))
+    with pytest.raises(KaggleError, match="of the push before"):
+        pushed.train()
+    assert pushed.oof == [] and pushed.bench().push_file.exists()
+    pushed.state.ran[KERNEL] = complete(pushed)
+    assert pushed.train().taken == ("net.s1", "net.s2") and PUSH not in pushed.asked
 
 
 @pytest.mark.parametrize("arrived", [True, False])
@@ -220,9 +272,26 @@ def test_a_push_that_was_cut_off_is_made_again_only_if_it_never_arrived(pushed, 
     assert pushed.asked.count(PUSH) == (0 if arrived else 1)
 
 
-def test_a_push_after_which_kaggle_is_silent_is_looked_for_by_the_next_command(house):
-    house.server.state.script[PUSH] = [Fault(500)]
-    with pytest.raises(KaggleError, match="Kaggle failed"):
+def test_a_push_that_kaggle_does_not_show_yet_is_waited_for(pushed, monkeypatch):
+    pushed.push(complete(pushed), arrived=False, text="# of before")
+    shown = pushed.state.pushes[0]
+    ages = iter([0, 30])
+
+    def age(push):
+        seconds = next(ages, 61)
+        shown["text"] = "# of before" if seconds < 60 else "# abc123"
+        return seconds
+
+    monkeypatch.setattr(Push, "age_seconds", age)
+    assert pushed.train(patience=Patience(0.01, 0.01, 20, 60)).taken == ("net.s1", "net.s2")
+    assert pushed.asked.count("GetKernel") == 3 and PUSH not in pushed.asked
+    assert "is not at Kaggle yet" in "\n".join(pushed.told)
+
+
+@pytest.mark.parametrize("fault", [Fault(500), Fault(cut=True)])
+def test_a_push_after_which_kaggle_is_silent_is_looked_for_by_the_next_command(house, fault):
+    house.server.state.script[PUSH] = [fault]
+    with pytest.raises(KaggleError, match=r"Kaggle (failed|refused)"):
         house.train()
     assert not json.loads(house.bench().push_file.read_text())["arrived"]
     assert house.train().taken == ("net.s1", "net.s2") and house.asked.count("GetKernel") == 1
@@ -327,9 +396,24 @@ def test_images_that_are_here_are_attached_as_the_competition_s_would_be(house, 
     )
     attached = []
     monkeypatch.setattr("podium.kaggle.rehearse_kernel.here", lambda folder, images: attached.append(images))
-    monkeypatch.setattr("podium.kaggle.rehearse_kernel.train_in_kernel", lambda bench, runs: [one.run for one in runs])
+    monkeypatch.setattr(
+        "podium.kaggle.rehearse_kernel.train_in_kernel", lambda bench, runs, force: [one.run for one in runs]
+    )
     rehearsed = rehearse(house.project, "tiny", ["net"], wheels="none", data=None, publish=None, tell=print)
     assert rehearsed == ["net.s1", "net.s2"] and attached == [house.folder / "data" / "pets"]
+
+
+def test_a_rehearsal_does_not_take_the_lock_of_another_away(house):
+    lock = house.folder / ".rehearsal" / ".kernel" / "tiny" / ".lock"
+    with only_one(lock, "Another rehearsal runs."), pytest.raises(KaggleError, match="Another command follows"):
+        rehearse(house.project, "tiny", [], wheels="none", data=None, publish=None, tell=print)
+
+
+def test_what_runs_here_reaches_no_server(house):
+    address = f"http://localhost:{house.server._server.server_port}/"
+    text = f"from urllib.request import getproxies, urlopen\nprint(sorted(getproxies()))\nurlopen('{address}')"
+    ran = here(house.folder)({"text": text, "datasetDataSources": []}, {})
+    assert ran.status == "ERROR" and "refused" in ran.log and "'http', 'https'" in ran.log and house.asked == []
 
 
 def test_a_kernel_that_nothing_can_run_has_failed(house):

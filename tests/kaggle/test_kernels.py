@@ -4,6 +4,7 @@ import pytest
 
 from podium.errors import KaggleError
 from podium.kaggle.client import Answer
+from podium.kaggle.faults import PushError, ServerError
 from podium.kaggle.kernels import Kernels
 
 
@@ -42,6 +43,30 @@ def test_the_status_is_read_in_both_spellings_and_with_its_reason():
     assert Kernels(Said(said)).status("me/some") == ("ERROR", "out of memory\non the GPU")
     with pytest.raises(KaggleError, match="does not say how the kernel is"):
         Kernels(Said("me/some is well\n")).status("me/some")
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "surely"),
+    [
+        ("Kernel push error: Maximum weekly GPU quota reached", 0, True),
+        ("400 Client Error: Bad Request for url", 1, True),
+        ("404 Client Error: Not Found for url", 1, True),
+        ("('Connection broken: IncompleteRead(5 bytes read)', IncompleteRead(5 bytes read))", 1, False),
+        ("JSONDecodeError: Expecting value: line 1 column 1 (char 0)", 1, False),
+        ("502 Server Error: for url", 1, False),
+        ("something else", 0, False),
+    ],
+)
+def test_a_push_surely_failed_only_where_kaggle_says_so(tmp_path, said, code, surely):
+    with pytest.raises(KaggleError) as refusal:
+        Kernels(Said(said, code)).push(tmp_path)
+    assert isinstance(refusal.value, PushError) is surely
+
+
+@pytest.mark.parametrize("words", ["Connection broken: IncompleteRead(5 bytes read)", "Response ended prematurely"])
+def test_an_answer_that_was_cut_on_the_way_is_no_refusal(words):
+    with pytest.raises(ServerError, match="cannot be reached"):
+        Kernels(Said(f"requests.exceptions.ChunkedEncodingError: {words}", 1)).dataset_files("me/some")
 
 
 def test_what_an_account_may_not_have_is_no_matter_of_a_competition_s_rules():

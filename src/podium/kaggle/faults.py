@@ -19,7 +19,10 @@ STATUS_OF_WORDS = {
     "too many requests": 429,
     "unauthenticated": 401,
 }
-UNREACHABLE = ("Max retries exceeded", "Connection aborted", "Connection refused", "Failed to resolve", "timed out")
+UNREACHABLE = (
+    *("Max retries exceeded", "Connection aborted", "Connection refused", "Failed to resolve", "timed out"),
+    *("Connection broken", "Response ended prematurely"),  # an answer that was cut on the way
+)
 
 
 class ServerError(KaggleError):
@@ -28,6 +31,10 @@ class ServerError(KaggleError):
 
 class UploadError(KaggleError):
     """The file did not arrive: no submission was made of it, none is used up."""
+
+
+class PushError(KaggleError):
+    """Kaggle did not take the kernel, or not whole: nothing is to be followed."""
 
 
 def status_of(said: str) -> int | None:

@@ -18,11 +18,12 @@ from podium.errors import KaggleError
 from podium.files import atomic_write
 from podium.kaggle.dataset import send_dataset
 from podium.kaggle.desk import Patience, Tell, only_one
-from podium.kaggle.faults import ServerError
+from podium.kaggle.faults import PushError, ServerError
+from podium.kaggle.in_kernel import MANIFEST
 from podium.kaggle.kernels import COMPLETE, ENDED, Kernels
 from podium.kaggle.ledger import TIME, now
 from podium.kaggle.package import Publish, check_kernel, pack
-from podium.kaggle.take_in import TakenIn, damaged, read_manifest, take_in
+from podium.kaggle.take_in import ManifestError, TakenIn, damaged, read_manifest, take_in
 from podium.plan import PlannedRun
 from podium.project import Project
 
@@ -107,15 +108,30 @@ def _pending(bench: Bench) -> Push | None:
             "Not a note of a push.", file=bench.push_file, found=str(error), mend=f"{bench.again} FORCE=1 forgets it"
         ) from None
     if not push.arrived:
-        with tempfile.TemporaryDirectory() as folder:
-            arrived = push.push in bench.kernels.source(push.kernel, Path(folder))
-        if not arrived:
+        if not _arrived(bench, push):
             bench.tell(f"the push of {push.time} never arrived at Kaggle")
             bench.push_file.unlink()
             return None
         push = _note(bench, replace(push, arrived=True))
     bench.tell(f"{push.kernel} of {push.time} is followed ({', '.join(push.runs)}); FORCE=1 would forget it")
     return push
+
+
+def _arrived(bench: Bench, push: Push) -> bool:
+    """Whether Kaggle shows the push; it may take its time to."""
+    while True:
+        is_last_look = push.age_seconds() >= bench.patience.grace_seconds
+        if _is_newest(bench, push):
+            return True
+        if is_last_look:
+            return False
+        bench.tell(f"the push of {push.time} is not at Kaggle yet")
+        time.sleep(bench.patience.first_pause_seconds)
+
+
+def _is_newest(bench: Bench, push: Push) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        return push.push in bench.kernels.source(push.kernel, Path(folder))
 
 
 def _note(bench: Bench, push: Push) -> Push:
@@ -136,6 +152,7 @@ def _send(bench: Bench, runs: Sequence[PlannedRun], *, force: bool) -> Push:
         wheels=bench.wheels,
         publish=bench.publish,
         tell=bench.tell,
+        force=force,
     )
     for one in package.brought:
         bench.tell(f"  {one.bytes:>12,}  {one.name}")
@@ -146,10 +163,11 @@ def _send(bench: Bench, runs: Sequence[PlannedRun], *, force: bool) -> Push:
     _note(bench, push)
     try:
         bench.kernels.push(package.script)
-    except ServerError:
-        raise  # it may have arrived: the next command looks
-    except KaggleError:
+    except PushError:
         bench.push_file.unlink()
+        raise
+    except BaseException:
+        _note(bench, replace(push, time=now()))  # it may have arrived: the next command looks
         raise
     bench.tell(f"pushed {push.kernel}: {len(runs)} runs; it goes on without this command, {bench.again} follows it")
     return _note(bench, replace(push, arrived=True))
@@ -163,13 +181,11 @@ def _bring_back(bench: Bench, push: Push) -> TakenIn:
     output.mkdir(parents=True)
     if status != COMPLETE:
         raise _failed(bench, push, output, failure or f"status {status}")
-    manifest = _fetch(bench, push, output)
-    taken = take_in(bench.project, bench.competition, output, manifest)
+    taken = _taken(bench, output, _fetch(bench, push, output))
     bench.push_file.unlink()
-    failed = [run for run in push.runs if run not in (*taken.taken, *taken.refused, *taken.left)]
+    failed = [run for run in push.runs if run not in (*taken.taken, *taken.kept, *taken.refused, *taken.left)]
     if taken.refused or failed:
-        faults = [f"{run}: {reason}" for run, reason in taken.refused.items()]
-        faults += [f"{run}: its training failed" for run in failed]
+        faults = [*taken.refusals, *(f"{run}: its training failed" for run in failed)]
         told = f"{len(taken.taken)} taken in: {', '.join(taken.taken) or 'none'}"
         log = _log(output)[-LOG_LINES_SHOWN:] if failed else []
         raise KaggleError(
@@ -207,26 +223,32 @@ def _follow(bench: Bench, push: Push) -> tuple[str, str]:
     )
 
 
-def _fetch(bench: Bench, push: Push, output: Path) -> dict:
-    """Fetch the output until every file is as the manifest says; raises KaggleError after some attempts."""
+def _taken(bench: Bench, output: Path, manifest: dict) -> TakenIn:
+    taken = take_in(bench.project, bench.competition, output, manifest)
+    if taken.kept:
+        bench.tell(f"left as they are here, where they are up to date by now: {', '.join(taken.kept)}")
+    return taken
+
+
+def _fetch(bench: Bench, push: Push, output: Path, *, may_lack: bool = False) -> dict:
+    """Fetch the output until every file is as the manifest says; raises KaggleError after some attempts.
+
+    Where it `may_lack` a manifest, none means that no run has ended.
+    """
     faults: list[str] = []
     for attempt in range(ATTEMPTS):
         bench.tell("fetching the output" + (f" again, attempt {attempt + 1}: {faults[0]}" if attempt else ""))
-        bench.kernels.output(push.kernel, output)
         try:
+            bench.kernels.output(push.kernel, output)
+            if may_lack and not (output / MANIFEST).exists():
+                return {"trained": [], "left": []}
             manifest = read_manifest(output)
-        except KaggleError as error:
+        except (ServerError, ManifestError) as error:
             faults = [f"{error.what} {error.found}"]
+            time.sleep(bench.patience.first_pause_seconds)
             continue
         if manifest.get("push") != push.push:
-            bench.push_file.unlink()
-            raise KaggleError(
-                "The kernel's output is of another push: it was pushed again from elsewhere.",
-                file=push.kernel,
-                expected=f"push {push.push}",
-                found=f"push {manifest.get('push')}",
-                mend=bench.again,
-            )
+            raise _of_another_push(bench, push, manifest)
         faults = [f"{name}: not as the kernel wrote it" for name in damaged(output, manifest)]
         if not faults:
             return manifest
@@ -238,21 +260,30 @@ def _fetch(bench: Bench, push: Push, output: Path) -> dict:
     )
 
 
+def _of_another_push(bench: Bench, push: Push, manifest: dict) -> KaggleError:
+    """The error, after which the push is forgotten unless it is Kaggle's newest: then its output is still to come."""
+    what = "The kernel's output is of the push before: Kaggle does not show this one's yet."
+    if not _is_newest(bench, push):
+        what = "The kernel's output is of another push: it was pushed again from elsewhere."
+        bench.push_file.unlink()
+    found = f"push {manifest.get('push')}"
+    return KaggleError(what, file=push.kernel, expected=f"push {push.push}", found=found, mend=bench.again)
+
+
 def _failed(bench: Bench, push: Push, output: Path, failure: str) -> KaggleError:
-    """The error that shows the end of the log; runs that ended before it are taken in."""
-    taken: tuple[str, ...] = ()
-    with suppress(KaggleError):
-        bench.kernels.output(push.kernel, output)
-        manifest = read_manifest(output)
-        if manifest.get("push") == push.push and not damaged(output, manifest):
-            taken = take_in(bench.project, bench.competition, output, manifest).taken
+    """The error that shows the end of the log; runs that ended before it are taken in.
+
+    Raises KaggleError, and still follows the push, where its output does not arrive: there may be such runs.
+    """
+    bench.tell(f"{push.kernel} failed: {failure}; FORCE=1 would forget it")
+    taken = _taken(bench, output, _fetch(bench, push, output, may_lack=True))
     log = _log(output)
     bench.push_file.unlink()
     return KaggleError(
         "The kernel failed at Kaggle.",
         file=output if log else push.kernel,
-        found=failure + (f"; taken in before it: {', '.join(taken)}" if taken else ""),
-        faults=log[-LOG_LINES_SHOWN:],
+        found=failure + (f"; taken in before it: {', '.join(taken.taken)}" if taken.taken else ""),
+        faults=[*taken.refusals, *log[-LOG_LINES_SHOWN:]],
         mend=f"mend it, then {bench.again}; its page: https://www.kaggle.com/code/{push.kernel}",
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from podium.errors import KaggleError
 from podium.kaggle.client import UPLOAD_BYTES_PER_SECOND, Answer, Kaggle, from_header
 from podium.kaggle.credentials import has_credentials
-from podium.kaggle.faults import ServerError, fault_of, last_words, status_of
+from podium.kaggle.faults import PushError, ServerError, fault_of, last_words, status_of
 
 READY = "ready"
 # What the CLI says of a push that Kaggle took in part.
@@ -56,14 +56,18 @@ class Kernels:
             raise KaggleError("Kaggle made no dataset.", found=last_words(answer.said), mend="look at what Kaggle says")
 
     def push(self, folder: Path) -> None:
-        """Push a kernel, which then runs; raises KaggleError where Kaggle took it without something it needs."""
-        said = self._checked(self._call("kernels", "push", "-p", str(folder))).said
+        """Push a kernel, which then runs; raises PushError where Kaggle did not take it, or without what it needs.
+
+        After any other error it may run or not: only the kernel's source says.
+        """
+        said = self._pushed(self._call("kernels", "push", "-p", str(folder))).said
         if "successfully pushed" not in said:
             found = last_words(said).removeprefix("Kernel push error: ")
-            raise KaggleError("Kaggle did not take the kernel.", found=found, mend="look at what Kaggle says")
+            kind = PushError if "Kernel push error" in said else KaggleError
+            raise kind("Kaggle did not take the kernel.", found=found, mend="look at what Kaggle says")
         if lacking := NOT_ATTACHED.search(said):
             mend = "accept the competition's rules, or wait until Kaggle lists the dataset; then make kernel again"
-            raise KaggleError("Kaggle took the kernel without its data.", found=lacking[0], mend=mend)
+            raise PushError("Kaggle took the kernel without its data.", found=lacking[0], mend=mend)
 
     def source(self, kernel: str, folder: Path) -> str:
         """The script of a kernel's newest version; empty where there is no such kernel."""
@@ -85,6 +89,14 @@ class Kernels:
         """Fetch a kernel's output and its log; what arrives may be cut."""
         words = ("kernels", "output", kernel, "-p", str(folder), "-o", "-q", "--page-size", "200")
         self.kaggle.again(lambda: self._checked(self._call(*words, timeout_seconds=OUTPUT_SECONDS)))
+
+    def _pushed(self, answer: Answer) -> Answer:
+        try:
+            return self._checked(answer)
+        except KaggleError as error:
+            if isinstance(error, ServerError) or not 400 <= (status_of(answer.said) or 0) < 500:
+                raise
+            raise PushError(error.what, expected=error.expected, found=error.found, mend=error.mend) from None
 
     def _asked(self, *words: str) -> Answer:
         return self.kaggle.again(lambda: self._checked(self._call(*words)))

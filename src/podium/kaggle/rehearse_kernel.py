@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -78,7 +77,6 @@ def rehearse(
     Raises what `train_in_kernel` raises.
     """
     scratch = Project(project.root, project.root / ".rehearsal")
-    shutil.rmtree(scratch.kernel_folder(competition), ignore_errors=True)  # this Kaggle remembers nothing
     settings = read_competition(project.competition_folder(competition))
     planned = wanted_runs(list_runs(scratch, competition), names)
     images = None
@@ -89,7 +87,10 @@ def rehearse(
         state.kernels.run = here(Path(folder), images)
         kaggle = Kaggle(settings.kaggle.competition, server.environment(os.environ, Path(folder) / "home"))
         bench = Bench(scratch, competition, Kernels(kaggle), tell, publish, wheels, PATIENCE, PATIENCE)
-        return train_in_kernel(bench, planned if names else planned[:1])
+        planned = planned if names else planned[:1]
+        for one in planned:  # what an earlier rehearsal trained would be left as it is
+            scratch.predictions_file(competition, one.run).unlink(missing_ok=True)
+        return train_in_kernel(bench, planned, force=True)  # this Kaggle remembers no push
 
 
 def _attach(place: Path, images: Path | None) -> None:

@@ -18,17 +18,30 @@ from podium.project import Project
 from podium.stamp import file_sha256, weights_sha256
 
 
+class ManifestError(KaggleError):
+    """The output has no manifest, or one that is cut."""
+
+
 @dataclass(frozen=True)
 class TakenIn:
-    """What came of a kernel: runs by name, `refused` with the reason of each, `left` for another kernel."""
+    """What came of a kernel: runs by name, `refused` with the reason of each, `left` for another kernel.
+
+    Runs that are `kept` were trained here meanwhile: their parameters belong to the predictions that are here.
+    """
 
     taken: tuple[str, ...]
     refused: Mapping[str, str]
     left: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+
+    @property
+    def refusals(self) -> list[str]:
+        """Each refused run with its reason, for a message."""
+        return [f"{run}: {reason}" for run, reason in self.refused.items()]
 
 
 def read_manifest(output: Path) -> dict[str, Any]:
-    """What the kernel says of its output; raises KaggleError where it is not there, cut, or none."""
+    """What the kernel says of its output; raises ManifestError where it is not there, cut, or none."""
     file = output / MANIFEST
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
@@ -38,7 +51,7 @@ def read_manifest(output: Path) -> dict[str, Any]:
         return told
     except (OSError, ValueError, LookupError, TypeError) as error:
         found = error.strerror if isinstance(error, OSError) else str(error)
-        raise KaggleError("The kernel's output has no manifest.", file=file, found=found) from None
+        raise ManifestError("The kernel's output has no manifest.", file=file, found=found) from None
 
 
 def damaged(output: Path, manifest: Mapping[str, Any]) -> list[str]:
@@ -49,12 +62,15 @@ def damaged(output: Path, manifest: Mapping[str, Any]) -> list[str]:
 def take_in(project: Project, competition: str, output: Path, manifest: Mapping[str, Any]) -> TakenIn:
     """Move every trained run into `oof/<competition>/` that is what the plan expects today; the others are refused.
 
-    The files are whole by the manifest (see `damaged`). Raises DataError where there is no `data.lock`.
+    What is up to date here is left as it is. The files are whole by the manifest (see `damaged`).
+    Raises DataError where there is no `data.lock`.
     """
     lock = read_lock(project.lock_file(competition))
     planned = {one.run: one for one in list_runs(project, competition)}
     refused: dict[str, str] = {}
-    for run in manifest["trained"]:
+    kept = tuple(run for run in manifest["trained"] if run in planned and not planned[run].stale)
+    trained = [run for run in manifest["trained"] if run not in kept]
+    for run in trained:
         source = output / "oof" / competition / f"{run}.npz"
         try:
             _check(project, competition, source, planned.get(run), lock)
@@ -65,8 +81,8 @@ def take_in(project: Project, competition: str, output: Path, manifest: Mapping[
         if history.is_file():
             _copy(history, project.history_file(competition, run))
         _copy(source, project.predictions_file(competition, run))  # last: it alone decides what is up to date
-    taken = tuple(run for run in manifest["trained"] if run not in refused)
-    return TakenIn(taken, refused, tuple(manifest["left"]))
+    taken = tuple(run for run in trained if run not in refused)
+    return TakenIn(taken, refused, tuple(manifest["left"]), kept)
 
 
 def _check(project: Project, competition: str, file: Path, planned: PlannedRun | None, lock: Lock) -> None:
