@@ -41,6 +41,7 @@ COMPETITION, JUDGED_PER_CLASS = "cifar10-cpu", 400
 # What is taken away -> the keys of the recipe that do it, or the name of a change to the network.
 VARIANTS: dict[str, dict[str, Any] | str] = {
     "nothing": {},
+    "rest for the easy images: all of them, as many steps": "all_images",
     "whitening: the first layer is drawn and learns": "learned_first_layer",
     "identity start: convolutions are drawn": "drawn_convolutions",
     "Muon: SGD moves the filters": {"optimiser": "sgd"},
@@ -63,6 +64,13 @@ def changed(recipe: Recipe, keys: dict[str, Any]) -> Recipe:
         recipe = replace(recipe, **{name: replace(getattr(recipe, name), **inside)})
         keys = {key: value for key, value in keys.items() if key not in inside}
     return replace(recipe, **keys)
+
+
+def variant(recipe: Recipe, change: dict[str, Any] | str) -> Recipe:
+    """The recipe of a variant; changes to the network are `network_change`'s."""
+    if change == "all_images":
+        return replace(recipe, hard_share=1.0, epochs=round(recipe.epochs * recipe.hard_share))
+    return recipe if isinstance(change, str) else changed(recipe, change)
 
 
 @contextmanager
@@ -97,16 +105,16 @@ def judge(task: tuple[str, int], *, recipe: Recipe, rows: int) -> tuple[np.ndarr
     name, seed = task
     torch.set_num_threads(1)
     change = VARIANTS[name]
-    recipe = recipe if isinstance(change, str) else changed(recipe, change)
+    recipe = variant(recipe, change)
     project = Project.at(Path(__file__).parents[1])
     dataset = open_dataset(project, COMPETITION, pixels=recipe.stored_pixels, shape=recipe.shape, data=None)
     lock = read_lock(project.lock_file(COMPETITION))
     training, judged = split(lock.train_labels, lock.folds, rows)
     store = PixelStore(dataset.train_images, torch.device("cpu"))
     material = Material(store, dataset.train_images, lock.train_labels, len(lock.classes), training, judged[:0])
-    began = time.process_time()
+    images, began = recipe.images_an_epoch(len(training)) * recipe.epochs, time.process_time()
     with network_change(change if isinstance(change, str) else ""), tempfile.TemporaryDirectory() as folder:
-        watch = Watch(Listener(), Path(folder) / "history.csv", images=len(training) * recipe.epochs)
+        watch = Watch(Listener(), Path(folder) / "history.csv", images=images)
         fitted = fit_network(recipe, material, seed=seed, purpose="", root=project.root, watch=watch, stage="")
     seconds = time.process_time() - began
     logits = look(recipe, fitted, store, judged)

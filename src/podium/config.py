@@ -214,6 +214,12 @@ class Recipe:
     label_smoothing: float = key("share of the target spread over all classes", 0.0, low=0, high=0.9)
     mixup: float = key("alpha of the Beta distribution that mixes pairs of images; 0: off", 0.0, low=0)
     cutmix: float = key("alpha of the Beta distribution that swaps rectangles of pairs; 0: off", 0.0, low=0)
+    hard_share: float = key(
+        "share of the training rows that an epoch learns from: those whose loss was largest when last seen; 1: all",
+        1.0,
+        low=0.05,
+        high=1,
+    )
     ema_decay: float = key("average the parameters over steps with this decay; 0: off", 0.0, low=0, high=0.99999)
 
     stored_pixels: int = key("side of the decoded images", 32, low=8, high=2048)
@@ -242,6 +248,10 @@ class Recipe:
     def network_pixels(self) -> int:
         """Side of the images that the network sees last, and at validation and test."""
         return self.training_pixels or self.stored_pixels
+
+    def images_an_epoch(self, rows: int) -> int:
+        """How many of `rows` training rows an epoch learns from; batch norm cannot learn from one."""
+        return min(rows, max(2, round(self.hard_share * rows)))
 
     @property
     def architecture_and_size(self) -> str:

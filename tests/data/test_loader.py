@@ -1,6 +1,7 @@
 """The resident loader: every row once, in whole batches, with a stream of its own."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,6 +59,52 @@ def test_no_training_batch_has_a_single_image_where_there_are_more(count, sizes)
     loader = training(count, batch_size=2)
     batches = [len(images) for images, _ in loader]
     assert set(batches) == sizes and sum(batches) == count and len(batches) == len(loader)
+
+
+def hard_epoch(loader: TrainingLoader, losses: list[float]) -> list[int]:
+    """The rows that an epoch learns from, each of which then has its loss."""
+    rows = []
+    for images, labels in loader:
+        seen = rows_of(images)
+        assert labels.tolist() == [row % 2 for row in seen]
+        loader.remember(torch.tensor([losses[row] for row in seen]))
+        rows += seen
+    return rows
+
+
+def test_a_hard_share_learns_from_what_it_never_saw_then_from_what_had_the_largest_loss():
+    loader = training(20, batch_size=20, hard_share=0.5)
+    losses = [float(row) for row in range(20)]
+    first, second = hard_epoch(loader, losses), hard_epoch(loader, losses)
+    assert sorted(first + second) == list(range(20)) and len(loader) == 1
+    assert sorted(hard_epoch(loader, [0.0] * 20)) == list(range(10, 20))
+    # Those that were hard are learned by now, and those that rested kept their losses.
+    assert set(hard_epoch(loader, losses)) > set(range(1, 10))
+
+
+def test_a_hard_share_is_taken_of_each_stretch_of_the_order_and_is_as_many_rows_as_it_says():
+    loader = training(50, batch_size=6, hard_share=0.7)
+    sizes = [len(images) for images, _ in loader]
+    assert sum(sizes) == 35 and len(sizes) == len(loader) == 6 and set(sizes) == {5, 6}
+    (easy, _), *_ = training(20, batch_size=2, hard_share=0.1)
+    assert len(easy) == 2
+
+
+def test_an_image_that_rested_is_mirrored_when_its_turn_comes():
+    images = np.zeros((8, 4, 4, 3), dtype=np.uint8)
+    images[:, :, 0] = np.arange(8)[:, None, None] + 1  # the left column has the number, the rest is black
+    recipe = Recipe(architecture="fastnet", epochs=1, learning_rate=0.1, hard_share=0.5, training_pixels=4)
+    recipe = replace(recipe, augment=Augment(flip="alternating"))
+    store, rows = PixelStore(images, CPU), np.arange(8)
+    loader = TrainingLoader(store, rows, labels=rows, recipe=recipe, classes=8, normalisation=PLAIN, seed=1)
+    shown: dict[int, list[bool]] = {row: [] for row in range(8)}
+    for _ in range(8):
+        for batch, labels in loader:
+            for row, left in zip(labels.tolist(), rows_of(batch), strict=True):
+                shown[row].append(left == 0)
+            loader.remember(torch.zeros(len(labels)))
+    assert sum(map(len, shown.values())) == 8 * 4
+    assert all(one != other for turns in shown.values() for one, other in pairwise(turns))
 
 
 def test_epochs_differ_and_seeds_differ_and_one_seed_repeats():

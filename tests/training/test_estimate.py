@@ -55,6 +55,12 @@ def test_smaller_sides_cost_their_share_and_each_view_a_look(timed):
     assert seconds == 10 / 4 + (2 * 4 + 6 * (4 + 5)) / 4
 
 
+def test_an_epoch_of_a_hard_share_costs_that_share(timed):
+    # 2 epochs of 6 of 8 images; the refit's of 9 of 12.
+    whole = planned(batch_size=4, hard_share=0.75, refit=True)
+    assert estimate_seconds([whole], rows(8), root=Path()) == {"tiny": 2 * (6 + 9) / 4 + 17 / 4}
+
+
 def test_a_batch_is_timed_on_no_more_images_than_train_or_fill_a_device(timed):
     estimate_seconds([planned(batch_size=10**9)], rows(8), root=Path())
     estimate_seconds([planned(batch_size=10**9)], rows(5_000), root=Path())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from podium.config import Augment, FastNet, Recipe
-from podium.data.loader import PixelStore
+from podium.data.loader import PixelStore, TrainingLoader
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
 from podium.training.callbacks import EpochReport, Listener, Watch
@@ -60,7 +60,7 @@ def trained(recipe: Recipe, folder, *, seed: int = 1):
     store, rows = PixelStore(images, torch.device("cpu")), np.arange(120)
     material = Material(store, images, labels, 2, rows[:80], rows[80:])
     listener = Remembering()
-    images_seen = 80 * (recipe.epochs + recipe.freeze_epochs)
+    images_seen = recipe.images_an_epoch(80) * (recipe.epochs + recipe.freeze_epochs)
     watch = Watch(
         listener,
         folder / "history.csv",
@@ -96,6 +96,8 @@ def test_two_trainings_of_one_seed_agree_bit_for_bit_and_another_seed_does_not(t
         {"schedule": "triangular", "test_time_augmentation": "flip-and-shift"},
         {"schedule": "constant", "ema_decay": 0.9},
         {"epochs": 8, "mixup": 0.2, "cutmix": 0.5, "progressive_pixels": (8, 12)},
+        {"epochs": 12, "hard_share": 0.5},
+        {"epochs": 12, "hard_share": 0.5, "mixup": 0.2},
         {"training_pixels": 24, "discriminative_ratio": 10.0},
     ],
     ids=lambda keys: "-".join(keys) or "plain",
@@ -106,6 +108,19 @@ def test_each_way_of_training_learns_what_is_easy(tmp_path, keys):
     assert logits.shape == (40, 2) and logits.dtype == np.float32
     assert accuracy(logits) > 0.9
     assert [report.epoch for report in listener.reports] == list(range(1, recipe.epochs + 1))
+
+
+def test_with_a_hard_share_the_loader_is_told_the_losses_that_training_sees(tmp_path, monkeypatch):
+    told: list[torch.Tensor] = []
+    monkeypatch.setattr(TrainingLoader, "remember", lambda loader, losses: told.append(losses))
+    recipe = replace(TINY, hard_share=0.5, label_smoothing=0.1, epochs=2)
+    _, _, listener = trained(recipe, tmp_path)
+    assert [len(losses) for losses in told] == [20, 20] * 2  # 40 of 80 rows an epoch
+    means = [float(torch.cat(told[epoch : epoch + 2]).mean()) for epoch in (0, 2)]
+    assert means == pytest.approx([report.training_loss for report in listener.reports], abs=1e-4)
+    told.clear()
+    trained(TINY, tmp_path)
+    assert not told
 
 
 def test_the_last_epochs_accuracy_is_that_of_the_logits(tmp_path):

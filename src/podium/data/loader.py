@@ -133,6 +133,10 @@ class TrainingLoader(_Loader):
 
     Batches differ in size by one at most, so that no row is dropped and no batch is tiny. Targets are labels
     (n,), or shares (n, classes) where images are mixed. Order and augmentation have a stream each.
+
+    Where `hard_share` is below 1, each batch is the hardest part of a longer stretch of that order: the rows whose
+    loss was largest when they were last learned from (arXiv:1511.06343), or that never were. Whoever trains tells
+    those losses by `remember`. A row that rests keeps its loss while the others' fall, until it is its turn again.
     """
 
     def __init__(
@@ -148,11 +152,14 @@ class TrainingLoader(_Loader):
         purpose: str = "",
     ):
         super().__init__(store, rows, labels, recipe.batch_size)
+        self.images = recipe.images_an_epoch(len(rows))
         # Batch norm cannot learn from one image.
-        self.batches = max(1, min(self.batches, len(rows) // 2))
+        self.batches = max(1, min(-(-self.images // recipe.batch_size), self.images // 2))
         self.recipe, self.classes, self.pixels = recipe, classes, recipe.network_pixels
         self.order = self._generator(seed, f"order{purpose}")
         self.draws = self._generator(seed, f"augment{purpose}")
+        self.losses = torch.full((len(store),), float("inf"), device=self.device)  # when last learned from
+        self.learned = self.rows[:0]  # the last batch
         self.mirrored: Tensor | None = None  # (images of the store,), where they take turns
         if recipe.augment.flip == "alternating":
             coins = torch.rand(len(store), generator=self._generator(seed, f"flip{purpose}"), device=self.device)
@@ -168,17 +175,26 @@ class TrainingLoader(_Loader):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield one epoch."""
         order = torch.randperm(len(self.rows), generator=self.order, device=self.device)
-        for part in order.tensor_split(self.batches):
+        sizes = [len(part) for part in torch.arange(self.images).tensor_split(self.batches)]
+        for part, size in zip(order.tensor_split(self.batches), sizes, strict=True):
             rows = self.rows[part]
+            if size < len(rows):
+                rows = rows[self.losses[rows].topk(size).indices]
+            self.learned = rows
             yield self._mixed(self._augmented(rows), self.labels[rows])
-        if self.mirrored is not None:
-            self.mirrored = ~self.mirrored
+
+    def remember(self, losses: Tensor) -> None:
+        """Take in the loss of each image of the last batch, (n,)."""
+        self.losses[self.learned] = losses
 
     def _augmented(self, rows: Tensor) -> Tensor:
         augment, draws = self.recipe.augment, self.draws
         positions = None
         if augment.shift_pixels or augment.flip != "none":
-            flipped = None if self.mirrored is None else self.mirrored[rows]
+            flipped = None
+            if self.mirrored is not None:
+                flipped = self.mirrored[rows]
+                self.mirrored[rows] = ~flipped  # the next time
             positions = shifted_positions(len(rows), self.store.side, augment=augment, generator=draws, flipped=flipped)
         gathered = self.store.gather(rows, positions)
         if augment.brightness or augment.contrast:

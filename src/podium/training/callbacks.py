@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from fastai.callback.core import Callback
+from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from podium.errors import DivergedError, TrainingError
@@ -162,6 +163,19 @@ class Autocast(Callback):
         """Leave autocast before the loss."""
         self.context.__exit__(None, None, None)
         self.learn.pred = self.learn.pred.float()
+
+
+class RememberLosses(Callback):
+    """Tells the training loader how hard each image was, so that it can let the easy ones rest."""
+
+    def after_loss(self) -> None:
+        """Tell the losses of one batch, (n,)."""
+        if self.learn.training:
+            loss = self.learn.loss_func
+            each = cross_entropy(
+                self.learn.pred.detach(), self.learn.yb[0], label_smoothing=loss.label_smoothing, reduction="none"
+            )
+            self.learn.dls.train.remember(each)
 
 
 class TellSteps(Callback):

@@ -139,7 +139,9 @@ def count_images(recipe: Recipe, folds: np.ndarray) -> int:
     """Training images that pass through all fits of a run."""
     epochs = recipe.freeze_epochs + recipe.epochs
     fits = [int((folds != fold).sum()) for fold in np.unique(folds[folds >= 0])]
-    return epochs * (sum(fits) + (len(folds) if recipe.refit else 0))
+    if recipe.refit:
+        fits.append(len(folds))
+    return epochs * sum(recipe.images_an_epoch(rows) for rows in fits)
 
 
 def _fit_folds(

@@ -31,6 +31,7 @@ from podium.training.callbacks import (
     Listener,
     ParameterAverage,
     ProgressiveSize,
+    RememberLosses,
     TellSteps,
     Watch,
     WatchFit,
@@ -270,6 +271,8 @@ def _callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> 
         callbacks.append(Autocast(device, precision))
     if recipe.gradient_clip:
         callbacks.append(GradientClip(recipe.gradient_clip))
+    if recipe.hard_share < 1:
+        callbacks.append(RememberLosses())
     return callbacks
 
 
