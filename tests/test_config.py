@@ -2,7 +2,7 @@
 
 import pytest
 
-from podium.config import Recipe, changed_keys, read_competition, read_recipe, recipe_files, recipe_of
+from podium.config import Recipe, read_competition, read_recipe, recipe_files, recipe_of
 from podium.errors import ConfigError
 
 RECIPE = 'architecture = "resnet34"\nepochs = 2\nlearning_rate = 0.1\n'
@@ -26,6 +26,7 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
     ("line", "told"),
     [
         ("epoch = 3", "epoch: unknown key; did you mean epochs?"),
+        ("[serach]\nepochs = [1, 2]", "serach: unknown key; did you mean search?"),
         ("[augment]\nshift_pixel = 3", "augment.shift_pixel: unknown key; did you mean shift_pixels?"),
         ('batch_size = "64"', "batch_size = '64': expected int"),
         ("refit = 1", "refit = 1: expected bool"),
@@ -98,16 +99,6 @@ def test_a_holdout_needs_rows(tmp_path):
     (tmp_path / "competition.toml").write_text('title = "x"\n[data]\nsource = "digits"\n')
     with pytest.raises(ConfigError, match="rows = "):
         read_competition(tmp_path)
-
-
-def test_changed_keys_leave_defaults_out_so_that_new_keys_make_nothing_stale(tmp_path):
-    recipe = read_recipe(recipe_file(tmp_path, RECIPE + "batch_size = 128\n[augment]\nzoom = 1.5\n"))
-    assert changed_keys(recipe) == {
-        "architecture": "resnet34",
-        "epochs": 2,
-        "learning_rate": 0.1,
-        "augment": {"zoom": 1.5},
-    }
 
 
 def test_a_recipe_comes_back_from_what_a_trained_run_says_of_it(tmp_path):

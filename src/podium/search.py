@@ -15,18 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.config import (
-    SEARCH_TABLE,
-    Recipe,
-    build,
-    changed_keys,
-    key,
-    read_recipe,
-    read_table,
-    recipe_of,
-    unknown_key,
-)
+from podium.config import SEARCH_TABLE, Recipe, read_recipe, recipe_of
 from podium.errors import ConfigError
+from podium.settings import build, changed_keys, key, read_table, unknown_key
 
 # Keys that a search cannot try, and why.
 NOT_SEARCHED = {

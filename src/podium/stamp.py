@@ -13,8 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from podium.config import Competition, Ensemble, Recipe, changed_keys, read_competition
+from podium.config import Competition, Ensemble, Recipe, read_competition
 from podium.project import Project
+from podium.settings import changed_keys
 
 # Raised when a change of the training code changes what a recipe means: every run is then stale.
 TRAINING_VERSION = 1

@@ -116,6 +116,7 @@ def test_with_a_hard_share_the_loader_is_told_the_losses_that_training_sees(tmp_
     recipe = replace(TINY, hard_share=0.5, label_smoothing=0.1, epochs=2)
     _, _, listener = trained(recipe, tmp_path)
     assert [len(losses) for losses in told] == [20, 20] * 2  # 40 of 80 rows an epoch
+    assert listener.notes[0].startswith("2 epochs of 40 images, cpu")
     means = [float(torch.cat(told[epoch : epoch + 2]).mean()) for epoch in (0, 2)]
     assert means == pytest.approx([report.training_loss for report in listener.reports], abs=1e-4)
     told.clear()

@@ -3,7 +3,8 @@
 From K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498) and github.com/KellerJordan/
 cifar10-airbench: a whitening first layer that is computed, not learned; convolutions that start as identities;
 batch norms with a bias and no scale. The rest of the method is in the recipe's keys (alternating flip, Muon,
-`bias_ratio`, label smoothing, triangular schedule, averaging, views at test time).
+`bias_ratio`, label smoothing, triangular schedule, averaging, views at test time; `hard_share`, where airbench's
+version for 96 % asks a small network beforehand which images are hard).
 """
 
 import torch

@@ -90,8 +90,8 @@ def fit_network(
         watch.found(finding)
         rate = finding.rate
         watch.listener.note(f"lr_find suggests learning_rate = {rate:.2g}")
-    rows, words = len(material.training_rows), str(precision).removeprefix("torch.")
-    watch.listener.note(f"{recipe.epochs + recipe.freeze_epochs} epochs of {rows:,} images{stage}, {device}, {words}")
+    images, words = recipe.images_an_epoch(len(material.training_rows)), str(precision).removeprefix("torch.")
+    watch.listener.note(f"{recipe.epochs + recipe.freeze_epochs} epochs of {images:,} images{stage}, {device}, {words}")
     learner = _learner(recipe, network, material, normalisation=normalisation, seed=seed, purpose=purpose)
     with _own_dropout(device, stream_seed(seed, f"dropout{purpose}")):
         _fit_stages(learner, recipe, rate=rate, precision=precision, watch=watch, stage=stage)
