@@ -79,7 +79,7 @@ def _probabilities(task: Task, place: Place, listener: _Reporter) -> np.ndarray:
     material = Material(
         store, dataset.train_images, lock.train_labels, len(lock.classes), task.training_rows, task.judged_rows
     )
-    images = len(task.training_rows) * (recipe.freeze_epochs + recipe.epochs)
+    images = recipe.images_an_epoch(len(task.training_rows)) * (recipe.freeze_epochs + recipe.epochs)
     with (
         claim_cores(recipe.threads, meanwhile=listener.go_on),
         cpu_threads(recipe.threads),
