@@ -194,7 +194,7 @@ lint: | $(READY) ## is the code formatted and clean?
 	@$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 
-format: | $(READY) ## format the code and mend what can be mended
+format: | $(READY) ## format the code and fix what can be fixed
 	@$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 

@@ -17,7 +17,7 @@ $(VENV)/ready: requirements.lock pyproject.toml $(if $(REMAKE),FORCE)
 		else
 			said=$$("$$python" -m venv $(VENV) 2>&1) || { rm -rf $(VENV); fail \
 				"$$python cannot make a virtual environment." "  found:    $$(head -n 1 <<<"$$said") ..." \
-				"  mend:     install Python's venv (Debian, Ubuntu: apt install python3-venv), or install uv"; }
+				"  fix:      install Python's venv (Debian, Ubuntu: apt install python3-venv), or install uv"; }
 		fi
 	fi
 	if [[ -z $$uv ]]; then

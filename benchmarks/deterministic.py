@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from podium.config import Recipe, read_recipe
-from podium.data.dataset import Dataset, open_dataset
-from podium.data.loader import PixelStore
+from podium.config.keys import Recipe, read_recipe
+from podium.data.cache import Dataset, open_dataset
 from podium.errors import TrainingError
-from podium.project import Project
-from podium.training.callbacks import Listener, Watch
+from podium.plan.paths import Project
+from podium.training.batches.loader import PixelStore
 from podium.training.device import cpu_threads, pick_device, repeatable
-from podium.training.learner import Material, evaluation_loader, fit_network
+from podium.training.learner import evaluation_loader, fit_network
 from podium.training.logits import predict_logits
+from podium.training.progress import Listener, Watch
+from podium.training.rows import Material
 from training import RECIPES, ROOT, machine
 
 COMPETITION, JUDGED_ROWS, WARM_UP_ROWS = "cifar10", 1_000, 512

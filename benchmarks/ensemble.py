@@ -24,16 +24,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does
 
 import numpy as np
 
-from podium.config import Ensemble
-from podium.data.lock import Lock, write_lock
-from podium.ensemble import greedy as greedy_module
+from podium.config.keys import Ensemble
 from podium.ensemble.build import build_ensemble
-from podium.ensemble.greedy import greedy_weights
-from podium.ensemble.stack import stack_coefficients
-from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES, Material
+from podium.ensemble.strategies import greedy as greedy_module
+from podium.ensemble.strategies.greedy import greedy_weights
+from podium.ensemble.strategies.stack import stack_coefficients
+from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES, Material
+from podium.lock import Lock, write_lock
 from podium.metrics import METRICS, log_softmax
-from podium.predictions import Aligned, Predictions, save_predictions
-from podium.project import Project
+from podium.plan.paths import Project
+from podium.predictions.align import Aligned
+from podium.predictions.artefact import Predictions, save_predictions
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = 'title = "Benchmark"\n[data]\nsource = "folders"\n[validation]\nrows = {rows}\n[ensemble]\nthreshold = 0.8\n'

@@ -28,16 +28,17 @@ from fastai.callback.core import Callback, CancelValidException
 from fastnet import look, split
 from PIL import Image
 
-from podium.config import Augment, Recipe
-from podium.data.dataset import Dataset, open_dataset
-from podium.data.loader import PixelStore
-from podium.data.lock import read_lock
+from podium.config.keys import Augment, Recipe
+from podium.data.cache import Dataset, open_dataset
+from podium.lock import read_lock
 from podium.metrics import log_losses, softmax
-from podium.project import Project
+from podium.plan.paths import Project
 from podium.seeding import stream_seed
-from podium.training.architectures import build_network
-from podium.training.callbacks import Listener, Watch
-from podium.training.learner import Material, fit_network
+from podium.training.batches.loader import PixelStore
+from podium.training.learner import fit_network
+from podium.training.networks.architectures import build_network
+from podium.training.progress import Listener, Watch
+from podium.training.rows import Material
 from training import ROOT, machine, stock_learner
 
 COMPETITION = "cifar10"

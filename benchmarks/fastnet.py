@@ -25,16 +25,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from podium.config import Augment, FastNet, Recipe, read_recipe
-from podium.data.dataset import open_dataset
-from podium.data.loader import PixelStore
-from podium.data.lock import read_lock
+from podium.config.keys import Augment, FastNet, Recipe, read_recipe
+from podium.data.cache import open_dataset
+from podium.lock import read_lock
 from podium.metrics import log_loss, softmax
-from podium.project import Project
-from podium.training import fastnet
-from podium.training.callbacks import Listener, Watch
-from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
+from podium.plan.paths import Project
+from podium.training.batches.loader import PixelStore
+from podium.training.learner import Fitted, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
+from podium.training.networks import fastnet
+from podium.training.progress import Listener, Watch
+from podium.training.rows import Material
 
 COMPETITION, JUDGED_PER_CLASS = "cifar10-cpu", 400
 

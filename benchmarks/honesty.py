@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from podium.config import Ensemble
+from podium.config.keys import Ensemble
 from podium.ensemble.blend import fit_blends, pool_of
 from podium.ensemble.compare import bootstrap, choose, draw_rows, estimate
 from podium.ensemble.cross_fit import cross_fit, side_by_side, split_rows
-from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES
+from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.metrics import accuracy
-from podium.predictions import Aligned
+from podium.predictions.align import Aligned
 
 CLASSES, TRUTH_ROWS = 10, 50_000
 WANTED = [(name, "logits" if name in ONE_AVERAGE else "probabilities") for name in STRATEGIES]

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from podium.config import Augment, Recipe
-from podium.data.dataset import Dataset, open_dataset
-from podium.data.loader import PixelStore, TrainingLoader, measure_normalisation
-from podium.project import Project
+from podium.config.keys import Augment, Recipe
+from podium.data.cache import Dataset, open_dataset
+from podium.plan.paths import Project
+from podium.training.batches.loader import PixelStore, TrainingLoader, measure_normalisation
 
 SIDE, BATCH = 32, 128
 

@@ -38,16 +38,17 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from podium.config import Recipe, read_recipe
-from podium.data.dataset import Dataset, open_dataset
-from podium.data.loader import EvaluationLoader, PixelStore, TrainingLoader
-from podium.project import Project
-from podium.training.architectures import IMAGENET, Network, build_network
-from podium.training.callbacks import Listener, Watch
+from podium.config.keys import Recipe, read_recipe
+from podium.data.cache import Dataset, open_dataset
+from podium.plan.paths import Project
+from podium.training.batches.loader import EvaluationLoader, PixelStore, TrainingLoader
 from podium.training.device import cpu_threads, device_name, pick_device
-from podium.training.fastnet import FastNetBody
-from podium.training.learner import Fitted, Material, evaluation_loader, fit_network
+from podium.training.learner import Fitted, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
+from podium.training.networks.architectures import IMAGENET, Network, build_network
+from podium.training.networks.fastnet import FastNetBody
+from podium.training.progress import Listener, Watch
+from podium.training.rows import Material
 
 ROOT = Path(__file__).parents[1]
 # Which competition's folder holds the recipe that is timed.

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from podium.data.dataset import open_dataset
-from podium.data.loader import PixelStore
-from podium.data.lock import read_lock
+from podium.data.cache import open_dataset
+from podium.lock import read_lock
 from podium.metrics import log_loss, softmax
-from podium.predictions import load_predictions
-from podium.project import Project
+from podium.plan.paths import Project
+from podium.predictions.artefact import load_predictions
+from podium.training.batches.loader import PixelStore
 from podium.training.device import cpu_threads, pick_precision
 from podium.training.learner import evaluation_loader
 from podium.training.logits import predict_logits

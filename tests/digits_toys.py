@@ -1,7 +1,7 @@
 """A project of digits with one small recipe, for tests that really train."""
 
 from podium.data.prepare import prepare
-from podium.project import Project
+from podium.plan.paths import Project
 
 RECIPE = """
 architecture = "timm:test_resnet"

@@ -6,17 +6,17 @@ import os
 
 import numpy as np
 
-from podium.data.lock import read_lock
 from podium.data.prepare import prepare
 from podium.kaggle.client import Kaggle
-from podium.kaggle.desk import Patience
-from podium.kaggle.in_kernel import MANIFEST
-from podium.kaggle.kernel import Bench, train_in_kernel
-from podium.kaggle.kernels import Kernels
+from podium.kaggle.notebooks.follow import Bench, train_in_kernel
+from podium.kaggle.notebooks.in_kernel import MANIFEST
+from podium.kaggle.notebooks.kernels import Kernels
 from podium.kaggle.rehearsal_kernels import Ran
-from podium.plan import list_runs
-from podium.predictions import Predictions, save_predictions
-from podium.project import Project
+from podium.kaggle.session import Patience
+from podium.lock import read_lock
+from podium.plan.paths import Project
+from podium.plan.runs import list_runs
+from podium.predictions.artefact import Predictions, save_predictions
 
 SETTINGS = 'title = "digits"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n'
 RECIPE = """

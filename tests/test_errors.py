@@ -4,7 +4,7 @@ from podium.errors import DataError
 
 
 def test_a_screen_names_the_file_what_was_expected_and_found_and_what_to_type():
-    error = DataError("Wrong.", file="a.png", expected="this", found="that", mend="mend it", faults=["one", "two"])
+    error = DataError("Wrong.", file="a.png", expected="this", found="that", fix="fix it", faults=["one", "two"])
     told = [
         "Wrong.",
         "  file:     a.png",
@@ -12,7 +12,7 @@ def test_a_screen_names_the_file_what_was_expected_and_found_and_what_to_type():
         "  found:    that",
         "  - one",
         "  - two",
-        "  mend:     mend it",
+        "  fix:      fix it",
     ]
     assert str(error).splitlines() == told
 

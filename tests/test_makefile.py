@@ -22,9 +22,8 @@ if arguments[0] == "-S":
 sys.path.insert(0, {str(ROOT / "src")!r})
 import json, zipfile
 from pathlib import Path
-from podium.plan import list_runs
-from podium.project import Project
-from podium.stamp import ensemble_stamp, file_sha256
+from podium.plan.runs import read_plan
+from podium.plan.stamp import ensemble_stamp, file_sha256
 
 def log(line):
     with open("calls.log", "a") as stream:
@@ -34,21 +33,21 @@ log(" ".join(arguments))
 module, verb, rest = arguments[1], arguments[2:3], arguments[3:]
 if module != "podium" or os.environ.get("FAIL") in arguments:
     sys.exit(module == "podium")
-project, name = Project.at("."), arguments[arguments.index("--competition") + 1]
+plan = read_plan(arguments[arguments.index("--competition") + 1])
 if verb == ["train"]:
     time.sleep(float(os.environ.get("SLEEP", 0)))
-    stamp = {{one.run: one.stamp for one in list_runs(project, name)}}[rest[0]]
-    file = project.predictions_file(name, rest[0])
+    stamp = {{one.run: one.stamp for one in plan.runs}}[rest[0]]
+    file = plan.paths.predictions_file(rest[0])
     file.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(file, "w") as archive:
         about = json.dumps({{"stamp": stamp}}).encode("utf-32-le")
         archive.writestr("about.npy", b"\\x93NUMPY" + bytes([1, 0, 2, 0]) + b" \\n" + about)
     log("trained " + rest[0])
 if verb == ["ensemble"]:
-    folder = project.submissions_folder(name)
+    folder = plan.paths.submissions
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ensemble.csv").write_text("id,label\\n")
-    made = {{"stamp": ensemble_stamp(project, name), "csv_sha256": file_sha256(folder / "ensemble.csv")}}
+    made = {{"stamp": ensemble_stamp(plan.paths, plan.competition), "csv_sha256": file_sha256(folder / "ensemble.csv")}}
     (folder / "ensemble.json").write_text(json.dumps(made))
 """
 

@@ -1,12 +1,12 @@
 """The whole way on few images."""
 
 from podium import rehearsal as rehearsal_module
-from podium.config import Submission
-from podium.data.lock import read_lock
+from podium.config.keys import Submission
+from podium.lock import read_lock
 from podium.rehearsal import rehearse
 from podium.submission import check_submission
-from podium.training.callbacks import Listener
-from training.test_fit import digits_project
+from podium.training.progress import Listener
+from training.test_run import digits_project
 
 
 class Quiet(Listener):

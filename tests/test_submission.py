@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from podium.config import Submission
-from podium.data.lock import Lock
+from podium.config.keys import Submission
 from podium.errors import SubmissionError
+from podium.lock import Lock
 from podium.submission import check_submission, score_submission, write_submission
 
 

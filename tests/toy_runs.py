@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from podium.data.lock import Lock, write_lock
-from podium.predictions import Predictions, save_predictions
-from podium.project import Project
+from podium.lock import Lock, write_lock
+from podium.plan.paths import Project
+from podium.predictions.artefact import Predictions, save_predictions
 
 CLASSES = ("bird", "cat", "dog")
 SETTINGS = """

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from podium.errors import PodiumError
-from podium.project import Project
+from podium.plan.paths import Project
 from podium.tune.trials import Onlooker
 from podium.tune.tuning import open_tuning
 

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from podium.frames import Frames
+    from podium.report.frames import Frames
 
 __version__ = "0.1.0"
 
 
 def load(competition: str, root: Path | str = ".") -> "Frames":
-    """What was trained for a competition, as pandas frames to look at; see `podium.frames.Frames`."""
-    from podium.frames import Frames  # here, so that importing the package costs nothing
+    """What was trained for a competition, as pandas frames to look at; see `podium.report.frames.Frames`."""
+    from podium.report.frames import Frames
 
     return Frames(competition, root)

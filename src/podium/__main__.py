@@ -1,6 +1,6 @@
 """`python -m podium` is the command `podium`."""
 
-from podium.cli import main
+from podium.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,13 @@
-"""What the user can mend, told on one screen."""
+"""What the user can fix, told on one screen."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 
 class PodiumError(ValueError):
-    """A fault the user can mend: what is wrong, where, what was expected, what was found, what to type.
+    """A fault the user can fix: what is wrong, where, what was expected, what was found, what to type.
 
-    `faults` lists several findings of one kind (one a line), so that nobody mends them one run at a time.
+    `faults` lists several findings of one kind (one a line), so that nobody fixes them one run at a time.
     """
 
     most_faults_shown = 20
@@ -19,10 +19,10 @@ class PodiumError(ValueError):
         file: Path | str | None = None,
         expected: str | None = None,
         found: str | None = None,
-        mend: str | None = None,
+        fix: str | None = None,
         faults: Sequence[str] = (),
     ):
-        self.what, self.file, self.expected, self.found, self.mend = what, file, expected, found, mend
+        self.what, self.file, self.expected, self.found, self.fix = what, file, expected, found, fix
         self.faults = tuple(faults)
         super().__init__(self.screen())
 
@@ -34,8 +34,8 @@ class PodiumError(ValueError):
         lines += [f"  - {fault}" for fault in self.faults[: self.most_faults_shown]]
         if len(self.faults) > self.most_faults_shown:
             lines.append(f"  ... and {len(self.faults) - self.most_faults_shown} more")
-        if self.mend:
-            lines.append(f"  {'mend:':<10}{self.mend}")
+        if self.fix:
+            lines.append(f"  {'fix:':<10}{self.fix}")
         # A file's name may hold bytes that are no text: a terminal is shown their numbers.
         return "\n".join(lines).encode(errors="backslashreplace").decode()
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from podium.errors import DataError
+
 
 @contextmanager
 def atomic_write(file: Path) -> Iterator[BinaryIO]:
@@ -41,4 +43,25 @@ def file_lock(file: Path, *, wait: bool = True, inherited: bool = False) -> Iter
         # Closing the file, or dying, gives the lock back.
         fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         os.set_inheritable(stream.fileno(), inherited)
+        yield
+
+
+@contextmanager
+def refusals_told(what: str, *, fix: str | None = None) -> Iterator[None]:
+    """Turn an OSError within into a DataError that says `what`, the file, and the system's own words."""
+    try:
+        yield
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise DataError(what, file=error.filename, found=found, fix=fix) from None
+
+
+@contextmanager
+def cache_lock(file: Path) -> Iterator[None]:
+    """Hold a lock file of the cache; raises DataError where the cache cannot be written."""
+    # Tried beforehand: what fails while the lock is held has nothing to do with the lock.
+    with refusals_told("The cache cannot be written.", fix="set PODIUM_CACHE to a folder that can be written"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("ab").close()
+    with file_lock(file):
         yield

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from podium.data.lock import read_lock
 from podium.ensemble.write import WrittenEnsemble, write_ensemble
-from podium.plan import PlannedRun, list_runs
-from podium.project import Project
-from podium.training.callbacks import Listener
-from podium.training.fit import balanced_part, train_run
+from podium.lock import read_lock
+from podium.plan.paths import Project
+from podium.plan.runs import PlannedRun, list_runs
+from podium.training.progress import Listener
+from podium.training.rows import balanced_part
+from podium.training.run import train_run
 
 REHEARSED_ROWS = 1_000
 

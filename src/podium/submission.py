@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from podium.config import Submission
+from podium.config.keys import Submission
 from podium.errors import SubmissionError
 from podium.files import atomic_write
 from podium.metrics import METRICS, wilson_interval
 
 if TYPE_CHECKING:
-    from podium.data.lock import Lock
+    from podium.lock import Lock
 
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 # Rows of probabilities may miss 1 by what rounding costs; Kaggle rescales them anyway.

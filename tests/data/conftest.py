@@ -10,8 +10,8 @@ import py7zr
 import pytest
 from PIL import Image
 
-from podium.config import Competition, read_competition
-from podium.project import Project
+from podium.config.keys import Competition, read_competition
+from podium.plan.paths import Project
 
 FOLDERS = """
 title = "Cats and dogs"

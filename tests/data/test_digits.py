@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from podium.data.dataset import open_dataset
+from podium.data.cache import open_dataset
 from podium.data.digits import digits_answers, digits_listing
-from podium.data.lock import read_lock
-from podium.project import Project
+from podium.lock import read_lock
+from podium.plan.paths import Project
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from podium.config import Validation
+from podium.config.keys import Validation
 from podium.data.folds import ALWAYS_TRAINS, assign_folds
 from podium.errors import DataError
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from podium.data import prepare as prepare_module
-from podium.data.lock import read_lock
 from podium.data.prepare import prepare, recipe_sizes
 from podium.errors import DataError
+from podium.lock import read_lock
 
 RECIPE = 'architecture = "resnet34"\nepochs = 1\nlearning_rate = 0.1\n'
 

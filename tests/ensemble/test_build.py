@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from podium.config import Ensemble
+from podium.config.keys import Ensemble
 from podium.ensemble.build import build_ensemble
 from podium.errors import ConfigError
-from podium.predictions import align
+from podium.predictions.align import align
 from toy_runs import random_run, run_of
 
 ALL = ("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack")

@@ -8,7 +8,7 @@ import pytest
 from podium.ensemble.compact import compact_predictions
 from podium.ensemble.write import write_ensemble
 from podium.errors import PredictionsError
-from podium.predictions import load_predictions
+from podium.predictions.artefact import load_predictions
 from toy_runs import make_project, random_run
 
 

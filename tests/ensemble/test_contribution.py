@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from podium.config import Ensemble
+from podium.config.keys import Ensemble
 from podium.ensemble.blend import pool_of
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.contribution import disagreements, error_correlations, suggest
-from podium.predictions import align
+from podium.predictions.align import align
 from toy_runs import random_run, run_of
 
 SETTINGS = Ensemble(run_temperatures="never")

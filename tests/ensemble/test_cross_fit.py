@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from podium.config import Ensemble
+from podium.config.keys import Ensemble
 from podium.ensemble import blend as blend_module
 from podium.ensemble import cross_fit as cross_fit_module
 from podium.ensemble.blend import fit_blends, pool_of
 from podium.ensemble.cross_fit import cross_fit, split_rows
-from podium.predictions import align
+from podium.predictions.align import align
 from toy_runs import random_run
 
 SETTINGS = Ensemble(threshold=0.6, run_temperatures="always")

@@ -11,11 +11,18 @@ import pytest
 from podium.ensemble import write as write_module
 from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, PredictionsError, SubmissionError
-from podium.predictions import save_predictions
-from podium.stamp import ensemble_is_fresh, file_sha256
+from podium.plan.runs import read_plan
+from podium.plan.stamp import ensemble_is_fresh, file_sha256
+from podium.predictions.artefact import save_predictions
 from toy_runs import SETTINGS, lock_for, make_project, random_run, save, shuffled
 
 RUNS = ("resnet34.s1", "resnet34.s2", "vgg19.s1")
+
+
+def is_fresh(project, out="ensemble"):
+    """Whether `make` would leave the ensemble as it is."""
+    plan = read_plan("toy", project.root)
+    return ensemble_is_fresh(plan.paths, plan.competition, out)
 
 
 def runs_by_hand():
@@ -80,24 +87,24 @@ def test_the_same_inputs_give_the_same_bytes_and_another_name_its_own_files(tmp_
 def test_an_ensemble_is_fresh_until_anything_that_made_it_changes(tmp_path):
     runs = runs_by_hand()
     project = make_project(tmp_path, runs)
-    assert not ensemble_is_fresh(project, "toy")
+    assert not is_fresh(project)
     written = write_ensemble(project, "toy")
-    assert ensemble_is_fresh(project, "toy")
-    assert not ensemble_is_fresh(project, "toy", "try2")
+    assert is_fresh(project)
+    assert not is_fresh(project, "try2")
 
     text = written.csv_file.read_text()
     written.csv_file.write_text(text + " ")
-    assert not ensemble_is_fresh(project, "toy")
+    assert not is_fresh(project)
     written.csv_file.write_text(text)
-    assert ensemble_is_fresh(project, "toy")
+    assert is_fresh(project)
 
     make_project(tmp_path, runs, settings=SETTINGS.replace("0.7", "0.8"))
-    assert not ensemble_is_fresh(project, "toy")
+    assert not is_fresh(project)
     make_project(tmp_path, runs)
-    assert ensemble_is_fresh(project, "toy")
+    assert is_fresh(project)
 
     save(project, random_run("vgg19.s1", seed=9))
-    assert not ensemble_is_fresh(project, "toy")
+    assert not is_fresh(project)
 
 
 def test_another_strategy_or_threshold_is_tried_without_touching_the_settings(tmp_path):
@@ -108,7 +115,7 @@ def test_another_strategy_or_threshold_is_tried_without_touching_the_settings(tm
     assert (told["settings"]["strategy"], told["settings"]["threshold"]) == ("greedy", 0.1)
     assert [one["strategy"] for one in told["strategies"]] == ["best", "uniform", "greedy"]
     write_ensemble(project, "toy", strategy="uniform")
-    assert not ensemble_is_fresh(project, "toy")  # `make` would write what the TOML says
+    assert not is_fresh(project)  # `make` would write what the TOML says
     for keys in ({"strategy": "gredy"}, {"threshold": 1.5}):
         with pytest.raises(ConfigError, match=r"greedy|0 to 1"):
             write_ensemble(project, "toy", **keys)
@@ -145,7 +152,7 @@ def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
 def test_a_damaged_json_is_not_fresh(content, tmp_path):
     project = make_project(tmp_path, runs_by_hand())
     write_ensemble(project, "toy").json_file.write_text(content)
-    assert not ensemble_is_fresh(project, "toy")
+    assert not is_fresh(project)
 
 
 def test_without_predictions_the_command_that_makes_them_is_told(tmp_path):
@@ -197,7 +204,7 @@ def test_a_damaged_run_is_named_and_the_last_submission_stays(tmp_path):
 def test_the_process_that_writes_an_ensemble_loads_no_heavy_library(tmp_path):
     make_project(tmp_path, runs_by_hand())
     code = (
-        "import sys; from podium.ensemble.write import write_ensemble; from podium.project import Project;"
+        "import sys; from podium.ensemble.write import write_ensemble; from podium.plan.paths import Project;"
         "write_ensemble(Project.at(sys.argv[1]), 'toy');"
         "print([name for name in ('torch', 'torchvision', 'fastai', 'timm', 'sklearn', 'pandas', 'PIL')"
         " if name in sys.modules])"

@@ -6,14 +6,14 @@ import os
 import numpy as np
 import pytest
 
-from podium.data.lock import Lock, write_lock
 from podium.kaggle.client import Kaggle
-from podium.kaggle.desk import Patience, open_desk
 from podium.kaggle.ledger import read_ledger
 from podium.kaggle.rehearsal_server import RehearsalServer
 from podium.kaggle.rehearsal_state import Graded, State
-from podium.project import Project
-from podium.stamp import file_sha256
+from podium.kaggle.session import Patience, open_desk
+from podium.lock import Lock, write_lock
+from podium.plan.paths import Project
+from podium.plan.stamp import file_sha256
 
 SLUG = "birds-and-others"
 CLASSES = ("bird", "cat", "dog")

@@ -3,9 +3,9 @@
 import pytest
 
 from podium.errors import KaggleError
+from podium.kaggle.cli_messages import fault_of, last_words, status_of
 from podium.kaggle.client import Kaggle
 from podium.kaggle.credentials import has_credentials, scrubbed, without_secrets
-from podium.kaggle.faults import fault_of, last_words, status_of
 from podium.kaggle.rehearsal_server import TOKEN, RehearsalServer
 from podium.kaggle.rehearsal_state import State
 
@@ -36,7 +36,7 @@ def test_settings_that_print_the_token_or_move_the_competition_are_taken_away():
 def test_a_misspelt_environment_is_refused_before_anything_is_asked(where):
     with pytest.raises(KaggleError, match="Not a place for the kaggle CLI") as refusal:
         Kaggle("some", {"KAGGLE_API_ENVIRONMENT": where}).submissions()
-    assert "unset KAGGLE_API_ENVIRONMENT" in refusal.value.mend
+    assert "unset KAGGLE_API_ENVIRONMENT" in refusal.value.fix
 
 
 def test_a_rehearsal_leaves_nothing_of_the_user_s_own_account(tmp_path):

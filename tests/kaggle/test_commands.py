@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import podium as package
-from podium.config import read_competition
+from podium.config.keys import read_competition
 from podium.errors import KaggleError
 from podium.kaggle.ledger import read_ledger
 from podium.kaggle.rehearsal_server import TOKEN
@@ -22,7 +22,7 @@ from podium.kaggle.rehearsal_state import Fault, Graded
 from podium.kaggle.submit import submit
 
 CREATE, LIST = "CreateSubmission", "ListSubmissions"
-COMMAND = "from podium.cli import main; main()"
+COMMAND = "from podium.cli.app import main; main()"
 
 
 def podium(house, *words, competition="birds"):

@@ -127,4 +127,4 @@ def test_a_disk_that_is_too_full_is_told_before_the_download(offered, monkeypatc
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 5, 5))
     with pytest.raises(DataError, match="do not fit on the disk") as refusal:
         fetch(offered)
-    assert "free space" in refusal.value.mend and "DownloadDataFiles" not in offered.state.asked
+    assert "free space" in refusal.value.fix and "DownloadDataFiles" not in offered.state.asked

@@ -11,9 +11,9 @@ import pytest
 
 from podium import files
 from podium.errors import KaggleError, SubmissionError
-from podium.kaggle.desk import settle
 from podium.kaggle.rehearsal_server import TOKEN
 from podium.kaggle.rehearsal_state import Fault, Graded
+from podium.kaggle.session import settle
 from podium.kaggle.submit import submit
 
 START, CREATE, LIST = "StartSubmissionUpload", "CreateSubmission", "ListSubmissions"
@@ -62,7 +62,7 @@ def test_the_same_bytes_are_refused_unless_forced(house):
     submit(house.desk(), house.csv, "first")
     with pytest.raises(SubmissionError, match="has these bytes already") as refusal:
         submit(house.desk(), house.csv, "again")
-    assert "public score 1" in refusal.value.found and "FORCE=1" in refusal.value.mend
+    assert "public score 1" in refusal.value.found and "FORCE=1" in refusal.value.fix
     assert submit(house.desk(), house.csv, "again", force=True).ref == "1001"
     (house.csv.parent / "ledger.csv").unlink()
     with pytest.raises(SubmissionError, match="has these bytes already"):  # Kaggle's own list knows them too
@@ -96,7 +96,7 @@ def test_no_submission_left_today_uploads_nothing(house):
 def test_no_credentials(house):
     with pytest.raises(KaggleError, match="no Kaggle credentials here") as refusal:
         submit(house.desk(KAGGLE_API_TOKEN=None), house.csv, "first")
-    assert "export KAGGLE_API_TOKEN" in refusal.value.mend and house.ledger == []
+    assert "export KAGGLE_API_TOKEN" in refusal.value.fix and house.ledger == []
 
 
 def test_a_rejected_token(house):
@@ -117,7 +117,7 @@ def test_rules_that_are_not_accepted(house, message):
     house.state.script[LIST] = [Fault(403, message)]
     with pytest.raises(KaggleError, match="does not let this account in") as refusal:
         submit(house.desk(), house.csv, "first")
-    assert "birds-and-others/rules" in refusal.value.mend and message in refusal.value.found
+    assert "birds-and-others/rules" in refusal.value.fix and message in refusal.value.found
     house.state.script[START] = [Fault(403, message)]
     with pytest.raises(KaggleError, match="does not let this account in"):
         submit(house.desk(), house.csv, "first")
@@ -128,7 +128,7 @@ def test_an_unknown_competition(house):
     house.state.slug = "another"
     with pytest.raises(KaggleError, match="knows no competition 'birds-and-others'") as refusal:
         submit(house.desk(), house.csv, "first")
-    assert "competition.toml" in refusal.value.mend
+    assert "competition.toml" in refusal.value.fix
 
 
 @pytest.mark.parametrize("status", [403, 503])
@@ -136,7 +136,7 @@ def test_an_upload_that_fails_with_exit_code_0_is_no_submission(house, status):
     house.state.script["PUT"] = [Fault(status)]
     with pytest.raises(KaggleError, match="upload failed") as refusal:
         submit(house.desk(), house.csv, "first")
-    assert "no submission was used up" in refusal.value.mend
+    assert "no submission was used up" in refusal.value.fix
     assert CREATE not in house.state.asked and [one.state for one in house.ledger] == ["refused"]
     assert submit(house.desk(), house.csv, "again").state == "scored"
 
@@ -152,7 +152,7 @@ def test_too_many_requests(house):
     house.state.script[LIST] = [Fault(429, times=9)]
     with pytest.raises(KaggleError, match="asks for fewer requests") as refusal:
         submit(house.desk(), house.csv, "first")
-    assert "wait some minutes" in refusal.value.mend
+    assert "wait some minutes" in refusal.value.fix
 
 
 def test_a_server_error_once_is_not_noticed(house):
@@ -166,7 +166,7 @@ def test_a_server_error_after_the_submission_was_made_uploads_nothing_twice(hous
     house.state.script[LIST] = [Fault(), Fault(500, times=9)]
     with pytest.raises(KaggleError, match="is not known") as refusal:
         submit(house.desk(), house.csv, "first")
-    assert "make submissions COMPETITION=birds" in refusal.value.mend
+    assert "make submissions COMPETITION=birds" in refusal.value.fix
     assert [one.state for one in house.ledger] == ["uploading"]
     house.state.script.clear()
     assert submit(house.desk(), house.csv, "first").ref == "1000" and len(house.state.submissions) == 1
@@ -214,7 +214,7 @@ def test_a_submission_that_stays_pending_is_waited_for_and_then_picked_up(house)
     house.state.polls_before_score = 10**6
     with pytest.raises(KaggleError, match="has not scored the submission yet") as refusal:
         submit(house.desk(wait_seconds=0.3), house.csv, "first")
-    assert "submission 1000 is pending" in refusal.value.found and "make submissions" in refusal.value.mend
+    assert "submission 1000 is pending" in refusal.value.found and "make submissions" in refusal.value.fix
     assert [one.state for one in house.ledger] == ["pending"]
     house.state.polls_before_score = 0
     again = submit(house.desk(), house.csv, "second")
@@ -235,7 +235,7 @@ def test_a_full_disk_stops_before_the_upload(house, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(KaggleError, match="No space left on device") as refusal:
         submit(house.desk(), house.csv, "first")
-    assert "free space" in refusal.value.mend and START not in house.state.asked
+    assert "free space" in refusal.value.fix and START not in house.state.asked
 
 
 def test_a_submission_made_elsewhere_is_not_taken_for_ours(house):
@@ -269,7 +269,7 @@ def test_what_was_given_up_and_arrived_after_all_is_found(house):
 
 def test_a_list_that_lags_behind_the_upload_brings_no_second_one(house, monkeypatch):
     hidden, slept = [], []
-    monkeypatch.setattr("podium.kaggle.desk.time.sleep", slept.append)
+    monkeypatch.setattr("podium.kaggle.session.time.sleep", slept.append)
     lagging = [Fault(), Fault(before=lambda: hidden.append(house.state.submissions.pop())), Fault(), Fault(), Fault()]
     house.state.script[LIST] = [*lagging, Fault(before=lambda: house.state.submissions.extend(hidden))]
     with pytest.raises(KaggleError, match="does not list it"):

@@ -10,11 +10,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from podium.data.lock import write_lock
 from podium.ensemble.write import write_ensemble
 from podium.errors import SubmissionError
 from podium.kaggle.ledger import SCORED, Entry, ledger_file, write_ledger
-from podium.predictions import save_predictions
+from podium.lock import write_lock
+from podium.predictions.artefact import save_predictions
 from podium.report.page import write_report
 from toy_runs import SETTINGS, lock_for, make_project, random_run, save
 

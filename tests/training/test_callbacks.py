@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from podium.errors import TrainingError
-from podium.training.callbacks import naming
+from podium.training.faults import naming
 
 
 def test_a_device_without_memory_is_told_on_one_screen_with_the_run_and_its_recipe(tmp_path):

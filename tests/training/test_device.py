@@ -8,25 +8,26 @@ import time
 import pytest
 import torch
 
-from podium.config import Recipe
+from podium.config.keys import Recipe
 from podium.errors import TrainingError
-from podium.training import device as device_module
-from podium.training.architectures import build_network
-from podium.training.device import claim_cores, cpu_threads, pick_device, pick_precision, repeatable
+from podium.training import cores as cores_module
+from podium.training.cores import claim_cores
+from podium.training.device import cpu_threads, pick_device, pick_precision, repeatable
+from podium.training.networks.architectures import build_network
 
 
 @pytest.fixture(autouse=True)
 def two_cores(tmp_path, monkeypatch):
     """Locks of this test's own, on a machine of two cores."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(device_module.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(cores_module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cores_module.os, "sched_getaffinity", lambda _: {0, 1})
 
 
 HOLD = """
 import sys, time, os
 os.sched_getaffinity = lambda _: {0, 1}
-from podium.training.device import claim_cores
+from podium.training.cores import claim_cores
 with claim_cores(int(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

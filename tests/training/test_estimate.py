@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from podium.config import Recipe
-from podium.data.lock import Lock
+from podium.config.keys import Recipe
 from podium.errors import TrainingError
-from podium.plan import PlannedRun
+from podium.lock import Lock
+from podium.plan.runs import PlannedRun
 from podium.training import estimate as estimate_module
 from podium.training.estimate import estimate_seconds
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from podium.config import Augment, FastNet, Recipe
-from podium.data.loader import PixelStore, TrainingLoader
+from podium.config.keys import Augment, FastNet, Recipe
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
-from podium.training.callbacks import EpochReport, Listener, Watch
-from podium.training.learner import Material, evaluation_loader, fit_network
+from podium.training.batches.loader import PixelStore, TrainingLoader
+from podium.training.learner import evaluation_loader, fit_network
 from podium.training.logits import predict_logits
+from podium.training.progress import EpochReport, Listener, Watch
+from podium.training.rows import Material
 
 TINY = Recipe(
     architecture="timm:test_resnet",

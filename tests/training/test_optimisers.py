@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from podium.config import Recipe
-from podium.training.architectures import build_network
+from podium.config.keys import Recipe
+from podium.training.networks.architectures import build_network
 from podium.training.optimisers import MuonAndSgd, optimiser_maker, split_parameters
 
 RECIPE = Recipe(architecture="timm:test_resnet", epochs=1, learning_rate=0.1, stored_pixels=16)

@@ -8,15 +8,16 @@ import torch
 from matplotlib.text import Text
 from PIL import Image
 
-from podium.config import Augment, Recipe
-from podium.data.dataset import open_dataset
-from podium.data.lock import read_lock
+from podium.config.keys import Augment, Recipe
+from podium.data.cache import open_dataset
 from podium.data.prepare import prepare
 from podium.errors import TrainingError
-from podium.plan import list_runs
-from podium.project import Project
-from podium.training.drawing import draw_sheet, save_png
+from podium.lock import read_lock
+from podium.plan.paths import Project
+from podium.plan.runs import list_runs
+from podium.training.canvas import save_png
 from podium.training.sheet import Sheet, augmentation_words, make_sheet, spread_rows
+from podium.training.sheet_picture import draw_sheet
 
 RECIPE = """
 architecture = "timm:test_resnet"

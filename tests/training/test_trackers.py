@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from digits_toys import digits_project
-from podium.config import read_competition
+from podium.config.keys import read_competition
 from podium.errors import ConfigError, TrainingError
-from podium.plan import list_runs
-from podium.predictions import load_predictions
-from podium.training.fit import train_run
+from podium.plan.runs import list_runs
+from podium.predictions.artefact import load_predictions
+from podium.training.run import train_run
 from podium.training.trackers import Trackers
 
 

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from podium.data.lock import read_lock
 from podium.data.prepare import prepare
-from podium.project import Project
+from podium.lock import read_lock
+from podium.plan.paths import Project
 from podium.tune import trials as trials_module
 from podium.tune.task import COMPLETE, Judged
 from tune_toys import RECIPE, SEARCH, SETTINGS, House

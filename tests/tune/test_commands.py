@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import podium
-from podium import cli_tune
-from podium.cli import app
+from podium.cli import tune as cli_tune
+from podium.cli.app import app
 from podium.tune import trials as trials_module
 from podium.tune.history import state_word
 from podium.tune.task import FAILED, Judged

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from podium.config import Validation
-from podium.data.lock import Lock
+from podium.config.keys import Validation
 from podium.errors import DataError
+from podium.lock import Lock
 from podium.tune.inner import PARTS, inner_split
 
 

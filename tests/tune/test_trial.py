@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from podium.errors import DivergedError, TrainingError
-from podium.training.callbacks import EpochReport, naming
+from podium.training.faults import naming
+from podium.training.progress import EpochReport
 from podium.tune import task as shared
 from podium.tune import trial as trial_module
 from podium.tune.history import open_history

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from podium.config import Recipe
+from podium.config.keys import Recipe
 from podium.errors import ConfigError, DataError, TrainingError
 from podium.tune import trials as trials_module
 from podium.tune.history import OWN, REASON, finished, judged, own_trial, state_word
@@ -265,7 +265,7 @@ def test_the_recipe_is_named_or_the_nearest_one_is(house):
 
 
 def test_data_other_than_the_locks_are_refused(house):
-    from podium.data.lock import read_lock, write_lock
+    from podium.lock import read_lock, write_lock
 
     file = house.project.lock_file("digits")
     kept = file.read_bytes()

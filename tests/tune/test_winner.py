@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 
-from podium.config import read_recipe
+from podium.config.keys import read_recipe
+from podium.config.search import read_search
 from podium.errors import ConfigError
-from podium.plan import list_runs, read_recipes
-from podium.search import read_search
+from podium.plan.runs import list_runs, read_recipes
 from podium.tune.trials import Budget, judge_again, run_trials
-from podium.tune.winner import again_sentence, verdict, winner_file, write_winner
+from podium.tune.write import again_sentence, verdict, winner_file, write_winner
 from tune_toys import RECIPE, Inline, Remembering
 
 

@@ -16,10 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from podium.data.access import cache_lock, refusals_told
 from podium.data.unpack import damaged, refuse_bomb, refuse_unsafe, unpack
 from podium.errors import DataError
-from podium.files import atomic_write
+from podium.files import atomic_write, cache_lock, refusals_told
 
 ARCHIVE_SUFFIXES = (
     ".zip",

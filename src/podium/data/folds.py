@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from podium.config import Validation
+from podium.config.keys import Validation
 from podium.errors import DataError
 from podium.seeding import stream_seed
 
@@ -81,7 +81,7 @@ def _check_counts(labels: np.ndarray, groups: object, validation: Validation, na
             expected=f"[validation] rows from {len(counts)} to {len(labels) - len(counts)}, "
             f"so that each of {len(counts)} classes has a row on both sides",
             found=f"rows = {validation.rows} of {len(labels)} labelled rows",
-            mend="change [validation] in competition.toml",
+            fix="change [validation] in competition.toml",
         )
     needed = 2 if holdout or groups is not None else validation.folds
     faults = [f"class {name}: {count} row(s)" for name, count in zip(names, counts, strict=True) if count < needed]
@@ -90,7 +90,7 @@ def _check_counts(labels: np.ndarray, groups: object, validation: Validation, na
             "Classes with too few labelled rows to be split.",
             expected=f"{needed} or more",
             faults=faults,
-            mend="add images, leave the class out, or change [validation] in competition.toml",
+            fix="add images, leave the class out, or change [validation] in competition.toml",
         )
 
 
@@ -102,4 +102,4 @@ def _check_training_rows(labels: np.ndarray, folds: np.ndarray, names: Sequence[
         for label in np.setdiff1d(labels, labels[folds != fold])
     ]
     if unseen:
-        raise DataError("Classes whose rows all lie in one fold.", faults=unseen, mend="use fewer folds or more groups")
+        raise DataError("Classes whose rows all lie in one fold.", faults=unseen, fix="use fewer folds or more groups")

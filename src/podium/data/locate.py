@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podium.config import Competition, Data
-from podium.data.access import refusals_told
+from podium.config.keys import Competition, Data
 from podium.data.archives import (
     ARCHIVE_SUFFIXES,
     UNREADABLE,
@@ -21,8 +20,8 @@ from podium.data.archives import (
     without_archive_suffix,
 )
 from podium.errors import DataError
-from podium.files import atomic_write, file_lock
-from podium.project import Project
+from podium.files import atomic_write, file_lock, refusals_told
+from podium.plan.paths import Project
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is, and of how much (None: unknown)."""
@@ -111,7 +110,7 @@ def locate(competition: Competition, name: str, *, project: Project, data: str |
         f"The images of '{name}' were not found.",
         expected=f"{archive}, or a folder that holds {competition.data.train}",
         faults=[f"looked in {place}" for place in places],
-        mend=f"make ... COMPETITION={name} DATA=<folder or archive>",
+        fix=f"make ... COMPETITION={name} DATA=<folder or archive>",
     )
 
 
@@ -140,7 +139,7 @@ def download(address: str, target: Path, *, progress: Progress, looked: Sequence
             file=address,
             found=str(getattr(error, "reason", None) or error),
             faults=[f"looked in {place}" for place in looked],
-            mend=f"fetch it by hand and put it at {target}, or type DATA=<folder or archive>",
+            fix=f"fetch it by hand and put it at {target}, or type DATA=<folder or archive>",
         ) from None
 
 
@@ -153,7 +152,7 @@ def named_place(variable: str, value: str) -> Path:
             file=value,
             expected="an archive, or a folder with the images",
             found="nothing of that name",
-            mend=f"correct {variable}=",
+            fix=f"correct {variable}=",
         )
     return place
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from podium.config import Competition, Recipe, read_competition, read_recipe, recipe_files
-from podium.data.dataset import Dataset, open_dataset
+from podium.config.keys import Competition, Recipe, read_competition, read_recipe, recipe_files
+from podium.data.cache import Dataset, open_dataset
 from podium.data.folds import assign_folds
 from podium.data.locate import Progress
-from podium.data.lock import Lock, read_lock, write_lock
-from podium.data.sources import quiet
+from podium.data.scan import quiet
 from podium.errors import DataError
-from podium.project import Project
+from podium.lock import Lock, read_lock, write_lock
+from podium.plan.paths import Project
 
 Size = tuple[int, str]
 """Side of the stored images, and how other shapes become square."""
@@ -81,7 +81,7 @@ def _refuse_other_data(
             file=lock_file.with_name("competition.toml"),
             expected=f"fingerprint {pinned}",
             found=f"fingerprint {dataset.fingerprint}",
-            mend="fetch the right data, or put it in [data] fingerprint if they are meant to change",
+            fix="fetch the right data, or put it in [data] fingerprint if they are meant to change",
         )
     if known is not None and dataset.fingerprint != known.fingerprint and not accept:
         place = f" --data {shlex.quote(data)}" if data else ""
@@ -90,7 +90,7 @@ def _refuse_other_data(
             file=lock_file,
             expected=f"fingerprint {known.fingerprint}",
             found=f"fingerprint {dataset.fingerprint}",
-            mend="bring the old data back, or type (every run is then stale): "
+            fix="bring the old data back, or type (every run is then stale): "
             f"podium prepare --competition {name} --accept-data{place}",
         )
 

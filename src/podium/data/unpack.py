@@ -53,7 +53,7 @@ def refuse_bomb(file: Path, unpacked_bytes: int, packed_bytes: int, *, onto: Pat
             file=file,
             expected=f"{unpacked_bytes + RESERVE_BYTES:,} bytes free in {onto.parent}",
             found=f"{shutil.disk_usage(onto).free:,}",
-            mend="free space, or set PODIUM_CACHE to a folder on a larger disk",
+            fix="free space, or set PODIUM_CACHE to a folder on a larger disk",
         )
 
 
@@ -128,8 +128,8 @@ def _unpack_7z(file: Path, folder: Path) -> None:
     except DataError:
         raise
     except py7zr.exceptions.PasswordRequired:
-        mend = "unpack it with its password, and give the folder as DATA="
-        raise DataError("An encrypted archive.", file=file, mend=mend) from None
+        fix = "unpack it with its password, and give the folder as DATA="
+        raise DataError("An encrypted archive.", file=file, fix=fix) from None
     except py7zr.exceptions.CrcError as error:
         raise damaged(file, ValueError(f"wrong checksum of {error.filename}")) from None
     except py7zr.exceptions.ArchiveError as error:  # some carry data before their words
@@ -144,4 +144,4 @@ def damaged(file: Path, error: Exception) -> DataError:
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return DataError("An archive cannot be read or unpacked.", file=error.filename or file, found=error.strerror)
     found = str(error) or type(error).__name__
-    return DataError("A damaged or truncated archive.", file=file, found=found, mend="fetch it again")
+    return DataError("A damaged or truncated archive.", file=file, found=found, fix="fetch it again")

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from podium.config import Ensemble
-from podium.ensemble.calibrate import fit_temperatures
+from podium.config.keys import Ensemble
 from podium.ensemble.select import Choice, select
-from podium.ensemble.stack import weighted_sum
-from podium.ensemble.weigh import STRATEGIES, Material
+from podium.ensemble.strategies.calibrate import fit_temperatures
+from podium.ensemble.strategies.stack import weighted_sum
+from podium.ensemble.strategies.table import STRATEGIES, Material
 from podium.metrics import METRICS, log_softmax, softmax
-from podium.predictions import Aligned
+from podium.predictions.align import Aligned
 
 SMALLEST = np.finfo(np.float32).tiny
 # So many rows are blended at a time: what lies between logits and blend stays small.

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from podium.config import Ensemble
+from podium.config.keys import Ensemble
 from podium.ensemble.blend import Blend, Pool, blended, fit_blends, pool_of, scores_of
-from podium.ensemble.calibrate import brier, calibration_error
 from podium.ensemble.compare import (
     Bootstrap,
     Comparison,
@@ -21,9 +20,10 @@ from podium.ensemble.compare import (
 )
 from podium.ensemble.contribution import Contribution, contributions, disagreements, error_correlations
 from podium.ensemble.cross_fit import CrossFit, cross_fit, split_rows
-from podium.ensemble.weigh import ONE_AVERAGE, STRATEGIES
+from podium.ensemble.strategies.calibrate import brier, calibration_error
+from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.metrics import METRICS, hits, log_loss, softmax
-from podium.predictions import Aligned
+from podium.predictions.align import Aligned
 
 AVERAGES = ("probabilities", "logits")
 FEW_ROWS = 500

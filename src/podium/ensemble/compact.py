@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from podium.config import read_competition
-from podium.data.lock import Lock
+from podium.config.keys import read_competition
 from podium.ensemble.build import build_ensemble
-from podium.ensemble.write import load_aligned
 from podium.errors import PredictionsError
-from podium.predictions import Aligned, load_predictions, save_predictions
-from podium.project import Project
+from podium.lock import Lock
+from podium.plan.paths import Project
+from podium.predictions.align import Aligned
+from podium.predictions.artefact import load_predictions, save_predictions
+from podium.predictions.load import load_aligned
 
 
 def compact_predictions(project: Project, competition_name: str) -> tuple[int, int]:
@@ -28,7 +29,7 @@ def compact_predictions(project: Project, competition_name: str) -> tuple[int, i
             file=project.predictions_folder(competition_name),
             expected="the same labels from rounded logits",
             found=f"other labels in {changed:,} of {len(names[0]):,} test rows",
-            mend="leave the files as they are",
+            fix="leave the files as they are",
         )
     sizes = []
     for run in aligned.runs:

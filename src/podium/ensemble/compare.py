@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from podium.ensemble.weigh import STRATEGIES
+from podium.ensemble.strategies.table import STRATEGIES
 from podium.metrics import METRICS, Z_95, wilson_interval
 from podium.seeding import stream_seed
 

@@ -25,7 +25,7 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One more run of a recipe: what it may mend, and at what cost."""
+    """One more run of a recipe: what it may fix, and at what cost."""
 
     recipe: str
     rescued: float | None  # of the rows that the others' blend has wrong, the share that its runs have right

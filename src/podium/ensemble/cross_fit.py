@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from podium.config import Ensemble
+from podium.config.keys import Ensemble
 from podium.ensemble.blend import Blend, Pool, blended, fit_blends
 from podium.metrics import softmax
 from podium.seeding import stream_seed

@@ -49,7 +49,7 @@ def select(
             "No run is a member of the ensemble.",
             expected=f"[ensemble] threshold below {max(accuracies):.4f}, or best_per_architecture = 1",
             found=f"threshold = {threshold:g}, best_per_architecture = {best_per_architecture}",
-            mend="edit [ensemble] in competition.toml",
+            fix="edit [ensemble] in competition.toml",
         )
     return tuple(choices)
 

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 
 from podium import __version__
-from podium.config import Competition, changed_ensemble, read_competition
-from podium.data.lock import Lock, read_lock
+from podium.config.keys import Competition, changed_ensemble, read_competition
 from podium.ensemble.blend import pool_of
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
-from podium.ensemble.cross_fit import side_by_side
-from podium.errors import PredictionsError, SubmissionError
+from podium.errors import SubmissionError
 from podium.files import atomic_write
-from podium.plan import NAME
-from podium.predictions import Aligned, align, examples, load_predictions
-from podium.project import Project
-from podium.stamp import ensemble_stamp, file_sha256
+from podium.lock import Lock
+from podium.plan.names import NAME
+from podium.plan.paths import Project
+from podium.plan.stamp import ensemble_stamp, file_sha256
+from podium.predictions.load import _prediction_files, groups_of, load_aligned
 from podium.submission import check_submission, write_submission
 
 
@@ -61,7 +60,7 @@ def write_ensemble(
     files = _prediction_files(project, competition_name)
     # Hashed before they are read: a file that changes meanwhile leaves an ensemble that counts as stale.
     made_of = {
-        "stamp": ensemble_stamp(project, competition_name, settings),
+        "stamp": ensemble_stamp(project.paths(competition_name), competition, settings),
         "inputs": {file.stem: file_sha256(file) for file in files},
     }
     aligned, lock = load_aligned(project, competition_name, rehearsed=rehearsed)
@@ -89,28 +88,6 @@ def suggest_run(project: Project, competition_name: str, recipes: Sequence[str])
         run: about["seconds"] for run, about in zip(aligned.runs, aligned.abouts, strict=True) if "seconds" in about
     }
     return suggest(pool, recipe_of, seconds, recipes)
-
-
-def load_aligned(project: Project, competition_name: str, *, rehearsed: bool = False) -> tuple[Aligned, Lock]:
-    """All runs of a competition, joined and held against its lock; raises PredictionsError."""
-    lock_file = project.lock_file(competition_name)
-    lock = read_lock(lock_file)
-    aligned = align(side_by_side(load_predictions, _prediction_files(project, competition_name)))
-    refuse_other_data(aligned, lock, lock_file=lock_file, name=competition_name, rehearsed=rehearsed)
-    return aligned, lock
-
-
-def groups_of(lock: Lock, aligned: Aligned) -> np.ndarray | None:
-    """The group of each joined validation row, (n,), where rows have groups."""
-    return None if lock.groups is None else lock.groups[np.searchsorted(lock.train_ids, aligned.oof_ids)]
-
-
-def _prediction_files(project: Project, competition_name: str) -> list[Path]:
-    folder = project.predictions_folder(competition_name)
-    if files := sorted(folder.glob("*.npz")):
-        return files
-    mend = f"make train COMPETITION={competition_name}"
-    raise SubmissionError("There are no predictions to blend.", file=folder, mend=mend)
 
 
 def describe(result: EnsembleResult) -> dict[str, Any]:
@@ -167,33 +144,3 @@ def _write_csv(written: WrittenEnsemble, lock: Lock, competition: Competition) -
     )
     faults = check_submission(written.csv_file, lock=lock, settings=competition.submission)
     assert not faults, faults
-
-
-def refuse_other_data(aligned: Aligned, lock: Lock, *, lock_file: Path, name: str, rehearsed: bool = False) -> None:
-    """Raise PredictionsError where all runs agree with each other but not with the lock."""
-    held_out = lock.folds >= 0
-    judged = dict(zip(lock.train_ids[held_out].tolist(), lock.train_labels[held_out].tolist(), strict=True))
-    found = dict(zip(aligned.oof_ids.tolist(), aligned.oof_labels.tolist(), strict=True))
-    other_labels = [one for one in judged.keys() & found.keys() if judged[one] != found[one]]
-    faults = []
-    for key, expected in (("fingerprint", lock.fingerprint), ("fold_sha256", lock.fold_sha256)):
-        if aligned.abouts[0][key] != expected:
-            faults.append(f"{key} {aligned.abouts[0][key][:12]} instead of {expected[:12]}")
-    if aligned.classes != tuple(lock.classes):
-        faults.append(f"classes {examples(aligned.classes)} instead of {examples(lock.classes)}")
-    if other_labels:
-        faults.append(f"other labels in {len(other_labels)} rows ({examples(sorted(other_labels))})")
-    for part, ids, expected in (
-        ("validation", found.keys(), found.keys() & judged.keys() if rehearsed else judged.keys()),
-        ("test", set(aligned.test_ids.tolist()), set(lock.test_ids.tolist())),
-    ):
-        for words, some in (("lack", expected - ids), ("have other", ids - expected)):
-            if some:
-                faults.append(f"{words} {part} ids: {len(some)} ({examples(sorted(some))})")
-    if faults:
-        raise PredictionsError(
-            "The predictions belong to other data than the competition's lock.",
-            file=lock_file,
-            mend=f"move oof/{name}/ away and make train COMPETITION={name}, or bring {lock_file} back",
-            faults=faults,
-        )

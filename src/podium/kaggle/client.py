@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from podium.errors import KaggleError
+from podium.kaggle.cli_messages import NO_UPLOAD, ServerError, UploadError, fault_of, last_words, status_of
 from podium.kaggle.credentials import has_credentials, scrubbed, without_secrets
-from podium.kaggle.faults import NO_UPLOAD, ServerError, UploadError, fault_of, last_words, status_of
 
 ROWS_LISTED = 200
 MOST_PAGES = 25
@@ -149,7 +149,7 @@ class Kaggle:
                 "The upload failed: Kaggle's storage did not take the file.",
                 file=file.name,
                 found=last_words(answer.said.replace(NO_UPLOAD, "")) or f"{NO_UPLOAD}, and exit code {answer.code}",
-                mend="the same again; no submission was used up",
+                fix="the same again; no submission was used up",
             )
         if "Could not find competition" in answer.said:
             raise fault_of("404 Client Error", slug=self.slug, has_credentials=True)
@@ -158,10 +158,10 @@ class Kaggle:
         error = fault_of(answer.said, slug=self.slug, has_credentials=has_credentials(self.environment))
         status = status_of(answer.said)
         if status == 400:
-            mend = "look at what Kaggle says of it; no submission was used up"
-            raise UploadError("Kaggle took the file but made no submission of it.", found=error.found, mend=mend)
+            fix = "look at what Kaggle says of it; no submission was used up"
+            raise UploadError("Kaggle took the file but made no submission of it.", found=error.found, fix=fix)
         if status in (401, 403, 404):
-            raise UploadError(error.what, expected=error.expected, found=error.found, mend=error.mend)
+            raise UploadError(error.what, expected=error.expected, found=error.found, fix=error.fix)
         raise error  # it may have been made: not every error comes before the deed
 
     def _asked(self, *words: str, timeout_seconds: float | None = None) -> Answer:
@@ -191,8 +191,8 @@ class Kaggle:
                 printed, warned = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
                 _end(process)
-                mend = "mend the connection, then the same again"
-                raise ServerError("Kaggle did not answer in time.", found=f"{seconds:.0f} s", mend=mend) from None
+                fix = "fix the connection, then the same again"
+                raise ServerError("Kaggle did not answer in time.", found=f"{seconds:.0f} s", fix=fix) from None
             except BaseException:
                 _end(process)
                 raise

@@ -21,8 +21,8 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment for the CLI: no setting that prints the token, none that aims it elsewhere."""
     where = environment.get("KAGGLE_API_ENVIRONMENT", "")
     if where not in ("", "PROD", "LOCALHOST"):
-        mend = "unset KAGGLE_API_ENVIRONMENT"
-        raise KaggleError("Not a place for the kaggle CLI.", expected="PROD or LOCALHOST", found=where, mend=mend)
+        fix = "unset KAGGLE_API_ENVIRONMENT"
+        raise KaggleError("Not a place for the kaggle CLI.", expected="PROD or LOCALHOST", found=where, fix=fix)
     kept = {name: value for name, value in environment.items() if name not in LOUD}
     return {
         name: value

@@ -10,7 +10,7 @@ from podium.data.archives import ZIP_FAULTS, Zip
 from podium.data.unpack import RESERVE_BYTES
 from podium.errors import DataError, KaggleError
 from podium.kaggle.client import Kaggle
-from podium.kaggle.desk import Tell
+from podium.kaggle.session import Tell
 
 ATTEMPTS = 3
 # At least this fast, or it is given up; what is there is resumed by the next try.
@@ -49,7 +49,7 @@ def download(kaggle: Kaggle, folder: Path, *, tell: Tell) -> Path:
         "The download is not whole, although the kaggle CLI says so.",
         file=fetched,
         faults=faults,
-        mend=f"rm -r {partial}, then the same again; or fetch it by hand as {target}",
+        fix=f"rm -r {partial}, then the same again; or fetch it by hand as {target}",
     )
 
 
@@ -90,5 +90,5 @@ def _refuse_full_disk(folder: Path, expected: Mapping[str, int]) -> None:
             file=folder,
             expected=f"{needed:,} bytes free",
             found=f"{free:,}",
-            mend="free space, or make data/ a link to a folder on a larger disk",
+            fix="free space, or make data/ a link to a folder on a larger disk",
         )

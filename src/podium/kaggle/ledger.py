@@ -14,7 +14,7 @@ from pathlib import Path
 from podium.errors import KaggleError
 from podium.files import atomic_write
 from podium.kaggle.client import Row
-from podium.project import Project
+from podium.plan.paths import Project
 
 LEDGER = "ledger.csv"
 SENT = "submitted"
@@ -103,7 +103,7 @@ def read_ledger(file: Path) -> list[Entry]:
     faults = [] if tuple(header) == COLUMNS else [f"line 1: other columns than {','.join(COLUMNS)}"]
     faults += [f"row {place}: {fault}" for place, row in enumerate(rows, start=1) if (fault := _fault(row))]
     if faults:
-        raise KaggleError("Not a ledger of submissions.", file=file, faults=faults, mend=f"git checkout {file}")
+        raise KaggleError("Not a ledger of submissions.", file=file, faults=faults, fix=f"git checkout {file}")
     return [Entry(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 
@@ -134,7 +134,7 @@ def write_ledger(file: Path, entries: list[Entry]) -> None:
             stream.write(text.getvalue().encode())
     except OSError as error:
         raise KaggleError(
-            "The ledger cannot be written.", file=file, found=error.strerror, mend="free space, then the same again"
+            "The ledger cannot be written.", file=file, found=error.strerror, fix="free space, then the same again"
         ) from None
 
 

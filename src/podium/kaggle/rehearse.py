@@ -5,15 +5,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from podium.config import Competition, read_competition
-from podium.data.lock import Lock, read_lock
+from podium.config.keys import Competition, read_competition
 from podium.kaggle.client import Kaggle
-from podium.kaggle.desk import Desk, Patience, Tell, alone
 from podium.kaggle.ledger import Entry
 from podium.kaggle.rehearsal_server import RehearsalServer
 from podium.kaggle.rehearsal_state import Graded, State
+from podium.kaggle.session import Desk, Patience, Tell, alone
 from podium.kaggle.submit import submit
-from podium.project import Project
+from podium.lock import Lock, read_lock
+from podium.plan.paths import Project
 from podium.submission import score_submission
 
 PUBLIC_SHARE = 0.3

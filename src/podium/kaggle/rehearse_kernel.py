@@ -12,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from podium.config import read_competition
+from podium.config.keys import read_competition
 from podium.data.locate import locate
-from podium.data.sources import quiet
+from podium.data.scan import quiet
 from podium.kaggle.client import Kaggle
-from podium.kaggle.desk import Patience, Tell
-from podium.kaggle.kernel import Bench, train_in_kernel
-from podium.kaggle.kernels import Kernels
-from podium.kaggle.package import Publish
+from podium.kaggle.notebooks.follow import Bench, train_in_kernel
+from podium.kaggle.notebooks.import_output import TakenIn
+from podium.kaggle.notebooks.kernels import Kernels
+from podium.kaggle.notebooks.package import Publish
 from podium.kaggle.rehearsal_kernels import Ran, RunKernel
 from podium.kaggle.rehearsal_server import RehearsalServer
 from podium.kaggle.rehearsal_state import State
-from podium.kaggle.take_in import TakenIn
-from podium.plan import list_runs, wanted_runs
-from podium.project import Project
+from podium.kaggle.session import Patience, Tell
+from podium.plan.paths import Project
+from podium.plan.runs import list_runs, wanted_runs
 
 # What a machine of its own is told of this one: neither Python's paths, nor accounts, nor where images are.
 TOLD = ("PATH", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")

@@ -1,23 +1,31 @@
 """One submission, from the check to its score: uploaded once, whatever happens on the way."""
 
+import csv
 import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from podium.data.lock import read_lock
+import numpy as np
+
+from podium.config.keys import Submission
 from podium.errors import KaggleError, SubmissionError
 from podium.files import atomic_write
+from podium.kaggle.cli_messages import UploadError
 from podium.kaggle.client import Row
-from podium.kaggle.desk import Desk, alone, await_score, settle, with_reason
-from podium.kaggle.faults import UploadError
 from podium.kaggle.ledger import LOST, REFUSED, SENT, UPLOADING, Entry, now, read_ledger, refreshed, row_of, tag_of
-from podium.kaggle.preflight import class_shares
+from podium.kaggle.session import Desk, alone, await_score, settle, with_reason
+from podium.lock import read_lock
 from podium.metrics import Z_95
-from podium.stamp import file_sha256
+from podium.plan.stamp import file_sha256
 from podium.submission import check_submission
+
+if TYPE_CHECKING:
+    from podium.lock import Lock
 
 
 def submit(desk: Desk, file: Path, message: str, *, force: bool = False) -> Entry:
@@ -28,7 +36,7 @@ def submit(desk: Desk, file: Path, message: str, *, force: bool = False) -> Entr
     for a submission that Kaggle could not score or has not scored yet.
     """
     if not message.strip():
-        raise SubmissionError("A submission without a message.", mend="MESSAGE='what is new in it'")
+        raise SubmissionError("A submission without a message.", fix="MESSAGE='what is new in it'")
     with alone(desk), tempfile.TemporaryDirectory() as folder:
         checked = _checked(desk, file, Path(folder), force=force)
         left_open = {one.key for one in read_ledger(desk.ledger) if one.is_open}
@@ -62,15 +70,15 @@ class Checked:
                 file=self.file,
                 expected=f"sha256 {self.sha256[:12]}",
                 found=found[:12] or "no file",
-                mend="wait for what writes it, then the same again",
+                fix="wait for what writes it, then the same again",
             )
 
 
 def _checked(desk: Desk, file: Path, folder: Path, *, force: bool) -> Checked:
     """Copy a CSV into `folder`, so that what is uploaded is what was checked, and check the copy."""
     if not file.is_file():
-        mend = f"make ensemble COMPETITION={desk.competition}"
-        raise SubmissionError("There is no such file.", file=file, mend=mend)
+        fix = f"make ensemble COMPETITION={desk.competition}"
+        raise SubmissionError("There is no such file.", file=file, fix=fix)
     copy = _copied(file, folder / file.name)
     checked = Checked(file, copy, file_sha256(copy), _made_by(file, file_sha256(copy)))
     lock = read_lock(desk.project.lock_file(desk.competition))
@@ -86,7 +94,7 @@ def _checked(desk: Desk, file: Path, folder: Path, *, force: bool) -> Checked:
             file=file,
             expected=f"shares like those of the training labels; these are {shares.distance:.2f} away (0 to 1)",
             found=shares.told(),
-            mend="look at class names and their order; FORCE=1 submits it as it is",
+            fix="look at class names and their order; FORCE=1 submits it as it is",
         )
     if shares.is_strange:
         desk.tell(f"look at the class shares: {shares.told()}")
@@ -98,8 +106,8 @@ def _copied(file: Path, target: Path) -> Path:
         with file.open("rb") as inside, atomic_write(target) as outside:
             shutil.copyfileobj(inside, outside)
     except OSError as error:
-        mend = "free space, then the same again; nothing was uploaded"
-        raise KaggleError("The CSV cannot be kept.", file=target, found=error.strerror, mend=mend) from None
+        fix = "free space, then the same again; nothing was uploaded"
+        raise KaggleError("The CSV cannot be kept.", file=target, found=error.strerror, fix=fix) from None
     return target
 
 
@@ -126,15 +134,15 @@ def _refuse_twice(checked: Checked, earlier: list[Entry], rows: list[Row]) -> No
             "Kaggle has these bytes already: the same file gives the same score.",
             file=checked.file,
             found=f"submission {found[-1]}",
-            mend="FORCE=1 submits it once more",
+            fix="FORCE=1 submits it once more",
         )
 
 
 def _refuse_none_left(desk: Desk) -> None:
     left = desk.kaggle.remaining()
     if left == 0:
-        mend = "tomorrow: Kaggle counts days in UTC"
-        raise KaggleError("No submission is left today.", expected="1 or more", found="0", mend=mend)
+        fix = "tomorrow: Kaggle counts days in UTC"
+        raise KaggleError("No submission is left today.", expected="1 or more", found="0", fix=fix)
     desk.tell("Kaggle does not say how many submissions are left" if left is None else f"{left} submissions left today")
 
 
@@ -177,7 +185,7 @@ def _arrived(desk: Desk, entry: Entry, error: KaggleError | None) -> Entry:
                 "Whether the submission was made is not known: Kaggle stopped answering.",
                 file=entry.file,
                 found=(error or unreachable).found or (error or unreachable).what,
-                mend=f"{desk.again} looks for it; until then the same file is not uploaded again",
+                fix=f"{desk.again} looks for it; until then the same file is not uploaded again",
             ) from None
         if row is not None:
             return desk.put(with_reason(desk, refreshed(entry, row)))
@@ -188,7 +196,7 @@ def _arrived(desk: Desk, entry: Entry, error: KaggleError | None) -> Entry:
         file=entry.file,
         expected="a new row in kaggle competitions submissions",
         found=f"{error.what} {error.found or ''}".strip() if error else "success, by the kaggle CLI's word",
-        mend="the same again: it is looked for once more before anything is uploaded",
+        fix="the same again: it is looked for once more before anything is uploaded",
     )
 
 
@@ -209,3 +217,51 @@ def _standard_error(interval: object) -> float | None:
 
 def _cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float | int) else ""
+
+
+# Half the sum of the differences between two lists of shares: above the first a warning, above the second a refusal.
+STRANGE = 0.10
+ABSURD = 0.30
+MOST_CLASSES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Class shares of the predictions and of the training labels, and their distance beyond what chance makes."""
+
+    classes: tuple[str, ...]
+    predicted: np.ndarray  # (classes,)
+    trained: np.ndarray  # (classes,)
+    distance: float  # total variation, 0 to 1, less what a sample of so many rows has by chance
+
+    @property
+    def is_strange(self) -> bool:
+        """Whether to look at it."""
+        return self.distance > STRANGE
+
+    @property
+    def is_absurd(self) -> bool:
+        """Whether a wrong mapping, or one class for all, is likelier than such a test set."""
+        return self.distance > ABSURD
+
+    def told(self) -> str:
+        """The classes that differ most: `cat 0.02 instead of 0.31`."""
+        order = np.argsort(-np.abs(self.predicted - self.trained), kind="stable")[:MOST_CLASSES_SHOWN]
+        pairs = (f"{self.classes[k]} {self.predicted[k]:.2f} instead of {self.trained[k]:.2f}" for k in order)
+        return ", ".join(pairs)
+
+
+def class_shares(file: Path, *, lock: "Lock", settings: Submission) -> Shares:
+    """Compare a valid CSV's class shares with the training labels': a wrong mapping of classes shows there."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if settings.kind == "labels":
+        counts = Counter(row[settings.label_column] for row in rows)
+        predicted = np.array([counts[name] for name in lock.classes]) / len(rows)
+    else:
+        totals = np.array([sum(float(row[name]) for row in rows) for name in lock.classes])
+        predicted = totals / totals.sum()
+    trained = np.bincount(lock.train_labels, minlength=len(lock.classes)) / len(lock.train_labels)
+    by_chance = float(np.sqrt(trained * (1 - trained) / len(rows)).sum())
+    distance = max(0.0, float(np.abs(predicted - trained).sum()) / 2 - by_chance)
+    return Shares(tuple(lock.classes), predicted, trained, distance)

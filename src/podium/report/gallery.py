@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from podium.data.dataset import Dataset
+from podium.data.cache import Dataset
 from podium.metrics import softmax
 from podium.report.gather import Gathered
 

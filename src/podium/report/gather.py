@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from podium.config import Competition, read_competition
-from podium.data.dataset import Dataset, cached_dataset
-from podium.data.lock import Lock
+from podium.config.keys import Competition, read_competition
+from podium.data.cache import Dataset, cached_dataset
 from podium.ensemble.build import EnsembleResult, build_ensemble
-from podium.ensemble.write import groups_of, load_aligned
 from podium.errors import KaggleError
 from podium.kaggle.ledger import Entry, ledger_file, read_ledger
-from podium.plan import list_runs
-from podium.predictions import DAMAGE, Aligned
-from podium.project import Project
-from podium.stamp import ensemble_is_fresh, file_sha256
+from podium.lock import Lock
+from podium.plan.paths import Project
+from podium.plan.runs import list_runs
+from podium.plan.stamp import ensemble_is_fresh, file_sha256
+from podium.predictions.align import Aligned
+from podium.predictions.artefact import DAMAGE
+from podium.predictions.load import groups_of, load_aligned
 from podium.submission import check_submission
 
 # What is larger has no place in a figure.
@@ -147,7 +148,7 @@ def _submission(project: Project, name: str, competition: Competition, lock: Loc
     return Prepared(
         file=file,
         sha256=file_sha256(file),
-        is_fresh=ensemble_is_fresh(project, name),
+        is_fresh=ensemble_is_fresh(project.paths(name), competition),
         faults=check_submission(file, lock=lock, settings=competition.submission),
         made=_made(made),
         probabilities=_kept(file.with_suffix(".probabilities.npz"), lock),

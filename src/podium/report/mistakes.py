@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from podium.ensemble.calibrate import BINS
+from podium.ensemble.strategies.calibrate import BINS
 from podium.metrics import log_losses
 
 # A smaller loss than this is none to look at: the label was given nine tenths.

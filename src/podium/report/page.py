@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from podium import __version__
 from podium.files import atomic_write
-from podium.project import Project
+from podium.plan.paths import Project
 from podium.report import sections
 from podium.report.gallery import Images
 from podium.report.gather import gather

@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 
 from podium.ensemble.build import RunInBlend
-from podium.ensemble.calibrate import calibration_error
 from podium.ensemble.contribution import Contribution
+from podium.ensemble.strategies.calibrate import calibration_error
 from podium.kaggle.ledger import Entry
 from podium.kaggle.standings import best_public, distinct_scored, rank_correlation
 from podium.metrics import log_losses, softmax, wilson_interval
 from podium.report import figures, mistakes
+from podium.report.duplicates import twins_of
 from podium.report.gallery import Images, shown_rows
 from podium.report.gather import Epoch, Gathered
-from podium.report.twins import twins_of
 
 WORST, SUSPECTED, UNCERTAIN, PAIRS = 30, 24, 30, 12
 # A matrix of more classes is shown for those that are confused most.

@@ -1,23 +1,15 @@
 """What a run computes on: the device, its precision, and the cores it may use."""
 
 import contextlib
-import fcntl
 import os
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TextIO
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from podium.config import Recipe
+from podium.config.keys import Recipe
 from podium.errors import TrainingError
-from podium.training.architectures import has_depthwise_convolutions, strides_past_the_image
-
-# Between two looks at whether a core is free.
-WAIT_SECONDS = 0.2
+from podium.training.networks.architectures import has_depthwise_convolutions, strides_past_the_image
 
 
 def pick_device() -> torch.device:
@@ -30,7 +22,7 @@ def pick_device() -> torch.device:
             "PODIUM_DEVICE names a device that is not here.",
             expected=f"one of {', '.join(here)}",
             found=f"PODIUM_DEVICE={wanted}",
-            mend=f"unset PODIUM_DEVICE, or PODIUM_DEVICE={here[0]}",
+            fix=f"unset PODIUM_DEVICE, or PODIUM_DEVICE={here[0]}",
         )
     return torch.device(wanted)
 
@@ -66,7 +58,7 @@ def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> 
             "The CPU cannot train this network in bfloat16.",
             expected="images that are still larger than a pixel where the last stride is taken",
             found=f"{recipe.architecture} at {smallest} pixels",
-            mend='precision = "auto", stem = "small" or a larger `training_pixels` in the recipe',
+            fix='precision = "auto", stem = "small" or a larger `training_pixels` in the recipe',
         )
     return torch.float32
 
@@ -122,7 +114,7 @@ def _without_kernel(told: str) -> TrainingError | None:
             "cuBLAS does not repeat bit for bit as it is set.",
             expected="CUBLAS_WORKSPACE_CONFIG=:4096:8",
             found=f"CUBLAS_WORKSPACE_CONFIG={os.environ.get('CUBLAS_WORKSPACE_CONFIG', '')}",
-            mend="unset CUBLAS_WORKSPACE_CONFIG",
+            fix="unset CUBLAS_WORKSPACE_CONFIG",
         )
     name, without, _ = told.partition(" does not have a deterministic implementation")
     if not without:
@@ -131,59 +123,5 @@ def _without_kernel(told: str) -> TrainingError | None:
         "An operation of this network has no deterministic kernel.",
         expected="one that repeats bit for bit, because of deterministic = true",
         found=name,
-        mend="deterministic = false, or another architecture, in the recipe",
+        fix="deterministic = false, or another architecture, in the recipe",
     )
-
-
-@contextlib.contextmanager
-def claim_cores(
-    count: int, *, waiting: Callable[[], None] = lambda: None, meanwhile: Callable[[], None] = lambda: None
-) -> Iterator[None]:
-    """Hold `count` of this machine's cores against other Podium runs.
-
-    Where it must wait, `waiting` is called once, and `meanwhile` again and again: it may raise to give up.
-
-    Cores are locks on files in the temporary folder, so a killed run gives its own back. One gate lets one
-    waiting run at a time collect its cores: two halves never wait for each other.
-    """
-    cores = len(os.sched_getaffinity(0))
-    folder = Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    with contextlib.ExitStack() as held, (folder / "gate").open("w") as gate:
-        wanted, told = min(count, cores), False
-
-        def wait() -> None:
-            nonlocal told
-            if not told:
-                waiting()
-                told = True
-            meanwhile()
-            time.sleep(WAIT_SECONDS)
-
-        while not _locked(gate):
-            wait()
-        free = list(range(cores))
-        while wanted:
-            for core in list(free):
-                file = (folder / str(core)).open("w")
-                if not _locked(file):
-                    file.close()
-                    continue
-                held.enter_context(file)
-                free.remove(core)
-                wanted -= 1
-                if not wanted:
-                    break
-            if wanted:
-                wait()
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        yield
-
-
-def _locked(file: TextIO) -> bool:
-    """Whether the file could be locked for this process."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from podium.config import Recipe
-from podium.data.lock import Lock
-from podium.plan import PlannedRun
-from podium.training.architectures import build_network
-from podium.training.callbacks import naming
+from podium.config.keys import Recipe
+from podium.lock import Lock
+from podium.plan.runs import PlannedRun
 from podium.training.device import cpu_threads, pick_device, pick_precision
-from podium.training.fit import count_images
+from podium.training.faults import naming
 from podium.training.learner import EPOCH_ROWS
 from podium.training.logits import VIEWS
+from podium.training.networks.architectures import build_network
+from podium.training.rows import count_images
 
 # Enough to fill any device: a `batch_size` that no memory holds shall not fill the memory here.
 MOST_TIMED_IMAGES = 1024

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,39 +10,40 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.callback.core import Callback, TrainEvalCallback
-from fastai.callback.schedule import LRFinder, ParamScheduler, SchedCos, SchedLin, combine_scheds, combined_cos
+from fastai.callback.schedule import LRFinder, ParamScheduler, combined_cos
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner, Recorder
 from torch import nn
 
-from podium.config import Recipe
-from podium.data.loader import (
+from podium.config.keys import Recipe
+from podium.seeding import stream_seed
+from podium.training.batches.loader import (
     EvaluationLoader,
     Normalisation,
     PixelStore,
     TrainingLoader,
     measure_normalisation,
 )
-from podium.seeding import stream_seed
-from podium.training.architectures import Network, build_network
-from podium.training.callbacks import (
-    Autocast,
-    Listener,
-    ParameterAverage,
-    ProgressiveSize,
-    RememberLosses,
-    TellSteps,
-    Watch,
-    WatchFit,
-)
+from podium.training.callbacks import Autocast, ParameterAverage, ProgressiveSize, RememberLosses
 from podium.training.device import pick_precision
-from podium.training.fastnet import FastNetBody
-from podium.training.finding import Finding, finding_of
-from podium.training.optimisers import KINDS, optimiser_maker, split_parameters
+from podium.training.lr_find import Finding, finding_of
+from podium.training.networks.architectures import Network, build_network
+from podium.training.networks.fastnet import FastNetBody
+from podium.training.optimisers import (
+    AFTER_FREEZE_DIVISOR,
+    END_DIVISOR,
+    KINDS,
+    START_DIVISOR,
+    _by_kind,
+    _course,
+    _list_rates,
+    optimiser_maker,
+    split_parameters,
+)
+from podium.training.progress import Listener, TellSteps, Watch, WatchFit
+from podium.training.rows import Material
 
-# fastai's own: how much lower the rate starts and ends, and what fine-tuning does after the head alone learned.
-START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
 EVALUATION_BATCH = 256
 # fastai's own again: the steps of lr_find, and the rates that they run through.
 FINDER_STEPS, FINDER_LOWEST, FINDER_HIGHEST = 100, 1e-7, 10.0
@@ -50,18 +51,6 @@ FINDER_STEPS, FINDER_LOWEST, FINDER_HIGHEST = 100, 1e-7, 10.0
 EPOCH_ROWS = 2_000
 # Images that the first layer of a fastnet is computed from.
 WHITENING_ROWS = 5_000
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a network learns from: images, labels, and which rows it may see."""
-
-    store: PixelStore
-    images: np.ndarray
-    labels: np.ndarray
-    classes: int
-    training_rows: np.ndarray
-    validation_rows: np.ndarray  # empty for a refit
 
 
 @dataclass(frozen=True)
@@ -274,32 +263,3 @@ def _callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> 
     if recipe.hard_share < 1:
         callbacks.append(RememberLosses())
     return callbacks
-
-
-def _list_rates(recipe: Recipe, rate: float, *, groups: int) -> np.ndarray:
-    """Peak learning rate of each list of parameters; the groups' rise geometrically from the images to the head."""
-    return _by_kind(recipe, np.geomspace(rate / recipe.discriminative_ratio, rate, groups))
-
-
-def _by_kind(recipe: Recipe, rates: np.ndarray) -> np.ndarray:
-    """Learning rate of each list of parameters, from those of the groups: filters, matrices, biases and norms."""
-    filters = np.full(len(rates), recipe.muon_rate) if recipe.optimiser == "muon" else rates
-    return np.stack([filters, rates, rates * recipe.bias_ratio], axis=1).ravel()
-
-
-def _course(recipe: Recipe, rates: np.ndarray) -> dict[str, Callable]:
-    """Fastai schedules by name of the hyperparameter, each a function of the share of steps done."""
-    warm_up, low, lowest = recipe.warm_up, rates / START_DIVISOR, rates / END_DIVISOR
-    if recipe.schedule == "one-cycle":  # arXiv:1708.07120, as fastai runs it: momentum moves against the rate
-        high, fast = recipe.momentum, max(recipe.momentum - 0.1, 0.0)
-        return {
-            "lr": combined_cos(warm_up, low, rates, lowest),
-            "mom": combined_cos(warm_up, high, fast, high),
-        }
-    if recipe.schedule == "triangular":
-        return {"lr": combine_scheds([warm_up, 1 - warm_up], [SchedLin(low, rates), SchedLin(rates, lowest)])}
-    if recipe.schedule == "flat-cosine":
-        return {"lr": combined_cos(0.75, rates, rates, lowest)}
-    if recipe.schedule == "cosine":
-        return {"lr": SchedCos(rates, lowest)}
-    return {"lr": SchedLin(rates, rates)}

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from fastai.callback.schedule import SchedCos, SchedLin, combine_scheds, combined_cos
 from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
-from podium.config import Recipe
+from podium.config.keys import Recipe
 
 # Kinds of parameters of each layer group, in the order of `split_parameters`.
 KINDS = 3
@@ -81,3 +83,36 @@ class MuonAndSgd(torch.optim.SGD):
 def _as_matrix(filters: Tensor) -> Tensor:
     """(width, channels, height, width) with channels last in memory -> (width, the rest), the same memory."""
     return filters.permute(0, 2, 3, 1).flatten(1)
+
+
+# fastai's own: how much lower the rate starts and ends, and what fine-tuning does after the head alone learned.
+START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
+
+
+def _list_rates(recipe: Recipe, rate: float, *, groups: int) -> np.ndarray:
+    """Peak learning rate of each list of parameters; the groups' rise geometrically from the images to the head."""
+    return _by_kind(recipe, np.geomspace(rate / recipe.discriminative_ratio, rate, groups))
+
+
+def _by_kind(recipe: Recipe, rates: np.ndarray) -> np.ndarray:
+    """Learning rate of each list of parameters, from those of the groups: filters, matrices, biases and norms."""
+    filters = np.full(len(rates), recipe.muon_rate) if recipe.optimiser == "muon" else rates
+    return np.stack([filters, rates, rates * recipe.bias_ratio], axis=1).ravel()
+
+
+def _course(recipe: Recipe, rates: np.ndarray) -> dict[str, Callable]:
+    """Fastai schedules by name of the hyperparameter, each a function of the share of steps done."""
+    warm_up, low, lowest = recipe.warm_up, rates / START_DIVISOR, rates / END_DIVISOR
+    if recipe.schedule == "one-cycle":  # arXiv:1708.07120, as fastai runs it: momentum moves against the rate
+        high, fast = recipe.momentum, max(recipe.momentum - 0.1, 0.0)
+        return {
+            "lr": combined_cos(warm_up, low, rates, lowest),
+            "mom": combined_cos(warm_up, high, fast, high),
+        }
+    if recipe.schedule == "triangular":
+        return {"lr": combine_scheds([warm_up, 1 - warm_up], [SchedLin(low, rates), SchedLin(rates, lowest)])}
+    if recipe.schedule == "flat-cosine":
+        return {"lr": combined_cos(0.75, rates, rates, lowest)}
+    if recipe.schedule == "cosine":
+        return {"lr": SchedCos(rates, lowest)}
+    return {"lr": SchedLin(rates, rates)}

@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from podium.config import Recipe, recipe_of
+from podium.config.keys import Recipe, recipe_of
 from podium.data.images import decode, is_image
-from podium.data.loader import Normalisation, PixelStore
 from podium.errors import DataError, TrainingError
 from podium.metrics import softmax
-from podium.plan import list_runs
-from podium.predictions import load_predictions
-from podium.project import Project
-from podium.training.architectures import Network, build_network
+from podium.plan.paths import Project
+from podium.plan.runs import list_runs
+from podium.predictions.artefact import load_predictions
+from podium.training.batches.loader import Normalisation, PixelStore
 from podium.training.device import cpu_threads, pick_device, pick_precision
 from podium.training.learner import evaluation_loader
 from podium.training.logits import predict_logits
+from podium.training.networks.architectures import Network, build_network
 
 # What reading a damaged file raises, or one that something else wrote. A ValueError would hide our own errors.
 DAMAGE = (OSError, RuntimeError, KeyError, TypeError, AttributeError, json.JSONDecodeError, SafetensorError)
@@ -37,15 +37,15 @@ def predict_folder(project: Project, competition_name: str, run: str, folder: Pa
             found="predictions without parameters: they are not committed"
             if known.is_file()
             else "no predictions either",
-            mend=_mend(project, competition_name, run),
+            fix=_mend(project, competition_name, run),
         )
     predictions = load_predictions(known)
     names = _image_names(folder)
     try:
         recipe, models = _read_parameters(file, len(predictions.classes), stamp=predictions.about.get("stamp"))
     except TrainingError as error:
-        mend = _mend(project, competition_name, run)
-        raise TrainingError(error.what, file=file, expected=error.expected, found=error.found, mend=mend) from None
+        fix = _mend(project, competition_name, run)
+        raise TrainingError(error.what, file=file, expected=error.expected, found=error.found, fix=fix) from None
     images = np.stack([_image(folder / name, recipe) for name in names])
     with cpu_threads(recipe.threads):
         parts = [_logits(network, images, recipe, normalisation) for network, normalisation in models]

@@ -6,14 +6,15 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from podium.config import Recipe
-from podium.data.loader import Normalisation, measure_normalisation
-from podium.plan import PlannedRun
-from podium.project import Project
-from podium.training.architectures import build_network
-from podium.training.callbacks import naming, side_of_epoch
-from podium.training.fit import first_fold
-from podium.training.learner import Material, training_loader
+from podium.config.keys import Recipe
+from podium.plan.paths import Project
+from podium.plan.runs import PlannedRun
+from podium.training.batches.loader import Normalisation, measure_normalisation
+from podium.training.callbacks import side_of_epoch
+from podium.training.faults import naming
+from podium.training.learner import training_loader
+from podium.training.networks.architectures import build_network
+from podium.training.rows import Material, first_fold
 
 IMAGES, DRAWS = 10, 8
 # The share of a class below which a mixed label is not worth a word.

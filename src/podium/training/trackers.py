@@ -71,7 +71,7 @@ def open_trackers(
             file=settings_file,
             expected="an account on this machine, or nothing sent",
             found='trackers = ["wandb"]',
-            mend="WANDB_MODE=offline make ..., or wandb login",
+            fix="WANDB_MODE=offline make ..., or wandb login",
         )
     reports.mkdir(parents=True, exist_ok=True)
     try:
@@ -83,7 +83,7 @@ def open_trackers(
             "Weights & Biases could not be told of this run: nothing was trained.",
             file=settings_file,
             found=str(error).splitlines()[0],
-            mend="WANDB_MODE=offline make ..., and wandb sync later",
+            fix="WANDB_MODE=offline make ..., and wandb sync later",
         ) from None
     code = 1
     try:

@@ -39,7 +39,7 @@ def open_history(journal: Path, name: str, *, seed: int) -> tuple[optuna.Study, 
             "The history of a search is damaged.",
             file=journal,
             found=f"{type(error).__name__}: {str(error)[:200]}",
-            mend=f"rm {journal}, and search anew",
+            fix=f"rm {journal}, and search anew",
         ) from None
     # Another stream whenever it is resumed: the same one would draw the same trials again.
     drawn = stream_seed(seed, f"tune after {len(study.trials)}") % 2**32

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from podium.config import Validation
+from podium.config.keys import Validation
 from podium.data.folds import assign_folds
-from podium.data.lock import Lock
 from podium.errors import DataError
+from podium.lock import Lock
 from podium.seeding import stream_seed
 
 # Trials are judged on the first part; the winner and the recipe as it was once more on each of the next ones.
@@ -40,7 +40,7 @@ def inner_split(lock: Lock, validation: Validation) -> InnerSplit:
             expected=f"{PARTS} rows (or groups of rows) of each class beside the validation rows",
             found=error.found or f"{len(rows):,} rows",
             faults=error.faults,
-            mend="label more images, or a smaller validation in competition.toml",
+            fix="label more images, or a smaller validation in competition.toml",
         ) from None
     split = InnerSplit(rows, assigned, "")
     training, judged = split.training_and_judged(0)

@@ -10,11 +10,11 @@ import optuna
 from jinja2 import Environment, FileSystemLoader
 from optuna.trial import FrozenTrial
 
+from podium.config.search import Range
 from podium.files import atomic_write
-from podium.search import Range
 from podium.tune.history import OWN, SCORE, judged, note_words, state_word
 from podium.tune.tuning import Tuning
-from podium.tune.winner import told_lines
+from podium.tune.write import told_lines
 
 # Fewer trials than this say nothing of which key matters.
 FEWEST_FOR_IMPORTANCE = 8

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from podium.config import Recipe
-from podium.data.lock import Lock
-from podium.project import Project
+from podium.config.keys import Recipe
+from podium.lock import Lock
+from podium.plan.paths import Project
 
 COMPLETE, PRUNED, FAILED, STOPPED = "complete", "pruned", "failed", "stopped"
 

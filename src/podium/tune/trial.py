@@ -9,14 +9,16 @@ import numpy as np
 import optuna
 import torch
 
-from podium.data.loader import PixelStore
 from podium.errors import DivergedError
 from podium.metrics import softmax
-from podium.training.callbacks import EpochReport, Listener, Watch
-from podium.training.device import claim_cores, cpu_threads, pick_device
-from podium.training.fit import checked_dataset, checked_logits
-from podium.training.learner import Material, evaluation_loader, fit_network
+from podium.training.batches.loader import PixelStore
+from podium.training.cores import claim_cores
+from podium.training.device import cpu_threads, pick_device
+from podium.training.learner import evaluation_loader, fit_network
 from podium.training.logits import predict_logits
+from podium.training.progress import EpochReport, Listener, Watch
+from podium.training.rows import Material, checked_dataset
+from podium.training.run import checked_logits
 from podium.tune import task as shared
 from podium.tune.history import load_history
 from podium.tune.task import COMPLETE, FAILED, PRUNED, STOPPED, Judged, Place, Task

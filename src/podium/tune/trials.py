@@ -13,10 +13,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from podium.config import Recipe
+from podium.config.keys import Recipe
 from podium.errors import ConfigError, TrainingError
 from podium.metrics import log_loss
-from podium.training.callbacks import naming
+from podium.training.faults import naming
 from podium.tune import history
 from podium.tune.inner import JUDGED_AGAIN
 from podium.tune.task import COMPLETE, FAILED, PRUNED, STOPPED, Judged, Place, Task, begin_process
@@ -61,7 +61,7 @@ def processes(place: Place, count: int) -> Iterator[Executor]:
 
 
 def run_trials(tuning: Tuning, budget: Budget, *, pool: Executor, onlooker: Onlooker) -> None:
-    """Go on until the budget is used up, the recipe's own values first; raises what no values could mend."""
+    """Go on until the budget is used up, the recipe's own values first; raises what no values could fix."""
     study, running = tuning.study, {}
     ends = time.monotonic() + 60 * budget.minutes if budget.minutes else None
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -181,5 +181,5 @@ def _killed_told() -> Iterator[None]:
         raise TrainingError(
             "A process of the search was killed.",
             found="most often: too little memory for so many trials side by side",
-            mend="free memory, or raise `threads` in the recipe; then the same again: finished trials are kept",
+            fix="free memory, or raise `threads` in the recipe; then the same again: finished trials are kept",
         ) from None

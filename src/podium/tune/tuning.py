@@ -14,16 +14,16 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from podium.config import Recipe, read_competition, recipe_files
-from podium.data.lock import read_lock
+from podium.config.keys import Recipe, read_competition, recipe_files
+from podium.config.search import Choices, Search, changed_recipe, default_search, read_search, value_of
 from podium.errors import ConfigError
+from podium.lock import read_lock
 from podium.metrics import METRICS, Metric
-from podium.plan import read_recipes
-from podium.project import Project
-from podium.search import Choices, Search, changed_recipe, default_search, read_search, value_of
-from podium.stamp import file_sha256, run_stamp, weights_sha256
+from podium.plan.paths import Project
+from podium.plan.runs import read_recipes
+from podium.plan.stamp import file_sha256, run_stamp, weights_sha256
 from podium.training.device import pick_device
-from podium.training.fit import checked_dataset
+from podium.training.rows import checked_dataset
 from podium.tune.history import OWN, judged, open_history, own_trial
 from podium.tune.inner import InnerSplit, inner_split
 from podium.tune.task import Place
@@ -161,7 +161,7 @@ def _named(recipes: Mapping[str, Recipe], name: str, competition_name: str) -> R
     raise ConfigError(
         f"There is no recipe '{name}' to tune." if name else "Which recipe is to be tuned?",
         expected=f"one of {', '.join(recipes)}",
-        mend=f"make tune RECIPE={nearest[0]} COMPETITION={competition_name}",
+        fix=f"make tune RECIPE={nearest[0]} COMPETITION={competition_name}",
     )
 
 
@@ -173,6 +173,6 @@ def _alone(folder: Path, recipe_name: str) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"Another command tunes {recipe_name}.", file=folder, mend="wait for it; what it finds is kept"
+                f"Another command tunes {recipe_name}.", file=folder, fix="wait for it; what it finds is kept"
             ) from None
         yield

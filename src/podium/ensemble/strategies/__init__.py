@@ -1,0 +1,1 @@
+"""How the members of an ensemble are weighted: one file a strategy."""

@@ -1,0 +1,207 @@
+"""Where the files of one competition are."""
+
+import difflib
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from podium.config.keys import COMPETITION_FILE
+from podium.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Paths of the competition `name`: settings and images under `root`, everything that is made under `outputs`."""
+
+    name: str
+    root: Path
+    outputs: Path
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the settings: competition.toml and the recipes."""
+        return self.root / "competitions" / self.name
+
+    @property
+    def settings_file(self) -> Path:
+        """The competition's settings."""
+        return self.folder / COMPETITION_FILE
+
+    def recipe_file(self, recipe: str) -> Path:
+        """One recipe."""
+        return self.folder / f"{recipe}.toml"
+
+    @property
+    def lock_file(self) -> Path:
+        """What `podium prepare` recorded about the data: fingerprint, ids, labels, folds."""
+        return self.folder / "data.lock"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images; may be deleted at any time."""
+        return Path(os.environ.get("PODIUM_CACHE") or self.root / ".cache") / self.name
+
+    @property
+    def predictions_folder(self) -> Path:
+        """Predictions of all runs."""
+        return self.outputs / "oof" / self.name
+
+    def predictions_file(self, run: str) -> Path:
+        """Predictions of one run."""
+        return self.predictions_folder / f"{run}.npz"
+
+    def parameters_file(self, run: str) -> Path:
+        """Trained parameters of one run."""
+        return self.outputs / "models" / self.name / f"{run}.safetensors"
+
+    @property
+    def reports(self) -> Path:
+        """Everything that people look at."""
+        return self.outputs / "reports" / self.name
+
+    def history_file(self, run: str) -> Path:
+        """The epochs of one run, a row each."""
+        return self.reports / "history" / f"{run}.csv"
+
+    @property
+    def lr_find_folder(self) -> Path:
+        """The result of lr_find for each recipe: a curve (PNG, CSV) and suggestions (JSON)."""
+        return self.reports / "lr-find"
+
+    def sheet_file(self, run: str) -> Path:
+        """Training images as the network of one run sees them."""
+        return self.reports / "show" / f"{run}.png"
+
+    @property
+    def submissions(self) -> Path:
+        """CSVs, and the JSON files that record what made them."""
+        return self.outputs / "submissions" / self.name
+
+    @property
+    def notebook_folder(self) -> Path:
+        """Files that go to a Kaggle notebook and come back from it; may be deleted while none is running."""
+        return self.outputs / ".kernel" / self.name
+
+    def with_outputs(self, outputs: Path) -> "Paths":
+        """The same competition, writing under another folder."""
+        return replace(self, outputs=outputs)
+
+    def check_writable(self) -> None:
+        """Raise ConfigError where results cannot be written: before hours of training, not after."""
+        for folder in (self.predictions_folder, self.parameters_file("any").parent):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                raise ConfigError(
+                    "Results cannot be written.",
+                    file=folder,
+                    expected="a folder that can be written to",
+                    found=error.strerror,
+                ) from None
+
+    def image_places(self, data: str | None) -> list[Path]:
+        """Folders in which a competition's archive is looked for, in order; `data` is the value of DATA=."""
+        given = [Path(place) for place in (data, os.environ.get("PODIUM_DATA")) if place]
+        return [*given, self.root / "data", self.root.resolve().parent / "shared" / "data"]
+
+
+def list_competitions(root: Path) -> list[str]:
+    """Names of the competitions below `root`."""
+    return sorted(file.parent.name for file in (root / "competitions").glob(f"*/{COMPETITION_FILE}"))
+
+
+def find_competition(name: str, root: Path | str = ".", outputs: Path | str | None = None) -> Paths:
+    """The paths of a competition, writing below `outputs` (else `root`); raises ConfigError if it does not exist."""
+    root = Path(root)
+    paths = Paths(name, root, root if outputs is None else Path(outputs))
+    known = list_competitions(root)
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        raise ConfigError(
+            f"There is no competition '{name}'.",
+            file=paths.settings_file,
+            expected=f"one of {', '.join(known)}" if known else "a folder in competitions/",
+            fix=f"COMPETITION={nearest[0]}" if nearest else "ls competitions/",
+        )
+    return paths
+
+
+@dataclass(frozen=True)
+class Project:
+    """Deprecated: replaced by Paths, step by step."""
+
+    root: Path
+    outputs: Path
+
+    @classmethod
+    def at(cls, root: Path | str = ".", outputs: Path | str | None = None) -> "Project":
+        """The project in `root`."""
+        root = Path(root)
+        return cls(root, root if outputs is None else Path(outputs))
+
+    def paths(self, competition: str) -> Paths:
+        """The paths of one competition."""
+        return Paths(competition, self.root, self.outputs)
+
+    def competitions(self) -> list[str]:
+        """Deprecated."""
+        return list_competitions(self.root)
+
+    def competition_folder(self, competition: str) -> Path:
+        """Deprecated."""
+        return find_competition(competition, self.root).folder
+
+    def lock_file(self, competition: str) -> Path:
+        """Deprecated."""
+        return self.competition_folder(competition) / "data.lock"
+
+    def cache_folder(self, competition: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).cache
+
+    def predictions_folder(self, competition: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).predictions_folder
+
+    def predictions_file(self, competition: str, run: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).predictions_file(run)
+
+    def parameters_file(self, competition: str, run: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).parameters_file(run)
+
+    def history_file(self, competition: str, run: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).history_file(run)
+
+    def report_file(self, competition: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).reports / "index.html"
+
+    def finder_folder(self, competition: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).lr_find_folder
+
+    def sheet_file(self, competition: str, run: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).sheet_file(run)
+
+    def submissions_folder(self, competition: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).submissions
+
+    def kernel_folder(self, competition: str) -> Path:
+        """Deprecated."""
+        return self.paths(competition).notebook_folder
+
+    def check_outputs(self, competition: str) -> None:
+        """Deprecated."""
+        self.paths(competition).check_writable()
+
+    def data_places(self, data: str | None) -> list[Path]:
+        """Deprecated."""
+        return self.paths("any").image_places(data)

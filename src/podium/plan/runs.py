@@ -1,0 +1,144 @@
+"""The runs of a competition, and which of them are stale. Only the standard library is imported."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from podium.config.keys import SEARCH_TABLE, Competition, Recipe, read_competition, recipe_files, recipe_of
+from podium.config.schema import read_table
+from podium.config.search import search_of
+from podium.errors import ConfigError
+from podium.plan.names import check_goals, check_recipe_name, run_name
+from podium.plan.paths import Paths, Project, find_competition
+from podium.plan.stamp import file_sha256, is_stale, read_about, run_stamp, weights_sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One recipe with one seed; `stale` where its predictions are missing or were made from something else."""
+
+    run: str
+    recipe_name: str
+    recipe: Recipe
+    seed: int
+    stamp: str
+    stale: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of one competition, its recipes, and its runs; each file is read once, when it is first needed."""
+
+    paths: Paths
+    competition: Competition
+
+    @property
+    def name(self) -> str:
+        """Name of the competition."""
+        return self.paths.name
+
+    @cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        """Recipe name -> recipe; raises ConfigError with the faults of all recipes, or where there is none."""
+        return read_recipes(self.paths.folder)
+
+    @cached_property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """Every run, in the order of the recipes and their seeds; raises ConfigError as `recipes` does."""
+        lock_sha256 = file_sha256(self.paths.lock_file)
+        runs = []
+        for recipe_name, recipe in self.recipes.items():
+            weights = weights_sha256(recipe, self.paths.root)
+            for seed in recipe.seeds:
+                run = run_name(recipe_name, seed)
+                stamp = run_stamp(self.competition, recipe, seed, lock_sha256=lock_sha256)
+                stale = is_stale(self.paths.predictions_file(run), stamp=stamp, weights=weights)
+                runs.append(
+                    PlannedRun(run=run, recipe_name=recipe_name, recipe=recipe, seed=seed, stamp=stamp, stale=stale)
+                )
+        return tuple(runs)
+
+    @property
+    def stale_runs(self) -> list[PlannedRun]:
+        """The runs that are to be trained."""
+        return [run for run in self.runs if run.stale]
+
+
+def read_plan(name: str, root: Path | str = ".", outputs: Path | str | None = None, *, kind: type = Plan) -> Plan:
+    """The plan of the competition `name` below `root`, an object of the class `kind`; raises ConfigError."""
+    paths = find_competition(name, root, outputs)
+    check_recipe_name(name, paths.folder)
+    return kind(paths, read_competition(paths.folder))
+
+
+def list_runs(project: Project, competition_name: str) -> list[PlannedRun]:
+    """Deprecated: Plan.runs."""
+    return list(read_plan(competition_name, project.root, project.outputs).runs)
+
+
+def read_recipes(folder: Path) -> dict[str, Recipe]:
+    """Recipe name -> recipe; raises ConfigError with the faults of all recipes, or where there is none."""
+    recipes, errors = {}, []
+    for name, file in recipe_files(folder).items():
+        try:
+            check_recipe_name(name, file)
+            table = read_table(file)
+            ranges = table.pop(SEARCH_TABLE, {})
+            recipes[name] = recipe_of(table, file)
+            search_of(ranges, recipes[name], file)  # only a search needs it, but all faults are reported at once
+        except ConfigError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        faults = [f"{one.file}: {fault}" for one in errors for fault in one.faults or (one.found or one.what,)]
+        raise ConfigError("Several recipes have faults.", faults=faults, fix="edit these files")
+    if not recipes:
+        raise ConfigError(
+            "A competition without a recipe.",
+            expected=str(folder / "<recipe>.toml"),
+            fix="copy one from another competition: ls competitions/*/*.toml",
+        )
+    return recipes
+
+
+def named_run(runs: Sequence[PlannedRun], name: str, *, option: str) -> PlannedRun:
+    """The run that RUN= names, or the first of the recipe that RUN= or RECIPE= names; raises ConfigError.
+
+    `option` is the one that was asked for: RUN or RECIPE.
+    """
+    known = {one.recipe_name: one for one in reversed(runs)}
+    if option == "RUN":
+        known |= {one.run: one for one in runs}
+    if name in known:
+        return known[name]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4) or [runs[0].recipe_name]
+    what = "run or recipe" if option == "RUN" else "recipe"
+    raise ConfigError(
+        f"There is no {what} '{name}'." if name else f"Which {what}?",
+        expected=f"one of {', '.join(sorted(known))}",
+        fix=f"{option}={nearest[0]}",
+    )
+
+
+def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs by the seconds that their last training took, longest first.
+
+    A run that was never trained is taken to last as long as its recipe's other runs, or the longest of all:
+    side by side, a long run that starts last would run alone at the end.
+    """
+    seconds: dict[str, float] = {}
+    for run in runs:
+        about = read_about(paths.predictions_file(run.run)) or {}
+        last_seconds = about.get("seconds")
+        if isinstance(last_seconds, int | float):
+            seconds[run.recipe_name] = max(last_seconds, seconds.get(run.recipe_name, 0))
+    return sorted(runs, key=lambda run: -seconds.get(run.recipe_name, float("inf")))
+
+
+def wanted_runs(known: Sequence[PlannedRun], names: Sequence[str]) -> list[PlannedRun]:
+    """The runs that are named, by themselves or by their recipe; all where nothing is; raises ConfigError."""
+    check_goals(names, [], [name for run in known for name in (run.recipe_name, run.run)])
+    return [run for run in known if not names or run.run in names or run.recipe_name in names]

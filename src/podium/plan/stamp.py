@@ -1,0 +1,125 @@
+"""Up to date by content: what a run or an ensemble was made of, as one hash.
+
+Only the standard library is imported: the Makefile asks before any environment exists.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import zipfile
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from podium.config.keys import Competition, Ensemble, Recipe
+from podium.config.schema import changed_keys
+from podium.plan.paths import Paths
+
+# Raised when a change of the training code changes what a recipe means: every run is then stale.
+TRAINING_VERSION = 1
+# Raised when a change of the ensemble code changes what it writes.
+ENSEMBLE_VERSION = 3
+
+ABOUT_MEMBER = "about.npy"
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, or an empty string where there is no file."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str) -> str:
+    """The hash of everything that decides a run's predictions, but for the weights file it starts from."""
+    data = asdict(competition.data)
+    for where in ("archive", "download", "fingerprint", "train", "test", "labels", "sample_submission"):
+        del data[where]  # where the data lie, not what they are: the lock has their fingerprint and order
+    settings = changed_keys(recipe)
+    settings.pop("seeds", None)
+    return _digest(
+        {
+            "version": TRAINING_VERSION,
+            "recipe": settings,
+            "seed": seed,
+            "data": data,
+            "validation": asdict(competition.validation),
+            "lock": lock_sha256,
+        }
+    )
+
+
+def weights_sha256(recipe: Recipe, root: Path) -> str:
+    """SHA-256 of the local weights file that a recipe starts from; empty without one."""
+    return file_sha256(root / recipe.pretrained) if isinstance(recipe.pretrained, str) else ""
+
+
+def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | None = None) -> str:
+    """The hash of everything that decides the ensemble of the runs in `oof/<competition>`.
+
+    `settings` replace the competition's own for one command.
+    """
+    files = sorted(paths.predictions_folder.glob("*.npz"))
+    return _digest(
+        {
+            "version": ENSEMBLE_VERSION,
+            "metric": competition.metric,
+            "ensemble": asdict(settings or competition.ensemble),
+            "submission": asdict(competition.submission),
+            "lock": file_sha256(paths.lock_file),
+            "inputs": {file.stem: file_sha256(file) for file in files},
+        }
+    )
+
+
+def ensemble_is_fresh(paths: Paths, competition: Competition, out: str = "ensemble") -> bool:
+    """Whether `<out>.csv` is, to the byte, what the ensemble of the runs that are here would write."""
+    folder = paths.submissions
+    try:
+        made = json.loads((folder / f"{out}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(made, dict) or made.get("stamp") != ensemble_stamp(paths, competition):
+        return False
+    written = file_sha256(folder / f"{out}.csv")
+    return bool(written) and made.get("csv_sha256") == written
+
+
+def read_about(file: Path) -> dict[str, Any] | None:
+    """What a predictions file says of itself, read without NumPy; None where it cannot be read."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            raw = archive.read(ABOUT_MEMBER)
+        header_bytes = int.from_bytes(raw[8:10], "little")
+        about = json.loads(raw[10 + header_bytes :].decode("utf-32-le"))
+        return about if isinstance(about, dict) else None
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def is_stale(predictions_file: Path, *, stamp: str, weights: str) -> bool:
+    """Whether a run has no predictions, or predictions that were made from something else.
+
+    `weights` is the SHA-256 of the weights file; empty where that file is not here, and then not compared.
+    """
+    about = read_about(predictions_file)
+    if about is None or about.get("stamp") != stamp:
+        return True
+    return bool(weights) and about.get("weights_sha256") != weights
+
+
+def git_commit(root: Path) -> str:
+    """The commit of the checkout, marked where it has changes; outside one $PODIUM_COMMIT, or nothing."""
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        said = ""
+    return said or os.environ.get("PODIUM_COMMIT", "")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The artefact that training hands to everything after it."""

@@ -1,0 +1,1 @@
+"""`make new`: guess a competition's settings and write them."""

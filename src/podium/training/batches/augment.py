@@ -1,0 +1,103 @@
+"""Augmentation of whole batches on the device that holds them.
+
+Shifts and flips choose which stored pixel lands where, so they cost nothing beyond the gather that makes the
+batch. What needs arithmetic (rotation, zoom, light, cutout, mixing) works on the float batch. Every function
+draws from the generator it is given and from nothing else.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from podium.config.keys import Augment
+
+
+def shifted_positions(
+    count: int, side: int, *, augment: Augment, generator: Generator, flipped: Tensor | None = None
+) -> Tensor:
+    """Positions to gather for `count` images of `side` x `side` pixels: (count, side, side) into side * side.
+
+    Each image is shifted by up to `shift_pixels` either way, edges mirrored, and half of them are flipped: those
+    that are `flipped` (count,) where it is given.
+    """
+    device = generator.device
+    line = torch.arange(side, device=device)
+    reach = min(augment.shift_pixels, side - 1)
+    down, right = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator, device=device)
+    rows, columns = _mirror(line + down, side), _mirror(line + right, side)  # (count, side) each
+    if augment.flip == "horizontal":
+        flipped = torch.rand(count, generator=generator, device=device) < 0.5
+    if flipped is not None:
+        columns = torch.where(flipped[:, None], side - 1 - columns, columns)
+    return rows[:, :, None] * side + columns[:, None, :]
+
+
+def _mirror(positions: Tensor, side: int) -> Tensor:
+    positions = positions.abs()
+    return torch.where(positions >= side, 2 * (side - 1) - positions, positions)
+
+
+def rotate_and_zoom(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
+    """Turn and scale each of (n, 3, h, w) images by its own draw; what comes in from outside is mirrored."""
+    count, device = len(images), images.device
+    turn, scale = torch.rand(2, count, generator=generator, device=device) * 2 - 1
+    angle = turn * math.radians(augment.rotate_degrees)
+    shrink = torch.exp(scale * math.log(augment.zoom))
+    cosine, sine = torch.cos(angle) * shrink, torch.sin(angle) * shrink
+    zero = torch.zeros_like(cosine)
+    matrix = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(count, 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    turned = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return turned.contiguous(memory_format=torch.channels_last)
+
+
+def change_light(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
+    """Change brightness and contrast of each of (n, 3, h, w) images with values 0 to 1."""
+    shape = (2, len(images), 1, 1, 1)
+    brightness, contrast = torch.rand(shape, generator=generator, device=images.device) * 2 - 1
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (images - mean) * (1 + contrast * augment.contrast) + mean + brightness * augment.brightness
+    return images.clamp_(0, 1)
+
+
+def cut_out(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
+    """Set one square of each of (n, 3, h, w) normalised images to zero, the mean (arXiv:1708.04552)."""
+    inside = _boxes(images, augment.cutout_pixels, augment.cutout_pixels, generator=generator)
+    return images.masked_fill(inside, 0.0)
+
+
+def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Mix each batch with itself in another order; targets (n, classes) are mixed in the same shares.
+
+    Where both are on, a fair coin chooses per batch. Mixup is arXiv:1710.09412, cutmix arXiv:1905.04899.
+    """
+    device = images.device
+    order = torch.randperm(len(images), generator=generator, device=device)
+    coin = torch.rand((), generator=generator, device=device) < 0.5
+    if mixup and not (cutmix and coin):
+        share = _beta(mixup, generator)
+        return images.lerp(images[order], 1 - share), targets.lerp(targets[order], 1 - share)
+    side = math.sqrt(1 - _beta(cutmix, generator))
+    height, width = round(images.shape[2] * side), round(images.shape[3] * side)
+    inside = _boxes(images[:1], height, width, generator=generator)  # one rectangle for the whole batch
+    share = 1 - inside.float().mean().item()
+    return torch.where(inside, images[order], images), targets.lerp(targets[order], 1 - share)
+
+
+def _beta(alpha: float, generator: Generator) -> float:
+    # A Beta(a, a) draw is g1 / (g1 + g2) of two Gamma(a) draws.
+    gamma = torch._standard_gamma(torch.full((2,), alpha, device=generator.device), generator=generator)
+    return (gamma[0] / gamma.sum().clamp_min(1e-12)).item()
+
+
+def _boxes(images: Tensor, height: int, width: int, *, generator: Generator) -> Tensor:
+    count, _, rows, columns = images.shape
+    centre = torch.rand(2, count, 1, generator=generator, device=images.device)
+    top = (centre[0] * rows - height / 2).round()
+    left = (centre[1] * columns - width / 2).round()
+    down, right = torch.arange(rows, device=images.device), torch.arange(columns, device=images.device)
+    in_rows = (down >= top) & (down < top + height)  # (n, rows)
+    in_columns = (right >= left) & (right < left + width)
+    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]  # (n, 1, rows, columns)

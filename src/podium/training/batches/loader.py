@@ -1,0 +1,240 @@
+"""Batches that are born on the device: no worker processes, no copies per image.
+
+The decoded images lie as uint8 in one array: on a GPU in its memory where they fit, on the CPU as the
+memory-mapped file itself. A batch is one gather of pixels (which already shifts and flips), one conversion to
+float, and whatever arithmetic the recipe's augmentation asks for, for the whole batch at once.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from podium.config.keys import Recipe
+from podium.seeding import stream_seed
+from podium.training.batches.augment import change_light, cut_out, mix, rotate_and_zoom, shifted_positions
+
+# Share of the free device memory that images may take; the network needs the rest.
+RESIDENT_SHARE = 0.4
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each colour, as shares of the full range."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+def measure_normalisation(images: np.ndarray, rows: np.ndarray, *, most: int = 10_000) -> Normalisation:
+    """Mean and deviation of the colours over evenly spaced `rows` of (n, h, w, 3) uint8 images."""
+    some = rows[:: max(1, -(-len(rows) // most))]
+    counts = np.zeros((3, 256))
+    for part in np.array_split(some, max(1, len(some) // 500)):
+        pixels = images[part].reshape(-1, 3)
+        counts += [np.bincount(pixels[:, colour], minlength=256) for colour in range(3)]
+    levels = np.arange(256) / 255
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ levels
+    deviation = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 1e-6))
+    return Normalisation(tuple(mean.tolist()), tuple(deviation.tolist()))
+
+
+class PixelStore:
+    """All images of one part of a data set, (n, side, side, 3) uint8, ready to be gathered from.
+
+    Where they do not fit into the device's memory they stay memory-mapped and each batch is sent.
+    """
+
+    def __init__(self, images: np.ndarray, device: torch.device):
+        self.device, self.side = device, images.shape[1]
+        whole = _as_tensor(images)
+        self.resident = device.type == "cpu" or _fits(images.nbytes, device)
+        self.images = whole.to(device) if self.resident else whole
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def gather(self, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Images of `rows` (n,), each pixel taken from `positions` (n, side, side) if given: (n, side, side, 3)."""
+        if not self.resident:
+            images = self.images[rows.cpu()].to(self.device, non_blocking=True)
+            rows = torch.arange(len(rows), device=self.device)
+        else:
+            images = self.images
+        if positions is None:
+            return images.index_select(0, rows)
+        area = self.side * self.side
+        places = (rows[:, None, None] * area + positions).flatten()
+        return images.view(-1, 3).index_select(0, places).view(len(rows), self.side, self.side, 3)
+
+
+def _as_tensor(images: np.ndarray) -> Tensor:
+    # The cache is mapped read-only so that nobody writes into it; torch warns of just that.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.asarray(images))
+
+
+def _fits(size_bytes: int, device: torch.device) -> bool:
+    free, _ = torch.cuda.mem_get_info(device)
+    return size_bytes < free * RESIDENT_SHARE
+
+
+class _Loader:
+    """What both loaders share, and what fastai asks of a loader: a length, a device, batches."""
+
+    def __init__(self, store: PixelStore, rows: np.ndarray, labels: np.ndarray | None, batch_size: int):
+        self.store, self.device = store, store.device
+        self.rows = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
+        self.labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64, device=self.device)
+        self.batches = max(1, -(-len(rows) // batch_size))
+
+    def __len__(self) -> int:
+        return self.batches
+
+    @property
+    def dataset(self) -> Tensor:
+        """The rows this loader serves; fastai only asks for their number."""
+        return self.rows
+
+
+class EvaluationLoader(_Loader):
+    """Rows in order, unchanged but for size and normalisation: batches of (images, labels) or (images,)."""
+
+    def __init__(
+        self,
+        store: PixelStore,
+        rows: np.ndarray,
+        *,
+        labels: np.ndarray | None,
+        batch_size: int,
+        pixels: int,
+        normalisation: Normalisation,
+    ):
+        super().__init__(store, rows, labels, batch_size)
+        self.pixels = pixels
+        self.normalise = _Normaliser(normalisation, store.side, self.device)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Yield each batch once, in order."""
+        for part in torch.arange(len(self.rows), device=self.device).tensor_split(self.batches):
+            rows = self.rows[part]
+            images = resize(self.normalise(self.store.gather(rows)), self.pixels)
+            yield (images,) if self.labels is None else (images, self.labels[rows])
+
+
+class TrainingLoader(_Loader):
+    """Rows in a new order each epoch, augmented by the recipe: batches of (images, targets).
+
+    Batches differ in size by one at most, so that no row is dropped and no batch is tiny. Targets are labels
+    (n,), or shares (n, classes) where images are mixed. Order and augmentation have a stream each.
+
+    Where `hard_share` is below 1, each batch is the hardest part of a longer stretch of that order: the rows whose
+    loss was largest when they were last learned from (arXiv:1511.06343), or that never were. Whoever trains tells
+    those losses by `remember`. A row that rests keeps its loss while the others' fall, until it is its turn again.
+    """
+
+    def __init__(
+        self,
+        store: PixelStore,
+        rows: np.ndarray,
+        *,
+        labels: np.ndarray,
+        recipe: Recipe,
+        classes: int,
+        normalisation: Normalisation,
+        seed: int,
+        purpose: str = "",
+    ):
+        super().__init__(store, rows, labels, recipe.batch_size)
+        self.images = recipe.images_an_epoch(len(rows))
+        # Batch norm cannot learn from one image.
+        self.batches = max(1, min(-(-self.images // recipe.batch_size), self.images // 2))
+        self.recipe, self.classes, self.pixels = recipe, classes, recipe.network_pixels
+        self.order = self._generator(seed, f"order{purpose}")
+        self.draws = self._generator(seed, f"augment{purpose}")
+        self.losses = torch.full((len(store),), float("inf"), device=self.device)  # when last learned from
+        self.learned = self.rows[:0]  # the last batch
+        self.mirrored: Tensor | None = None  # (images of the store,), where they take turns
+        if recipe.augment.flip == "alternating":
+            coins = torch.rand(len(store), generator=self._generator(seed, f"flip{purpose}"), device=self.device)
+            self.mirrored = coins < 0.5
+        self.normalise = _Normaliser(normalisation, store.side, self.device)
+        self.raw = _Normaliser(Normalisation((0.0,) * 3, (1.0,) * 3), store.side, self.device)
+        self.mean = torch.tensor(normalisation.mean, device=self.device).view(1, 3, 1, 1)
+        self.deviation = torch.tensor(normalisation.deviation, device=self.device).view(1, 3, 1, 1)
+
+    def _generator(self, seed: int, purpose: str) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(stream_seed(seed, purpose))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one epoch."""
+        order = torch.randperm(len(self.rows), generator=self.order, device=self.device)
+        sizes = [len(part) for part in torch.arange(self.images).tensor_split(self.batches)]
+        for part, size in zip(order.tensor_split(self.batches), sizes, strict=True):
+            rows = self.rows[part]
+            if size < len(rows):
+                rows = rows[self.losses[rows].topk(size).indices]
+            self.learned = rows
+            yield self._mixed(self._augmented(rows), self.labels[rows])
+
+    def remember(self, losses: Tensor) -> None:
+        """Take in the loss of each image of the last batch, (n,)."""
+        self.losses[self.learned] = losses
+
+    def _augmented(self, rows: Tensor) -> Tensor:
+        augment, draws = self.recipe.augment, self.draws
+        positions = None
+        if augment.shift_pixels or augment.flip != "none":
+            flipped = None
+            if self.mirrored is not None:
+                flipped = self.mirrored[rows]
+                self.mirrored[rows] = ~flipped  # the next time
+            positions = shifted_positions(len(rows), self.store.side, augment=augment, generator=draws, flipped=flipped)
+        gathered = self.store.gather(rows, positions)
+        if augment.brightness or augment.contrast:
+            images = change_light(self.raw(gathered), augment=augment, generator=draws)
+            images = (images - self.mean) / self.deviation
+        else:
+            images = self.normalise(gathered)
+        if augment.rotate_degrees or augment.zoom > 1:
+            images = rotate_and_zoom(images, augment=augment, generator=draws)
+        images = resize(images, self.pixels)
+        return cut_out(images, augment=augment, generator=draws) if augment.cutout_pixels else images
+
+    def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        recipe = self.recipe
+        if not (recipe.mixup or recipe.cutmix):
+            return images, labels
+        targets = F.one_hot(labels, self.classes).float()
+        return mix(images, targets, mixup=recipe.mixup, cutmix=recipe.cutmix, generator=self.draws)
+
+
+class _Normaliser:
+    """(n, side, side, 3) uint8 -> normalised float32 (n, 3, side, side), channels last in memory."""
+
+    def __init__(self, normalisation: Normalisation, side: int, device: torch.device):
+        mean = torch.tensor(normalisation.mean, dtype=torch.float64)
+        deviation = torch.tensor(normalisation.deviation, dtype=torch.float64)
+        # One constant a value of a whole line of pixels: several times faster than broadcasting over 3.
+        self.scale = (1 / (255 * deviation)).float().repeat(side).to(device)
+        self.offset = (-mean / deviation).float().repeat(side).to(device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        lines = images.reshape(-1, len(self.scale)).float()
+        return lines.mul_(self.scale).add_(self.offset).view(images.shape).permute(0, 3, 1, 2)
+
+
+def resize(images: Tensor, pixels: int) -> Tensor:
+    """Bring (n, 3, side, side) images to `pixels` on the device; free where they have that size."""
+    side = images.shape[-1]
+    if side == pixels:
+        return images
+    return F.interpolate(
+        images, size=(pixels, pixels), mode="bilinear", align_corners=False, antialias=pixels < side
+    ).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,28 @@
+"""Everything a command knows about its competition: paths, settings, recipes, runs and the lock of the data.
+
+A command opens one workspace and hands it down. Each file is read at most once, when it is first needed: `podium
+check` works in a competition that has no recipe, `podium prepare` in one that has no lock.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+from podium.lock import Lock, read_lock
+from podium.plan.runs import Plan, read_plan
+
+
+class Workspace(Plan):
+    """A plan, and the lock of the competition's data."""
+
+    @cached_property
+    def lock(self) -> Lock:
+        """Ids, labels and folds; raises DataError where the data are not prepared."""
+        return read_lock(self.paths.lock_file)
+
+
+def open_workspace(name: str, root: Path | str = ".", outputs: Path | str | None = None) -> Workspace:
+    """The workspace of the competition `name` below `root`, writing below `outputs` (else `root`).
+
+    Raises ConfigError where there is no such competition, or its settings are wrong.
+    """
+    return read_plan(name, root, outputs, kind=Workspace)

@@ -1,0 +1,115 @@
+"""Settings: strict, told by name, and stable under new defaults."""
+
+import pytest
+
+from podium.config.keys import Recipe, read_competition, read_recipe, recipe_files, recipe_of
+from podium.errors import ConfigError
+
+RECIPE = 'architecture = "resnet34"\nepochs = 2\nlearning_rate = 0.1\n'
+
+
+def recipe_file(folder, text: str):
+    file = folder / "one.toml"
+    file.write_text(text)
+    return file
+
+
+def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
+    recipe = read_recipe(recipe_file(tmp_path, RECIPE + "[augment]\nshift_pixels = 4\n"))
+    assert (recipe.epochs, recipe.batch_size, recipe.augment.shift_pixels) == (2, 128, 4)
+    assert recipe.network_pixels == recipe.stored_pixels == 32
+    with pytest.raises(AttributeError):
+        recipe.epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("epoch = 3", "epoch: unknown key; did you mean epochs?"),
+        ("[serach]\nepochs = [1, 2]", "serach: unknown key; did you mean search?"),
+        ("[augment]\nshift_pixel = 3", "augment.shift_pixel: unknown key; did you mean shift_pixels?"),
+        ('batch_size = "64"', "batch_size = '64': expected int"),
+        ("refit = 1", "refit = 1: expected bool"),
+        ("dropout = 1.5", "dropout = 1.5: expected 0 to 0.99"),
+        ("dropout = nan", "dropout = nan"),
+        ('schedule = "onecycle"', "did you mean one-cycle?"),
+        ("seeds = []", "seeds = []: expected one or more"),
+        ("seeds = [1, 1]", "each once"),
+        ("seeds = [-1]", "seeds[0] = -1: expected at least 0"),
+        ("seeds = 1", "seeds = 1: expected a list"),
+        ("freeze_epochs = 1", "freeze_epochs without pretrained"),
+        ("muon_rate = 0.2", "muon_rate without effect"),
+        ("[fastnet]\ndepth = 3", "[fastnet] without effect"),
+        ("[fastnet]\nwidths = []", "fastnet.widths = []: expected one or more"),
+        ("augment = 3", "expected a table"),
+    ],
+)
+def test_each_fault_is_told_by_name(tmp_path, line, told):
+    file = recipe_file(tmp_path, RECIPE + line)
+    with pytest.raises(ConfigError) as error:
+        read_recipe(file)
+    assert told in str(error.value) and "one.toml" in str(error.value)
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        read_recipe(recipe_file(tmp_path, "epochs = 0\nlearning_rate = 0.1\nbatchsize = 3\n"))
+    assert len(error.value.faults) == 3  # epochs, batchsize, no architecture
+
+
+@pytest.mark.parametrize("rate", ['"find"', "1", "0.5"])
+def test_a_learning_rate_is_a_number_or_find(tmp_path, rate):
+    read_recipe(recipe_file(tmp_path, RECIPE.replace("0.1", rate)))
+
+
+@pytest.mark.parametrize("rate", ['"fnid"', "0", "-1", "inf", "nan"])
+def test_no_other_learning_rate_is_taken(tmp_path, rate):
+    with pytest.raises(ConfigError, match="learning_rate"):
+        read_recipe(recipe_file(tmp_path, RECIPE.replace("0.1", rate)))
+
+
+def test_what_is_not_toml_or_not_there_is_told_by_file(tmp_path):
+    with pytest.raises(ConfigError, match="Not a TOML file"):
+        read_recipe(recipe_file(tmp_path, "architecture = "))
+    with pytest.raises(ConfigError, match="missing"):
+        read_competition(tmp_path)
+
+
+def test_no_setting_is_infinite(tmp_path):
+    with pytest.raises(ConfigError, match=r"gradient_clip = inf: expected at least 0"):
+        read_recipe(recipe_file(tmp_path, RECIPE + "gradient_clip = inf\n"))
+
+
+def test_a_folder_where_a_recipe_should_be_is_told_and_an_editors_lock_is_not_a_recipe(tmp_path):
+    (tmp_path / ".#one.toml").symlink_to("nowhere")
+    assert recipe_files(tmp_path) == {}
+    (tmp_path / "one.toml").mkdir()
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_recipe(tmp_path / "one.toml")
+
+
+def test_images_need_a_place(tmp_path):
+    text = 'title = "x"\n[data]\nsource = "folders"\ntrain = ""\n[validation]\nrows = 3\n'
+    (tmp_path / "competition.toml").write_text(text)
+    with pytest.raises(ConfigError, match="train and test"):
+        read_competition(tmp_path)
+
+
+def test_a_holdout_needs_rows(tmp_path):
+    (tmp_path / "competition.toml").write_text('title = "x"\n[data]\nsource = "digits"\n')
+    with pytest.raises(ConfigError, match="rows = "):
+        read_competition(tmp_path)
+
+
+def test_a_recipe_comes_back_from_what_a_trained_run_says_of_it(tmp_path):
+    from dataclasses import asdict
+    from json import dumps, loads
+
+    recipe = Recipe(architecture="resnet34", epochs=3, learning_rate="find", seeds=(1, 2))
+    assert recipe_of(loads(dumps(asdict(recipe))), tmp_path) == recipe
+
+
+def test_the_competitions_file_is_no_recipe(tmp_path):
+    recipe_file(tmp_path, RECIPE)
+    (tmp_path / "competition.toml").write_text("")
+    assert list(recipe_files(tmp_path)) == ["one"]

@@ -1,0 +1,427 @@
+"""Where images are looked for, what they are called, and every fault that a listing shows."""
+
+import http.server
+import os
+import threading
+from functools import partial
+
+import pytest
+
+from podium.data.listing import natural_order
+from podium.data.locate import download
+from podium.data.scan import quiet, read_listing
+from podium.errors import DataError
+
+FOLDERS = 'title = "Pets"\n[data]\nsource = "folders"\n{data}\n[validation]\n{validation}\n'
+HASH_ORDER = 'test_ids = "hash-order"'
+
+
+def listing_of(house, competition, data=None):
+    return read_listing(competition, "pets", project=house.project, data=data)
+
+
+def faults_of(house, competition):
+    with pytest.raises(DataError) as caught:
+        listing_of(house, competition)
+    return sorted(fault.replace(f"{house.data}/", "") for fault in caught.value.faults)
+
+
+def check_pets(listing):
+    """What the miniature of class folders must look like from every place and layout."""
+    assert listing.classes == ("cat", "dog")
+    assert listing.train_ids == sorted(f"{label}/{label}_{i}" for label in ("cat", "dog") for i in range(6))
+    assert listing.train_labels.tolist() == [0] * 6 + [1] * 6
+    assert listing.test_ids == ["1", "2", "3", "4"]
+
+
+# Where
+
+
+@pytest.mark.parametrize(
+    ("place", "data"),
+    [
+        ("data/pets.zip", None),
+        ("data/pets", None),
+        ("data/pets/pets-1a2b3c", None),
+        ("data", None),
+        ("../shared/data/pets.zip", None),
+        ("given/pets.zip", "given"),
+        ("given/pets", "given"),
+        ("given/anything.zip", "given/anything.zip"),
+        ("given/anything", "given/anything"),
+        ("given/anything/pets-1a2b3c", "given/anything"),
+    ],
+)
+def test_images_are_found_in_every_place(house, place, data):
+    path = house.project.root / place
+    write = house.zip if place.endswith(".zip") else house.write
+    write(path, house.folders())
+    check_pets(listing_of(house, house.competition(), data and str(house.project.root / data)))
+
+
+def test_an_archive_of_another_kind_than_declared_is_found(house):
+    (house.data / "pets.7z").write_bytes(house.seven_zip(house.folders()))
+    check_pets(listing_of(house, house.competition()))
+
+
+def test_the_environment_names_a_place(house, monkeypatch, tmp_path):
+    house.zip(tmp_path / "elsewhere/pets.zip", house.folders())
+    monkeypatch.setenv("PODIUM_DATA", str(tmp_path / "elsewhere"))
+    check_pets(listing_of(house, house.competition()))
+
+
+def test_a_place_may_begin_with_the_home_folder(house, monkeypatch, tmp_path):
+    house.zip(tmp_path / "elsewhere/pets.zip", house.folders())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PODIUM_DATA", "~/elsewhere")
+    check_pets(listing_of(house, house.competition()))
+
+
+@pytest.mark.parametrize("place", ["nowhere", "~nobody-of-this-name/x"])
+def test_an_environment_that_names_something_missing_is_not_skipped(house, monkeypatch, place):
+    monkeypatch.setenv("PODIUM_DATA", place)
+    with pytest.raises(DataError, match=f"PODIUM_DATA= names something that is not there(.|\n)*{place}"):
+        listing_of(house, house.competition())
+
+
+def test_data_that_names_something_missing_is_not_skipped(house):
+    house.zip(house.data / "pets.zip", house.folders())
+    with pytest.raises(DataError, match=r"DATA= names something that is not there(.|\n)*nowhere"):
+        listing_of(house, house.competition(), "nowhere")
+
+
+def test_data_without_the_competition_is_not_skipped(house, tmp_path):
+    house.zip(house.data / "pets.zip", house.folders())
+    with pytest.raises(DataError, match=f"were not found(.|\n)*looked in {tmp_path}/empty"):
+        (tmp_path / "empty").mkdir()
+        listing_of(house, house.competition(), str(tmp_path / "empty"))
+
+
+def test_nothing_found_lists_every_place_and_what_to_type(house, monkeypatch, tmp_path):
+    monkeypatch.setenv("PODIUM_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"not found(.|\n)*DATA=") as caught:
+        listing_of(house, house.competition())
+    assert len(caught.value.faults) == 3
+
+
+def test_another_competitions_folder_is_not_taken(house):
+    house.write(house.data / "birds", house.folders())
+    with pytest.raises(DataError, match="not found"):
+        listing_of(house, house.competition())
+
+
+# Download
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A loopback server: its folder, its address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    folder = tmp_path / "served"
+    folder.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_is_not_found_is_downloaded_once(house, served):
+    folder, address = served
+    house.zip(folder / "pets-1a2b3c.zip", house.repository())
+    competition = house.competition(data=f'{HASH_ORDER}\ndownload = "{address}/pets-1a2b3c.zip"')
+    check_pets(listing_of(house, competition))
+    (folder / "pets-1a2b3c.zip").unlink()
+    check_pets(listing_of(house, competition))
+    assert [file.name for file in house.data.iterdir() if not file.name.startswith(".")] == ["pets.zip"]
+
+
+def test_an_archive_in_a_folder_is_downloaded_into_it(house, served):
+    folder, address = served
+    house.zip(folder / "pets.zip", house.folders())
+    keys = f'archive = "a/pets.zip"\ndownload = "{address}/pets.zip"'
+    competition = house.competition(FOLDERS, data=keys)
+    check_pets(listing_of(house, competition))
+    assert (house.data / "a/pets.zip").is_file()
+
+
+def test_progress_of_a_download_ends_at_its_size(house, served):
+    folder, address = served
+    (folder / "a.zip").write_bytes(b"x" * 600_000)
+    seen = []
+    download(f"{address}/a.zip", house.data / "a.zip", progress=lambda *told: seen.append(told))
+    assert seen[-1] == ("download a.zip", 600_000, 600_000) and len(seen) > 1
+
+
+@pytest.mark.parametrize("address", ["{served}/missing.zip", "http://127.0.0.1:9/pets.zip"])
+def test_a_failed_download_says_where_to_put_the_file(house, served, address):
+    address = address.format(served=served[1])
+    with pytest.raises(DataError, match=f"{address}(.|\n)*looked in (.|\n)*put it at .*pets.zip"):
+        listing_of(house, house.competition(data=f'download = "{address}"'))
+    assert not (house.data / "pets.zip").exists()
+
+
+def test_a_download_that_breaks_off_leaves_nothing(house, served):
+    class Short(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x" * 10)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Short)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    with pytest.raises(DataError, match=r"cannot be fetched(.|\n)*10 of 1,000"):
+        download(f"http://127.0.0.1:{server.server_port}/a.zip", house.data / "a.zip", progress=quiet)
+    server.server_close()
+    assert list(house.data.iterdir()) == []
+
+
+# Class folders
+
+
+def test_test_images_of_a_repository_are_numbered_by_their_hashes(house):
+    competition = house.competition(data=HASH_ORDER)
+    ours = listing_of(house, competition, str(house.zip(house.data / "a/pets.zip", house.folders())))
+    theirs = listing_of(house, competition, str(house.zip(house.data / "b/pets.zip", house.repository())))
+    check_pets(theirs)
+    for one in (ours, theirs):
+        assert [int(number) for number in one.test_ids] == sorted(map(int, one.test_ids))
+    assert [ours.test.read(name) for name in ours.test_names] == [theirs.test.read(name) for name in theirs.test_names]
+
+
+def test_the_sample_submissions_order_rules(house):
+    house.write(house.data / "pets", house.folders() | {"sample.csv": b"id,label\n3,cat\n1,cat\n4,cat\n2,cat\n"})
+    listing = listing_of(house, house.competition(data='sample_submission = "sample.csv"'))
+    assert listing.test_ids == ["3", "1", "4", "2"]
+    assert listing.test_names == ["3.png", "1.png", "4.png", "2.png"]
+
+
+def test_without_a_sample_integer_ids_go_by_value(house):
+    house.write(house.data / "pets", house.folders(tests=12))
+    assert listing_of(house, house.competition()).test_ids == [str(i) for i in range(1, 13)]
+
+
+def test_natural_order_is_numeric_only_where_all_are_integers():
+    assert natural_order(["10", "9", "-1"]) == ["-1", "9", "10"]
+    assert natural_order(["10", "9", "x"]) == ["10", "9", "x"]
+
+
+def test_integer_classes_go_by_value(house):
+    house.write(house.data / "pets", {f"train/{i}/{i}.png": house.png(i) for i in (2, 10)} | {"test/1.png": b""})
+    assert listing_of(house, house.competition()).classes == ("2", "10")
+
+
+def test_archives_of_train_and_test_in_an_archive_are_found(house):
+    files = house.folders()
+    parts = {
+        "train.zip": {name: data for name, data in files.items() if name.startswith("train/")},
+        "test.zip": {name[5:]: data for name, data in files.items() if name.startswith("test/")},
+    }
+    inner = {name: house.zip(house.data / name, part).read_bytes() for name, part in parts.items()}
+    outer = house.zip(house.project.root / "given/pets.zip", {f"pets/{name}": data for name, data in inner.items()})
+    check_pets(listing_of(house, house.competition(), str(outer)))
+
+
+def test_faults_of_class_folders_are_listed_at_once(house):
+    bad = {
+        "train/stray.png": house.png(1),
+        "train/cat/cat_0.jpg": house.png(2),
+        "train/bird/notes.txt": b"none yet",
+        "test/sub/1.webp": house.png(3),
+        "train/cat/labels.txt": b"ignored",
+    }
+    house.write(house.data / "pets", house.folders() | bad)
+    (house.data / "pets/train/fish").mkdir()
+    assert faults_of(house, house.competition()) == [
+        "pets/test/1.png, pets/test/sub/1.webp: the id '1' 2 times",
+        "pets/train/bird: a class without images; it holds 1 other file(s), such as bird/notes.txt",
+        "pets/train/cat/cat_0.jpg, pets/train/cat/cat_0.png: the id 'cat/cat_0' 2 times",
+        "pets/train/fish: a class without images",
+        "pets/train/stray.png: an image in no class folder",
+    ]
+
+
+def test_files_that_may_be_images_and_are_not_read_are_faults(house):
+    bad = {
+        "train/cat/IMG_1.heic": b"",
+        "train/dog/7": b"",
+        "test/8.heic": b"",
+        "train/cat/Thumbs.db": b"",
+        "train/cat/notes.txt": b"",
+        "test/index.HTML": b"",
+        "train/LICENSE": b"",
+    }
+    house.write(house.data / "pets", house.folders() | bad)
+    assert faults_of(house, house.competition()) == [
+        "pets/test/8.heic: a file that is no image Podium reads",
+        "pets/train/cat/IMG_1.heic: a file that is no image Podium reads",
+        "pets/train/dog/7: a file that is no image Podium reads",
+    ]
+
+
+def test_links_that_lead_nowhere_are_faults(house):
+    house.write(house.data / "pets", house.folders())
+    for name in ("train/cat/9.png", "train/bird", "test/9.png", "test/readme.txt"):
+        (house.data / "pets" / name).symlink_to("gone")
+    assert faults_of(house, house.competition(data=HASH_ORDER)) == [
+        f"pets/{name}: a link that leads to no file" for name in ("test/9.png", "train/bird", "train/cat/9.png")
+    ]
+
+
+def test_names_that_no_csv_and_no_lock_can_hold_are_listed_at_once(house):
+    bad = ["train/ fish/1.png", "train/cat/a\rb.png", "train/cat/c .png", "test/ 5.png", "test/ .png", "test/a\nb.png"]
+    bad += [os.fsdecode(b"test/caf\xe9.png"), "test/id.png"]
+    house.write(house.data / "pets", house.folders() | {name: house.png(50 + i) for i, name in enumerate(bad)})
+    assert faults_of(house, house.competition()) == [
+        "pets/test: the test id ' ' is blank",
+        "pets/test: the test id ' 5' begins or ends with a blank",
+        r"pets/test: the test id 'a\nb' has a control character in it",
+        r"pets/test: the test id 'caf\udce9' is not UTF-8",
+        "pets/train: the class ' fish' begins or ends with a blank",
+        r"pets/train: the id 'cat/a\rb' has a control character in it",
+        "pets/train: the id 'cat/c ' begins or ends with a blank",
+        "the test id 'id' is called like the submission's id column",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ('kind = "probabilities"\nid_column = "cat"', "the class 'cat' is called like the submission's id column"),
+        ('id_column = "image"\nlabel_column = "image"', "[submission] id_column and label_column are both 'image'"),
+    ],
+)
+def test_columns_of_the_submission_that_share_a_name_are_a_fault(house, settings, fault):
+    house.write(house.data / "pets", house.folders())
+    competition = house.competition(validation=f"rows = 4\n[submission]\n{settings}")
+    assert faults_of(house, competition) == [fault]
+
+
+def test_a_control_character_in_a_table_is_a_fault(house):
+    labels = b'id,label,who\n1,"a\tb",x\n2,b,x\n3,b,"y\nz"\n4,b,y\n'
+    house.write(house.data / "pets", table_files(house, labels))
+    assert faults_of(house, house.table_competition(data='group_column = "who"')) == [
+        r"pets/train: the class 'a\tb' has a control character in it",
+        r"pets/train: the group 'y\nz' has a control character in it",
+    ]
+
+
+def test_one_class_is_too_few(house):
+    house.write(house.data / "pets", {"train/cat/1.png": house.png(1), "test/1.png": house.png(2)})
+    assert faults_of(house, house.competition()) == ["pets/train: 1 class(es) with images; expected 2 or more"]
+
+
+def test_a_missing_test_folder_is_named(house):
+    house.write(house.data / "pets", {"train/cat/1.png": b"", "tset/1.png": b""})
+    with pytest.raises(DataError, match=r"'test' is missing(.|\n)*found: *train/, tset/"):
+        listing_of(house, house.competition())
+
+
+def test_a_test_folder_without_images_is_a_fault(house):
+    house.write(house.data / "pets", house.folders(tests=0) | {"test/readme.txt": b""})
+    assert faults_of(house, house.competition()) == ["pets/test: no images"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "faults"),
+    [
+        (
+            b"id,label\n1,cat\n2,cat\n3,cat\n9,cat\n",
+            ["line 5: '9' has no image", "4.png: a test image that is not in"],
+        ),
+        (b"id,label\n1,a\n1,a\n2,a\n3,a\n4,a\n", ["the id '1' 2 times"]),
+        (b"image,label\n1,cat\n", ["no column 'id'; it has 'image', 'label'"]),
+        (b"", ["no column 'id'"]),
+        (b"id,label\n", ["no rows"]),
+        (b"\xff\xfe\x00", ["not a CSV table in UTF-8"]),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_a_fault(house, sample, faults):
+    house.write(house.data / "pets", house.folders() | {"sample.csv": sample})
+    found = "\n".join(faults_of(house, house.competition(data='sample_submission = "sample.csv"')))
+    assert all(fault in found for fault in faults), found
+
+
+def test_a_sample_that_is_declared_and_missing_is_a_fault(house):
+    house.write(house.data / "pets", house.folders())
+    assert faults_of(house, house.competition(data='sample_submission = "sample.csv"')) == ["pets/sample.csv: missing"]
+
+
+def test_a_sample_of_numbered_images_may_be_missing_but_must_fit(house):
+    competition = house.competition(data=f'{HASH_ORDER}\nsample_submission = "sample.csv"')
+    house.write(house.data / "pets", house.folders())
+    check_pets(listing_of(house, competition))
+    (house.data / "pets/sample.csv").write_text("id,label\n1,cat\n")
+    assert len(faults_of(house, competition)) == 3
+
+
+# A table of labels
+
+
+def test_kaggles_layout_is_read(house):
+    house.write(house.data / "cifar", house.table())
+    listing = listing_of(house, house.table_competition(), str(house.data / "cifar"))
+    assert listing.classes == ("cat", "dog")
+    assert listing.train_ids == sorted(str(i) for i in range(1, 13))
+    assert listing.train_labels.tolist() == [int(i) % 2 for i in listing.train_ids]
+    assert listing.test_ids == ["3", "2", "1"]
+    assert listing.test.read(listing.test_names[0]) == house.png(503)
+
+
+def test_kaggles_layout_in_its_one_archive_is_the_same(house):
+    house.zip(house.data / "pets.zip", house.table())
+    listing = listing_of(house, house.table_competition())
+    assert listing.test_ids == ["3", "2", "1"] and len(listing.train_ids) == 12
+
+
+def table_files(house, labels, images=(1, 2, 3, 4)):
+    train = {f"train/{i}.png": house.png(i) for i in images}
+    return train | {
+        "test/7.png": house.png(7),
+        "trainLabels.csv": labels,
+        "sampleSubmission.csv": b"id,label\n7,a\n",
+    }
+
+
+def test_ids_with_suffixes_match_and_stay_as_written(house):
+    house.write(house.data / "pets", table_files(house, b"\xef\xbb\xbfid,label\n1.png,a\n2.png,b\n3.png,a\n4.png,b\n"))
+    listing = listing_of(house, house.table_competition())
+    assert listing.train_ids == ["1.png", "2.png", "3.png", "4.png"]
+    assert listing.train_names == listing.train_ids
+
+
+def test_groups_follow_their_rows(house):
+    house.write(house.data / "pets", table_files(house, b"who,id,label\nx,4,a\ny,3,b\nx,2,a\ny,1,b\n"))
+    listing = listing_of(house, house.table_competition(data='group_column = "who"'))
+    assert listing.train_ids == ["1", "2", "3", "4"] and listing.groups == ["y", "x", "y", "x"]
+
+
+def test_faults_of_a_table_are_listed_at_once(house):
+    house.write(house.data / "pets", table_files(house, b"id,label\n1,a\n2,\n3,b\n3,b\n9,a\n,b\n"))
+    assert faults_of(house, house.table_competition()) == [
+        "pets/train/4.png: an image without a label",
+        "pets/trainLabels.csv line 3: label is empty",
+        "pets/trainLabels.csv line 4, pets/trainLabels.csv line 5: the id '3.png' 2 times",
+        "pets/trainLabels.csv line 6: '9' has no image in pets/train",
+        "pets/trainLabels.csv line 7: id is empty",
+    ]
+
+
+def test_missing_columns_are_named_beside_those_found(house):
+    house.write(house.data / "pets", table_files(house, b"image,breed\n1,a\n"))
+    assert "no column 'id', 'label'; it has 'image', 'breed'" in faults_of(house, house.table_competition())[1]
+
+
+def test_a_missing_table_is_a_fault(house):
+    files = table_files(house, b"")
+    del files["trainLabels.csv"]
+    house.write(house.data / "pets", files)
+    assert "pets/trainLabels.csv: missing" in faults_of(house, house.table_competition())

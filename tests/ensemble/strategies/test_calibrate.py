@@ -1,0 +1,50 @@
+"""Temperatures and calibration, on cases worked out by hand."""
+
+import numpy as np
+import pytest
+
+from podium.ensemble.strategies.calibrate import brier, calibration_error, fit_temperatures
+from podium.metrics import log_loss, softmax
+
+
+def test_the_temperature_makes_confidence_equal_accuracy():
+    # Always [z, 0] and right three times in four: the best z is log 3.
+    logits, labels = np.tile([6.0, 0.0], (4, 1)), np.array([0, 0, 0, 1])
+    (temperature,) = fit_temperatures(logits[None], labels)
+    assert temperature == pytest.approx(6 / np.log(3), rel=1e-4)
+
+
+def test_each_run_has_its_own_and_scale_is_all_that_it_undoes():
+    draw = np.random.default_rng(0)
+    labels = draw.integers(3, size=300)
+    logits = np.eye(3)[labels] * 2 + draw.normal(size=(300, 3))
+    found = fit_temperatures(np.stack([logits, logits * 8, logits / 4]), labels)
+    assert found[1:] / found[0] == pytest.approx([8, 1 / 4], rel=1e-3)
+
+
+def test_no_other_temperature_has_less_log_loss():
+    draw = np.random.default_rng(1)
+    labels = draw.integers(4, size=200)
+    logits = np.eye(4)[labels] + draw.normal(size=(200, 4)) * 2
+    (best,) = fit_temperatures(logits[None], labels)
+    loss = log_loss(softmax(logits / best), labels)
+    assert all(loss <= log_loss(softmax(logits / (best * near)), labels) for near in (0.9, 0.99, 1.01, 1.1))
+
+
+def test_a_perfect_run_is_sharpened_up_to_a_bound_and_a_constant_one_left_alone():
+    labels = np.array([0, 1, 2])
+    perfect, constant = fit_temperatures(np.stack([np.eye(3), np.zeros((3, 3))]), labels)
+    assert 0.01 < perfect < 0.1 and constant == 1
+
+
+def test_brier_is_zero_for_the_truth_two_for_its_opposite_and_a_half_for_a_coin():
+    labels = np.array([0, 1])
+    assert brier(np.eye(2), labels) == 0
+    assert brier(np.eye(2)[::-1], labels) == 2
+    assert brier(np.full((2, 2), 0.5), labels) == 0.5
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    said = np.tile([0.8, 0.2], (4, 1))
+    assert calibration_error(said, np.array([0, 0, 0, 1])) == pytest.approx(0.05)
+    assert calibration_error(np.eye(2), np.array([0, 1])) == 0

@@ -1,0 +1,67 @@
+"""Greedy selection beside the loop that everybody writes, and by hand."""
+
+import numpy as np
+import pytest
+
+from podium.ensemble.strategies import greedy as greedy_module
+from podium.ensemble.strategies.greedy import greedy_weights
+from podium.metrics import METRICS, softmax
+
+
+def draws(members=5, rows=300, classes=4, *, seed=0):
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(classes, size=rows)
+    logits = np.eye(classes)[labels] * 1.5 + draw.normal(size=(members, rows, classes)) * 1.5
+    return softmax(logits), labels
+
+
+def plain_loop(averaged, labels, metric, *, are_logs=False, steps=greedy_module.STEPS):
+    """Caruana's algorithm as it is written down: every sum made anew, every row scored."""
+    measure, bag, best, best_bag = METRICS[metric], [], (-np.inf, -np.inf), []
+    for _ in range(steps):
+        scored = []
+        for member in range(len(averaged)):
+            mean = averaged[[*bag, member]].mean(axis=0)
+            blend = softmax(mean) if are_logs else mean
+            gain = measure.gain(measure(blend, labels))
+            scored.append((round(gain, 12), round(-METRICS["log_loss"](blend, labels), 12), member))
+        top = max(scored)
+        bag = [*bag, top[2]]
+        if top[:2] > best:
+            best, best_bag = top[:2], bag
+    return np.bincount(best_bag, minlength=len(averaged)) / len(best_bag)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss", "macro_f1"])
+@pytest.mark.parametrize("are_logs", [False, True])
+def test_one_bag_is_the_plain_loop(monkeypatch, seed, metric, are_logs):
+    monkeypatch.setattr(greedy_module, "BAGS", 1)
+    probabilities, labels = draws(seed=seed)
+    averaged = np.log(probabilities) if are_logs else probabilities
+    ours = greedy_weights(averaged, labels, metric=metric, seed=1, are_logs=are_logs)
+    np.testing.assert_allclose(ours, plain_loop(averaged, labels, metric, are_logs=are_logs))
+
+
+def test_rows_that_everyone_has_right_are_not_looked_at():
+    probabilities, labels = draws(members=3, rows=2000)
+    right = (probabilities.argmax(axis=2) == labels).all(axis=0)
+    judge = greedy_module._Judge(probabilities, labels, "accuracy", False)
+    assert judge.sure == right.sum() > 100
+    assert judge.lead.shape == (3, 4, 2000 - judge.sure)
+
+
+def test_the_stream_of_the_seed_settles_what_nothing_else_does():
+    one, labels = draws(members=1)
+    twins = np.repeat(one, 3, axis=0)
+    found = {tuple(greedy_weights(twins, labels, metric="accuracy", seed=seed)) for seed in range(8)}
+    assert len(found) > 1
+    again = greedy_weights(twins, labels, metric="accuracy", seed=3)
+    assert again.tolist() == greedy_weights(twins, labels, metric="accuracy", seed=3).tolist()
+
+
+def test_a_perfect_member_is_all_that_is_chosen():
+    probabilities, labels = draws()
+    perfect = np.eye(4)[labels][None] * 0.97 + 0.01
+    weights = greedy_weights(np.concatenate([perfect, probabilities]), labels, metric="accuracy", seed=0)
+    assert weights.argmax() == 0 and weights[0] > 0.5

@@ -1,0 +1,81 @@
+"""Weights by strategy."""
+
+import numpy as np
+import pytest
+
+from podium.config.keys import Ensemble
+from podium.ensemble.strategies.table import STRATEGIES, Material
+from podium.ensemble.strategies.table import accuracy as weigh_by_accuracy
+from podium.metrics import log_softmax
+
+LABELS = np.array([0, 1, 0, 1])
+
+
+def said(*rows):
+    return np.eye(2)[np.array(rows)]
+
+
+def material(probabilities):
+    right = probabilities.argmax(axis=2) == LABELS
+    return Material(np.log(np.maximum(probabilities, 1e-9)), LABELS, metric="accuracy", seed=0, right=right)
+
+
+def accuracy(probabilities, labels):
+    assert labels is LABELS
+    return weigh_by_accuracy(material(probabilities), "probabilities")[0]
+
+
+def test_accuracy_weighs_in_proportion_to_rows_that_are_right():
+    probabilities = said([0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 0])  # 4, 2 and 1 of 4 right
+    np.testing.assert_allclose(accuracy(probabilities, LABELS), [4 / 7, 2 / 7, 1 / 7])
+
+
+def test_a_run_that_is_never_right_gets_no_weight():
+    np.testing.assert_allclose(accuracy(said([0, 1, 0, 1], [1, 0, 1, 0]), LABELS), [1, 0])
+
+
+def test_runs_that_are_all_always_wrong_get_equal_weights():
+    np.testing.assert_allclose(accuracy(said([1, 0, 1, 0], [1, 0, 1, 0]), LABELS), [0.5, 0.5])
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "stack"])
+def test_every_strategy_gives_weights_that_sum_to_one_and_all_to_a_single_member(name, average):
+    draw = np.random.default_rng(1).dirichlet(np.ones(2), size=(3, 4))
+    weights, biases = STRATEGIES[name](material(draw), average)
+    assert weights.shape == (3,) and biases is None
+    assert weights.min() >= 0
+    assert weights.sum() == pytest.approx(1)
+    np.testing.assert_array_equal(STRATEGIES[name](material(draw[:1]), average)[0], [1.0])
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_log_loss_puts_everything_on_a_member_that_is_better_everywhere(average):
+    good, bad = np.tile([0.9, 0.1], (4, 1)), np.tile([0.4, 0.6], (4, 1))
+    rows = np.arange(4)
+    probabilities = np.zeros((2, 4, 2))
+    for member, said_of_label in enumerate((good, bad)):
+        probabilities[member, rows, LABELS], probabilities[member, rows, 1 - LABELS] = said_of_label.T
+    weights, _ = STRATEGIES["log-loss"](material(probabilities), average)
+    np.testing.assert_allclose(weights, [1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_log_loss_weighs_smoothed_members_like_the_same_members_unsmoothed(average):
+    """Softened alike, two equal members and a worse, bolder one are what they were: the temperature comes later."""
+    draw = np.random.default_rng(3)
+    labels = draw.integers(2, size=400)
+    sure = np.array([2.0, 2.0, 3.0])[:, None] * np.where(draw.random((3, 400)) < [[0.9], [0.9], [0.75]], 1, -1)
+    logits = sure[:, :, None] * np.eye(2)[labels] * 2
+    found = []
+    for softness in (1.0, 4.0):
+        logs = log_softmax(logits / softness)
+        right = logs.argmax(axis=2) == labels
+        found.append(STRATEGIES["log-loss"](Material(logs, labels, "log_loss", 0, right), average)[0])
+    np.testing.assert_allclose(found[0], found[1], atol=0.02)
+    assert found[1][2] < 0.2
+
+
+def test_the_settings_know_every_strategy_and_no_other():
+    choices = next(f for f in Ensemble.__dataclass_fields__.values() if f.name == "strategy").metadata["choices"]
+    assert set(choices) == {*STRATEGIES, "auto"}

@@ -1,0 +1,265 @@
+"""The seam: checked loading, atomic and repeatable saving, joining by id."""
+
+import dataclasses
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from podium.errors import PredictionsError
+from podium.plan.stamp import read_about
+from podium.predictions.align import align
+from podium.predictions.artefact import load_predictions, save_predictions
+from toy_runs import random_run, run_of, shuffled
+
+
+def arrays_of(file):
+    with np.load(file) as archive:
+        return dict(archive)
+
+
+def changed(file, predictions, **changes):
+    """Write `predictions` with some arrays replaced, past the checks of save_predictions."""
+    save_predictions(file, predictions)
+    np.savez(file, **(arrays_of(file) | changes))
+    return file
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path):
+    file = tmp_path / "resnet34.s1.npz"
+    saved = run_of(test=(2, 1, 0), scores={"accuracy": 1.0})
+    save_predictions(file, saved)
+    loaded = load_predictions(file)
+    for name in ("oof_ids", "oof_logits", "oof_labels", "test_ids", "test_logits"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
+    assert (loaded.classes, loaded.about, loaded.file, loaded.run) == (
+        saved.classes,
+        saved.about,
+        file,
+        "resnet34.s1",
+    )
+
+
+def test_about_is_read_without_numpy_even_with_letters_beyond_ascii(tmp_path):
+    file = tmp_path / "run.npz"
+    save_predictions(file, run_of(recipe_name="Ünïcode 🐸"))
+    assert read_about(file)["recipe_name"] == "Ünïcode 🐸"
+    assert read_about(file) == load_predictions(file).about
+
+
+def test_equal_predictions_give_equal_bytes_at_another_time(tmp_path, monkeypatch):
+    one, other = tmp_path / "one.npz", tmp_path / "other.npz"
+    save_predictions(one, random_run("a.s1"))
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
+    save_predictions(other, random_run("a.s1"))
+    assert one.read_bytes() == other.read_bytes()
+    with zipfile.ZipFile(one) as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_half_precision_logits_are_widened_and_doubles_are_kept(tmp_path):
+    run = run_of()
+    for given, expected in ((np.float16, np.float32), (np.float32, np.float32), (np.float64, np.float64)):
+        file = changed(tmp_path / "run.npz", run, oof_logits=run.oof_logits.astype(given))
+        loaded = load_predictions(file)
+        assert loaded.oof_logits.dtype == expected
+        np.testing.assert_array_equal(loaded.oof_logits, run.oof_logits)
+
+
+def test_saving_refuses_what_loading_would_refuse_and_leaves_no_file(tmp_path):
+    run = run_of()
+    run.test_logits[1, 0] = np.nan
+    with pytest.raises(PredictionsError, match=r"test_logits: NaN or infinity in 1 rows \(ids t1\)"):
+        save_predictions(tmp_path / "run.npz", run)
+    assert list(tmp_path.iterdir()) == []
+
+
+NAN_ROW = np.array([[0, 0, 0], [0, 0, 0], [0, np.inf, 0], [0, 0, 0]], dtype=np.float32)
+BAD_ARRAYS = {
+    "one row too few": ({"oof_logits": NAN_ROW[:2]}, r"oof_logits: expected shape \(4, 3\), found \(2, 3\)"),
+    "one class too few": (
+        {"test_logits": np.zeros((3, 2))},
+        r"test_logits: expected shape \(3, 3\), found \(3, 2\)",
+    ),
+    "infinity": ({"oof_logits": NAN_ROW}, r"oof_logits: NaN or infinity in 1 rows \(ids v2\)"),
+    "duplicate ids": (
+        {"test_ids": np.array(["t1", "t1", "t2"])},
+        r"test_ids: 1 ids .* more than once \(t1\)",
+    ),
+    "label too large": ({"oof_labels": np.array([0, 3, 1, 1])}, "oof_labels: expected 0 to 2, found 3"),
+    "negative label": ({"oof_labels": np.array([0, -1, 1, 1])}, "oof_labels: expected 0 to 2, found -1"),
+    "labels as floats": (
+        {"oof_labels": np.zeros(4)},
+        "oof_labels: expected integers in 1 dimensions, found float64",
+    ),
+    "labels too few": (
+        {"oof_labels": np.zeros(3, int)},
+        "oof_labels: expected 4 rows as in oof_ids, found 3",
+    ),
+    "ids as numbers": ({"test_ids": np.arange(3)}, "test_ids: expected text in 1 dimensions, found int64"),
+    "logits as integers": (
+        {"test_logits": np.ones((3, 3), int)},
+        "test_logits: expected floats in 2 dimensions",
+    ),
+    "a class twice": (
+        {"classes": np.array(["cat", "dog", "cat"])},
+        "classes: expected two or more, each once",
+    ),
+    "no rows": (
+        {"test_ids": np.array([], "U1"), "test_logits": np.zeros((0, 3))},
+        "test_ids: expected at least one",
+    ),
+    "object array": ({"oof_ids": np.array(["v1", None], dtype=object)}, "is damaged"),
+    "about is no JSON": ({"about": np.array("{run:")}, "about: expected a JSON object, found '{run:'"),
+    "about is a list": ({"about": np.array("[1]")}, "about: expected a JSON object, found list"),
+    "about without a run": (
+        {"about": np.array("{}")},
+        "expected text under run, architecture, fingerprint, fold",
+    ),
+    "about as bytes": ({"about": np.array(b"{}")}, "about: expected text in 0 dimensions"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_loading_refuses_by_file_and_fault(case, tmp_path):
+    changes, message = BAD_ARRAYS[case]
+    file = changed(tmp_path / "run.npz", run_of(), **changes)
+    with pytest.raises(PredictionsError, match=message) as error:
+        load_predictions(file)
+    assert str(file) in str(error.value)
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path):
+    file = changed(tmp_path / "run.npz", run_of(), oof_logits=NAN_ROW, oof_labels=np.array([0, 9, 0, 0]))
+    with pytest.raises(PredictionsError) as error:
+        load_predictions(file)
+    assert len(error.value.faults) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"\x80\x04N.", b"PK\x03\x04 and no more"])
+def test_a_file_that_is_no_archive_is_refused(content, tmp_path):
+    file = tmp_path / "run.npz"
+    file.write_bytes(content)
+    with pytest.raises(PredictionsError, match="is damaged"):
+        load_predictions(file)
+
+
+def test_a_lone_array_is_not_predictions(tmp_path):
+    file, stream = tmp_path / "run.npz", io.BytesIO()
+    np.save(stream, np.zeros(3))
+    file.write_bytes(stream.getvalue())
+    with pytest.raises(PredictionsError, match="is damaged"):
+        load_predictions(file)
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
+    file = tmp_path / "run.npz"
+    save_predictions(file, run_of())
+    whole = file.read_bytes()
+    for length in range(0, len(whole), 97):
+        file.write_bytes(whole[:length])
+        with pytest.raises(PredictionsError, match="is damaged"):
+            load_predictions(file)
+
+
+def test_a_flipped_byte_is_never_a_traceback(tmp_path):
+    file = tmp_path / "run.npz"
+    save_predictions(file, run_of())
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 13):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            load_predictions(file)  # some bytes, such as a member's date, mean nothing to us
+        except PredictionsError as error:
+            assert str(file) in str(error)
+
+
+def test_a_missing_array_is_named(tmp_path):
+    file = tmp_path / "run.npz"
+    save_predictions(file, run_of())
+    arrays = arrays_of(file)
+    del arrays["test_ids"], arrays["about"]
+    np.savez(file, **arrays)
+    with pytest.raises(PredictionsError, match="no test_ids, about"):
+        load_predictions(file)
+
+
+def test_a_missing_file_says_how_to_make_it(tmp_path):
+    with pytest.raises(PredictionsError, match=r"fix: .*make train"):
+        load_predictions(tmp_path / "run.npz")
+
+
+def test_runs_are_joined_by_id_whatever_the_order_of_their_rows():
+    runs = [random_run(name, seed=seed) for seed, name in enumerate(("a.s1", "a.s2", "b.s1"))]
+    straight = align(runs)
+    mixed = align([shuffled(run, seed=seed) for seed, run in enumerate(reversed(runs))])
+    assert straight.runs == mixed.runs == ("a.s1", "a.s2", "b.s1")
+    for name in ("oof_ids", "oof_logits", "oof_labels", "test_ids", "test_logits"):
+        np.testing.assert_array_equal(getattr(straight, name), getattr(mixed, name))
+    row = list(straight.test_ids).index("17")
+    np.testing.assert_array_equal(straight.test_logits[1, row], runs[1].test_logits[16])
+
+
+def test_one_run_aligns_with_itself():
+    aligned = align([run_of()])
+    assert aligned.oof_logits.shape == (1, 4, 3)
+    assert aligned.oof_ids.tolist() == ["v0", "v1", "v2", "v3"]
+
+
+def test_half_precision_runs_in_memory_are_widened():
+    run = run_of()
+    half = dataclasses.replace(run, oof_logits=run.oof_logits.astype(np.float16))
+    assert align([half]).oof_logits.dtype == np.float32
+
+
+def test_no_runs_at_all_is_refused():
+    with pytest.raises(PredictionsError, match="no predictions"):
+        align([])
+
+
+DIFFERENT = {
+    "labels": ({"oof_labels": np.array([0, 1, 1, 0])}, r"has other labels in 1 rows \(ids v2\)"),
+    "test ids": ({"test_ids": np.array(["t0", "t1", "t9"])}, r"lacks 1 test ids \(t2\)"),
+    "other test ids": ({"test_ids": np.array(["t0", "t1", "t9"])}, r"has 1 other test ids \(t9\)"),
+    "validation ids": ({"oof_ids": np.array(["v0", "v1", "v2", "x"])}, r"lacks 1 validation ids \(v3\)"),
+    "class order": ({"classes": ("cat", "bird", "dog")}, "classes cat, bird, dog instead of bird, cat, dog"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_runs_about_other_rows_are_refused_by_name(case):
+    changes, message = DIFFERENT[case]
+    other = dataclasses.replace(run_of("vgg19.s1"), **changes)
+    with pytest.raises(PredictionsError, match=r"vgg19\.s1 .*" + message):
+        align([other, run_of("resnet34.s1")])
+
+
+@pytest.mark.parametrize(("name", "words"), [("fold_sha256", "folds"), ("fingerprint", "data fingerprint")])
+def test_runs_of_other_folds_or_data_are_refused(name, words):
+    with pytest.raises(PredictionsError, match=f"{words} other instead of"):
+        align([run_of("a.s1"), run_of("b.s1", **{name: "other"})])
+
+
+def test_a_run_that_is_there_twice_is_refused():
+    with pytest.raises(PredictionsError, match=r"a\.s1 .*: the same run is in memory"):
+        align([run_of("a.s1"), run_of("a.s1")])
+
+
+def test_every_run_that_differs_is_told_at_once():
+    with pytest.raises(PredictionsError) as error:
+        align(
+            [
+                run_of("a.s1"),
+                run_of("b.s1", fold_sha256="x"),
+                run_of("c.s1", fold_sha256="y", labels=(0, 1, 1, 0)),
+            ]
+        )
+    assert [fault.split()[0] for fault in error.value.faults] == ["b.s1", "c.s1", "c.s1"]
+
+
+def test_about_is_stored_as_json_that_sorts_its_keys(tmp_path):
+    save_predictions(tmp_path / "run.npz", run_of(seconds=1.5))
+    text = str(arrays_of(tmp_path / "run.npz")["about"])
+    assert text == json.dumps(json.loads(text), sort_keys=True)

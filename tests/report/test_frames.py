@@ -1,0 +1,100 @@
+"""podium.load: the frames say what the ensemble says, row by row, and need no torch."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import podium
+from podium.ensemble.write import write_ensemble
+from podium.errors import ConfigError, SubmissionError
+from podium.metrics import log_loss, softmax
+from toy_runs import make_project, random_run, save
+
+ROOT = Path(__file__).parents[2]
+RUNS = ("resnet34.s1", "resnet34.s2", "vgg19.s1")
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path, [random_run(name, seed=place) for place, name in enumerate(RUNS)])
+
+
+@pytest.mark.parametrize("strategy", ["accuracy", "greedy", "stack", "best"])
+def test_the_blend_of_the_frames_is_the_blend_of_the_ensemble(project, strategy):
+    made = write_ensemble(project, "toy", strategy=strategy).result
+    frames = podium.load("toy", project.root)
+    assert (frames.predictions["blend"] == frames.predictions["label"]).mean() == made.taken.in_sample["accuracy"]
+    labels = random_run(RUNS[0]).oof_labels[np.argsort(random_run(RUNS[0]).oof_ids)]
+    assert log_loss(frames._blend, labels) == pytest.approx(made.taken.in_sample["log_loss"], abs=1e-5)
+    with (project.submissions_folder("toy") / "ensemble.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == frames.test.index.tolist()
+    assert [row["label"] for row in rows] == frames.test["label"].tolist()
+    assert frames.test["probability"].between(1 / 3, 1).all()
+
+
+def test_each_run_has_its_row_its_columns_and_its_weight(project):
+    write_ensemble(project, "toy")
+    frames = podium.load("toy", project.root)
+    told = json.loads((project.submissions_folder("toy") / "ensemble.json").read_text())
+    assert frames.scores["weight"].to_dict() == {one["run"]: one["weight"] for one in told["runs"]}
+    assert frames.scores["accuracy"].is_monotonic_decreasing and set(frames.scores.index) == set(RUNS)
+    for place, name in enumerate(RUNS):
+        run = random_run(name, seed=place)
+        row, column = run.oof_ids.tolist().index("v7"), frames.predictions.loc["v7"]
+        probabilities = softmax(run.oof_logits)[row]
+        assert column["label"] == run.classes[run.oof_labels[row]]
+        assert column[name] == run.classes[probabilities.argmax()]
+        assert column[f"{name}_probability"] == pytest.approx(probabilities.max())
+        assert frames.scores.loc[name, "architecture"] == name.split(".")[0]
+    assert repr(frames) == "podium.load('toy'): .scores .predictions .test .errors"
+
+
+def test_errors_are_what_the_blend_has_wrong_the_most_certain_first(project):
+    write_ensemble(project, "toy")
+    frames = podium.load("toy", project.root)
+    errors, wrong = frames.errors, frames.predictions["blend"] != frames.predictions["label"]
+    assert 0 < len(errors) == wrong.sum() and set(errors.index) == set(wrong.index[wrong])
+    assert errors["loss"].is_monotonic_decreasing and (errors["loss"] > np.log(2)).all()
+
+
+def test_without_an_ensemble_or_with_one_of_other_runs_it_is_told_what_to_type(project):
+    frames = podium.load("toy", project.root)
+    for name in ("scores", "test", "errors"):
+        with pytest.raises(SubmissionError, match=r"(?s)no ensemble yet.*make ensemble COMPETITION=toy"):
+            getattr(frames, name)
+    write_ensemble(project, "toy")
+    save(project, random_run("densenet121.s1", seed=9))
+    with pytest.raises(SubmissionError, match="not of the runs that are here"):
+        podium.load("toy", project.root).test  # noqa: B018
+    with pytest.raises(ConfigError, match="COMPETITION=toy"):
+        podium.load("tyo", project.root)
+
+
+def test_neither_loading_nor_importing_podium_imports_what_trains():
+    code = (
+        "import sys, podium; first = 'pandas' in sys.modules; podium.load('cifar10-cpu').errors; "
+        "print(first, [name for name in ('torch', 'fastai', 'sklearn') if name in sys.modules])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "False []", done.stderr
+
+
+def test_the_notebook_runs_on_the_committed_predictions_and_is_kept_without_its_outputs(monkeypatch):
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / "notebooks" / "look.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    shown = [cell.outputs[-1]["data"]["text/plain"] for cell in cells]
+    assert "fastnet-deep.s1" in shown[0] and "cat" in shown[1] and "loss" in shown[2]

@@ -1,0 +1,97 @@
+"""A lock says the same when it is read again, and shows when a hand was on it."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from podium.errors import DataError
+from podium.lock import Lock, lock_text, read_lock, write_lock
+
+LOCK = Lock(
+    fingerprint="f" * 64,
+    classes=("cat", "dög, large"),
+    train_ids=np.array(["a,1", 'b"2', "c"]),
+    train_labels=np.array([0, 1, 1]),
+    folds=np.array([-1, 0, -1]),
+    test_ids=np.array(["10", "9"]),
+    validation={"kind": "holdout", "rows": 1},
+)
+
+
+@pytest.fixture
+def file(tmp_path):
+    file = tmp_path / "pets" / "data.lock"
+    write_lock(file, LOCK)
+    return file
+
+
+def test_a_lock_reads_as_it_was_written(file):
+    read = read_lock(file)
+    for name in ("fingerprint", "classes", "validation", "fold_sha256"):
+        assert getattr(read, name) == getattr(LOCK, name)
+    for name in ("train_ids", "train_labels", "folds", "test_ids"):
+        assert getattr(read, name).tolist() == getattr(LOCK, name).tolist()
+    assert lock_text(read) == lock_text(LOCK)
+
+
+def test_a_lock_is_text_with_a_row_a_line(file):
+    assert file.read_text().splitlines()[1:] == ['"a,1",0,-1', '"b""2",1,0', "c,1,-1", "10", "9"]
+
+
+def test_a_lock_that_says_the_same_is_not_written(file):
+    before = file.stat()
+    write_lock(file, LOCK)
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_missing_lock_says_what_to_type(tmp_path):
+    with pytest.raises(DataError, match=r"not prepared(.|\n)*make prepare COMPETITION=pets"):
+        read_lock(tmp_path / "pets" / "data.lock")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("c,1,-1", "c,1,0", "not those it was written with"),
+        ("c,1,-1", "d,1,-1", "not those it was written with"),
+        ("c,1,-1", "c,0,-1", "rows_sha256"),
+        ('"cat"', '"cow"', "rows_sha256"),
+        ("10\n", "11\n", "rows_sha256"),
+        ('"fold_sha256"', '"sha"', "no fold_sha256"),
+        ("c,1,-1", "c,2,-1", "label indices outside 0 to 1"),
+        ("c,1,-1", "c,x,-1", "Not a lock"),
+        ("c,1,-1", "c,1", "more or fewer cells"),
+        ("10\n", "", r"4 rows; expected 3 \+ 2"),
+        ('"format": 1', '"format": 9', "format 9"),
+        ('"classes"', '"klasses"', "classes"),
+        ("{", "[", "Not a lock"),
+    ],
+)
+def test_a_lock_that_was_edited_is_refused(file, old, new, match):
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=f"(.|\n)*{match}"):
+        read_lock(file)
+
+
+def test_a_lock_of_before_that_has_no_sum_of_its_rows_is_read(file):
+    text = re.sub(', "rows_sha256": "[0-9a-f]*"', "", file.read_text())
+    assert "rows_sha256" not in text
+    file.write_text(text)
+    assert read_lock(file).test_ids.tolist() == ["10", "9"]
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_an_id_with_the_end_of_a_line_in_it_survives(file, end):
+    ids = [f"a{end}b", f"c{end}"]
+    write_lock(file, dataclasses.replace(LOCK, test_ids=np.array(ids)))
+    assert read_lock(file).test_ids.tolist() == ids
+
+
+def test_a_lock_is_read_without_pillow_sklearn_or_torch():
+    code = "import podium.lock, sys; print([m for m in ('PIL', 'sklearn', 'torch') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,81 @@
+"""Augmentation: what moves where, and that nothing draws but from its own generator."""
+
+import torch
+
+from podium.config.keys import Augment
+from podium.training.batches.augment import change_light, cut_out, mix, rotate_and_zoom, shifted_positions
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_without_shift_or_flip_every_pixel_stays():
+    positions = shifted_positions(2, 3, augment=Augment(), generator=generator())
+    assert torch.equal(positions, torch.arange(9).view(1, 3, 3).expand(2, 3, 3))
+
+
+def test_a_shift_is_the_same_for_a_whole_image_and_mirrors_the_edge():
+    line = torch.arange(5)
+    expected = {
+        tuple(position if 0 <= position < 5 else (-position if position < 0 else 8 - position) for position in one)
+        for one in (list((line + shift).tolist()) for shift in (-2, -1, 0, 1, 2))
+    }
+    positions = shifted_positions(200, 5, augment=Augment(shift_pixels=2), generator=generator())
+    rows = {tuple(row.tolist()) for row in positions[:, :, 0] // 5}
+    columns = {tuple(column.tolist()) for column in positions[:, 0, :] % 5}
+    assert rows == columns == expected
+
+
+def test_a_flip_mirrors_about_half_of_the_images():
+    positions = shifted_positions(400, 4, augment=Augment(flip="horizontal"), generator=generator())
+    flipped = (positions[:, 0, 0] == 3).sum().item()
+    assert torch.equal(positions[:, 0].unique(dim=0), torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]]))
+    assert 150 < flipped < 250
+
+
+def test_rotation_without_an_angle_and_zoom_changes_nothing():
+    images = torch.rand(3, 3, 8, 8, generator=generator())
+    turned = rotate_and_zoom(images, augment=Augment(), generator=generator())
+    assert torch.allclose(turned, images, atol=1e-6)
+
+
+def test_rotation_keeps_the_middle_of_a_symmetric_image():
+    images = torch.zeros(4, 3, 9, 9)
+    images[:, :, 4, 4] = 1
+    turned = rotate_and_zoom(images, augment=Augment(rotate_degrees=30), generator=generator())
+    assert torch.allclose(turned[:, :, 4, 4], torch.ones(4, 3), atol=1e-4)
+    assert not torch.allclose(turned, images)
+
+
+def test_light_changes_stay_between_black_and_white():
+    images = torch.rand(50, 3, 4, 4, generator=generator())
+    changed = change_light(images, augment=Augment(brightness=0.9, contrast=0.9), generator=generator())
+    assert changed.min() >= 0 and changed.max() <= 1 and not torch.equal(changed, images)
+
+
+def test_cutout_blanks_one_square_at_most_of_its_side():
+    cut = cut_out(torch.ones(100, 3, 8, 8), augment=Augment(cutout_pixels=4), generator=generator())
+    blank = (cut == 0).sum(dim=(1, 2, 3)) / 3
+    assert blank.max() == 16 and blank.min() >= 4  # a centre in a corner leaves a quarter of it
+
+
+def test_mixing_keeps_every_target_a_distribution_and_matches_its_share_of_pixels():
+    images = torch.zeros(10, 3, 8, 8)
+    images[5:] = 1
+    targets = torch.zeros(10, 2)
+    targets[:5, 0] = targets[5:, 1] = 1
+    for mixup, cutmix in ((0.5, 0.0), (0.0, 1.0)):
+        mixed, shares = mix(images, targets, mixup=mixup, cutmix=cutmix, generator=generator(3))
+        assert torch.allclose(shares.sum(dim=1), torch.ones(10))
+        assert torch.allclose(mixed.mean(dim=(1, 2, 3)), shares[:, 1], atol=1e-6)
+
+
+def test_augmentation_repeats_from_its_seed_and_leaves_the_global_stream_alone():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    augment = Augment(flip="horizontal", shift_pixels=2)
+    first = shifted_positions(20, 8, augment=augment, generator=generator(5))
+    assert torch.equal(first, shifted_positions(20, 8, augment=augment, generator=generator(5)))
+    assert not torch.equal(first, shifted_positions(20, 8, augment=augment, generator=generator(6)))
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,197 @@
+"""The resident loader: every row once, in whole batches, with a stream of its own."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from podium.config.keys import Augment, Recipe
+from podium.training.batches.loader import (
+    EvaluationLoader,
+    Normalisation,
+    PixelStore,
+    TrainingLoader,
+    measure_normalisation,
+    resize,
+)
+
+PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+CPU = torch.device("cpu")
+
+
+def numbered(count: int, side: int = 4) -> np.ndarray:
+    """Images whose every pixel is the row's number."""
+    return np.repeat(np.arange(count, dtype=np.uint8), side * side * 3).reshape(count, side, side, 3)
+
+
+def training(count: int, *, seed: int = 1, **keys) -> TrainingLoader:
+    recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.1, training_pixels=8, **keys)
+    return TrainingLoader(
+        PixelStore(numbered(count), CPU),
+        np.arange(count),
+        labels=np.arange(count) % 2,
+        recipe=recipe,
+        classes=2,
+        normalisation=PLAIN,
+        seed=seed,
+    )
+
+
+def rows_of(images: torch.Tensor) -> list[int]:
+    return (images[:, 0, 0, 0] * 255).round().int().tolist()
+
+
+def test_an_epoch_has_every_row_once_with_its_label_in_batches_of_nearly_one_size():
+    loader = training(23, batch_size=5)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 5
+    assert {len(images) for images, _ in batches} == {4, 5}
+    rows = [row for images, _ in batches for row in rows_of(images)]
+    labels = [label for _, part in batches for label in part.tolist()]
+    assert sorted(rows) == list(range(23)) and rows != list(range(23))
+    assert labels == [row % 2 for row in rows]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, {1}), (2, {2}), (3, {3}), (7, {2, 3})])
+def test_no_training_batch_has_a_single_image_where_there_are_more(count, sizes):
+    loader = training(count, batch_size=2)
+    batches = [len(images) for images, _ in loader]
+    assert set(batches) == sizes and sum(batches) == count and len(batches) == len(loader)
+
+
+def hard_epoch(loader: TrainingLoader, losses: list[float]) -> list[int]:
+    """The rows that an epoch learns from, each of which then has its loss."""
+    rows = []
+    for images, labels in loader:
+        seen = rows_of(images)
+        assert labels.tolist() == [row % 2 for row in seen]
+        loader.remember(torch.tensor([losses[row] for row in seen]))
+        rows += seen
+    return rows
+
+
+def test_a_hard_share_learns_from_what_it_never_saw_then_from_what_had_the_largest_loss():
+    loader = training(20, batch_size=20, hard_share=0.5)
+    losses = [float(row) for row in range(20)]
+    first, second = hard_epoch(loader, losses), hard_epoch(loader, losses)
+    assert sorted(first + second) == list(range(20)) and len(loader) == 1
+    assert sorted(hard_epoch(loader, [0.0] * 20)) == list(range(10, 20))
+    # Those that were hard are learned by now, and those that rested kept their losses.
+    assert set(hard_epoch(loader, losses)) > set(range(1, 10))
+
+
+def test_a_hard_share_is_taken_of_each_stretch_of_the_order_and_is_as_many_rows_as_it_says():
+    loader = training(50, batch_size=6, hard_share=0.7)
+    sizes = [len(images) for images, _ in loader]
+    assert sum(sizes) == 35 and len(sizes) == len(loader) == 6 and set(sizes) == {5, 6}
+    (easy, _), *_ = training(20, batch_size=2, hard_share=0.1)
+    assert len(easy) == 2
+
+
+def test_an_image_that_rested_is_mirrored_when_its_turn_comes():
+    images = np.zeros((8, 4, 4, 3), dtype=np.uint8)
+    images[:, :, 0] = np.arange(8)[:, None, None] + 1  # the left column has the number, the rest is black
+    recipe = Recipe(architecture="fastnet", epochs=1, learning_rate=0.1, hard_share=0.5, training_pixels=4)
+    recipe = replace(recipe, augment=Augment(flip="alternating"))
+    store, rows = PixelStore(images, CPU), np.arange(8)
+    loader = TrainingLoader(store, rows, labels=rows, recipe=recipe, classes=8, normalisation=PLAIN, seed=1)
+    shown: dict[int, list[bool]] = {row: [] for row in range(8)}
+    for _ in range(8):
+        for batch, labels in loader:
+            for row, left in zip(labels.tolist(), rows_of(batch), strict=True):
+                shown[row].append(left == 0)
+            loader.remember(torch.zeros(len(labels)))
+    assert sum(map(len, shown.values())) == 8 * 4
+    assert all(one != other for turns in shown.values() for one, other in pairwise(turns))
+
+
+def test_epochs_differ_and_seeds_differ_and_one_seed_repeats():
+    def orders(seed: int) -> list[list[int]]:
+        loader = training(40, batch_size=40, seed=seed)
+        return [rows_of(images) for _ in range(2) for images, _ in loader]
+
+    assert orders(1) == orders(1)
+    assert orders(1)[0] != orders(1)[1] and orders(1) != orders(2)
+
+
+def test_switching_augmentation_on_does_not_change_the_order():
+    plain = training(30, batch_size=10)
+    augmented = training(30, batch_size=10, augment=Augment(flip="horizontal", shift_pixels=1))
+    assert [rows_of(images) for images, _ in plain] == [rows_of(images) for images, _ in augmented]
+
+
+def test_mixed_batches_have_shares_of_classes_as_targets():
+    (_, targets), *_ = list(training(16, batch_size=16, mixup=0.4))
+    assert targets.shape == (16, 2) and torch.allclose(targets.sum(dim=1), torch.ones(16))
+
+
+def test_evaluation_gives_the_rows_asked_for_in_their_order_normalised_and_resized():
+    loader = EvaluationLoader(
+        PixelStore(numbered(9), CPU),
+        np.array([7, 2, 5]),
+        labels=np.arange(9),
+        batch_size=2,
+        pixels=8,
+        normalisation=Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    )
+    images = torch.cat([batch for batch, _ in loader])
+    assert images.shape == (3, 3, 8, 8) and images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.cat([labels for _, labels in loader]).tolist() == [7, 2, 5]
+    assert torch.allclose(images[:, 0, 0, 0], (torch.tensor([7, 2, 5]) / 255 - 0.5) / 0.25, atol=1e-6)
+
+
+def test_a_gather_moves_pixels_to_the_positions_given():
+    images = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
+    mirrored = torch.tensor([[[1, 0], [3, 2]]] * 2)
+    gathered = PixelStore(images, CPU).gather(torch.tensor([1, 0]), mirrored)
+    assert np.array_equal(gathered.numpy(), images[[1, 0], :, ::-1])
+
+
+def test_images_that_do_not_fit_are_gathered_all_the_same():
+    store = PixelStore(numbered(6), CPU)
+    positions = torch.arange(16).view(1, 4, 4).flip(2).expand(3, 4, 4)
+    rows = torch.tensor([5, 0, 3])
+    resident = store.gather(rows, positions)
+    store.resident = False
+    assert torch.equal(store.gather(rows, positions), resident)
+
+
+def test_the_cache_cannot_be_written_through_a_batch():
+    images = numbered(4)
+    images.flags.writeable = False
+    batch = PixelStore(images, CPU).gather(torch.tensor([0, 1]))
+    batch.zero_()
+    assert np.array_equal(images, numbered(4))
+
+
+def test_normalisation_is_mean_and_deviation_of_the_rows_given_alone():
+    images = np.zeros((4, 2, 2, 3), dtype=np.uint8)
+    images[1], images[3] = 255, 77
+    measured = measure_normalisation(images, np.array([0, 1]))
+    assert measured.mean == pytest.approx((0.5, 0.5, 0.5))
+    assert measured.deviation == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_resizing_to_the_same_side_is_the_same_tensor():
+    images = torch.rand(1, 3, 8, 8)
+    assert resize(images, 8) is images and resize(images, 4).shape == (1, 3, 4, 4)
+
+
+def test_alternating_flips_show_each_image_and_its_mirror_in_two_epochs():
+    images = np.zeros((30, 4, 4, 3), dtype=np.uint8)
+    images[:, :, 0] = np.arange(30)[:, None, None] + 1  # the left column has the number, the rest is black
+    recipe = Recipe(architecture="fastnet", epochs=1, learning_rate=0.1, augment=Augment(flip="alternating"))
+    loader = TrainingLoader(
+        PixelStore(images, CPU),
+        np.arange(30),
+        labels=np.zeros(30),
+        recipe=replace(recipe, training_pixels=4),
+        classes=2,
+        normalisation=PLAIN,
+        seed=1,
+    )
+    left = [{row - 1 for batch, _ in loader for row in rows_of(batch) if row} for _ in range(3)]
+    assert left[0] == left[2] and not left[0] & left[1]
+    assert left[0] | left[1] == set(range(30)) and 5 < len(left[0]) < 25

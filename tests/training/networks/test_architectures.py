@@ -1,0 +1,197 @@
+"""Networks: small stems, heads, local weights, and what is refused."""
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from podium.cli.notebooks import _publish
+from podium.config.keys import Recipe, published_name
+from podium.errors import TrainingError
+from podium.training.networks.architectures import (
+    IMAGENET,
+    build_network,
+    has_depthwise_convolutions,
+    strides_past_the_image,
+)
+
+
+def recipe(architecture: str, **keys) -> Recipe:
+    keys = {"stored_pixels": 32} | keys
+    return Recipe(architecture=architecture, epochs=1, learning_rate=0.1, **keys)
+
+
+def built(architecture: str, *, seed: int = 1, root=None, classes: int = 5, **keys):
+    return build_network(recipe(architecture, **keys), classes, root=root, seed=seed).eval()
+
+
+def features_side(network) -> int:
+    with torch.no_grad():
+        return network.body(torch.zeros(1, 3, 32, 32)).shape[-1]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "standard", "small"),
+    [("vgg19", 1, 2), ("resnet34", 1, 4), ("densenet121", 1, 4), ("efficientnet_b0", 1, 2)],
+)
+def test_a_small_stem_keeps_small_images_larger(architecture, standard, small):
+    assert features_side(built(architecture)) == standard
+    assert features_side(built(architecture, stem="small")) == small
+
+
+def test_any_timm_architecture_has_as_many_outputs_as_classes_and_can_have_a_small_stem():
+    network = built("timm:resnet10t", stem="small", dropout=0.2)
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+    assert features_side(network) > features_side(built("timm:resnet10t"))
+
+
+def test_parameters_come_from_the_seed_and_not_from_the_global_stream():
+    torch.manual_seed(3)
+    first = built("timm:resnet10t", seed=1).state_dict()
+    torch.manual_seed(4)
+    again, other = built("timm:resnet10t", seed=1).state_dict(), built("timm:resnet10t", seed=2).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_fastais_head_has_two_layers():
+    network = built("resnet34", head="fastai", dropout=0.5)
+    assert sum(isinstance(part, torch.nn.Linear) for part in network.head.modules()) == 2
+
+
+def test_no_maximum_is_taken_by_what_has_no_deterministic_gradient_on_a_gpu():
+    for keys in ({"head": "fastai"}, {"architecture": "fastnet"}):
+        network = built(**({"architecture": "resnet34"} | keys))
+        assert not any(isinstance(part, torch.nn.AdaptiveMaxPool2d) for part in network.modules())
+
+
+def test_layer_groups_hold_every_parameter_once_and_the_head_last():
+    network = built("resnet34")
+    groups = network.layer_groups()
+    assert sum(len(group) for group in groups) == len(list(network.parameters()))
+    assert groups[2][0] is next(network.head.parameters()) and len(groups[0]) > 10
+
+
+def test_depthwise_convolutions_are_recognised():
+    assert has_depthwise_convolutions(built("efficientnet_b0"))
+    assert not has_depthwise_convolutions(built("resnet34"))
+
+
+def test_a_resnet_of_five_strides_needs_more_than_16_pixels():
+    network = built("resnet34").train()
+    assert not strides_past_the_image(network, 32)
+    assert strides_past_the_image(network, 16)
+    assert network.training
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_local_weights_are_loaded_without_their_classifier_and_bring_imagenets_normalisation(tmp_path, suffix):
+    published = torchvision.models.resnet34(weights=None)
+    file = tmp_path / f"weights{suffix}"
+    state = published.state_dict()
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    network = built("resnet34", root=tmp_path, pretrained=file.name)
+    assert torch.equal(network.body[0].weight, published.conv1.weight)
+    assert network.head[-1].out_features == 5 and network.normalisation == IMAGENET
+    assert built("resnet34").normalisation is None
+
+
+def test_a_small_stem_keeps_pretrained_parameters(tmp_path):
+    published = torchvision.models.resnet34(weights=None)
+    save_file(published.state_dict(), tmp_path / "weights.safetensors")
+    network = built("resnet34", root=tmp_path, pretrained="weights.safetensors", stem="small")
+    assert torch.equal(network.body[0].weight, published.conv1.weight) and network.body[0].stride == (1, 1)
+
+
+def test_a_weights_file_that_would_run_code_is_refused(tmp_path):
+    torch.save({"layer": print}, tmp_path / "weights.pth")
+    with pytest.raises(TrainingError, match="without running code") as told:
+        built("resnet34", root=tmp_path, pretrained="weights.pth")
+    assert "weights_only" not in str(told.value) and "trust" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", [b"hello world\n", b"e", b"", b"123\n456\n.", b"<html>", b"version 1\n"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path, content, suffix):
+    (tmp_path / f"weights{suffix}").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"(?s)Not a weights file.*weights\."):
+        built("resnet34", root=tmp_path, pretrained=f"weights{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"state_dict": [1]}, "a list instead"),
+        ({"conv1.weight": 5}, "a int under 'conv1.weight'"),
+        ({1: torch.zeros(1)}, "a Tensor under 1"),
+        ([torch.zeros(1)], "a list instead"),
+    ],
+    ids=["state_dict", "number", "numbered", "list"],
+)
+def test_weights_that_are_not_tensors_by_name_are_refused(tmp_path, content, found):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(TrainingError, match=found):
+        built("resnet34", root=tmp_path, pretrained="weights.pth")
+
+
+def test_a_download_that_fails_is_told_once_and_the_hub_does_not_warn_of_each_try(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(TrainingError, match="no network"):
+        built("timm:resnet10t", pretrained=True)
+    assert huggingface_hub.logging.get_verbosity() == huggingface_hub.logging.ERROR
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    save_file(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(TrainingError, match="another architecture"):
+        built("densenet121", root=tmp_path, pretrained="weights.safetensors")
+
+
+def test_a_missing_weights_file_is_named(tmp_path):
+    with pytest.raises(TrainingError, match=r"nowhere\.pth"):
+        built("resnet34", root=tmp_path, pretrained="nowhere.pth")
+
+
+def test_an_unknown_architecture_gets_the_nearest_spelling():
+    with pytest.raises(TrainingError, match="resnet34"):
+        built("resnet43")
+    with pytest.raises(TrainingError, match="timm has no such architecture"):
+        built("timm:resnot18")
+
+
+def test_images_too_small_for_an_architecture_are_refused_before_training():
+    with pytest.raises(TrainingError, match="does not take images of this size"):
+        built("vgg19", stored_pixels=16)
+    with pytest.raises(TrainingError, match=r"(?s)vgg19 at 8 pixels.*larger `progressive_pixels`"):
+        built("vgg19", progressive_pixels=(8,))
+
+
+@pytest.mark.parametrize("architecture", ["timm:test_resnet", "efficientnet_b0"])
+def test_published_weights_that_lie_in_a_folder_are_not_downloaded(tmp_path, monkeypatch, architecture):
+    file = tmp_path / published_name(architecture)
+    _publish(recipe(architecture), file)  # not pretrained: what would be downloaded is drawn here
+    state, written = load_file(file), file.stat().st_mtime_ns
+    _publish(recipe(architecture), file)
+    assert file.stat().st_mtime_ns == written
+    monkeypatch.setenv("PODIUM_WEIGHTS", str(tmp_path))
+    network = built(architecture, pretrained=True, root=tmp_path)
+    assert network.normalisation is not None
+    body = {name.split("features.")[-1]: value for name, value in network.body.state_dict().items()}
+    kept = {name.removeprefix("features."): value for name, value in state.items()}
+    assert body and all(torch.equal(value, kept[name]) for name, value in body.items())
+    assert built(architecture).normalisation is None
+
+
+def test_a_folder_without_the_weights_leaves_it_to_the_download(tmp_path, monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("no network here")
+
+    monkeypatch.setenv("PODIUM_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(torchvision.models, "get_model", no_network)
+    with pytest.raises(TrainingError, match="could not be downloaded"):
+        built("resnet34", pretrained=True)
