@@ -1,13 +1,13 @@
-"""What the user can fix, told on one screen."""
+"""Errors that the user can fix, each printed on one screen."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 
 class PodiumError(ValueError):
-    """A fault the user can fix: what is wrong, where, what was expected, what was found, what to type.
+    """An error that the user can fix: what is wrong, the file, what was expected, what was found, what to type.
 
-    `faults` lists several findings of one kind (one a line), so that nobody fixes them one run at a time.
+    `faults` lists several faults of one kind, one per line, so that all of them can be fixed at once.
     """
 
     most_faults_shown = 20
@@ -29,40 +29,40 @@ class PodiumError(ValueError):
     def screen(self) -> str:
         """The whole message, ready to print."""
         lines = [self.what]
-        told = [("file", self.file), ("expected", self.expected), ("found", self.found)]
-        lines += [f"  {word + ':':<10}{value}" for word, value in told if value is not None]
+        parts = [("file", self.file), ("expected", self.expected), ("found", self.found)]
+        lines += [f"  {word + ':':<10}{value}" for word, value in parts if value is not None]
         lines += [f"  - {fault}" for fault in self.faults[: self.most_faults_shown]]
         if len(self.faults) > self.most_faults_shown:
             lines.append(f"  ... and {len(self.faults) - self.most_faults_shown} more")
         if self.fix:
             lines.append(f"  {'fix:':<10}{self.fix}")
-        # A file's name may hold bytes that are no text: a terminal is shown their numbers.
+        # A file name may contain bytes that are not text; they are printed as numbers.
         return "\n".join(lines).encode(errors="backslashreplace").decode()
 
 
 class ConfigError(PodiumError):
-    """A TOML file says something that Podium does not know."""
+    """A setting or an argument is unknown or wrong."""
 
 
 class DataError(PodiumError):
-    """The images, labels or archives are not what the competition says."""
+    """Images, labels or archives are missing, damaged, or not those of the competition."""
 
 
 class PredictionsError(PodiumError):
-    """A predictions file is damaged, or two of them do not belong together."""
+    """A predictions file is damaged, or two of them are about different rows."""
 
 
 class SubmissionError(PodiumError):
-    """A CSV is not a submission of this competition."""
+    """A CSV is not a valid submission of the competition."""
 
 
 class TrainingError(PodiumError):
-    """A run cannot be trained as its recipe says."""
+    """A run cannot be trained with its recipe."""
 
 
 class DivergedError(TrainingError):
-    """Training has ruined the network: its loss or its logits are no numbers."""
+    """Training diverged: the loss or the logits are not finite."""
 
 
 class KaggleError(PodiumError):
-    """Kaggle, or the way there, has refused something."""
+    """Kaggle refused a request, or could not be reached."""

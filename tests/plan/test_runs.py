@@ -203,7 +203,7 @@ def test_a_recipe_whose_name_make_would_misread_is_refused(paths, name):
 
 
 def test_a_recipe_named_like_a_target_is_refused():
-    with pytest.raises(ConfigError, match="something else than the recipe 'test'"):
+    with pytest.raises(ConfigError, match="recipe 'test' has the name of a make target"):
         check_goals(["all"], ["all", "test"], ["test", "test.s1"])
 
 

@@ -1,7 +1,7 @@
-"""Strict settings: TOML tables into frozen classes, every key declared once.
+"""A strict reader of settings: TOML tables become frozen dataclasses, and every key is declared once.
 
-An unknown key, a wrong type or a value out of range is refused by name, all faults of a file at once. Only the
-standard library is imported: the Makefile asks which runs are stale before any environment exists.
+An unknown key, a wrong type or a value out of range is refused by name, with all faults of a file in one message.
+Only the standard library is imported, because make plans before an environment exists.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ def key(
     choices: tuple[str, ...] = (),
     table: Callable | None = None,
 ) -> Any:
-    """Declare a key of a TOML file; without a default it must be given."""
+    """Declare a key of a TOML file; a key without a default is required."""
     metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices}
     if table is not None:
         return dataclasses.field(default_factory=table, metadata=metadata)
@@ -35,9 +35,9 @@ def key(
 
 
 def changed_keys(settings: Any) -> dict[str, Any]:
-    """The keys of a frozen settings object that differ from their defaults, nested tables likewise.
+    """The keys of a settings object that differ from their defaults, as a table; nested tables too.
 
-    Defaults are left out so that declaring a new key does not make every trained run stale.
+    Stamps hash this table, so that declaring a new key does not make trained runs stale.
     """
     changed = {}
     for field in dataclasses.fields(settings):
@@ -64,9 +64,9 @@ def read_table(file: Path) -> dict[str, Any]:
 
 
 def settings_of(kind: type, table: dict[str, Any], file: Path, *, other_tables: Sequence[str] = ()) -> Any:
-    """The settings of a `kind` in the `table` of a `file`; raises ConfigError.
+    """A settings object of the class `kind` from the `table` of a `file`; raises ConfigError.
 
-    `other_tables` are read by others: not expected here, but known to whoever misspells one.
+    `other_tables` are not part of `kind`, but they are suggested where a key is misspelled.
     """
     faults: list[str] = []
     settings = build(kind, table, "", faults, other_tables=other_tables)
@@ -78,29 +78,29 @@ def settings_of(kind: type, table: dict[str, Any], file: Path, *, other_tables: 
 def build(
     kind: type, table: dict[str, Any], prefix: str, faults: list[str], *, other_tables: Sequence[str] = ()
 ) -> Any:
-    """The settings of a `kind` in `table`; what is wrong with them is added to `faults`, and then None comes back."""
+    """A settings object of the class `kind` from `table`; adds to `faults` and returns None if anything is wrong."""
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in table.keys() - fields.keys():
         faults.append(unknown_key(prefix, name, [*fields, *other_tables]))
     values = {}
     for name, field in fields.items():
-        if name not in table:
-            if field.default is MISSING and field.default_factory is MISSING:
-                faults.append(f"{prefix}{name}: missing; expected {field.metadata['meaning']}")
-            continue
-        values[name] = _value(table[name], hints[name], field.metadata, prefix + name, faults)
+        if name in table:
+            values[name] = _checked_value(table[name], hints[name], field.metadata, prefix + name, faults)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            faults.append(f"{prefix}{name}: missing; expected {field.metadata['meaning']}")
     return None if faults else kind(**values)
 
 
 def unknown_key(prefix: str, name: str, known: list[str]) -> str:
-    """What to say of a key that is none of the `known`."""
+    """The fault of a key that is not among the `known` ones."""
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
     return f"{prefix}{name}: unknown key; {hint}"
 
 
-def _value(value: Any, hint: Any, metadata: Any, name: str, faults: list[str]) -> Any:
+def _checked_value(value: Any, hint: Any, metadata: Any, name: str, faults: list[str]) -> Any:
+    """`value` in the type that `hint` asks for; adds to `faults` if it has another type or is out of range."""
     if dataclasses.is_dataclass(hint):
         if isinstance(value, dict):
             return build(hint, value, f"{name}.", faults)
@@ -109,25 +109,28 @@ def _value(value: Any, hint: Any, metadata: Any, name: str, faults: list[str]) -
     if typing.get_origin(hint) is tuple:
         if isinstance(value, list):
             item = typing.get_args(hint)[0]
-            return tuple(_value(one, item, metadata, f"{name}[{i}]", faults) for i, one in enumerate(value))
+            return tuple(_checked_value(v, item, metadata, f"{name}[{i}]", faults) for i, v in enumerate(value))
         faults.append(f"{name} = {value!r}: expected a list")
         return None
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if float in kinds and type(value) is int:
+    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in accepted and type(value) is int:
         value = float(value)
-    if type(value) not in kinds:
-        faults.append(f"{name} = {value!r}: expected {' or '.join(kind.__name__ for kind in kinds)}")
-    elif metadata["choices"] and value not in metadata["choices"]:
-        nearest = difflib.get_close_matches(str(value), metadata["choices"], n=1)
-        meant = f"; did you mean {nearest[0]}?" if nearest else ""
-        faults.append(f"{name} = {value!r}: expected one of {', '.join(metadata['choices'])}{meant}")
-    elif type(value) in (int, float) and not _in_range(value, metadata):
-        low, high = metadata["low"], metadata["high"]
-        limits = "a finite number" if low is None else f"{low} to {high}" if high is not None else f"at least {low}"
-        faults.append(f"{name} = {value!r}: expected {limits}")
+    if type(value) not in accepted:
+        faults.append(f"{name} = {value!r}: expected {' or '.join(kind.__name__ for kind in accepted)}")
+    else:
+        faults += _limit_faults(value, metadata, name)
     return value
 
 
-def _in_range(value: float, metadata: Any) -> bool:
-    low, high = metadata["low"], metadata["high"]
-    return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+def _limit_faults(value: Any, metadata: Any, name: str) -> list[str]:
+    choices, low, high = metadata["choices"], metadata["low"], metadata["high"]
+    if choices and value not in choices:
+        nearest = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return [f"{name} = {value!r}: expected one of {', '.join(choices)}{hint}"]
+    if type(value) not in (int, float):
+        return []
+    if math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high):
+        return []
+    limits = "a finite number" if low is None else f"{low} to {high}" if high is not None else f"at least {low}"
+    return [f"{name} = {value!r}: expected {limits}"]

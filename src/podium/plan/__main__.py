@@ -1,4 +1,4 @@
-"""What make asks before it does anything: `python -m podium.plan COMPETITION` prints make assignments."""
+"""`python -m podium.plan COMPETITION` prints the plan as make assignments: recipes, runs, and which are stale."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from podium.plan.stamp import ensemble_is_fresh
 
 
 def make_assignments(plan: Plan) -> list[str]:
-    """The plan as words without a blank in them, each a make assignment."""
+    """The plan as make assignments, none of which contains a blank."""
     stale = [run for run in longest_first(plan.paths, plan.runs) if run.stale]
     words = [f"RECIPES+={name}" for name in plan.recipes]
     words += [f"RUNS+={run.run}" for run in plan.runs]
@@ -22,7 +22,7 @@ def make_assignments(plan: Plan) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the plan of COMPETITION, or why there is none; GOALS are checked against TARGETS and the runs."""
+    """Print the plan of COMPETITION, or an error; GOALS are checked against TARGETS and the names of runs."""
     competition_name, goals, targets = [*arguments, "", ""][:3]
     try:
         words = make_assignments(read_plan(competition_name))

@@ -1,6 +1,6 @@
-"""Up to date by content: what a run or an ensemble was made of, as one hash.
+"""Stamps: a run or an ensemble is up to date if a hash over everything that decides it is unchanged.
 
-Only the standard library is imported: the Makefile asks before any environment exists.
+Only the standard library is imported, because make plans before an environment exists.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from podium.config.keys import Competition, Ensemble, Recipe
 from podium.config.schema import changed_keys
 from podium.plan.paths import Paths
 
-# Raised when a change of the training code changes what a recipe means: every run is then stale.
+# Increased when a change of the training code changes the result of a recipe: every run is then stale.
 TRAINING_VERSION = 1
-# Raised when a change of the ensemble code changes what it writes.
+# Increased when a change of the ensemble code changes what it writes.
 ENSEMBLE_VERSION = 3
 
 ABOUT_MEMBER = "about.npy"
 
 
 def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, or an empty string where there is no file."""
+    """SHA-256 of a file's bytes; empty if there is no file."""
     if not file.is_file():
         return ""
     with file.open("rb") as stream:
@@ -34,10 +34,11 @@ def file_sha256(file: Path) -> str:
 
 
 def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str) -> str:
-    """The hash of everything that decides a run's predictions, but for the weights file it starts from."""
+    """The hash of everything that decides a run's predictions, except the weights file that it starts from."""
     data = asdict(competition.data)
-    for where in ("archive", "download", "fingerprint", "train", "test", "labels", "sample_submission"):
-        del data[where]  # where the data lie, not what they are: the lock has their fingerprint and order
+    # Places of the data do not count: the lock has the data's fingerprint and order.
+    for place in ("archive", "download", "fingerprint", "train", "test", "labels", "sample_submission"):
+        del data[place]
     settings = changed_keys(recipe)
     settings.pop("seeds", None)
     return _digest(
@@ -53,7 +54,7 @@ def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha25
 
 
 def weights_sha256(recipe: Recipe, root: Path) -> str:
-    """SHA-256 of the local weights file that a recipe starts from; empty without one."""
+    """SHA-256 of the local weights file that a recipe starts from; empty if there is none."""
     return file_sha256(root / recipe.pretrained) if isinstance(recipe.pretrained, str) else ""
 
 
@@ -76,16 +77,16 @@ def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | 
 
 
 def ensemble_is_fresh(paths: Paths, competition: Competition, out: str = "ensemble") -> bool:
-    """Whether `<out>.csv` is, to the byte, what the ensemble of the runs that are here would write."""
+    """Whether `<out>.csv` equals, byte for byte, what the ensemble of the present runs would write."""
     folder = paths.submissions
     try:
-        made = json.loads((folder / f"{out}.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / f"{out}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    if not isinstance(made, dict) or made.get("stamp") != ensemble_stamp(paths, competition):
+    if not isinstance(record, dict) or record.get("stamp") != ensemble_stamp(paths, competition):
         return False
-    written = file_sha256(folder / f"{out}.csv")
-    return bool(written) and made.get("csv_sha256") == written
+    csv_sha256 = file_sha256(folder / f"{out}.csv")
+    return bool(csv_sha256) and record.get("csv_sha256") == csv_sha256
 
 
 def read_about(file: Path) -> dict[str, Any] | None:
@@ -112,13 +113,13 @@ def is_stale(predictions_file: Path, *, stamp: str, weights: str) -> bool:
 
 
 def git_commit(root: Path) -> str:
-    """The commit of the checkout, marked where it has changes; outside one $PODIUM_COMMIT, or nothing."""
+    """The commit of the checkout, marked if there are changes; without git or a checkout $PODIUM_COMMIT, or nothing."""
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except FileNotFoundError:
-        said = ""
-    return said or os.environ.get("PODIUM_COMMIT", "")
+        commit = ""
+    return commit or os.environ.get("PODIUM_COMMIT", "")
 
 
 def _digest(content: dict[str, Any]) -> str:
