@@ -24,7 +24,7 @@ MINUTES ?=
 WHEELS ?=
 CORES := $(shell nproc)
 TARGETS := help setup new all train prepare show lr-find tune estimate ensemble suggest compact check runs report \
-	rehearse demo download submit submissions leaderboard rehearse-submit kernel rehearse-kernel \
+	rehearse demo download submit submissions leaderboard kernel rehearse-kernel \
 	test bench lint format lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
@@ -65,7 +65,7 @@ endif
 # What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
 # an environment that costs less than to plan first.
 LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs report show lr-find tune download submit \
-	submissions leaderboard rehearse-submit kernel rehearse-kernel)
+	submissions leaderboard kernel rehearse-kernel)
 PLANNED := $(filter-out help setup new demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
@@ -162,13 +162,9 @@ new: | $(READY) ## begin with COMPETITION=, from KAGGLE= (its name there) or DAT
 download: | $(READY) ## fetch the competition's files from Kaggle into data/
 	@$(PODIUM) download $(OF)
 
-SUBMITTED = $(call quoted,$(FILE)) $(OF) $(if $(filter 1,$(FORCE)),--force)
-
 submit: | $(READY) ## upload FILE= (the ensemble's CSV) to Kaggle with MESSAGE=, and wait for its score
-	@$(PODIUM) submit $(SUBMITTED) --message $(call quoted,$(MESSAGE))
-
-rehearse-submit: | $(READY) ## the same against a Kaggle on this machine: nothing leaves it
-	@$(PODIUM) rehearse-submit $(SUBMITTED)
+	@$(PODIUM) submit $(call quoted,$(FILE)) $(OF) $(if $(filter 1,$(FORCE)),--force) \
+		--message $(call quoted,$(MESSAGE))
 
 submissions: | $(READY) ## ask Kaggle for scores; validation against leaderboard, and which two to select
 	@$(PODIUM) submissions $(OF)

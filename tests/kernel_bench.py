@@ -5,13 +5,13 @@ import json
 import os
 
 import numpy as np
+from fake.kernels import Ran
 
 from podium.data.prepare import prepare
 from podium.kaggle.client import Kaggle
 from podium.kaggle.notebooks.follow import Bench, train_in_kernel
 from podium.kaggle.notebooks.in_kernel import MANIFEST
 from podium.kaggle.notebooks.kernels import Kernels
-from podium.kaggle.rehearsal_kernels import Ran
 from podium.kaggle.session import Patience
 from podium.lock import read_lock
 from podium.plan.paths import Project

@@ -118,7 +118,6 @@ def test_help_is_the_default_and_names_every_target(house):
         "setup",
         "clean",
         "submit",
-        "rehearse-submit",
         "kernel",
         "rehearse-kernel",
     ):
@@ -211,13 +210,13 @@ def test_another_way_to_blend_is_handed_on(house):
 
 def test_what_goes_to_kaggle_is_handed_on_whole_and_plans_nothing(house):
     house.make("submit", "MESSAGE=it's new", "FORCE=1")
-    house.make("rehearse-submit", "FILE=my file.csv")
+    house.make("submit", "FILE=my file.csv", "MESSAGE=second")
     house.make("leaderboard", "SCORE=0.9", "COMPETITION=digits")
     house.make("submissions")
     house.make("download")
     assert house.calls() == [
         "submit submissions/cifar10/ensemble.csv --competition cifar10 --force --message it's new",
-        "rehearse-submit my file.csv --competition cifar10",
+        "submit my file.csv --competition cifar10 --message second",
         "leaderboard --competition digits --score 0.9",
         "submissions --competition cifar10",
         "download --competition cifar10",
@@ -322,7 +321,7 @@ def test_an_old_python_is_refused_in_one_line(house):
 
 
 @pytest.mark.parametrize(("said", "forced"), [("FORCE=1", True), ("FORCE=0", False), ("FORCE=", False)])
-@pytest.mark.parametrize("goal", ["submit", "rehearse-submit", "kernel"])
+@pytest.mark.parametrize("goal", ["submit", "kernel"])
 def test_only_force_1_forces(house, goal, said, forced):
     assert house.make(goal, "MESSAGE=first", said).returncode == 0
     (call,) = house.calls()

@@ -134,7 +134,6 @@ def test_help_teaches_every_command(house):
         "submit",
         "submissions",
         "leaderboard",
-        "rehearse-submit",
         "show",
         "lr-find",
         "tune",

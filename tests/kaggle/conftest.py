@@ -5,11 +5,11 @@ import os
 
 import numpy as np
 import pytest
+from fake.server import FakeServer
+from fake.state import Graded, State
 
 from podium.kaggle.client import Kaggle
 from podium.kaggle.ledger import read_ledger
-from podium.kaggle.rehearsal_server import RehearsalServer
-from podium.kaggle.rehearsal_state import Graded, State
 from podium.kaggle.session import Patience, open_desk
 from podium.lock import Lock, write_lock
 from podium.plan.paths import Project
@@ -81,7 +81,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    with RehearsalServer(State(SLUG, grade)) as server:
+    with FakeServer(State(SLUG, grade)) as server:
         made = House(tmp_path, server)
         # Also what forgets to say where to must not reach Kaggle with the credentials of whoever runs the tests.
         for name in [name for name in os.environ if name.startswith("KAGGLE_")]:

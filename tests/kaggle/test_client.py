@@ -1,13 +1,13 @@
 """The kaggle CLI as a process: what it may know, and that nothing reaches the real host."""
 
 import pytest
+from fake.server import TOKEN, FakeServer
+from fake.state import State
 
 from podium.errors import KaggleError
 from podium.kaggle.cli_messages import fault_of, last_words, status_of
 from podium.kaggle.client import Kaggle
 from podium.kaggle.credentials import has_credentials, scrubbed, without_secrets
-from podium.kaggle.rehearsal_server import TOKEN, RehearsalServer
-from podium.kaggle.rehearsal_state import State
 
 OWN = {
     "KAGGLE_API_TOKEN": "own-token",
@@ -40,7 +40,7 @@ def test_a_misspelt_environment_is_refused_before_anything_is_asked(where):
 
 
 def test_a_rehearsal_leaves_nothing_of_the_user_s_own_account(tmp_path):
-    with RehearsalServer(State("some", lambda _: None)) as server:
+    with FakeServer(State("some", lambda _: None)) as server:
         environment = server.environment(OWN, tmp_path / "home")
         assert Kaggle("some", environment).submissions() == []
         assert not {"own-token", "own-key", "me", "PROD"} & set(environment.values())
@@ -49,7 +49,7 @@ def test_a_rehearsal_leaves_nothing_of_the_user_s_own_account(tmp_path):
 
 
 def test_what_wants_to_leave_the_machine_ends_at_the_rehearsal(tmp_path):
-    with RehearsalServer(State("some", lambda _: None)) as server:
+    with FakeServer(State("some", lambda _: None)) as server:
         environment = server.environment(OWN, tmp_path / "home")
         del environment["KAGGLE_API_ENVIRONMENT"]  # the real host, as the CLI sees it
         with pytest.raises(KaggleError, match="cannot be reached"):

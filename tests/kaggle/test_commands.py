@@ -11,14 +11,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from fake.server import TOKEN
+from fake.state import Fault, Graded
 from PIL import Image
 
 import podium as package
 from podium.config.keys import read_competition
 from podium.errors import KaggleError
-from podium.kaggle.ledger import read_ledger
-from podium.kaggle.rehearsal_server import TOKEN
-from podium.kaggle.rehearsal_state import Fault, Graded
 from podium.kaggle.submit import submit
 
 CREATE, LIST = "CreateSubmission", "ListSubmissions"
@@ -177,38 +176,17 @@ def test_download_fetches_and_says_what_the_archive_is_called(house):
     assert (house.folder / "data" / "birds-and-others.zip").read_bytes() == file.read_bytes()
 
 
-def test_a_competition_that_is_not_on_kaggle_can_only_be_rehearsed(house):
+def test_a_competition_that_is_not_on_kaggle_is_refused(house):
     toml = house.folder / "competitions" / "birds" / "competition.toml"
     toml.write_text(toml.read_text().split("[kaggle]")[0])
     for words in (["submit", "-m", "first"], ["submissions"], ["download"], ["leaderboard"]):
         code, _, warned = run(house, *words)
-        assert code == 2 and "is not a competition on Kaggle" in warned and "make rehearse-submit" in warned
-    code, said, _ = run(house, "rehearse-submit")
-    assert code == 0 and "its score is empty" in said and "nothing left this machine" in said
+        assert code == 2 and "is not a competition on Kaggle" in warned and "make check" in warned
     assert house.state.asked == [] and house.ledger == []
 
 
-def test_digits_are_rehearsed_with_their_answers(house):
-    from podium.data.digits import digits_answers
-    from podium.data.prepare import prepare
-
-    home = house.folder / "competitions" / "birds"
-    (home / "competition.toml").write_text('title = "d"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n')
-    (home / "data.lock").unlink()
-    assert read_competition(home).data.source == "digits"
-    lock = prepare(house.project, "birds", data=None, accept=False, progress=lambda *_: None)
-    answers = digits_answers()
-    house.csv.write_text("id,label\n" + "".join(f"{one},{answers[one]}\n" for one in lock.test_ids.tolist()))
-    house.environment["KAGGLE_API_TOKEN"] = "the user's own"
-    code, said, warned = run(house, "rehearse-submit")
-    assert code == 0 and "public score 1, private 1" in said, warned
-    (entry,) = read_ledger(house.folder / ".rehearsal" / "submissions" / "birds" / "ledger.csv")
-    assert (entry.state, entry.message) == ("scored", "rehearsal") and house.ledger == []
-    assert house.state.asked == []
-
-
 def test_no_command_imports_what_trains(house):
-    code = "import sys, podium.cli, podium.kaggle.submit, podium.kaggle.rehearse, podium.kaggle.download, "
+    code = "import sys, podium.cli, podium.kaggle.submit, podium.kaggle.download, "
     code += "podium.kaggle.standings; print([n for n in ('torch', 'fastai', 'timm', 'torchvision', 'kaggle') "
     code += "if n in sys.modules])"
     environment = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])}

@@ -5,10 +5,10 @@ import zipfile
 from collections import namedtuple
 
 import pytest
+from fake.state import Fault
 
 from podium.errors import DataError, KaggleError
 from podium.kaggle.download import download
-from podium.kaggle.rehearsal_state import Fault
 
 CONTENT = b"id,label\n" + b"1,bird\n" * 2000
 CHUNK = 1 << 20  # what the kaggle CLI writes at once

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from fake.server import TOKEN
+from fake.state import Fault, Graded
 
 from podium import files
 from podium.errors import KaggleError, SubmissionError
-from podium.kaggle.rehearsal_server import TOKEN
-from podium.kaggle.rehearsal_state import Fault, Graded
 from podium.kaggle.session import settle
 from podium.kaggle.submit import submit
 

@@ -33,20 +33,6 @@ def submit(
     _print_score(entry, desk.ledger)
 
 
-@commands.command("rehearse-submit")
-def rehearse_submit(file: File = None, competition: CompetitionName = DEFAULT, force: Force = False) -> None:
-    """Submit with the real kaggle CLI to a Kaggle on this machine: no account, no network, nothing is used up."""
-    from podium.kaggle.ledger import ledger_file
-    from podium.kaggle.rehearse import rehearse_submit as rehearse
-
-    project = Project.at(".")
-    entry = rehearse(project, competition, file or _ensemble(competition), tell=tell_line, force=force)
-    _print_score(entry, ledger_file(Project(project.root, project.root / ".rehearsal"), competition))
-    if not entry.public:
-        print("the answers are not known here: a submission was made and listed, its score is empty")
-    print("rehearsed; nothing left this machine")
-
-
 @commands.command()
 def submissions(competition: CompetitionName = DEFAULT) -> None:
     """Ask Kaggle for scores, show validation against leaderboard, and say which two to select as final."""

@@ -88,7 +88,7 @@ def open_desk(
             f"'{competition}' is not a competition on Kaggle.",
             file=folder / "competition.toml",
             expected='[kaggle] with competition = "<slug>", as in kaggle.com/competitions/<slug>',
-            fix=f"name it there; make rehearse-submit COMPETITION={competition} submits without Kaggle",
+            fix=f"name it there; make check COMPETITION={competition} checks the CSV without Kaggle",
         )
     return Desk(
         project, competition, settings, kaggle or Kaggle(settings.kaggle.competition), tell, patience or Patience()

@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from fake.kernels import Ran
+from fake.server import TOKEN, FakeServer
+from fake.state import Fault, State
 
 import podium as package
 from kernel_bench import KERNEL, KernelHouse, log_of
 from podium.errors import ConfigError, KaggleError
 from podium.kaggle.notebooks.follow import Push
-from podium.kaggle.rehearsal_kernels import Ran
-from podium.kaggle.rehearsal_server import TOKEN, RehearsalServer
-from podium.kaggle.rehearsal_state import Fault, State
 from podium.kaggle.rehearse_kernel import here, rehearse
 from podium.kaggle.session import Patience, only_one
 from podium.plan.runs import list_runs
@@ -28,7 +28,7 @@ DATASET = f"{KERNEL}-files"
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    with RehearsalServer(State("", lambda _: None)) as server:
+    with FakeServer(State("", lambda _: None)) as server:
         made = KernelHouse(tmp_path, server)
         for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
             monkeypatch.delenv(name)

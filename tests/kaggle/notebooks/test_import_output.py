@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fake.server import FakeServer
+from fake.state import State
 
 from kernel_bench import KernelHouse
 from podium.errors import KaggleError
 from podium.kaggle.notebooks.import_output import damaged, read_manifest, take_in
-from podium.kaggle.rehearsal_server import RehearsalServer
-from podium.kaggle.rehearsal_state import State
 from podium.predictions.artefact import save_predictions
 
 
 @pytest.fixture
 def house(tmp_path):
-    with RehearsalServer(State("", lambda _: None)) as server:
+    with FakeServer(State("", lambda _: None)) as server:
         yield KernelHouse(tmp_path, server)
 
 
