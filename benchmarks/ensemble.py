@@ -32,7 +32,7 @@ from podium.ensemble.strategies.stack import stack_coefficients
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES, Material
 from podium.lock import Lock, write_lock
 from podium.metrics import METRICS, log_softmax
-from podium.plan.paths import Project
+from podium.plan.paths import Paths
 from podium.predictions.align import Aligned
 from podium.predictions.artefact import Predictions, save_predictions
 
@@ -92,7 +92,7 @@ def command(repeats: int) -> None:
 
 
 def _write_project(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
-    project, half = Project.at(folder), logits.shape[1] // 2
+    paths, half = Paths("benchmark", folder, folder), logits.shape[1] // 2
     home = folder / "competitions" / "benchmark"
     home.mkdir(parents=True)
     (home / "competition.toml").write_text(SETTINGS.format(rows=half))
@@ -100,13 +100,13 @@ def _write_project(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None
     ids = np.array([f"{one:06}" for one in range(2 * half)])
     classes = tuple(f"class{one}" for one in range(logits.shape[2]))
     lock = Lock("data", classes, ids[:half], labels[:half], np.zeros(half, np.int64), ids[half:])
-    write_lock(project.lock_file("benchmark"), lock)
+    write_lock(paths.lock_file, lock)
     for place, one in enumerate(logits):
         run = f"run{place}.s1"
         about = {"run": run, "architecture": run.split(".")[0], "recipe": {}, "fingerprint": "data"}
         about["fold_sha256"] = lock.fold_sha256
         arrays = (ids[:half], one[:half], labels[:half], ids[half:], one[half:])
-        save_predictions(project.predictions_file("benchmark", run), Predictions(*arrays, classes, about))
+        save_predictions(paths.predictions_file(run), Predictions(*arrays, classes, about))
 
 
 def plain_loop(probabilities: np.ndarray, labels: np.ndarray, steps: int) -> list[int]:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from podium.lock import Lock, write_lock
-from podium.plan.paths import Project
 from podium.predictions.artefact import Predictions, save_predictions
+from podium.workspace import open_workspace
 
 CLASSES = ("bird", "cat", "dog")
 SETTINGS = """
@@ -90,18 +90,18 @@ def lock_for(run):
 
 
 def make_project(folder, runs, *, lock=None, settings=SETTINGS):
-    """A project with one competition, its lock and these runs' predictions."""
-    project = Project.at(folder)
+    """A workspace of the competition `toy`, with its lock and these runs' predictions."""
     competition = folder / "competitions" / "toy"
     competition.mkdir(parents=True, exist_ok=True)
     (competition / "competition.toml").write_text(settings)
-    write_lock(project.lock_file("toy"), lock or lock_for(random_run("any.s1")))
+    workspace = open_workspace("toy", folder)
+    write_lock(workspace.paths.lock_file, lock or lock_for(random_run("any.s1")))
     for run in runs:
-        save(project, run)
-    return project
+        save(workspace, run)
+    return workspace
 
 
-def save(project, run):
+def save(workspace, run):
     """Save a run as if it was trained with the folds of `lock_for`."""
     about = run.about | {"fold_sha256": lock_for(random_run("any.s1")).fold_sha256}
-    save_predictions(project.predictions_file("toy", run.run), replace(run, about=about))
+    save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))

@@ -9,6 +9,7 @@ from podium.plan.runs import PlannedRun, list_runs
 from podium.training.progress import Listener
 from podium.training.rows import balanced_part
 from podium.training.run import train_run
+from podium.workspace import open_workspace
 
 REHEARSED_ROWS = 1_000
 
@@ -41,7 +42,8 @@ def rehearse(project: Project, competition_name: str, *, data: str | None, liste
             listener=listener_of(name),
             rows=rows,
         )
-    return Rehearsal(scratch, write_ensemble(scratch, competition_name, rehearsed=True))
+    workspace = open_workspace(competition_name, scratch.root, scratch.outputs)
+    return Rehearsal(scratch, write_ensemble(workspace, rehearsed=True))
 
 
 def _shortened(run: PlannedRun) -> PlannedRun:

@@ -13,13 +13,13 @@ from toy_runs import make_project, random_run
 
 
 def test_compact_predictions_are_smaller_and_give_the_same_csv(tmp_path):
-    project = make_project(tmp_path, [random_run(f"a.s{seed}", seed=seed) for seed in (1, 2)])
-    csv = write_ensemble(project, "toy").csv_file.read_bytes()
-    before, after = compact_predictions(project, "toy")
-    sizes = sum(file.stat().st_size for file in project.predictions_folder("toy").glob("*.npz"))
+    workspace = make_project(tmp_path, [random_run(f"a.s{seed}", seed=seed) for seed in (1, 2)])
+    csv = write_ensemble(workspace).csv_file.read_bytes()
+    before, after = compact_predictions(workspace)
+    sizes = sum(file.stat().st_size for file in workspace.paths.predictions_folder.glob("*.npz"))
     assert after == sizes < before
-    assert write_ensemble(project, "toy").csv_file.read_bytes() == csv
-    with np.load(project.predictions_file("toy", "a.s1")) as arrays:
+    assert write_ensemble(workspace).csv_file.read_bytes() == csv
+    with np.load(workspace.paths.predictions_file("a.s1")) as arrays:
         assert {arrays["oof_logits"].dtype, arrays["test_logits"].dtype} == {np.dtype(np.float16)}
 
 
@@ -27,17 +27,17 @@ def test_where_a_label_would_change_every_file_stays(tmp_path):
     run = random_run("a.s1")
     logits = run.test_logits.copy()
     logits[0] = [1.0, 1.0 + 1e-6, 0.0]  # one number in float16, and the first of equals wins
-    project = make_project(tmp_path, [replace(run, test_logits=logits)])
-    file = project.predictions_file("toy", "a.s1")
+    workspace = make_project(tmp_path, [replace(run, test_logits=logits)])
+    file = workspace.paths.predictions_file("a.s1")
     bytes_before = file.read_bytes()
     with pytest.raises(PredictionsError, match="other labels in 1 of 30 test rows"):
-        compact_predictions(project, "toy")
+        compact_predictions(workspace)
     assert file.read_bytes() == bytes_before
 
 
 def test_logits_beyond_float16_are_its_largest(tmp_path):
     run = random_run("a.s1")
     sure = np.eye(3, dtype=np.float32)[run.test_logits.argmax(axis=1)] * 1e5
-    project = make_project(tmp_path, [replace(run, test_logits=sure)])
-    compact_predictions(project, "toy")
-    assert np.isfinite(load_predictions(project.predictions_file("toy", "a.s1")).test_logits).all()
+    workspace = make_project(tmp_path, [replace(run, test_logits=sure)])
+    compact_predictions(workspace)
+    assert np.isfinite(load_predictions(workspace.paths.predictions_file("a.s1")).test_logits).all()

@@ -1,9 +1,11 @@
 """From predictions on disk to a checked CSV and its JSON."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +21,9 @@ from toy_runs import SETTINGS, lock_for, make_project, random_run, save, shuffle
 RUNS = ("resnet34.s1", "resnet34.s2", "vgg19.s1")
 
 
-def is_fresh(project, out="ensemble"):
+def is_fresh(workspace, out="ensemble"):
     """Whether `make` would leave the ensemble as it is."""
-    plan = read_plan("toy", project.root)
+    plan = read_plan("toy", workspace.paths.root)
     return ensemble_is_fresh(plan.paths, plan.competition, out)
 
 
@@ -31,13 +33,13 @@ def runs_by_hand():
 
 
 def test_the_csv_has_the_locks_rows_in_its_order_and_the_json_tells_what_made_it(tmp_path):
-    project = make_project(tmp_path, runs_by_hand())
-    written = write_ensemble(project, "toy")
+    workspace = make_project(tmp_path, runs_by_hand())
+    written = write_ensemble(workspace)
     lines = written.csv_file.read_text().splitlines()
     assert lines[0] == "id,label"
     assert [line.split(",")[0] for line in lines[1:]] == [str(one) for one in range(1, 31)]
     told = json.loads(written.json_file.read_text())
-    assert told["inputs"] == {run: file_sha256(project.predictions_file("toy", run)) for run in RUNS}
+    assert told["inputs"] == {run: file_sha256(workspace.paths.predictions_file(run)) for run in RUNS}
     assert told["csv_sha256"] == file_sha256(written.csv_file)
     assert [run["run"] for run in told["runs"]] == list(RUNS)
     assert sum(run["weight"] for run in told["runs"]) == pytest.approx(1)
@@ -53,7 +55,7 @@ def test_the_csv_has_the_locks_rows_in_its_order_and_the_json_tells_what_made_it
 
 
 def test_labels_are_those_of_the_blend_by_id(tmp_path):
-    written = write_ensemble(make_project(tmp_path, runs_by_hand()), "toy")
+    written = write_ensemble(make_project(tmp_path, runs_by_hand()))
     result = written.result
     expected = {
         one: result.classes[row.argmax()] for one, row in zip(result.test_ids, result.test_probabilities, strict=True)
@@ -64,11 +66,11 @@ def test_labels_are_those_of_the_blend_by_id(tmp_path):
 def test_the_order_of_any_runs_rows_leaves_the_csv_byte_identical(tmp_path):
     runs = runs_by_hand()
     settings = SETTINGS + '[submission]\nkind = "probabilities"\n'
-    straight = write_ensemble(make_project(tmp_path / "straight", runs, settings=settings), "toy")
+    straight = write_ensemble(make_project(tmp_path / "straight", runs, settings=settings))
     for index in range(len(runs)):
         mixed = [shuffled(run, seed=index) if place == index else run for place, run in enumerate(runs)]
         folder = tmp_path / f"mixed{index}"
-        written = write_ensemble(make_project(folder, mixed, settings=settings), "toy")
+        written = write_ensemble(make_project(folder, mixed, settings=settings))
         assert written.csv_file.read_bytes() == straight.csv_file.read_bytes()
         assert (
             written.json_file.read_text().split('"settings"')[1]
@@ -77,8 +79,8 @@ def test_the_order_of_any_runs_rows_leaves_the_csv_byte_identical(tmp_path):
 
 
 def test_the_same_inputs_give_the_same_bytes_and_another_name_its_own_files(tmp_path):
-    project = make_project(tmp_path, runs_by_hand())
-    one, other = write_ensemble(project, "toy"), write_ensemble(project, "toy", out="try2")
+    workspace = make_project(tmp_path, runs_by_hand())
+    one, other = write_ensemble(workspace), write_ensemble(workspace, out="try2")
     assert one.csv_file.name == "ensemble.csv"
     assert other.csv_file.read_bytes() == one.csv_file.read_bytes()
     assert other.json_file.read_bytes() == one.json_file.read_bytes()
@@ -86,39 +88,39 @@ def test_the_same_inputs_give_the_same_bytes_and_another_name_its_own_files(tmp_
 
 def test_an_ensemble_is_fresh_until_anything_that_made_it_changes(tmp_path):
     runs = runs_by_hand()
-    project = make_project(tmp_path, runs)
-    assert not is_fresh(project)
-    written = write_ensemble(project, "toy")
-    assert is_fresh(project)
-    assert not is_fresh(project, "try2")
+    workspace = make_project(tmp_path, runs)
+    assert not is_fresh(workspace)
+    written = write_ensemble(workspace)
+    assert is_fresh(workspace)
+    assert not is_fresh(workspace, "try2")
 
     text = written.csv_file.read_text()
     written.csv_file.write_text(text + " ")
-    assert not is_fresh(project)
+    assert not is_fresh(workspace)
     written.csv_file.write_text(text)
-    assert is_fresh(project)
+    assert is_fresh(workspace)
 
     make_project(tmp_path, runs, settings=SETTINGS.replace("0.7", "0.8"))
-    assert not is_fresh(project)
+    assert not is_fresh(workspace)
     make_project(tmp_path, runs)
-    assert is_fresh(project)
+    assert is_fresh(workspace)
 
-    save(project, random_run("vgg19.s1", seed=9))
-    assert not is_fresh(project)
+    save(workspace, random_run("vgg19.s1", seed=9))
+    assert not is_fresh(workspace)
 
 
 def test_another_strategy_or_threshold_is_tried_without_touching_the_settings(tmp_path):
-    project = make_project(tmp_path, runs_by_hand())
-    tried = write_ensemble(project, "toy", strategy="greedy", threshold=0.1, out="try2")
+    workspace = make_project(tmp_path, runs_by_hand())
+    tried = write_ensemble(workspace, strategy="greedy", threshold=0.1, out="try2")
     told = json.loads(tried.json_file.read_text())
     assert tried.csv_file.name == "try2.csv"
     assert (told["settings"]["strategy"], told["settings"]["threshold"]) == ("greedy", 0.1)
     assert [one["strategy"] for one in told["strategies"]] == ["best", "uniform", "greedy"]
-    write_ensemble(project, "toy", strategy="uniform")
-    assert not is_fresh(project)  # `make` would write what the TOML says
+    write_ensemble(workspace, strategy="uniform")
+    assert not is_fresh(workspace)  # `make` would write what the TOML says
     for keys in ({"strategy": "gredy"}, {"threshold": 1.5}):
         with pytest.raises(ConfigError, match=r"greedy|0 to 1"):
-            write_ensemble(project, "toy", **keys)
+            write_ensemble(workspace, **keys)
 
 
 def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
@@ -140,44 +142,44 @@ def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
         folds=lock.folds[order],
         groups=groups[order],
     )
-    project = make_project(tmp_path, [], lock=grouped)
+    workspace = make_project(tmp_path, [], lock=grouped)
     for run in runs_by_hand():
         about = run.about | {"fold_sha256": grouped.fold_sha256}
-        save_predictions(project.predictions_file("toy", run.run), replace(run, about=about))
-    write_ensemble(project, "toy")
+        save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))
+    write_ensemble(workspace)
     assert len(seen) == 40 and all(group == f"g{one[-1]}" for one, group in seen.items())
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null"])
 def test_a_damaged_json_is_not_fresh(content, tmp_path):
-    project = make_project(tmp_path, runs_by_hand())
-    write_ensemble(project, "toy").json_file.write_text(content)
-    assert not is_fresh(project)
+    workspace = make_project(tmp_path, runs_by_hand())
+    write_ensemble(workspace).json_file.write_text(content)
+    assert not is_fresh(workspace)
 
 
 def test_without_predictions_the_command_that_makes_them_is_told(tmp_path):
     with pytest.raises(SubmissionError, match="make train COMPETITION=toy"):
-        write_ensemble(make_project(tmp_path, []), "toy")
+        write_ensemble(make_project(tmp_path, []))
 
 
 def test_a_single_run_makes_a_submission(tmp_path):
-    written = write_ensemble(make_project(tmp_path, runs_by_hand()[:1]), "toy")
+    written = write_ensemble(make_project(tmp_path, runs_by_hand()[:1]))
     assert [run.weight for run in written.result.members] == [1.0]
 
 
 def test_a_name_that_is_a_path_is_refused(tmp_path):
     for out in ("../up", "a/b", "", "."):
         with pytest.raises(SubmissionError, match="name"):
-            write_ensemble(make_project(tmp_path, runs_by_hand()), "toy", out=out)
+            write_ensemble(make_project(tmp_path, runs_by_hand()), out=out)
 
 
 OTHER_DATA = {
-    "fingerprint": ({"fingerprint": "new data"}, "fingerprint data instead of new data"),
-    "classes": ({"classes": ("cat", "bird", "dog")}, "classes bird, cat, dog instead of cat, bird, dog"),
-    "labels": ({"train_labels": np.zeros(42, dtype=int)}, r"other labels in \d+ rows"),
-    "folds": ({"folds": np.array([0] * 41 + [-1])}, r"lack validation ids: 1 \(w1\)"),
-    "folds over the same rows": ({"folds": np.array([1] * 40 + [-1] * 2)}, "fold_sha256 .* instead of"),
-    "test": ({"test_ids": np.arange(2, 32).astype(str)}, r"lack test ids: 1 \(31\)"),
+    "fingerprint": ({"fingerprint": "new data"}, "fingerprint: expected new data, found data"),
+    "classes": ({"classes": ("cat", "bird", "dog")}, "classes: expected cat, bird, dog, found bird, cat, dog"),
+    "labels": ({"train_labels": np.zeros(42, dtype=int)}, r"\d+ rows have another label"),
+    "folds": ({"folds": np.array([0] * 41 + [-1])}, r"1 validation ids are missing \(w1\)"),
+    "folds over the same rows": ({"folds": np.array([1] * 40 + [-1] * 2)}, "fold_sha256: expected .*, found "),
+    "test": ({"test_ids": np.arange(2, 32).astype(str)}, r"1 test ids are missing \(31\)"),
 }
 
 
@@ -185,29 +187,30 @@ OTHER_DATA = {
 def test_predictions_of_other_data_than_the_locks_are_refused(case, tmp_path):
     changes, message = OTHER_DATA[case]
     runs = runs_by_hand()
-    project = make_project(tmp_path, runs, lock=replace(lock_for(runs[0]), **changes))
+    workspace = make_project(tmp_path, runs, lock=replace(lock_for(runs[0]), **changes))
     with pytest.raises(PredictionsError, match=message):
-        write_ensemble(project, "toy")
-    assert not project.submissions_folder("toy").exists()
+        write_ensemble(workspace)
+    assert not workspace.paths.submissions.exists()
 
 
 def test_a_damaged_run_is_named_and_the_last_submission_stays(tmp_path):
-    project = make_project(tmp_path, runs_by_hand())
-    before = write_ensemble(project, "toy").csv_file.read_bytes()
-    file = project.predictions_file("toy", "vgg19.s1")
+    workspace = make_project(tmp_path, runs_by_hand())
+    before = write_ensemble(workspace).csv_file.read_bytes()
+    file = workspace.paths.predictions_file("vgg19.s1")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(PredictionsError, match=r"vgg19\.s1\.npz"):
-        write_ensemble(project, "toy")
-    assert (project.submissions_folder("toy") / "ensemble.csv").read_bytes() == before
+        write_ensemble(workspace)
+    assert (workspace.paths.submissions / "ensemble.csv").read_bytes() == before
 
 
 def test_the_process_that_writes_an_ensemble_loads_no_heavy_library(tmp_path):
     make_project(tmp_path, runs_by_hand())
     code = (
-        "import sys; from podium.ensemble.write import write_ensemble; from podium.plan.paths import Project;"
-        "write_ensemble(Project.at(sys.argv[1]), 'toy');"
+        "import sys; from podium.ensemble.write import write_ensemble; from podium.workspace import open_workspace;"
+        "write_ensemble(open_workspace('toy', sys.argv[1]));"
         "print([name for name in ('torch', 'torchvision', 'fastai', 'timm', 'sklearn', 'pandas', 'PIL')"
         " if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

@@ -10,9 +10,9 @@ from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, PredictionsError
 from podium.lock import Lock, write_lock
 from podium.metrics import softmax
-from podium.plan.paths import Project
 from podium.predictions.artefact import load_predictions
 from podium.predictions.importing import import_predictions
+from podium.workspace import open_workspace
 
 CLASSES = ("bird", "cat", "dog")
 SETTINGS = 'title = "Toy"\n[data]\nsource = "folders"\n[validation]\nrows = 20\n'
@@ -20,17 +20,17 @@ RECIPE = 'architecture = "resnet34"\nseeds = [1, 2]\nepochs = 1\nlearning_rate =
 
 
 @pytest.fixture
-def project(tmp_path):
+def workspace(tmp_path):
     folder = tmp_path / "competitions" / "toy"
     folder.mkdir(parents=True)
     (folder / "competition.toml").write_text(SETTINGS)
     (folder / "resnet34.toml").write_text(RECIPE)
-    project = Project.at(tmp_path)
+    workspace = open_workspace("toy", tmp_path)
     ids = np.array([f"v{one:02}" for one in range(30)])
     folds = np.where(np.arange(30) < 20, 0, -1)
     lock = Lock("data", CLASSES, ids, np.arange(30) % 3, folds, np.array([f"t{one}" for one in range(6)]))
-    write_lock(project.lock_file("toy"), lock)
-    return project
+    write_lock(workspace.paths.lock_file, lock)
+    return workspace
 
 
 def logits(count, *, sure=2.0):
@@ -66,11 +66,11 @@ def tables(folder, *, suffix=".csv", seed=None, of=softmax):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
-def test_each_kind_of_file_becomes_the_same_run_whatever_the_order_of_its_rows(project, tmp_path, suffix):
-    import_predictions(project, "toy", "colleague.s1", **tables(tmp_path))
-    file = project.predictions_file("toy", "colleague.s1")
+def test_each_kind_of_file_becomes_the_same_run_whatever_the_order_of_its_rows(workspace, tmp_path, suffix):
+    import_predictions(workspace, "colleague.s1", **tables(tmp_path))
+    file = workspace.paths.predictions_file("colleague.s1")
     before = file.read_bytes()
-    import_predictions(project, "toy", "colleague.s1", **tables(tmp_path, suffix=suffix, seed=3))
+    import_predictions(workspace, "colleague.s1", **tables(tmp_path, suffix=suffix, seed=3))
     assert file.read_bytes() == before
     loaded = load_predictions(file)
     np.testing.assert_allclose(softmax(loaded.oof_logits), softmax(logits(20)), atol=1e-6)
@@ -78,21 +78,21 @@ def test_each_kind_of_file_becomes_the_same_run_whatever_the_order_of_its_rows(p
     assert loaded.about["scores"]["accuracy"] == (logits(20).argmax(axis=1) == np.arange(20) % 3).mean()
 
 
-def test_logits_are_taken_as_they_are_and_a_matrix_with_its_classes_too(project, tmp_path):
-    run = import_predictions(project, "toy", "one.s1", **tables(tmp_path, of=lambda values: values))
+def test_logits_are_taken_as_they_are_and_a_matrix_with_its_classes_too(workspace, tmp_path):
+    run = import_predictions(workspace, "one.s1", **tables(tmp_path, of=lambda values: values))
     np.testing.assert_allclose(run.oof_logits, logits(20), atol=1e-6)
     assert run.about["came_as"] == "logits"
     for name, prefix, count, width in (("oof", "v", 20, 2), ("test", "t", 6, 1)):
         ids = np.array([f"{prefix}{one:0{width}}" for one in range(count)])
         np.savez(tmp_path / f"{name}.npz", ids=ids, logits=logits(count)[:, [2, 1, 0]], classes=np.array(CLASSES[::-1]))
     files = {name: tmp_path / f"{name}.npz" for name in ("oof", "test")}
-    matrix = import_predictions(project, "toy", "one.s1", **files)
+    matrix = import_predictions(workspace, "one.s1", **files)
     assert np.array_equal(matrix.oof_logits, run.oof_logits)
 
 
-def test_an_imported_run_is_blended_and_its_authors_word_is_named(project, tmp_path):
-    import_predictions(project, "toy", "colleague.s1", **tables(tmp_path), architecture="vit")
-    result = write_ensemble(project, "toy").result
+def test_an_imported_run_is_blended_and_its_authors_word_is_named(workspace, tmp_path):
+    import_predictions(workspace, "colleague.s1", **tables(tmp_path), architecture="vit")
+    result = write_ensemble(workspace).result
     assert [run.architecture for run in result.members] == ["vit"]
     assert any("author's word" in caveat for caveat in result.caveats)
 
@@ -131,33 +131,33 @@ def broken(name):
         ("sums", "rows do not sum to 1"),
     ],
 )
-def test_what_cannot_be_taken_in_is_told_by_file(project, tmp_path, name, told):
+def test_what_cannot_be_taken_in_is_told_by_file(workspace, tmp_path, name, told):
     files = tables(tmp_path)
     write(files["oof"], broken(name))
     with pytest.raises(PredictionsError, match=told) as caught:
-        import_predictions(project, "toy", "colleague.s1", **files)
+        import_predictions(workspace, "colleague.s1", **files)
     assert str(files["oof"]) in str(caught.value)
-    assert not project.predictions_file("toy", "colleague.s1").exists()
+    assert not workspace.paths.predictions_file("colleague.s1").exists()
 
 
-def test_files_that_are_none_and_kinds_that_differ_are_refused(project, tmp_path):
+def test_files_that_are_none_and_kinds_that_differ_are_refused(workspace, tmp_path):
     files = tables(tmp_path)
     for name, told in (("none.csv", "no such file"), ("oof.txt", "Not a table")):
         with pytest.raises(PredictionsError, match=told):
-            import_predictions(project, "toy", "colleague.s1", **files | {"oof": tmp_path / name})
+            import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / name})
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
     (tmp_path / "bad.parquet").write_bytes(b"no parquet")
     (tmp_path / "bad.csv").write_text("id,bird,cat,dog\nv00,1\n")
     for name in ("bad.npz", "bad.parquet", "bad.csv"):
         with pytest.raises(PredictionsError, match="cannot be read"):
-            import_predictions(project, "toy", "colleague.s1", **files | {"oof": tmp_path / name})
+            import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / name})
     write(files["test"], table("t", logits(6), width=1))
     with pytest.raises(PredictionsError, match="different kinds"):
-        import_predictions(project, "toy", "colleague.s1", **files)
+        import_predictions(workspace, "colleague.s1", **files)
 
 
-def test_a_name_that_a_recipes_run_has_is_refused(project, tmp_path):
+def test_a_name_that_a_recipes_run_has_is_refused(workspace, tmp_path):
     files = tables(tmp_path)
     for name, told in (("resnet34.s1", "a run of a recipe"), ("../up", "cannot be the name")):
         with pytest.raises(ConfigError, match=told):
-            import_predictions(project, "toy", name, **files)
+            import_predictions(workspace, name, **files)

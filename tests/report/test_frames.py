@@ -27,12 +27,12 @@ def project(tmp_path):
 
 @pytest.mark.parametrize("strategy", ["accuracy", "greedy", "stack", "best"])
 def test_the_blend_of_the_frames_is_the_blend_of_the_ensemble(project, strategy):
-    made = write_ensemble(project, "toy", strategy=strategy).result
-    frames = podium.load("toy", project.root)
+    made = write_ensemble(project, strategy=strategy).result
+    frames = podium.load("toy", project.paths.root)
     assert (frames.predictions["blend"] == frames.predictions["label"]).mean() == made.taken.in_sample["accuracy"]
     labels = random_run(RUNS[0]).oof_labels[np.argsort(random_run(RUNS[0]).oof_ids)]
     assert log_loss(frames._blend, labels) == pytest.approx(made.taken.in_sample["log_loss"], abs=1e-5)
-    with (project.submissions_folder("toy") / "ensemble.csv").open() as file:
+    with (project.paths.submissions / "ensemble.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == frames.test.index.tolist()
     assert [row["label"] for row in rows] == frames.test["label"].tolist()
@@ -40,9 +40,9 @@ def test_the_blend_of_the_frames_is_the_blend_of_the_ensemble(project, strategy)
 
 
 def test_each_run_has_its_row_its_columns_and_its_weight(project):
-    write_ensemble(project, "toy")
-    frames = podium.load("toy", project.root)
-    told = json.loads((project.submissions_folder("toy") / "ensemble.json").read_text())
+    write_ensemble(project)
+    frames = podium.load("toy", project.paths.root)
+    told = json.loads((project.paths.submissions / "ensemble.json").read_text())
     assert frames.scores["weight"].to_dict() == {one["run"]: one["weight"] for one in told["runs"]}
     assert frames.scores["accuracy"].is_monotonic_decreasing and set(frames.scores.index) == set(RUNS)
     for place, name in enumerate(RUNS):
@@ -57,24 +57,24 @@ def test_each_run_has_its_row_its_columns_and_its_weight(project):
 
 
 def test_errors_are_what_the_blend_has_wrong_the_most_certain_first(project):
-    write_ensemble(project, "toy")
-    frames = podium.load("toy", project.root)
+    write_ensemble(project)
+    frames = podium.load("toy", project.paths.root)
     errors, wrong = frames.errors, frames.predictions["blend"] != frames.predictions["label"]
     assert 0 < len(errors) == wrong.sum() and set(errors.index) == set(wrong.index[wrong])
     assert errors["loss"].is_monotonic_decreasing and (errors["loss"] > np.log(2)).all()
 
 
 def test_without_an_ensemble_or_with_one_of_other_runs_it_is_told_what_to_type(project):
-    frames = podium.load("toy", project.root)
+    frames = podium.load("toy", project.paths.root)
     for name in ("scores", "test", "errors"):
         with pytest.raises(SubmissionError, match=r"(?s)no ensemble yet.*make ensemble COMPETITION=toy"):
             getattr(frames, name)
-    write_ensemble(project, "toy")
+    write_ensemble(project)
     save(project, random_run("densenet121.s1", seed=9))
     with pytest.raises(SubmissionError, match="not of the runs that are here"):
-        podium.load("toy", project.root).test  # noqa: B018
+        podium.load("toy", project.paths.root).test  # noqa: B018
     with pytest.raises(ConfigError, match="COMPETITION=toy"):
-        podium.load("tyo", project.root)
+        podium.load("tyo", project.paths.root)
 
 
 def test_neither_loading_nor_importing_podium_imports_what_trains():

@@ -14,14 +14,25 @@ from podium.ensemble.write import write_ensemble
 from podium.errors import SubmissionError
 from podium.kaggle.ledger import SCORED, Entry, ledger_file, write_ledger
 from podium.lock import write_lock
+from podium.plan.paths import Project
 from podium.predictions.artefact import save_predictions
 from podium.report.page import write_report
-from toy_runs import SETTINGS, lock_for, make_project, random_run, save
+from podium.workspace import open_workspace
+from toy_runs import SETTINGS, lock_for, random_run, save
+from toy_runs import make_project as make_workspace
 
 NASTY = ("<script>alert('bird')</script>", 'cat" onload="alert(1)', "d&og $x_1$")
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
 )
+
+
+def make_project(*arguments, **options):
+    return Project.at(make_workspace(*arguments, **options).paths.root)
+
+
+def _workspace(project):
+    return open_workspace("toy", project.root)
 
 
 def history(project, run, rows):
@@ -89,7 +100,7 @@ def project(tmp_path_factory):
     (finders / "nothing.json").write_text(json.dumps({"suggestions": {}}))
     write_ledger(ledger_file(project, "toy"), [entry(k, f"0.9{k}", f"0.8{k}") for k in range(1, 6)])
     decoded(project, lock)
-    write_ensemble(project, "toy")
+    write_ensemble(_workspace(project))
     return project
 
 
@@ -186,7 +197,7 @@ def test_a_submission_that_is_older_than_its_runs_says_so(project, page):
     assert "writes it again" not in page
     late = random_run("late.s1", classes=NASTY, seed=9)
     try:
-        save(project, late)
+        save(_workspace(project), late)
         assert "writes it again" in write_report(project, "toy").read_text(encoding="utf-8")
     finally:
         project.predictions_file("toy", "late.s1").unlink()
@@ -210,7 +221,7 @@ def written_anew(project, *, lock=None, made=None):
 def small(tmp_path):
     """One run with its submission."""
     project = with_recipe(make_project(tmp_path, [random_run("vgg19.s1")]))
-    write_ensemble(project, "toy")
+    write_ensemble(_workspace(project))
     return project
 
 
@@ -248,7 +259,7 @@ def test_the_competitions_metric_leads_and_every_run_has_it(tmp_path, metric):
     project = with_recipe(
         make_project(tmp_path, [random_run("vgg19.s1"), random_run("b.s1", seed=2)], settings=settings)
     )
-    made = write_ensemble(project, "toy").result
+    made = write_ensemble(_workspace(project)).result
     page = write_report(project, "toy").read_text(encoding="utf-8")
     assert re.findall(r'class="value">([^<]+)', page)[0] == f"{made.honest.score:.4f}"
     told = {row[0]: float(row[8]) for row in table(page, "runs")[1:]}

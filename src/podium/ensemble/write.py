@@ -3,7 +3,6 @@
 import json
 import math
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,17 @@ from typing import Any
 import numpy as np
 
 from podium import __version__
-from podium.config.keys import Competition, changed_ensemble, read_competition
+from podium.config.keys import changed_ensemble
 from podium.ensemble.blend import pool_of
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
 from podium.errors import SubmissionError
 from podium.files import atomic_write
-from podium.lock import Lock
 from podium.plan.names import NAME
-from podium.plan.paths import Project
 from podium.plan.stamp import ensemble_stamp, file_sha256
-from podium.predictions.load import _prediction_files, groups_of, load_aligned
+from podium.predictions.load import groups_of, load_runs, prediction_files
 from podium.submission import check_submission, write_submission
+from podium.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +33,7 @@ class WrittenEnsemble:
 
 
 def write_ensemble(
-    project: Project,
-    competition_name: str,
+    workspace: Workspace,
     *,
     out: str = "ensemble",
     strategy: str | None = None,
@@ -54,40 +51,39 @@ def write_ensemble(
     if not NAME.fullmatch(out):
         expected = "letters, digits, and _ . + - between them, such as try2"
         raise SubmissionError("That cannot be the name of a submission.", expected=expected, found=out)
-    competition = read_competition(project.competition_folder(competition_name))
+    competition = workspace.competition
     asked = {name: one for name, one in (("strategy", strategy), ("threshold", threshold)) if one is not None}
     settings = changed_ensemble(competition.ensemble, asked)
-    files = _prediction_files(project, competition_name)
+    files = prediction_files(workspace.paths)
     # Hashed before they are read: a file that changes meanwhile leaves an ensemble that counts as stale.
     made_of = {
-        "stamp": ensemble_stamp(project.paths(competition_name), competition, settings),
+        "stamp": ensemble_stamp(workspace.paths, competition, settings),
         "inputs": {file.stem: file_sha256(file) for file in files},
     }
-    aligned, lock = load_aligned(project, competition_name, rehearsed=rehearsed)
-    groups = groups_of(lock, aligned)
+    aligned = load_runs(workspace, rehearsed=rehearsed)
+    groups = groups_of(workspace.lock, aligned)
     result = build_ensemble(
         aligned, settings, metric=competition.metric, groups=groups, only=strategy not in (None, "auto")
     )
-    folder = project.submissions_folder(competition_name)
+    folder = workspace.paths.submissions
     written = WrittenEnsemble(result, folder / f"{out}.csv", folder / f"{out}.json")
-    _write_csv(written, lock, competition)
-    told = {"competition": competition_name, **made_of, **describe(result)}
+    _write_csv(written, workspace)
+    told = {"competition": workspace.name, **made_of, **describe(result)}
     told["csv_sha256"] = file_sha256(written.csv_file)
     with atomic_write(written.json_file) as stream:
         stream.write((json.dumps(_rounded(told), indent=2) + "\n").encode())
     return written
 
 
-def suggest_run(project: Project, competition_name: str, recipes: Sequence[str]) -> tuple[Suggestion, ...]:
-    """Which of the recipes deserves one more run; raises PredictionsError."""
-    competition = read_competition(project.competition_folder(competition_name))
-    aligned, _ = load_aligned(project, competition_name)
-    pool = pool_of(aligned, competition.ensemble)
+def suggest_run(workspace: Workspace) -> tuple[Suggestion, ...]:
+    """Which recipe deserves one more run; raises PredictionsError."""
+    aligned = load_runs(workspace)
+    pool = pool_of(aligned, workspace.competition.ensemble)
     recipe_of = {run: about.get("recipe_name", "") for run, about in zip(aligned.runs, aligned.abouts, strict=True)}
     seconds = {
         run: about["seconds"] for run, about in zip(aligned.runs, aligned.abouts, strict=True) if "seconds" in about
     }
-    return suggest(pool, recipe_of, seconds, recipes)
+    return suggest(pool, recipe_of, seconds, list(workspace.recipes))
 
 
 def describe(result: EnsembleResult) -> dict[str, Any]:
@@ -126,9 +122,9 @@ def _rounded(told: Any) -> Any:
     return told
 
 
-def _write_csv(written: WrittenEnsemble, lock: Lock, competition: Competition) -> None:
+def _write_csv(written: WrittenEnsemble, workspace: Workspace) -> None:
     """Write the CSV in the lock's row order and hold it against the competition."""
-    result = written.result
+    result, lock, settings = written.result, workspace.lock, workspace.competition.submission
     ids = lock.test_ids.tolist()
     place = {one: row for row, one in enumerate(result.test_ids.tolist())}
     probabilities = result.test_probabilities[[place[one] for one in ids]]
@@ -140,7 +136,7 @@ def _write_csv(written: WrittenEnsemble, lock: Lock, competition: Competition) -
         ids,
         probabilities=probabilities,
         classes=result.classes,
-        settings=competition.submission,
+        settings=settings,
     )
-    faults = check_submission(written.csv_file, lock=lock, settings=competition.submission)
+    faults = check_submission(written.csv_file, lock=lock, settings=settings)
     assert not faults, faults

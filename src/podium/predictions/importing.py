@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from podium.config.keys import Competition, read_competition
+from podium.config.keys import Competition
 from podium.errors import PredictionsError
-from podium.lock import Lock, read_lock
+from podium.lock import Lock
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.names import check_run_name, run_name
-from podium.plan.paths import Project
-from podium.plan.runs import read_recipes
 from podium.predictions.artefact import DAMAGE, Predictions, examples, save_predictions
+from podium.workspace import Workspace
 
 SUM_TOLERANCE = 1e-3
 SMALLEST = 1e-12
@@ -21,17 +20,15 @@ Columns = dict[str, np.ndarray]
 
 
 def import_predictions(
-    project: Project, competition_name: str, name: str, *, oof: Path, test: Path, architecture: str | None = None
+    workspace: Workspace, name: str, *, oof: Path, test: Path, architecture: str | None = None
 ) -> Predictions:
     """Write `oof/<competition>/<name>.npz` from two tables of probabilities or logits, joined by id.
 
     Raises PredictionsError with all faults of a table, ConfigError for a name that a recipe's run has.
     """
-    folder = project.competition_folder(competition_name)
-    competition = read_competition(folder)
-    taken = [run_name(recipe, seed) for recipe, one in read_recipes(folder).items() for seed in one.seeds]
+    taken = [run_name(recipe_name, seed) for recipe_name, recipe in workspace.recipes.items() for seed in recipe.seeds]
     check_run_name(name, taken)
-    lock = read_lock(project.lock_file(competition_name))
+    competition, lock = workspace.competition, workspace.lock
     judged = np.flatnonzero(lock.folds >= 0)
     oof_logits, came_as = _logits(oof, lock.train_ids[judged], lock, competition)
     test_logits, also_as = _logits(test, lock.test_ids, lock, competition)
@@ -61,7 +58,7 @@ def import_predictions(
             "test_logits_from": "imported",
         },
     )
-    save_predictions(project.predictions_file(competition_name, name), predictions)
+    save_predictions(workspace.paths.predictions_file(name), predictions)
     return predictions
 
 

@@ -1,64 +1,72 @@
-"""All runs of a competition, joined and checked against its lock."""
+"""All runs of a competition, joined by id and compared with its lock."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from podium.ensemble.cross_fit import side_by_side
 from podium.errors import PredictionsError, SubmissionError
-from podium.lock import Lock, read_lock
-from podium.plan.paths import Project
+from podium.lock import Lock
+from podium.plan.paths import Paths
 from podium.predictions.align import Aligned, align
 from podium.predictions.artefact import examples, load_predictions
+from podium.workspace import Workspace
 
 
-def load_aligned(project: Project, competition_name: str, *, rehearsed: bool = False) -> tuple[Aligned, Lock]:
-    """All runs of a competition, joined and held against its lock; raises PredictionsError."""
-    lock_file = project.lock_file(competition_name)
-    lock = read_lock(lock_file)
-    aligned = align(side_by_side(load_predictions, _prediction_files(project, competition_name)))
-    refuse_other_data(aligned, lock, lock_file=lock_file, name=competition_name, rehearsed=rehearsed)
-    return aligned, lock
+def load_runs(workspace: Workspace, *, rehearsed: bool = False) -> Aligned:
+    """All runs in `oof/<competition>`, joined by id; `rehearsed` runs have only some of the validation rows.
+
+    Raises SubmissionError where there are no predictions, PredictionsError where they are damaged, or do not belong
+    to the data of `data.lock`.
+    """
+    with ThreadPoolExecutor() as threads:
+        aligned = align(list(threads.map(load_predictions, prediction_files(workspace.paths))))
+    check_against_lock(aligned, workspace.lock, paths=workspace.paths, rehearsed=rehearsed)
+    return aligned
+
+
+def prediction_files(paths: Paths) -> list[Path]:
+    """The predictions files of a competition, sorted by run; raises SubmissionError where there are none."""
+    files = sorted(paths.predictions_folder.glob("*.npz"))
+    if not files:
+        raise SubmissionError(
+            "There are no predictions to blend.",
+            file=paths.predictions_folder,
+            fix=f"make train COMPETITION={paths.name}",
+        )
+    return files
 
 
 def groups_of(lock: Lock, aligned: Aligned) -> np.ndarray | None:
-    """The group of each joined validation row, (n,), where rows have groups."""
+    """The group of each validation row, (n,) str; None where rows have no groups."""
     return None if lock.groups is None else lock.groups[np.searchsorted(lock.train_ids, aligned.oof_ids)]
 
 
-def _prediction_files(project: Project, competition_name: str) -> list[Path]:
-    folder = project.predictions_folder(competition_name)
-    if files := sorted(folder.glob("*.npz")):
-        return files
-    fix = f"make train COMPETITION={competition_name}"
-    raise SubmissionError("There are no predictions to blend.", file=folder, fix=fix)
-
-
-def refuse_other_data(aligned: Aligned, lock: Lock, *, lock_file: Path, name: str, rehearsed: bool = False) -> None:
-    """Raise PredictionsError where all runs agree with each other but not with the lock."""
+def check_against_lock(aligned: Aligned, lock: Lock, *, paths: Paths, rehearsed: bool = False) -> None:
+    """Raise PredictionsError where the joined runs belong to other data, folds or rows than the lock."""
     held_out = lock.folds >= 0
-    judged = dict(zip(lock.train_ids[held_out].tolist(), lock.train_labels[held_out].tolist(), strict=True))
-    found = dict(zip(aligned.oof_ids.tolist(), aligned.oof_labels.tolist(), strict=True))
-    other_labels = [one for one in judged.keys() & found.keys() if judged[one] != found[one]]
+    locked = dict(zip(lock.train_ids[held_out].tolist(), lock.train_labels[held_out].tolist(), strict=True))
+    labels = dict(zip(aligned.oof_ids.tolist(), aligned.oof_labels.tolist(), strict=True))
+    relabelled = sorted(id_ for id_ in locked.keys() & labels.keys() if locked[id_] != labels[id_])
     faults = []
     for key, expected in (("fingerprint", lock.fingerprint), ("fold_sha256", lock.fold_sha256)):
         if aligned.abouts[0][key] != expected:
-            faults.append(f"{key} {aligned.abouts[0][key][:12]} instead of {expected[:12]}")
+            faults.append(f"{key}: expected {expected[:12]}, found {aligned.abouts[0][key][:12]}")
     if aligned.classes != tuple(lock.classes):
-        faults.append(f"classes {examples(aligned.classes)} instead of {examples(lock.classes)}")
-    if other_labels:
-        faults.append(f"other labels in {len(other_labels)} rows ({examples(sorted(other_labels))})")
-    for part, ids, expected in (
-        ("validation", found.keys(), found.keys() & judged.keys() if rehearsed else judged.keys()),
+        faults.append(f"classes: expected {examples(lock.classes)}, found {examples(aligned.classes)}")
+    if relabelled:
+        faults.append(f"{len(relabelled)} rows have another label ({examples(relabelled)})")
+    for part, ids, expected_ids in (
+        ("validation", labels.keys(), labels.keys() & locked.keys() if rehearsed else locked.keys()),
         ("test", set(aligned.test_ids.tolist()), set(lock.test_ids.tolist())),
     ):
-        for words, some in (("lack", expected - ids), ("have other", ids - expected)):
-            if some:
-                faults.append(f"{words} {part} ids: {len(some)} ({examples(sorted(some))})")
+        for problem, wrong in (("missing", expected_ids - ids), ("unknown", ids - expected_ids)):
+            if wrong:
+                faults.append(f"{len(wrong)} {part} ids are {problem} ({examples(sorted(wrong))})")
     if faults:
         raise PredictionsError(
             "The predictions belong to other data than the competition's lock.",
-            file=lock_file,
-            fix=f"move oof/{name}/ away and make train COMPETITION={name}, or bring {lock_file} back",
+            file=paths.lock_file,
+            fix=f"move oof/{paths.name}/ away and make train COMPETITION={paths.name}, or restore {paths.lock_file}",
             faults=faults,
         )

@@ -15,7 +15,8 @@ from podium.metrics import METRICS, log_losses, softmax
 from podium.plan.paths import Project
 from podium.plan.stamp import file_sha256
 from podium.predictions.align import Aligned
-from podium.predictions.load import load_aligned
+from podium.predictions.load import load_runs
+from podium.workspace import open_workspace
 
 
 class Frames:
@@ -78,7 +79,7 @@ class Frames:
 
     @cached_property
     def _runs(self) -> Aligned:
-        return load_aligned(self._project, self._competition)[0]
+        return load_runs(open_workspace(self._competition, self._project.root))
 
     @cached_property
     def _made(self) -> dict[str, Any]:

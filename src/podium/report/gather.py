@@ -21,8 +21,9 @@ from podium.plan.runs import list_runs
 from podium.plan.stamp import ensemble_is_fresh, file_sha256
 from podium.predictions.align import Aligned
 from podium.predictions.artefact import DAMAGE
-from podium.predictions.load import groups_of, load_aligned
+from podium.predictions.load import groups_of, load_runs
 from podium.submission import check_submission
+from podium.workspace import open_workspace
 
 # What is larger has no place in a figure.
 LARGEST = 1e30
@@ -82,7 +83,8 @@ def gather(project: Project, name: str) -> Gathered:
     Raises SubmissionError where there are no predictions, PredictionsError where they cannot be blended.
     """
     competition = read_competition(project.competition_folder(name))
-    aligned, lock = load_aligned(project, name)
+    workspace = open_workspace(name, project.root, project.outputs)
+    aligned, lock = load_runs(workspace), workspace.lock
     ledger, ledger_fault = _ledger(ledger_file(project, name))
     result = build_ensemble(aligned, competition.ensemble, metric=competition.metric, groups=groups_of(lock, aligned))
     return Gathered(

@@ -16,7 +16,7 @@ from podium.plan.runs import PlannedRun, list_runs
 from podium.plan.stamp import file_sha256, weights_sha256
 from podium.predictions.align import align
 from podium.predictions.artefact import load_predictions
-from podium.predictions.load import refuse_other_data
+from podium.predictions.load import check_against_lock
 
 
 class ManifestError(KaggleError):
@@ -98,7 +98,7 @@ def _check(project: Project, competition: str, file: Path, planned: PlannedRun |
     weights = weights_sha256(planned.recipe, project.root)
     if weights and one.about.get("weights_sha256") != weights:
         raise PredictionsError("it started from another weights file")
-    refuse_other_data(align([one]), lock, lock_file=project.lock_file(competition), name=competition)
+    check_against_lock(align([one]), lock, paths=project.paths(competition))
 
 
 def _copy(source: Path, target: Path) -> None:
