@@ -227,7 +227,7 @@ def small(tmp_path):
 
 def test_a_submission_of_other_rows_is_no_submission_and_shows_no_shares(small):
     run = random_run("vgg19.s1", tests=31)
-    save(small, run)
+    save(_workspace(small), run)
     text = written_anew(small, lock=lock_for(run))
     assert "no valid submission" in text and "of other rows or classes" in text
 
