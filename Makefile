@@ -1,72 +1,74 @@
-# The front door: `make` lists what it can do. A fresh machine needs Python >= 3.11 and make; every target that
-# needs the environment makes it first. Which runs there are and which are stale, podium.plan says, by content.
+# `make` prints what it can do. A fresh machine needs Python >= 3.11 and make: targets that need the environment make
+# it first (environment.mk). podium.plan decides by content, not by time, which runs are stale.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
 .SUFFIXES:
+.DEFAULT_GOAL := help
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
-COMPETITION ?= cifar10
-DATA ?=
-STRATEGY ?=
-THRESHOLD ?=
-OUT ?=
-MESSAGE ?=
-FORCE ?=
-SCORE ?=
-KAGGLE ?=
-RUN ?=
-RECIPE ?=
-WRITE ?=
-TRIALS ?=
-MINUTES ?=
-WHEELS ?=
+COMPETITION ?= cifar10-cpu
+$(foreach name,DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE RUN RECIPE WRITE TRIALS MINUTES,$(eval $(name) ?=))
 CORES := $(shell nproc)
-TARGETS := help setup new all train prepare show lr-find tune estimate ensemble suggest compact check runs report \
-	rehearse demo download submit submissions leaderboard kernel rehearse-kernel \
-	test bench lint format lock clean
+
+define HELP
+make TARGET [COMPETITION=$(COMPETITION)] [DATA=folder or archive of the images] [PYTHON=another environment]
+
+Start
+  demo             train nine networks on the bundled digits, blend and score them: minutes on two cores
+  new              write settings for COMPETITION= from DATA= (folder or archive) or KAGGLE= (name on Kaggle)
+  all              train stale runs, blend them, write the submission
+Train
+  prepare          find, check, decode and split the images
+  show             draw training images as the network of RUN= gets them
+  lr-find          plot the loss of RECIPE= over the learning rate; WRITE=1 writes the suggestion into the recipe
+  rehearse         run everything with few images and one epoch, before hours of training
+  estimate         estimate the training time of the stale runs on this machine
+  train            train stale runs side by side; -j1 trains one at a time
+  <recipe>, <run>  train the runs of one recipe, or one run: make resnet34, make resnet34.s1
+  tune             search better values for the keys of RECIPE=: TRIALS=20 or MINUTES=30
+Blend and look
+  ensemble         blend the trained runs again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2
+  suggest          find the recipe that deserves one more run
+  runs             list the runs: up to date or stale, validation accuracy
+  report           write a page: scores, runs, ensemble, mistakes, submission
+  check            check the CSV FILE= as a submission
+Kaggle
+  download         download the competition's files into data/
+  kernel           train stale runs (or RUN=) on Kaggle's GPUs; rehearse-kernel runs the same script here
+  submit           upload FILE= with MESSAGE= and wait for its score
+  submissions      list scores, and the two submissions to select
+Code
+  test lint format bench setup lock clean
+More commands (score, predict, import, compact, leaderboard): podium --help
+endef
+
+VERBS := prepare rehearse estimate runs suggest ensemble report check new show lr-find tune download submit submissions \
+	kernel rehearse-kernel
+TARGETS := help demo all train $(VERBS) test lint format bench setup lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
-# A word as the shell will read it, whatever is in it.
+include environment.mk
+
+# Quotes a word for the shell, whatever characters it contains. `option` adds --name VALUE if a variable is set.
 quoted = '$(subst ','\'',$(1))'
-
-# The environment. `make PYTHON=python3` uses another one as it is.
-VENV := .venv
-PYTHON ?= $(VENV)/bin/python
-READY := $(if $(filter $(VENV)/bin/python,$(PYTHON)),$(VENV)/ready)
-INSTALLED_BACKEND := $(file <$(VENV)/ready)
-TORCH_BACKEND ?= $(INSTALLED_BACKEND)
-LOCK_OPTIONS ?=
-export PYTHONPATH := $(CURDIR)/src$(if $(value PYTHONPATH),:$(value PYTHONPATH))
-
-# The first of these that is new enough: it makes the environment, and plans before there is one.
-CANDIDATES := $(PYTHON) $(if $(READY),python3 python3.14 python3.13 python3.12 python3.11)
-NEW_ENOUGH := -S -c 'import sys; sys.exit(sys.version_info < (3, 11))'
-FOUND_PYTHON := $(shell for python in $(CANDIDATES); do \
-	if "$$python" $(NEW_ENOUGH) 2>/dev/null; then echo "$$python"; break; fi; done)
+option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
 
 PODIUM = $(PYTHON) -m podium
 OF := --competition $(call quoted,$(COMPETITION))
-WITH_DATA := $(OF) $(if $(DATA),--data $(call quoted,$(DATA)))
 CSV := submissions/$(COMPETITION)/ensemble.csv
 FILE ?= $(CSV)
+
+# Only `all`, `train`, recipes and runs need the plan. Without an environment every goal plans first, so that a wrong
+# name is refused before the environment is made.
+UNPLANNED := help setup new demo test bench lint format lock clean
+UNPLANNED += $(if $(filter $(PYTHON),$(FOUND_PYTHON)),$(filter-out all train,$(TARGETS)))
+PLANNED := $(filter-out $(UNPLANNED),$(GOALS))
 RECIPES :=
 RUNS :=
 STALE :=
 ENSEMBLE_STALE :=
-
-ifneq ($(filter-out help clean,$(GOALS)),)
-ifeq ($(FOUND_PYTHON),)
-$(error Podium needs Python 3.11 or newer, and here is none: looked for $(filter-out $(VENV)/%,$(CANDIDATES)))
-endif
-endif
-
-# What these goals do does not depend on a competition; demo asks again, for its own. Some look for themselves: with
-# an environment that costs less than to plan first.
-LOOK := $(if $(filter $(PYTHON),$(FOUND_PYTHON)),ensemble suggest runs report show lr-find tune download submit \
-	submissions leaderboard kernel rehearse-kernel)
-PLANNED := $(filter-out help setup new demo test bench lint format lock clean $(LOOK),$(GOALS))
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
 	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)')
@@ -75,12 +77,10 @@ $(error Nothing was done)
 endif
 $(foreach assignment,$(PLAN),$(eval $(assignment)))
 endif
-
 RUN_FILES := $(RUNS:%=oof/$(COMPETITION)/%.npz)
 STALE_FILES := $(STALE:%=oof/$(COMPETITION)/%.npz)
 
-# Runs are trained side by side, one a core, unless make was told how many. They share the cores among
-# themselves. The environment shows what an outer make was told; a -j of this one wins over this line.
+# Runs train side by side, one per core, unless -j says otherwise here or in an outer make.
 ifneq ($(filter all train $(RECIPES),$(GOALS)),)
 ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS) $(shell echo "$${MAKEFLAGS:-}")),)
 MAKEFLAGS += -j$(CORES)
@@ -88,121 +88,67 @@ endif
 endif
 
 .PHONY: FORCE demo-all $(TARGETS) $(RECIPES) $(RUNS)
-.PRECIOUS: $(RUN_FILES) $(CSV) # whole whenever they are there: never deleted for an error that came after them
+.PRECIOUS: $(RUN_FILES) $(CSV) # written whole or not at all, so never deleted after a later error
 
-help: ## what make can do
-	@echo "make TARGET [COMPETITION=$(COMPETITION)] [DATA=where the images are] [PYTHON=an environment of yours]"
-	awk -F ':.*## ' '/^[#a-zA-Z<>. -]+:.*## / { sub("^# ", "", $$1); printf "  %-15s %s\n", $$1, $$2 }' Makefile
+help:
+	@: $(info $(HELP))
 
-demo: demo-all | $(READY) ## the whole way on scikit-learn's digits, in minutes, and the score on its withheld answers
+demo: demo-all | $(READY)
 	@$(PODIUM) score submissions/digits/ensemble.csv --competition digits
 
-demo-all: # a rule of its own: `make -n` runs lines that call make, and the score must not run with them
+demo-all: # a rule of its own, because `make -n` runs lines that call make
 	@$(MAKE) all COMPETITION=digits
 
-all: $(CSV) ## train what is stale, blend, write the submission
+all: $(CSV)
 	@$(if $(STALE)$(ENSEMBLE_STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs and $(CSV) are up to date.")
 
-train: $(STALE_FILES) ## train the runs that are missing or whose recipe or data changed
+train: $(STALE_FILES)
 	@$(if $(STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs are up to date.")
 
-# <recipe>: ## train one recipe's runs, as in: make resnet34
-# <recipe>.s<n>: ## train one run, as in: make resnet34.s1
 $(foreach recipe,$(RECIPES),$(eval $(recipe): $(RUNS_$(recipe))))
 $(foreach run,$(RUNS),$(eval $(run): oof/$(COMPETITION)/$(run).npz))
 
-ESTIMATE := $(if $(filter all,$(GOALS)),estimate)
-$(STALE_FILES): oof/$(COMPETITION)/%.npz: FORCE | $(READY) prepare $(ESTIMATE)
-	@$(PODIUM) train $* $(WITH_DATA)
+$(STALE_FILES): oof/$(COMPETITION)/%.npz: FORCE | $(READY) prepare $(if $(filter all,$(GOALS)),estimate)
+	@$(PODIUM) train $* $(OF)
 
 $(CSV): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
 	@$(PODIUM) ensemble $(OF)
 
-ensemble: | $(READY) ## blend again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2 tries another way; trains nothing
-	@$(PODIUM) ensemble $(OF) $(if $(STRATEGY),--strategy $(call quoted,$(STRATEGY))) \
-		$(if $(THRESHOLD),--threshold $(call quoted,$(THRESHOLD))) $(if $(OUT),--out $(call quoted,$(OUT)))
+# `make VERB` is `podium VERB`: the competition, then the variables that the verb knows as its arguments.
+$(foreach verb,$(VERBS),$(eval ARGUMENTS_$(verb) =))
+ARGUMENTS_prepare = $(call option,DATA,data)
+ARGUMENTS_rehearse = $(ARGUMENTS_prepare)
+ARGUMENTS_new = $(ARGUMENTS_prepare) $(call option,KAGGLE,kaggle)
+ARGUMENTS_ensemble = $(call option,STRATEGY,strategy) $(call option,THRESHOLD,threshold) $(call option,OUT,out)
+ARGUMENTS_check = $(call quoted,$(FILE))
+ARGUMENTS_show = $(call quoted,$(RUN))
+ARGUMENTS_lr-find = $(call quoted,$(RECIPE)) $(if $(filter 1,$(WRITE)),--write)
+ARGUMENTS_tune = $(call quoted,$(RECIPE)) $(call option,TRIALS,trials) $(call option,MINUTES,minutes) $(call option,OUT,out)
+ARGUMENTS_submit = $(call quoted,$(FILE)) --message $(call quoted,$(MESSAGE)) $(FORCED)
+ARGUMENTS_kernel = $(foreach run,$(RUN),$(call quoted,$(run))) $(FORCED)
+ARGUMENTS_rehearse-kernel = $(ARGUMENTS_kernel)
+FORCED = $(if $(filter 1,$(FORCE)),--force)
 
-suggest: | $(READY) ## which recipe deserves one more run
-	@$(PODIUM) suggest $(OF)
+$(VERBS): | $(READY)
+	@$(PODIUM) $@ $(OF) $(ARGUMENTS_$@)
 
-compact: | $(READY) ## halve the predictions' files, to be committed, where the submission stays the same
-	@$(PODIUM) compact $(OF)
+estimate show lr-find tune: | prepare
 
-prepare: | $(READY) ## find, check, split and decode the images
-	@$(PODIUM) prepare $(WITH_DATA)
-
-show: | $(READY) prepare ## draw what the network of RUN= sees: training images with labels, augmented
-	@$(PODIUM) show $(call quoted,$(RUN)) $(WITH_DATA)
-
-lr-find: | $(READY) prepare ## ask lr_find for the learning rate of RECIPE=; WRITE=1 writes it into the recipe
-	@$(PODIUM) lr-find $(call quoted,$(RECIPE)) $(WITH_DATA) $(if $(filter 1,$(WRITE)),--write)
-
-estimate: | $(READY) prepare ## how long the stale runs will take here
-	@$(PODIUM) estimate $(OF)
-
-runs: | $(READY) ## list the runs: up to date or stale, validation accuracy
-	@$(PODIUM) runs $(OF)
-
-report: | $(READY) ## one page to look at: scores, runs, ensemble, mistakes, submission; needs no images, shows them if decoded
-	@$(PODIUM) report $(OF)
-
-check: | $(READY) ## is the CSV a valid submission? FILE=one.csv checks another one
-	@$(PODIUM) check $(call quoted,$(FILE)) $(OF)
-
-rehearse: | $(READY) ## the whole way on few images and one epoch: before spending hours
-	@$(PODIUM) rehearse $(WITH_DATA)
-
-tune: | $(READY) prepare ## search better values for RECIPE='s keys: TRIALS=20 or MINUTES=30; judged on inner rows
-	@$(PODIUM) tune $(call quoted,$(RECIPE)) $(WITH_DATA) $(if $(TRIALS),--trials $(call quoted,$(TRIALS))) \
-		$(if $(MINUTES),--minutes $(call quoted,$(MINUTES))) $(if $(OUT),--out $(call quoted,$(OUT)))
-
-new: | $(READY) ## begin with COMPETITION=, from KAGGLE= (its name there) or DATA= (a folder or an archive)
-	@$(PODIUM) new $(WITH_DATA) $(if $(KAGGLE),--kaggle $(call quoted,$(KAGGLE)))
-
-download: | $(READY) ## fetch the competition's files from Kaggle into data/
-	@$(PODIUM) download $(OF)
-
-submit: | $(READY) ## upload FILE= (the ensemble's CSV) to Kaggle with MESSAGE=, and wait for its score
-	@$(PODIUM) submit $(call quoted,$(FILE)) $(OF) $(if $(filter 1,$(FORCE)),--force) \
-		--message $(call quoted,$(MESSAGE))
-
-submissions: | $(READY) ## ask Kaggle for scores; validation against leaderboard, and which two to select
-	@$(PODIUM) submissions $(OF)
-
-leaderboard: | $(READY) ## rank and medal zone of the best submission, or of SCORE=
-	@$(PODIUM) leaderboard $(OF) $(if $(SCORE),--score $(call quoted,$(SCORE)))
-
-IN_KERNEL = $(foreach run,$(RUN),$(call quoted,$(run))) $(if $(WHEELS),--wheels $(call quoted,$(WHEELS)))
-
-kernel: | $(READY) ## train stale runs (RUN= names some) on Kaggle's GPUs, and bring their predictions into oof/
-	@$(PODIUM) kernel $(IN_KERNEL) $(OF) $(if $(filter 1,$(FORCE)),--force)
-
-rehearse-kernel: | $(READY) ## push one run (or RUN=) to a Kaggle on this machine, which trains it here, offline
-	@$(PODIUM) rehearse-kernel $(IN_KERNEL) $(WITH_DATA)
-
-test: | $(READY) ## run the tests, with coverage
+test: | $(READY)
 	@$(PYTHON) -m pytest -q -n $(CORES) --cov
 
-bench: | $(READY) prepare ## images/s beside stock fastai and a plain PyTorch loop
+bench: | $(READY) prepare
 	@$(PYTHON) -W ignore benchmarks/training.py $(OF)
 
-lint: | $(READY) ## is the code formatted and clean?
+lint: | $(READY)
 	@$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -c 'from importlinter.cli import lint_imports_command as check; check()'
 
-format: | $(READY) ## format the code and fix what can be fixed
+format: | $(READY)
 	@$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-setup: | $(READY) ## make the environment; TORCH_BACKEND=cpu takes torch's small CPU builds
-	@echo "The environment is ready: $(PYTHON)"
-
-lock: | $(READY) ## pin what pyproject.toml asks for; LOCK_OPTIONS=--upgrade takes the newest of everything
-	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m uv pip compile --quiet --universal \
-		--python-version 3.11 --generate-hashes --extra dev $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
-
-clean: ## remove decoded images, rehearsals and tools' caches; trained runs, submissions and .venv stay
-	@rm -rf .cache .rehearsal .pytest_cache .ruff_cache .coverage .coverage.*
+clean: # trained runs, submissions and .venv stay
+	@rm -rf .cache .rehearsal .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 	find . \( -path ./$(VENV) -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
-
-include environment.mk
