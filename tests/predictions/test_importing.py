@@ -158,6 +158,6 @@ def test_files_that_are_none_and_kinds_that_differ_are_refused(workspace, tmp_pa
 
 def test_a_name_that_a_recipes_run_has_is_refused(workspace, tmp_path):
     files = tables(tmp_path)
-    for name, told in (("resnet34.s1", "a run of a recipe"), ("../up", "cannot be the name")):
+    for name, told in (("resnet34.s1", "name of a recipe.s run"), ("../up", "cannot be the name")):
         with pytest.raises(ConfigError, match=told):
             import_predictions(workspace, name, **files)
