@@ -1,6 +1,6 @@
 """Can the honest score be believed? Blends are fitted and judged many times where the truth is known.
 
-    python benchmarks/honesty.py [--draws 300] [--rows 1000] [--plot benchmarks/honesty.png]
+    python benchmarks/honesty.py [--draws 300] [--rows 1000] [--plot docs/honesty.png]
 
 Each draw makes runs of random strength, random likeness and random confidence over some validation rows, and judges
 every strategy as `make ensemble` does. The truth is what the same blend scores on 50,000 rows more of the same kind.
