@@ -59,9 +59,16 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(log_losses(probabilities, labels)))
 
 
+def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts `(classes, classes)`: row the label, column the prediction."""
+    classes = probabilities.shape[1]
+    pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
 def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean F1 of the classes that occur among the labels or the predictions."""
-    confusion = _confusion(probabilities, labels)
+    confusion = confusion_matrix(probabilities, labels)
     right = np.diag(confusion)
     total = confusion.sum(axis=0) + confusion.sum(axis=1)
     seen = total > 0
@@ -73,7 +80,7 @@ def qwk(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
     Where all labels and all predictions are one class, agreement is perfect: 1.
     """
-    confusion = _confusion(probabilities, labels)
+    confusion = confusion_matrix(probabilities, labels)
     place = np.arange(len(confusion))
     distance = np.square(place[:, None] - place[None, :])
     by_chance = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / len(labels)
@@ -130,13 +137,6 @@ METRICS = {
     "qwk": Metric(qwk, least=-1.0),
     "auc": Metric(auc, needs_probabilities=True),
 }
-
-
-def _confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts `(classes, classes)`: row the label, column the prediction."""
-    classes = probabilities.shape[1]
-    pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def _area(scores: np.ndarray, positive: np.ndarray) -> float:

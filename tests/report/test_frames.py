@@ -42,8 +42,8 @@ def test_the_blend_of_the_frames_is_the_blend_of_the_ensemble(project, strategy)
 def test_each_run_has_its_row_its_columns_and_its_weight(project):
     write_ensemble(project)
     frames = podium.load("toy", project.paths.root)
-    told = json.loads((project.paths.submissions / "ensemble.json").read_text())
-    assert frames.scores["weight"].to_dict() == {one["run"]: one["weight"] for one in told["runs"]}
+    record = json.loads((project.paths.submissions / "ensemble.json").read_text())
+    assert frames.scores["weight"].to_dict() == {run["run"]: run["weight"] for run in record["runs"]}
     assert frames.scores["accuracy"].is_monotonic_decreasing and set(frames.scores.index) == set(RUNS)
     for place, name in enumerate(RUNS):
         run = random_run(name, seed=place)
@@ -56,7 +56,7 @@ def test_each_run_has_its_row_its_columns_and_its_weight(project):
     assert repr(frames) == "podium.load('toy'): .scores .predictions .test .errors"
 
 
-def test_errors_are_what_the_blend_has_wrong_the_most_certain_first(project):
+def test_errors_are_the_mistakes_of_the_blend_by_falling_loss(project):
     write_ensemble(project)
     frames = podium.load("toy", project.paths.root)
     errors, wrong = frames.errors, frames.predictions["blend"] != frames.predictions["label"]
@@ -64,20 +64,20 @@ def test_errors_are_what_the_blend_has_wrong_the_most_certain_first(project):
     assert errors["loss"].is_monotonic_decreasing and (errors["loss"] > np.log(2)).all()
 
 
-def test_without_an_ensemble_or_with_one_of_other_runs_it_is_told_what_to_type(project):
+def test_a_missing_or_stale_ensemble_is_refused_with_the_command_to_type(project):
     frames = podium.load("toy", project.paths.root)
     for name in ("scores", "test", "errors"):
         with pytest.raises(SubmissionError, match=r"(?s)no ensemble yet.*make ensemble COMPETITION=toy"):
             getattr(frames, name)
     write_ensemble(project)
     save(project, random_run("densenet121.s1", seed=9))
-    with pytest.raises(SubmissionError, match="not of the runs that are here"):
+    with pytest.raises(SubmissionError, match="made from other runs"):
         podium.load("toy", project.paths.root).test  # noqa: B018
     with pytest.raises(ConfigError, match="COMPETITION=toy"):
         podium.load("tyo", project.paths.root)
 
 
-def test_neither_loading_nor_importing_podium_imports_what_trains():
+def test_podium_load_imports_no_torch():
     code = (
         "import sys, podium; first = 'pandas' in sys.modules; podium.load('cifar10-cpu').errors; "
         "print(first, [name for name in ('torch', 'fastai', 'sklearn') if name in sys.modules])"
@@ -87,7 +87,7 @@ def test_neither_loading_nor_importing_podium_imports_what_trains():
     assert done.stdout.strip() == "False []", done.stderr
 
 
-def test_the_notebook_runs_on_the_committed_predictions_and_is_kept_without_its_outputs(monkeypatch):
+def test_the_notebook_runs_on_the_committed_predictions_and_is_committed_without_outputs(monkeypatch):
     import nbformat
     from nbclient import NotebookClient
 

@@ -12,42 +12,37 @@ import pytest
 
 from podium.ensemble.write import write_ensemble
 from podium.errors import SubmissionError
-from podium.kaggle.ledger import SCORED, Entry, ledger_file, write_ledger
+from podium.kaggle.ledger import LEDGER, SCORED, Entry, write_ledger
 from podium.lock import write_lock
-from podium.plan.paths import Project
 from podium.predictions.artefact import save_predictions
 from podium.report.page import write_report
 from podium.workspace import open_workspace
-from toy_runs import SETTINGS, lock_for, random_run, save
-from toy_runs import make_project as make_workspace
+from toy_runs import SETTINGS, lock_for, make_project, random_run, save
 
 NASTY = ("<script>alert('bird')</script>", 'cat" onload="alert(1)', "d&og $x_1$")
 CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
 
 
-def make_project(*arguments, **options):
-    return Project.at(make_workspace(*arguments, **options).paths.root)
+def read_page(workspace):
+    """Write the report from the files as they are now, and return its text."""
+    return write_report(open_workspace("toy", workspace.paths.root)).read_text(encoding="utf-8")
 
 
-def _workspace(project):
-    return open_workspace("toy", project.root)
-
-
-def history(project, run, rows):
-    file = project.history_file("toy", run)
+def write_history(workspace, run, rows):
+    file = workspace.paths.history_file(run)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("stage,epoch,epochs,training_loss,validation_accuracy\n" + "\n".join(rows) + "\n")
 
 
-def decoded(project, lock, *, side=16):
-    """Images for a lock, as `podium prepare` leaves them."""
-    folder = project.cache_folder("toy") / "key"
+def write_decoded_images(workspace, lock, *, side=16):
+    """Write images for a lock as `podium prepare` does; one is in training and test."""
+    folder = workspace.paths.cache / "key"
     folder.mkdir(parents=True)
-    draw = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     counts = {"train": len(lock.train_ids), "test": len(lock.test_ids)}
-    images = {part: draw.integers(0, 256, (n, side, side, 3), dtype=np.uint8) for part, n in counts.items()}
+    images = {part: generator.integers(0, 256, (n, side, side, 3), dtype=np.uint8) for part, n in counts.items()}
     images["test"][0] = images["train"][0]
     for part, array in images.items():
         np.save(folder / f"{part}-{side}-crop.npy", array)
@@ -62,9 +57,11 @@ learning_rate = 0.1
 """
 
 
-def with_recipe(project):
-    (project.competition_folder("toy") / "vgg19.toml").write_text(RECIPE)
-    return project
+def make_toy(folder, runs, **options):
+    """A workspace with these runs and one recipe."""
+    workspace = make_project(folder, runs, **options)
+    (workspace.paths.folder / "vgg19.toml").write_text(RECIPE)
+    return workspace
 
 
 def entry(number, cross_fitted, public):
@@ -82,31 +79,31 @@ def entry(number, cross_fitted, public):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """Three runs of classes with nasty names, one of them without weight, and everything else that there can be."""
+def workspace(tmp_path_factory):
+    """Three runs, one without weight; class names that need escaping; every optional file of a competition."""
     runs = [random_run(f"{name}.s1", classes=NASTY, seed=k, noise=1 + k) for k, name in enumerate(("vgg19", "a", "b"))]
     lock = lock_for(random_run("any.s1", classes=NASTY))
-    project = with_recipe(make_project(tmp_path_factory.mktemp("report"), runs, lock=lock))
-    history(project, "vgg19.s1", ["train,1,2,1.5,0.4", "train,2,2,1.0,0.6", "refit,1,2,1.0,"])
-    history(project, "a.s1", ["train fold 1/2,1,1,1.5,", "train fold 2/2,1,1,9.0,0.1"])
-    finders = project.finder_folder("toy")
-    finders.mkdir(parents=True)
-    (finders / "vgg19.csv").write_text("learning_rate,loss\n0.001,2\n0.01,1\n0.1,3\n")
-    (finders / "vgg19.json").write_text(json.dumps({"suggestions": {"valley": 0.01}}))
-    (finders / "old.json").write_text("{}")
-    (finders / "wild.csv").write_text("learning_rate,loss\n0,1\n0.01,inf\n0.1,nan\n1,2\n10,3\n")
-    (finders / "wild.json").write_text(json.dumps({"suggestions": {"valley": "none", "steep": None}}))
-    (finders / "nothing.csv").write_text("learning_rate,loss\n0,nan\n")
-    (finders / "nothing.json").write_text(json.dumps({"suggestions": {}}))
-    write_ledger(ledger_file(project, "toy"), [entry(k, f"0.9{k}", f"0.8{k}") for k in range(1, 6)])
-    decoded(project, lock)
-    write_ensemble(_workspace(project))
-    return project
+    workspace = make_toy(tmp_path_factory.mktemp("report"), runs, lock=lock)
+    write_history(workspace, "vgg19.s1", ["train,1,2,1.5,0.4", "train,2,2,1.0,0.6", "refit,1,2,1.0,"])
+    write_history(workspace, "a.s1", ["train fold 1/2,1,1,1.5,", "train fold 2/2,1,1,9.0,0.1"])
+    folder = workspace.paths.lr_find_folder
+    folder.mkdir(parents=True)
+    (folder / "vgg19.csv").write_text("learning_rate,loss\n0.001,2\n0.01,1\n0.1,3\n")
+    (folder / "vgg19.json").write_text(json.dumps({"suggestions": {"valley": 0.01}}))
+    (folder / "old.json").write_text("{}")
+    (folder / "wild.csv").write_text("learning_rate,loss\n0,1\n0.01,inf\n0.1,nan\n1,2\n10,3\n")
+    (folder / "wild.json").write_text(json.dumps({"suggestions": {"valley": "none", "steep": None}}))
+    (folder / "nothing.csv").write_text("learning_rate,loss\n0,nan\n")
+    (folder / "nothing.json").write_text(json.dumps({"suggestions": {}}))
+    write_ledger(workspace.paths.submissions / LEDGER, [entry(k, f"0.9{k}", f"0.8{k}") for k in range(1, 6)])
+    write_decoded_images(workspace, lock)
+    write_ensemble(workspace)
+    return workspace
 
 
 @pytest.fixture(scope="module")
-def page(project):
-    return write_report(project, "toy").read_text(encoding="utf-8")
+def page(workspace):
+    return read_page(workspace)
 
 
 class Tags(HTMLParser):
@@ -131,31 +128,31 @@ class Tags(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def test_a_page_answers_the_five_questions_in_their_order(page):
-    asked = [one["id"] for one in Tags(page).all("section")]
-    assert asked == ["where", "runs", "ensemble", "wrong", "submission"]
+def test_a_page_has_five_sections_in_order(page):
+    sections = [section["id"] for section in Tags(page).all("section")]
+    assert sections == ["score", "runs", "ensemble", "mistakes", "submission"]
 
 
-def test_a_page_asks_for_nothing_outside_itself(page):
+def test_a_page_loads_nothing_from_outside(page):
     addresses = [tag.get("src") or tag.get("href") for _, tag in Tags(page).tags if tag.get("src") or tag.get("href")]
     assert addresses and all(one.startswith(("#", "data:")) for one in addresses)
     assert "@import" not in page and not re.search(r"url\((?!#)", page)
 
 
-def test_names_from_data_are_just_names(page):
+def test_names_from_data_are_escaped(page):
     tags = Tags(page)
     assert len(tags.all("script")) == 1 and not any("onload" in one for _, one in tags.tags)
     assert NASTY[0] in tags.text and "try <b>1</b>" in tags.text
 
 
-def test_the_honest_score_and_the_best_run_lead(page, project):
-    made = json.loads((project.submissions_folder("toy") / "ensemble.json").read_text())
+def test_the_cross_fitted_score_comes_first_and_the_best_run_is_named(page, workspace):
+    made = json.loads((workspace.paths.submissions / "ensemble.json").read_text())
     lead, *_ = re.findall(r'class="value">([^<]+)', page)
     assert lead == f"{made['honest_score']['score']:.4f}"
-    assert f"{made['best_single_run']['run']} looks best on all of them" in Tags(page).text
+    assert f"{made['best_single_run']['run']} has the best score" in Tags(page).text
 
 
-def test_every_figure_has_its_data_one_click_away(page):
+def test_every_figure_has_a_link_to_its_data(page):
     figures = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
     assert len(figures) == 7 and all('class="data"' in one for one in figures)
     assert all(one["download"].endswith(".csv") for one in Tags(page).all("a") if one.get("class") == "data")
@@ -167,7 +164,7 @@ def table(page, name):
     return list(csv.reader(io.StringIO(base64.b64decode(address.split(",")[1]).decode())))
 
 
-def test_learning_curves_leave_out_the_refit_and_all_folds_but_the_first(page):
+def test_learning_curves_show_the_first_fold_and_no_refit(page):
     assert table(page, "learning-curves")[1:] == [
         ["a.s1", "1", "train fold 1/2", "1.5", "nan"],
         ["vgg19.s1", "1", "train", "1.5", "0.4"],
@@ -175,106 +172,96 @@ def test_learning_curves_leave_out_the_refit_and_all_folds_but_the_first(page):
     ]
 
 
-def test_the_confusion_matrix_counts_every_validation_row(page, project):
+def test_the_confusion_matrix_counts_every_validation_row(page, workspace):
     cells = np.array([row[1:] for row in table(page, "confusion")[1:]], int)
     assert cells.shape == (3, 3) and cells.sum() == 40
 
 
-def test_rows_with_the_largest_loss_are_shown_with_image_label_and_what_members_said(page):
+def test_rows_with_the_largest_loss_have_image_label_and_predictions_of_members(page):
     first = page.split('<ul class="gallery">')[1].split("</details>")[0]
-    assert "data:image/png" in first and "labelled <strong>" in first and "vgg19.s1: " in first
+    assert "data:image/png" in first and "label <strong>" in first and "vgg19.s1: " in first
 
 
-def test_a_picture_that_is_in_training_and_test_is_found(page):
+def test_an_image_in_training_and_test_is_a_near_duplicate(page):
     assert len(table(page, "near-duplicates")) == 2
 
 
-def test_the_leaderboard_correlates_with_the_cross_fitted_scores_of_five_submissions(page):
+def test_five_submissions_have_a_rank_correlation(page):
     assert "Rank correlation 1.00." in page and len(table(page, "submissions")) == 6
 
 
-def test_a_submission_that_is_older_than_its_runs_says_so(project, page):
-    assert "writes it again" not in page
+def test_a_submission_older_than_its_runs_is_out_of_date(workspace, page):
+    assert "out of date" not in page
     late = random_run("late.s1", classes=NASTY, seed=9)
     try:
-        save(_workspace(project), late)
-        assert "writes it again" in write_report(project, "toy").read_text(encoding="utf-8")
+        save(workspace, late)
+        assert "out of date" in read_page(workspace)
     finally:
-        project.predictions_file("toy", "late.s1").unlink()
+        workspace.paths.predictions_file("late.s1").unlink()
 
 
-def test_points_of_a_finder_that_cannot_be_drawn_are_left_out(page):
+def test_points_of_lr_find_that_cannot_be_drawn_are_left_out(page):
     assert table(page, "lr-find-wild")[1:] == [["1", "2"], ["10", "3"]]
     assert "lr-find-nothing" not in page and "lr-find-old" not in page
-
-
-def written_anew(project, *, lock=None, made=None):
-    """A copy of the report where something about the submission is out of the ordinary."""
-    if lock is not None:
-        write_lock(project.lock_file("toy"), lock)
-    if made is not None:
-        (project.submissions_folder("toy") / "ensemble.json").write_text(json.dumps(made))
-    return Tags(write_report(project, "toy").read_text(encoding="utf-8")).text
 
 
 @pytest.fixture
 def small(tmp_path):
     """One run with its submission."""
-    project = with_recipe(make_project(tmp_path, [random_run("vgg19.s1")]))
-    write_ensemble(_workspace(project))
-    return project
+    workspace = make_toy(tmp_path, [random_run("vgg19.s1")])
+    write_ensemble(workspace)
+    return workspace
 
 
-def test_a_submission_of_other_rows_is_no_submission_and_shows_no_shares(small):
+def test_a_submission_of_other_rows_is_not_valid_and_shows_no_class_shares(small):
     run = random_run("vgg19.s1", tests=31)
-    save(_workspace(small), run)
-    text = written_anew(small, lock=lock_for(run))
-    assert "no valid submission" in text and "of other rows or classes" in text
+    save(small, run)
+    write_lock(small.paths.lock_file, lock_for(run))
+    text = Tags(read_page(small)).text
+    assert "is not a valid submission" in text and "has other rows or classes" in text
 
 
 @pytest.mark.parametrize(
-    "made",
+    "record",
     [{"strategy": "best", "honest_score": None, "runs": None}, {"runs": [1, {"weight": "much"}]}, ["a list"], "text"],
 )
-def test_a_damaged_account_of_the_submission_is_not_believed_and_not_missed(small, made):
-    assert "made by not said" in written_anew(small, made=made)
+def test_a_damaged_json_of_the_submission_does_not_stop_the_report(small, record):
+    (small.paths.submissions / "ensemble.json").write_text(json.dumps(record))
+    assert "the JSON file beside the CSV is missing or damaged" in Tags(read_page(small)).text
 
 
-def test_a_damaged_ledger_is_told_and_the_page_is_there(small):
-    ledger_file(small, "toy").write_text("what,is,this\n")
-    assert "Not a ledger of submissions." in written_anew(small)
+def test_a_damaged_ledger_is_reported_on_the_page(small):
+    (small.paths.submissions / LEDGER).write_text("what,is,this\n")
+    assert "Not a ledger of submissions." in Tags(read_page(small)).text
 
 
-def test_runs_of_grouped_rows_claim_no_interval_of_their_own(small):
-    assert "accuracy, 95 % interval" in written_anew(small)
-    run = random_run("vgg19.s1")
-    lock = replace(lock_for(run), groups=np.array([str(k % 7) for k in range(42)]))
-    page = (written_anew(small, lock=lock), small.report_file("toy").read_text())[1]
-    assert "<small>" not in page.split('id="ensemble"')[0]
+def test_runs_of_grouped_rows_have_no_interval(small):
+    assert "<small>" in read_page(small)
+    lock = replace(lock_for(random_run("vgg19.s1")), groups=np.array([str(k % 7) for k in range(42)]))
+    write_lock(small.paths.lock_file, lock)
+    assert "<small>" not in read_page(small)
 
 
 @pytest.mark.parametrize("metric", ["qwk", "macro_f1", "auc", "log_loss"])
-def test_the_competitions_metric_leads_and_every_run_has_it(tmp_path, metric):
+def test_the_score_and_every_run_use_the_metric_of_the_competition(tmp_path, metric):
     settings = SETTINGS.replace("[data]", f'metric = "{metric}"\n[data]', 1)
-    project = with_recipe(
-        make_project(tmp_path, [random_run("vgg19.s1"), random_run("b.s1", seed=2)], settings=settings)
-    )
-    made = write_ensemble(_workspace(project)).result
-    page = write_report(project, "toy").read_text(encoding="utf-8")
+    workspace = make_toy(tmp_path, [random_run("vgg19.s1"), random_run("b.s1", seed=2)], settings=settings)
+    made = write_ensemble(workspace).result
+    page = read_page(workspace)
     assert re.findall(r'class="value">([^<]+)', page)[0] == f"{made.honest.score:.4f}"
-    told = {row[0]: float(row[8]) for row in table(page, "runs")[1:]}
-    assert told == {run.run: pytest.approx(run.scores[metric], rel=1e-4) for run in made.runs}
+    scores = {row[0]: float(row[8]) for row in table(page, "runs")[1:]}
+    assert scores == {run.run: pytest.approx(run.scores[metric], rel=1e-4) for run in made.runs}
     low, high = made.honest.test_interval
     assert low >= (-1 if metric == "qwk" else 0) and (metric == "log_loss" or high <= 1)
 
 
-def test_what_is_not_there_is_said_and_not_missed(tmp_path):
+def test_missing_images_histories_ledger_and_submission_are_reported(tmp_path):
     runs = [random_run("vgg19.s1")]
-    project = with_recipe(make_project(tmp_path, runs, settings=LOG_LOSS))
-    text = Tags(write_report(project, "toy").read_text(encoding="utf-8")).text
-    assert "the leaderboard is not known" in text
-    assert "The images are not decoded here" in text and "Not searched: the images are not decoded here." in text
-    assert "No learning curves" in text and "There is no submission yet" in text
+    workspace = make_toy(tmp_path, runs, settings=LOG_LOSS)
+    text = Tags(read_page(workspace)).text
+    assert "no public score" in text
+    assert "make prepare COMPETITION=toy" in text and "Not searched: the images are not decoded" in text
+    assert "No learning curves" in text and "There is no submission file yet" in text
 
 
 LOG_LOSS = """
@@ -291,54 +278,54 @@ kind = "probabilities"
 """
 
 
-def test_images_of_k_folds_are_twins_across_folds(tmp_path):
+def test_near_duplicates_across_folds_name_the_fold(tmp_path):
     run = random_run("vgg19.s1")
     one = lock_for(run)
     folds = np.where(np.arange(len(one.train_ids)) % 2, 1, 0)
     folds[-2:] = -1
     lock = replace(one, folds=folds)
     about = run.about | {"fold_sha256": lock.fold_sha256}
-    project = with_recipe(make_project(tmp_path, [], lock=lock))
-    save_predictions(project.predictions_file("toy", run.run), replace(run, about=about))
-    decoded(project, lock)
-    assert table(write_report(project, "toy").read_text(encoding="utf-8"), "near-duplicates")[1][1] in (
+    workspace = make_toy(tmp_path, [], lock=lock)
+    save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))
+    write_decoded_images(workspace, lock)
+    assert table(read_page(workspace), "near-duplicates")[1][1] in (
         "fold 1",
         "test",
     )
 
 
-def test_a_competition_without_predictions_is_one_screen(tmp_path):
-    project = make_project(tmp_path, [])
+def test_a_competition_without_predictions_is_refused(tmp_path):
+    workspace = make_project(tmp_path, [])
     with pytest.raises(SubmissionError, match="no predictions"):
-        write_report(project, "toy")
+        write_report(workspace)
 
 
 @pytest.fixture(scope="module")
-def opened(project):
-    """The page on a dark phone, and whatever it said or asked for."""
+def opened(workspace):
+    """The page on a phone in dark mode, and its console messages, errors and requests."""
     if not CHROMIUM:
         pytest.skip("no Chromium here")
     from playwright.sync_api import sync_playwright
 
-    file = write_report(project, "toy")
+    file = write_report(workspace)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
-        said = []
-        view.on("console", lambda message: said.append(message.text))
-        view.on("pageerror", lambda error: said.append(str(error)))
-        view.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+        messages = []
+        view.on("console", lambda message: messages.append(message.text))
+        view.on("pageerror", lambda error: messages.append(str(error)))
+        view.on("request", lambda request: messages.append(request.url) if request.url.startswith("http") else None)
         view.goto(file.resolve().as_uri())
-        yield view, said
+        yield view, messages
         browser.close()
 
 
 class TestInABrowser:
-    def test_it_opens_without_a_word_on_the_console_and_asks_no_server(self, opened):
-        view, said = opened
-        assert view.title() == "toy: where it stands" and said == []
+    def test_it_opens_without_console_messages_or_requests(self, opened):
+        view, messages = opened
+        assert view.title() == "toy: Podium report" and messages == []
 
-    def test_tables_sort_by_number_and_by_name_and_turn_round(self, opened):
+    def test_tables_sort_by_number_and_by_name_in_both_directions(self, opened):
         view, _ = opened
         heads = view.locator("#runs table thead th")
         names = view.locator("#runs table tbody th")
@@ -351,18 +338,18 @@ class TestInABrowser:
         losses = [float(one) for one in view.locator("#runs table tbody td:nth-child(6)").all_inner_texts()]
         assert losses == sorted(losses, reverse=True)
 
-    def test_a_narrow_screen_is_not_scrolled_sideways(self, opened):
+    def test_a_narrow_screen_does_not_scroll_sideways(self, opened):
         view, _ = opened
         assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
-    def test_the_dark_page_is_dark_and_its_text_is_light(self, opened):
+    def test_dark_mode_has_a_dark_background_and_light_text(self, opened):
         view, _ = opened
         paper, ink = view.evaluate(
             "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
         )
         assert [sum(map(int, re.findall(r"\d+", one))) > 380 for one in (paper, ink)] == [False, True]
 
-    def test_every_image_is_whole(self, opened):
+    def test_every_image_loads(self, opened):
         view, _ = opened
         assert view.evaluate(
             "[...document.images].length > 0 && [...document.images].every(one => one.naturalWidth > 0)"

@@ -160,11 +160,11 @@ def _number(value: object) -> float:
 @commands.command()
 def report(competition: CompetitionName = DEFAULT) -> None:
     """Write reports/<competition>/index.html: scores, runs, ensemble, mistakes and submission on one page."""
-    from podium.plan.paths import Project
+    start = time.perf_counter()
+    workspace = _open(competition)
     from podium.report.page import write_report
 
-    start = time.perf_counter()
-    file = write_report(Project.at("."), competition)
+    file = write_report(workspace)
     print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {time.perf_counter() - start:.1f} s)")
     print("Open it in a browser.")
 

@@ -24,7 +24,7 @@ from podium.data.locate import Found, Progress
 from podium.data.scan import data_faults, find, quiet, scan
 from podium.errors import DataError
 from podium.files import atomic_write, cache_lock
-from podium.plan.paths import Project
+from podium.plan.paths import Paths, Project
 
 # Raised when the same files would decode to other pixels, ids or order.
 CACHE_VERSION = 1
@@ -78,10 +78,10 @@ def open_dataset(
     return dataset
 
 
-def cached_dataset(project: Project, name: str, *, fingerprint: str) -> Dataset | None:
-    """The images with this fingerprint at the largest side that is decoded here, or None: nothing is looked for."""
+def cached_dataset(paths: Paths, *, fingerprint: str) -> Dataset | None:
+    """The images with this fingerprint at the largest side that is decoded here; None where none are."""
     found = []
-    for file in project.cache_folder(name).glob("*/train-*-*.npy"):
+    for file in paths.cache.glob("*/train-*-*.npy"):
         _, pixels, *shape = file.stem.split("-")
         if pixels.isdecimal() and len(shape) == 1:
             found.append((int(pixels), shape[0], file.parent))

@@ -1,86 +1,36 @@
-"""Images that are there twice: the same picture in training, validation and test flatters or misleads a score."""
+"""Near-duplicates: almost equal images in two of training, validation and test, which make a score too good or bad."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from podium.report.gallery import Images
-from podium.report.gather import Gathered
+from podium.report.load import ReportData
 
-# Small grey pictures are compared first, then the images themselves, both by correlation.
+# Reduced grey images are compared first, then the full images of similar pairs; both by correlation.
 SIDE = 8
-ALIKE_SMALL, ALIKE = 0.98, 0.95
-ROWS_AT_A_TIME = 1000
-# More bytes than this are not read for a page that is to be there in seconds.
+LEAST_SMALL_CORRELATION, LEAST_CORRELATION = 0.98, 0.95
+ROWS_PER_BLOCK = 1000
+# Limits that keep the search within a few seconds on two cores.
 MOST_BYTES = 2_000_000_000
-MOST_COMPARED = 1_500_000_000  # pairs: some five seconds of two cores
+MOST_COMPARISONS = 1_500_000_000
 MOST_PAIRS = 50_000
-
-
-@dataclass(frozen=True)
-class Twin:
-    """Two images that are nearly one: places among all images, and their correlation."""
-
-    one: int
-    other: int
-    correlation: float
-
-
-def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Twin] | None:
-    """Pairs of near-duplicates that lie in different parts, the most alike first; None where there is too much to read.
-
-    `images` are arrays (n, side, side, 3) uint8 one after the other, `part` (all n,) tells where each belongs: pairs
-    inside part 0, which is taken to be the training rows, and inside any other are left out.
-    """
-    outside, pairs = np.flatnonzero(part != 0), []
-    if sum(array.nbytes for array in images) > MOST_BYTES or len(outside) * len(part) > MOST_COMPARED:
-        return None
-    small = np.concatenate([_unit(_shrunk(array)) for array in images])
-    for start in range(0, len(outside), ROWS_AT_A_TIME):
-        rows = outside[start : start + ROWS_AT_A_TIME]
-        one, other = np.nonzero(small[rows] @ small.T > ALIKE_SMALL)
-        one = rows[one]
-        across = (part[one] != part[other]) & ((part[other] == 0) | (one < other))
-        if len(pairs) + across.sum() > MOST_PAIRS:  # flat pictures are all alike: nothing can be said of these images
-            return None
-        pairs += zip(one[across].tolist(), other[across].tolist(), strict=True)
-    twins = [Twin(*pair, _correlation(images, *pair)) for pair in pairs]
-    return sorted((twin for twin in twins if twin.correlation > ALIKE), key=lambda twin: -twin.correlation)
-
-
-def _correlation(images: list[np.ndarray], *places: int) -> float:
-    """Of two whole images, by their places among all."""
-    ends = np.cumsum([len(array) for array in images])
-    which = np.searchsorted(ends, places, side="right")
-    found = [images[k][place - ends[k]] for k, place in zip(which, places, strict=True)]  # counted from the end
-    one, other = _unit(np.stack(found).reshape(2, -1).astype(np.float32))
-    return float(one @ other)
-
-
-def _shrunk(images: np.ndarray) -> np.ndarray:
-    """Grey pictures (n, 64) of images (n, side, side, 3): the means of 8 x 8 areas."""
-    step = max(images.shape[1] // SIDE, 1)
-    side = min(images.shape[1], SIDE)
-    shrunk = np.empty((len(images), side * side), np.float32)
-    for start in range(0, len(images), ROWS_AT_A_TIME):
-        some = images[start : start + ROWS_AT_A_TIME, : side * step, : side * step]
-        areas = some.reshape(len(some), side, step, side, step, 3)
-        shrunk[start : start + len(some)] = areas.mean(axis=(2, 4, 5), dtype=np.float32).reshape(len(some), -1)
-    return shrunk
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    """Rows (n, k) less their mean, of length 1: a product of two is their correlation."""
-    centred = values - values.mean(axis=1, keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
-
-
 MOST_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of two twins: where it belongs, its label where it has one, its image."""
+class Pair:
+    """Two near-duplicates: their positions among all images, and their correlation."""
+
+    first: int
+    second: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class PairedImage:
+    """One image of a pair, for the page; `label` is None in the test set."""
 
     id: str
     part: str
@@ -89,53 +39,94 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Twins:
-    """All pairs: how many of each kind, how many with two labels, the first of them, and a row of the CSV for each."""
+class Duplicates:
+    """All pairs: their number by kind, those with different labels, the pairs to show, and the rows of the CSV."""
 
-    counts: dict[str, int]
-    differ: int
-    shown: list[tuple[Side, Side, float]]
+    counts: dict[str, int]  # such as "test and training"
+    with_different_labels: int
+    shown: list[tuple[PairedImage, PairedImage, float]]
     rows: list[list[str | float]]
 
 
-def twins_of(found: Gathered, images: Images) -> Twins | None:
-    """Pairs across the parts of the data, those with two labels first; None where there was too much to compare."""
-    data, folds = found.images, found.lock.folds
-    assert data is not None
-    part = np.concatenate([folds + 1, np.full(len(data.test_ids), folds.max() + 2)])
-    twins = near_duplicates([data.train_images, data.test_images], part)
-    if twins is None:
+def find_duplicates(data: ReportData, images: Images) -> Duplicates | None:
+    """Near-duplicates in different parts of the data, pairs with different labels first; None if not searched."""
+    assert data.images is not None
+    folds, dataset = data.lock.folds, data.images
+    part = np.concatenate([folds + 1, np.full(len(dataset.test_ids), folds.max() + 2)])
+    pairs = near_duplicates([dataset.train_images, dataset.test_images], part)
+    if pairs is None:
         return None
-    names = _part_names(int(folds.max()) + 1)
-    ids, labels = np.concatenate([data.train_ids, data.test_ids]), found.lock.train_labels
+    fold_names = ["validation"] if folds.max() == 0 else [f"fold {k + 1}" for k in range(folds.max() + 1)]
+    part_names = ["training", *fold_names, "test"]
+    ids = [*dataset.train_ids.tolist(), *dataset.test_ids.tolist()]
+    labels = [*(data.lock.classes[label] for label in data.lock.train_labels), *([None] * len(dataset.test_ids))]
 
-    def side(place: int, *, with_image: bool) -> Side:
-        part_name, one, is_test = names[part[place]], str(ids[place]), place >= len(labels)
-        image = images.address("test" if is_test else "train", one) if with_image else None
-        return Side(one, part_name, None if is_test else found.lock.classes[labels[place]], image)
+    def labels_differ(pair: Pair) -> bool:
+        return None not in (labels[pair.first], labels[pair.second]) and labels[pair.first] != labels[pair.second]
 
-    def pair(twin: Twin, *, with_image: bool) -> tuple[Side, Side, float]:
-        return *(side(place, with_image=with_image) for place in (twin.one, twin.other)), twin.correlation
+    def paired_image(position: int) -> PairedImage:
+        image = images.url("train" if position < len(folds) else "test", ids[position])
+        return PairedImage(ids[position], part_names[part[position]], labels[position], image)
 
-    pairs = sorted((pair(twin, with_image=False) for twin in twins), key=lambda one: (not _differ(one), -one[2]))
-    first = sorted(twins, key=lambda twin: (not _differ(pair(twin, with_image=False)), -twin.correlation))[:MOST_SHOWN]
-    kinds = [" and ".join(sorted((one.part, other.part))) for one, other, _ in pairs]
-    return Twins(
-        counts={kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
-        differ=sum(map(_differ, pairs)),
-        shown=[pair(twin, with_image=True) for twin in first],
-        rows=[
-            [one.id, one.part, one.label or "", other.id, other.part, other.label or "", alike]
-            for one, other, alike in pairs
-        ],
+    pairs.sort(key=lambda pair: not labels_differ(pair))  # stable: the highest correlation stays first
+    kinds = (sorted((part_names[part[pair.first]], part_names[part[pair.second]])) for pair in pairs)
+    rows = []
+    for pair in pairs:
+        sides = [[ids[k], part_names[part[k]], labels[k] or ""] for k in (pair.first, pair.second)]
+        rows.append([*sides[0], *sides[1], pair.correlation])
+    return Duplicates(
+        counts=dict(Counter(" and ".join(kind) for kind in kinds)),
+        with_different_labels=sum(map(labels_differ, pairs)),
+        shown=[(paired_image(pair.first), paired_image(pair.second), pair.correlation) for pair in pairs[:MOST_SHOWN]],
+        rows=rows,
     )
 
 
-def _part_names(folds: int) -> list[str]:
-    """What the parts are called: rows that always train, each fold, the test."""
-    return ["training", *(["validation"] if folds == 1 else [f"fold {k + 1}" for k in range(folds)]), "test"]
+def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Pair] | None:
+    """Pairs of near-duplicates in different parts, the highest correlation first; None where the search is too long.
+
+    `images` are arrays (n, side, side, 3) uint8, `part` (n of all arrays,) is the part that each image belongs to.
+    Part 0 is the rows that are always trained on. Pairs inside one part are left out.
+    """
+    outside, candidates = np.flatnonzero(part != 0), []
+    if sum(array.nbytes for array in images) > MOST_BYTES or len(outside) * len(part) > MOST_COMPARISONS:
+        return None
+    small = np.concatenate([_normalised(_reduced(array)) for array in images])
+    for start in range(0, len(outside), ROWS_PER_BLOCK):
+        rows = outside[start : start + ROWS_PER_BLOCK]
+        first, second = np.nonzero(small[rows] @ small.T > LEAST_SMALL_CORRELATION)
+        first = rows[first]
+        # A pair outside part 0 is found from both of its images, and kept once.
+        kept = (part[first] != part[second]) & ((part[second] == 0) | (first < second))
+        if len(candidates) + kept.sum() > MOST_PAIRS:  # images with little content are all similar
+            return None
+        candidates += zip(first[kept].tolist(), second[kept].tolist(), strict=True)
+    pairs = [Pair(*positions, _correlation(images, positions)) for positions in candidates]
+    return sorted((pair for pair in pairs if pair.correlation > LEAST_CORRELATION), key=lambda pair: -pair.correlation)
 
 
-def _differ(pair: tuple[Side, Side, float]) -> bool:
-    one, other, _ = pair
-    return None not in (one.label, other.label) and one.label != other.label
+def _correlation(images: list[np.ndarray], positions: tuple[int, int]) -> float:
+    """Correlation of two full images, given by their positions among all images."""
+    ends = np.cumsum([len(array) for array in images])
+    arrays = np.searchsorted(ends, positions, side="right")
+    two = np.stack([images[k][position - ends[k]] for k, position in zip(arrays, positions, strict=True)])
+    first, second = _normalised(two.reshape(2, -1).astype(np.float32))
+    return float(first @ second)
+
+
+def _reduced(images: np.ndarray) -> np.ndarray:
+    """Grey images (n, 64) of images (n, side, side, 3): the means of 8 x 8 areas."""
+    step = max(images.shape[1] // SIDE, 1)
+    side = min(images.shape[1], SIDE)
+    reduced = np.empty((len(images), side * side), np.float32)
+    for start in range(0, len(images), ROWS_PER_BLOCK):
+        block = images[start : start + ROWS_PER_BLOCK, : side * step, : side * step]
+        areas = block.reshape(len(block), side, step, side, step, 3)
+        reduced[start : start + len(block)] = areas.mean(axis=(2, 4, 5), dtype=np.float32).reshape(len(block), -1)
+    return reduced
+
+
+def _normalised(values: np.ndarray) -> np.ndarray:
+    """Rows (n, k) minus their mean, with length 1: the product of two rows is their correlation."""
+    centred = values - values.mean(axis=1, keepdims=True)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)

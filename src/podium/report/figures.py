@@ -1,7 +1,7 @@
-"""Figures as SVG that takes its colours from the page: light, dark and print are one drawing.
+"""Figures as SVG text, with colours from the page's style sheet: one drawing fits light, dark and print.
 
-Matplotlib draws with stand-in colours; each becomes a variable of the page's style sheet. Text stays text. Names are
-drawn as they are: a `$` in a class is no formula.
+Matplotlib draws with placeholder colours, which are then replaced. Text stays text, and class names are drawn
+literally: `$` does not start a formula.
 """
 
 import io
@@ -18,18 +18,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# What is drawn -> what the page makes of it. The series are those of Okabe and Ito: told apart by the colour-blind.
-INK, FAINT, PAPER = "#010203", "#040506", "#070809"
+# Placeholder colour -> variable of the page. The series are Okabe and Ito's, which colour-blind readers can tell apart.
+INK, FAINT = "#010203", "#040506"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b")
-VARIABLES = {INK: "--ink", FAINT: "--faint", PAPER: "--paper"} | {
-    colour: f"--series-{place}" for place, colour in enumerate(SERIES, start=1)
+VARIABLES = {INK: "--ink", FAINT: "--faint"} | {
+    colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
-# As wide as a phone, so that nothing on it becomes too small to read.
+# The width of a phone: no text becomes too small to read there.
 WIDTH_INCHES = 4.2
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 MARKERS = "os^DvPX"
-# More lines than this are named by their recipes, and more recipes than this by nothing but the CSV.
-MOST_NAMES = 12
+# The legend names runs; with more curves than this recipes; with more recipes than this nothing.
+MOST_LEGEND_ENTRIES = 12
+MOST_NAME_CHARACTERS = 24
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -50,41 +51,43 @@ STYLE: dict[str, Any] = {
     "grid.alpha": 0.35,
     "grid.linewidth": 0.5,
     "legend.frameon": False,
+    "legend.fontsize": 9,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
 }
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.6g} %")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One run's course: what it is called, whose colour it has (its recipe's), and its points."""
+class Curve:
+    """A learning curve of one run; the colour shows its recipe."""
 
-    name: str
-    family: str
+    run: str
+    recipe: str
     x: Sequence[float]
     y: Sequence[float]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its interval, on a line of its own; `marked` ones stand out."""
+    """A score with its 95 % interval."""
 
     name: str
     value: float
     low: float
     high: float
-    marked: bool = False
+    highlighted: bool = False
 
 
-def intervals(rows: Sequence[Interval], *, label: str) -> str:
-    """Scores one below the other, each with its 95 % interval."""
-    with _drawing("intervals", height=0.9 + 0.3 * len(rows)) as (figure, axes):
-        for place, row in enumerate(reversed(rows)):
-            colour = SERIES[0] if row.marked else INK
-            axes.plot([row.low, row.high], [place, place], color=colour, linewidth=3 if row.marked else 1.5, alpha=0.7)
-            axes.plot(row.value, place, "o", color=colour, markersize=6)
+def interval_chart(rows: Sequence[Interval], *, label: str) -> str:
+    """Scores with their intervals, one per line."""
+    with _figure("intervals", height=0.9 + 0.3 * len(rows)) as (figure, axes):
+        for y, row in enumerate(reversed(rows)):
+            colour = SERIES[0] if row.highlighted else INK
+            axes.plot([row.low, row.high], [y, y], color=colour, linewidth=3 if row.highlighted else 1.5, alpha=0.7)
+            axes.plot(row.value, y, "o", color=colour, markersize=6)
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -92,108 +95,108 @@ def intervals(rows: Sequence[Interval], *, label: str) -> str:
         return _svg(figure)
 
 
-def courses(lines: Sequence[Line], *, title: str, shares: bool) -> str:
-    """One learning curve a run; `shares` are written in percent."""
-    with _drawing(f"courses-{title}", height=3.2) as (figure, axes):
-        families = list(dict.fromkeys(line.family for line in lines))
-        by_family = len(lines) > MOST_NAMES
-        for line in lines:
-            place, seed = families.index(line.family), [one for one in lines if one.family == line.family].index(line)
-            name = line.name if not by_family else line.family if seed == 0 else None
+def learning_curves(curves: Sequence[Curve], *, title: str, percent: bool) -> str:
+    """One curve per run over the epochs; with `percent` the values are shares."""
+    with _figure(f"curves-{title}", height=3.2) as (figure, axes):
+        runs_by_recipe: dict[str, list[str]] = {}
+        for curve in curves:
+            runs_by_recipe.setdefault(curve.recipe, []).append(curve.run)
+        recipes = list(runs_by_recipe)
+        for curve in curves:
+            recipe = recipes.index(curve.recipe)
+            seed = runs_by_recipe[curve.recipe].index(curve.run)
+            recipe_label = curve.recipe if seed == 0 else None
             axes.plot(
-                line.x,
-                line.y,
-                color=SERIES[place % len(SERIES)],
-                linestyle=DASHES[(seed + place // len(SERIES)) % len(DASHES)],
-                marker=MARKERS[place % len(MARKERS)],
+                curve.x,
+                curve.y,
+                color=SERIES[recipe % len(SERIES)],
+                linestyle=DASHES[(seed + recipe // len(SERIES)) % len(DASHES)],
+                marker=MARKERS[recipe % len(MARKERS)],
                 markevery=[-1],
                 markersize=4,
-                label=name,
+                label=curve.run if len(curves) <= MOST_LEGEND_ENTRIES else recipe_label,
             )
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if shares:
-            axes.yaxis.set_major_formatter(_percent())
-        if len(families) <= MOST_NAMES:
-            figure.legend(loc="outside lower center", ncols=2, fontsize=9, handlelength=3.5)
+        if percent:
+            axes.yaxis.set_major_formatter(PERCENT)
+        if len(recipes) <= MOST_LEGEND_ENTRIES:
+            figure.legend(loc="outside lower center", ncols=2, handlelength=3.5)
         return _svg(figure)
 
 
-def finder(name: str, rates: Sequence[float], losses: Sequence[float], suggestions: dict[str, float]) -> str:
-    """The learning-rate finder's curve, its suggestions marked."""
-    losses = np.asarray(losses, float)
-    with _drawing(f"finder-{name}", height=2.8) as (figure, axes):
+def lr_curve(recipe: str, rates: Sequence[float], losses: Sequence[float], suggestions: dict[str, float]) -> str:
+    """The loss over the learning rate as lr_find measured it, with its suggestions."""
+    with _figure(f"lr-find-{recipe}", height=2.8) as (figure, axes):
         axes.plot(rates, losses, color=SERIES[0])
         axes.set_xscale("log")
-        for place, (word, rate) in enumerate(suggestions.items(), start=1):
-            at = float(np.interp(rate, rates, losses))
-            axes.plot(rate, at, "o", color=SERIES[place % len(SERIES)], label=f"{word} {rate:.2g}", markersize=7)
-        axes.set(xlabel="learning rate", ylabel="loss", title=name)
-        axes.set_ylim(top=float(np.nanmax(losses[: max(len(losses) // 2, 1)])) * 1.15, auto=None)
+        for number, (name, rate) in enumerate(suggestions.items(), start=1):
+            loss = float(np.interp(np.log(rate), np.log(rates), losses))
+            axes.plot(rate, loss, "o", color=SERIES[number % len(SERIES)], label=f"{name} {rate:.2g}", markersize=7)
+        axes.set(xlabel="learning rate", ylabel="loss", title=recipe)
+        first_half = losses[: max(len(losses) // 2, 1)]
+        axes.set_ylim(top=float(np.max(first_half)) * 1.15, auto=None)  # the loss diverges in the second half
         if suggestions:
-            axes.legend(fontsize=9)
+            axes.legend()
         return _svg(figure)
 
 
-def reliability(before: np.ndarray, after: np.ndarray) -> str:
-    """Accuracy over confidence, bins (n, 3) of confidence, accuracy, rows: before and after the temperature."""
-    with _drawing("reliability", height=3.3) as (figure, axes):
-        axes.plot([0, 1], [0, 1], color=FAINT, linestyle=DASHES[1], label="as sure as right")
-        for bins, colour, words, marker in (
-            (before, SERIES[1], "before the temperature", "s"),
-            (after, SERIES[0], "after", "o"),
+def reliability_diagram(before: np.ndarray, after: np.ndarray) -> str:
+    """Accuracy over confidence, before and after the temperature; bins (n, 3) of confidence, accuracy, rows."""
+    with _figure("reliability", height=3.3) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=FAINT, linestyle=DASHES[1], label="perfect calibration")
+        for bins, colour, label, marker in (
+            (before, SERIES[1], "before temperature", "s"),
+            (after, SERIES[0], "after temperature", "o"),
         ):
-            size = 20 + 180 * bins[:, 2] / max(bins[:, 2].max(), 1)
+            sizes = 20 + 180 * bins[:, 2] / max(bins[:, 2].max(), 1)
             axes.plot(bins[:, 0], bins[:, 1], color=colour, linewidth=1.2)
-            axes.scatter(bins[:, 0], bins[:, 1], s=size, color=colour, label=words, alpha=0.8, marker=marker)
+            axes.scatter(bins[:, 0], bins[:, 1], s=sizes, color=colour, label=label, alpha=0.8, marker=marker)
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.05))
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(_percent())
-        legend = axes.legend(fontsize=9, loc="upper left")
+            axis.set_major_formatter(PERCENT)
+        legend = axes.legend(loc="upper left")
         for handle in legend.legend_handles[1:]:
             handle.set_sizes([40])
         return _svg(figure)
 
 
-def shares(classes: Sequence[str], training: Sequence[float], predicted: Sequence[float]) -> str:
+def class_shares(classes: Sequence[str], training: Sequence[float], predicted: Sequence[float]) -> str:
     """Each class's share of the training labels beside its share of the test predictions."""
-    with _drawing("shares", height=0.9 + 0.34 * len(classes)) as (figure, axes):
-        place = np.arange(len(classes))[::-1]
-        axes.barh(place + 0.19, training, 0.36, color=FAINT, label="training labels")
-        axes.barh(place - 0.19, predicted, 0.36, color=SERIES[0], label="test predictions")
-        axes.set_yticks(place, [_short(name) for name in classes])
-        axes.xaxis.set_major_formatter(_percent())
+    with _figure("class-shares", height=0.9 + 0.34 * len(classes)) as (figure, axes):
+        y = np.arange(len(classes))[::-1]
+        axes.barh(y + 0.19, training, 0.36, color=FAINT, label="training labels")
+        axes.barh(y - 0.19, predicted, 0.36, color=SERIES[0], label="test predictions")
+        axes.set_yticks(y, [_shortened(name) for name in classes])
+        axes.xaxis.set_major_formatter(PERCENT)
         axes.grid(axis="y", visible=False)
         axes.set_ylim(-0.6, len(classes) - 0.4)
-        figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+        figure.legend(loc="outside upper left", ncols=2)
         return _svg(figure)
 
 
-def against_leaderboard(points: Sequence[tuple[float, float, float | None]]) -> str:
-    """Cross-fitted score (with its standard error, where known) against the public one, a point a submission."""
-    crossed, public, errors = (np.array(column, float) for column in zip(*points, strict=True))
-    with _drawing("leaderboard", height=3.2) as (figure, axes):
-        ends = [float(np.nanmin([crossed.min(), public.min()])), float(np.nanmax([crossed.max(), public.max()]))]
-        axes.axline((ends[0], ends[0]), slope=1, color=FAINT, linestyle=DASHES[1], label="equal")
-        axes.errorbar(crossed, public, xerr=1.96 * np.nan_to_num(errors), fmt="o", color=SERIES[0], label="submission")
-        axes.set(xlabel="cross-fitted, 95 % interval", ylabel="public leaderboard")
-        axes.legend(fontsize=9)
+def leaderboard_chart(points: Sequence[tuple[float, float, float | None]]) -> str:
+    """Public over cross-fitted score, one point (cross-fitted, public, standard error) per submission."""
+    cross_fitted, public, errors = (np.array(column, float) for column in zip(*points, strict=True))
+    with _figure("leaderboard", height=3.2) as (figure, axes):
+        lowest = float(min(cross_fitted.min(), public.min()))
+        axes.axline((lowest, lowest), slope=1, color=FAINT, linestyle=DASHES[1], label="equal scores")
+        half_widths = 1.96 * np.nan_to_num(errors)
+        axes.errorbar(cross_fitted, public, xerr=half_widths, fmt="o", color=SERIES[0], label="submission")
+        axes.set(xlabel="cross-fitted score, 95 % interval", ylabel="public score")
+        axes.legend()
         return _svg(figure)
 
 
-def _percent() -> FuncFormatter:
-    return FuncFormatter(lambda share, _: f"{100 * share:.6g} %")
-
-
-def _short(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+def _shortened(name: str) -> str:
+    return name if len(name) <= MOST_NAME_CHARACTERS else f"{name[: MOST_NAME_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 @contextmanager
-def _drawing(name: str, *, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure so many inches high; the same input gives the same bytes, and two figures of a page share no ids."""
+def _figure(name: str, *, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of `height` inches. Ids in the SVG depend on `name`: repeatable, and unique on the page."""
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # text stays text: the browser has the letters
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser has letters that Matplotlib's font lacks
         figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
         yield figure, figure.subplots()
 
@@ -201,17 +204,16 @@ def _drawing(name: str, *, height: float) -> Iterator[tuple[Figure, Axes]]:
 def _svg(figure: Figure) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    drawn = stream.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
-    drawn = re.sub(r' (width|height)="[\d.]+pt"', "", drawn, count=2)
-    asked = set(re.findall(r'(?:url\(|href=")#([\w-]+)', drawn))
-    return re.sub(r"<[^>]*>", lambda tag: _themed(tag[0], asked), drawn).strip()
+    svg = stream.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    used_ids = set(re.findall(r'(?:url\(|href=")#([\w-]+)', svg))
+    return re.sub(r"<[^>]*>", lambda tag: _themed(tag[0], used_ids), svg).strip()
 
 
-def _themed(tag: str, asked: set[str]) -> str:
-    """A tag with the page's variables for colours, and without an id that nothing asks for; text is left alone."""
-    tag = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in asked else "", tag)
+def _themed(tag: str, used_ids: set[str]) -> str:
+    """A tag with the page's variables as colours and without an unused id; text between tags is not changed."""
+    tag = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used_ids else "", tag)
     for colour, variable in VARIABLES.items():
         tag = tag.replace(colour, f"var({variable})")
     return tag

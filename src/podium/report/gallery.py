@@ -1,4 +1,4 @@
-"""Images for a page: each a few kilobytes inside it."""
+"""Rows with their images for the page; each image is embedded as a data URL of a few kilobytes."""
 
 import base64
 import io
@@ -9,81 +9,71 @@ from PIL import Image
 
 from podium.data.cache import Dataset
 from podium.metrics import softmax
-from podium.report.gather import Gathered
+from podium.report.load import ReportData
 
-# Up to this side an image is shown pixel by pixel; larger ones are shrunk to SHOWN and compressed.
-PIXEL_BY_PIXEL, SHOWN = 64, 128
+# Images up to this side are embedded without loss; larger ones are reduced to THUMBNAIL pixels and compressed.
+LOSSLESS_PIXELS, THUMBNAIL_PIXELS = 64, 128
 JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one member said of a row."""
-
-    run: str
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A row with its image (an address inside the page, or none), its label where it has one, and what was said."""
+class GalleryRow:
+    """A row with its image (a data URL, or None), its label (None in the test set) and its predictions."""
 
     id: str
     image: str | None
     label: str | None
-    said: list[tuple[str, float]]  # the blend's most probable classes
-    members: list[Said]
+    top_classes: list[tuple[str, float]]  # the blend's two most probable classes
+    members: list[tuple[str, str, float]]  # each member's name, its class and the probability of the class
 
 
 class Images:
-    """The images by id; none where they are not decoded here."""
+    """Finds images by id; every URL is None where the images are not decoded."""
 
     def __init__(self, dataset: Dataset | None):
-        self.dataset = dataset
-        self.place: dict[str, dict[str, int]] = {}
+        self.images: dict[str, np.ndarray] = {}
+        self.index: dict[str, dict[str, int]] = {}
         if dataset is not None:
+            self.images = {"train": dataset.train_images, "test": dataset.test_images}
             ids = {"train": dataset.train_ids, "test": dataset.test_ids}
-            self.place = {part: {one: row for row, one in enumerate(some.tolist())} for part, some in ids.items()}
+            self.index = {part: {id_: row for row, id_ in enumerate(ids[part].tolist())} for part in ids}
 
-    def address(self, part: str, one: str) -> str | None:
-        """The image of a labelled (`train`) or a `test` row as a data address."""
-        if self.dataset is None:
-            return None
-        array = self.dataset.train_images if part == "train" else self.dataset.test_images
-        return address_of(array[self.place[part][one]])
+    def url(self, part: str, id_: str) -> str | None:
+        """The image of a row of `train` or `test` as a data URL."""
+        return data_url(self.images[part][self.index[part][id_]]) if self.images else None
 
 
-def address_of(pixels: np.ndarray) -> str:
-    """A data address of pixels (side, side, 3) uint8."""
+def data_url(pixels: np.ndarray) -> str:
+    """A data URL of pixels (side, side, 3) uint8."""
     image, stream = Image.fromarray(np.asarray(pixels)), io.BytesIO()
-    if image.width <= PIXEL_BY_PIXEL:
+    is_small = image.width <= LOSSLESS_PIXELS
+    if is_small:
         image.save(stream, "PNG", optimize=True)
-        kind = "png"
     else:
-        image.thumbnail((SHOWN, SHOWN))
+        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         image.save(stream, "JPEG", quality=JPEG_QUALITY)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return f"data:image/{'png' if is_small else 'jpeg'};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def shown_rows(found: Gathered, images: Images, rows: np.ndarray, *, part: str, blend: np.ndarray) -> list[Shown]:
-    """Rows of the validation (`oof`) or the `test`, as the joined runs have them; `blend` (all of them, classes).
+def gallery_rows(
+    data: ReportData, images: Images, rows: np.ndarray, *, part: str, blend: np.ndarray
+) -> list[GalleryRow]:
+    """Gallery rows for row indices of the part `oof` or `test`; `blend` holds that part's probabilities (n, classes).
 
-    What members said is as the blend took it in, before its own temperature.
+    The members' predictions are those that the blend averages: after the run's temperature, before the blend's.
     """
-    aligned, classes = found.aligned, found.aligned.classes
-    ids, logits = getattr(aligned, f"{part}_ids"), getattr(aligned, f"{part}_logits")
-    members = softmax(logits[:, rows] / found.result.blend.temperatures[:, None, None])
-    shown = []
-    for number, row in enumerate(rows):
-        said = [
-            Said(run.run, classes[int(own.argmax())], float(own.max()))
-            for run, own in zip(found.result.runs, members[:, number], strict=True)
+    aligned, classes = data.aligned, data.aligned.classes
+    ids, logits = (aligned.oof_ids, aligned.oof_logits) if part == "oof" else (aligned.test_ids, aligned.test_logits)
+    probabilities = softmax(logits[:, rows] / data.result.blend.temperatures[:, None, None])
+    gallery = []
+    for column, row in enumerate(rows):
+        members = [
+            (run.run, classes[int(run_probabilities.argmax())], float(run_probabilities.max()))
+            for run, run_probabilities in zip(data.result.runs, probabilities[:, column], strict=True)
             if run.weight
         ]
-        two = [(classes[k], float(blend[row, k])) for k in np.argsort(-blend[row], kind="stable")[:2]]
+        top_classes = [(classes[k], float(blend[row, k])) for k in np.argsort(-blend[row], kind="stable")[:2]]
         label = classes[aligned.oof_labels[row]] if part == "oof" else None
-        image = images.address("test" if part == "test" else "train", str(ids[row]))
-        shown.append(Shown(str(ids[row]), image, label, two, said))
-    return shown
+        image = images.url("train" if part == "oof" else "test", str(ids[row]))
+        gallery.append(GalleryRow(str(ids[row]), image, label, top_classes, members))
+    return gallery

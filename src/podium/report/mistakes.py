@@ -1,4 +1,4 @@
-"""What a blend gets wrong: counts by class, rows by loss, labels that may be the mistake; NumPy only."""
+"""What a blend predicts wrongly: scores by class, confused classes, rows with a large loss, suspected labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.ensemble.strategies.calibrate import BINS
-from podium.metrics import log_losses
+from podium.metrics import hits, log_losses
 
-# A smaller loss than this is none to look at: the label was given nine tenths.
+# Rows with a smaller loss (a probability of the label above 0.9) are not shown among the largest losses.
 SMALL_LOSS = 0.1
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: rows that have it, and how many of those that said or had it were right."""
+    """Scores of one class; `rows` have it as their label."""
 
     name: str
     rows: int
@@ -24,81 +24,71 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Rows of one class that were taken for another."""
+class ConfusedPair:
+    """Rows with the label `label` that are predicted as `predicted`."""
 
     label: str
-    said: str
+    predicted: str
     rows: int
-    share: float  # of the label's rows
-
-
-def confusion(labels: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
-    """Counts (classes, classes): row the label, column what was said."""
-    return np.bincount(labels * classes + said, minlength=classes * classes).reshape(classes, classes)
+    share: float  # of the rows with this label
 
 
 def class_scores(counts: np.ndarray, classes: Sequence[str]) -> list[ClassScore]:
-    """Recall, precision and F1 of each class, the worst F1 first; NaN where a class has no rows."""
-    right, had, told = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    """Recall, precision and F1 of each class of a confusion matrix, lowest F1 first; NaN for a class without rows."""
+    correct, labelled, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        recall, precision, f1 = right / had, right / told, 2 * right / (had + told)
-    scores = [
-        ClassScore(name, int(had[k]), float(recall[k]), float(precision[k]), float(f1[k]))
-        for k, name in enumerate(classes)
-    ]
-    return sorted(scores, key=lambda one: (np.isnan(one.f1), one.f1))
+        columns = (correct / labelled, correct / predicted, 2 * correct / (labelled + predicted))
+    values = zip(classes, labelled.tolist(), *(column.tolist() for column in columns), strict=True)
+    return sorted((ClassScore(*row) for row in values), key=lambda score: (np.isnan(score.f1), score.f1))
 
 
-def confused_pairs(counts: np.ndarray, classes: Sequence[str], *, most: int) -> list[Pair]:
-    """The pairs of classes that are confused in most rows, in one direction each."""
+def confused_pairs(counts: np.ndarray, classes: Sequence[str], *, most: int) -> list[ConfusedPair]:
+    """The pairs of label and wrong prediction with the most rows of a confusion matrix."""
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    had = counts.sum(axis=1)
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    rows_per_label = counts.sum(axis=1)
     return [
-        Pair(classes[label], classes[said], int(wrong[label, said]), float(wrong[label, said] / had[label]))
-        for label, said in pairs
-        if wrong[label, said]
+        ConfusedPair(classes[k], classes[j], int(wrong[k, j]), float(wrong[k, j] / rows_per_label[k]))
+        for k, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
+        if wrong[k, j]
     ]
 
 
 def largest_losses(probabilities: np.ndarray, labels: np.ndarray, *, most: int) -> np.ndarray:
-    """Rows whose label was given the least probability, the worst first; at most all whose loss is not small."""
+    """Row indices by falling log loss, at most `most`, without rows whose loss is small."""
     losses = log_losses(probabilities, labels)
-    worst = np.argsort(-losses, kind="stable")[:most]
-    return worst[losses[worst] > SMALL_LOSS]
+    rows = np.argsort(-losses, kind="stable")[:most]
+    return rows[losses[rows] > SMALL_LOSS]
 
 
 def least_certain(probabilities: np.ndarray, *, most: int) -> np.ndarray:
-    """Rows whose two most probable classes are nearest to each other, the nearest first."""
-    two = np.partition(probabilities, -2, axis=1)[:, -2:]
-    return np.argsort(two[:, 1] - two[:, 0], kind="stable")[:most]
+    """Row indices by the difference of the two largest probabilities, smallest first."""
+    top_two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return np.argsort(top_two[:, 1] - top_two[:, 0], kind="stable")[:most]
 
 
 def suspected_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rows whose label may be wrong, the likeliest first.
+    """Indices of rows whose label may be wrong, most likely first.
 
-    The rule of confident learning (Northcutt et al., arXiv:1911.00068): a row is suspected where another class is
-    given more than that class is usually given in its own rows, and is the most probable of those.
+    The rule of confident learning (Northcutt et al., arXiv:1911.00068): the threshold of a class is its mean
+    probability in the rows that have it as their label. A row is suspected if, among the classes that reach their
+    threshold in it, the most probable one is not its label.
     """
-    rows, classes = np.arange(len(labels)), probabilities.shape[1]
-    own = probabilities[rows, labels]
-    count = np.maximum(np.bincount(labels, minlength=classes), 1)
-    usual = np.bincount(labels, weights=own, minlength=classes) / count
-    usual[np.bincount(labels, minlength=classes) == 0] = np.inf
-    confident = np.where(probabilities >= usual, probabilities, 0)
+    own = probabilities[np.arange(len(labels)), labels]
+    count = np.bincount(labels, minlength=probabilities.shape[1])
+    thresholds = np.bincount(labels, weights=own, minlength=len(count)) / np.maximum(count, 1)
+    thresholds[count == 0] = np.inf
+    confident = np.where(probabilities >= thresholds, probabilities, 0)
     suspected = np.flatnonzero((confident.max(axis=1) > 0) & (confident.argmax(axis=1) != labels))
     margin = own[suspected] - probabilities[suspected].max(axis=1)
     return suspected[np.argsort(margin, kind="stable")]
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of equal bins of confidence that have rows: mean confidence, accuracy, rows; (bins, 3)."""
+    """Mean confidence, accuracy and number of rows of each equal bin of confidence that has rows: (bins, 3)."""
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     rows = np.bincount(bins, minlength=BINS)
-    seen = rows > 0
-    sums = [np.bincount(bins, weights=values, minlength=BINS)[seen] for values in (confidence, right)]
-    return np.stack([*(values / rows[seen] for values in sums), rows[seen]], axis=1)
+    sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, hits(probabilities, labels))]
+    used = rows > 0
+    return np.stack([*(values[used] / rows[used] for values in sums), rows[used]], axis=1)

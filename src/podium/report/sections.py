@@ -1,5 +1,6 @@
-"""The page's five sections as plain values: questions of a competitor, each answered from what was gathered."""
+"""The values of the page's five sections, computed from the report data."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,220 +8,198 @@ import numpy as np
 from podium.ensemble.build import RunInBlend
 from podium.ensemble.contribution import Contribution
 from podium.ensemble.strategies.calibrate import calibration_error
-from podium.kaggle.ledger import Entry
 from podium.kaggle.standings import best_public, distinct_scored, rank_correlation
-from podium.metrics import log_losses, softmax, wilson_interval
+from podium.metrics import confusion_matrix, log_losses, softmax, wilson_interval
 from podium.report import figures, mistakes
-from podium.report.duplicates import twins_of
-from podium.report.gallery import Images, shown_rows
-from podium.report.gather import Epoch, Gathered
+from podium.report.duplicates import find_duplicates
+from podium.report.gallery import Images, gallery_rows
+from podium.report.load import ReportData
 
-WORST, SUSPECTED, UNCERTAIN, PAIRS = 30, 24, 30, 12
-# A matrix of more classes is shown for those that are confused most.
+MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 30, 24, 30, 12
+# With more classes, the confusion matrix and the class shares show a selection.
 MOST_CLASSES = 20
 
 
-def where(found: Gathered) -> dict[str, Any]:
-    """Where do I stand? The honest score, the best run, the leaderboard as the ledger knows it."""
-    result, metric = found.result, found.competition.metric
-    scored = distinct_scored(found.ledger)
-    points = [(float(one.cross_fitted), float(one.public), _error(one)) for one in scored if one.cross_fitted]
-    best = best_public(found.ledger, metric)
+def score_section(data: ReportData) -> dict[str, Any]:
+    """The cross-fitted score, the best single run, and the scores on the leaderboard."""
+    result, metric = data.result, data.competition.metric
+    scored = distinct_scored(data.ledger)
+    points = [
+        (float(entry.cross_fitted), float(entry.public), float(entry.standard_error) if entry.standard_error else None)
+        for entry in scored
+        if entry.cross_fitted
+    ]
     return {
         "metric": metric,
-        "honest": result.honest,
-        "taken": result.taken,
+        "result": result,
         "optimism": result.taken.optimism(metric),
-        "best": result.best,
-        "picked": next(one for one in result.strategies if one.strategy == "best"),
-        "comparisons": result.comparisons,
-        "rows": result.validation_rows,
-        "tests": len(result.test_ids),
-        "caveats": result.caveats,
-        "submissions": list(reversed(found.ledger)),
-        "ledger_fault": found.ledger_fault,
-        "public": best,
-        "correlation": rank_correlation(found.ledger),
-        "figure": figures.against_leaderboard(points) if points else None,
-        "points": [[one.file, one.cross_fitted, one.standard_error, one.public, one.private] for one in scored],
+        "best_single": next(score for score in result.strategies if score.strategy == "best"),
+        "submissions": list(reversed(data.ledger)),
+        "ledger_fault": data.ledger_fault,
+        "public": best_public(data.ledger, metric),
+        "correlation": rank_correlation(data.ledger),
+        "figure": figures.leaderboard_chart(points) if points else None,
+        "points": [
+            [entry.file, entry.cross_fitted, entry.standard_error, entry.public, entry.private] for entry in scored
+        ],
     }
 
 
-def runs(found: Gathered) -> dict[str, Any]:
-    """Which runs? One row each, their learning curves, the finder's curves."""
-    kept = {run.run: run for run in found.result.runs}
-    brings = {one.run: one for one in found.result.contributions}
-    rows = [_run_row(found, place, kept[run], brings[run]) for place, run in enumerate(found.aligned.runs)]
+def runs_section(data: ReportData) -> dict[str, Any]:
+    """One table row per run, the learning curves, and the curves of lr_find."""
+    contributions = {contribution.run: contribution for contribution in data.result.contributions}
+    rows = [_run_row(data, index, run, contributions[run.run]) for index, run in enumerate(data.result.runs)]
     return {
         "rows": sorted(rows, key=lambda row: -row["accuracy"]),
-        "untrained": [run for run in found.stale if run not in found.aligned.runs],
-        "courses": _courses(found.history),
+        "untrained": [run for run in data.is_stale if run not in data.aligned.runs],
+        "curves": _learning_curves(data),
         "epochs": [
-            [run, place, one.stage, one.training_loss, one.validation_accuracy]
-            for run, history in found.history.items()
-            for place, one in enumerate(history, start=1)
+            [run, number, epoch.stage, epoch.training_loss, epoch.validation_accuracy]
+            for run, history in data.history.items()
+            for number, epoch in enumerate(history, start=1)
         ],
-        "finders": {
-            name: (
-                figures.finder(name, one.rates, one.losses, one.suggestions),
-                list(zip(one.rates, one.losses, strict=True)),
+        "lr_curves": {
+            recipe: (
+                figures.lr_curve(recipe, curve.rates, curve.losses, curve.suggestions),
+                list(zip(curve.rates, curve.losses, strict=True)),
             )
-            for name, one in found.finders.items()
+            for recipe, curve in data.lr_curves.items()
         },
     }
 
 
-def ensemble(found: Gathered) -> dict[str, Any]:
-    """What does the ensemble do? Strategies, weights, alikeness of errors, calibration."""
-    result, metric = found.result, found.competition.metric
-    labels = found.aligned.oof_labels
-    judged = [one for one in result.strategies if one.interval is not None]
-    before, after = (mistakes.reliability(said, labels) for said in (result.uncalibrated, result.cross_fitted))
-    order = sorted(range(len(result.runs)), key=lambda place: -result.runs[place].weight)
+def ensemble_section(data: ReportData) -> dict[str, Any]:
+    """Strategies, weights, correlation of errors, calibration."""
+    result, metric, labels = data.result, data.competition.metric, data.aligned.oof_labels
+    intervals = [
+        figures.Interval(score.strategy, score.cross_fitted[metric], *score.interval, score is result.taken)
+        for score in result.strategies
+        if score.interval is not None
+    ]
+    before, after = (
+        mistakes.reliability(probabilities, labels) for probabilities in (result.uncalibrated, result.cross_fitted)
+    )
+    by_weight = sorted(range(len(result.runs)), key=lambda index: -result.runs[index].weight)
     return {
-        "strategies": result.strategies,
-        "taken": result.taken,
-        "figure": figures.intervals(
-            [
-                figures.Interval(one.strategy, one.cross_fitted[metric], *one.interval, marked=one is result.taken)
-                for one in judged
-            ],
-            label=f"cross-fitted {metric}, 95 % interval",
-        ),
-        "members": [(result.runs[place], result.contributions[place]) for place in order],
-        "names": [result.runs[place].run for place in order],
-        "correlation": result.error_correlation[np.ix_(order, order)].tolist(),
-        "temperature": result.blend.temperature,
-        "calibration": result.calibration,
-        "reliability": figures.reliability(before, after),
+        "figure": figures.interval_chart(intervals, label=f"cross-fitted {metric}, 95 % interval"),
+        "runs": [(result.runs[index], result.contributions[index]) for index in by_weight],
+        "names": [result.runs[index].run for index in by_weight],
+        "correlation": result.error_correlation[np.ix_(by_weight, by_weight)].tolist(),
+        "reliability": figures.reliability_diagram(before, after),
         "bins": [["before", *row] for row in before.tolist()] + [["after", *row] for row in after.tolist()],
     }
 
 
-def wrong(found: Gathered, images: Images) -> dict[str, Any]:
-    """What does it get wrong? Classes, pairs, the worst rows, labels and pictures to doubt."""
-    labels, said, classes = found.aligned.oof_labels, found.result.cross_fitted, found.aligned.classes
-    counts = mistakes.confusion(labels, said.argmax(axis=1), len(classes))
-    shown = _most_confused(counts)
-    suspected = mistakes.suspected_labels(said, labels)
-    worst = mistakes.largest_losses(said, labels, most=WORST)
+def mistakes_section(data: ReportData, images: Images) -> dict[str, Any]:
+    """Confusion matrix, scores by class, largest losses, suspected labels, near-duplicates."""
+    labels, blend, classes = data.aligned.oof_labels, data.result.cross_fitted, data.aligned.classes
+    counts = confusion_matrix(blend, labels)
+    shown = _classes_with_most_mistakes(counts)
+    suspected = mistakes.suspected_labels(blend, labels)
+    largest = mistakes.largest_losses(blend, labels, most=MOST_LOSSES)
     return {
         "rows": len(labels),
-        "mistakes": int((said.argmax(axis=1) != labels).sum()),
-        "classes": [classes[k] for k in shown],
-        "shown": counts[np.ix_(shown, shown)].tolist(),
-        "all_classes": classes,
+        "mistakes": int(counts.sum() - np.trace(counts)),
+        "shown_classes": [classes[k] for k in shown],
+        "shown_counts": counts[np.ix_(shown, shown)].tolist(),
         "counts": counts.tolist(),
         "scores": mistakes.class_scores(counts, classes),
-        "pairs": mistakes.confused_pairs(counts, classes, most=PAIRS),
-        "worst": shown_rows(found, images, worst, part="oof", blend=said),
-        "worst_rows": _told(found, worst),
-        "suspected": shown_rows(found, images, suspected[:SUSPECTED], part="oof", blend=said),
-        "suspected_rows": _told(found, suspected),
-        "twins": twins_of(found, images) if found.images is not None else None,
+        "pairs": mistakes.confused_pairs(counts, classes, most=MOST_PAIRS),
+        "largest": gallery_rows(data, images, largest, part="oof", blend=blend),
+        "largest_rows": _csv_rows(data, largest),
+        "suspected": gallery_rows(data, images, suspected[:MOST_SUSPECTED], part="oof", blend=blend),
+        "suspected_rows": _csv_rows(data, suspected),
+        "duplicates": find_duplicates(data, images) if data.images is not None else None,
     }
 
 
-def submission(found: Gathered, images: Images) -> dict[str, Any] | None:
-    """What am I about to submit? Class shares, the least certain rows, the file and how it was made."""
-    sent = found.submission
-    if sent is None or sent.probabilities is None:
-        return None if sent is None else {"sent": sent, "is_of_these_rows": False}
-    classes, count = found.lock.classes, len(found.lock.classes)
-    training = np.bincount(found.lock.train_labels, minlength=count) / len(found.lock.train_labels)
-    predicted = np.bincount(sent.probabilities.argmax(axis=1), minlength=count) / len(sent.probabilities)
-    some = np.sort(np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES])
-    order = np.argsort(found.lock.test_ids)  # the joined runs' rows are sorted by id
-    blend = sent.probabilities[order]
-    uncertain = mistakes.least_certain(blend, most=UNCERTAIN)
+def submission_section(data: ReportData, images: Images) -> dict[str, Any] | None:
+    """The file and how it was made, class shares, the least certain test rows; None where there is no file."""
+    file = data.submission
+    if file is None or file.probabilities is None:
+        return None if file is None else {"file": file, "fits_lock": False}
+    classes, labels = data.lock.classes, data.lock.train_labels
+    training = np.bincount(labels, minlength=len(classes)) / len(labels)
+    predicted = np.bincount(file.probabilities.argmax(axis=1), minlength=len(classes)) / len(file.probabilities)
+    shown = np.sort(np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES])
+    blend = file.probabilities[np.argsort(data.lock.test_ids)]  # the aligned rows are sorted by id
+    uncertain = mistakes.least_certain(blend, most=MOST_UNCERTAIN)
     return {
-        "sent": sent,
-        "is_of_these_rows": True,
-        "shares": figures.shares([classes[k] for k in some], training[some], predicted[some]),
-        "share_rows": [[classes[k], training[k], predicted[k]] for k in range(count)],
-        "uncertain": shown_rows(found, images, uncertain, part="test", blend=blend),
-        "uncertain_rows": [[found.aligned.test_ids[row], *_two(found, blend[row])] for row in uncertain],
+        "file": file,
+        "fits_lock": True,
+        "figure": figures.class_shares([classes[k] for k in shown], training[shown], predicted[shown]),
+        "is_selection": len(classes) > MOST_CLASSES,
+        "shares": list(zip(classes, training.tolist(), predicted.tolist(), strict=True)),
+        "uncertain": gallery_rows(data, images, uncertain, part="test", blend=blend),
+        "uncertain_rows": [[data.aligned.test_ids[row], *_top_two(data, blend[row])] for row in uncertain],
     }
 
 
-def _run_row(found: Gathered, place: int, run: RunInBlend, brings: Contribution) -> dict[str, Any]:
-    about, metric = found.aligned.abouts[place], found.competition.metric
+def _run_row(data: ReportData, index: int, run: RunInBlend, contribution: Contribution) -> dict[str, Any]:
+    about, accuracy, rows = data.aligned.abouts[index], run.scores["accuracy"], data.result.validation_rows
     state = "imported" if about.get("imported") else "no recipe"
-    if run.run in found.stale:
-        state = "stale" if found.stale[run.run] else "up to date"
+    if run.run in data.is_stale:
+        state = "stale" if data.is_stale[run.run] else "up to date"
     return {
         "run": run.run,
         "architecture": run.architecture,
         "recipe": about.get("recipe_name", ""),
         "seed": about.get("seed", ""),
-        "accuracy": run.scores["accuracy"],
-        "interval": _interval(found, run.scores["accuracy"]),
+        "accuracy": accuracy,
+        # Rows of one group are not independent, so Wilson's interval would be too narrow.
+        "interval": wilson_interval(accuracy * rows, rows) if data.lock.groups is None else None,
         "log_loss": run.scores["log_loss"],
-        "metric": run.scores[metric],
-        "calibration": calibration_error(softmax(found.aligned.oof_logits[place]), found.aligned.oof_labels),
+        "metric": run.scores[data.competition.metric],
+        "calibration": calibration_error(softmax(data.aligned.oof_logits[index]), data.aligned.oof_labels),
         "seconds": about.get("seconds"),
         "device": ", ".join(str(about[key]) for key in ("device", "precision") if about.get(key)),
         "weight": run.weight,
-        "why": f"{run.reason}; {brings.verdict}",
+        "reason": f"{run.reason}; {contribution.verdict}",
         "state": state,
     }
 
 
-def _interval(found: Gathered, accuracy: float) -> tuple[float, float] | None:
-    """Wilson's; none where rows come in groups, which makes them worth less than they are many."""
-    rows = found.result.validation_rows
-    return None if found.lock.groups is not None else wilson_interval(accuracy * rows, rows)
-
-
-def _told(found: Gathered, rows: np.ndarray) -> list[list[Any]]:
-    """Rows of a CSV: id, label, its probability, loss, the blend's two most probable classes, what each run said."""
-    said, labels, classes = found.result.cross_fitted, found.aligned.oof_labels, found.aligned.classes
-    losses = log_losses(said, labels)
+def _csv_rows(data: ReportData, rows: np.ndarray) -> list[list[Any]]:
+    """Id, label, its probability, loss, the blend's two most probable classes with probabilities, each run's class."""
+    blend, labels, classes = data.result.cross_fitted, data.aligned.oof_labels, data.aligned.classes
+    losses = log_losses(blend, labels)
     return [
         [
-            found.aligned.oof_ids[row],
+            data.aligned.oof_ids[row],
             classes[labels[row]],
-            said[row, labels[row]],
+            blend[row, labels[row]],
             losses[row],
-            *_two(found, said[row]),
-            *(classes[k] for k in found.aligned.oof_logits[:, row].argmax(axis=1)),
+            *_top_two(data, blend[row]),
+            *(classes[k] for k in data.aligned.oof_logits[:, row].argmax(axis=1)),
         ]
         for row in rows
     ]
 
 
-def _two(found: Gathered, probabilities: np.ndarray) -> list[Any]:
-    one, other = np.argsort(-probabilities, kind="stable")[:2]
-    classes = found.aligned.classes
-    return [classes[one], probabilities[one], classes[other], probabilities[other]]
+def _top_two(data: ReportData, probabilities: np.ndarray) -> list[Any]:
+    first, second = np.argsort(-probabilities, kind="stable")[:2]
+    classes = data.aligned.classes
+    return [classes[first], probabilities[first], classes[second], probabilities[second]]
 
 
-def _error(entry: Entry) -> float | None:
-    return float(entry.standard_error) if entry.standard_error else None
-
-
-def _courses(history: dict[str, list[Epoch]]) -> list[tuple[str, str]]:
-    """(What it shows, the drawing) of what was measured in any epoch."""
+def _learning_curves(data: ReportData) -> list[tuple[str, str]]:
+    """Title and figure of each value that was measured in some epoch."""
     drawn = []
-    for title, what in (("training loss", "training_loss"), ("validation accuracy", "validation_accuracy")):
-        if lines := _lines(history, what):
-            drawn.append((title, figures.courses(lines, title=title, shares=what == "validation_accuracy")))
+    for title, attribute in (("training loss", "training_loss"), ("validation accuracy", "validation_accuracy")):
+        curves = []
+        for run, epochs in data.history.items():
+            values = enumerate((getattr(epoch, attribute) for epoch in epochs), start=1)
+            if points := [(number, value) for number, value in values if not math.isnan(value)]:
+                recipe = run.rpartition(".")[0] or run
+                curves.append(figures.Curve(run, recipe, *zip(*points, strict=True)))
+        if curves:
+            percent = attribute == "validation_accuracy"
+            drawn.append((title, figures.learning_curves(curves, title=title, percent=percent)))
     return drawn
 
 
-def _lines(history: dict[str, list[Epoch]], what: str) -> list[figures.Line]:
-    """A course for each run; epochs where nothing was measured are left out."""
-    lines = []
-    for run, epochs in history.items():
-        points = [(place, getattr(one, what)) for place, one in enumerate(epochs, start=1)]
-        points = [(x, y) for x, y in points if y == y]
-        if points:
-            lines.append(figures.Line(run, run.rpartition(".")[0] or run, *zip(*points, strict=True)))
-    return lines
-
-
-def _most_confused(counts: np.ndarray) -> np.ndarray:
-    """The classes of the matrix, in order: all where they are few, else those with most mistakes."""
+def _classes_with_most_mistakes(counts: np.ndarray) -> np.ndarray:
+    """Indices of at most MOST_CLASSES classes of a confusion matrix, in class order."""
     wrong = counts - np.diag(np.diag(counts))
     by_mistakes = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
     return np.sort(by_mistakes[:MOST_CLASSES])
