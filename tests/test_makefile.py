@@ -315,10 +315,10 @@ def test_only_force_1_forces(house, goal, said, forced):
 
 def test_a_kernel_is_asked_for_the_runs_that_are_named_and_plans_for_itself(house):
     assert house.make("kernel", "RUN=resnet34.s1 vgg19", "COMPETITION=digits").returncode == 0
-    assert house.make("rehearse-kernel").returncode == 0
+    assert house.make("rehearse-kernel", "RUN=vgg19.s1", "DATA=some where", "FORCE=1").returncode == 0
     assert house.calls() == [
         "kernel --competition digits resnet34.s1 vgg19",
-        "rehearse-kernel --competition cifar10-cpu",
+        "rehearse-kernel --competition cifar10-cpu vgg19.s1 --data some where",
     ]
 
 

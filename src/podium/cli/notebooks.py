@@ -1,4 +1,4 @@
-"""Commands that train elsewhere: on Kaggle's GPUs, or as it would be there."""
+"""Commands that train in a notebook on Kaggle's GPUs, or rehearse that here."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,66 +6,69 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from podium.cli.options import DEFAULT, CompetitionName, DataPlace, tell_line
-from podium.plan.paths import Project
 
 if TYPE_CHECKING:
     from podium.config.keys import Recipe
-    from podium.kaggle.notebooks.import_output import TakenIn
+    from podium.kaggle.notebooks.import_output import ImportedOutput
 
 commands = typer.Typer()
 
 Names = Annotated[list[str] | None, typer.Argument(help="Runs or recipes; none: all stale runs.")]
-Wheels = Annotated[str, typer.Option(help="A folder with wheels to bring, or none; else they are downloaded.")]
 
 
 @commands.command()
 def kernel(
     runs: Names = None,
     competition: CompetitionName = DEFAULT,
-    wheels: Wheels = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Send and push anew; forget a kernel that is still running.")
+        bool, typer.Option("--force", help="Upload and push again; forget a notebook that is still running.")
     ] = False,
 ) -> None:
-    """Train stale runs on Kaggle's GPUs: pack, push, follow, and bring the predictions back into oof/."""
-    from podium.config.keys import read_competition
+    """Train stale runs on Kaggle's GPUs: pack, push, follow, and import the predictions into oof/."""
     from podium.kaggle.client import Kaggle
-    from podium.kaggle.notebooks.follow import Bench, train_in_kernel
-    from podium.kaggle.notebooks.kernels import Kernels
-    from podium.plan.runs import list_runs, wanted_runs
+    from podium.kaggle.notebooks.account import Account
+    from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
+    from podium.plan.runs import wanted_runs
+    from podium.workspace import open_workspace
 
-    project = Project.at(".")
-    stale = [one for one in wanted_runs(list_runs(project, competition), runs or []) if one.stale]
-    slug = read_competition(project.competition_folder(competition)).kaggle.competition
-    bench = Bench(project, competition, Kernels(Kaggle(slug)), tell_line, _publish, wheels)
-    _print_taken(train_in_kernel(bench, stale, force=force), competition, fix="make ensemble")
+    workspace = open_workspace(competition)
+    stale = [run for run in wanted_runs(workspace.runs, runs or []) if run.stale]
+    account = Account(Kaggle(workspace.competition.kaggle.competition))
+    session = NotebookSession(workspace, account, tell_line, _publish)
+    _print_result(train_in_notebook(session, stale, force=force), competition, following="make ensemble")
 
 
 @commands.command("rehearse-kernel")
-def rehearse_kernel(
-    runs: Names = None, competition: CompetitionName = DEFAULT, wheels: Wheels = "none", data: DataPlace = None
-) -> None:
-    """Push to a Kaggle on this machine, which runs it offline in a scratch folder; one run where none is named."""
-    from podium.kaggle.rehearse_kernel import rehearse
+def rehearse_kernel(runs: Names = None, competition: CompetitionName = DEFAULT, data: DataPlace = None) -> None:
+    """Run here, offline, what `kernel` would push; everything is written below .rehearsal/. Without RUNS one run."""
+    from podium.data.locate import locate
+    from podium.data.scan import quiet
+    from podium.kaggle.notebooks.rehearse import rehearse_notebook
+    from podium.plan.paths import Project
+    from podium.plan.runs import wanted_runs
+    from podium.workspace import open_workspace
 
-    taken = rehearse(
-        Project.at("."), competition, runs or [], wheels=wheels, data=data, publish=_publish, tell=tell_line
-    )
-    _print_taken(taken, competition, fix="make kernel")
-    print("rehearsed, into .rehearsal/; nothing left this machine")
+    workspace = open_workspace(competition)
+    wanted = wanted_runs(workspace.runs, runs or [])
+    images, settings = None, workspace.competition
+    if settings.data.source != "digits":
+        images = locate(settings, competition, project=Project.at("."), data=data, progress=quiet).path
+    wanted = wanted if runs else wanted[:1]
+    result = rehearse_notebook(workspace, wanted, images=images, publish=_publish)
+    _print_result(result, competition, following="make kernel")
 
 
-def _print_taken(taken: "TakenIn | None", competition: str, *, fix: str) -> None:
-    if taken is None:
+def _print_result(result: "ImportedOutput | None", competition: str, *, following: str) -> None:
+    if result is None:
         print(f"{competition}: the runs are up to date.")
         return
-    print(f"taken in: {', '.join(taken.taken) or 'none'}; next: {fix} COMPETITION={competition}")
-    if taken.left:
-        print(f"the session was too short for {', '.join(taken.left)}: make kernel COMPETITION={competition} again")
+    print(f"imported: {', '.join(result.imported) or 'none'}; next: {following} COMPETITION={competition}")
+    if result.left:
+        print(f"the session was too short for {', '.join(result.left)}: make kernel COMPETITION={competition} again")
 
 
 def _publish(recipe: "Recipe", file: Path) -> None:
-    """Write the published weights that a recipe starts from: a kernel has no network to download them."""
+    """Write the published weights that a recipe starts from: a notebook at Kaggle is offline."""
     if file.is_file():
         return
     from safetensors.torch import save
@@ -73,6 +76,6 @@ def _publish(recipe: "Recipe", file: Path) -> None:
     from podium.files import atomic_write
     from podium.training.networks.architectures import published_state
 
-    tell_line(f"fetching the published weights of {recipe.architecture}")
+    tell_line(f"downloading the published weights of {recipe.architecture}")
     with atomic_write(file) as stream:
         stream.write(save({name: value.contiguous() for name, value in published_state(recipe).items()}))

@@ -1,4 +1,4 @@
-"""What a kernel left is held against its manifest, the plan and the lock before it enters oof/."""
+"""A notebook's output is checked against its manifest, the plan and the lock before it enters oof/."""
 
 import json
 from dataclasses import replace
@@ -8,99 +8,99 @@ import pytest
 from fake.server import FakeServer
 from fake.state import State
 
-from kernel_bench import KernelHouse
+from notebook_toys import NotebookToy
 from podium.errors import KaggleError
-from podium.kaggle.notebooks.import_output import damaged, read_manifest, take_in
+from podium.kaggle.notebooks.import_output import damaged_files, import_output, read_manifest
 from podium.predictions.artefact import save_predictions
 
 
 @pytest.fixture
-def house(tmp_path):
+def toy(tmp_path):
     with FakeServer(State("", lambda _: None)) as server:
-        yield KernelHouse(tmp_path, server)
+        yield NotebookToy(tmp_path, server)
 
 
-def left(house, **options):
-    """The output's folder, as it was fetched."""
-    folder = house.folder / "output"
-    for name, content in house.output("abc", **options).items():
+def output_folder(toy, **options):
+    """The downloaded output."""
+    folder = toy.folder / "output"
+    for name, content in toy.output("abc", **options).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
 
 
-def taken(house, folder):
-    return take_in(house.project, "tiny", folder, read_manifest(folder))
+def imported(toy, folder):
+    return import_output(toy.workspace, folder, read_manifest(folder))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "found"),
     [
         (None, "No such file"),
         ('{"trained": [', "Expecting value"),
         ("[]", "list indices"),
-        ('{"trained": [1], "failed": [], "left": [], "files": {}}', "other values"),
+        ('{"trained": [1], "failed": [], "left": [], "files": {}}', "not lists of runs"),
     ],
 )
-def test_a_manifest_that_is_cut_or_none_is_refused(tmp_path, text, told):
+def test_a_missing_or_damaged_manifest_is_refused(tmp_path, text, found):
     if text is not None:
         (tmp_path / "podium-output.json").write_text(text)
     with pytest.raises(KaggleError, match="has no manifest") as refusal:
         read_manifest(tmp_path)
-    assert told in refusal.value.found
+    assert found in refusal.value.found
 
 
-def test_a_file_that_is_missing_or_has_another_byte_is_damaged(house):
-    folder = left(house, runs=("net.s1",))
-    assert damaged(folder, read_manifest(folder)) == []
+def test_a_file_that_is_missing_or_has_another_byte_is_damaged(toy):
+    folder = output_folder(toy, runs=("net.s1",))
+    assert damaged_files(folder, read_manifest(folder)) == []
     (folder / "oof/tiny/net.s1.npz").unlink()
     (folder / "reports/tiny/history/net.s1.csv").write_bytes(b"epoch\n2\n")
-    assert damaged(folder, read_manifest(folder)) == ["oof/tiny/net.s1.npz", "reports/tiny/history/net.s1.csv"]
+    assert damaged_files(folder, read_manifest(folder)) == ["oof/tiny/net.s1.npz", "reports/tiny/history/net.s1.csv"]
 
 
-def test_a_run_that_no_recipe_makes_is_refused(house):
-    folder = left(house, runs=("net.s1",))
+def test_a_run_that_no_recipe_has_is_refused(toy):
+    folder = output_folder(toy, runs=("net.s1",))
     manifest = read_manifest(folder) | {"trained": ["other.s1"]}
-    assert take_in(house.project, "tiny", folder, manifest).refused == {"other.s1": "no recipe here makes it"}
+    assert import_output(toy.workspace, folder, manifest).refused == {"other.s1": "no recipe here has this run"}
 
 
-def test_a_file_that_speaks_of_another_run_is_refused(house):
-    folder = left(house, runs=("net.s1",), run="net.s2")
-    assert taken(house, folder).refused == {"net.s1": "it says of itself that it is net.s2"} and house.oof == []
+def test_a_file_of_another_run_is_refused(toy):
+    folder = output_folder(toy, runs=("net.s1",), run="net.s2")
+    assert imported(toy, folder).refused == {"net.s1": "the file is of the run net.s2"} and toy.oof == []
 
 
 @pytest.mark.parametrize("key", ["fingerprint", "fold_sha256"])
-def test_a_run_on_other_data_or_folds_is_refused(house, key):
-    folder = left(house, runs=("net.s1",), **{key: "another"})
-    assert f"{key} another instead of" in taken(house, folder).refused["net.s1"] and house.oof == []
+def test_a_run_on_other_data_or_folds_is_refused(toy, key):
+    folder = output_folder(toy, runs=("net.s1",), **{key: "another"})
+    assert f"{key}: expected" in imported(toy, folder).refused["net.s1"] and toy.oof == []
 
 
-def test_a_run_with_other_rows_or_classes_is_refused(house):
-    folder, one = left(house, runs=("net.s1",)), house.predictions("net.s1")
-    names = tuple(f"digit {name}" for name in one.classes)
-    save_predictions(folder / "oof/tiny/net.s1.npz", replace(one, classes=names))
-    assert "classes digit 0" in taken(house, folder).refused["net.s1"]
-    ids = np.array([f"other-{name}" for name in one.test_ids])
-    save_predictions(folder / "oof/tiny/net.s1.npz", replace(one, test_ids=ids))
-    assert "lack test ids: 500" in taken(house, folder).refused["net.s1"] and house.oof == []
+def test_a_run_with_other_rows_or_classes_is_refused(toy):
+    folder, predictions = output_folder(toy, runs=("net.s1",)), toy.predictions("net.s1")
+    names = tuple(f"digit {name}" for name in predictions.classes)
+    save_predictions(folder / "oof/tiny/net.s1.npz", replace(predictions, classes=names))
+    assert "found digit 0" in imported(toy, folder).refused["net.s1"]
+    ids = np.array([f"other-{name}" for name in predictions.test_ids])
+    save_predictions(folder / "oof/tiny/net.s1.npz", replace(predictions, test_ids=ids))
+    assert "500 test ids are missing" in imported(toy, folder).refused["net.s1"] and toy.oof == []
 
 
-def test_a_file_that_is_no_predictions_is_refused(house):
-    folder = left(house, runs=("net.s1",))
+def test_a_file_that_is_not_predictions_is_refused(toy):
+    folder = output_folder(toy, runs=("net.s1",))
     (folder / "oof/tiny/net.s1.npz").write_bytes(b"no zip")
-    assert "BadZipFile" in taken(house, folder).refused["net.s1"]
+    assert "BadZipFile" in imported(toy, folder).refused["net.s1"]
 
 
-def test_a_run_that_started_from_another_weights_file_is_refused(house):
-    recipe = house.project.competition_folder("tiny") / "net.toml"
+def test_a_run_that_started_from_another_weights_file_is_refused(toy):
+    recipe = toy.home / "net.toml"
     recipe.write_text('pretrained = "net.pth"\n' + recipe.read_text())
-    (house.folder / "net.pth").write_bytes(b"weights")
-    folder = left(house, runs=("net.s1",), weights_sha256="another")
-    assert taken(house, folder).refused == {"net.s1": "it started from another weights file"}
+    (toy.folder / "net.pth").write_bytes(b"weights")
+    folder = output_folder(toy, runs=("net.s1",), weights_sha256="another")
+    assert imported(toy, folder).refused == {"net.s1": "it started from another weights file"}
 
 
-def test_a_run_without_a_history_is_taken_in_all_the_same(house):
-    folder = left(house, runs=("net.s1",))
+def test_a_run_without_a_history_is_imported(toy):
+    folder = output_folder(toy, runs=("net.s1",))
     (folder / "reports/tiny/history/net.s1.csv").unlink()
-    assert taken(house, folder).taken == ("net.s1",) and house.oof == ["net.s1"]
+    assert imported(toy, folder).imported == ("net.s1",) and toy.oof == ["net.s1"]
     assert json.loads((folder / "podium-output.json").read_text())["push"] == "abc"

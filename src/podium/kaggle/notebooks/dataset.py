@@ -1,60 +1,95 @@
-"""A kernel's dataset at Kaggle: sent where it differs, and believed by its list of files alone."""
+"""A private dataset at Kaggle: packed as one flat folder, uploaded if it changed, and checked by its list of files."""
 
+import hashlib
+import json
+import secrets
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from podium.errors import KaggleError
-from podium.kaggle.notebooks.kernels import READY, Kernels
-from podium.kaggle.notebooks.package import Package
-from podium.kaggle.session import Patience, Tell
+from podium.kaggle.notebooks.account import FAILED, READY, Account
+from podium.kaggle.session import Patience
+from podium.plan.stamp import file_sha256
 
 
-def send_dataset(
-    kernels: Kernels, package: Package, *, tell: Tell, patience: Patience, again: str, force: bool = False
-) -> None:
-    """Make Kaggle's dataset the package's, with `force` also where it seems to be the same.
+@dataclass(frozen=True)
+class PackedDataset:
+    """A dataset `<user>/<slug>`: everything in `folder`. The name of the file `listing` is a hash of the content."""
 
-    The kaggle CLI leaves out what it could not upload, and says nothing. Raises KaggleError where the dataset is not
-    whole and ready in time.
+    name: str
+    folder: Path
+    listing: str
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that Kaggle must have."""
+        return sorted(file for file in self.folder.iterdir() if file.name != "dataset-metadata.json")
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def pack_dataset(name: str, folder: Path, files: Mapping[str, Path], *, new_version: bool = False) -> PackedDataset:
+    """Copy files into `folder`, which is replaced, and list them with SHA-256 and place; no places are nested there.
+
+    `files` maps a file's place in the project, relative to its root, to the file here. Kaggle unpacks archives and
+    keeps no folders: each file gets a flat name. Equal content gives an equal listing, except for a `new_version`.
     """
-    before = kernels.dataset_files(package.dataset)
-    if not force and not lacking(package, before):
-        tell(f"{package.dataset} is at Kaggle, and the same")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    entries = []
+    for place, file in sorted(files.items()):
+        flat_name = file.name
+        if (folder / flat_name).exists():
+            flat_name = f"{hashlib.sha256(place.encode()).hexdigest()[:12]}-{file.name}"
+        shutil.copyfile(file, folder / flat_name)
+        entries.append({"name": flat_name, "place": place, "sha256": file_sha256(file)})
+    text = json.dumps(entries, indent=1)
+    salt = secrets.token_hex(6) if new_version else ""
+    listing = f"files-{hashlib.sha256((text + salt).encode()).hexdigest()[:12]}.json"
+    (folder / listing).write_text(text, encoding="utf-8")
+    # Kaggle requires a licence, even for a private dataset.
+    metadata = {"id": name, "title": name.split("/")[1], "licenses": [{"name": "other"}]}
+    (folder / "dataset-metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+    return PackedDataset(name, folder, listing)
+
+
+def upload_dataset(
+    account: Account, dataset: PackedDataset, *, log: Callable[[str], None], patience: Patience, fix: str
+) -> None:
+    """Upload a dataset unless Kaggle has it already, and wait until it is ready.
+
+    The kaggle CLI skips a file that it cannot upload, without an error. Raises KaggleError where a file is missing at
+    Kaggle, or the dataset is not ready in time.
+    """
+    wanted = {file.name for file in dataset.files}
+    before = account.dataset_files(dataset.name)
+    if wanted <= set(before or ()):
+        log(f"{dataset.name} is at Kaggle already")
     else:
-        tell(f"sending {package.dataset} ({sum(package.sizes.values()):,} bytes)")
-        kernels.send_dataset(package.files, new=before is None, message=package.listing)
-    status, faults, there = "unknown", lacking(package, None), before
+        log(f"uploading {dataset.name}: {len(wanted)} files, {dataset.bytes:,} bytes")
+        account.upload_dataset(dataset.folder, new=before is None, message=dataset.listing)
     for pause in (*patience.pauses(), 0.0):
-        status = kernels.dataset_status(package.dataset)
-        if status == READY:
-            there = kernels.dataset_files(package.dataset)
-            faults = lacking(package, there)
-            # While a new version is made, the one before it may be listed, as ready.
-            is_new = package.listing in (there or {}) and package.listing not in (before or {})
-            if not faults or is_new:
-                break
-        if status == "failed":
+        status = account.dataset_status(dataset.name)
+        listed = set(account.dataset_files(dataset.name) or ()) if status == READY else set()
+        if status == READY and wanted <= listed:
+            return
+        # While Kaggle makes a new version, it may list the previous version as ready.
+        is_new_version = dataset.listing in listed and dataset.listing not in (before or ())
+        if status == FAILED or is_new_version:
             break
-        tell(f"{package.dataset} is {status.replace('_', ' ')} at Kaggle, not done yet")
+        log(f"{dataset.name} is {status.replace('_', ' ')} at Kaggle, not done yet")
         time.sleep(pause)
-    if status != READY or faults:
-        raise KaggleError(
-            "The dataset is not whole and ready at Kaggle: no kernel was pushed.",
-            file=package.dataset,
-            expected=f"status ready, with {len(package.sizes)} files",
-            found=f"status {status}",
-            faults=faults if status == READY else (),
-            fix=f"{again}; or first delete https://www.kaggle.com/datasets/{package.dataset}",
-        )
-    if odd := of_another_size(package, there or {}):
-        tell(f"Kaggle lists other sizes of {', '.join(odd)}: the kernel looks whether they are as they were sent")
-
-
-def lacking(package: Package, there: Mapping[str, int] | None) -> list[str]:
-    """The files that Kaggle does not list."""
-    return [f"{name}: missing" for name in package.sizes if name not in (there or {})]
-
-
-def of_another_size(package: Package, there: Mapping[str, int]) -> list[str]:
-    """The files that Kaggle lists with another size: the script in the kernel checks their hashes."""
-    return [name for name, size in package.sizes.items() if there[name] != size]
+    raise KaggleError(
+        "The dataset is not complete and ready at Kaggle: no notebook was pushed.",
+        file=dataset.name,
+        expected=f"status {READY}, with {len(wanted)} files",
+        found=f"status {status}",
+        faults=[f"{name}: missing" for name in sorted(wanted - listed)] if status == READY else (),
+        fix=f"{fix}; or first delete https://www.kaggle.com/datasets/{dataset.name}",
+    )

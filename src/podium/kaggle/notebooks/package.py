@@ -1,4 +1,4 @@
-"""What a kernel is made of: a dataset with code, competition, weights and wheels, and the script that uses them."""
+"""What a notebook at Kaggle is made of: a dataset with Podium, settings and weights, and the script that uses it."""
 
 import hashlib
 import json
@@ -6,208 +6,141 @@ import pprint
 import re
 import secrets
 import shutil
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from podium.config.keys import Competition, Recipe, published_name, read_competition, recipe_files
+import podium
+from podium.config.keys import Recipe, published_name
 from podium.errors import ConfigError
-from podium.kaggle.notebooks import in_kernel
-from podium.kaggle.notebooks.wheels import brought, fetch_wheels, podium_wheel
-from podium.kaggle.session import Tell
-from podium.lock import read_lock
-from podium.plan.paths import Project
+from podium.kaggle.notebooks import script
+from podium.kaggle.notebooks.dataset import PackedDataset, pack_dataset
 from podium.plan.runs import PlannedRun, longest_first
-from podium.plan.stamp import file_sha256, git_commit
+from podium.plan.stamp import git_commit
+from podium.workspace import Workspace
 
 Publish = Callable[[Recipe, Path], None]
 """Writes the published weights of a recipe with `pretrained = true` into a file."""
 
 SCRIPT = "kernel.py"
-# A session with a GPU is ended after nine: the last run must have ended before.
+# Kaggle ends a session with a GPU after nine hours.
 HOURS = 8.5
-# Two of them; newer builds of torch have no code for the P100 that `enable_gpu` alone may bring.
+# Two T4. Newer builds of torch have no code for the P100, which `enable_gpu` alone may give.
 ACCELERATOR = "NvidiaTeslaT4"
 LONGEST_SLUG = 30
-NO_WHEELS = "none"
-
-
-@dataclass(frozen=True)
-class Brought:
-    """A file of the dataset, and where it belongs in the project; no place: pip looks it up."""
-
-    name: str
-    place: str
-    sha256: str
-    bytes: int
+DATE = (1980, 1, 1, 0, 0, 0)
+SETTINGS_LINE = "SETTINGS: dict[str, Any] = {}\n"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A dataset's folder and a kernel's, and what they are called at Kaggle."""
+    """A dataset and a notebook `<user>/<slug>`; `push` identifies this push, in the script and in its output."""
 
-    files: Path
-    script: Path
-    listing: str  # names the dataset's content
-    brought: tuple[Brought, ...]
-    dataset: str
-    kernel: str
-    push: str  # names this push of the kernel
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Name -> bytes of everything that the dataset must have."""
-        return {one.name: one.bytes for one in self.brought}
+    dataset: PackedDataset
+    notebook: str
+    script_folder: Path
+    push: str
 
 
-def pack(
-    project: Project,
-    competition: str,
-    runs: Sequence[PlannedRun],
-    *,
-    user: str,
-    wheels: str = "",
-    publish: Publish,
-    tell: Tell,
-    force: bool = False,
+def pack_notebook(
+    workspace: Workspace, runs: Sequence[PlannedRun], *, user: str, publish: Publish, new_version: bool = False
 ) -> Package:
-    """Write both folders into `.kernel/<competition>/`; equal content gives an equal listing, but for `force`.
+    """Write the dataset's and the notebook's folders into `.kernel/<competition>/`.
 
-    `wheels` is a folder with wheels, or "none". Raises ConfigError for weights that a kernel cannot have, KaggleError
-    where wheels cannot be fetched.
+    Equal content gives a dataset with an equal listing, except for a `new_version`. Raises ConfigError for weights that
+    a notebook cannot have, and for a competition whose images Kaggle cannot attach.
     """
-    settings = read_competition(project.competition_folder(competition))
-    folder = project.kernel_folder(competition)
-    name, files, script = slug_of(competition), folder / "files", folder / "script"
-    for one in (files, script):
-        shutil.rmtree(one, ignore_errors=True)
-        one.mkdir(parents=True)
-    all_brought = _bring(project, competition, runs, files, wheels=wheels, publish=publish, tell=tell)
-    text = json.dumps([vars(one) for one in all_brought], indent=1)
-    # By its name alone a version that is sent again can be told from the one before.
-    nonce = secrets.token_hex(6) if force else ""
-    listing = f"files-{hashlib.sha256((text + nonce).encode()).hexdigest()[:12]}.json"
-    (files / listing).write_text(text, encoding="utf-8")
-    all_brought.append(Brought(listing, "", file_sha256(files / listing), len(text.encode())))
-    package = Package(
-        files, script, listing, tuple(all_brought), f"{user}/{name}-files", f"{user}/{name}", secrets.token_hex(6)
-    )
-    _write_json(files / "dataset-metadata.json", _dataset_metadata(package))
-    _write_json(script / "kernel-metadata.json", _kernel_metadata(package, settings))
-    order = [one.run for one in longest_first(project.paths(competition), runs)]
-    commit = git_commit(project.root)
-    (script / SCRIPT).write_text(_script(package, competition, settings, order, commit=commit), encoding="utf-8")
+    check_images(workspace)
+    paths, slug = workspace.paths, notebook_slug(workspace.name)
+    folder = paths.notebook_folder
+    sources = folder / script.SOURCES
+    write_sources(sources)
+    tables = [paths.settings_file, paths.lock_file, *(paths.recipe_file(recipe) for recipe in workspace.recipes)]
+    files = {file.relative_to(paths.root).as_posix(): file for file in tables}
+    files |= _weights_files(workspace, runs, publish) | {script.SOURCES: sources}
+    dataset = pack_dataset(f"{user}/{slug}-files", folder / "files", files, new_version=new_version)
+    package = Package(dataset, f"{user}/{slug}", folder / "script", secrets.token_hex(6))
+    _write_notebook(workspace, package, [run.run for run in longest_first(paths, runs)])
     return package
 
 
-def slug_of(competition: str) -> str:
-    """`podium-<competition>` as Kaggle writes names: what had to be changed is told apart by a hash."""
-    plain = re.sub(r"[^a-z0-9]+", "-", competition.lower()).strip("-")
-    if plain != competition or len(plain) > LONGEST_SLUG:
-        plain = f"{plain[:LONGEST_SLUG].strip('-')}-{hashlib.sha256(competition.encode()).hexdigest()[:6]}"
+def notebook_slug(competition_name: str) -> str:
+    """`podium-<competition>` in the characters that Kaggle allows; a hash keeps changed names distinct."""
+    plain = re.sub(r"[^a-z0-9]+", "-", competition_name.lower()).strip("-")
+    if plain != competition_name or len(plain) > LONGEST_SLUG:
+        digest = hashlib.sha256(competition_name.encode()).hexdigest()[:6]
+        plain = f"{plain[:LONGEST_SLUG].strip('-')}-{digest}"
     return f"podium-{plain}"
 
 
-def check_kernel(project: Project, competition: str) -> None:
-    """Raise ConfigError for a competition that a kernel would have no images of, DataError without `data.lock`."""
-    read_lock(project.lock_file(competition))  # it is in every stamp
-    settings = read_competition(project.competition_folder(competition))
+def check_images(workspace: Workspace) -> None:
+    """Raise ConfigError where Kaggle cannot attach the images, DataError where there is no `data.lock`."""
+    workspace.lock  # noqa: B018 - read now: it is part of every stamp
+    settings = workspace.competition
     if settings.data.source != "digits" and not settings.kaggle.competition:
         raise ConfigError(
-            f"A kernel would have no images of '{competition}'.",
-            file=project.competition_folder(competition) / "competition.toml",
+            f"A notebook at Kaggle would have no images of '{workspace.name}'.",
+            file=workspace.paths.settings_file,
             expected='[kaggle] with competition = "<slug>", whose images Kaggle attaches',
-            fix="name it there",
+            fix="add it there",
         )
 
 
-def _bring(
-    project: Project,
-    competition: str,
-    runs: Sequence[PlannedRun],
-    files: Path,
-    *,
-    wheels: str,
-    publish: Publish,
-    tell: Tell,
-) -> list[Brought]:
-    """Copy everything into the dataset's folder, which is flat: Kaggle takes no folders, and unpacks archives."""
-    home = project.competition_folder(competition)
-    places = {}
-    for file in (home / "competition.toml", project.lock_file(competition), *recipe_files(home).values()):
-        places[file.name] = f"competitions/{competition}/{file.name}"
-        shutil.copyfile(file, files / file.name)
-    for recipe in {one.recipe_name: one.recipe for one in runs}.values():
+def write_sources(file: Path) -> None:
+    """Write Podium's sources as a zip archive; equal sources give equal bytes."""
+    package = Path(podium.__file__).parent
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w") as archive:
+        for source in sorted(package.rglob("*")):
+            if source.is_file() and "__pycache__" not in source.parts:
+                entry = zipfile.ZipInfo(f"podium/{source.relative_to(package).as_posix()}", DATE)
+                archive.writestr(entry, source.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _weights_files(workspace: Workspace, runs: Sequence[PlannedRun], publish: Publish) -> dict[str, Path]:
+    """Place -> file of the weights that the runs start from; published weights are downloaded first."""
+    files = {}
+    for recipe in {run.recipe_name: run.recipe for run in runs}.values():
         if isinstance(recipe.pretrained, str):
-            source = _weights(project, recipe.pretrained)
-            place = Path(recipe.pretrained).as_posix()
-            # By its place: equal files in two places are two.
-            name = f"weights-{hashlib.sha256(place.encode()).hexdigest()[:12]}{source.suffix}"
-            places[name] = place
-            shutil.copyfile(source, files / name)
+            files[Path(recipe.pretrained).as_posix()] = _weights_file(workspace.paths.root, recipe.pretrained)
         elif recipe.pretrained:
             name = published_name(recipe.architecture)
-            kept = project.outputs / ".kernel" / "published" / name
-            publish(recipe, kept)
-            places[f"published-{name}"] = f"published/{name}"
-            shutil.copyfile(kept, files / f"published-{name}")
-    for wheel in _wheels(project, wheels, tell):
-        shutil.copyfile(wheel, files / wheel.name)
-    podium_wheel(files)
-    return [
-        Brought(file.name, places.get(file.name, ""), file_sha256(file), file.stat().st_size)
-        for file in sorted(files.iterdir())
-    ]
+            file = workspace.paths.outputs / ".kernel" / "published" / name
+            publish(recipe, file)
+            files[f"published/{name}"] = file
+    return files
 
 
-def _weights(project: Project, pretrained: str) -> Path:
-    file = project.root / pretrained
+def _weights_file(root: Path, pretrained: str) -> Path:
     if Path(pretrained).is_absolute() or ".." in Path(pretrained).parts:
-        fix = "a path below the project, such as weights/resnet34.safetensors: the recipe is the same at Kaggle"
-        raise ConfigError("A weights file that a kernel cannot have.", file=pretrained, fix=fix)
-    if not file.is_file():
-        raise ConfigError("The weights file is missing.", file=file, fix="correct `pretrained` in the recipe")
-    return file
+        raise ConfigError(
+            "A notebook at Kaggle cannot have this weights file.",
+            file=pretrained,
+            expected="a path below the project, such as weights/resnet34.safetensors",
+            fix="move the file, and correct `pretrained` in the recipe",
+        )
+    if not (root / pretrained).is_file():
+        raise ConfigError("The weights file is missing.", file=root / pretrained, fix="correct `pretrained`")
+    return root / pretrained
 
 
-def _wheels(project: Project, wheels: str, tell: Tell) -> list[Path]:
-    if wheels == NO_WHEELS:
-        return []
-    if not wheels:
-        return fetch_wheels(project.outputs / ".kernel" / "wheels", tell=tell)
-    found = sorted(Path(wheels).glob("*.whl"))
-    if not found:
-        raise ConfigError("WHEELS= names no folder with wheels.", file=wheels, fix="correct WHEELS=, or WHEELS=none")
-    return found
-
-
-def _script(package: Package, competition: str, settings: Competition, runs: Sequence[str], *, commit: str) -> str:
-    told = {
+def _write_notebook(workspace: Workspace, package: Package, runs: Sequence[str]) -> None:
+    """Write the script with its settings filled in, and what Kaggle has to know about it."""
+    source = workspace.competition.kaggle.competition
+    settings = {
         "push": package.push,
-        "competition": competition,
+        "competition": workspace.name,
         "runs": list(runs),
-        "dataset": package.dataset,
-        "listing": package.listing,
-        "source": settings.kaggle.competition,
-        "needs": brought(),
+        "dataset": package.dataset.name,
+        "listing": package.dataset.listing,
+        "source": source,
         "hours": HOURS,
-        "commit": commit,
+        "commit": git_commit(workspace.paths.root),
     }
-    text = Path(in_kernel.__file__).read_text(encoding="utf-8")
-    head, line, rest = text.partition("SETTINGS: dict[str, Any] = {}\n")
-    assert line, "the script has no settings to fill in"
-    return f"{head}SETTINGS: dict[str, Any] = {pprint.pformat(told, width=110, sort_dicts=False)}\n{rest}"
-
-
-def _dataset_metadata(package: Package) -> dict:
-    # A licence must be named, also of what is private.
-    return {"id": package.dataset, "title": package.dataset.split("/")[1], "licenses": [{"name": "other"}]}
-
-
-def _kernel_metadata(package: Package, settings: Competition) -> dict:
-    return {
-        "id": package.kernel,
-        "title": package.kernel.split("/")[1],
+    metadata = {
+        "id": package.notebook,
+        "title": package.notebook.split("/")[1],
         "code_file": SCRIPT,
         "language": "python",
         "kernel_type": "script",
@@ -215,10 +148,14 @@ def _kernel_metadata(package: Package, settings: Competition) -> dict:
         "enable_gpu": True,
         "enable_internet": False,
         "machine_shape": ACCELERATOR,
-        "dataset_sources": [package.dataset],
-        "competition_sources": [settings.kaggle.competition] if settings.kaggle.competition else [],
+        "docker_image_pinning_type": "latest",
+        "dataset_sources": [package.dataset.name],
+        "competition_sources": [source] if source else [],
     }
-
-
-def _write_json(file: Path, content: dict) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    head, line, rest = Path(script.__file__).read_text(encoding="utf-8").partition(SETTINGS_LINE)
+    assert line, "the script has no settings to fill in"
+    filled = f"SETTINGS: dict[str, Any] = {pprint.pformat(settings, width=110, sort_dicts=False)}\n"
+    shutil.rmtree(package.script_folder, ignore_errors=True)
+    package.script_folder.mkdir(parents=True)
+    (package.script_folder / SCRIPT).write_text(head + filled + rest, encoding="utf-8")
+    (package.script_folder / "kernel-metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")

@@ -1,0 +1,210 @@
+"""The script that runs on Kaggle's machine, function by function; test_rehearse runs the whole script."""
+
+import hashlib
+import json
+import os
+import subprocess
+import time
+import zipfile
+
+import pytest
+
+from podium.kaggle.notebooks import script
+from podium.kaggle.notebooks.script import (
+    Output,
+    attached_folder,
+    check_image,
+    image_folder,
+    list_gpus,
+    main,
+    train_runs,
+    unpack_dataset,
+)
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    for name in ("input", "working", "project"):
+        monkeypatch.setattr(script, name.upper(), tmp_path / name)
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def write_dataset(machine, files=None, *, folder="input/datasets/me/some-files"):
+    """An attached dataset; `files` maps a name to a place and the content."""
+    folder = machine / folder
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "podium.pyz", "w") as archive:
+        archive.writestr("podium/__init__.py", "")
+    entries = [{"name": "podium.pyz", "place": "podium.pyz"}]
+    for name, (place, content) in (files or {}).items():
+        (folder / name).write_bytes(content)
+        entries.append({"name": name, "place": place})
+    for entry in entries:
+        entry["sha256"] = hashlib.sha256((folder / entry["name"]).read_bytes()).hexdigest()
+    (folder / "files-1.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.mark.parametrize("folder", ["input/datasets/me/some-files", "input/some-files"])
+def test_a_dataset_is_found_in_both_places_where_kaggle_mounts_it(machine, folder):
+    dataset = write_dataset(machine, folder=folder)
+    assert attached_folder("me/some-files", "datasets") == dataset
+
+
+def test_a_competition_that_is_not_attached_is_named_with_what_is(machine):
+    (machine / "input" / "other").mkdir()
+    with pytest.raises(SystemExit, match=r"dogs is not attached.*\['other'\]"):
+        attached_folder("dogs", "competitions")
+
+
+def test_files_are_copied_to_their_places_and_a_damaged_file_is_refused(machine):
+    folder = write_dataset(machine, {"a.toml": ("competitions/x/a.toml", b"1")})
+    unpack_dataset(folder, "files-1.json")
+    assert (machine / "project/competitions/x/a.toml").read_bytes() == b"1"
+    assert (machine / "project/src/podium/__init__.py").is_file()
+    (folder / "a.toml").write_bytes(b"2")
+    with pytest.raises(SystemExit, match=r"damaged: a\.toml"):
+        unpack_dataset(folder, "files-1.json")
+    with pytest.raises(SystemExit, match="Another version of the dataset is attached"):
+        unpack_dataset(folder, "files-2.json")
+
+
+def test_an_image_that_is_too_old_is_refused_with_every_fault_at_once():
+    check_image({"python": "3.11", "pytest": "1.0"})
+    with pytest.raises(SystemExit) as refusal:
+        check_image({"python": "99.0", "pytest": "999.0", "no-such-package": "1.0", "numpy": "1.0"})
+    lines = str(refusal.value).splitlines()
+    assert lines[0] == "Kaggle's image is too old for Podium." and len(lines) == 5
+    assert "pytest: expected >= 999.0, found " in lines[2]
+    assert lines[3] == "  no-such-package: expected >= 1.0, found no such package" and "fix:" in lines[4]
+
+
+@pytest.mark.parametrize("inner", ["/train", ""])
+def test_a_7z_archive_becomes_a_folder_where_the_image_has_no_py7zr(machine, monkeypatch, inner):
+    write_archives(machine, monkeypatch, f'out="${{4#-o}}{inner}"; mkdir -p "$out"; echo 1 > "$out/1.png"')
+    folder = image_folder("dogs")
+    assert sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*") if file.is_file()) == [
+        "labels.csv",
+        "train/1.png",
+    ]
+
+
+def test_a_7z_archive_that_cannot_be_unpacked_is_refused(machine, monkeypatch):
+    write_archives(machine, monkeypatch, "exit 2")
+    with pytest.raises(SystemExit, match=r"train\.7z cannot be unpacked"):
+        image_folder("dogs")
+
+
+def test_archives_are_left_to_podium_where_the_image_has_py7zr(machine, monkeypatch):
+    folder = write_archives(machine, monkeypatch, "exit 2", has_py7zr=True)
+    assert image_folder("dogs") == folder
+
+
+def write_archives(machine, monkeypatch, command, *, has_py7zr=False):
+    """An attached competition with a .7z archive; `7z` runs the shell command."""
+    folder = machine / "input" / "competitions" / "dogs"
+    folder.mkdir(parents=True)
+    (folder / "train.7z").write_bytes(b"7z")
+    (folder / "labels.csv").write_text("id,label")
+    monkeypatch.setattr(script, "find_spec", lambda name: has_py7zr)
+    (machine / "bin").mkdir()
+    (machine / "bin" / "7z").write_text(f"#!/bin/sh\n{command}\n")
+    (machine / "bin" / "7z").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{machine / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+class Commands:
+    """Stands in for subprocess.run: exit codes by a word of the command."""
+
+    def __init__(self, monkeypatch, **exit_codes):
+        self.exit_codes, self.calls = exit_codes, []
+        monkeypatch.setattr(script.subprocess, "run", self.run)
+
+    def run(self, command, **options):
+        self.calls.append((command, options))
+        if command[0] == "nvidia-smi" and "nvidia" not in self.exit_codes:
+            raise FileNotFoundError
+        exit_code = next((code for word, code in self.exit_codes.items() if word in command), 0)
+        text = "GPU 0: T4\nGPU 1: T4\n" if command[0] == "nvidia-smi" else ""
+        if "train" in command and exit_code == 0:
+            run = command[4]
+            for name in (f"oof/x/{run}.npz", f"reports/x/history/{run}.csv"):
+                file = script.PROJECT / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(run)
+        return subprocess.CompletedProcess(command, exit_code, text, "")
+
+
+SETTINGS = {
+    "push": "abc",
+    "competition": "x",
+    "runs": ["a.s1", "b.s1", "c.s1"],
+    "dataset": "me/some-files",
+    "listing": "files-1.json",
+    "source": "",
+    "hours": 8.5,
+}
+
+
+def read_manifest(machine):
+    return json.loads((machine / "working" / "podium-output.json").read_text())
+
+
+def test_every_run_is_trained_and_a_run_that_fails_stops_no_other(machine, monkeypatch):
+    write_dataset(machine)
+    images = machine / "input" / "competitions" / "dogs"
+    images.mkdir(parents=True)
+    commands = Commands(monkeypatch, **{"b.s1": 2, "nvidia": 0})
+    assert main(SETTINGS | {"source": "dogs"}) == 0
+    manifest = read_manifest(machine)
+    assert (sorted(manifest["trained"]), manifest["failed"], manifest["left"]) == (["a.s1", "c.s1"], ["b.s1"], [])
+    assert manifest["push"] == "abc" and len(manifest["files"]) == 4
+    for name, sha256 in manifest["files"].items():
+        assert hashlib.sha256((machine / "working" / name).read_bytes()).hexdigest() == sha256
+    (prepare,) = (command for command, _ in commands.calls if "prepare" in command)
+    assert prepare[-2:] == ["--data", str(images)]
+    environments = [options["env"] for command, options in commands.calls if "train" in command]
+    assert {environment["WANDB_MODE"] for environment in environments} == {"disabled"}
+    assert {environment["CUDA_VISIBLE_DEVICES"] for environment in environments} <= {"0", "1"}
+
+
+def test_a_notebook_where_every_run_failed_fails(machine, monkeypatch):
+    write_dataset(machine)
+    Commands(monkeypatch, train=2)
+    assert main(SETTINGS) == 1
+    assert read_manifest(machine)["failed"] == ["a.s1", "b.s1", "c.s1"]
+
+
+def test_a_full_disk_fails_the_notebook(machine, monkeypatch):
+    write_dataset(machine)
+    Commands(monkeypatch)
+    monkeypatch.setattr(script.Output, "files", lambda *_: ["nothing.npz"])
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    assert main(SETTINGS) == 1 and read_manifest(machine)["trained"] == []
+
+
+def test_images_that_cannot_be_prepared_end_the_notebook(machine, monkeypatch):
+    write_dataset(machine)
+    Commands(monkeypatch, prepare=2)
+    with pytest.raises(SystemExit, match="cannot be prepared"):
+        main(SETTINGS)
+
+
+def test_runs_that_would_outlast_the_session_are_left_for_the_next_session(machine, monkeypatch):
+    Commands(monkeypatch)
+    output = Output(SETTINGS | {"hours": 1})
+    output.longest_seconds = 600
+    train_runs(output, "", time.monotonic() - 3600 + 500)
+    assert (output.trained, output.left) == ([], ["a.s1", "b.s1", "c.s1"])
+    output = Output(SETTINGS | {"hours": 1})
+    train_runs(output, "", time.monotonic() - 3600 + 500)  # no run has ended, so no duration is known
+    assert output.trained == ["a.s1", "b.s1", "c.s1"]
+
+
+def test_a_machine_without_a_gpu_has_one_worker(monkeypatch):
+    Commands(monkeypatch)
+    assert list_gpus() == [""]
+    Commands(monkeypatch, nvidia=0)
+    assert list_gpus() == ["0", "1"]
