@@ -1,10 +1,11 @@
-"""A new competition: what is seen in its files, what is written, and that it can be read and prepared."""
+"""make new: settings are guessed from the files, written, and can be read and prepared."""
 
 import io
 import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ import podium
 from podium.config.keys import read_competition
 from podium.data.prepare import prepare
 from podium.errors import ConfigError, DataError
-from podium.plan.paths import Project
+from podium.plan.paths import Paths, Project
 from podium.plan.runs import read_recipes
-from podium.scaffold.guess import look
-from podium.scaffold.write import start
+from podium.scaffold.guess import guess_competition
+from podium.scaffold.write import write_competition
 
 
 def picture(number, size=(40, 32)):
@@ -54,38 +55,39 @@ def write(file, content):
 
 
 def zipped(place):
-    file = place.with_suffix(".zip")
-    with zipfile.ZipFile(file, "w") as archive:
-        for one in sorted(place.rglob("*.*")):
-            archive.write(one, one.relative_to(place))
-    return file
+    target = place.with_suffix(".zip")
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in sorted(place.rglob("*.*")):
+            archive.write(file, file.relative_to(place))
+    return target
 
 
-def begin(tmp_path, place, *, gpu=False, slug=""):
-    project = Project.at(tmp_path / "project")
-    looked = look(place, project.cache_folder("pets"), title="Pets")
-    start(project, "pets", looked, slug=slug, gpu=gpu)
-    return project, looked
+def make_new(tmp_path, place, *, gpu=False, slug=""):
+    root = tmp_path / "project"
+    paths = Paths("pets", root, root)
+    guess = guess_competition(place, paths.cache, title="Pets")
+    write_competition(paths, guess, slug=slug, gpu=gpu)
+    return paths, guess
 
 
 @pytest.mark.parametrize("wrapped", ["", "pets-main"])
-def test_class_folders_are_seen_written_and_can_be_prepared(tmp_path, wrapped):
+def test_class_folders_are_recognised_and_can_be_prepared(tmp_path, wrapped):
     place = folders(tmp_path / "pets", wrapped=wrapped)
-    project, looked = begin(tmp_path, place)
-    settings = read_competition(project.competition_folder("pets"))
+    paths, guess = make_new(tmp_path, place)
+    settings = read_competition(paths.folder)
     assert (settings.data.source, settings.data.train, settings.data.test) == ("folders", "train", "test")
     assert settings.validation.kind == "k-fold" and settings.metric == "accuracy"
-    assert looked.class_counts == {"cat": 12, "dog": 12} and looked.median_side == 32 and looked.sides == (32, 40)
-    assert any("no sample submission" in one for one in looked.unsure)
-    lock = prepare(project, "pets", data=str(place), accept=False, progress=lambda *_: None)
+    assert guess.class_counts == {"cat": 12, "dog": 12} and guess.median_side == 32 and guess.sides == (32, 40)
+    assert any("no sample submission" in item for item in guess.to_check)
+    lock = prepare(Project.at(paths.root), "pets", data=str(place))
     assert len(lock.train_ids) == 24 and lock.test_ids.tolist() == ["100", "101", "102", "103"]
 
 
 @pytest.mark.parametrize("pack", [lambda place: place, zipped])
-def test_a_table_of_labels_and_a_sample_of_probabilities_are_seen(tmp_path, pack):
+def test_a_table_of_labels_and_a_sample_of_probabilities_are_recognised(tmp_path, pack):
     place = pack(table(tmp_path / "pets"))
-    project, looked = begin(tmp_path, place, slug="pets-of-kaggle")
-    settings = read_competition(project.competition_folder("pets"))
+    paths, guess = make_new(tmp_path, place, slug="pets-of-kaggle")
+    settings = read_competition(paths.folder)
     assert (settings.data.labels, settings.data.id_column, settings.data.label_column) == (
         "labels.csv",
         "image",
@@ -93,15 +95,15 @@ def test_a_table_of_labels_and_a_sample_of_probabilities_are_seen(tmp_path, pack
     )
     assert (settings.submission.kind, settings.submission.id_column) == ("probabilities", "image")
     assert settings.metric == "log_loss" and settings.kaggle.competition == "pets-of-kaggle"
-    assert any("'breed' was taken, of age, breed" in one for one in looked.unsure)
-    lock = prepare(project, "pets", data=str(place), accept=False, progress=lambda *_: None)
+    assert any("'breed', chosen from age, breed" in item for item in guess.to_check)
+    lock = prepare(Project.at(paths.root), "pets", data=str(place))
     assert lock.classes == ("cat", "dog") and len(lock.test_ids) == 4
 
 
-def test_a_sample_of_labels_names_the_columns(tmp_path):
+def test_a_sample_of_labels_gives_the_columns(tmp_path):
     rows = "".join(f"{number},cat\n" for number in range(100, 104))
-    project, _ = begin(tmp_path, table(tmp_path / "pets", sample=f"file,animal\n{rows}"))
-    submission = read_competition(project.competition_folder("pets")).submission
+    paths, _ = make_new(tmp_path, table(tmp_path / "pets", sample=f"file,animal\n{rows}"))
+    submission = read_competition(paths.folder).submission
     assert (submission.kind, submission.id_column, submission.label_column) == ("labels", "file", "animal")
 
 
@@ -114,49 +116,51 @@ def test_a_sample_of_labels_names_the_columns(tmp_path):
     ],
 )
 def test_recipes_fit_the_images_and_the_device(tmp_path, size, gpu, recipes):
-    project, _ = begin(tmp_path, folders(tmp_path / "pets", size=size), gpu=gpu)
-    read = read_recipes(project.competition_folder("pets"))
-    assert {name: (one.stored_pixels, one.network_pixels) for name, one in read.items()} == recipes
+    paths, _ = make_new(tmp_path, folders(tmp_path / "pets", size=size), gpu=gpu)
+    read = read_recipes(paths.folder)
+    assert {name: (recipe.stored_pixels, recipe.network_pixels) for name, recipe in read.items()} == recipes
 
 
-def test_what_is_missing_is_told_with_what_was_found(tmp_path):
+def test_missing_parts_and_labels_are_refused(tmp_path):
     write(tmp_path / "odd" / "pictures" / "1.png", picture(1))
-    with pytest.raises(DataError, match="called like 'train'") as refusal:
-        look(tmp_path / "odd", tmp_path / "cache", title="Odd")
+    with pytest.raises(DataError, match="named like 'train'") as refusal:
+        guess_competition(tmp_path / "odd", tmp_path / "cache", title="Odd")
     assert refusal.value.found == "pictures"
     place = table(tmp_path / "pets")
     (place / "labels.csv").unlink()
-    with pytest.raises(DataError, match="neither class folders nor a table of labels"):
-        look(place, tmp_path / "cache", title="Pets")
+    with pytest.raises(DataError, match="no class folders and no table of labels"):
+        guess_competition(place, tmp_path / "cache", title="Pets")
 
 
 def test_images_that_cannot_be_read_are_counted_and_named(tmp_path):
     place = folders(tmp_path / "pets")
     write(place / "train" / "cat" / "0.png", b"no image")
-    _, looked = begin(tmp_path, place)
-    assert any(one.startswith("1 of 24 labelled images looked at cannot be read (cat/0.png)") for one in looked.unsure)
+    _, guess = make_new(tmp_path, place)
+    assert any(
+        item.startswith("damaged images: 1 of 24 sampled images cannot be read (cat/0.png)") for item in guess.to_check
+    )
     for number in range(0, 10, 2):
         write(place / "train" / "cat" / f"{number}.png", b"no image")
-    told = " ".join(look(place, tmp_path / "cache", title="Pets").unsure)
-    assert "5 of 24 labelled images looked at cannot be read (cat/0.png, cat/2.png, cat/4.png, ...)" in told
+    text = " ".join(guess_competition(place, tmp_path / "cache", title="Pets").to_check)
+    assert "5 of 24 sampled images cannot be read (cat/0.png, cat/2.png, cat/4.png, ...)" in text
 
 
 @pytest.mark.parametrize("place", [".", "../pets/."])
-def test_the_archive_has_a_name_also_where_the_place_has_none(tmp_path, monkeypatch, place):
+def test_the_archive_has_the_name_of_the_folder(tmp_path, monkeypatch, place):
     monkeypatch.chdir(folders(tmp_path / "pets"))
-    assert look(Path(place), tmp_path / "cache", title="Pets").competition.data.archive == "pets"
+    assert guess_competition(Path(place), tmp_path / "cache", title="Pets").competition.data.archive == "pets"
 
 
-def test_a_name_that_is_taken_or_cannot_be_is_refused_and_nothing_is_overwritten(tmp_path):
-    project, looked = begin(tmp_path, folders(tmp_path / "pets"))
-    with pytest.raises(ConfigError, match="already"):
-        start(project, "pets", looked)
+def test_an_existing_or_invalid_name_is_refused_and_nothing_is_overwritten(tmp_path):
+    paths, guess = make_new(tmp_path, folders(tmp_path / "pets"))
+    with pytest.raises(ConfigError, match="exists already"):
+        write_competition(paths, guess)
     with pytest.raises(ConfigError, match="cannot be the name"):
-        start(project, "../pets", looked)
-    assert [one.name for one in (project.root / "competitions").iterdir()] == ["pets"]
+        write_competition(replace(paths, name="../pets"), guess)
+    assert [folder.name for folder in (paths.folder.parent).iterdir()] == ["pets"]
 
 
-def test_the_command_says_what_it_found_and_what_it_was_unsure_of(tmp_path):
+def test_the_command_prints_its_guesses_and_what_to_check(tmp_path):
     folders(tmp_path / "pets")
     environment = os.environ | {"PYTHONPATH": str(Path(podium.__file__).parents[1])}
     command = [sys.executable, "-m", "podium", "new", "-c", "dogs"]
@@ -165,9 +169,9 @@ def test_the_command_says_what_it_found_and_what_it_was_unsure_of(tmp_path):
         return subprocess.run([*command, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     refused = run()
-    assert refused.returncode == 2 and "from Kaggle or from a place" in refused.stderr
+    assert refused.returncode == 2 and "needs either KAGGLE= or DATA=" in refused.stderr
     done = run("--data", "pets")
     assert done.returncode == 0, done.stderr
-    assert "24 labelled images (one folder a class), 4 test images" in done.stdout
-    assert "2 classes: cat 12, dog 12" in done.stdout and "unsure: the metric" in done.stdout
-    assert "next: read them, then make rehearse COMPETITION=dogs DATA=pets" in done.stdout
+    assert "24 labelled images (one folder per class), 4 test images" in done.stdout
+    assert "2 classes: cat 12, dog 12" in done.stdout and "please check the metric" in done.stdout
+    assert "next: check these files, then type make rehearse COMPETITION=dogs DATA=pets" in done.stdout

@@ -1,10 +1,9 @@
-"""What lies in a folder or an archive that nobody has described yet: parts, table of labels, sample submission."""
+"""Guesses the settings of a new competition from its files: parts, table of labels, sample submission, image sizes."""
 
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,168 +12,175 @@ from podium.config.keys import Competition, Data, Submission, Validation
 from podium.data.archives import Files, is_archive, open_files, without_archive_suffix
 from podium.data.images import image_sides, is_image
 from podium.data.listing import Listing
-from podium.data.locate import Found
+from podium.data.locate import Found as Source
 from podium.data.scan import names_by_id, scan
 from podium.errors import DataError
 
-LIKELY_LABELS = ("label", "class", "category", "breed", "species", "target", "diagnosis", "y")
+LABEL_COLUMNS = ("label", "class", "category", "breed", "species", "target", "diagnosis", "y")
+# With fewer labelled images, k-fold validation.
 FEW_ROWS = 5000
 MOST_HELD_OUT = 10_000
-FOLDS = 5
 SAMPLED_IMAGES = 48
 SAMPLED_ROWS = 50
-MOST_NAMED = 3
+MOST_NAMES = 3
+
+Table = list[list[str]]
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
-    """What was found and guessed: settings, the listing that they give, image sides, and what was unsure."""
+class CompetitionGuess:
+    """The guessed settings, the images that they list, and what a person should check."""
 
     competition: Competition
     listing: Listing
-    median_side: int  # pixels, of the shorter sides
-    sides: tuple[int, int]  # smallest and largest, pixels
-    unsure: tuple[str, ...]
+    median_side: int  # median of the shorter sides, pixels
+    sides: tuple[int, int]  # shortest and longest side of the sampled images, pixels
+    to_check: tuple[str, ...]
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Class -> labelled images, most first."""
+        """Class -> number of labelled images, largest first."""
         counts = np.bincount(self.listing.train_labels, minlength=len(self.listing.classes)).tolist()
         return dict(sorted(zip(self.listing.classes, counts, strict=True), key=lambda pair: -pair[1]))
 
 
-def look(place: Path, cache: Path, *, title: str) -> Looked:
-    """Guess a competition's settings from its files; raises DataError where there is no train or test to be seen."""
-    files = open_files(place, cache)
-    unsure: list[str] = []
-    if not _is_there(files, "train") and len(files.folders()) == 1:
-        inner = files.below(files.folders()[0])
-        files = inner if _is_there(inner, "train") else files
-    parts = {name: _part_called(files, name, place) for name in ("train", "test")}
-    archive = Path(os.path.abspath(place)).name  # "." has none
-    found = Found(place, Data(source="folders", **parts), cache)
-    train = found.open_part(files, parts["train"])
-    tables = {name: _table(files, name) for name in files.names() if "/" not in name and name.endswith(".csv")}
-    sample = next((name for name in tables if "sample" in name.lower()), "")
-    if len(_class_folders(train)) >= 2:
-        data = Data(source="folders", archive=archive, sample_submission=sample, **parts)
-    else:
-        others = {name: table for name, table in tables.items() if name != sample}
-        labels, id_column, label_column = _labels(train, others, place, unsure)
-        columns = {"labels": labels, "id_column": id_column, "label_column": label_column}
-        data = Data(source="csv", archive=archive, sample_submission=sample, **parts, **columns)
-    submission = _submission(tables.get(sample, []), data, unsure)
-    probabilities = submission.kind == "probabilities"
-    unsure.append("the metric: see the competition's page, and metric in competition.toml")
-    settings = Competition(
-        title=title, metric="log_loss" if probabilities else "accuracy", data=data, submission=submission
-    )
-    listing = scan(settings, Found(place, data, cache))
-    settings = Competition(
-        title=title,
-        metric=settings.metric,
-        data=data,
-        submission=submission,
-        validation=_validation(listing, unsure),
-    )
-    return _with_sides(settings, listing, unsure)
-
-
-def _with_sides(settings: Competition, listing: Listing, unsure: list[str]) -> Looked:
+def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGuess:
+    """Guess the settings of the folder or archive `source`; raises DataError where labels or test are not found."""
+    to_check = ["the metric: compare it with the competition's page"]
+    files = _without_wrapping_folder(open_files(source, cache))
+    data = _guess_data(files, source, cache, to_check)
+    sample = _read_table(files, data.sample_submission) if data.sample_submission else []
+    submission = _guess_submission(sample, to_check)
+    metric = "log_loss" if submission.kind == "probabilities" else "accuracy"
+    competition = Competition(title=title, metric=metric, data=data, submission=submission)
+    listing = scan(competition, Source(source, data, cache))
     if not listing.train_names:
         raise DataError("There is no labelled image.", file=listing.train.where(), faults=listing.faults)
-    step = max(1, len(listing.train_names) // SAMPLED_IMAGES)
-    sides = {name: image_sides(listing.train.read(name)) for name in listing.train_names[::step]}
-    known = [one for one in sides.values() if one is not None]
-    unreadable = [name for name, one in sides.items() if one is None]
-    if not known:
-        raise DataError("No image can be opened.", file=listing.train.where(listing.train_names[0]))
-    if unreadable:
-        shown = ", ".join(unreadable[:MOST_NAMED]) + (", ..." if len(unreadable) > MOST_NAMED else "")
-        unsure.append(
-            f"{len(unreadable)} of {len(sides)} labelled images looked at cannot be read ({shown}): "
-            "make prepare names all of them"
-        )
-    shorter = [min(one) for one in known]
-    if any(max(one) > 1.5 * min(one) for one in known):
-        unsure.append('images are not square: shape = "crop" in a recipe loses their ends; "squash" or "pad" do not')
-    ends = (min(shorter), max(max(one) for one in known))
-    return Looked(settings, listing, int(np.median(shorter)), ends, tuple(unsure))
+    to_check.append("groups: if several images show the same patient, video or object, set group_column in [data]")
+    sides = _sample_sides(listing, to_check)
+    rows = len(listing.train_names)
+    validation = Validation(kind="k-fold") if rows < FEW_ROWS else Validation(rows=min(MOST_HELD_OUT, rows // 5))
+    return CompetitionGuess(
+        competition=replace(competition, validation=validation),
+        listing=listing,
+        median_side=int(np.median([min(size) for size in sides])),
+        sides=(min(map(min, sides)), max(map(max, sides))),
+        to_check=tuple(to_check),
+    )
 
 
-def _tops(files: Files) -> list[str]:
-    archives = [name for name in files.names() if "/" not in name and is_archive(name)]
-    return [*files.folders(), *archives]
+def _without_wrapping_folder(files: Files) -> Files:
+    folders = files.folders()
+    if len(folders) == 1 and not _named_like(files, "train"):
+        inner = files.below(folders[0])
+        return inner if _named_like(inner, "train") else files
+    return files
 
 
-def _is_there(files: Files, part: str) -> bool:
-    return any(part in name.lower() for name in _tops(files))
+def _top_names(files: Files) -> list[str]:
+    """Names of the folders and archives at the top."""
+    return [*files.folders(), *(name for name in files.names() if "/" not in name and is_archive(name))]
 
 
-def _part_called(files: Files, part: str, place: Path) -> str:
-    """The folder or archive at the top whose name says `part`: exactly, else the shortest."""
-    names = [name for name in _tops(files) if part in without_archive_suffix(name).lower()]
-    if not names:
-        raise DataError(
-            f"There is nothing that is called like '{part}'.",
-            file=place,
-            expected=f"a folder or an archive with '{part}' in its name",
-            found=", ".join(_tops(files)[:20]) or "no folder and no archive",
-            fix="rename it, or write competition.toml by hand",
-        )
-    return min(names, key=lambda name: (len(without_archive_suffix(name)), name))
+def _named_like(files: Files, part: str) -> list[str]:
+    """The folders and archives at the top whose name contains `part`, the shortest name first."""
+    names = [name for name in _top_names(files) if part in without_archive_suffix(name).lower()]
+    return sorted(names, key=lambda name: (len(without_archive_suffix(name)), name))
 
 
-def _class_folders(train: Files) -> set[str]:
-    return {name.split("/", 1)[0] for name in train.names() if "/" in name and is_image(name)}
+def _guess_data(files: Files, source: Path, cache: Path, to_check: list[str]) -> Data:
+    parts = {part: _find_part(files, part, source) for part in ("train", "test")}
+    tables = [name for name in files.names() if "/" not in name and name.endswith(".csv")]
+    sample = next((name for name in tables if "sample" in name.lower()), "")
+    archive = Path(os.path.abspath(source)).name  # "." has no name
+    data = Data(source="folders", archive=archive, sample_submission=sample, **parts)
+    train = Source(source, data, cache).open_part(files, data.train)
+    class_folders = {name.split("/", 1)[0] for name in train.names() if "/" in name and is_image(name)}
+    if len(class_folders) >= 2:
+        return data
+    by_id = names_by_id([name for name in train.names() if is_image(name)])
+    for name in tables:
+        columns = _id_and_label_columns(name, _read_table(files, name), by_id, to_check) if name != sample else None
+        if columns:
+            return replace(data, source="csv", labels=name, id_column=columns[0], label_column=columns[1])
+    raise DataError(
+        "There are no class folders and no table of labels.",
+        file=source,
+        expected=f"{train.where()}/<class>/..., or a CSV with a column of image names and a column of labels",
+        found=", ".join(name for name in tables if name != sample) or "no CSV",
+    )
 
 
-def _table(files: Files, name: str) -> list[list[str]]:
+def _find_part(files: Files, part: str, source: Path) -> str:
+    """The folder or archive for the part "train" or "test"; raises DataError."""
+    if names := _named_like(files, part):
+        return names[0]
+    raise DataError(
+        f"There is no folder or archive named like '{part}'.",
+        file=source,
+        expected=f"a folder or an archive with '{part}' in its name",
+        found=", ".join(_top_names(files)[:20]) or "no folder and no archive",
+        fix="rename it, or write competition.toml by hand",
+    )
+
+
+def _read_table(files: Files, name: str) -> Table:
+    """The rows of a CSV; empty where it cannot be read."""
     try:
         return list(csv.reader(io.StringIO(files.read(name).decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error):
         return []
 
 
-def _labels(train: Files, tables: dict[str, list[list[str]]], place: Path, unsure: list[str]) -> tuple[str, str, str]:
-    """The table of labels, its column of ids and its column of labels."""
-    by_id = names_by_id([name for name in train.names() if is_image(name)])
-    for name, (header, *rows) in ((name, table) for name, table in tables.items() if len(table) > 1):
-        columns = list(zip(*(row for row in rows[:SAMPLED_ROWS] if len(row) == len(header)), strict=True))
-        ids = [title for title, cells in zip(header, columns, strict=False) if _are_ids(cells, by_id)]
-        others = [title for title in header if title not in ids]
-        if ids and others:
-            likely = [title for title in others if title.strip().lower() in LIKELY_LABELS] or others
-            if len(others) > 1:
-                unsure.append(f"the column of labels: '{likely[0]}' was taken, of {', '.join(others)} in {name}")
-            return name, ids[0], likely[0]
-    raise DataError(
-        "There are neither class folders nor a table of labels.",
-        file=place,
-        expected=f"{train.where()}/<class>/..., or a CSV with a column of image names and one of labels",
-        found=", ".join(tables) or "no CSV",
-    )
+def _id_and_label_columns(
+    name: str, table: Table, by_id: dict[str, str], to_check: list[str]
+) -> tuple[str, str] | None:
+    """The column that names images and the column of labels; None where the table has none."""
+    if len(table) < 2:
+        return None
+    header, rows = table[0], [row for row in table[1 : 1 + SAMPLED_ROWS] if len(row) == len(table[0])]
+    columns = dict(zip(header, zip(*rows, strict=True), strict=False))
+    ids = [
+        title
+        for title, cells in columns.items()
+        if len(set(cells)) == len(cells) and all(cell.strip() in by_id for cell in cells)
+    ]
+    others = [title for title in header if title not in ids]
+    if not ids or not others:
+        return None
+    label_column = next((title for title in others if title.strip().lower() in LABEL_COLUMNS), others[0])
+    if len(others) > 1:
+        to_check.append(f"the column of labels: '{label_column}', chosen from {', '.join(others)} in {name}")
+    return ids[0], label_column
 
 
-def _are_ids(cells: Sequence[str], by_id: Mapping[str, str]) -> bool:
-    """Whether each cell is another image's."""
-    return len(set(cells)) == len(cells) and all(one.strip() in by_id for one in cells)
-
-
-def _submission(table: Sequence[Sequence[str]], data: Data, unsure: list[str]) -> Submission:
-    """The form of the sample submission: one column beside the ids holds labels, several hold probabilities."""
-    if not table or len(table[0]) < 2:
-        unsure.append("the form of a submission: there is no sample submission; id,label was taken")
+def _guess_submission(sample: Table, to_check: list[str]) -> Submission:
+    """The format of the sample submission: one column beside the ids holds labels, several hold probabilities."""
+    header = sample[0] if sample else []
+    if len(header) < 2:
+        to_check.append("the format of the submission: there is no sample submission, so the columns are id,label")
         return Submission()
-    header = table[0]
     if len(header) == 2:
         return Submission(id_column=header[0], label_column=header[1])
     return Submission(kind="probabilities", id_column=header[0])
 
 
-def _validation(listing: Listing, unsure: list[str]) -> Validation:
-    rows = len(listing.train_names)
-    unsure.append("whether rows belong together (a patient, a video): then name [data] group_column")
-    if rows < FEW_ROWS:
-        return Validation(kind="k-fold", folds=FOLDS)
-    return Validation(rows=min(MOST_HELD_OUT, rows // 5))
+def _sample_sides(listing: Listing, to_check: list[str]) -> list[tuple[int, int]]:
+    """Width and height of a sample of the labelled images; raises DataError where none can be read."""
+    step = max(1, len(listing.train_names) // SAMPLED_IMAGES)
+    sampled = {name: image_sides(listing.train.read(name)) for name in listing.train_names[::step]}
+    sides = [size for size in sampled.values() if size is not None]
+    unreadable = [name for name, size in sampled.items() if size is None]
+    if not sides:
+        raise DataError("No image can be read.", file=listing.train.where(listing.train_names[0]))
+    if unreadable:
+        names = ", ".join(unreadable[:MOST_NAMES]) + (", ..." if len(unreadable) > MOST_NAMES else "")
+        to_check.append(
+            f"damaged images: {len(unreadable)} of {len(sampled)} sampled images cannot be read ({names}); "
+            "make prepare lists all of them"
+        )
+    if any(max(size) > 1.5 * min(size) for size in sides):
+        to_check.append(
+            'the shape: images are not square, and shape = "crop" cuts their ends off, "squash" and "pad" not'
+        )
+    return sides
