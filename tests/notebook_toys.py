@@ -65,7 +65,7 @@ class NotebookToy:
         """A session that waits for milliseconds."""
         account = Account(Kaggle("", self.environment, 20, (0.05,)))
         options = {"patience": SHORT, "dataset_patience": SHORT} | options
-        return NotebookSession(self.workspace, account, self.messages.append, None, **options)
+        return NotebookSession(self.workspace, account, self.messages.append, **options)
 
     def train(self, *, force=False, **options):
         """What `make kernel` does."""

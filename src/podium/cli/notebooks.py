@@ -1,5 +1,6 @@
 """Commands that train in a notebook on Kaggle's GPUs, or rehearse that here."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,8 +9,8 @@ import typer
 from podium.cli.options import DEFAULT, CompetitionName, DataPlace, tell_line
 
 if TYPE_CHECKING:
-    from podium.config.keys import Recipe
     from podium.kaggle.notebooks.import_output import ImportedOutput
+    from podium.plan.runs import PlannedRun
 
 commands = typer.Typer()
 
@@ -33,8 +34,9 @@ def kernel(
 
     workspace = open_workspace(competition)
     stale = [run for run in wanted_runs(workspace.runs, runs or []) if run.stale]
+    _download_weights(stale)
     account = Account(Kaggle(workspace.competition.kaggle.competition))
-    session = NotebookSession(workspace, account, tell_line, _publish)
+    session = NotebookSession(workspace, account, tell_line)
     _print_result(train_in_notebook(session, stale, force=force), competition, following="make ensemble")
 
 
@@ -54,7 +56,8 @@ def rehearse_kernel(runs: Names = None, competition: CompetitionName = DEFAULT, 
     if settings.data.source != "digits":
         images = locate(settings, competition, project=Project.at("."), data=data, progress=quiet).path
     wanted = wanted if runs else wanted[:1]
-    result = rehearse_notebook(workspace, wanted, images=images, publish=_publish)
+    _download_weights(wanted)
+    result = rehearse_notebook(workspace, wanted, images=images)
     _print_result(result, competition, following="make kernel")
 
 
@@ -67,15 +70,19 @@ def _print_result(result: "ImportedOutput | None", competition: str, *, followin
         print(f"the session was too short for {', '.join(result.left)}: make kernel COMPETITION={competition} again")
 
 
-def _publish(recipe: "Recipe", file: Path) -> None:
-    """Write the published weights that a recipe starts from: a notebook at Kaggle is offline."""
-    if file.is_file():
-        return
-    from safetensors.torch import save
+def _download_weights(runs: "Sequence[PlannedRun]") -> None:
+    """Download the published weights that runs start from, where they are not here yet: a notebook is offline."""
+    from podium.kaggle.notebooks.package import published_weights_file
 
-    from podium.files import atomic_write
-    from podium.training.networks.architectures import published_state
+    for recipe in {run.recipe_name: run.recipe for run in runs}.values():
+        file = published_weights_file(Path("."), recipe)
+        if recipe.pretrained is not True or file.is_file():
+            continue
+        from safetensors.torch import save
 
-    tell_line(f"downloading the published weights of {recipe.architecture}")
-    with atomic_write(file) as stream:
-        stream.write(save({name: value.contiguous() for name, value in published_state(recipe).items()}))
+        from podium.files import atomic_write
+        from podium.training.networks.architectures import published_state
+
+        tell_line(f"downloading the published weights of {recipe.architecture}")
+        with atomic_write(file) as stream:
+            stream.write(save({name: value.contiguous() for name, value in published_state(recipe).items()}))

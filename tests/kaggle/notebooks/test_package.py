@@ -28,9 +28,9 @@ def home(tmp_path):
     return home
 
 
-def packed(home, *, publish=None, new_version=False):
+def packed(home, *, new_version=False):
     workspace = open_workspace("tiny", home.parents[1])
-    return pack_notebook(workspace, workspace.runs, user="me", publish=publish, new_version=new_version)
+    return pack_notebook(workspace, workspace.runs, user="me", new_version=new_version)
 
 
 def places(package):
@@ -116,17 +116,14 @@ def test_a_weights_file_outside_the_project_is_refused(home, place):
         packed(home)
 
 
-def test_published_weights_are_packed_once_because_a_notebook_is_offline(home):
+def test_published_weights_are_packed_because_a_notebook_is_offline(home):
     (home / "net.toml").write_text("pretrained = true\n" + RECIPE)
-    published = []
-
-    def publish(recipe, file):
-        published.append(recipe.architecture)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"weights")
-
-    assert "published/timm-test_resnet.safetensors" in places(packed(home, publish=publish))
-    assert published == ["timm:test_resnet"]
+    with pytest.raises(ConfigError, match="weights file is missing"):
+        packed(home)
+    file = home.parents[1] / ".kernel" / "published" / "timm-test_resnet.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    assert places(packed(home))["published/timm-test_resnet.safetensors"].read_bytes() == b"weights"
 
 
 def test_the_sources_are_packed_into_the_same_bytes_each_time(tmp_path):

@@ -42,7 +42,7 @@ def test_what_would_be_pushed_trains_a_run_here_and_its_output_is_imported(folde
 def rehearsed(folder, monkeypatch, run_script):
     monkeypatch.setattr(rehearse, "run_script", run_script)
     workspace = open_workspace("tiny", folder)
-    return rehearse_notebook(workspace, workspace.runs[:1], images=folder / "images", publish=None)
+    return rehearse_notebook(workspace, workspace.runs[:1], images=folder / "images")
 
 
 def test_images_are_attached_as_those_of_the_competition(folder, monkeypatch):

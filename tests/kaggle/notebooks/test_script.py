@@ -197,10 +197,10 @@ def test_runs_that_would_outlast_the_session_are_left_for_the_next_session(machi
     output = Output(SETTINGS | {"hours": 1})
     output.longest_seconds = 600
     train_runs(output, "", time.monotonic() - 3600 + 500)
-    assert (output.trained, output.left) == ([], ["a.s1", "b.s1", "c.s1"])
+    assert output.runs == {"trained": [], "failed": [], "left": ["a.s1", "b.s1", "c.s1"]}
     output = Output(SETTINGS | {"hours": 1})
     train_runs(output, "", time.monotonic() - 3600 + 500)  # no run has ended, so no duration is known
-    assert output.trained == ["a.s1", "b.s1", "c.s1"]
+    assert output.runs["trained"] == ["a.s1", "b.s1", "c.s1"]
 
 
 def test_a_machine_without_a_gpu_has_one_worker(monkeypatch):

@@ -27,7 +27,7 @@ from podium.kaggle.notebooks.import_output import (
     import_output,
     read_manifest,
 )
-from podium.kaggle.notebooks.package import Publish, check_images, pack_notebook
+from podium.kaggle.notebooks.package import check_images, pack_notebook
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.kaggle.session import Patience, only_one
 from podium.plan.runs import PlannedRun
@@ -61,7 +61,6 @@ class NotebookSession:
     workspace: Workspace
     account: Account
     log: Callable[[str], None]
-    publish: Publish
     patience: Patience = PATIENCE
     dataset_patience: Patience = DATASET_PATIENCE
 
@@ -132,7 +131,7 @@ def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: 
     """Pack, upload the dataset if it changed, and push the notebook, which then runs."""
     check_images(session.workspace)
     user = session.account.user()
-    package = pack_notebook(session.workspace, runs, user=user, publish=session.publish, new_version=new_version)
+    package = pack_notebook(session.workspace, runs, user=user, new_version=new_version)
     for file in package.dataset.files:
         session.log(f"  {file.stat().st_size:>12,}  {file.name}")
     upload_dataset(

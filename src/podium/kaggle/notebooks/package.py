@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,6 @@ from podium.kaggle.notebooks.dataset import PackedDataset, pack_dataset
 from podium.plan.runs import PlannedRun, longest_first
 from podium.plan.stamp import git_commit
 from podium.workspace import Workspace
-
-Publish = Callable[[Recipe, Path], None]
-"""Writes the published weights of a recipe with `pretrained = true` into a file."""
 
 SCRIPT = "kernel.py"
 # Kaggle ends a session with a GPU after nine hours.
@@ -43,13 +40,12 @@ class Package:
     push: str
 
 
-def pack_notebook(
-    workspace: Workspace, runs: Sequence[PlannedRun], *, user: str, publish: Publish, new_version: bool = False
-) -> Package:
+def pack_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, user: str, new_version: bool = False) -> Package:
     """Write the dataset's and the notebook's folders into `.kernel/<competition>/`.
 
-    Equal content gives a dataset with an equal listing, except for a `new_version`. Raises ConfigError for weights that
-    a notebook cannot have, and for a competition whose images Kaggle cannot attach.
+    Equal content gives a dataset with an equal listing, except for a `new_version`. Published weights must be there
+    before, see `published_weights_file`. Raises ConfigError for weights that a notebook cannot have, and for a
+    competition whose images Kaggle cannot attach.
     """
     check_images(workspace)
     paths, slug = workspace.paths, notebook_slug(workspace.name)
@@ -58,7 +54,7 @@ def pack_notebook(
     write_sources(sources)
     tables = [paths.settings_file, paths.lock_file, *(paths.recipe_file(recipe) for recipe in workspace.recipes)]
     files = {file.relative_to(paths.root).as_posix(): file for file in tables}
-    files |= _weights_files(workspace, runs, publish) | {script.SOURCES: sources}
+    files |= _weights_files(workspace.paths.root, runs) | {script.SOURCES: sources}
     dataset = pack_dataset(f"{user}/{slug}-files", folder / "files", files, new_version=new_version)
     package = Package(dataset, f"{user}/{slug}", folder / "script", secrets.token_hex(6))
     _write_notebook(workspace, package, [run.run for run in longest_first(paths, runs)])
@@ -98,31 +94,27 @@ def write_sources(file: Path) -> None:
                 archive.writestr(entry, source.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def _weights_files(workspace: Workspace, runs: Sequence[PlannedRun], publish: Publish) -> dict[str, Path]:
-    """Place -> file of the weights that the runs start from; published weights are downloaded first."""
+def published_weights_file(root: Path, recipe: Recipe) -> Path:
+    """Where the published weights of a recipe with `pretrained = true` are kept: a notebook cannot download them."""
+    return root / ".kernel" / "published" / published_name(recipe.architecture)
+
+
+def _weights_files(root: Path, runs: Sequence[PlannedRun]) -> dict[str, Path]:
+    """Place -> file of the weights that the runs start from."""
     files = {}
     for recipe in {run.recipe_name: run.recipe for run in runs}.values():
-        if isinstance(recipe.pretrained, str):
-            files[Path(recipe.pretrained).as_posix()] = _weights_file(workspace.paths.root, recipe.pretrained)
+        if recipe.pretrained is True:
+            file = published_weights_file(root, recipe)
+            files[f"published/{file.name}"] = file
         elif recipe.pretrained:
-            name = published_name(recipe.architecture)
-            file = workspace.paths.outputs / ".kernel" / "published" / name
-            publish(recipe, file)
-            files[f"published/{name}"] = file
+            files[Path(recipe.pretrained).as_posix()] = root / recipe.pretrained
+    for place, file in files.items():
+        if Path(place).is_absolute() or ".." in Path(place).parts:
+            expected = "a path below the project, such as weights/resnet34.safetensors"
+            raise ConfigError("A notebook at Kaggle cannot have this weights file.", file=place, expected=expected)
+        if not file.is_file():
+            raise ConfigError("The weights file is missing.", file=file, fix="correct `pretrained` in the recipe")
     return files
-
-
-def _weights_file(root: Path, pretrained: str) -> Path:
-    if Path(pretrained).is_absolute() or ".." in Path(pretrained).parts:
-        raise ConfigError(
-            "A notebook at Kaggle cannot have this weights file.",
-            file=pretrained,
-            expected="a path below the project, such as weights/resnet34.safetensors",
-            fix="move the file, and correct `pretrained` in the recipe",
-        )
-    if not (root / pretrained).is_file():
-        raise ConfigError("The weights file is missing.", file=root / pretrained, fix="correct `pretrained`")
-    return root / pretrained
 
 
 def _write_notebook(workspace: Workspace, package: Package, runs: Sequence[str]) -> None:

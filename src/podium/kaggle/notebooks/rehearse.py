@@ -10,7 +10,7 @@ from pathlib import Path
 
 from podium.errors import KaggleError
 from podium.kaggle.notebooks.import_output import ImportedOutput, import_output, read_manifest
-from podium.kaggle.notebooks.package import SCRIPT, Package, Publish, pack_notebook
+from podium.kaggle.notebooks.package import SCRIPT, Package, pack_notebook
 from podium.kaggle.session import only_one
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
@@ -21,9 +21,7 @@ KEPT_VARIABLES = ("PATH", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_
 OFFLINE = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
 
 
-def rehearse_notebook(
-    workspace: Workspace, runs: Sequence[PlannedRun], *, images: Path | None, publish: Publish
-) -> ImportedOutput:
+def rehearse_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, images: Path | None) -> ImportedOutput:
     """Run what `make kernel` would push, and import its output, all below `.rehearsal/`.
 
     `images` is the archive or folder of the competition's images, attached as Kaggle attaches them. Raises KaggleError
@@ -34,7 +32,7 @@ def rehearse_notebook(
     with only_one(folder / ".lock", f"Another rehearsal of {workspace.name} is running."):
         for run in runs:  # an earlier rehearsal's predictions would be kept
             workspace.paths.predictions_file(run.run).unlink(missing_ok=True)
-        package = pack_notebook(workspace, runs, user="rehearsal", publish=publish)
+        package = pack_notebook(workspace, runs, user="rehearsal")
         root = folder / "machine"
         _lay_out(root, package, workspace.competition.kaggle.competition, images)
         exit_code = run_script(package.script_folder / SCRIPT, root)

@@ -60,8 +60,8 @@ def main(settings: dict[str, Any]) -> int:
     for worker in workers:
         worker.join()
     output.write()
-    print(f"trained {output.trained}, failed {output.failed}, left for the next session {output.left}", flush=True)
-    return 0 if output.trained or output.left else 1
+    print(*(f"{state}: {', '.join(runs) or 'none'}" for state, runs in output.runs.items()), sep="; ", flush=True)
+    return 0 if output.runs["trained"] or output.runs["left"] else 1
 
 
 def check_image(required: dict[str, str]) -> None:
@@ -91,12 +91,8 @@ def attached_folder(name: str, kind: str) -> Path:
     for place in places:
         if place.is_dir():
             return place
-    sys.exit(f"{name} is not attached: neither {places[0]} nor {places[1]} exists; {INPUT} has {file_names(INPUT)}")
-
-
-def file_names(folder: Path) -> list[str]:
-    """Names of everything in a folder, for a message."""
-    return sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    attached = sorted(folder.name for folder in INPUT.glob("*"))
+    sys.exit(f"{name} is not attached: neither {places[0]} nor {places[1]} exists; {INPUT} has {attached}")
 
 
 def file_sha256(file: Path) -> str:
@@ -108,7 +104,8 @@ def file_sha256(file: Path) -> str:
 def unpack_dataset(dataset: Path, listing: str) -> None:
     """Check the hash of every file of the dataset, copy the files to their places, and unpack Podium's sources."""
     if not (dataset / listing).is_file():
-        sys.exit(f"Another version of the dataset is attached: expected {listing}, found {file_names(dataset)}")
+        found = [file.name for file in dataset.glob("files-*.json")]
+        sys.exit(f"Another version of the dataset is attached: expected {listing}, found {found}")
     damaged = []
     for entry in json.loads((dataset / listing).read_text(encoding="utf-8")):
         file, target = dataset / entry["name"], PROJECT / entry["place"]
@@ -172,16 +169,14 @@ class Output:
 
     def __init__(self, settings: dict[str, Any]):
         self.settings, self.waiting, self.longest_seconds = settings, deque(settings["runs"]), 0.0
-        self.trained: list[str] = []
-        self.failed: list[str] = []
-        self.left: list[str] = []
+        self.runs: dict[str, list[str]] = {"trained": [], "failed": [], "left": []}
         self.lock = threading.Lock()
 
     def next_run(self, seconds_left: float) -> str | None:
         """The next run; None where no run is left, or the session may end before a run like the longest does."""
         with self.lock:
             if self.waiting and self.longest_seconds > seconds_left:
-                self.left += self.waiting
+                self.runs["left"] += self.waiting
                 self.waiting.clear()
             return self.waiting.popleft() if self.waiting else None
 
@@ -193,7 +188,7 @@ class Output:
                 for file in self.files(run):
                     (WORKING / file).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(PROJECT / file, WORKING / file)
-            (self.failed if exit_code else self.trained).append(run)
+            self.runs["failed" if exit_code else "trained"].append(run)
             self.write()
 
     def files(self, run: str) -> list[str]:
@@ -203,14 +198,9 @@ class Output:
 
     def write(self) -> None:
         """Write the manifest: the runs, and SHA-256 of each of their files."""
-        files = [file for run in self.trained for file in self.files(run)]
-        manifest = {
-            "push": self.settings["push"],
-            "trained": self.trained,
-            "failed": self.failed,
-            "left": self.left,
-            "files": {file: file_sha256(WORKING / file) for file in files},
-        }
+        files = [file for run in self.runs["trained"] for file in self.files(run)]
+        hashes = {file: file_sha256(WORKING / file) for file in files}
+        manifest = {"push": self.settings["push"], **self.runs, "files": hashes}
         WORKING.mkdir(parents=True, exist_ok=True)
         temporary = WORKING / f"{MANIFEST}.tmp"
         temporary.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
