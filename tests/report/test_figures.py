@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 
 from podium.report import figures
-from podium.report.figures import Curve, Interval
 
 DRAWN = {
-    "intervals": lambda: figures.interval_chart([Interval("best", 0.9, 0.8, 0.95, highlighted=True)], label="accuracy"),
-    "learning curves": lambda: figures.learning_curves(
-        [Curve("a.s1", "a", [1, 2], [0.5, 0.4])], title="loss", percent=False
-    ),
+    "intervals": lambda: figures.interval_chart([("best", 0.9, 0.8, 0.95)], highlighted="best", label="accuracy"),
+    "learning curves": lambda: figures.learning_curves({"a.s1": [(1, 0.5), (2, 0.4)]}, title="loss", percent=False),
     "lr_find": lambda: figures.lr_curve("a", [1e-4, 1e-3, 1e-2], [2.0, 1.0, 3.0], {"valley": 1e-3}),
     "reliability": lambda: figures.reliability_diagram(np.array([[0.5, 0.6, 3]]), np.array([[0.6, 0.6, 3]])),
     "shares": lambda: figures.class_shares(["cat", "dog"], [0.5, 0.5], [0.4, 0.6]),
@@ -46,10 +43,8 @@ def test_names_are_drawn_literally():
     assert "n" * 23 + "\N{HORIZONTAL ELLIPSIS}" in drawn
 
 
-def curves(count, families):
-    return [
-        Curve(f"r{k % families}.s{k // families}", f"r{k % families}", [1, 2], [0.1 * k, 0.2]) for k in range(count)
-    ]
+def curves(count, recipes):
+    return {f"r{k % recipes}.s{k // recipes}": [(1, 0.1 * k), (2, 0.2)] for k in range(count)}
 
 
 def test_the_legend_names_runs_or_recipes_or_nothing_by_the_number_of_curves():

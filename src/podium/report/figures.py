@@ -9,7 +9,6 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -60,67 +59,43 @@ STYLE: dict[str, Any] = {
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.6g} %")
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A learning curve of one run; the colour shows its recipe."""
-
-    run: str
-    recipe: str
-    x: Sequence[float]
-    y: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A score with its 95 % interval."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    highlighted: bool = False
-
-
-def interval_chart(rows: Sequence[Interval], *, label: str) -> str:
-    """Scores with their intervals, one per line."""
+def interval_chart(rows: Sequence[tuple[str, float, float, float]], *, highlighted: str, label: str) -> str:
+    """Scores with their 95 % intervals, one row (name, score, low, high) per line."""
     with _figure("intervals", height=0.9 + 0.3 * len(rows)) as (figure, axes):
-        for y, row in enumerate(reversed(rows)):
-            colour = SERIES[0] if row.highlighted else INK
-            axes.plot([row.low, row.high], [y, y], color=colour, linewidth=3 if row.highlighted else 1.5, alpha=0.7)
-            axes.plot(row.value, y, "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
+        for y, (name, score, low, high) in enumerate(reversed(rows)):
+            colour, width = (SERIES[0], 3) if name == highlighted else (INK, 1.5)
+            axes.plot([low, high], [y, y], color=colour, linewidth=width, alpha=0.7)
+            axes.plot(score, y, "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)])
         axes.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y", visible=False)
         return _svg(figure)
 
 
-def learning_curves(curves: Sequence[Curve], *, title: str, percent: bool) -> str:
-    """One curve per run over the epochs; with `percent` the values are shares."""
+def learning_curves(curves: dict[str, list[tuple[int, float]]], *, title: str, percent: bool) -> str:
+    """The points (epoch, value) of each run as a curve; with `percent` the values are shares."""
+    seeds: dict[str, list[str]] = {}  # recipe -> its runs
+    for run in curves:
+        seeds.setdefault(run.rpartition(".")[0] or run, []).append(run)
     with _figure(f"curves-{title}", height=3.2) as (figure, axes):
-        runs_by_recipe: dict[str, list[str]] = {}
-        for curve in curves:
-            runs_by_recipe.setdefault(curve.recipe, []).append(curve.run)
-        recipes = list(runs_by_recipe)
-        for curve in curves:
-            recipe = recipes.index(curve.recipe)
-            seed = runs_by_recipe[curve.recipe].index(curve.run)
-            recipe_label = curve.recipe if seed == 0 else None
-            axes.plot(
-                curve.x,
-                curve.y,
-                color=SERIES[recipe % len(SERIES)],
-                linestyle=DASHES[(seed + recipe // len(SERIES)) % len(DASHES)],
-                marker=MARKERS[recipe % len(MARKERS)],
-                markevery=[-1],
-                markersize=4,
-                label=curve.run if len(curves) <= MOST_LEGEND_ENTRIES else recipe_label,
-            )
+        for number, (recipe, runs) in enumerate(seeds.items()):
+            for seed, run in enumerate(runs):
+                recipe_label = recipe if seed == 0 else None
+                axes.plot(
+                    *zip(*curves[run], strict=True),
+                    color=SERIES[number % len(SERIES)],
+                    linestyle=DASHES[(seed + number // len(SERIES)) % len(DASHES)],
+                    marker=MARKERS[number % len(MARKERS)],
+                    markevery=[-1],
+                    markersize=4,
+                    label=run if len(curves) <= MOST_LEGEND_ENTRIES else recipe_label,
+                )
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if percent:
             axes.yaxis.set_major_formatter(PERCENT)
-        if len(recipes) <= MOST_LEGEND_ENTRIES:
+        if len(seeds) <= MOST_LEGEND_ENTRIES:
             figure.legend(loc="outside lower center", ncols=2, handlelength=3.5)
         return _svg(figure)
 
@@ -155,7 +130,7 @@ def reliability_diagram(before: np.ndarray, after: np.ndarray) -> str:
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.05))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PERCENT)
-        legend = axes.legend(loc="upper left")
+        legend = figure.legend(loc="outside lower center", ncols=2)
         for handle in legend.legend_handles[1:]:
             handle.set_sizes([40])
         return _svg(figure)

@@ -109,14 +109,10 @@ def _read_history(file: Path) -> list[Epoch]:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
-    epochs = [
-        Epoch(str(row.get("stage")), _number(row.get("training_loss")), _number(row.get("validation_accuracy")))
-        for row in rows
-    ]
     return [
-        epoch
-        for epoch in epochs
-        if "refit" not in epoch.stage and ("fold" not in epoch.stage or "fold 1/" in epoch.stage)
+        Epoch(stage, _number(row.get("training_loss")), _number(row.get("validation_accuracy")))
+        for row in rows
+        if "refit" not in (stage := str(row.get("stage"))) and ("fold" not in stage or "fold 1/" in stage)
     ]
 
 

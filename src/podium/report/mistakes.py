@@ -1,7 +1,7 @@
 """What a blend predicts wrongly: scores by class, confused classes, rows with a large loss, suspected labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from podium.metrics import hits, log_losses
 SMALL_LOSS = 0.1
 
 
-@dataclass(frozen=True)
-class ClassScore:
+class ClassScore(NamedTuple):
     """Scores of one class; `rows` have it as their label."""
 
     name: str
@@ -23,8 +22,7 @@ class ClassScore:
     f1: float
 
 
-@dataclass(frozen=True)
-class ConfusedPair:
+class ConfusedPair(NamedTuple):
     """Rows with the label `label` that are predicted as `predicted`."""
 
     label: str

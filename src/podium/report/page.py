@@ -61,30 +61,18 @@ def _environment() -> Environment:
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),
         script=Markup((folder / "page.js").read_text(encoding="utf-8")),
         csv_url=csv_url,
-        named_rows=named_rows,
-        off_diagonal=off_diagonal,
     )
     environment.filters.update(markup=Markup, number=number, percent=percent, signed=signed, duration=duration)
     return environment
 
 
 def csv_url(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A data URL of a CSV file."""
+    """A data URL of a CSV file with these columns and rows."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
     table.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
     return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(text.getvalue().encode(errors='replace')).decode()}"
-
-
-def named_rows(names: Sequence[str], matrix: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """The rows of a matrix, each with its name in front."""
-    return [[name, *row] for name, row in zip(names, matrix, strict=True)]
-
-
-def off_diagonal(matrix: Sequence[Sequence[float]]) -> list[float]:
-    """The values of a square matrix outside its diagonal; [0] where there are none."""
-    return [value for i, row in enumerate(matrix) for j, value in enumerate(row) if i != j] or [0]
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -72,7 +72,7 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
     """Strategies, weights, correlation of errors, calibration."""
     result, metric, labels = data.result, data.competition.metric, data.aligned.oof_labels
     intervals = [
-        figures.Interval(score.strategy, score.cross_fitted[metric], *score.interval, score is result.taken)
+        (score.strategy, score.cross_fitted[metric], *score.interval)
         for score in result.strategies
         if score.interval is not None
     ]
@@ -81,7 +81,9 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
     )
     by_weight = sorted(range(len(result.runs)), key=lambda index: -result.runs[index].weight)
     return {
-        "figure": figures.interval_chart(intervals, label=f"cross-fitted {metric}, 95 % interval"),
+        "figure": figures.interval_chart(
+            intervals, highlighted=result.taken.strategy, label=f"cross-fitted {metric}, 95 % interval"
+        ),
         "runs": [(result.runs[index], result.contributions[index]) for index in by_weight],
         "names": [result.runs[index].run for index in by_weight],
         "correlation": result.error_correlation[np.ix_(by_weight, by_weight)].tolist(),
@@ -102,6 +104,7 @@ def mistakes_section(data: ReportData, images: Images) -> dict[str, Any]:
         "mistakes": int(counts.sum() - np.trace(counts)),
         "shown_classes": [classes[k] for k in shown],
         "shown_counts": counts[np.ix_(shown, shown)].tolist(),
+        "largest_count": int((counts - np.diag(np.diag(counts))).max()),
         "counts": counts.tolist(),
         "scores": mistakes.class_scores(counts, classes),
         "pairs": mistakes.confused_pairs(counts, classes, most=MOST_PAIRS),
@@ -186,12 +189,11 @@ def _learning_curves(data: ReportData) -> list[tuple[str, str]]:
     """Title and figure of each value that was measured in some epoch."""
     drawn = []
     for title, attribute in (("training loss", "training_loss"), ("validation accuracy", "validation_accuracy")):
-        curves = []
+        curves = {}
         for run, epochs in data.history.items():
-            values = enumerate((getattr(epoch, attribute) for epoch in epochs), start=1)
+            values = [(number, getattr(epoch, attribute)) for number, epoch in enumerate(epochs, start=1)]
             if points := [(number, value) for number, value in values if not math.isnan(value)]:
-                recipe = run.rpartition(".")[0] or run
-                curves.append(figures.Curve(run, recipe, *zip(*points, strict=True)))
+                curves[run] = points
         if curves:
             percent = attribute == "validation_accuracy"
             drawn.append((title, figures.learning_curves(curves, title=title, percent=percent)))
