@@ -87,4 +87,4 @@ def test_a_recipe_that_may_not_be_written_is_told_before_anything_is_done(house)
     file.chmod(0o444)
     done = podium(house, "lr-find", "tiny", "--write")
     file.chmod(0o644)
-    assert done.returncode == 2 and "may not be written" in done.stderr and not done.stdout
+    assert done.returncode == 2 and "write-protected" in done.stderr and not done.stdout

@@ -1,12 +1,12 @@
-"""A recipe's file with another learning rate: every other byte as it was."""
+"""A recipe's file with another learning rate: every other byte stays."""
 
 import os
 import stat
-import tomllib
 
 import pytest
+import tomlkit
 
-from podium.config.editing import check_editable, write_learning_rate
+from podium.config.editing import change_values, check_writable, write_learning_rate
 from podium.config.keys import read_recipe
 from podium.errors import ConfigError
 
@@ -24,7 +24,7 @@ flip = "horizontal"
 def written(folder, text, rate=0.0012345):
     file = folder / "mine.toml"
     file.write_bytes(text.encode())
-    check_editable(file)
+    check_writable(file)
     write_learning_rate(file, rate, REASON)
     return file.read_bytes().decode()
 
@@ -50,46 +50,56 @@ def test_windows_line_ends_stay(tmp_path):
         ("learning_rate = 0.2  # mine", "learning_rate = 0.0012  # {}  # mine"),
     ],
 )
-def test_odd_spellings_keep_theirs_and_a_persons_comment_stays(tmp_path, line, expected):
+def test_the_spelling_of_the_line_and_a_persons_comment_stay(tmp_path, line, expected):
     text = RECIPE.replace("learning_rate = 0.2", line)
     assert written(tmp_path, text) == RECIPE.replace("learning_rate = 0.2", expected.format(REASON))
 
 
-def test_a_second_finding_takes_the_place_of_the_first_and_of_its_reason(tmp_path):
+def test_a_second_call_replaces_the_first_value_and_its_reason(tmp_path):
     once = written(tmp_path, RECIPE.replace("rate = 0.2\n", "rate = 0.2 # mine\n"))
     assert written(tmp_path, once) == once
     assert "rate = 0.5  # lr_find" in written(tmp_path, once, rate=0.5)
 
 
 @pytest.mark.parametrize("end", ["\n", ""])
-def test_what_only_looks_like_the_line_is_left_alone(tmp_path, end):
+def test_the_same_words_inside_a_string_are_left_alone(tmp_path, end):
     text = f'pretrained = """\nlearning_rate = 1{end}"""\n{RECIPE}'
     assert written(tmp_path, text) == text.replace("rate = 0.2\n", f"rate = 0.0012  # {REASON}\n")
 
 
-def test_a_line_that_cannot_be_told_is_left_to_a_person(tmp_path):
-    file = tmp_path / "mine.toml"
-    text = RECIPE.replace("learning_rate", '"learning\\u005frate"')
-    assert tomllib.loads(text)["learning_rate"] == 0.2
-    file.write_text(text)
-    with pytest.raises(ConfigError, match="line of its own"):
-        check_editable(file)
-    with pytest.raises(ConfigError, match=r"(?s)learning_rate = 0\.5  # lr_find.*by hand"):
-        write_learning_rate(file, 0.5, REASON)
-    assert file.read_text() == text
+def test_an_escaped_key_is_changed_too(tmp_path):
+    text = RECIPE.replace("learning_rate = 0", '"learning\\u005frate" = 0')
+    assert written(tmp_path, text) == text.replace("= 0.2\n", f"= 0.0012  # {REASON}\n")
 
 
-def test_a_file_that_may_not_be_written_is_told_and_stays(tmp_path):
+def test_values_in_tables_are_changed_and_missing_tables_are_added():
+    document = tomlkit.parse(RECIPE)
+    change_values(
+        document, {"augment.flip": "none", "augment.zoom": 1.5, "fastnet.depth": 2, "epochs": 4, "seeds": [1]}
+    )
+    text = tomlkit.dumps(document)
+    assert tomlkit.parse(text).unwrap() == {
+        "architecture": "resnet34",
+        "epochs": 4,
+        "learning_rate": 0.2,
+        "seeds": [1],
+        "augment": {"flip": "none", "zoom": 1.5},
+        "fastnet": {"depth": 2},
+    }
+    assert "epochs = 4   # few" in text and text.startswith("# Mine: learning_rate = 9")
+
+
+def test_a_write_protected_file_is_refused_and_stays(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(RECIPE)
     file.chmod(0o444)
-    for change in (check_editable, lambda one: write_learning_rate(one, 0.5, REASON)):
-        with pytest.raises(ConfigError, match=r"(?s)may not be written.*chmod u\+w"):
+    for change in (check_writable, lambda path: write_learning_rate(path, 0.5, REASON)):
+        with pytest.raises(ConfigError, match=r"(?s)write-protected.*chmod u\+w"):
             change(file)
     assert file.read_text() == RECIPE
 
 
-def test_a_links_target_is_written_with_the_rights_it_had(tmp_path):
+def test_the_target_of_a_symbolic_link_is_written_and_keeps_its_permissions(tmp_path):
     target, link = tmp_path / "shared.toml", tmp_path / "mine.toml"
     target.write_text(RECIPE)
     target.chmod(0o640)

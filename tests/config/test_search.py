@@ -1,4 +1,4 @@
-"""[search]: ranges over the recipe's own keys, strict, and of no consequence for what a run is."""
+"""[search]: ranges of the recipe's own keys; a strict reader; no effect on recipe and stamp."""
 
 import pytest
 
@@ -11,13 +11,13 @@ from podium.plan.stamp import run_stamp
 RECIPE = 'architecture = "resnet34"\nepochs = 2\nlearning_rate = 0.01\n'
 
 
-def recipe_file(folder, search: str, recipe: str = RECIPE):
+def write_recipe(folder, search: str, recipe: str = RECIPE):
     file = folder / "one.toml"
     file.write_text(f"{recipe}\n{search}")
     return file
 
 
-def test_ranges_and_lists_are_read_by_the_recipes_own_keys_nested_ones_too(tmp_path):
+def test_ranges_and_lists_are_read_under_the_recipes_own_keys_nested_ones_included(tmp_path):
     text = """
 [search]
 learning_rate = { low = 1e-3, high = 1, log = true }
@@ -25,17 +25,19 @@ batch_size = [32, 64, 128]
 augment.shift_pixels = { low = 0, high = 4 }
 progressive_pixels = [[], [24]]
 """
-    assert read_search(recipe_file(tmp_path, text)) == {
+    file = write_recipe(tmp_path, text)
+    assert read_search(file, read_recipe(file)) == {
         "learning_rate": Range(low=0.001, high=1.0, log=True),
         "batch_size": Choices((32, 64, 128)),
         "augment.shift_pixels": WholeRange(low=0, high=4),
         "progressive_pixels": Choices(([], [24])),
     }
-    assert read_search(recipe_file(tmp_path, "")) == {}
+    file = write_recipe(tmp_path, "")
+    assert read_search(file, read_recipe(file)) == {}
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("learning_rat = [0.01, 1]", r"search\.learning_rat: unknown key; did you mean learning_rate\?"),
         ("augment.zom = [1, 2]", r"search\.augment\.zom: unknown key; did you mean zoom\?"),
@@ -56,34 +58,34 @@ progressive_pixels = [[], [24]]
         ("freeze_epochs = { low = 0, high = 2 }", r"search\.freeze_epochs: freeze_epochs without pretrained"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_by_name_also_where_nothing_is_searched(tmp_path, line, told):
-    recipe_file(tmp_path, f"[search]\n{line}\n")
-    with pytest.raises(ConfigError, match=told):
+def test_wrong_ranges_are_refused_by_name_whenever_recipes_are_read(tmp_path, line, message):
+    write_recipe(tmp_path, f"[search]\n{line}\n")
+    with pytest.raises(ConfigError, match=message):
         read_recipes(tmp_path)
 
 
-def test_all_faults_are_told_at_once_and_a_search_is_a_table(tmp_path):
+def test_all_faults_are_reported_at_once_and_search_must_be_a_table(tmp_path):
     with pytest.raises(ConfigError, match=r"(?s)search\.droput.*search\.batch_size = 3"):
-        read_search(recipe_file(tmp_path, "[search]\ndroput = [0, 1]\nbatch_size = 3\n"))
+        read_recipes(write_recipe(tmp_path, "[search]\ndroput = [0, 1]\nbatch_size = 3\n").parent)
     with pytest.raises(ConfigError, match=r"search = 3: expected a table"):
-        read_search(recipe_file(tmp_path, "search = 3\n"))
+        read_recipes(write_recipe(tmp_path, "search = 3\n").parent)
     with pytest.raises(ConfigError, match=r"serach: unknown key; did you mean search\?"):
-        read_recipe(recipe_file(tmp_path, "[serach]\n"))
+        read_recipe(write_recipe(tmp_path, "[serach]\n"))
 
 
 def test_a_search_changes_neither_the_recipe_nor_its_stamp(tmp_path):
     (tmp_path / "competition.toml").write_text('title = "x"\n[data]\nsource = "folders"\n[validation]\nrows = 3\n')
     competition = read_competition(tmp_path)
-    plain = read_recipe(recipe_file(tmp_path, ""))
-    searched = read_recipe(recipe_file(tmp_path, "[search]\ndropout = { low = 0, high = 0.5 }\n"))
+    plain = read_recipe(write_recipe(tmp_path, ""))
+    searched = read_recipe(write_recipe(tmp_path, "[search]\ndropout = { low = 0, high = 0.5 }\n"))
     assert searched == plain
-    stamps = {run_stamp(competition, one, 1, lock_sha256="data") for one in (plain, searched)}
+    stamps = {run_stamp(competition, recipe, 1, lock_sha256="data") for recipe in (plain, searched)}
     assert len(stamps) == 1
     other = changed_recipe(plain, {"dropout": 0.5}, tmp_path)
     assert run_stamp(competition, other, 1, lock_sha256="data") not in stamps
 
 
-def test_without_ranges_the_five_of_a_fine_tuning_are_searched_around_the_recipes_own():
+def test_default_ranges_surround_the_recipes_own_values():
     recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.01, pretrained=True, dropout=0.6)
     assert default_search(recipe) == {
         "learning_rate": Range(low=0.002, high=0.05, log=True),
@@ -99,13 +101,13 @@ def test_without_ranges_the_five_of_a_fine_tuning_are_searched_around_the_recipe
     ):
         recipe = Recipe(**({"architecture": "resnet34", "epochs": 1, "learning_rate": 0.01} | keys))
         search = default_search(recipe)
-        assert all(one.holds(value_of(recipe, name)) for name, one in search.items())
+        assert all(values.contains(value_of(recipe, name)) for name, values in search.items())
         assert ("learning_rate" in search) == (recipe.learning_rate != "find") and "freeze_epochs" not in search
         assert ("muon_rate" in search) == (recipe.optimiser == "muon")
 
 
-def test_a_changed_recipe_is_checked_like_one_from_a_file(tmp_path):
-    recipe = read_recipe(recipe_file(tmp_path, "[augment]\nzoom = 1.5\n"))
+def test_a_changed_recipe_is_checked_like_a_recipe_file(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path, "[augment]\nzoom = 1.5\n"))
     changed = changed_recipe(recipe, {"augment.shift_pixels": 3, "batch_size": 128}, tmp_path)
     assert (changed.augment.shift_pixels, changed.augment.zoom) == (3, 1.5)
     assert recipe.augment.shift_pixels == 0

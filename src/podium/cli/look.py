@@ -48,14 +48,14 @@ def lr_find(
     write: Annotated[bool, typer.Option("--write", help="Write what is suggested into the recipe.")] = False,
 ) -> None:
     """Ask fastai's lr_find for a recipe's learning rate: a hundred steps with a network that is thrown away."""
-    from podium.config.editing import check_editable
+    from podium.config.editing import check_writable
     from podium.plan.runs import list_runs, named_run
 
     project = Project.at(".")
     wanted = named_run(list_runs(project, competition), recipe, option="RECIPE")
     file = project.competition_folder(competition) / f"{recipe}.toml"
     if write:
-        check_editable(file)
+        check_writable(file)
     print("\n".join(_plan_lines(recipe, wanted.recipe)), flush=True)
     from podium.training.lr_curve import find_for_run, write_finding
 

@@ -1,11 +1,11 @@
-"""What a recipe's [search] may say: for each of the recipe's own keys, a range or a list of values to try.
+"""The [search] table of a recipe: for each key that `make tune` searches, a range or a list of values.
 
     [search]
     learning_rate = { low = 0.0005, high = 0.02, log = true }
     batch_size = [32, 64, 128]
     augment.shift_pixels = { low = 0, high = 4 }
 
-Only the standard library is imported: the Makefile reads recipes before any environment exists.
+Only the standard library is imported, because make plans before an environment exists.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from podium.config.keys import SEARCH_TABLE, Recipe, recipe_of
 from podium.config.schema import build, changed_keys, key, read_table, unknown_key
 from podium.errors import ConfigError
 
-# Keys that a search cannot try, and why.
+# Keys that cannot be searched, and why.
 NOT_SEARCHED = {
     "seeds": "every trial has the recipe's first seed",
-    "threads": "it changes time and last bits alone",
-    "refit": "a refit is judged on no row",
+    "threads": "it changes only the time and the last bits",
+    "refit": "a refit has no validation rows",
 }
-# How far from the recipe's own rate a search goes that was told no range.
+# Default ranges reach from the recipe's own value divided by this factor to the value times this factor.
 RATE_FACTOR, DECAY_FACTOR = 5, 10
 
 
@@ -38,18 +38,18 @@ class Range:
     log: bool = key("draw the logarithm evenly: for rates, of which 0.001 to 0.01 matter as much as 0.01 to 0.1", False)
 
     @property
-    def ends(self) -> tuple:
-        """Values that must be sound so that all are."""
+    def limits(self) -> tuple:
+        """Values that must be valid in a recipe; then all values are."""
         return self.low, self.high
 
-    def holds(self, value: Any) -> bool:
-        """Whether a search over the range can find `value`."""
+    def contains(self, value: Any) -> bool:
+        """Whether `value` is in the range."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)
 class WholeRange(Range):
-    """{ low, high, log } of a key whose values are whole numbers."""
+    """{ low, high, log } of a key whose values are integers."""
 
     low: int = key("the smallest value")
     high: int = key("the largest value")
@@ -62,30 +62,30 @@ class Choices:
     values: tuple
 
     @property
-    def ends(self) -> tuple:
-        """Values that must be sound so that all are."""
+    def limits(self) -> tuple:
+        """Values that must be valid in a recipe: all."""
         return self.values
 
-    def holds(self, value: Any) -> bool:
-        """Whether a search over the choices can find `value`."""
+    def contains(self, value: Any) -> bool:
+        """Whether `value` is one of the choices."""
         return value in self.values
 
 
 Search = dict[str, Range | Choices]
 
 
-def read_search(file: Path) -> Search:
-    """The ranges of a recipe's [search]; raises ConfigError, also where the recipe itself is not sound."""
-    table = read_table(file)
-    ranges = table.pop(SEARCH_TABLE, {})
-    return search_of(ranges, recipe_of(table, file), file)
+def read_search(file: Path, recipe: Recipe) -> Search:
+    """The ranges in the [search] table of the `recipe`'s file; empty where it has none; raises ConfigError."""
+    return search_of(read_table(file).get(SEARCH_TABLE, {}), recipe, file)
 
 
 def search_of(table: Any, recipe: Recipe, file: Path) -> Search:
     """The ranges in the [search] `table` of a recipe's `file`, by key (`augment.shift_pixels`); raises ConfigError."""
     faults: list[str] = []
-    search = _searched(Recipe, table, "", faults) if isinstance(table, dict) else {}
-    if not isinstance(table, dict):
+    if isinstance(table, dict):
+        search = _parse(Recipe, table, "", faults)
+    else:
+        search = {}
         faults.append(f"{SEARCH_TABLE} = {table!r}: expected a table [{SEARCH_TABLE}]")
     for name, values in search.items():
         faults += _value_faults(recipe, name, values, file)
@@ -95,7 +95,7 @@ def search_of(table: Any, recipe: Recipe, file: Path) -> Search:
 
 
 def default_search(recipe: Recipe) -> Search:
-    """Ranges for a recipe without a [search]: around its own rates and batches, and how much is dropped and frozen."""
+    """Ranges for a recipe without [search], around its own values."""
     search: Search = {}
     if isinstance(recipe.learning_rate, float | int):
         search["learning_rate"] = _around(recipe.learning_rate, RATE_FACTOR)
@@ -103,17 +103,15 @@ def default_search(recipe: Recipe) -> Search:
         search["muon_rate"] = _around(recipe.muon_rate, RATE_FACTOR)
     if recipe.pretrained:
         search["freeze_epochs"] = WholeRange(low=0, high=max(2, recipe.freeze_epochs))
-    decay = recipe.weight_decay
+    decay, batch = recipe.weight_decay, recipe.batch_size
     search["weight_decay"] = _around(decay, DECAY_FACTOR) if decay else Range(low=0.0, high=0.1)
     search["dropout"] = Range(low=0.0, high=max(0.5, recipe.dropout))
-    search["batch_size"] = Choices(
-        tuple(sorted({max(2, recipe.batch_size // 2), recipe.batch_size, recipe.batch_size * 2}))
-    )
+    search["batch_size"] = Choices(tuple(sorted({max(2, batch // 2), batch, batch * 2})))
     return search
 
 
 def value_of(recipe: Recipe, name: str) -> Any:
-    """The recipe's own value under a key such as `augment.zoom`; lists for tuples, as in TOML."""
+    """The recipe's own value of a key such as `augment.zoom`; lists for tuples, as in TOML."""
     value: Any = recipe
     for part in name.split("."):
         value = getattr(value, part)
@@ -121,27 +119,23 @@ def value_of(recipe: Recipe, name: str) -> Any:
 
 
 def changed_recipe(recipe: Recipe, values: Mapping[str, Any], file: Path) -> Recipe:
-    """The recipe with other values under some keys, checked like one that is read from `file`; raises ConfigError."""
-    return recipe_of(changed_table(recipe, values), file)
-
-
-def changed_table(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe's file says: its keys that are not defaults, and `values` whether they are or not."""
+    """The recipe with other values of some keys, checked as if it were read from `file`; raises ConfigError."""
     table = changed_keys(recipe)
     for name, value in values.items():
-        *outer, last = name.split(".")
-        inside = table
-        for part in outer:
-            inside = inside.setdefault(part, {})
-        inside[last] = value
-    return table
+        *tables, last = name.split(".")
+        inner = table
+        for part in tables:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return recipe_of(table, file)
 
 
 def _around(value: float, factor: float) -> Range:
     return Range(low=value / factor, high=value * factor, log=True)
 
 
-def _searched(kind: type, table: dict[str, Any], prefix: str, faults: list[str]) -> Search:
+def _parse(kind: type, table: dict[str, Any], prefix: str, faults: list[str]) -> Search:
+    """The ranges of the keys that the class `kind` declares; adds to `faults`."""
     hints, search = typing.get_type_hints(kind), {}
     for name, value in table.items():
         path = f"{prefix}{name}"
@@ -149,46 +143,45 @@ def _searched(kind: type, table: dict[str, Any], prefix: str, faults: list[str])
             faults.append(unknown_key(f"{SEARCH_TABLE}.{prefix}", name, list(hints)))
         elif path in NOT_SEARCHED:
             faults.append(f"{SEARCH_TABLE}.{path}: cannot be searched; {NOT_SEARCHED[path]}")
-        elif dataclasses.is_dataclass(hints[name]):
-            if isinstance(value, dict):
-                search |= _searched(hints[name], value, f"{path}.", faults)
-            else:
-                faults.append(f"{SEARCH_TABLE}.{path} = {value!r}: expected a table of the keys in [{path}]")
-        elif found := _range_or_choices(value, hints[name], path, faults):
-            search[path] = found
-    return search
+        elif not dataclasses.is_dataclass(hints[name]):
+            search[path] = _range_or_choices(value, hints[name], f"{SEARCH_TABLE}.{path}", faults)
+        elif isinstance(value, dict):
+            search |= _parse(hints[name], value, f"{path}.", faults)
+        else:
+            faults.append(f"{SEARCH_TABLE}.{path} = {value!r}: expected a table of the keys in [{path}]")
+    return {name: values for name, values in search.items() if values is not None}
 
 
 def _range_or_choices(value: Any, hint: Any, name: str, faults: list[str]) -> Range | Choices | None:
     if isinstance(value, list):
-        if len(value) < 2 or any(one in value[:place] for place, one in enumerate(value)):
-            faults.append(f"{SEARCH_TABLE}.{name} = {value!r}: expected two or more values, each once")
+        if len(value) < 2 or any(item in value[:index] for index, item in enumerate(value)):
+            faults.append(f"{name} = {value!r}: expected two or more values, each once")
         return Choices(tuple(value))
-    kinds = typing.get_args(hint) or (hint,)
-    numbers = [kind for kind in (int, float) if kind in kinds and typing.get_origin(hint) is not tuple]
-    if not isinstance(value, dict) or not numbers:
-        expected = "{ low = ..., high = ... } or a list of values" if numbers else "a list of values"
-        faults.append(f"{SEARCH_TABLE}.{name} = {value!r}: expected {expected}")
+    accepted = () if typing.get_origin(hint) is tuple else typing.get_args(hint) or (hint,)
+    is_number = int in accepted or float in accepted
+    if not isinstance(value, dict) or not is_number:
+        expected = "{ low = ..., high = ... } or a list of values" if is_number else "a list of values"
+        faults.append(f"{name} = {value!r}: expected {expected}")
         return None
-    own: list[str] = []
-    found = build(WholeRange if int in numbers else Range, value, f"{SEARCH_TABLE}.{name}.", own)
-    if found and not found.low < found.high:
-        own.append(f"{SEARCH_TABLE}.{name}: expected low < high, found {found.low} and {found.high}")
-    elif found and found.log and found.low <= 0:
-        own.append(f"{SEARCH_TABLE}.{name}: log = true needs a low above 0, found {found.low}")
-    faults += own
-    return None if own else found
+    own_faults: list[str] = []
+    limits = build(WholeRange if int in accepted else Range, value, f"{name}.", own_faults)
+    if limits and not limits.low < limits.high:
+        own_faults.append(f"{name}: expected low < high, found {limits.low} and {limits.high}")
+    elif limits and limits.log and limits.low <= 0:
+        own_faults.append(f"{name}: log = true needs a low above 0, found {limits.low}")
+    faults += own_faults
+    return None if own_faults else limits
 
 
 def _value_faults(recipe: Recipe, name: str, values: Range | Choices, file: Path) -> list[str]:
-    """What is wrong with the ends of a range as values of the recipe, or with leaving its own value out."""
+    """Faults of the limits as values of the recipe, or of ranges without the recipe's own value."""
     faults = []
-    for value in values.ends:
+    for value in values.limits:
         try:
             changed_recipe(recipe, {name: value}, file)
         except ConfigError as error:
             faults += [f"{SEARCH_TABLE}.{name}: {fault}" for fault in error.faults]
     own = value_of(recipe, name)
-    if not faults and not values.holds(own):
+    if not faults and not values.contains(own):
         faults.append(f"{SEARCH_TABLE}.{name}: expected to hold the recipe's own {own!r}, which is tried first")
     return list(dict.fromkeys(faults))
