@@ -1,19 +1,20 @@
-"""A search to try things on: a project of digits with one recipe."""
+"""A project of digits with one small recipe, for tests of searches."""
 
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from podium.errors import PodiumError
-from podium.plan.paths import Project
-from podium.tune.trials import Onlooker
-from podium.tune.tuning import open_tuning
+from podium.tune.run import Budget, compare_with_recipe, run_trials
+from podium.tune.study import open_tuning
+from podium.workspace import open_workspace
 
 SETTINGS = 'title = "digits"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n'
-RECIPE = """
+RECIPE = """# A tiny network.
 architecture = "timm:test_resnet"
 seeds = [3, 4]
-epochs = 2
+epochs = 2  # few
 learning_rate = 0.002
 stored_pixels = 16
 [augment]
@@ -28,7 +29,7 @@ progressive_pixels = [[], [8]]
 
 
 class Inline(Executor):
-    """Does at once what it is given."""
+    """Runs each submitted function at once, in this process."""
 
     def submit(self, work, /, *arguments):
         future = Future()
@@ -39,28 +40,37 @@ class Inline(Executor):
         return future
 
 
-class Remembering(Onlooker):
-    def __init__(self):
-        self.numbers, self.looks = [], 0
-
-    def finished(self, tuning, trial):
-        self.numbers.append(trial.number)
-
-    def look(self, tuning):
-        self.looks += 1
-
-
 @dataclass
-class House:
-    """A project with one recipe; `open` opens its search until the test ends."""
+class ToyProject:
+    """A project with one recipe; `open` opens its search until the next call or the end of the test."""
 
-    project: Project
+    root: Path
     stack: ExitStack
 
     @property
     def recipe_file(self):
-        return self.project.root / "competitions" / "digits" / "tiny.toml"
+        return self.root / "competitions" / "digits" / "tiny.toml"
 
-    def open(self, **keys):
+    @property
+    def settings_file(self):
+        return self.recipe_file.with_name("competition.toml")
+
+    @property
+    def workspace(self):
+        return open_workspace("digits", self.root)
+
+    def open(self):
         self.stack.close()
-        return self.stack.enter_context(open_tuning(self.project, "digits", "tiny", **keys))
+        return self.stack.enter_context(open_tuning(self.workspace, "tiny"))
+
+
+def search(tuning, **budget):
+    """The lines that are printed while a search uses up its budget, one trial at a time, in this process."""
+    lines = []
+    run_trials(tuning, Budget(**budget), pool=Inline(), parallel=1, log=lines.append)
+    return lines
+
+
+def compare(tuning):
+    """The comparison of the best trial with the recipe, in this process."""
+    return compare_with_recipe(tuning, pool=Inline(), log=lambda line: None)

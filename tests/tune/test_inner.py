@@ -1,4 +1,4 @@
-"""The inner split: never a validation row, every class, groups whole."""
+"""The inner rows: never a validation row, every class in each part, groups whole."""
 
 import numpy as np
 import pytest
@@ -6,23 +6,34 @@ import pytest
 from podium.config.keys import Validation
 from podium.errors import DataError
 from podium.lock import Lock
-from podium.tune.inner import PARTS, inner_split
+from podium.tune.inner import PARTS, describe_rows, inner_split
 
 
 def lock_of(folds, *, groups=None) -> Lock:
     rows = len(folds)
     ids = np.arange(rows).astype(str)
-    return Lock("", ("cat", "dog"), ids, np.arange(rows) % 2, np.array(folds), ids[:1], groups=groups)
+    return Lock("", ("cat", "dog"), ids, np.arange(rows) % 2, np.array(folds), ids[:3], groups=groups)
 
 
 def test_validation_rows_are_in_no_part_and_every_other_row_is_in_one():
-    split = inner_split(lock_of([-1] * 40 + [0] * 20), Validation(rows=20))
+    validation = Validation(rows=20)
+    split = inner_split(lock_of([-1] * 40 + [0] * 20), validation)
     assert split.rows.tolist() == list(range(40))
-    for part in range(PARTS):
-        training, judged = split.training_and_judged(part)
-        assert sorted([*training, *judged]) == list(range(40)) and len(judged) == 8
-        assert (judged % 2).sum() == 4  # as many of each class
-    assert "8 inner rows, trained on 32 others; the validation rows are not looked at" in split.words
+    scored = [split.scored_rows(part) for part in range(PARTS)]
+    assert sorted(np.concatenate(scored).tolist()) == list(range(40))
+    for rows in scored:
+        assert len(rows) == 8 and (rows % 2).sum() == 4
+    assert describe_rows(split, validation) == (
+        "scored on 8 inner rows, trained on 32 others; no validation row is used, so validation scores stay honest"
+    )
+
+
+def test_the_lock_of_a_part_validates_on_that_part_alone():
+    split = inner_split(lock_of([-1] * 40 + [0] * 20), Validation(rows=20))
+    lock = split.lock_for(2)
+    assert np.flatnonzero(lock.folds == 0).tolist() == split.scored_rows(2).tolist()
+    assert set(lock.folds.tolist()) == {-1, 0} and lock.test_ids.tolist() == ["0"]
+    assert split.labels(2).tolist() == (split.scored_rows(2) % 2).tolist()
 
 
 def test_the_seed_of_the_validation_is_the_seed_of_the_split():
@@ -31,10 +42,11 @@ def test_the_seed_of_the_validation_is_the_seed_of_the_split():
     assert parts[0] == parts[1] != parts[2]
 
 
-def test_of_k_folds_the_first_is_left_out_and_what_is_not_honest_any_more_is_said():
-    split = inner_split(lock_of([0, 1, 2, 3] * 12), Validation(kind="k-fold", folds=4))
+def test_of_k_folds_the_first_is_left_out_and_only_its_score_is_called_honest():
+    validation = Validation(kind="k-fold", folds=4)
+    split = inner_split(lock_of([0, 1, 2, 3] * 12), validation)
     assert not (set(split.rows.tolist()) & set(range(0, 48, 4)))
-    assert "all outside fold 1 of 4: only fold 1 stays wholly honest" in split.words
+    assert "all outside fold 1 of 4: only the score on fold 1 stays honest" in describe_rows(split, validation)
 
 
 def test_rows_of_one_group_stay_in_one_part():
@@ -44,6 +56,6 @@ def test_rows_of_one_group_stay_in_one_part():
         assert len(set(split.parts[groups[split.rows] == group])) == 1
 
 
-def test_too_few_rows_are_told_by_class():
-    with pytest.raises(DataError, match=r"(?s)Too few rows to search on.*5 rows.*class 'cat': 4 row"):
+def test_classes_with_too_few_rows_are_named():
+    with pytest.raises(DataError, match=r"(?s)Too few rows for a search.*5 rows.*class 'cat': 4 row"):
         inner_split(lock_of([-1] * 8 + [0] * 20), Validation(rows=20))

@@ -1,57 +1,66 @@
-"""The rows that a search judges on: held out of the rows that are not validation rows."""
+"""The rows of a search: training and scored rows of its trials, none of which is a validation row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from podium.config.keys import Validation
-from podium.data.folds import assign_folds
+from podium.data.folds import ALWAYS_TRAINS, assign_folds
 from podium.errors import DataError
 from podium.lock import Lock
 from podium.seeding import stream_seed
 
-# Trials are judged on the first part; the winner and the recipe as it was once more on each of the next ones.
-PARTS, JUDGED_AGAIN = 5, (1, 2)
+# Trials are scored on part 0; at the end, the best trial and the recipe's own values on each of the other parts here.
+PARTS, COMPARISON_PARTS = 5, (1, 2)
 
 
 @dataclass(frozen=True)
 class InnerSplit:
-    """Rows outside the first validation fold, dealt into parts of equal class shares; groups stay together."""
+    """The labelled rows outside validation fold 0, in parts with equal shares of the classes; groups stay together."""
 
-    rows: np.ndarray  # (n,) rows of the lock
+    lock: Lock
+    rows: np.ndarray  # (n,) indices into the lock's labelled rows
     parts: np.ndarray  # (n,) 0 to PARTS - 1
-    words: str  # what the rows are and what stays honest
 
-    def training_and_judged(self, part: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to learn from, and rows to judge on."""
-        return self.rows[self.parts != part], self.rows[self.parts == part]
+    def scored_rows(self, part: int) -> np.ndarray:
+        """Indices of the rows of a part; all other `rows` train."""
+        return self.rows[self.parts == part]
+
+    def labels(self, part: int) -> np.ndarray:
+        """Labels of the rows of a part."""
+        return self.lock.train_labels[self.scored_rows(part)]
+
+    def lock_for(self, part: int) -> Lock:
+        """A lock whose only validation rows are those of a part, and which has one test image, to save time."""
+        folds = np.full_like(self.lock.folds, ALWAYS_TRAINS)
+        folds[self.scored_rows(part)] = 0
+        return replace(self.lock, folds=folds, test_ids=self.lock.test_ids[:1])
 
 
 def inner_split(lock: Lock, validation: Validation) -> InnerSplit:
-    """Deal the labelled rows outside fold 0 into parts; raises DataError where a class has too few of them."""
+    """Split the labelled rows outside fold 0 into parts; raises DataError where a class has too few of them."""
     rows = np.flatnonzero(lock.folds != 0)
     parts = Validation(kind="k-fold", folds=PARTS, seed=stream_seed(validation.seed, "tune") % 2**32)
     groups = None if lock.groups is None else lock.groups[rows]
     try:
-        assigned = assign_folds(lock.train_labels[rows], groups, parts, classes=lock.classes)
+        return InnerSplit(lock, rows, assign_folds(lock.train_labels[rows], groups, parts, classes=lock.classes))
     except DataError as error:
         raise DataError(
-            "Too few rows to search on.",
+            "Too few rows for a search.",
             expected=f"{PARTS} rows (or groups of rows) of each class beside the validation rows",
             found=error.found or f"{len(rows):,} rows",
             faults=error.faults,
-            fix="label more images, or a smaller validation in competition.toml",
+            fix="label more images, or hold out fewer validation rows in competition.toml",
         ) from None
-    split = InnerSplit(rows, assigned, "")
-    training, judged = split.training_and_judged(0)
-    return InnerSplit(rows, assigned, _words(len(training), len(judged), validation))
 
 
-def _words(training: int, judged: int, validation: Validation) -> str:
-    held = f"judged on {judged:,} inner rows, trained on {training:,} others"
+def describe_rows(split: InnerSplit, validation: Validation) -> str:
+    """How many rows train and are scored, and which scores stay honest."""
+    scored = len(split.scored_rows(0))
+    rows = f"scored on {scored:,} inner rows, trained on {len(split.rows) - scored:,} others"
     if validation.kind == "holdout":
-        return f"{held}; the validation rows are not looked at and stay honest"
+        return f"{rows}; no validation row is used, so validation scores stay honest"
     return (
-        f"{held}, all outside fold 1 of {validation.folds}: only fold 1 stays wholly honest, "
-        "the other folds' scores of what is found are a little too good"
+        f"{rows}, all outside fold 1 of {validation.folds}: only the score on fold 1 stays honest, "
+        "the scores of a tuned recipe on the other folds are a little too good"
     )

@@ -1,4 +1,4 @@
-"""One network of a search, trained and judged in a process of its own."""
+"""One trial: a run trained and scored on inner rows, in a worker process."""
 
 import os
 import tempfile
@@ -9,8 +9,10 @@ import numpy as np
 import optuna
 import torch
 
+from podium.config.keys import Recipe
 from podium.errors import DivergedError
 from podium.metrics import softmax
+from podium.plan.paths import Project
 from podium.training.batches.loader import PixelStore
 from podium.training.cores import claim_cores
 from podium.training.device import cpu_threads, pick_device
@@ -19,29 +21,28 @@ from podium.training.logits import predict_logits
 from podium.training.progress import EpochReport, Listener, Watch
 from podium.training.rows import Material, checked_dataset
 from podium.training.run import checked_logits
-from podium.tune import task as shared
-from podium.tune.history import load_history
-from podium.tune.task import COMPLETE, FAILED, PRUNED, STOPPED, Judged, Place, Task
+from podium.tune import worker
+from podium.tune.study import load_study
+from podium.tune.worker import Outcome, Trial
 
 
-class _Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """The search was stopped, or whoever ran it is gone."""
+class _Stopped(Exception):  # noqa: N818 - not an error
+    """The search was stopped."""
 
 
 class _Reporter(Listener):
-    """Tells the study of each epoch, and ends what is not worth the rest or not wanted any more."""
+    """Reports epochs to the study; raises TrialPruned or _Stopped to end the training."""
 
-    def __init__(self, trial: optuna.Trial | None, stop: Event | None, *, pruned_until: int):
-        self.trial, self.stop, self.pruned_until = trial, stop, pruned_until
+    def __init__(self, trial: optuna.Trial | None, stop: Event | None, *, last_pruned_epoch: int):
+        self.trial, self.stop, self.last_pruned_epoch = trial, stop, last_pruned_epoch
         self.epochs, self.parent = 0, os.getppid()
 
     def step(self, share_done: float, images_per_second: float) -> None:
-        self.go_on()
+        self.wait()
 
-    def go_on(self) -> None:
-        """Raise where nobody waits for the result any more."""
+    def wait(self) -> None:
         if os.getppid() != self.parent:
-            os._exit(1)  # nobody is left who would collect this process
+            os._exit(1)  # the main process was killed: nothing else would end this one
         if self.stop is not None and self.stop.is_set():
             raise _Stopped("the search was stopped")
 
@@ -49,55 +50,55 @@ class _Reporter(Listener):
         self.epochs += 1
         if self.trial is not None:
             self.trial.report(report.validation_accuracy, self.epochs)
-            if self.epochs <= self.pruned_until and self.trial.should_prune():
-                raise optuna.TrialPruned("below the median")  # fastai asks every exception for its words
+            if self.epochs <= self.last_pruned_epoch and self.trial.should_prune():
+                raise optuna.TrialPruned("below the median")  # fastai needs a message
 
 
-def judge(task: Task) -> Judged:
-    """Train and judge one task; what cannot be trained by any values raises, as it would for a run."""
-    place, trial = shared.place, None
-    if task.trial_id is not None:
-        trial = optuna.Trial(load_history(place.journal, place.study_name), task.trial_id)
-    epochs = task.recipe.freeze_epochs + task.recipe.epochs
-    # After the last epoch there is nothing left to save: the score is worth more.
-    reporter = _Reporter(trial, shared.stop, pruned_until=epochs - 1 if task.may_be_pruned else 0)
+def run_trial(trial: Trial) -> Outcome:
+    """Train and score one trial; raises the TrainingError or DataError that no values of the keys would fix."""
+    context, optuna_trial = worker.context, None
+    if trial.trial_id is not None:
+        optuna_trial = optuna.Trial(load_study(context.journal, context.study_name), trial.trial_id)
+    # The last epoch is never pruned: nothing would be saved.
+    prunable = trial.run.recipe.freeze_epochs + trial.run.recipe.epochs - 1 if trial.may_be_pruned else 0
+    listener = _Reporter(optuna_trial, worker.stop, last_pruned_epoch=prunable)
     try:
-        return Judged(COMPLETE, _probabilities(task, place, reporter))
+        logits = _logits(trial, listener)
     except optuna.TrialPruned:
-        return Judged(PRUNED)
+        return Outcome("pruned")
     except _Stopped:
-        return Judged(STOPPED)
+        return Outcome("stopped")
     except DivergedError as error:
-        return Judged(FAILED, reason=f"{error.what} {error.found}")
+        return Outcome("failed", reason=f"{error.what} {error.found}")
     except torch.OutOfMemoryError:
-        return Judged(FAILED, reason="The device's memory is too small.")
+        return Outcome("failed", reason="The device has too little memory.")
+    return Outcome("complete", softmax(logits))
 
 
-def _probabilities(task: Task, place: Place, listener: _Reporter) -> np.ndarray:
-    """Probabilities (n, classes) of the judged rows by a network that learned from the training rows."""
-    recipe, lock = task.recipe, place.lock
-    dataset = checked_dataset(place.project, place.competition_name, recipe, lock=lock, data=place.data)
-    store = PixelStore(dataset.train_images, pick_device())
-    material = Material(
-        store, dataset.train_images, lock.train_labels, len(lock.classes), task.training_rows, task.judged_rows
-    )
-    images = recipe.images_an_epoch(len(task.training_rows)) * (recipe.freeze_epochs + recipe.epochs)
+def _logits(trial: Trial, listener: _Reporter) -> np.ndarray:
+    workspace, recipe, split = worker.context.workspace, trial.run.recipe, worker.context.split
+    lock, scored = split.lock, split.scored_rows(trial.part)
+    project = Project.at(workspace.paths.root)
+    dataset = checked_dataset(project, workspace.name, recipe, lock=lock, data=None)
+    store, training = PixelStore(dataset.train_images, pick_device()), np.setdiff1d(split.rows, scored)
+    material = Material(store, dataset.train_images, lock.train_labels, len(lock.classes), training, scored)
+    images = recipe.images_an_epoch(len(training)) * (recipe.freeze_epochs + recipe.epochs)
     with (
-        claim_cores(recipe.threads, meanwhile=listener.go_on),
+        claim_cores(recipe.threads, meanwhile=listener.wait),
         cpu_threads(recipe.threads),
         tempfile.TemporaryDirectory() as folder,
     ):
         watch = Watch(listener, Path(folder) / "history.csv", images=images)
         fitted = fit_network(
-            recipe,
-            material,
-            seed=place.seed,
-            purpose=f"/tune{task.part}",
-            root=place.project.root,
-            watch=watch,
-            stage="",
+            recipe, material, seed=trial.run.seed, purpose="/fold0", root=workspace.paths.root, watch=watch, stage=""
         )
-        loader = evaluation_loader(store, task.judged_rows, recipe=recipe, normalisation=fitted.normalisation)
-        views = recipe.test_time_augmentation
-        logits = predict_logits(fitted.network, loader, views=views, precision=fitted.precision)
-    return softmax(checked_logits(logits))
+        loader = evaluation_loader(store, scored, recipe=recipe, normalisation=fitted.normalisation)
+        views, precision = recipe.test_time_augmentation, fitted.precision
+        return checked_logits(predict_logits(fitted.network, loader, views=views, precision=precision))
+
+
+def parallel_trials(recipe: Recipe) -> int:
+    """How many trials run at once: one on a GPU, else as many as have CPU cores of their own."""
+    if pick_device().type != "cpu":
+        return 1
+    return max(1, len(os.sched_getaffinity(0)) // recipe.threads)

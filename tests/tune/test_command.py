@@ -1,0 +1,127 @@
+"""`podium tune`: what it prints, what it refuses, and that Ctrl-C keeps finished trials."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import podium
+from podium.cli.app import app
+from podium.errors import ConfigError, PodiumError
+from podium.tune import run as run_module
+from podium.tune.study import state_of
+from podium.tune.worker import Outcome
+from tune_toys import RECIPE, SEARCH, Inline
+
+SOURCE = Path(podium.__file__).parents[1]
+
+
+@pytest.fixture
+def tune(toy, trained, monkeypatch):
+    """The command, in this process and without training."""
+
+    @contextmanager
+    def inline(context, count):
+        yield Inline()
+
+    monkeypatch.setattr(run_module, "worker_pool", inline)
+    monkeypatch.chdir(toy.root)
+    monkeypatch.delenv("COMPETITION", raising=False)
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["tune", *arguments, "-c", "digits"], catch_exceptions=False)
+
+    return run
+
+
+def test_a_search_prints_its_rows_ranges_and_trials_and_writes_the_best(tune, toy):
+    done = tune("tiny", "--trials", "12")
+    assert done.exit_code == 0
+    for line in (
+        "tiny: scored on 200 inner rows, trained on 800 others; no validation row is used",
+        "searches ([search] of tiny.toml):",
+        "learning_rate          0.0002 to 0.2, logarithmic",
+        "progressive_pixels     [], [8]",
+        "12 trials in all",
+        "trial   0  complete  0.5000",
+        "compares trial ",
+        "is the best of 12 trials",
+        "on 400 other inner rows",
+        "tiny-tuned.toml, a recipe like any other: `make all` trains its runs",
+        "next: make tiny-tuned COMPETITION=digits, then make ensemble COMPETITION=digits; or rm competitions/digits/",
+        "see reports/digits/tune/tiny: trials.csv and plots",
+    ):
+        assert line in done.stdout, line
+    assert done.stdout.count("\ntrial ") == 12
+    again = tune("tiny", "--trials", "12", "--out", "other")
+    assert "goes on after 12 trials" in again.stdout and "\ntrial " not in again.stdout
+    assert toy.recipe_file.with_name("other.toml").is_file()
+    toy.recipe_file.write_text(RECIPE)
+    new = tune("tiny", "--minutes", "0.00001")
+    assert "this is a new one" in new.stdout and "default ranges: tiny.toml has no [search]" in new.stdout
+    assert "starts trials for 1e-05 minutes" in new.stdout
+
+
+def test_no_recipe_is_written_where_the_recipe_itself_is_the_best(tune, toy):
+    done = tune("tiny", "--trials", "1")
+    assert "It is the recipe as it is." in done.stdout and "wrote" not in done.stdout
+    assert not toy.recipe_file.with_name("tiny-tuned.toml").exists()
+
+
+def test_a_search_without_a_score_says_so(tune, monkeypatch):
+    monkeypatch.setattr(run_module, "run_trial", lambda trial: Outcome("failed", reason="Training diverged."))
+    done = tune("tiny", "--trials", "2")
+    assert "no trial has a score" in done.stdout and done.stdout.count("Training diverged.") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["tny"], ["There is no recipe 'tny'.", "RECIPE=tiny"]),
+        ([], ["Which recipe?", "one of tiny"]),
+        (["tiny", "--trials", "abc"], ["TRIALS=abc: expected a whole number", "TRIALS=20, or MINUTES=30"]),
+        (["tiny", "--trials", "0"], ["TRIALS=0: expected"]),
+        (["tiny", "--minutes", "soon"], ["MINUTES=soon: expected a number above 0"]),
+        (["tiny", "--minutes", "inf"], ["MINUTES=inf"]),
+        (["tiny", "--trials", "3", "--minutes", "3"], ["both TRIALS= and MINUTES="]),
+        (["tiny", "--out", "tiny"], ["cannot replace this file"]),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_trained(tune, arguments, parts, trained):
+    with pytest.raises(PodiumError) as error:
+        tune(*arguments)
+    assert all(part in str(error.value) for part in parts), error.value
+    assert not trained and len(str(error.value).splitlines()) < 10
+
+
+def test_an_unknown_key_in_the_search_is_refused_by_name(tune, toy):
+    toy.recipe_file.write_text(RECIPE + SEARCH + "droput = [0, 0.5]\n")
+    with pytest.raises(ConfigError, match=r"search\.droput: unknown key; did you mean dropout\?"):
+        tune("tiny")
+
+
+def test_worker_processes_train_and_ctrl_c_keeps_finished_trials(toy):
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-m", "podium", "tune", "tiny", "--trials", "500", "-c", "digits"]
+    with subprocess.Popen(
+        command,
+        cwd=toy.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while not (line := process.stdout.readline()).startswith("trial "):
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the search
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130 and errors.strip() == "Stopped. What was finished is kept.", errors
+    states = [state_of(trial) for trial in toy.open().study.trials]
+    assert states[int(line.split()[1])] == "complete" and set(states) <= {"complete", "stopped"}
+    assert (toy.root / "reports/digits/tune/tiny/trials.csv").is_file()

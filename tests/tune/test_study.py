@@ -1,0 +1,67 @@
+"""A search's study: which files continue it, which begin a new one, and what is refused."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from podium.errors import ConfigError
+from podium.tune import study as study_module
+from podium.tune.study import open_tuning, state_of
+from tune_toys import RECIPE, SEARCH, ToyProject, search
+
+
+@pytest.mark.parametrize("change", [("epochs = 2", "epochs = 3"), ("high = 3 }", "high = 4 }")])
+def test_another_recipe_or_other_ranges_begin_a_new_search_and_old_trials_are_kept(toy, trained, change):
+    tuning = toy.open()
+    assert not tuning.is_new
+    search(tuning, trials=2)
+    toy.recipe_file.write_text(toy.recipe_file.read_text().replace(*change))
+    tuning = toy.open()
+    assert tuning.is_new and not tuning.study.trials
+    search(tuning, trials=1)
+    assert not toy.open().is_new
+    toy.recipe_file.write_text(RECIPE + SEARCH)
+    assert len(toy.open().study.trials) == 2
+
+
+def test_comments_and_further_seeds_do_not_begin_a_new_search(toy, trained):
+    search(toy.open(), trials=2)
+    toy.recipe_file.write_text("# A comment.\n" + RECIPE.replace("[3, 4]", "[3, 5]") + SEARCH)
+    assert len(toy.open().study.trials) == 2
+
+
+def test_trials_of_a_killed_search_count_as_stopped(toy, trained):
+    tuning = toy.open()
+    tuning.study.ask()
+    tuning = toy.open()
+    assert [state_of(trial) for trial in tuning.study.trials] == ["stopped"]
+    assert tuning.finished == [] and tuning.best is None
+    search(tuning, trials=1)
+    assert tuning.best.number == tuning.own.number == 1 and tuning.values(tuning.own)["learning_rate"] == 0.002
+
+
+def test_one_command_tunes_a_recipe_at_a_time(toy):
+    toy.open()
+    with pytest.raises(ConfigError, match="Another command tunes tiny"):
+        ToyProject(toy.root, ExitStack()).open()
+
+
+def test_a_damaged_journal_is_named(toy):
+    journal = toy.open().context.journal
+    journal.write_text("no json\n{}\n")
+    with pytest.raises(ConfigError, match=r"(?s)record of a search is damaged.*journal\.log.*rm "):
+        toy.open()
+
+
+@pytest.mark.parametrize(("name", "message"), [("tny", "no recipe 'tny'"), ("", "Which recipe"), ("tiny.s3", "no rec")])
+def test_an_unknown_recipe_is_refused_with_the_nearest_name(toy, name, message):
+    with pytest.raises(ConfigError, match=rf"(?s){message}.*RECIPE=tiny"), open_tuning(toy.workspace, name):
+        pass
+
+
+def test_recipes_without_ranges_have_default_ranges(toy):
+    assert toy.open().has_own_ranges
+    toy.recipe_file.write_text(RECIPE)
+    tuning = toy.open()
+    assert not tuning.has_own_ranges and set(tuning.search) >= {"learning_rate", "dropout", "batch_size"}
+    assert set(study_module.distributions(tuning.search)) == set(tuning.search)
