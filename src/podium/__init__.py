@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 
 def load(competition: str, root: Path | str = ".") -> "Frames":
-    """What was trained for a competition, as pandas frames to look at; see `podium.report.frames.Frames`."""
+    """The runs and the last ensemble of a competition as pandas frames; see `podium.report.frames.Frames`."""
     from podium.report.frames import Frames
 
     return Frames(competition, root)

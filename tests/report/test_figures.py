@@ -25,6 +25,11 @@ def test_a_figure_is_well_formed_uses_colours_of_the_page_and_loads_nothing(name
 
 
 @pytest.mark.parametrize("name", DRAWN)
+def test_tick_labels_are_not_formulas(name):
+    assert "$" not in DRAWN[name]()
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_is_the_same_each_time_it_is_drawn(name):
     assert DRAWN[name]() == DRAWN[name]()
 

@@ -1,1 +1,1 @@
-"""What people look at: one page that answers a competitor's questions in their order."""
+"""The report: one HTML page about a competition; and pandas frames for a notebook."""

@@ -108,6 +108,7 @@ def lr_curve(recipe: str, rates: Sequence[float], losses: Sequence[float], sugge
         for number, (name, rate) in enumerate(suggestions.items(), start=1):
             loss = float(np.interp(np.log(rate), np.log(rates), losses))
             axes.plot(rate, loss, "o", color=SERIES[number % len(SERIES)], label=f"{name} {rate:.2g}", markersize=7)
+        axes.xaxis.set_major_formatter("{x:g}")  # the default labels are formulas
         axes.set(xlabel="learning rate", ylabel="loss", title=recipe)
         first_half = losses[: max(len(losses) // 2, 1)]
         axes.set_ylim(top=float(np.max(first_half)) * 1.15, auto=None)  # the loss diverges in the second half
