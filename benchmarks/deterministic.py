@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from podium.config.keys import Recipe, read_recipe
-from podium.data.cache import Dataset, open_dataset
+from podium.data.cache import Dataset, open_images
 from podium.errors import TrainingError
-from podium.plan.paths import Project
 from podium.training.batches.loader import PixelStore
 from podium.training.device import cpu_threads, pick_device, repeatable
 from podium.training.learner import evaluation_loader, fit_network
 from podium.training.logits import predict_logits
 from podium.training.progress import Listener, Watch
 from podium.training.rows import Material
+from podium.workspace import open_workspace
 from training import RECIPES, ROOT, machine
 
 COMPETITION, JUDGED_ROWS, WARM_UP_ROWS = "cifar10", 1_000, 512
@@ -100,7 +100,8 @@ def main() -> None:
     print(f"{machine(device)}\n{given.epochs} epochs of {given.rows:,} rows; cost is of the quicker one", flush=True)
     for name in given.recipes:
         recipe = replace(read_recipe(ROOT / "competitions" / f"{name}.toml"), epochs=given.epochs)
-        dataset = open_dataset(Project.at(ROOT), COMPETITION, pixels=recipe.stored_pixels, shape=recipe.shape)
+        workspace = open_workspace(COMPETITION, ROOT)
+        dataset = open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
         with cpu_threads(recipe.threads):
             lines += compare(name, recipe, dataset, device, rows=given.rows)
     print()

@@ -29,7 +29,7 @@ from fastnet import look, split
 from PIL import Image
 
 from podium.config.keys import Augment, Recipe
-from podium.data.cache import Dataset, open_dataset
+from podium.data.cache import Dataset, open_images
 from podium.lock import read_lock
 from podium.metrics import log_losses, softmax
 from podium.plan.paths import Project
@@ -74,8 +74,9 @@ class Task:
 def prepare(recipe: Recipe, rows: int) -> tuple[Dataset, np.ndarray, np.ndarray]:
     """The images, the rows to learn from and the rows that judge."""
     project = Project.at(ROOT)
-    dataset = open_dataset(project, COMPETITION, pixels=recipe.stored_pixels, shape=recipe.shape)
-    return dataset, *split(dataset.train_labels, read_lock(project.lock_file(COMPETITION)).folds, rows)
+    lock = read_lock(project.lock_file(COMPETITION))
+    dataset = open_images(project.paths(COMPETITION), lock, pixels=recipe.stored_pixels, shape=recipe.shape)
+    return dataset, *split(dataset.train_labels, lock.folds, rows)
 
 
 def write_files(folder: Path, recipe: Recipe, rows: int) -> None:

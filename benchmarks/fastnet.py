@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from podium.config.keys import Augment, FastNet, Recipe, read_recipe
-from podium.data.cache import open_dataset
+from podium.data.cache import open_images
 from podium.lock import read_lock
 from podium.metrics import log_loss, softmax
 from podium.plan.paths import Project
@@ -108,8 +108,8 @@ def judge(task: tuple[str, int], *, recipe: Recipe, rows: int) -> tuple[np.ndarr
     change = VARIANTS[name]
     recipe = variant(recipe, change)
     project = Project.at(Path(__file__).parents[1])
-    dataset = open_dataset(project, COMPETITION, pixels=recipe.stored_pixels, shape=recipe.shape, data=None)
     lock = read_lock(project.lock_file(COMPETITION))
+    dataset = open_images(project.paths(COMPETITION), lock, pixels=recipe.stored_pixels, shape=recipe.shape)
     training, judged = split(lock.train_labels, lock.folds, rows)
     store = PixelStore(dataset.train_images, torch.device("cpu"))
     material = Material(store, dataset.train_images, lock.train_labels, len(lock.classes), training, judged[:0])

@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 
 from podium.config.keys import Augment, Recipe
-from podium.data.cache import Dataset, open_dataset
-from podium.plan.paths import Project
+from podium.data.cache import Dataset, open_images
 from podium.training.batches.loader import PixelStore, TrainingLoader, measure_normalisation
+from podium.workspace import open_workspace
 
 SIDE, BATCH = 32, 128
 
@@ -103,7 +103,8 @@ def main() -> None:
     arguments.add_argument("--pairs", type=int, default=5)
     options = arguments.parse_args()
     warnings.filterwarnings("ignore")
-    dataset = open_dataset(Project.at("."), options.competition, pixels=SIDE, shape="crop")
+    workspace = open_workspace(options.competition)
+    dataset = open_images(workspace.paths, workspace.lock, pixels=SIDE, shape="crop")
     count = min(options.images, len(dataset.train_ids))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "images"

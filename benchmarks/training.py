@@ -39,8 +39,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from podium.config.keys import Recipe, read_recipe
-from podium.data.cache import Dataset, open_dataset
-from podium.plan.paths import Project
+from podium.data.cache import Dataset, open_images
 from podium.training.batches.loader import EvaluationLoader, PixelStore, TrainingLoader
 from podium.training.device import cpu_threads, device_name, pick_device
 from podium.training.learner import Fitted, evaluation_loader, fit_network
@@ -49,6 +48,7 @@ from podium.training.networks.architectures import IMAGENET, Network, build_netw
 from podium.training.networks.fastnet import FastNetBody
 from podium.training.progress import Listener, Watch
 from podium.training.rows import Material
+from podium.workspace import open_workspace
 
 ROOT = Path(__file__).parents[1]
 # Which competition's folder holds the recipe that is timed.
@@ -445,7 +445,8 @@ def main() -> None:
 
 
 def prepare(recipe: Recipe, competition: str, *, folder: Path, device: torch.device, images: int) -> Bench:
-    dataset = open_dataset(Project.at(ROOT), competition, pixels=recipe.stored_pixels, shape=recipe.shape)
+    workspace = open_workspace(competition, ROOT)
+    dataset = open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
     bench = Bench(recipe, dataset, folder / f"{recipe.stored_pixels}-{recipe.shape}", device, images)
     bench.write_files()
     return bench

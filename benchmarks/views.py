@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from podium.data.cache import open_dataset
+from podium.data.cache import open_images
 from podium.lock import read_lock
 from podium.metrics import log_loss, softmax
 from podium.plan.paths import Project
@@ -39,7 +39,7 @@ def look(project: Project, competition: str, run: str, views: str) -> tuple[np.n
     lock = read_lock(project.lock_file(competition))
     file = project.parameters_file(competition, run)
     recipe, ((network, normalisation), *_) = _read_parameters(file, len(lock.classes), stamp=about["stamp"])
-    dataset = open_dataset(project, competition, pixels=recipe.stored_pixels, shape=recipe.shape)
+    dataset = open_images(project.paths(competition), lock, pixels=recipe.stored_pixels, shape=recipe.shape)
     store, rows = PixelStore(dataset.train_images, CPU), np.flatnonzero(lock.folds >= 0)
     loader = evaluation_loader(store, rows, recipe=recipe, normalisation=normalisation)
     with cpu_threads(1):

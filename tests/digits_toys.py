@@ -2,6 +2,7 @@
 
 from podium.data.prepare import prepare
 from podium.plan.paths import Project
+from podium.workspace import open_workspace
 
 RECIPE = """
 architecture = "timm:test_resnet"
@@ -20,10 +21,9 @@ source = "digits"
 
 def digits_project(folder, *, validation: str = "rows = 297", recipe: str = RECIPE) -> Project:
     """The project, prepared."""
-    house = folder / "competitions" / "digits"
-    house.mkdir(parents=True)
-    (house / "competition.toml").write_text(SETTINGS + validation)
-    (house / "tiny.toml").write_text(recipe)
-    project = Project.at(folder)
-    prepare(project, "digits")
-    return project
+    settings = folder / "competitions" / "digits"
+    settings.mkdir(parents=True)
+    (settings / "competition.toml").write_text(SETTINGS + validation)
+    (settings / "tiny.toml").write_text(recipe)
+    prepare(open_workspace("digits", folder))
+    return Project.at(folder)

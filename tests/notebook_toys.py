@@ -13,7 +13,6 @@ from podium.kaggle.notebooks.account import Account
 from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.kaggle.session import Patience
-from podium.plan.paths import Project
 from podium.predictions.artefact import Predictions, save_predictions
 from podium.workspace import open_workspace
 
@@ -46,7 +45,7 @@ class NotebookToy:
         self.folder, self.server, self.state, self.messages = folder, server, server.state.kernels, []
         self.requests = server.state.asked
         self.home = write_competition(folder)
-        prepare(Project.at(folder), "tiny")
+        prepare(open_workspace("tiny", folder))
         self.environment = server.environment(os.environ, folder / "home")
         self.changes = {}
         self.state.run = lambda push, datasets: self.ran(push)

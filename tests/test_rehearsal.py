@@ -17,7 +17,7 @@ class Quiet(Listener):
 def test_a_part_of_the_validation_rows_is_enough_for_a_csv_with_every_test_row(tmp_path, monkeypatch):
     monkeypatch.setattr(rehearsal_module, "REHEARSED_ROWS", 200)
     project = digits_project(tmp_path, validation="rows = 600")
-    done = rehearse(project, "digits", data=None, listener_of=Quiet)
+    done = rehearse(project, "digits", listener_of=Quiet)
     assert done.written.result.validation_rows == 100
     assert done.written.csv_file.is_relative_to(tmp_path / ".rehearsal")
     lock = read_lock(project.lock_file("digits"))

@@ -22,7 +22,7 @@ class Rehearsal:
     written: WrittenEnsemble
 
 
-def rehearse(project: Project, competition_name: str, *, data: str | None, listener_of: type[Listener]) -> Rehearsal:
+def rehearse(project: Project, competition_name: str, *, listener_of: type[Listener]) -> Rehearsal:
     """Train one run of every recipe for one epoch on a small balanced part, and blend over all test images.
 
     Everything is written below `.rehearsal/`; `listener_of` is called with each run's name.
@@ -38,7 +38,6 @@ def rehearse(project: Project, competition_name: str, *, data: str | None, liste
             scratch,
             competition_name,
             _shortened(first[name]),
-            data=data,
             listener=listener_of(name),
             rows=rows,
         )

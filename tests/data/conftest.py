@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 from podium.config.keys import Competition, read_competition
+from podium.data.prepare import prepare
+from podium.lock import Lock
 from podium.plan.paths import Project
+from podium.workspace import Workspace, open_workspace
 
 FOLDERS = """
 title = "Cats and dogs"
@@ -73,6 +76,14 @@ class House:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "competition.toml").write_text(settings.format(data=data, validation=validation))
         return read_competition(folder)
+
+    def workspace(self) -> Workspace:
+        """The competition, read anew."""
+        return open_workspace("pets", self.project.root)
+
+    def prepare(self, **options) -> Lock:
+        """Prepare the competition."""
+        return prepare(self.workspace(), **options)
 
     def table_competition(self, **settings: str) -> Competition:
         """The same for labels in a CSV."""

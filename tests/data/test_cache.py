@@ -3,6 +3,7 @@
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from podium.data import cache as dataset_module
-from podium.data.cache import open_dataset
-from podium.data.scan import read_listing
+from podium.data.cache import decode_images, open_images, open_largest_images
+from podium.data.locate import find_source, quiet
+from podium.data.scan import scan
 from podium.errors import DataError
 
 HASH_ORDER = 'test_ids = "hash-order"'
@@ -21,8 +23,10 @@ def pixels_of(content):
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def open_pets(house, data=None, *, pixels=8, shape="crop", progress=lambda *told: None):
-    return open_dataset(house.project, "pets", pixels=pixels, shape=shape, data=data, progress=progress)
+def open_pets(house, data=None, *, pixels=8, shape="crop", progress=quiet):
+    workspace = house.workspace()
+    source = find_source(workspace.competition, workspace.paths, data=data)
+    return decode_images(workspace.competition, source, workspace.paths, pixels=pixels, shape=shape, progress=progress)
 
 
 def check_rows(house, dataset):
@@ -47,7 +51,7 @@ def test_rows_are_the_files_that_their_ids_name(house):
 
 def test_processes_decode_what_one_process_decodes(house, monkeypatch):
     monkeypatch.setattr(dataset_module, "FEW_ROWS", 0)
-    monkeypatch.setattr(dataset_module, "ROWS_A_TASK", 3)
+    monkeypatch.setattr(dataset_module, "ROWS_PER_JOB", 3)
     house.competition()
     house.zip(house.data / "pets.zip", house.folders())
     check_rows(house, open_pets(house))
@@ -213,7 +217,51 @@ def test_kaggles_layout_is_decoded_with_its_groups(house):
 def test_a_listing_is_what_the_dataset_holds(house):
     competition = house.competition()
     house.write(house.data / "pets", house.folders())
-    listing = read_listing(competition, "pets", project=house.project)
+    listing = scan(competition, find_source(competition, house.workspace().paths, data=None))
     dataset = open_pets(house)
     assert listing.train_ids == dataset.train_ids.tolist() and listing.test_ids == dataset.test_ids.tolist()
     assert listing.train_labels.tolist() == dataset.train_labels.tolist() and listing.classes == dataset.classes
+
+
+def test_the_lock_opens_the_images_without_their_source(house):
+    house.competition()
+    house.zip(house.data / "pets.zip", house.folders())
+    lock = house.prepare()
+    (house.data / "pets.zip").unlink()
+    dataset = open_images(house.workspace().paths, lock, pixels=32, shape="crop")
+    assert dataset.train_images.shape == (12, 32, 32, 3) and dataset.matches(lock)
+
+
+@pytest.mark.parametrize("size", [{"pixels": 16, "shape": "crop"}, {"pixels": 32, "shape": "pad"}])
+def test_images_that_are_not_decoded_are_refused_with_the_command_that_decodes_them(house, size):
+    house.competition()
+    house.zip(house.data / "pets.zip", house.folders())
+    lock = house.prepare()
+    with pytest.raises(DataError, match=r"not decoded yet(.|\n)*make prepare COMPETITION=pets"):
+        open_images(house.workspace().paths, lock, **size)
+
+
+def test_images_of_another_fingerprint_are_not_opened(house):
+    house.competition()
+    house.zip(house.data / "pets.zip", house.folders())
+    lock = house.prepare()
+    with pytest.raises(DataError, match="not decoded yet"):
+        open_images(house.workspace().paths, replace(lock, fingerprint="0" * 64), pixels=32, shape="crop")
+
+
+def test_images_in_another_order_of_the_test_ids_are_not_opened(house):
+    house.competition()
+    house.zip(house.data / "pets.zip", house.folders())
+    lock = house.prepare()
+    reversed_lock = replace(lock, test_ids=lock.test_ids[::-1])
+    with pytest.raises(DataError, match="not decoded yet"):
+        open_images(house.workspace().paths, reversed_lock, pixels=32, shape="crop")
+
+
+def test_a_report_opens_the_largest_decoded_images_or_none(house):
+    house.competition()
+    house.write(house.data / "pets", house.folders())
+    lock, paths = house.prepare(), house.workspace().paths
+    open_pets(house, pixels=64)
+    assert open_largest_images(paths, lock).train_images.shape[1] == 64
+    assert open_largest_images(paths, replace(lock, fingerprint="0" * 64)) is None

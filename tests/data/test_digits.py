@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from podium.data.cache import open_dataset
+from podium.data.cache import open_images
 from podium.data.digits import digits_answers, digits_listing
+from podium.data.prepare import prepare
 from podium.lock import read_lock
-from podium.plan.paths import Project
+from podium.workspace import open_workspace
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def digits(tmp_path, monkeypatch):
     monkeypatch.setenv("PODIUM_CACHE", str(tmp_path))
-    return open_dataset(Project.at(ROOT), "digits", pixels=32, shape="crop")
+    workspace = open_workspace("digits", ROOT)
+    prepare(workspace)
+    return open_images(workspace.paths, workspace.lock, pixels=32, shape="crop")
 
 
 def test_digits_are_1297_labelled_and_500_withheld():

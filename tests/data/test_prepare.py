@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from podium.data import prepare as prepare_module
-from podium.data.prepare import prepare, recipe_sizes
+from podium.data.prepare import recipe_sizes
 from podium.errors import DataError
 from podium.lock import read_lock
 
@@ -23,7 +23,7 @@ def change_data(house):
 
 def test_a_lock_is_written_with_ids_labels_and_folds(house):
     file = with_data(house)
-    lock = prepare(house.project, "pets")
+    lock = house.prepare()
     assert read_lock(file).train_ids.tolist() == lock.train_ids.tolist()
     assert np.bincount(lock.train_labels[lock.folds == 0]).tolist() == [2, 2]
     assert lock.test_ids.tolist() == ["1", "2", "3", "4"]
@@ -31,47 +31,47 @@ def test_a_lock_is_written_with_ids_labels_and_folds(house):
 
 def test_a_second_prepare_writes_nothing(house):
     file = with_data(house)
-    prepare(house.project, "pets")
+    house.prepare()
     before = file.stat().st_mtime_ns
-    prepare(house.project, "pets")
+    house.prepare()
     assert file.stat().st_mtime_ns == before
 
 
 def test_changed_validation_rewrites_the_folds_only(house):
     with_data(house)
-    before = prepare(house.project, "pets")
+    before = house.prepare()
     house.competition(validation="rows = 6")
-    after = prepare(house.project, "pets")
+    after = house.prepare()
     assert (after.folds == 0).sum() == 6 and after.fingerprint == before.fingerprint
 
 
 def test_written_folds_outlive_the_library_that_drew_them(house, monkeypatch):
     with_data(house)
-    before = prepare(house.project, "pets")
+    before = house.prepare()
     monkeypatch.setattr(prepare_module, "assign_folds", None)
-    assert (prepare(house.project, "pets").folds == before.folds).all()
+    assert (house.prepare().folds == before.folds).all()
 
 
 def test_other_data_than_the_locks_are_refused_until_accepted(house):
     file = with_data(house)
-    before = prepare(house.project, "pets")
+    before = house.prepare()
     content = file.read_bytes()
     change_data(house)
     with pytest.raises(
         DataError, match=f"expected:.*{before.fingerprint}(.|\n)*prepare --competition pets --accept-data$"
     ):
-        prepare(house.project, "pets")
+        house.prepare()
     assert file.read_bytes() == content
-    assert prepare(house.project, "pets", accept=True).fingerprint != before.fingerprint
+    assert house.prepare(accept=True).fingerprint != before.fingerprint
     assert file.read_bytes() != content
 
 
 def test_the_command_that_accepts_data_names_the_place_they_were_given_in(house):
     with_data(house)
-    prepare(house.project, "pets")
+    house.prepare()
     place = str(house.zip(house.data / "my pets.zip", house.folders(images=7)))
     with pytest.raises(DataError, match=f"podium prepare --competition pets --accept-data --data '{place}'$"):
-        prepare(house.project, "pets", data=place)
+        house.prepare(data=place)
 
 
 def test_a_class_that_is_too_small_is_named(house):
@@ -81,17 +81,17 @@ def test_a_class_that_is_too_small_is_named(house):
         house.data / "pets.zip", {name: data for name, data in files.items() if "dog" not in name or "g_0" in name}
     )
     with pytest.raises(DataError, match=r"class 'dog': 1 row\(s\)"):
-        prepare(house.project, "pets")
+        house.prepare()
 
 
 def test_other_data_than_the_pinned_are_refused_even_if_accepted(house):
     file = with_data(house)
-    pinned = prepare(house.project, "pets").fingerprint
+    pinned = house.prepare().fingerprint
     house.competition(data=f'fingerprint = "{pinned}"')
-    prepare(house.project, "pets")
+    house.prepare()
     change_data(house)
-    with pytest.raises(DataError, match=f"not the data of 'pets'(.|\n)*{pinned}(.|\n)*fetch the right data"):
-        prepare(house.project, "pets", accept=True)
+    with pytest.raises(DataError, match=f"not the data of 'pets'(.|\n)*{pinned}(.|\n)*use the expected images"):
+        house.prepare(accept=True)
     assert read_lock(file).fingerprint == pinned
 
 
@@ -104,14 +104,15 @@ def test_every_size_of_the_recipes_is_decoded_once(house):
         "d": "",
     }.items():
         (file.parent / f"{name}.toml").write_text(RECIPE + keys)
-    assert recipe_sizes(file.parent) == [(16, "crop"), (16, "pad"), (32, "crop")]
-    prepare(house.project, "pets")
+    assert recipe_sizes(house.workspace()) == [(16, "crop"), (16, "pad"), (32, "crop")]
+    house.prepare()
     arrays = [one.name for one in house.project.cache_folder("pets").rglob("train-*.npy")]
     assert sorted(arrays) == ["train-16-crop.npy", "train-16-pad.npy", "train-32-crop.npy"]
 
 
 def test_without_recipes_the_default_size_is_decoded(house):
-    assert recipe_sizes(with_data(house).parent) == [(32, "crop")]
+    house.competition()
+    assert recipe_sizes(house.workspace()) == [(32, "crop")]
 
 
 @pytest.mark.parametrize(
@@ -131,5 +132,35 @@ def test_files_that_no_table_of_labels_speaks_of_are_left_out_counted_and_told_e
     house.write(house.data / "pets", files)
     for _ in range(2):  # decoded, then from the cache
         notes = []
-        lock = prepare(house.project, "pets", note=notes.append)
+        lock = house.prepare(note=notes.append)
         assert [one.replace(f"{house.data}/", "") for one in notes] == told and len(lock.train_ids) == 12
+
+
+def test_prepare_without_the_original_images_uses_the_decoded_ones_and_says_so(house):
+    file = with_data(house)
+    before, content = house.prepare(), file.read_bytes()
+    (house.data / "pets.zip").unlink()
+    notes = []
+    assert house.prepare(note=notes.append).fingerprint == before.fingerprint
+    assert len(notes) == 1 and "original images were not found" in notes[0]
+    assert file.read_bytes() == content
+
+
+def test_prepare_needs_the_original_images_for_a_size_that_is_not_decoded(house):
+    file = with_data(house)
+    house.prepare()
+    (house.data / "pets.zip").unlink()
+    (file.parent / "large.toml").write_text(RECIPE + "stored_pixels = 64")
+    with pytest.raises(DataError, match="images of 'pets' were not found"):
+        house.prepare()
+
+
+def test_nothing_is_downloaded_again_where_the_images_are_decoded(house, monkeypatch):
+    with_data(house, data='download = "http://127.0.0.1:9/pets.zip"')
+    house.prepare()
+    (house.data / "pets.zip").unlink()
+    house.prepare()
+    for array in house.project.cache_folder("pets").rglob("*.npy"):
+        array.unlink()
+    with pytest.raises(DataError, match="cannot be fetched"):
+        house.prepare()

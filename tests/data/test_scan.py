@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from podium.data.listing import natural_order
-from podium.data.locate import download
-from podium.data.scan import quiet, read_listing
+from podium.data.locate import download, download_source, find_source, quiet
+from podium.data.scan import data_faults, scan
 from podium.errors import DataError
 
 FOLDERS = 'title = "Pets"\n[data]\nsource = "folders"\n{data}\n[validation]\n{validation}\n'
@@ -17,7 +17,12 @@ HASH_ORDER = 'test_ids = "hash-order"'
 
 
 def listing_of(house, competition, data=None):
-    return read_listing(competition, "pets", project=house.project, data=data)
+    paths = house.workspace().paths
+    source = find_source(competition, paths, data=data) or download_source(competition, paths, progress=quiet)
+    listing = scan(competition, source)
+    if listing.faults:
+        raise data_faults("pets", listing.faults)
+    return listing
 
 
 def faults_of(house, competition):

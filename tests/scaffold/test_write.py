@@ -16,10 +16,11 @@ import podium
 from podium.config.keys import read_competition
 from podium.data.prepare import prepare
 from podium.errors import ConfigError, DataError
-from podium.plan.paths import Paths, Project
+from podium.plan.paths import Paths
 from podium.plan.runs import read_recipes
 from podium.scaffold.guess import guess_competition
 from podium.scaffold.write import write_competition
+from podium.workspace import open_workspace
 
 
 def picture(number, size=(40, 32)):
@@ -79,7 +80,7 @@ def test_class_folders_are_recognised_and_can_be_prepared(tmp_path, wrapped):
     assert settings.validation.kind == "k-fold" and settings.metric == "accuracy"
     assert guess.class_counts == {"cat": 12, "dog": 12} and guess.median_side == 32 and guess.sides == (32, 40)
     assert any("no sample submission" in item for item in guess.to_check)
-    lock = prepare(Project.at(paths.root), "pets", data=str(place))
+    lock = prepare(open_workspace("pets", paths.root), data=str(place))
     assert len(lock.train_ids) == 24 and lock.test_ids.tolist() == ["100", "101", "102", "103"]
 
 
@@ -96,7 +97,7 @@ def test_a_table_of_labels_and_a_sample_of_probabilities_are_recognised(tmp_path
     assert (settings.submission.kind, settings.submission.id_column) == ("probabilities", "image")
     assert settings.metric == "log_loss" and settings.kaggle.competition == "pets-of-kaggle"
     assert any("'breed', chosen from age, breed" in item for item in guess.to_check)
-    lock = prepare(Project.at(paths.root), "pets", data=str(place))
+    lock = prepare(open_workspace("pets", paths.root), data=str(place))
     assert lock.classes == ("cat", "dog") and len(lock.test_ids) == 4
 
 

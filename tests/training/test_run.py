@@ -115,9 +115,10 @@ def test_a_refit_gives_other_test_logits_and_the_same_oof_logits(tmp_path):
 def test_new_images_get_the_classes_that_the_run_gives_them(tmp_path):
     project = digits_project(tmp_path)
     predictions = train_tiny(project)
-    from podium.data.cache import open_dataset
+    from podium.data.cache import open_images
 
-    images = open_dataset(project, "digits", pixels=16, shape="crop").test_images[:5]
+    lock = read_lock(project.lock_file("digits"))
+    images = open_images(project.paths("digits"), lock, pixels=16, shape="crop").test_images[:5]
     folder = tmp_path / "new"
     folder.mkdir()
     for i, image in enumerate(images):

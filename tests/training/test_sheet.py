@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from podium.config.keys import Augment, Recipe
-from podium.data.cache import open_dataset
+from podium.data.cache import open_images
 from podium.data.prepare import prepare
 from podium.errors import TrainingError
 from podium.lock import read_lock
@@ -18,6 +18,7 @@ from podium.plan.runs import list_runs
 from podium.training.canvas import save_png
 from podium.training.sheet import Sheet, augmentation_words, make_sheet, spread_rows
 from podium.training.sheet_picture import draw_sheet
+from podium.workspace import open_workspace
 
 RECIPE = """
 architecture = "timm:test_resnet"
@@ -38,7 +39,7 @@ def project(tmp_path_factory) -> Project:
     (home / "tiny.toml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PODIUM_CACHE", raising=False)
-        prepare(Project.at(folder), "digits")
+        prepare(open_workspace("digits", folder))
         yield Project.at(folder)
 
 
@@ -58,7 +59,7 @@ def test_without_augmentation_the_network_sees_the_stored_pixels(project):
 
 def test_ids_labels_and_pixels_are_those_of_training_rows_of_every_class(project):
     sheet, lock = sheet_of(project), read_lock(project.lock_file("digits"))
-    images = open_dataset(project, "digits", pixels=16, shape="crop").train_images
+    images = open_images(project.paths("digits"), lock, pixels=16, shape="crop").train_images
     rows = [lock.train_ids.tolist().index(one) for one in sheet.ids]
     assert sheet.labels == [lock.classes[label] for label in lock.train_labels[rows]] == list("0123456789")
     assert np.array_equal(sheet.stored, images[rows])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from podium.data.prepare import prepare
-from podium.plan.paths import Project
 from podium.tune import run as run_module
 from podium.tune.inner import inner_split
 from podium.tune.worker import Outcome
+from podium.workspace import open_workspace
 from tune_toys import RECIPE, SEARCH, SETTINGS, ToyProject
 
 
@@ -21,7 +21,7 @@ def prepared(tmp_path_factory):
     home.mkdir(parents=True)
     (home / "competition.toml").write_text(SETTINGS)
     (home / "tiny.toml").write_text(RECIPE + SEARCH)
-    prepare(Project.at(folder), "digits")
+    prepare(open_workspace("digits", folder))
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName, DataPlace
+from podium.cli.options import DEFAULT, CompetitionName
 from podium.plan.paths import Project
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ commands = typer.Typer()
 def show(
     run: Annotated[str, typer.Argument(help="A run (resnet34.s1), or a recipe (resnet34): its first run.")],
     competition: CompetitionName = DEFAULT,
-    data: DataPlace = None,
 ) -> None:
     """Draw labelled images as a run's network would see them, augmented: the cheapest way to find a mistake."""
     from podium.plan.runs import list_runs, named_run
@@ -32,7 +31,7 @@ def show(
     from podium.training.sheet import make_sheet
     from podium.training.sheet_picture import draw_sheet
 
-    sheet = make_sheet(project, competition, wanted, data=data)
+    sheet = make_sheet(project, competition, wanted)
     file = project.sheet_file(competition, wanted.run)
     save_png(file, draw_sheet(sheet))
     print(f"{wanted.run}: {sheet.words}")
@@ -44,7 +43,6 @@ def show(
 def lr_find(
     recipe: Annotated[str, typer.Argument(help="A recipe, such as resnet34.")],
     competition: CompetitionName = DEFAULT,
-    data: DataPlace = None,
     write: Annotated[bool, typer.Option("--write", help="Write what is suggested into the recipe.")] = False,
 ) -> None:
     """Ask fastai's lr_find for a recipe's learning rate: a hundred steps with a network that is thrown away."""
@@ -59,7 +57,7 @@ def lr_find(
     print("\n".join(_plan_lines(recipe, wanted.recipe)), flush=True)
     from podium.training.lr_curve import find_for_run, write_finding
 
-    finding = find_for_run(project, competition, wanted, data=data, listener=_listener(recipe))
+    finding = find_for_run(project, competition, wanted, listener=_listener(recipe))
     picture = write_finding(project.finder_folder(competition), recipe, finding)
     print("\n".join(_finding_lines(finding, wanted.recipe)))
     print(f"wrote {picture}, and .csv and .json beside it")

@@ -43,10 +43,8 @@ def kernel(
 @commands.command("rehearse-kernel")
 def rehearse_kernel(runs: Names = None, competition: CompetitionName = DEFAULT, data: DataPlace = None) -> None:
     """Run here, offline, what `kernel` would push; everything is written below .rehearsal/. Without RUNS one run."""
-    from podium.data.locate import locate
-    from podium.data.scan import quiet
+    from podium.data.locate import download_source, find_source, quiet
     from podium.kaggle.notebooks.rehearse import rehearse_notebook
-    from podium.plan.paths import Project
     from podium.plan.runs import wanted_runs
     from podium.workspace import open_workspace
 
@@ -54,7 +52,8 @@ def rehearse_kernel(runs: Names = None, competition: CompetitionName = DEFAULT, 
     wanted = wanted_runs(workspace.runs, runs or [])
     images, settings = None, workspace.competition
     if settings.data.source != "digits":
-        images = locate(settings, competition, project=Project.at("."), data=data, progress=quiet).path
+        source = find_source(settings, workspace.paths, data=data)
+        images = (source or download_source(settings, workspace.paths, progress=quiet)).path
     wanted = wanted if runs else wanted[:1]
     _download_weights(wanted)
     result = rehearse_notebook(workspace, wanted, images=images)

@@ -13,6 +13,7 @@ import typer
 from podium.cli.ensemble import check
 from podium.cli.options import DEFAULT, CompetitionName, DataPlace
 from podium.plan.paths import Project
+from podium.workspace import open_workspace
 
 commands = typer.Typer()
 
@@ -30,12 +31,11 @@ def prepare(
     from podium.data.prepare import prepare as prepare_data
 
     began = time.perf_counter()
-    project, progress = Project.at("."), _progress()
 
     def note(text: str) -> None:
         print(f"{competition}: {text}")
 
-    lock = prepare_data(project, competition, data=data, accept=accept_data, progress=progress, note=note)
+    lock = prepare_data(open_workspace(competition), data=data, accept=accept_data, progress=_progress(), note=note)
     judged = int((lock.folds >= 0).sum())
     print(
         f"{competition}: {len(lock.train_ids):,} labelled images ({judged:,} judge a model that never saw them), "
@@ -73,7 +73,6 @@ def train(
         typer.Argument(help="Runs (resnet34.s1) or recipes (resnet34); none: all stale runs."),
     ] = None,
     competition: CompetitionName = DEFAULT,
-    data: DataPlace = None,
     again: Annotated[bool, typer.Option("--again", help="Train named runs also if they are up to date.")] = False,
 ) -> None:
     """Train runs whose recipe, seed or data changed, one after the other; writes oof/<competition>/<run>.npz."""
@@ -91,7 +90,7 @@ def train(
 
     project.check_outputs(competition)
     for run in stale:
-        about = train_run(project, competition, run, data=data, listener=_listener()(run.run)).about
+        about = train_run(project, competition, run, listener=_listener()(run.run)).about
         print(
             f"{run.run:<20} validation accuracy {about['scores']['accuracy']:.4f} ({about['scored']}), "
             f"{about['images_per_second']:,.0f} images/s, {about['precision']}, {_duration(about['seconds'])}",
@@ -107,7 +106,7 @@ def rehearse(competition: CompetitionName = DEFAULT, data: DataPlace = None) -> 
     from podium.ensemble.text import ensemble_lines
     from podium.rehearsal import rehearse as rehearse_all
 
-    rehearsal = rehearse_all(Project.at("."), competition, data=data, listener_of=_listener())
+    rehearsal = rehearse_all(Project.at("."), competition, listener_of=_listener())
     print("\n".join(ensemble_lines(rehearsal.written, stale=set())))
     check(rehearsal.written.csv_file, competition)
     print(f"rehearsed in {_duration(time.perf_counter() - began)}; the scores say nothing, the way is free")

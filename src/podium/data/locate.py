@@ -21,16 +21,20 @@ from podium.data.archives import (
 )
 from podium.errors import DataError
 from podium.files import atomic_write, file_lock, refusals_told
-from podium.plan.paths import Project
+from podium.plan.paths import Paths
 
 Progress = Callable[[str, int, int | None], None]
-"""Told what is being done, how much of it is, and of how much (None: unknown)."""
+"""Called with a description of the work, the amount that is done, and the total (None: unknown)."""
 
 TIMEOUT_SECONDS = 30
 
 
+def quiet(what: str, done: int, total: int | None) -> None:
+    """Ignore progress."""
+
+
 @dataclass(frozen=True)
-class Found:
+class Source:
     """A competition's images: `path` is its archive, or the folder that holds what `data` names."""
 
     path: Path
@@ -86,31 +90,47 @@ def part_name(files: Files, name: str) -> str | None:
 
 
 @refusals_told("The images cannot be looked for.")
-def locate(competition: Competition, name: str, *, project: Project, data: str | None, progress: Progress) -> Found:
-    """Find the archive or folder of the competition called `name`, or fetch it.
+def find_source(competition: Competition, paths: Paths, *, data: str | None) -> Source | None:
+    """The competition's archive or folder of images; None where it is in none of the places.
 
-    A place given by `data` (DATA=) is the only one looked at. Raises DataError with every place that was.
+    If `data` (DATA=) names a place, only that place is searched. Raises DataError where a named place does not
+    exist or does not hold the images.
     """
-    if elsewhere := os.environ.get("PODIUM_DATA"):
-        named_place("PODIUM_DATA", elsewhere)
+    if data_folder := os.environ.get("PODIUM_DATA"):
+        named_place("PODIUM_DATA", data_folder)
     given = named_place("DATA", data) if data else None
-    archive = competition.data.archive or name
-    places = [given] if given else [_expanded(place) for place in project.data_places(None)]
-    for place in places:
-        path = _in_place(place, archive, competition.data, given=place == given)
+    for place in _search_places(paths, given):
+        path = _in_place(place, competition.data.archive or paths.name, competition.data, given=place == given)
         if path:
-            return Found(path, competition.data, project.cache_folder(name))
-    if competition.data.download and not given:
-        target = project.root / "data" / archive
-        with file_lock(target.with_name(f".{target.name}.lock")):
-            if not target.exists():
-                download(competition.data.download, target, progress=progress, looked=places)
-        return Found(target, competition.data, project.cache_folder(name))
-    raise DataError(
-        f"The images of '{name}' were not found.",
-        expected=f"{archive}, or a folder that holds {competition.data.train}",
+            return Source(path, competition.data, paths.cache)
+    if given:
+        raise _not_found(competition, paths, [given])
+    return None
+
+
+@refusals_told("The images cannot be downloaded.")
+def download_source(competition: Competition, paths: Paths, *, progress: Progress) -> Source:
+    """Download the archive into `data/` unless it is there; raises DataError where the settings have no address."""
+    places = _search_places(paths, None)
+    if not competition.data.download:
+        raise _not_found(competition, paths, places)
+    target = paths.root / "data" / (competition.data.archive or paths.name)
+    with file_lock(target.with_name(f".{target.name}.lock")):
+        if not target.exists():
+            download(competition.data.download, target, progress=progress, looked=places)
+    return Source(target, competition.data, paths.cache)
+
+
+def _search_places(paths: Paths, given: Path | None) -> list[Path]:
+    return [given] if given else [_expanded(place) for place in paths.image_places(None)]
+
+
+def _not_found(competition: Competition, paths: Paths, places: Sequence[Path]) -> DataError:
+    return DataError(
+        f"The images of '{paths.name}' were not found.",
+        expected=f"{competition.data.archive or paths.name}, or a folder that holds {competition.data.train}",
         faults=[f"looked in {place}" for place in places],
-        fix=f"make ... COMPETITION={name} DATA=<folder or archive>",
+        fix=f"make prepare COMPETITION={paths.name} DATA=<folder or archive>",
     )
 
 

@@ -1,103 +1,122 @@
-"""From images that lie somewhere to data that every run agrees on: decoded, split, and locked."""
+"""Decode, split and lock the images of a competition, so that every run uses the same data."""
 
 import dataclasses
 import hashlib
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from podium.config.keys import Competition, Recipe, read_competition, read_recipe, recipe_files
-from podium.data.cache import Dataset, open_dataset
+from podium.config.keys import Competition, Recipe, recipe_files
+from podium.data.cache import Dataset, decode_images, open_images
 from podium.data.folds import assign_folds
-from podium.data.locate import Progress
-from podium.data.scan import quiet
+from podium.data.locate import Progress, download_source, find_source, quiet
 from podium.errors import DataError
 from podium.lock import Lock, read_lock, write_lock
-from podium.plan.paths import Project
+from podium.workspace import Workspace
 
 Size = tuple[int, str]
-"""Side of the stored images, and how other shapes become square."""
+"""Side of the stored images in pixels, and how other shapes become square."""
 
 
 def prepare(
-    project: Project,
-    name: str,
+    workspace: Workspace,
     *,
     data: str | None = None,
     accept: bool = False,
-    sizes: Sequence[Size] | None = None,
     progress: Progress = quiet,
     note: Callable[[str], object] = lambda text: None,
 ) -> Lock:
-    """Decode a competition's images at every size its recipes use, split them, and write its `data.lock`.
+    """Decode the images at every size that the recipes use, assign the folds, and write `data.lock`.
 
-    With `accept`, data that differ from the lock replace it. Folds that a lock holds are kept as long as data
-    and [validation] are the same. `note` is called with what was left out. Raises DataError for faulty data and
-    for other data than expected.
+    `data` is the archive or folder to use instead of searching. Without the original images, prepare succeeds if
+    they are decoded already. Data that differ from an existing lock are refused, or replace it with `accept`. The
+    lock's folds are kept as long as data and [validation] are the same. `note` receives messages for the user.
+    Raises DataError.
     """
-    folder = project.competition_folder(name)
-    competition = read_competition(folder)
-    first, *others = sizes or recipe_sizes(folder)
-    dataset = open_dataset(project, name, pixels=first[0], shape=first[1], data=data, progress=progress)
+    competition, lock_file = workspace.competition, workspace.paths.lock_file
+    known = read_lock(lock_file) if lock_file.is_file() else None
+    first, *others = sizes = recipe_sizes(workspace)
+    open_size = _image_opener(workspace, known, sizes, data=data, progress=progress, note=note)
+    dataset = open_size(pixels=first[0], shape=first[1])
     for text in dataset.notes:
         note(text)
-    lock_file = project.lock_file(name)
-    known = read_lock(lock_file) if lock_file.is_file() else None
-    _refuse_other_data(dataset, competition, known, name=name, lock_file=lock_file, data=data, accept=accept)
+    _check_fingerprint(dataset, workspace, known, data=data, accept=accept)
     for pixels, shape in others:
-        open_dataset(project, name, pixels=pixels, shape=shape, data=data, progress=progress)
-    lock = _lock(dataset, competition, known)
+        open_size(pixels=pixels, shape=shape)
+    lock = _make_lock(dataset, competition, known)
     write_lock(lock_file, lock)
     return lock
 
 
-def recipe_sizes(folder: Path) -> list[Size]:
-    """Every size at which the recipes of a competition's folder store images; without recipes the default."""
-    recipes = [read_recipe(file) for file in recipe_files(folder).values()]
-    default = (
-        Recipe.__dataclass_fields__["stored_pixels"].default,
-        Recipe.__dataclass_fields__["shape"].default,
-    )
+def recipe_sizes(workspace: Workspace) -> list[Size]:
+    """Every size at which the recipes store images; the default size where there is no recipe."""
+    recipes = workspace.recipes.values() if recipe_files(workspace.paths.folder) else ()
+    default = tuple(Recipe.__dataclass_fields__[key].default for key in ("stored_pixels", "shape"))
     return sorted({(recipe.stored_pixels, recipe.shape) for recipe in recipes}) or [default]
 
 
-def _refuse_other_data(
-    dataset: Dataset,
-    competition: Competition,
+def _image_opener(
+    workspace: Workspace,
     known: Lock | None,
+    sizes: Sequence[Size],
     *,
-    name: str,
-    lock_file: Path,
     data: str | None,
-    accept: bool,
+    progress: Progress,
+    note: Callable[[str], object],
+) -> Callable[..., Dataset]:
+    """A function of `pixels` and `shape` that opens the images: from their source, or from the cache alone."""
+    competition, paths, source = workspace.competition, workspace.paths, None
+    if competition.data.source != "digits":
+        source = find_source(competition, paths, data=data)
+        if source is None and known is not None and _are_decoded(workspace, known, sizes):
+            note("the original images were not found; the decoded images in the cache match data.lock and are used")
+            return partial(open_images, paths, known)
+        source = source or download_source(competition, paths, progress=progress)
+    return partial(decode_images, competition, source, paths, progress=progress)
+
+
+def _are_decoded(workspace: Workspace, known: Lock, sizes: Sequence[Size]) -> bool:
+    """Whether the cache holds the images of the lock at every size."""
+    try:
+        for pixels, shape in sizes:
+            open_images(workspace.paths, known, pixels=pixels, shape=shape)
+    except DataError:
+        return False
+    return True
+
+
+def _check_fingerprint(
+    dataset: Dataset, workspace: Workspace, known: Lock | None, *, data: str | None, accept: bool
 ) -> None:
-    pinned = competition.data.fingerprint
-    if pinned and dataset.fingerprint != pinned:
+    """Refuse images that are not the ones of competition.toml or data.lock; raises DataError."""
+    paths, expected = workspace.paths, workspace.competition.data.fingerprint
+    found = f"fingerprint {dataset.fingerprint}"
+    if expected and dataset.fingerprint != expected:
         raise DataError(
-            f"These are not the data of '{name}'.",
-            file=lock_file.with_name("competition.toml"),
-            expected=f"fingerprint {pinned}",
-            found=f"fingerprint {dataset.fingerprint}",
-            fix="fetch the right data, or put it in [data] fingerprint if they are meant to change",
+            f"These are not the data of '{paths.name}'.",
+            file=paths.settings_file,
+            expected=f"fingerprint {expected}",
+            found=found,
+            fix="use the expected images; if they were changed on purpose, change [data] fingerprint",
         )
     if known is not None and dataset.fingerprint != known.fingerprint and not accept:
         place = f" --data {shlex.quote(data)}" if data else ""
         raise DataError(
-            f"The data of '{name}' are not those that its runs were trained on.",
-            file=lock_file,
+            f"The data of '{paths.name}' are not those that its runs were trained on.",
+            file=paths.lock_file,
             expected=f"fingerprint {known.fingerprint}",
-            found=f"fingerprint {dataset.fingerprint}",
-            fix="bring the old data back, or type (every run is then stale): "
-            f"podium prepare --competition {name} --accept-data{place}",
+            found=found,
+            fix="restore the old images, or accept the new ones (every run becomes stale): "
+            f"podium prepare --competition {paths.name} --accept-data{place}",
         )
 
 
-def _lock(dataset: Dataset, competition: Competition, known: Lock | None) -> Lock:
-    validation = _validation(dataset, competition)
-    # A split that is written down outlives the library that drew it.
+def _make_lock(dataset: Dataset, competition: Competition, known: Lock | None) -> Lock:
+    validation = _validation_record(dataset, competition)
+    # Recorded folds are kept: another version of scikit-learn may assign others.
     if known is not None and known.fingerprint == dataset.fingerprint and known.validation == validation:
         folds = known.folds
     else:
@@ -114,7 +133,7 @@ def _lock(dataset: Dataset, competition: Competition, known: Lock | None) -> Loc
     )
 
 
-def _validation(dataset: Dataset, competition: Competition) -> dict[str, Any]:
+def _validation_record(dataset: Dataset, competition: Competition) -> dict[str, Any]:
     """What decides the folds: the settings and the groups."""
     groups = "" if dataset.groups is None else "\n".join(dataset.groups.tolist())
     sha256 = hashlib.sha256(groups.encode()).hexdigest() if groups else ""

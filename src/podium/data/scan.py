@@ -22,22 +22,8 @@ from podium.data.listing import (
     natural_order,
     printable,
 )
-from podium.data.locate import Found, Progress, locate
+from podium.data.locate import Source
 from podium.errors import DataError
-from podium.plan.paths import Project
-
-
-def quiet(what: str, done: int, total: int | None) -> None:
-    """Progress that nobody watches."""
-
-
-def read_listing(competition: Competition, name: str, *, project: Project, data: str | None = None) -> Listing:
-    """List the images, labels and ids of a competition; raises DataError with all faults at once."""
-    found = find(competition, name, project=project, data=data)
-    listing = scan(competition, found)
-    if listing.faults:
-        raise data_faults(name, listing.faults)
-    return listing
 
 
 def data_faults(name: str, faults: Sequence[str]) -> DataError:
@@ -46,28 +32,19 @@ def data_faults(name: str, faults: Sequence[str]) -> DataError:
     return DataError(what, faults=[printable(fault) for fault in faults], fix="fix or remove these")
 
 
-def find(
-    competition: Competition, name: str, *, project: Project, data: str | None, progress: Progress = quiet
-) -> Found | None:
-    """Where the images are; None for the bundled ones. Raises DataError."""
-    if competition.data.source == "digits":
-        return None
-    return locate(competition, name, project=project, data=data, progress=progress)
-
-
-def scan(competition: Competition, found: Found | None) -> Listing:
+def scan(competition: Competition, source: Source | None) -> Listing:
     """List images, labels, ids and their faults; raises DataError where nothing can be listed."""
-    listing = digits_listing() if found is None else _scan_files(competition, found)
+    listing = digits_listing() if source is None else _scan_files(competition, source)
     return replace(listing, faults=(*listing.faults, *_names_faults(listing, competition)))
 
 
-def _scan_files(competition: Competition, found: Found) -> Listing:
+def _scan_files(competition: Competition, source: Source) -> Listing:
     data, faults = competition.data, []
-    files = found.open()
-    train = found.open_part(files, data.train)
+    files = source.open()
+    train = source.open_part(files, data.train)
     rows = _class_folders(train, faults) if data.source == "folders" else _labels(files, train, data, faults)
     rows.sort(key=lambda row: row.id)
-    test = found.open_part(files, data.test)
+    test = source.open_part(files, data.test)
     faults += _not_images(train, test, rows if data.source == "folders" else [])
     ordered = _test_order(files, _test_images(test, data, faults), competition, faults)
     listing = make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)

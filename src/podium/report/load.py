@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from podium.config.keys import Competition
-from podium.data.cache import Dataset, cached_dataset
+from podium.data.cache import Dataset, open_largest_images
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.errors import KaggleError
 from podium.kaggle.ledger import LEDGER, Entry, read_ledger
@@ -98,7 +98,7 @@ def load_report_data(workspace: Workspace) -> ReportData:
         ledger=ledger,
         ledger_fault=ledger_fault,
         submission=_read_submission(workspace),
-        images=cached_dataset(paths, fingerprint=lock.fingerprint),
+        images=open_largest_images(paths, lock),
     )
 
 

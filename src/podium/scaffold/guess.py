@@ -12,7 +12,7 @@ from podium.config.keys import Competition, Data, Submission, Validation
 from podium.data.archives import Files, is_archive, open_files, without_archive_suffix
 from podium.data.images import image_sides, is_image
 from podium.data.listing import Listing
-from podium.data.locate import Found as Source
+from podium.data.locate import Source
 from podium.data.scan import names_by_id, scan
 from podium.errors import DataError
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from podium.files import atomic_write
+from podium.lock import read_lock
 from podium.plan.paths import Project
 from podium.plan.runs import PlannedRun
 from podium.training.canvas import GREY, LINE, PLAIN_STYLE, _figure, save_png
@@ -78,15 +79,14 @@ def write_finding(folder: Path, recipe_name: str, finding: Finding) -> Path:
     return picture
 
 
-def find_for_run(
-    project: Project, competition_name: str, run: PlannedRun, *, data: str | None = None, listener: Listener
-) -> Finding:
+def find_for_run(project: Project, competition_name: str, run: PlannedRun, *, listener: Listener) -> Finding:
     """What lr_find says of a run's recipe on the first fold's rows, whatever rate the recipe has.
 
     Raises TrainingError and DataError.
     """
     recipe_file = project.competition_folder(competition_name) / f"{run.recipe_name}.toml"
-    material, _ = first_fold(project, competition_name, run.recipe, data=data)
+    lock = read_lock(project.lock_file(competition_name))
+    material = first_fold(project.paths(competition_name), run.recipe, lock=lock)
     # No core is claimed: a person waits, and it is a hundred steps.
     with naming(run.recipe_name, recipe_file), cpu_threads(run.recipe.threads):
         return find_learning_rate(run.recipe, material, seed=run.seed, root=project.root, listener=listener)

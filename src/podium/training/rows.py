@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.config.keys import Recipe
-from podium.data.cache import Dataset, open_dataset
-from podium.errors import DataError
-from podium.lock import Lock, read_lock
-from podium.plan.paths import Project
+from podium.data.cache import Dataset, open_images
+from podium.lock import Lock
+from podium.plan.paths import Paths
 from podium.training.batches.loader import PixelStore
 from podium.training.device import pick_device
 
@@ -25,16 +24,23 @@ class Material:
     validation_rows: np.ndarray  # empty for a refit
 
 
-def first_fold(
-    project: Project, competition_name: str, recipe: Recipe, *, data: str | None = None
-) -> tuple[Material, Lock]:
-    """What the first network of a run learns from and is judged on, and the lock of it; raises DataError."""
-    lock = read_lock(project.lock_file(competition_name))
-    dataset = checked_dataset(project, competition_name, recipe, lock=lock, data=data)
-    inside = lock.folds == lock.folds[lock.folds >= 0].min()
-    store, images = PixelStore(dataset.train_images, pick_device()), dataset.train_images
-    rows = np.flatnonzero
-    return Material(store, images, lock.train_labels, len(lock.classes), rows(~inside), rows(inside)), lock
+def first_fold(paths: Paths, recipe: Recipe, *, lock: Lock) -> Material:
+    """What the first network of a run learns from and is judged on; raises DataError."""
+    images = recipe_images(paths, recipe, lock=lock).train_images
+    is_validation = lock.folds == lock.folds[lock.folds >= 0].min()
+    return Material(
+        store=PixelStore(images, pick_device()),
+        images=images,
+        labels=lock.train_labels,
+        classes=len(lock.classes),
+        training_rows=np.flatnonzero(~is_validation),
+        validation_rows=np.flatnonzero(is_validation),
+    )
+
+
+def recipe_images(paths: Paths, recipe: Recipe, *, lock: Lock) -> Dataset:
+    """The decoded images of the lock at the recipe's size; raises DataError where they are not decoded."""
+    return open_images(paths, lock, pixels=recipe.stored_pixels, shape=recipe.shape)
 
 
 def balanced_part(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.ndarray:
@@ -43,22 +49,6 @@ def balanced_part(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.nda
     each = max(1, rows // len(groups))
     picked = [np.flatnonzero((labels == label) & (folds == fold))[:each] for label, fold in groups]
     return np.sort(np.concatenate(picked))
-
-
-def checked_dataset(
-    project: Project, competition_name: str, recipe: Recipe, *, lock: Lock, data: str | None
-) -> Dataset:
-    """The images as the recipe wants them decoded; raises DataError where they are not the lock's."""
-    dataset = open_dataset(project, competition_name, pixels=recipe.stored_pixels, shape=recipe.shape, data=data)
-    if dataset.fingerprint != lock.fingerprint:
-        raise DataError(
-            "The images are not those that data.lock speaks of.",
-            file=project.lock_file(competition_name),
-            expected=f"fingerprint {lock.fingerprint}",
-            found=f"fingerprint {dataset.fingerprint}",
-            fix=f"podium prepare --competition {competition_name}",
-        )
-    return dataset
 
 
 def count_images(recipe: Recipe, folds: np.ndarray) -> int:

@@ -31,7 +31,7 @@ from podium.training.learner import Fitted, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
 from podium.training.lr_curve import write_finding
 from podium.training.progress import Listener, Watch
-from podium.training.rows import Material, checked_dataset, count_images
+from podium.training.rows import Material, count_images, recipe_images
 from podium.training.trackers import open_trackers
 
 
@@ -51,7 +51,6 @@ def train_run(
     competition_name: str,
     run: PlannedRun,
     *,
-    data: str | None = None,
     listener: Listener | None = None,
     rows: np.ndarray | None = None,
 ) -> Predictions:
@@ -63,7 +62,7 @@ def train_run(
     recipe, device = run.recipe, pick_device()
     home = project.competition_folder(competition_name)
     lock = read_lock(project.lock_file(competition_name))
-    dataset = checked_dataset(project, competition_name, recipe, lock=lock, data=data)
+    dataset = recipe_images(project.paths(competition_name), recipe, lock=lock)
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     waiting = f"waits for {recipe.threads} free core{'s' if recipe.threads > 1 else ''}"
     history = project.history_file(competition_name, run.run)

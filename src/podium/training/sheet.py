@@ -7,6 +7,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from podium.config.keys import Recipe
+from podium.lock import read_lock
 from podium.plan.paths import Project
 from podium.plan.runs import PlannedRun
 from podium.training.batches.loader import Normalisation, measure_normalisation
@@ -39,13 +40,14 @@ class Sheet:
     mixed: bool
 
 
-def make_sheet(project: Project, competition_name: str, run: PlannedRun, *, data: str | None = None) -> Sheet:
+def make_sheet(project: Project, competition_name: str, run: PlannedRun) -> Sheet:
     """Draw a few images as the first fold's training would feed them: its own loader, from streams of its own.
 
     As many epochs as there are draws stand for all of the recipe's. Raises TrainingError and DataError.
     """
     recipe_file = project.competition_folder(competition_name) / f"{run.recipe_name}.toml"
-    material, lock = first_fold(project, competition_name, run.recipe, data=data)
+    lock = read_lock(project.lock_file(competition_name))
+    material = first_fold(project.paths(competition_name), run.recipe, lock=lock)
     with naming(run.run, recipe_file):
         network = build_network(run.recipe, material.classes, root=project.root, seed=0, weights=False)
     normalisation = network.normalisation or measure_normalisation(material.images, material.training_rows)

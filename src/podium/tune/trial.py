@@ -12,14 +12,13 @@ import torch
 from podium.config.keys import Recipe
 from podium.errors import DivergedError
 from podium.metrics import softmax
-from podium.plan.paths import Project
 from podium.training.batches.loader import PixelStore
 from podium.training.cores import claim_cores
 from podium.training.device import cpu_threads, pick_device
 from podium.training.learner import evaluation_loader, fit_network
 from podium.training.logits import predict_logits
 from podium.training.progress import EpochReport, Listener, Watch
-from podium.training.rows import Material, checked_dataset
+from podium.training.rows import Material, recipe_images
 from podium.training.run import checked_logits
 from podium.tune import worker
 from podium.tune.study import load_study
@@ -78,8 +77,7 @@ def run_trial(trial: Trial) -> Outcome:
 def _logits(trial: Trial, listener: _Reporter) -> np.ndarray:
     workspace, recipe, split = worker.context.workspace, trial.run.recipe, worker.context.split
     lock, scored = split.lock, split.scored_rows(trial.part)
-    project = Project.at(workspace.paths.root)
-    dataset = checked_dataset(project, workspace.name, recipe, lock=lock, data=None)
+    dataset = recipe_images(workspace.paths, recipe, lock=lock)
     store, training = PixelStore(dataset.train_images, pick_device()), np.setdiff1d(split.rows, scored)
     material = Material(store, dataset.train_images, lock.train_labels, len(lock.classes), training, scored)
     images = recipe.images_an_epoch(len(training)) * (recipe.freeze_epochs + recipe.epochs)

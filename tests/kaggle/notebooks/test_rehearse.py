@@ -13,14 +13,13 @@ from podium.errors import KaggleError
 from podium.kaggle.notebooks import rehearse
 from podium.kaggle.notebooks.rehearse import rehearse_notebook, run_script
 from podium.kaggle.session import only_one
-from podium.plan.paths import Project
 from podium.workspace import open_workspace
 
 
 @pytest.fixture
 def folder(tmp_path):
     write_competition(tmp_path)
-    prepare(Project.at(tmp_path), "tiny")
+    prepare(open_workspace("tiny", tmp_path))
     return tmp_path
 
 
