@@ -10,10 +10,11 @@ from fake.state import Graded, State
 
 from podium.kaggle.client import Kaggle
 from podium.kaggle.ledger import read_ledger
-from podium.kaggle.session import Patience, open_desk
+from podium.kaggle.session import open_session
+from podium.kaggle.waiting import Patience
 from podium.lock import Lock, write_lock
-from podium.plan.paths import Project
 from podium.plan.stamp import file_sha256
+from podium.workspace import open_workspace
 
 SLUG = "birds-and-others"
 CLASSES = ("bird", "cat", "dog")
@@ -30,48 +31,48 @@ ANSWERS = {str(row): CLASSES[row % 3] for row in range(30)}
 
 
 def csv_text(wrong=0):
-    """A submission with so many rows wrong, as shares that no check is alarmed by."""
-    rows = [f"{one},{CLASSES[(i + (i < wrong)) % 3]}" for i, one in enumerate(ANSWERS)]
+    """A submission with this number of wrong rows; its class shares are usual."""
+    rows = [f"{row},{CLASSES[(i + (i < wrong)) % 3]}" for i, row in enumerate(ANSWERS)]
     return "\n".join(["id,label", *rows]) + "\n"
 
 
 def grade(content):
     """Accuracy by the answers: the first 15 rows are public."""
-    said = dict(line.split(",") for line in content.decode().splitlines()[1:])
-    right = [said[one] == name for one, name in ANSWERS.items()]
-    return Graded(f"{sum(right[:15]) / 15:.5f}", f"{sum(right[15:]) / 15:.5f}")
+    labels = dict(line.split(",") for line in content.decode().splitlines()[1:])
+    is_correct = [labels[row] == name for row, name in ANSWERS.items()]
+    return Graded(f"{sum(is_correct[:15]) / 15:.5f}", f"{sum(is_correct[15:]) / 15:.5f}")
 
 
-class House:
-    """A project with one competition, its CSV, and its desk at the Kaggle of `state`."""
+class KaggleProject:
+    """A project with one competition, its CSV, and sessions with the fake Kaggle of `state`."""
 
     def __init__(self, folder, server):
-        self.folder, self.server, self.state, self.told = folder, server, server.state, []
-        self.project = Project.at(folder)
-        home = folder / "competitions" / "birds"
-        home.mkdir(parents=True)
-        (home / "competition.toml").write_text(COMPETITION)
+        self.folder, self.server, self.state, self.lines = folder, server, server.state, []
+        settings = folder / "competitions" / "birds"
+        settings.mkdir(parents=True)
+        (settings / "competition.toml").write_text(COMPETITION)
         train = np.array([f"t{row}" for row in range(30)])
         lock = Lock("data", CLASSES, train, np.arange(30) % 3, np.arange(30) % 5, np.array(list(ANSWERS)))
-        write_lock(home / "data.lock", lock)
+        write_lock(settings / "data.lock", lock)
         self.environment = server.environment(os.environ, folder / "home")
         self.csv = folder / "submissions" / "birds" / "ensemble.csv"
         self.write(0)
 
     def write(self, wrong):
-        """Write the CSV, and the JSON that says what made it."""
+        """Write the CSV, and the JSON that records what made it."""
         self.csv.parent.mkdir(parents=True, exist_ok=True)
         self.csv.write_text(csv_text(wrong))
         honest = {"score": 1 - wrong / 30, "interval": [0.8, 1.0]}
-        made = {"csv_sha256": file_sha256(self.csv), "honest_score": honest, "runs": []}
-        self.csv.with_suffix(".json").write_text(json.dumps(made))
+        description = {"csv_sha256": file_sha256(self.csv), "honest_score": honest, "runs": []}
+        self.csv.with_suffix(".json").write_text(json.dumps(description))
 
-    def desk(self, *, timeout_seconds=20, wait_seconds=5, retry_seconds=(0.1,), grace_seconds=1, **changes):
-        """The desk, in a hurry; `changes` go into the CLI's environment."""
+    def session(self, *, timeout_seconds=20, wait_seconds=5, retry_seconds=(0.1,), grace_seconds=1, **changes):
+        """A session with short waits; `changes` go into the CLI's environment."""
         environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
         kaggle = Kaggle(SLUG, environment, timeout_seconds, retry_seconds)
         patience = Patience(0.1, 0.1, wait_seconds, grace_seconds)
-        return open_desk(self.project, "birds", kaggle=kaggle, tell=self.told.append, patience=patience)
+        workspace = open_workspace("birds", self.folder)
+        return open_session(workspace, kaggle=kaggle, log=self.lines.append, patience=patience)
 
     @property
     def ledger(self):
@@ -80,12 +81,12 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def project(tmp_path, monkeypatch):
     with FakeServer(State(SLUG, grade)) as server:
-        made = House(tmp_path, server)
-        # Also what forgets to say where to must not reach Kaggle with the credentials of whoever runs the tests.
+        project = KaggleProject(tmp_path, server)
+        # No command may reach Kaggle with the credentials of the person who runs the tests.
         for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
             monkeypatch.delenv(name)
-        for name, value in made.environment.items():
+        for name, value in project.environment.items():
             monkeypatch.setenv(name, value)
-        yield made
+        yield project

@@ -5,9 +5,9 @@ from fake.server import TOKEN, FakeServer
 from fake.state import State
 
 from podium.errors import KaggleError
-from podium.kaggle.cli_messages import fault_of, last_words, status_of
+from podium.kaggle.cli_messages import answer_error, error_line, last_line, parse_status
 from podium.kaggle.client import Kaggle
-from podium.kaggle.credentials import has_credentials, scrubbed, without_secrets
+from podium.kaggle.credentials import cli_environment, has_credentials, without_secrets
 
 OWN = {
     "KAGGLE_API_TOKEN": "own-token",
@@ -29,12 +29,12 @@ def test_settings_that_print_the_token_or_move_the_competition_are_taken_away():
         "KAGGLE_PATH": "/",
         "HOME": "/home",
     }
-    assert scrubbed(loud | {"KAGGLE_API_TOKEN": "t"}) == {"HOME": "/home", "KAGGLE_API_TOKEN": "t"}
+    assert cli_environment(loud | {"KAGGLE_API_TOKEN": "t"}) == {"HOME": "/home", "KAGGLE_API_TOKEN": "t"}
 
 
 @pytest.mark.parametrize("where", ["TEST", "STAGING", "LOCALHOST ", "localhost"])
 def test_a_misspelt_environment_is_refused_before_anything_is_asked(where):
-    with pytest.raises(KaggleError, match="Not a place for the kaggle CLI") as refusal:
+    with pytest.raises(KaggleError, match="Wrong KAGGLE_API_ENVIRONMENT") as refusal:
         Kaggle("some", {"KAGGLE_API_ENVIRONMENT": where}).submissions()
     assert "unset KAGGLE_API_ENVIRONMENT" in refusal.value.fix
 
@@ -57,18 +57,18 @@ def test_what_wants_to_leave_the_machine_ends_at_the_rehearsal(tmp_path):
         assert set(server.state.asked) == {"CONNECT api.kaggle.com:443"}
 
 
-def test_the_remaining_submissions_are_read_also_when_there_are_none(house):
-    kaggle = house.desk().kaggle
+def test_the_remaining_submissions_are_read_also_when_there_are_none(project):
+    kaggle = project.session().kaggle
     assert kaggle.remaining() == 5
-    house.state.daily = 0
+    project.state.daily = 0
     assert kaggle.remaining() == 0
-    house.state.slug = "another"
+    project.state.slug = "another"
     assert kaggle.remaining() is None
 
 
-def test_a_kaggle_that_does_not_answer_is_given_up(house):
+def test_a_kaggle_that_does_not_answer_is_given_up(project):
     with pytest.raises(KaggleError, match="did not answer in time"):
-        Kaggle("birds-and-others", house.environment, timeout_seconds=0.01).submissions()
+        Kaggle("birds-and-others", project.environment, timeout_seconds=0.01).submissions()
 
 
 @pytest.mark.parametrize(
@@ -86,17 +86,21 @@ def test_a_kaggle_that_does_not_answer_is_given_up(house):
     ],
 )
 def test_the_status_is_read_from_numbers_or_words(said, status):
-    assert status_of(said) == status
+    assert parse_status(said) == status
 
 
 def test_the_last_words_are_what_a_traceback_ends_with():
-    assert last_words("Traceback\n  File x\nHTTPError: 401\n\n 50%|##  | 1/2\n") == "HTTPError: 401"
-    assert last_words("") == "" and len(last_words("x" * 999)) == 300
+    assert last_line("Traceback\n  File x\nHTTPError: 401\n\n 50%|##  | 1/2\n") == "HTTPError: 401"
+    assert last_line("") == "" and len(last_line("x" * 999)) == 300
 
 
-def test_an_unreachable_kaggle_is_told_as_such():
-    said = "HTTPSConnectionPool: Max retries exceeded with url: / (Caused by NameResolutionError)"
-    assert "cannot be reached" in str(fault_of(said, slug="some", has_credentials=True))
+def test_advice_after_the_reason_is_left_out():
+    assert error_line("403 Client Error: Forbidden\nHint: see https://...\n") == "403 Client Error: Forbidden"
+
+
+def test_an_unreachable_kaggle_is_reported():
+    message = "HTTPSConnectionPool: Max retries exceeded with url: / (Caused by NameResolutionError)"
+    assert "cannot be reached" in str(answer_error(None, message, slug="some", has_credentials=True))
 
 
 def test_credentials_are_found_where_the_cli_looks(tmp_path):

@@ -24,168 +24,168 @@ CREATE, LIST = "CreateSubmission", "ListSubmissions"
 COMMAND = "from podium.cli.app import main; main()"
 
 
-def podium(house, *words, competition="birds"):
-    environment = house.environment | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
+def podium(project, *words, competition="birds"):
+    environment = project.environment | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
     command = [sys.executable, "-c", COMMAND, *words, "-c", competition]
     return subprocess.Popen(
-        command, cwd=house.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
 @pytest.mark.parametrize("arrived", [False, True])
-def test_after_ctrl_c_in_mid_upload_the_next_submit_uploads_only_what_did_not_arrive(house, arrived):
+def test_after_ctrl_c_in_mid_upload_the_next_submit_uploads_only_what_did_not_arrive(project, arrived):
     reached = []
-    house.state.script[LIST if arrived else "PUT"] = [
+    project.state.script[LIST if arrived else "PUT"] = [
         *([Fault()] if arrived else []),
         Fault(before=lambda: (reached.append(1), time.sleep(1.5)), cut=not arrived),
     ]
-    with podium(house, "submit", "--message", "first") as run:
+    with podium(project, "submit", "--message", "first") as run:
         while not reached:
             assert run.poll() is None, run.communicate()
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
         _, said = run.communicate(timeout=20)
     assert run.returncode == 130 and "Stopped" in said and "Traceback" not in said
-    assert [one.state for one in house.ledger] == ["uploading"]
-    assert submit(house.desk(), house.csv, "second").state == "scored"
-    assert [one.state for one in house.ledger] == (["scored"] if arrived else ["lost", "scored"])
-    assert len(house.state.submissions) == 1
+    assert [one.state for one in project.ledger] == ["uploading"]
+    assert submit(project.session(), project.csv, "second").state == "scored"
+    assert [one.state for one in project.ledger] == (["scored"] if arrived else ["lost", "scored"])
+    assert len(project.state.submissions) == 1
 
 
-def test_two_at_once_make_one_submission(house):
+def test_two_at_once_make_one_submission(project):
     reached = []
-    house.state.script[LIST] = [Fault(before=lambda: (reached.append(1), time.sleep(1.5)))]
-    with podium(house, "submit", "--message", "first") as run:
+    project.state.script[LIST] = [Fault(before=lambda: (reached.append(1), time.sleep(1.5)))]
+    with podium(project, "submit", "--message", "first") as run:
         while not reached:
             assert run.poll() is None, run.communicate()
             time.sleep(0.02)
         with pytest.raises(KaggleError, match="Another command submits to birds"):
-            submit(house.desk(), house.csv, "second")
+            submit(project.session(), project.csv, "second")
         said, _ = run.communicate(timeout=60)
-    assert run.returncode == 0 and "public score 1" in said and len(house.state.submissions) == 1
+    assert run.returncode == 0 and "public score 1" in said and len(project.state.submissions) == 1
 
 
-def test_an_upload_that_outlives_a_killed_podium_is_not_made_twice(house):
+def test_an_upload_that_outlives_a_killed_podium_is_not_made_twice(project):
     reached = []
-    house.state.script["PUT"] = [Fault(before=lambda: (reached.append(1), time.sleep(3)))]
-    with podium(house, "submit", "--message", "first") as run:
+    project.state.script["PUT"] = [Fault(before=lambda: (reached.append(1), time.sleep(3)))]
+    with podium(project, "submit", "--message", "first") as run:
         while not reached:
             assert run.poll() is None, run.communicate()
             time.sleep(0.02)
         run.kill()
         run.wait()
         with pytest.raises(KaggleError, match="Another command submits"):
-            submit(house.desk(), house.csv, "second")
-    while not house.state.submissions:
+            submit(project.session(), project.csv, "second")
+    while not project.state.submissions:
         time.sleep(0.1)
     time.sleep(0.5)
-    assert submit(house.desk(), house.csv, "second").message == "first" and len(house.state.submissions) == 1
+    assert submit(project.session(), project.csv, "second").message == "first" and len(project.state.submissions) == 1
 
 
-def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(house):
-    file = house.folder / "made.zip"
+def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(project):
+    file = project.folder / "made.zip"
     with zipfile.ZipFile(file, "w") as archive:
         for number in range(8):
             stream = io.BytesIO()
             Image.new("RGB", (20, 20), (number, 0, 0)).save(stream, "PNG")
             place = f"test/{number}.png" if number < 2 else f"train/{'cat' if number % 2 else 'dog'}/{number}.png"
             archive.writestr(place, stream.getvalue())
-        house.state.files = {member.filename: member.file_size for member in archive.infolist()}
-    house.state.archive = file.read_bytes()
-    code, said, warned = run(house, "new", "--kaggle", "birds-and-others", competition="pets")
+        project.state.files = {member.filename: member.file_size for member in archive.infolist()}
+    project.state.archive = file.read_bytes()
+    code, said, warned = run(project, "new", "--kaggle", "birds-and-others", competition="pets")
     assert (code, warned) == (0, "") and "6 labelled images (one folder a class), 2 test images" in said
     assert "next: read them, then make rehearse COMPETITION=pets\n" in said
-    settings = read_competition(house.folder / "competitions" / "pets")
+    settings = read_competition(project.folder / "competitions" / "pets")
     assert (settings.kaggle.competition, settings.data.archive) == ("birds-and-others", "birds-and-others.zip")
 
 
-def run(house, *words, **options):
-    with podium(house, *words, **options) as process:
+def run(project, *words, **options):
+    with podium(project, *words, **options) as process:
         said, warned = process.communicate(timeout=60)
     return process.returncode, said, warned
 
 
-def test_submit_prints_the_score_and_where_it_is_written(house):
-    code, said, warned = run(house, "submit", "--message", "first")
+def test_submit_prints_the_score_and_where_it_is_written(project):
+    code, said, warned = run(project, "submit", "--message", "first")
     assert (code, warned) == (0, "")
     assert "5 submissions left today" in said and "uploading submissions/birds/ensemble.csv" in said
     assert "ensemble.csv: submission 1000, public score 1, private 1; cross-fitted 1 (standard error 0.0510213)" in said
-    assert "written into submissions/birds/ledger.csv" in said and TOKEN not in said
+    assert "recorded in submissions/birds/ledger.csv" in said and TOKEN not in said
 
 
-def test_a_fault_is_one_screen_and_exit_code_2(house):
-    house.state.script["PUT"] = [Fault(403)]
-    code, _, warned = run(house, "submit", "--message", "first")
+def test_a_fault_is_one_screen_and_exit_code_2(project):
+    project.state.script["PUT"] = [Fault(403)]
+    code, _, warned = run(project, "submit", "--message", "first")
     assert code == 2 and "The upload failed" in warned and "Traceback" not in warned
-    code, _, warned = run(house, "submit")
+    code, _, warned = run(project, "submit")
     assert code == 2 and "MESSAGE=" in warned
 
 
-def test_submissions_picks_up_what_was_pending_and_says_what_to_select(house):
-    house.state.polls_before_score = 10**6
+def test_submissions_picks_up_what_was_pending_and_says_what_to_select(project):
+    project.state.polls_before_score = 10**6
     for wrong in range(5):
-        house.write(wrong)
+        project.write(wrong)
         with pytest.raises(KaggleError, match="not scored"):
-            submit(house.desk(wait_seconds=0.1), house.csv, f"try {wrong}")
-    code, said, _ = run(house, "submissions")
-    assert code == 0 and said.count("pending") == 5 and "rank correlation: from 5" in said
-    house.state.polls_before_score = 0
-    code, said, _ = run(house, "submissions")
+            submit(project.session(wait_seconds=0.1), project.csv, f"try {wrong}")
+    code, said, _ = run(project, "submissions")
+    assert code == 0 and said.count("pending") == 5 and "rank correlation: needs 5" in said
+    project.state.polls_before_score = 0
+    code, said, _ = run(project, "submissions")
     assert code == 0 and "pending" not in said and "rank correlation of cross-fitted and public scores: +1.00" in said
     assert "select 1000 (ensemble.csv, try 0): best cross-fitted score" in said
     assert "select 1001 (ensemble.csv, try 1): best public score of the others" in said
 
 
-def test_submissions_tells_when_there_are_none(house):
-    assert "nothing was submitted yet" in run(house, "submissions")[1]
+def test_submissions_tells_when_there_are_none(project):
+    assert "nothing was submitted yet" in run(project, "submissions")[1]
 
 
-def test_leaderboard_says_rank_zone_and_distance(house):
+def test_leaderboard_says_rank_zone_and_distance(project):
     rows = "".join(f"{team},team {team},2026-01-01 00:00:00,{1 - team / 1000}\n" for team in range(1, 51))
-    board = house.folder / "board.zip"
+    board = project.folder / "board.zip"
     with zipfile.ZipFile(board, "w") as archive:
         archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n" + rows)
-    house.state.leaderboard = board.read_bytes()
-    code, _, warned = run(house, "leaderboard")
-    assert code == 2 and "No submission is scored yet." in warned
-    code, said, _ = run(house, "leaderboard", "--score", "0.985")
+    project.state.leaderboard = board.read_bytes()
+    code, _, warned = run(project, "leaderboard")
+    assert code == 2 and "No submission has a score yet." in warned
+    code, said, _ = run(project, "leaderboard", "--score", "0.985")
     assert code == 0 and "rank 15 of 50 teams, the bronze zone" in said
     assert "silver ends at rank 10 with 0.99: 0.005 away" in said
-    house.write(1)
-    house.state.grade = lambda _: Graded("0.93", "0.9")
-    submit(house.desk(), house.csv, "first")
-    code, said, _ = run(house, "leaderboard")
+    project.write(1)
+    project.state.grade = lambda _: Graded("0.93", "0.9")
+    submit(project.session(), project.csv, "first")
+    code, said, _ = run(project, "leaderboard")
     assert "accuracy 0.93: below all 50 teams, no medal zone" in said and "rank 51" not in said
     assert "that is 1.0 standard errors of the validation score of submission 1000" in said
-    code, said, _ = run(house, "leaderboard", "--score", "0.985")
+    code, said, _ = run(project, "leaderboard", "--score", "0.985")
     assert "0.005 away" in said and "standard errors" not in said
     with zipfile.ZipFile(board, "w") as archive:
         archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n")
-    house.state.leaderboard = board.read_bytes()
-    assert "no team is on the leaderboard yet, no medal zone" in run(house, "leaderboard")[1]
+    project.state.leaderboard = board.read_bytes()
+    assert "no team is on the leaderboard yet, no medal zone" in run(project, "leaderboard")[1]
 
 
-def test_download_fetches_and_says_what_the_archive_is_called(house):
-    file = house.folder / "made.zip"
+def test_download_fetches_and_says_what_the_archive_is_called(project):
+    file = project.folder / "made.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("train.csv", "id,label\n")
-    house.state.archive, house.state.files = file.read_bytes(), {"train.csv": 9}
-    code, said, warned = run(house, "download")
+    project.state.archive, project.state.files = file.read_bytes(), {"train.csv": 9}
+    code, said, warned = run(project, "download")
     assert (code, warned) == (0, "") and "data/birds-and-others.zip" in said
-    assert "1 file(s) with the names and sizes that Kaggle lists" in said
-    assert (house.folder / "data" / "birds-and-others.zip").read_bytes() == file.read_bytes()
+    assert "1 file(s) have the names and sizes that Kaggle lists" in said
+    assert (project.folder / "data" / "birds-and-others.zip").read_bytes() == file.read_bytes()
 
 
-def test_a_competition_that_is_not_on_kaggle_is_refused(house):
-    toml = house.folder / "competitions" / "birds" / "competition.toml"
+def test_a_competition_that_is_not_on_kaggle_is_refused(project):
+    toml = project.folder / "competitions" / "birds" / "competition.toml"
     toml.write_text(toml.read_text().split("[kaggle]")[0])
     for words in (["submit", "-m", "first"], ["submissions"], ["download"], ["leaderboard"]):
-        code, _, warned = run(house, *words)
-        assert code == 2 and "is not a competition on Kaggle" in warned and "make check" in warned
-    assert house.state.asked == [] and house.ledger == []
+        code, _, warned = run(project, *words)
+        assert code == 2 and "does not say which competition on Kaggle" in warned and "make check" in warned
+    assert project.state.asked == [] and project.ledger == []
 
 
-def test_no_command_imports_what_trains(house):
+def test_no_command_imports_what_trains(project):
     code = "import sys, podium.cli, podium.kaggle.submit, podium.kaggle.download, "
     code += "podium.kaggle.standings; print([n for n in ('torch', 'fastai', 'timm', 'torchvision', 'kaggle') "
     code += "if n in sys.modules])"

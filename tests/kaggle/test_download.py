@@ -16,22 +16,22 @@ LONG = bytes(3 * CHUNK)
 
 
 @pytest.fixture
-def offered(house):
+def offered(project):
     def offer(names=("train.csv",), listed=None, content=CONTENT):
-        file = house.folder / "made.zip"
+        file = project.folder / "made.zip"
         with zipfile.ZipFile(file, "w") as archive:
             for name in names:
                 archive.writestr(name, content)
-        house.state.archive = file.read_bytes()
-        house.state.files = listed or dict.fromkeys(names, len(content))
+        project.state.archive = file.read_bytes()
+        project.state.files = listed or dict.fromkeys(names, len(content))
 
     offer()
-    house.offer = offer
-    return house
+    project.offer = offer
+    return project
 
 
-def fetch(house):
-    return download(house.desk().kaggle, house.folder / "data", tell=house.told.append)
+def fetch(project):
+    return download(project.session().kaggle, project.folder / "data", log=project.lines.append)
 
 
 def test_a_download_is_whole_and_is_not_fetched_again(offered):
@@ -39,7 +39,7 @@ def test_a_download_is_whole_and_is_not_fetched_again(offered):
     assert file.read_bytes() == offered.state.archive and [one.name for one in file.parent.iterdir()] == [file.name]
     asked = offered.state.asked.count("DownloadDataFiles")
     assert fetch(offered) == file and offered.state.asked.count("DownloadDataFiles") == asked
-    assert "is here and whole; 1 file(s) with the names" in offered.told[-1]
+    assert "exists and is whole; 1 file(s) have the names" in offered.lines[-1]
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -47,7 +47,7 @@ def test_a_truncated_download_with_exit_code_0_is_fetched_anew(offered, announce
     offered.state.announce_length = announced
     offered.state.script["archive.zip"] = [Fault(cut=True)]
     assert fetch(offered).read_bytes() == offered.state.archive
-    assert "attempt 2" in offered.told[-2] and "cut or damaged" in offered.told[-2]
+    assert "attempt 2" in offered.lines[-2] and "cut or damaged" in offered.lines[-2]
 
 
 def test_a_connection_that_breaks_in_mid_download_is_resumed_where_it_broke(offered):
@@ -61,7 +61,7 @@ def test_a_download_that_was_stopped_is_resumed_by_the_next_command(offered):
     offered.state.script["archive.zip"] = [Fault(stall_seconds=6)]
     partial = offered.folder / "data" / ".download-birds-and-others"
     with pytest.raises(KaggleError, match="did not answer in time"):
-        offered.desk().kaggle.download(partial, force=False, timeout_seconds=4)
+        offered.session().kaggle.download(partial, force=False, timeout_seconds=4)
     assert (partial / "birds-and-others.zip").stat().st_size == CHUNK
     assert fetch(offered).read_bytes() == offered.state.archive
     assert offered.state.resumed == [CHUNK] and not partial.exists()
@@ -69,7 +69,7 @@ def test_a_download_that_was_stopped_is_resumed_by_the_next_command(offered):
 
 def test_a_download_that_is_always_truncated_is_never_taken(offered):
     offered.state.script["archive.zip"] = [Fault(cut=True, times=99)]
-    with pytest.raises(KaggleError, match="is not whole, although the kaggle CLI says so"):
+    with pytest.raises(KaggleError, match="is not whole, although the kaggle CLI reported success"):
         fetch(offered)
     assert not list((offered.folder / "data").glob("*.zip"))
 
@@ -94,7 +94,7 @@ def test_a_list_of_many_pages_is_compared_to_its_end(offered, last):
     offered.state.page_size = 1
     if last == "e.csv":
         fetch(offered)
-        assert "3 file(s) with the names and sizes that Kaggle lists" in offered.told[-1]
+        assert "3 file(s) have the names and sizes that Kaggle lists" in offered.lines[-1]
     else:
         with pytest.raises(KaggleError, match=r"f\.csv: missing"):
             fetch(offered)
@@ -103,15 +103,15 @@ def test_a_list_of_many_pages_is_compared_to_its_end(offered, last):
 def test_what_was_not_compared_is_not_claimed(offered, monkeypatch):
     offered.state.files = {}
     fetch(offered)
-    assert "Kaggle lists no names and sizes to compare it with" in offered.told[-1]
-    monkeypatch.setattr("podium.kaggle.client.MOST_PAGES", 2)
+    assert "Kaggle lists no names and sizes to compare it with" in offered.lines[-1]
+    monkeypatch.setattr("podium.kaggle.client.MAX_PAGES", 2)
     names = ("a.csv", "b.csv", "c.csv")
     offered.offer(names)
     offered.state.page_size = 1
     fetch(offered)
     assert (
-        "2 file(s) with the names and sizes that Kaggle lists; it lists more, which were not compared"
-        in offered.told[-1]
+        "2 file(s) have the names and sizes that Kaggle lists; further files of its list were not compared"
+        in offered.lines[-1]
     )
 
 

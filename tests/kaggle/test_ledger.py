@@ -3,8 +3,8 @@
 import pytest
 
 from podium.errors import KaggleError
-from podium.kaggle.client import Row
-from podium.kaggle.ledger import COLUMNS, Entry, read_ledger, refreshed, row_of, write_ledger
+from podium.kaggle.client import ListedSubmission
+from podium.kaggle.ledger import COLUMNS, Entry, find_submission, read_ledger, write_ledger
 
 ENTRY = Entry(
     time="2026-01-01T00:00:00Z", state="uploading", file="a.csv", sha256="ab" * 32, after="7", message='a, "b"\nc'
@@ -12,7 +12,7 @@ ENTRY = Entry(
 
 
 def row(ref, message=f"x {ENTRY.tag}", status="COMPLETE"):
-    return Row(ref, "a.csv", "2026-01-01", message, status, 0.9, None)
+    return ListedSubmission(ref, "a.csv", "2026-01-01", message, status, 0.9, None)
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -44,19 +44,19 @@ def test_a_damaged_ledger_is_refused_by_line(tmp_path, before, after, told):
 
 def test_an_upload_is_found_by_its_tag_among_later_rows_that_are_nobody_else_s():
     rows = [row(9, "x"), row(8), row(7), row(6)]
-    assert row_of(ENTRY, rows, taken=set()) == row(8)
-    assert row_of(ENTRY, rows, taken={"8"}) is None
-    assert row_of(ENTRY.changed(ref="6"), rows, taken={"6"}) == row(6)
+    assert find_submission(ENTRY, rows) == row(8)
+    assert find_submission(ENTRY, rows, other_refs={"8"}) is None
+    assert find_submission(ENTRY.changed(ref="6"), rows, other_refs={"6"}) == row(6)
 
 
 def test_what_kaggle_says_goes_into_the_entry():
-    known = refreshed(ENTRY, row(8))
+    known = ENTRY.updated(row(8))
     assert (known.state, known.ref, known.public, known.private) == ("scored", "8", "0.9", "")
-    assert refreshed(ENTRY, row(8, status="PENDING")).state == "pending"
-    assert refreshed(ENTRY, row(8, status="ERROR")).state == "failed"
+    assert ENTRY.updated(row(8, status="PENDING")).state == "pending"
+    assert ENTRY.updated(row(8, status="ERROR")).state == "failed"
 
 
 def test_a_message_that_kaggle_cut_is_known_by_its_beginning_and_the_file():
     long = ENTRY.changed(message="m" * 300)
-    assert row_of(long, [row(8, "m" * 255)], taken=set()) == row(8, "m" * 255)
-    assert row_of(long, [row(8, "m" * 20)], taken=set()) is None
+    assert find_submission(long, [row(8, "m" * 255)]) == row(8, "m" * 255)
+    assert find_submission(long, [row(8, "m" * 20)]) is None

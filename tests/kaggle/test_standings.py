@@ -3,7 +3,7 @@
 import pytest
 
 from podium.kaggle.ledger import Entry
-from podium.kaggle.standings import best_public, medal_ranks, rank_correlation, select_final, stand
+from podium.kaggle.standings import best_public, medal_ranks, rank_correlation, rank_score, select_final
 
 
 def entry(ref, cross_fitted, public, state="scored"):
@@ -37,7 +37,9 @@ def test_the_best_cross_fitted_and_the_best_public_of_the_others_are_selected():
     assert [one.ref for one, _ in select_final(entries, "accuracy")] == ["1", "2"]
     assert [one.ref for one, _ in select_final(entries, "log_loss")] == ["2", "4"]
     assert [one.ref for one, _ in select_final([entries[3]], "accuracy")] == ["4"]
-    assert select_final([entries[3]], "accuracy")[0][1].startswith("best public score: none has a cross-fitted")
+    assert select_final([entries[3]], "accuracy")[0][1].startswith(
+        "best public score: no submission has a cross-fitted"
+    )
     assert select_final([], "accuracy") == []
     assert best_public(entries, "log_loss").ref == "4" and best_public([], "accuracy") is None
 
@@ -57,9 +59,9 @@ def test_medal_zones_are_kaggle_s(teams, ranks):
 
 def test_rank_and_the_next_zone_follow_the_metric_s_direction():
     scores = [i / 100 for i in range(1, 51)]
-    low = stand(0.105, scores, "log_loss")
+    low = rank_score(0.105, scores, "log_loss")
     assert (low.rank, low.zone, low.next_zone, low.next_rank, low.next_score) == (11, "bronze", "silver", 10, 0.10)
-    high = stand(0.50, scores, "accuracy")
+    high = rank_score(0.50, scores, "accuracy")
     assert (high.rank, high.zone, high.next_zone) == (1, "gold", None)
-    last = stand(0.0, scores, "accuracy")
+    last = rank_score(0.0, scores, "accuracy")
     assert (last.rank, last.zone, last.next_zone, last.next_rank, last.next_score) == (51, "none", "bronze", 20, 0.31)

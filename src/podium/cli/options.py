@@ -1,4 +1,4 @@
-"""Options that many commands share, and their way to tell what is going on."""
+"""Options that several commands share, and how commands print their progress."""
 
 import sys
 from typing import Annotated
@@ -10,15 +10,18 @@ CompetitionName = Annotated[
 ]
 DataPlace = Annotated[
     str | None,
-    typer.Option(help="Archive or folder of the images; else $PODIUM_DATA, data/, ../shared/data/."),
+    typer.Option(help="Archive or folder of the images; default: $PODIUM_DATA, data/, ../shared/data/."),
 ]
 DEFAULT = "cifar10"
-# Lines that say these only wait: on a terminal the next line takes their place.
+# On a terminal the next line replaces a line with these words.
 WAITING = ("not scored yet", "not done yet")
 
 
-def tell_line(line: str) -> None:
+def print_progress(line: str) -> None:
     """Print a line of progress."""
-    live = sys.stdout.isatty()
-    waits = live and any(words in line for words in WAITING)
-    print(f"{line:<79}" if live else line, end="\r" if waits else "\n", flush=True)
+    is_terminal = sys.stdout.isatty()
+    is_replaced = is_terminal and any(words in line for words in WAITING)
+    print(f"{line:<79}" if is_terminal else line, end="\r" if is_replaced else "\n", flush=True)
+
+
+tell_line = print_progress  # Deprecated

@@ -1,83 +1,111 @@
-"""What the kaggle CLI said, told as a fault that the user can fix."""
+"""Errors of Kaggle: from an HTTP status and Kaggle's message, or from what the kaggle CLI printed."""
 
 import re
 
 from podium.errors import KaggleError
 
 NO_UPLOAD = "Could not submit to competition"
-NO_ACCOUNT = "Authentication required"
-MOST_CHARACTERS_SHOWN = 300
-TOKENS = "https://www.kaggle.com/settings/api"
+MAX_CHARACTERS = 300
+TOKENS_PAGE = "https://www.kaggle.com/settings/api"
 
-# Some answers come with a status, others with Kaggle's words alone.
+# The CLI prints some errors with their status, others with Kaggle's message alone.
 STATUS = re.compile(r"\b([45]\d\d) (?:Client|Server) Error")
 STATUS_OF_WORDS = {
     "rules": 403,
-    "permission '": 403,  # of Kaggle's; a file's has no quote after it
+    "permission '": 403,  # Kaggle's; a message about a file has no quote here
     "forbidden": 403,
     "not found": 404,
+    "could not find competition": 404,
     "too many requests": 429,
     "unauthenticated": 401,
+    "authentication required": 401,
 }
 UNREACHABLE = (
     *("Max retries exceeded", "Connection aborted", "Connection refused", "Failed to resolve", "timed out"),
-    *("Connection broken", "Response ended prematurely"),  # an answer that was cut on the way
+    *("Connection broken", "Response ended prematurely", "the answer is not JSON"),  # the connection was cut
 )
 
 
-class ServerError(KaggleError):
-    """Kaggle failed, or was too busy, or could not be reached: the same may work a moment later."""
+class AnswerError(KaggleError):
+    """Kaggle did not do what was asked for; `status` is the HTTP status, None where there is none."""
+
+    status: int | None = None
+
+
+class ServerError(AnswerError):
+    """Kaggle failed, was too busy, or could not be reached: the same request may work a moment later."""
 
 
 class UploadError(KaggleError):
-    """The file did not arrive: no submission was made of it, none is used up."""
+    """The file did not arrive: no submission was made, and none is used up."""
 
 
 class PushError(KaggleError):
-    """Kaggle did not take the kernel, or not whole: nothing is to be followed."""
+    """Kaggle did not accept a notebook, or not all of it: there is nothing to follow."""
 
 
-def status_of(said: str) -> int | None:
-    """The HTTP status that the CLI's words stand for, or None."""
-    if NO_ACCOUNT in said:
-        return 401
-    if found := STATUS.search(said):
-        return int(found[1])
-    if any(words in said for words in UNREACHABLE):
-        return None  # whatever a proxy on the way said
-    lower = said.lower()
+def answer_error(status: int | None, message: str, *, slug: str, has_credentials: bool) -> AnswerError:
+    """The error for an HTTP status and Kaggle's message, with what to do about it."""
+    page = f"https://www.kaggle.com/competitions/{slug}"
+    kind, expected = AnswerError, None
+    if status == 401 and has_credentials:
+        what, fix = "Kaggle rejected the token.", f"create a new token at {TOKENS_PAGE}"
+    elif status == 401:
+        what, fix = "No Kaggle credentials were found.", f"create a token at {TOKENS_PAGE}; export KAGGLE_API_TOKEN=..."
+        expected = "KAGGLE_API_TOKEN, ~/.kaggle/access_token or ~/.kaggle/kaggle.json"
+    elif status == 403:
+        what = "Kaggle denied access to this account."
+        fix = f"accept the rules of the competition at {page}/rules with the account of the token"
+    elif status == 404:
+        what = f"There is no competition '{slug}' on Kaggle."
+        fix = "correct [kaggle] competition in competition.toml: the last part of the competition's address"
+    elif status == 429:
+        kind, what, fix = ServerError, "Kaggle got too many requests.", "wait some minutes, then repeat the command"
+    elif status is not None and status >= 500:
+        kind, what, fix = ServerError, "Kaggle's server failed.", "wait a little, then repeat the command"
+    elif any(words in message for words in UNREACHABLE):
+        kind, what, fix = ServerError, "Kaggle cannot be reached.", "check the connection, then repeat the command"
+    else:
+        what, fix = "Kaggle refused the request.", f"see {page}"
+    error = kind(what, expected=expected, found=None if status == 401 else message or "no message", fix=fix)
+    error.status = status
+    return error
+
+
+def parse_status(output: str) -> int | None:
+    """The HTTP status in the output of the kaggle CLI, as a number or in words; None where there is none."""
+    if match := STATUS.search(output):
+        return int(match[1])
+    if any(words in output for words in UNREACHABLE):
+        return None  # a status here would be that of a proxy
+    lower = output.lower()
     return next((status for words, status in STATUS_OF_WORDS.items() if words in lower), None)
 
 
-def fault_of(said: str, *, slug: str, has_credentials: bool) -> KaggleError:
-    """What went wrong by the CLI's words, and what to do about it."""
-    status, found = status_of(said), last_words(said)
-    page = f"https://www.kaggle.com/competitions/{slug}"
-    if status == 401 and not has_credentials:
-        return KaggleError(
-            "There are no Kaggle credentials here.",
-            expected="KAGGLE_API_TOKEN, ~/.kaggle/access_token or ~/.kaggle/kaggle.json",
-            fix=f"take a token from {TOKENS}, and export KAGGLE_API_TOKEN=...",
-        )
-    if status == 401:
-        return KaggleError("Kaggle rejected the token.", fix=f"take a new one from {TOKENS}: this one is not valid")
-    if status == 403:
-        fix = f"accept the rules of the competition at {page}/rules with the token's account"
-        return KaggleError("Kaggle does not let this account in.", found=found, fix=fix)
-    if status == 404:
-        fix = "correct [kaggle] competition in competition.toml: the last part of the competition's address"
-        return KaggleError(f"Kaggle knows no competition '{slug}'.", found=found, fix=fix)
-    if status == 429:
-        return ServerError("Kaggle asks for fewer requests.", found=found, fix="wait some minutes, then the same again")
-    if status is not None and status >= 500:
-        return ServerError("Kaggle failed.", found=found, fix="wait a little, then the same again")
-    if any(words in said for words in UNREACHABLE):
-        return ServerError("Kaggle cannot be reached.", found=found, fix="fix the connection, then the same again")
-    return KaggleError("Kaggle refused.", found=found or "no words at all", fix=f"look at {page}")
+def error_line(output: str) -> str:
+    """The last line that names an HTTP status or a failed connection, else the last line: advice may follow it."""
+    lines = _lines(output)
+    named = [line for line in lines if STATUS.search(line) or any(words in line for words in UNREACHABLE)]
+    return _short((named or lines or [""])[-1])
 
 
-def last_words(said: str) -> str:
-    """The last line that says something: tracebacks and progress bars end with it."""
-    lines = [line.strip() for line in re.split(r"[\r\n]", said) if line.strip() and "%|" not in line]
-    text = lines[-1] if lines else ""
-    return text if len(text) <= MOST_CHARACTERS_SHOWN else f"{text[: MOST_CHARACTERS_SHOWN - 3]}..."
+def last_line(output: str) -> str:
+    """The last line with text, without progress bars: where a traceback names the error."""
+    return _short((_lines(output) or [""])[-1])
+
+
+def _lines(output: str) -> list[str]:
+    return [line.strip() for line in re.split(r"[\r\n]", output) if line.strip() and "%|" not in line]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 3]}..."
+
+
+# Deprecated: for kaggle/notebooks until it asks with Kaggle.ask.
+status_of, last_words = parse_status, last_line
+
+
+def fault_of(said: str, *, slug: str, has_credentials: bool) -> AnswerError:
+    """Deprecated."""
+    return answer_error(parse_status(said), error_line(said), slug=slug, has_credentials=has_credentials)

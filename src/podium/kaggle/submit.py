@@ -1,4 +1,4 @@
-"""One submission, from the check to its score: uploaded once, whatever happens on the way."""
+"""One submission, from the check of the CSV to its score: uploaded once, also if a command is killed on the way."""
 
 import csv
 import json
@@ -6,9 +6,9 @@ import shutil
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,243 +16,98 @@ from podium.config.keys import Submission
 from podium.errors import KaggleError, SubmissionError
 from podium.files import atomic_write
 from podium.kaggle.cli_messages import UploadError
-from podium.kaggle.client import Row
-from podium.kaggle.ledger import LOST, REFUSED, SENT, UPLOADING, Entry, now, read_ledger, refreshed, row_of, tag_of
-from podium.kaggle.session import Desk, alone, await_score, settle, with_reason
-from podium.lock import read_lock
+from podium.kaggle.client import ListedSubmission
+from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, find_submission, now, read_ledger, tag_of
+from podium.kaggle.session import Session, settle, wait_for_score
+from podium.lock import Lock
 from podium.metrics import Z_95
 from podium.plan.stamp import file_sha256
 from podium.submission import check_submission
 
-if TYPE_CHECKING:
-    from podium.lock import Lock
-
-
-def submit(desk: Desk, file: Path, message: str, *, force: bool = False) -> Entry:
-    """Check a CSV, upload it, and wait for its score; returns its entry in the ledger, scored.
-
-    What an earlier command left open is settled first, and the same bytes are not uploaded twice without `force`.
-    Raises SubmissionError for a CSV that may not be submitted, KaggleError for everything on the way to Kaggle and
-    for a submission that Kaggle could not score or has not scored yet.
-    """
-    if not message.strip():
-        raise SubmissionError("A submission without a message.", fix="MESSAGE='what is new in it'")
-    with alone(desk), tempfile.TemporaryDirectory() as folder:
-        checked = _checked(desk, file, Path(folder), force=force)
-        left_open = {one.key for one in read_ledger(desk.ledger) if one.is_open}
-        entries, rows = settle(desk)
-        same = [one for one in entries if one.sha256 == checked.sha256 and one.is_at_kaggle]
-        if same and same[-1].key in left_open:
-            desk.tell(f"{file} is at Kaggle as {same[-1].ref} already: it is picked up, not uploaded again")
-            return await_score(desk, same[-1])
-        if not force:
-            _refuse_twice(checked, same, rows)
-        _refuse_none_left(desk)
-        entry = _send(desk, checked, message, after=max((row.ref for row in rows), default=0))
-        return await_score(desk, entry)
+# Distance of the predicted class shares from the training labels' shares: a warning, a refusal.
+UNUSUAL_SHARES = 0.10
+WRONG_SHARES = 0.30
+MAX_CLASSES_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A CSV as it was when it was checked: `copy` is what will be uploaded, `made` is what its JSON says."""
+class CheckedFile:
+    """A valid CSV: the user's file, the copy that is uploaded, and the JSON that records what made it."""
 
     file: Path
     copy: Path
     sha256: str
-    made: dict
+    description: dict
 
-    def refuse_changed(self) -> None:
-        """Raise SubmissionError if the user's file is another one by now."""
-        found = file_sha256(self.file)
-        if found != self.sha256:
+    def check_unchanged(self) -> None:
+        """Raise SubmissionError if the user's file has changed since it was copied."""
+        sha256 = file_sha256(self.file)
+        if sha256 != self.sha256:
             raise SubmissionError(
                 "The CSV changed after it was checked: nothing was uploaded.",
                 file=self.file,
                 expected=f"sha256 {self.sha256[:12]}",
-                found=found[:12] or "no file",
-                fix="wait for what writes it, then the same again",
+                found=sha256[:12] or "no file",
+                fix="wait until it is written, then repeat the command",
             )
 
 
-def _checked(desk: Desk, file: Path, folder: Path, *, force: bool) -> Checked:
-    """Copy a CSV into `folder`, so that what is uploaded is what was checked, and check the copy."""
+def submit(session: Session, file: Path, message: str, *, force: bool = False) -> Entry:
+    """Check a CSV, upload it, and wait for its score; returns the scored entry of the ledger.
+
+    What an earlier command left open is settled first. The same bytes are not uploaded twice without `force`.
+    Raises SubmissionError for a CSV that may not be submitted, and KaggleError where Kaggle fails, cannot score the
+    submission, or has not scored it yet.
+    """
+    if not message.strip():
+        raise SubmissionError("A submission needs a message.", fix="MESSAGE='what is new in it'")
+    with session.locked(), tempfile.TemporaryDirectory() as folder:
+        checked = _check(session, file, Path(folder), force=force)
+        open_keys = {entry.key for entry in read_ledger(session.ledger) if entry.state in (UPLOADING, PENDING)}
+        entries, submissions = settle(session)
+        same = [entry for entry in entries if entry.sha256 == checked.sha256 and entry.is_at_kaggle]
+        if same and same[-1].key in open_keys:
+            session.log(f"{file} is at Kaggle as {same[-1].ref} already: waiting for its score, without an upload")
+            return wait_for_score(session, same[-1])
+        if not force:
+            _refuse_duplicate(checked, same, submissions)
+        _check_remaining(session)
+        checked.check_unchanged()
+        newest = max((submission.ref for submission in submissions), default=0)
+        return wait_for_score(session, _upload(session, checked, message, after=newest))
+
+
+def _check(session: Session, file: Path, folder: Path, *, force: bool) -> CheckedFile:
+    """Copy a CSV into `folder` and check the copy, so that the checked bytes are uploaded."""
+    name = session.workspace.name
     if not file.is_file():
-        fix = f"make ensemble COMPETITION={desk.competition}"
-        raise SubmissionError("There is no such file.", file=file, fix=fix)
-    copy = _copied(file, folder / file.name)
-    checked = Checked(file, copy, file_sha256(copy), _made_by(file, file_sha256(copy)))
-    lock = read_lock(desk.project.lock_file(desk.competition))
-    faults = check_submission(copy, lock=lock, settings=desk.settings.submission)
+        raise SubmissionError("There is no such file.", file=file, fix=f"make ensemble COMPETITION={name}")
+    copy = _copy(file, folder / file.name)
+    lock, settings = session.workspace.lock, session.workspace.competition.submission
+    faults = check_submission(copy, lock=lock, settings=settings)
     if faults:
+        raise SubmissionError(f"Not a submission of {name}: nothing was uploaded.", file=file, faults=faults)
+    distance, differences = compare_shares(copy, lock=lock, settings=settings)
+    if distance > WRONG_SHARES and not force:
         raise SubmissionError(
-            f"Not a submission of {desk.competition}: nothing was uploaded.", file=file, faults=faults
-        )
-    shares = class_shares(copy, lock=lock, settings=desk.settings.submission)
-    if shares.is_absurd and not force:
-        raise SubmissionError(
-            "The classes are predicted in other shares than they have in training: nothing was uploaded.",
+            "The predicted class shares differ from those of the training labels: nothing was uploaded.",
             file=file,
-            expected=f"shares like those of the training labels; these are {shares.distance:.2f} away (0 to 1)",
-            found=shares.told(),
-            fix="look at class names and their order; FORCE=1 submits it as it is",
+            expected=f"a distance of at most {WRONG_SHARES:.2f}; it is {distance:.2f} (0 to 1)",
+            found=differences,
+            fix="check the class names and their order; FORCE=1 submits the file as it is",
         )
-    if shares.is_strange:
-        desk.tell(f"look at the class shares: {shares.told()}")
-    return checked
+    if distance > UNUSUAL_SHARES:
+        session.log(f"unusual class shares: {differences}")
+    sha256 = file_sha256(copy)
+    return CheckedFile(file, copy, sha256, _read_description(file, sha256))
 
 
-def _copied(file: Path, target: Path) -> Path:
-    try:
-        with file.open("rb") as inside, atomic_write(target) as outside:
-            shutil.copyfileobj(inside, outside)
-    except OSError as error:
-        fix = "free space, then the same again; nothing was uploaded"
-        raise KaggleError("The CSV cannot be kept.", file=target, found=error.strerror, fix=fix) from None
-    return target
+def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[float, str]:
+    """Compare a valid CSV's class shares with those of the training labels: a wrong order of classes shows here.
 
-
-def _kept(desk: Desk, checked: Checked) -> tuple[Path, str]:
-    """`submitted/<hash>/<file>` and, relative to the ledger, the JSON beside it that says what made it."""
-    kept = _copied(checked.copy, desk.ledger.parent / SENT / checked.sha256[:12] / checked.file.name)
-    if not checked.made:
-        return kept, ""
-    made = checked.copy.with_suffix(".json")
-    made.write_text(json.dumps(checked.made, indent=2) + "\n", encoding="utf-8")
-    return kept, str(_copied(made, kept.with_suffix(".json")).relative_to(desk.ledger.parent))
-
-
-def _refuse_twice(checked: Checked, earlier: list[Entry], rows: list[Row]) -> None:
-    found = [f"{one.ref} of {one.time}, public score {one.public or 'unknown'}" for one in earlier]
-    known = {one.ref for one in earlier}
-    found += [
-        f"{row.ref} of {row.date}"
-        for row in rows
-        if tag_of(checked.sha256) in row.message and str(row.ref) not in known
-    ]
-    if found:
-        raise SubmissionError(
-            "Kaggle has these bytes already: the same file gives the same score.",
-            file=checked.file,
-            found=f"submission {found[-1]}",
-            fix="FORCE=1 submits it once more",
-        )
-
-
-def _refuse_none_left(desk: Desk) -> None:
-    left = desk.kaggle.remaining()
-    if left == 0:
-        fix = "tomorrow: Kaggle counts days in UTC"
-        raise KaggleError("No submission is left today.", expected="1 or more", found="0", fix=fix)
-    desk.tell("Kaggle does not say how many submissions are left" if left is None else f"{left} submissions left today")
-
-
-def _send(desk: Desk, checked: Checked, message: str, *, after: int) -> Entry:
-    """Write the entry, upload, and find the submission in Kaggle's list; raises KaggleError."""
-    checked.refuse_changed()
-    kept, ensemble = _kept(desk, checked)
-    honest = checked.made.get("honest_score") or {}
-    entry = Entry(
-        time=now(),
-        state=UPLOADING,
-        file=checked.file.name,
-        sha256=checked.sha256,
-        ensemble=ensemble,
-        cross_fitted=_cell(honest.get("score")),
-        standard_error=_cell(_standard_error(honest.get("interval"))),
-        after=str(after),
-        message=message,
-    )
-    desk.put(entry)
-    desk.tell(f"uploading {checked.file} ({kept.stat().st_size:,} bytes)")
-    error = None
-    try:
-        desk.kaggle.submit(kept, f"{message} {entry.tag}")
-    except UploadError as refused:
-        desk.put(entry.changed(state=REFUSED, reason=refused.found or refused.what))
-        raise
-    except KaggleError as uncertain:
-        error = uncertain
-    return _arrived(desk, entry, error)
-
-
-def _arrived(desk: Desk, entry: Entry, error: KaggleError | None) -> Entry:
-    """The entry with Kaggle's ref: only the list of submissions says that one was made."""
-    for pause in (*(desk.patience.first_pause_seconds,) * 2, 0):
-        try:
-            row = row_of(entry, desk.kaggle.submissions(), taken=set())
-        except KaggleError as unreachable:
-            raise KaggleError(
-                "Whether the submission was made is not known: Kaggle stopped answering.",
-                file=entry.file,
-                found=(error or unreachable).found or (error or unreachable).what,
-                fix=f"{desk.again} looks for it; until then the same file is not uploaded again",
-            ) from None
-        if row is not None:
-            return desk.put(with_reason(desk, refreshed(entry, row)))
-        time.sleep(pause)
-    desk.put(entry.changed(state=LOST, reason=error.what if error else "exit code 0, but no submission"))
-    raise KaggleError(
-        "The submission was not made: Kaggle does not list it.",
-        file=entry.file,
-        expected="a new row in kaggle competitions submissions",
-        found=f"{error.what} {error.found or ''}".strip() if error else "success, by the kaggle CLI's word",
-        fix="the same again: it is looked for once more before anything is uploaded",
-    )
-
-
-def _made_by(file: Path, sha256: str) -> dict:
-    """What the JSON beside the CSV says, if it speaks of these bytes."""
-    try:
-        made = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return made if isinstance(made, dict) and made.get("csv_sha256") == sha256 else {}
-
-
-def _standard_error(interval: object) -> float | None:
-    if isinstance(interval, list) and len(interval) == 2 and all(isinstance(one, float | int) for one in interval):
-        return (interval[1] - interval[0]) / (2 * Z_95)
-    return None
-
-
-def _cell(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float | int) else ""
-
-
-# Half the sum of the differences between two lists of shares: above the first a warning, above the second a refusal.
-STRANGE = 0.10
-ABSURD = 0.30
-MOST_CLASSES_SHOWN = 4
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Class shares of the predictions and of the training labels, and their distance beyond what chance makes."""
-
-    classes: tuple[str, ...]
-    predicted: np.ndarray  # (classes,)
-    trained: np.ndarray  # (classes,)
-    distance: float  # total variation, 0 to 1, less what a sample of so many rows has by chance
-
-    @property
-    def is_strange(self) -> bool:
-        """Whether to look at it."""
-        return self.distance > STRANGE
-
-    @property
-    def is_absurd(self) -> bool:
-        """Whether a wrong mapping, or one class for all, is likelier than such a test set."""
-        return self.distance > ABSURD
-
-    def told(self) -> str:
-        """The classes that differ most: `cat 0.02 instead of 0.31`."""
-        order = np.argsort(-np.abs(self.predicted - self.trained), kind="stable")[:MOST_CLASSES_SHOWN]
-        pairs = (f"{self.classes[k]} {self.predicted[k]:.2f} instead of {self.trained[k]:.2f}" for k in order)
-        return ", ".join(pairs)
-
-
-def class_shares(file: Path, *, lock: "Lock", settings: Submission) -> Shares:
-    """Compare a valid CSV's class shares with the training labels': a wrong mapping of classes shows there."""
+    Returns the total variation distance, 0 to 1, less what a sample of this size has by chance, and the classes that
+    differ most: `cat 0.02 instead of 0.31`.
+    """
     with file.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     if settings.kind == "labels":
@@ -263,5 +118,122 @@ def class_shares(file: Path, *, lock: "Lock", settings: Submission) -> Shares:
         predicted = totals / totals.sum()
     trained = np.bincount(lock.train_labels, minlength=len(lock.classes)) / len(lock.train_labels)
     by_chance = float(np.sqrt(trained * (1 - trained) / len(rows)).sum())
-    distance = max(0.0, float(np.abs(predicted - trained).sum()) / 2 - by_chance)
-    return Shares(tuple(lock.classes), predicted, trained, distance)
+    differences = np.abs(predicted - trained)
+    order = np.argsort(-differences, kind="stable")[:MAX_CLASSES_SHOWN]
+    shown = (f"{lock.classes[k]} {predicted[k]:.2f} instead of {trained[k]:.2f}" for k in order)
+    return max(0.0, float(differences.sum()) / 2 - by_chance), ", ".join(shown)
+
+
+def _refuse_duplicate(checked: CheckedFile, same: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> None:
+    refs = {entry.ref for entry in same}
+    tag = tag_of(checked.sha256)
+    found = [f"{entry.ref} of {entry.time}, public score {entry.public or 'unknown'}" for entry in same]
+    found += [f"{row.ref} of {row.date}" for row in submissions if tag in row.message and str(row.ref) not in refs]
+    if found:
+        raise SubmissionError(
+            "Kaggle has this file already: the same file gives the same score.",
+            file=checked.file,
+            found=f"submission {found[-1]}",
+            fix="FORCE=1 submits it once more",
+        )
+
+
+def _check_remaining(session: Session) -> None:
+    remaining = session.kaggle.remaining()
+    if remaining == 0:
+        fix = "repeat the command tomorrow: Kaggle counts days in UTC"
+        raise KaggleError("No submission is left today.", expected="1 or more", found="0", fix=fix)
+    unknown = "Kaggle does not report how many submissions are left"
+    session.log(unknown if remaining is None else f"{remaining} submissions left today")
+
+
+def _upload(session: Session, checked: CheckedFile, message: str, *, after: int) -> Entry:
+    """Write the entry, upload the copy, and return the entry as Kaggle lists it; raises KaggleError."""
+    kept = session.ledger.parent / "submitted" / checked.sha256[:12] / checked.file.name
+    _copy(checked.copy, kept)
+    honest = checked.description.get("honest_score") or {}
+    entry = Entry(
+        time=now(),
+        state=UPLOADING,
+        file=checked.file.name,
+        sha256=checked.sha256,
+        ensemble=_keep_description(session, checked, kept),
+        cross_fitted=_cell(honest.get("score")),
+        standard_error=_cell(_standard_error(honest.get("interval"))),
+        after=str(after),
+        message=message,
+    )
+    session.save(entry)
+    session.log(f"uploading {checked.file} ({kept.stat().st_size:,} bytes)")
+    error = None
+    try:
+        session.kaggle.submit(kept, f"{message} {entry.tag}")
+    except UploadError as refusal:
+        session.save(entry.changed(state=REFUSED, reason=refusal.found or refusal.what))
+        raise
+    except KaggleError as uncertain:
+        error = uncertain
+    return _find_uploaded(session, entry, error)
+
+
+def _find_uploaded(session: Session, entry: Entry, error: KaggleError | None) -> Entry:
+    """The entry with Kaggle's ref: only the list of submissions proves that one was made."""
+    for pause in (*(session.patience.first_pause_seconds,) * 2, 0):
+        try:
+            listed = find_submission(entry, session.kaggle.submissions())
+        except KaggleError as unreachable:
+            raise KaggleError(
+                "Kaggle stopped answering: it is not known whether the submission was made.",
+                file=entry.file,
+                found=(error or unreachable).found or (error or unreachable).what,
+                fix=f"{session.later} looks for it; until then the same file is not uploaded again",
+            ) from None
+        if listed is not None:
+            return session.save(session.update(entry, listed))
+        time.sleep(pause)
+    session.save(entry.changed(state=LOST, reason=error.what if error else "exit code 0, but no submission"))
+    raise KaggleError(
+        "The submission was not made: Kaggle does not list it.",
+        file=entry.file,
+        expected="a new row in kaggle competitions submissions",
+        found=f"{error.what} {error.found or ''}".strip() if error else "the kaggle CLI reported success",
+        fix="repeat the command: it looks for the submission before it uploads anything",
+    )
+
+
+def _copy(file: Path, target: Path) -> Path:
+    try:
+        with file.open("rb") as source, atomic_write(target) as stream:
+            shutil.copyfileobj(source, stream)
+    except OSError as error:
+        fix = "free space, then repeat the command; nothing was uploaded"
+        raise KaggleError("The CSV cannot be copied.", file=target, found=error.strerror, fix=fix) from None
+    return target
+
+
+def _read_description(file: Path, sha256: str) -> dict:
+    """The JSON beside the CSV; empty where it describes another file."""
+    try:
+        description = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return description if isinstance(description, dict) and description.get("csv_sha256") == sha256 else {}
+
+
+def _keep_description(session: Session, checked: CheckedFile, kept: Path) -> str:
+    """Write the JSON beside the kept CSV; returns its path relative to the ledger."""
+    if not checked.description:
+        return ""
+    file = checked.copy.with_suffix(".json")
+    file.write_text(json.dumps(checked.description, indent=2) + "\n", encoding="utf-8")
+    return str(_copy(file, kept.with_suffix(".json")).relative_to(session.ledger.parent))
+
+
+def _standard_error(interval: object) -> float | None:
+    if isinstance(interval, list) and len(interval) == 2 and all(isinstance(end, float | int) for end in interval):
+        return (interval[1] - interval[0]) / (2 * Z_95)
+    return None
+
+
+def _cell(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float | int) else ""

@@ -76,6 +76,6 @@ def test_what_an_account_may_not_have_is_no_matter_of_a_competition_s_rules():
     with pytest.raises(KaggleError, match="did not give what was asked for") as refusal:
         Account(FixedAnswer("403 Client Error: Forbidden for url", code=1)).notebook_status("me/some")
     assert "rules" not in str(refusal.value) and "403" in refusal.value.found
-    with pytest.raises(KaggleError, match="Kaggle failed"):
+    with pytest.raises(KaggleError, match="Kaggle's server failed"):
         Account(FixedAnswer("500 Server Error: for url", code=1)).dataset_files("me/some")
     assert Account(FixedAnswer("404 Client Error: Not Found", code=1)).dataset_files("me/some") is None

@@ -111,7 +111,7 @@ def test_no_notebook_is_pushed_where_the_dataset_is_never_ready(toy):
 
 def test_missing_credentials_are_refused_before_anything_is_uploaded(toy):
     toy.environment.pop("KAGGLE_API_TOKEN")
-    with pytest.raises(KaggleError, match="no Kaggle credentials here") as refusal:
+    with pytest.raises(KaggleError, match="No Kaggle credentials were found") as refusal:
         toy.train()
     assert "export KAGGLE_API_TOKEN" in refusal.value.fix and toy.state.datasets == {}
 
