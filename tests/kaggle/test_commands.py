@@ -93,8 +93,8 @@ def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(project):
         project.state.files = {member.filename: member.file_size for member in archive.infolist()}
     project.state.archive = file.read_bytes()
     code, said, warned = run(project, "new", "--kaggle", "birds-and-others", competition="pets")
-    assert (code, warned) == (0, "") and "6 labelled images (one folder a class), 2 test images" in said
-    assert "next: read them, then make rehearse COMPETITION=pets\n" in said
+    assert (code, warned) == (0, "") and "6 labelled images (one folder per class), 2 test images" in said
+    assert "next: check these files, then type make rehearse COMPETITION=pets\n" in said
     settings = read_competition(project.folder / "competitions" / "pets")
     assert (settings.kaggle.competition, settings.data.archive) == ("birds-and-others", "birds-and-others.zip")
 
