@@ -1,48 +1,32 @@
-"""The CSV for the leaderboard: written, checked against the competition, scored where answers are known.
-
-`check_submission` tells every fault of a file at once, with line numbers and a few examples each.
-"""
+"""The CSV for the leaderboard: written, checked against the competition, scored where the test labels are known."""
 
 import csv
 import io
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from podium.config.keys import Submission
 from podium.errors import SubmissionError
 from podium.files import atomic_write
+from podium.lock import Lock
 from podium.metrics import METRICS, wilson_interval
 
-if TYPE_CHECKING:
-    from podium.lock import Lock
-
-OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-# Rows of probabilities may miss 1 by what rounding costs; Kaggle rescales them anyway.
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+# Kaggle rescales rows; this difference from 1 is rounding.
 SUM_TOLERANCE = 1e-3
 MOST_EXAMPLES = 4
 
-Cells = list[tuple[int, str]]  # (line number, cell) of one column
-
-
-@dataclass
-class Table:
-    """A CSV as found: its header, its rows with their line numbers, and what was wrong on the way."""
-
-    header: list[str] = field(default_factory=list)
-    rows: list[tuple[int, list[str]]] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+Rows = list[tuple[int, list[str]]]  # line number, cells
 
 
 @dataclass(frozen=True)
 class SubmissionScores:
-    """Scores on the rows whose answers are known; accuracy with its 95 % interval (Wilson)."""
+    """Scores on the rows whose labels are known; accuracy with its 95 % interval (Wilson)."""
 
     scores: dict[str, float]
     accuracy_interval: tuple[float, float]
@@ -67,205 +51,161 @@ def write_submission(
     writer.writerow(expected_columns(settings, classes))
     if settings.kind == "labels":
         labels = probabilities.argmax(axis=1).tolist()
-        writer.writerows((one, classes[label]) for one, label in zip(ids, labels, strict=True))
+        writer.writerows((id_, classes[label]) for id_, label in zip(ids, labels, strict=True))
     else:
-        rows = probabilities.tolist()
-        writer.writerows([one, *(f"{value:.9g}" for value in row)] for one, row in zip(ids, rows, strict=True))
+        rows = zip(ids, probabilities.tolist(), strict=True)
+        writer.writerows([id_, *(f"{value:.9g}" for value in row)] for id_, row in rows)
     with atomic_write(file) as stream:
         stream.write(text.getvalue().encode())
 
 
-def check_submission(file: Path, *, lock: "Lock", settings: Submission) -> list[str]:
-    """Everything that is wrong with a CSV for this competition, in words; nothing if it may be submitted."""
+def check_submission(file: Path, *, lock: Lock, settings: Submission) -> list[str]:
+    """Everything that is wrong with a CSV for this competition, with line numbers; empty if it may be submitted."""
     return _check(file, lock, settings)[1]
 
 
 def score_submission(
-    file: Path, answers: Mapping[str, str], *, lock: "Lock", settings: Submission, metric: str = "accuracy"
+    file: Path, answers: Mapping[str, str], *, lock: Lock, settings: Submission, metric: str = "accuracy"
 ) -> SubmissionScores:
-    """Score a CSV by known answers, id -> class name, for all test rows or some of them.
+    """Score a CSV by known test labels, id -> class name, for all test rows or some of them.
 
-    Gives the metric, accuracy, macro F1 and log loss; those that need probabilities are left out for labels.
-    Raises SubmissionError for a CSV with faults, or answers to something else.
+    Returns the metric, accuracy, macro F1 and log loss; those that need probabilities are left out for labels.
+    Raises SubmissionError for a CSV with faults, or for labels of another test.
     """
-    table, faults = _check(file, lock, settings)
+    rows, faults = _check(file, lock, settings)
     if faults:
         raise SubmissionError("This CSV cannot be scored.", file=file, faults=faults)
-    strange = sorted(answers.keys() - set(lock.test_ids.tolist()))
-    strange += sorted(set(answers.values()) - set(lock.classes))
-    if strange or not answers:
-        found = ", ".join(strange[:MOST_EXAMPLES]) or "none"
-        raise SubmissionError("These are not answers to this test.", expected="known ids and classes", found=found)
-    place = {name: index for index, name in enumerate(lock.classes)}
-    rows = [row for _, row in table.rows if row[0] in answers]
-    labels = np.array([place[answers[row[0]]] for row in rows])
+    unknown = sorted(answers.keys() - set(lock.test_ids.tolist())) + sorted(set(answers.values()) - set(lock.classes))
+    if unknown or not answers:
+        found = ", ".join(unknown[:MOST_EXAMPLES]) or "none"
+        raise SubmissionError("These are not labels of this test.", expected="known ids and classes", found=found)
+    index = {name: place for place, name in enumerate(lock.classes)}
+    cells = [row for _, row in rows if row[0] in answers]
+    labels = np.array([index[answers[row[0]]] for row in cells])
     if settings.kind == "labels":
-        probabilities = np.eye(len(place))[[place[row[1]] for row in rows]]
+        probabilities = np.eye(len(index))[[index[row[1]] for row in cells]]
     else:
-        probabilities = np.array([row[1:] for row in rows], dtype=np.float64)
-    return _scores(probabilities, labels, metric=metric, are_labels=settings.kind == "labels")
-
-
-def _scores(probabilities: np.ndarray, labels: np.ndarray, *, metric: str, are_labels: bool) -> SubmissionScores:
+        probabilities = np.array([row[1:] for row in cells], dtype=np.float64)
     names = dict.fromkeys((metric, "accuracy", "macro_f1", "log_loss"))
+    scores = {
+        name: METRICS[name](probabilities, labels)
+        for name in names
+        if settings.kind == "probabilities" or not METRICS[name].needs_probabilities
+    }
     correct = int((probabilities.argmax(axis=1) == labels).sum())
-    return SubmissionScores(
-        scores={
-            name: METRICS[name](probabilities, labels)
-            for name in names
-            if not (are_labels and METRICS[name].needs_probabilities)
-        },
-        accuracy_interval=wilson_interval(correct, len(labels)),
-        rows=len(labels),
-    )
+    return SubmissionScores(scores, wilson_interval(correct, len(labels)), len(labels))
 
 
-def _check(file: Path, lock: "Lock", settings: Submission) -> tuple[Table, list[str]]:
-    columns, test_ids = expected_columns(settings, lock.classes), lock.test_ids.tolist()
-    table = _read_table(file)
-    if not table.header:
-        return table, table.faults or ["the file is empty"]
-    if table.header[0] in set(test_ids):
-        table.faults.append(f"line 1: no header, expected {_short(','.join(columns))}")
-        table.rows.insert(0, (1, table.header))
-        table.header = columns
-    width = len(table.header)
-    odd = [(line, f"{len(row)} cells") for line, row in table.rows if len(row) != width]
-    faults = table.faults + _header_faults(table.header, columns)
-    faults += _told(f"rows have other than {width} cells", odd)
-    cells: dict[str, Cells] = {}
-    for name, place in _places(table.header, columns).items():
-        cells[name] = [(line, row[place]) for line, row in table.rows if len(row) == width]
-    empty = [(line, name) for name, column in cells.items() for line, cell in column if not cell.strip()]
-    faults += _told("cells are empty", sorted(empty))
-    if settings.id_column in cells:
-        faults += _id_faults(cells.pop(settings.id_column), test_ids)
+def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str]]:
+    """The rows below the header, and all faults."""
+    columns = expected_columns(settings, lock.classes)
+    try:
+        header, rows = _read_rows(file)
+    except SubmissionError as error:
+        return [], [error.what]
+    if header != columns:
+        return rows, [_header_fault(header, columns)]
+    ragged = [f"line {line}: {len(row)} cells" for line, row in rows if len(row) != len(columns)]
+    faults = _summary(f"rows do not have {len(columns)} cells", ragged)
+    rows = [(line, row) for line, row in rows if len(row) == len(columns)]
+    faults += _id_faults([(line, row[0]) for line, row in rows], lock.test_ids.tolist())
     if settings.kind == "labels":
-        faults += _label_faults(cells.get(settings.label_column, []), lock.classes)
+        faults += _label_faults([(line, row[1]) for line, row in rows], lock.classes)
     else:
-        faults += _probability_faults(cells, complete=len(cells) == len(lock.classes))
-    return table, faults
+        faults += _probability_faults(rows, lock.classes)
+    return rows, faults
 
 
-def _read_table(file: Path) -> Table:
-    """Read as much of the CSV as can be read."""
-    table = Table()
+def _read_rows(file: Path) -> tuple[list[str], Rows]:
+    """The header, and the other rows with their line numbers; raises SubmissionError if the file is not a CSV."""
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
-        table.faults.append(f"cannot be read: {error.strerror}")
-        return table
+        raise SubmissionError(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        table.faults.append(f"not UTF-8 text: byte {error.object[error.start]:#04x} at offset {error.start}")
-        return table
+        byte = error.object[error.start]
+        raise SubmissionError(f"not UTF-8 text: byte {byte:#04x} at offset {error.start}") from None
     if text.startswith("\ufeff"):
-        table.faults.append("line 1: begins with a byte order mark; save as UTF-8 without BOM")
-        text = text[1:]
-    first = text.split("\n", 1)[0]
-    delimiter = "," if "," in first else next((one for one in OTHER_DELIMITERS if one in first), ",")
+        raise SubmissionError("line 1: begins with a byte order mark; save as UTF-8 without BOM")
+    first_line = text.split("\n", 1)[0]
+    delimiter = next((mark for mark in DELIMITERS if mark in first_line), ",")
     if delimiter != ",":
-        table.faults.append(f"line 1: columns are separated by {OTHER_DELIMITERS[delimiter]}, expected commas")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        raise SubmissionError(f"line 1: columns are separated by {DELIMITERS[delimiter]}, expected commas")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        table.header = next(reader, [])
-        table.rows = [(reader.line_num, row) for row in reader]
+        header = next(reader, [])
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        table.faults.append(f"line {reader.line_num}: not CSV from here on ({error})")
-    return table
+        raise SubmissionError(f"line {reader.line_num}: not CSV from here on ({error})") from None
+    if not header:
+        raise SubmissionError("the file is empty")
+    return header, rows
 
 
-def _header_faults(header: Sequence[str], columns: Sequence[str]) -> list[str]:
+def _header_fault(header: Sequence[str], columns: Sequence[str]) -> str:
+    found, expected = _short(",".join(header)), _short(",".join(columns))
     missing = [name for name in columns if name not in header]
     extra = [name for name in header if name not in columns]
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    forms = {name.lower().strip(): name for name in extra}
-    told = []
-    for name in missing[:MOST_EXAMPLES]:
-        nearest = get_close_matches(name.lower(), forms, n=1)
-        told.append(f"'{_short(name)}'" + (f" (is it '{_short(forms[nearest[0]])}'?)" if nearest else ""))
-    faults = _told("columns are missing", told, count=len(missing))
-    faults += _told("columns do not belong here", [f"'{_short(name)}'" for name in extra])
-    faults += _told("columns are there more than once", [f"'{_short(name)}'" for name in twice])
-    if not faults and list(header) != list(columns):
-        found, expected = _short(",".join(header)), _short(",".join(columns))
-        faults.append(f"line 1: columns in another order: {found}, expected {expected}")
-    return faults
+    details = f"; missing: {_short(', '.join(missing))}" if missing else ""
+    details += f"; unknown: {_short(', '.join(extra))}" if extra else ""
+    return f"line 1: expected the header {expected}, found {found}{details or '; the order or number differs'}"
 
 
-def _places(header: Sequence[str], columns: Sequence[str]) -> dict[str, int]:
-    """Expected column -> where it is; in a header of the right length misnamed ones are taken by position."""
-    places = {name: header.index(name) for name in columns if name in header}
-    if len(header) == len(columns):
-        unnamed = [place for place, name in enumerate(header) if name not in columns]
-        places |= dict(zip([name for name in columns if name not in header], unnamed, strict=False))
-    return places
-
-
-def _id_faults(cells: Cells, test_ids: Sequence[str]) -> list[str]:
-    known = set(test_ids)
-    lines: dict[str, int] = {}
-    unknown, twice = [], []
-    for line, one in cells:
-        if one not in known:
-            meant = next((form for form in _other_forms(one) if form in known), "")
-            unknown.append((line, f"'{_short(one)}'" + (f", did you mean '{meant}'?" if meant else "")))
-        elif one in lines:
-            twice.append((line, f"'{one}' as in line {lines[one]}"))
+def _id_faults(cells: Sequence[tuple[int, str]], test_ids: Sequence[str]) -> list[str]:
+    known, line_of = set(test_ids), {}
+    unknown, repeated = [], []
+    for line, id_ in cells:
+        if id_ not in known:
+            # A spreadsheet or a list of files may have changed the id.
+            forms = (id_.strip(), Path(id_.strip()).stem, id_.strip().lstrip("0"))
+            unknown.append(
+                f"line {line}: '{_short(id_)}'" + _meant(next((form for form in forms if form in known), ""))
+            )
+        elif id_ in line_of:
+            repeated.append(f"line {line}: '{id_}' as in line {line_of[id_]}")
         else:
-            lines[one] = line
-    missing = [f"'{one}'" for one in test_ids if one not in lines]
-    faults = _told("ids are missing", missing) + _told("ids are unknown", unknown) + _told("ids are repeated", twice)
-    expected = [one for one in test_ids if one in lines]
-    for (one, line), other in zip(lines.items(), expected, strict=True):
-        if one != other:
-            return [
-                *faults,
-                f"line {line}: rows in another order than the sample: id '{one}', expected '{other}'",
-            ]
+            line_of[id_] = line
+    missing = [f"'{id_}'" for id_ in test_ids if id_ not in line_of]
+    faults = _summary("ids are missing", missing) + _summary("ids are unknown", unknown)
+    faults += _summary("ids are repeated", repeated)
+    in_order = [id_ for id_ in test_ids if id_ in line_of]
+    for (id_, line), expected in zip(line_of.items(), in_order, strict=True):
+        if id_ != expected:
+            return [*faults, f"line {line}: rows in another order than the sample: id '{id_}', expected '{expected}'"]
     return faults
 
 
-def _other_forms(one: str) -> Iterable[str]:
-    """What an id may have been before a spreadsheet or a listing of files changed it."""
-    bare = one.strip()
-    return bare, Path(bare).stem, Path(bare).name, bare.removesuffix(".0"), bare.lstrip("0")
-
-
-def _label_faults(cells: Cells, classes: Sequence[str]) -> list[str]:
-    known = set(classes)
-    lines: dict[str, list[int]] = {}
+def _label_faults(cells: Sequence[tuple[int, str]], classes: Sequence[str]) -> list[str]:
+    known, lines = set(classes), {}
     for line, name in cells:
-        if name not in known and name.strip():
+        if name not in known:
             lines.setdefault(name, []).append(line)
-    spellings = {one.lower(): one for one in classes}
-    told = []
-    for name, where in list(lines.items())[: MOST_EXAMPLES + 1]:
+    spellings = {name.lower(): name for name in classes}
+    unknown = []
+    for name, where in list(lines.items())[:MOST_EXAMPLES]:
         nearest = get_close_matches(name.lower().strip(), spellings, n=1)
-        meant = f", did you mean '{spellings[nearest[0]]}'?" if nearest else ""
-        told.append((where[0], f"'{_short(name)}' ({len(where)} rows{meant})"))
-    words = "class names are unknown" if len(lines) != 1 else "class name is unknown"
-    return _told(words, told, count=len(lines))
+        meant = _meant(spellings[nearest[0]] if nearest else "")
+        unknown.append(f"line {where[0]}: '{_short(name)}' in {len(where)} rows{meant}")
+    return _summary("class names are unknown", unknown, count=len(lines))
 
 
-def _probability_faults(columns: Mapping[str, Cells], *, complete: bool) -> list[str]:
-    strange, outside = [], []
-    totals: dict[int, float] = {}
-    for name, cells in columns.items():
-        for line, cell in cells:
-            value = _number(cell)
-            if math.isnan(value) and cell.strip():
-                strange.append((line, f"'{_short(cell)}' for {_short(name)}"))
-            elif not 0 <= value <= 1 and cell.strip():
-                outside.append((line, f"{cell} for {_short(name)}"))
-            totals[line] = totals.get(line, 0.0) + value
-    sums = [(line, f"{total:.6g}") for line, total in totals.items() if abs(total - 1) > SUM_TOLERANCE]
-    faults = _told("cells are not finite numbers", sorted(strange))
-    faults += _told("probabilities are not between 0 and 1", sorted(outside))
-    return faults + (_told("rows do not sum to 1", sums) if complete else [])
+def _probability_faults(rows: Rows, classes: Sequence[str]) -> list[str]:
+    not_numbers, outside, sums = [], [], []
+    for line, row in rows:
+        values = [_number(cell) for cell in row[1:]]
+        for name, cell, value in zip(classes, row[1:], values, strict=True):
+            if not 0 <= value <= 1:
+                faults = not_numbers if math.isnan(value) else outside
+                faults.append(f"line {line}: '{_short(cell)}' for {_short(name)}")
+        if abs(sum(values) - 1) > SUM_TOLERANCE:
+            sums.append(f"line {line}: {sum(values):.6g}")
+    faults = _summary("cells are not finite numbers", not_numbers)
+    faults += _summary("probabilities are not between 0 and 1", outside)
+    return faults + _summary("rows do not sum to 1", sums)
 
 
 def _number(cell: str) -> float:
-    """The cell's value, or NaN where it is no finite number as other programs write them."""
+    """The cell's value; NaN unless it is a finite number in a form that other programs read too."""
     try:
         value = float(cell)
     except ValueError:
@@ -273,13 +213,15 @@ def _number(cell: str) -> float:
     return value if math.isfinite(value) and cell.isascii() and "_" not in cell else math.nan
 
 
-def _told(words: str, found: Sequence[str | tuple[int, str]], *, count: int | None = None) -> list[str]:
-    """One fault for all findings of a kind: how many, and the first few, with their lines."""
-    if not found:
-        return []
-    shown = [one if isinstance(one, str) else f"line {one[0]}: {one[1]}" for one in found[:MOST_EXAMPLES]]
-    count = len(found) if count is None else count
-    return [f"{count} {words}: " + "; ".join(shown) + ("; ..." if count > len(shown) else "")]
+def _summary(words: str, examples: Sequence[str], *, count: int | None = None) -> list[str]:
+    """One fault for all examples of a kind: how many, and the first few; none if there are no examples."""
+    count = len(examples) if count is None else count
+    shown = list(examples[:MOST_EXAMPLES])
+    return [f"{count} {words}: {'; '.join(shown)}" + ("; ..." if count > len(shown) else "")] if shown else []
+
+
+def _meant(name: str) -> str:
+    return f", did you mean '{name}'?" if name else ""
 
 
 def _short(text: str) -> str:

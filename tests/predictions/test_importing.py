@@ -94,7 +94,7 @@ def test_an_imported_run_is_blended_and_its_authors_word_is_named(workspace, tmp
     import_predictions(workspace, "colleague.s1", **tables(tmp_path), architecture="vit")
     result = write_ensemble(workspace).result
     assert [run.architecture for run in result.members] == ["vit"]
-    assert any("author's word" in caveat for caveat in result.caveats)
+    assert any("its author says" in caveat for caveat in result.caveats)
 
 
 def broken(name):
@@ -122,12 +122,12 @@ def broken(name):
     ("name", "told"),
     [
         ("a class is missing", "no column for the class 'cat'; is it 'catt'"),
-        ("a column too many", "columns that are no class: label"),
-        ("no ids", "no column of ids"),
-        ("an id twice", "1 ids are there more than once"),
-        ("another id", "1 ids do not belong here: w04"),
+        ("a column too many", "columns that are not classes: label"),
+        ("no ids", "no id column"),
+        ("an id twice", r"1 ids are repeated \(v04\)"),
+        ("another id", "1 ids are unknown \\(w04\\)"),
         ("no number", "A cell is not a number"),
-        ("NaN", "NaN, infinity or no number in 1 rows"),
+        ("NaN", "NaN or infinity in 1 rows"),
         ("sums", "rows do not sum to 1"),
     ],
 )
@@ -142,7 +142,7 @@ def test_what_cannot_be_taken_in_is_told_by_file(workspace, tmp_path, name, told
 
 def test_files_that_are_none_and_kinds_that_differ_are_refused(workspace, tmp_path):
     files = tables(tmp_path)
-    for name, told in (("none.csv", "no such file"), ("oof.txt", "Not a table")):
+    for name, told in (("none.csv", "no such file"), ("oof.txt", "cannot read this kind")):
         with pytest.raises(PredictionsError, match=told):
             import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / name})
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")

@@ -22,7 +22,7 @@ TRAINING_VERSION = 1
 # Increased when a change of the ensemble code changes what it writes.
 ENSEMBLE_VERSION = 3
 
-ABOUT_MEMBER = "about.npy"
+ABOUT_MEMBER = "about.json"
 
 
 def file_sha256(file: Path) -> str:
@@ -90,21 +90,29 @@ def ensemble_is_fresh(paths: Paths, competition: Competition, out: str = "ensemb
 
 
 def read_about(file: Path) -> dict[str, Any] | None:
-    """What a predictions file says of itself, read without NumPy; None where it cannot be read."""
+    """The description in a predictions file, read without NumPy; None if it cannot be read."""
     try:
         with zipfile.ZipFile(file) as archive:
-            raw = archive.read(ABOUT_MEMBER)
-        header_bytes = int.from_bytes(raw[8:10], "little")
-        about = json.loads(raw[10 + header_bytes :].decode("utf-32-le"))
+            about = parse_about(archive)
         return about if isinstance(about, dict) else None
     except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
 
 
+def parse_about(archive: zipfile.ZipFile) -> Any:
+    """The description in an open predictions file; raises KeyError or ValueError if there is none."""
+    if ABOUT_MEMBER in archive.namelist():
+        return json.loads(archive.read(ABOUT_MEMBER))
+    # Older files have a NumPy array instead: a header, whose length is in bytes 8 and 9, and one text in UTF-32.
+    array = archive.read("about.npy")
+    header_length = int.from_bytes(array[8:10], "little")
+    return json.loads(array[10 + header_length :].decode("utf-32-le"))
+
+
 def is_stale(predictions_file: Path, *, stamp: str, weights: str) -> bool:
     """Whether a run has no predictions, or predictions that were made from something else.
 
-    `weights` is the SHA-256 of the weights file; empty where that file is not here, and then not compared.
+    `weights` is the SHA-256 of the weights file; it is empty, and not compared, if that file is not here.
     """
     about = read_about(predictions_file)
     if about is None or about.get("stamp") != stamp:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from podium.errors import PredictionsError
-from podium.predictions.artefact import Predictions, _are_in_order, _widened, examples
+from podium.predictions.artefact import Predictions, examples, is_increasing, widened
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,73 +25,74 @@ class Aligned:
 
 
 def align(predictions: Sequence[Predictions]) -> Aligned:
-    """Join runs by id; neither the order of the runs nor that of any run's rows changes the result.
+    """Join runs by id; neither the order of the runs nor the order of their rows changes the result.
 
-    Raises PredictionsError naming every run whose ids, labels, classes, folds or data are not the first's.
+    Raises PredictionsError with every run whose ids, labels, classes, folds or data differ from the first run's.
     """
     if not predictions:
         raise PredictionsError("There are no predictions to align.", expected="at least one run", found="none")
-    members = [_sorted_by_id(one) for one in sorted(predictions, key=lambda one: one.run)]
-    first = members[0]
-    faults = [
-        f"{one.run} ({one.file or 'in memory'}): {fault}"
-        for before, one in zip([None, *members], members, strict=False)
-        for fault in _differences(one, first=first, before=before)
-    ]
+    runs = [_sorted_by_id(run) for run in sorted(predictions, key=lambda run: run.run)]
+    first = runs[0]
+    faults = []
+    for previous, run in zip([None, *runs], runs, strict=False):
+        name = f"{run.run} ({run.file or 'in memory'})"
+        if previous is not None and run.run == previous.run:
+            faults.append(f"{name}: the same run is in {previous.file or 'memory'}")
+        faults += [f"{name}: {difference}" for difference in _differences(run, first)]
     if faults:
         raise PredictionsError(
-            "These runs cannot be blended: they are not about the same rows.",
-            expected=f"what {first.run} has ({first.file or 'in memory'})",
+            "These runs cannot be blended, because they do not have the same rows.",
+            expected=f"the rows of {first.run} ({first.file or 'in memory'})",
             fix="train the runs that differ again, or move their files away",
             faults=faults,
         )
     return Aligned(
-        runs=tuple(one.run for one in members),
-        abouts=tuple(one.about for one in members),
+        runs=tuple(run.run for run in runs),
+        abouts=tuple(run.about for run in runs),
         oof_ids=first.oof_ids,
-        oof_logits=np.stack([_widened(one.oof_logits) for one in members]),
+        oof_logits=np.stack([widened(run.oof_logits) for run in runs]),
         oof_labels=first.oof_labels,
         test_ids=first.test_ids,
-        test_logits=np.stack([_widened(one.test_logits) for one in members]),
+        test_logits=np.stack([widened(run.test_logits) for run in runs]),
         classes=first.classes,
     )
 
 
-def _sorted_by_id(one: Predictions) -> Predictions:
-    if _are_in_order(one.oof_ids) and _are_in_order(one.test_ids):
-        return one
-    oof, test = np.argsort(one.oof_ids), np.argsort(one.test_ids)
+def _sorted_by_id(run: Predictions) -> Predictions:
+    if is_increasing(run.oof_ids) and is_increasing(run.test_ids):
+        return run
+    oof, test = np.argsort(run.oof_ids), np.argsort(run.test_ids)
     return replace(
-        one,
-        oof_ids=one.oof_ids[oof],
-        oof_logits=one.oof_logits[oof],
-        oof_labels=one.oof_labels[oof],
-        test_ids=one.test_ids[test],
-        test_logits=one.test_logits[test],
+        run,
+        oof_ids=run.oof_ids[oof],
+        oof_logits=run.oof_logits[oof],
+        oof_labels=run.oof_labels[oof],
+        test_ids=run.test_ids[test],
+        test_logits=run.test_logits[test],
     )
 
 
-def _differences(one: Predictions, *, first: Predictions, before: Predictions | None) -> list[str]:
-    """Why a run cannot be blended with the first, both sorted by id; `before` is its neighbour by name."""
+def _differences(run: Predictions, first: Predictions) -> list[str]:
+    """Why a run cannot be blended with the first; both are sorted by id."""
     faults = []
-    if before is not None and one.run == before.run:
-        faults.append(f"the same run is in {before.file or 'memory'}")
-    if one.classes != first.classes:
-        faults.append(f"classes {examples(one.classes, most=4)} instead of {examples(first.classes, most=4)}")
-    for name, words in (("fold_sha256", "folds"), ("fingerprint", "data fingerprint")):
-        if one.about[name] != first.about[name]:
-            faults.append(f"{words} {one.about[name][:12]} instead of {first.about[name][:12]}")
-    oof_differ = _ids_differ("validation", one.oof_ids, first.oof_ids)
-    other_labels = [] if oof_differ else one.oof_ids[one.oof_labels != first.oof_labels]
-    if len(other_labels):
-        faults.append(f"has other labels in {len(other_labels)} rows (ids {examples(other_labels)})")
-    return faults + oof_differ + _ids_differ("test", one.test_ids, first.test_ids)
+    if run.classes != first.classes:
+        faults.append(f"classes {examples(run.classes, most=4)} instead of {examples(first.classes, most=4)}")
+    for key, words in (("fold_sha256", "folds"), ("fingerprint", "data fingerprint")):
+        if run.about[key] != first.about[key]:
+            faults.append(f"{words} {run.about[key][:12]} instead of {first.about[key][:12]}")
+    oof_faults = id_faults(run.oof_ids, first.oof_ids, part="validation ")
+    if not oof_faults and (differs := run.oof_labels != first.oof_labels).any():
+        faults.append(f"other labels in {differs.sum()} rows (ids {examples(run.oof_ids[differs])})")
+    return faults + oof_faults + id_faults(run.test_ids, first.test_ids, part="test ")
 
 
-def _ids_differ(part: str, ids: np.ndarray, expected: np.ndarray) -> list[str]:
+def id_faults(ids: np.ndarray, expected: np.ndarray, *, part: str = "") -> list[str]:
+    """The ids of a `part` ("test ") that are missing, unknown or repeated; both arrays are sorted."""
     if np.array_equal(ids, expected):
         return []
-    missing, extra = np.setdiff1d(expected, ids), np.setdiff1d(ids, expected)
-    told = [f"lacks {len(missing)} {part} ids ({examples(missing)})"] if len(missing) else []
-    told += [f"has {len(extra)} other {part} ids ({examples(extra)})"] if len(extra) else []
-    return told or [f"has {part} ids more than once"]
+    differences = {
+        "missing": np.setdiff1d(expected, ids),
+        "unknown": np.setdiff1d(ids, expected),
+        "repeated": np.unique(ids[1:][ids[1:] == ids[:-1]]),
+    }
+    return [f"{len(some)} {part}ids are {word} ({examples(some)})" for word, some in differences.items() if len(some)]

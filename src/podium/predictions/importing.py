@@ -1,4 +1,4 @@
-"""Predictions made elsewhere, by a colleague or a public notebook, brought into `oof/` with the same checks."""
+"""Predictions that were made elsewhere, by a colleague or a public notebook, imported with the same checks."""
 
 import csv
 import difflib
@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from podium.config.keys import Competition
 from podium.errors import PredictionsError
-from podium.lock import Lock
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.names import check_run_name, run_name
+from podium.predictions.align import id_faults
 from podium.predictions.artefact import DAMAGE, Predictions, examples, save_predictions
 from podium.workspace import Workspace
 
 SUM_TOLERANCE = 1e-3
-SMALLEST = 1e-12
+MIN_PROBABILITY = 1e-12
 Columns = dict[str, np.ndarray]
 
 
@@ -24,20 +23,20 @@ def import_predictions(
 ) -> Predictions:
     """Write `oof/<competition>/<name>.npz` from two tables of probabilities or logits, joined by id.
 
-    Raises PredictionsError with all faults of a table, ConfigError for a name that a recipe's run has.
+    Raises PredictionsError with all faults of a table, ConfigError if a recipe's run has this name.
     """
-    taken = [run_name(recipe_name, seed) for recipe_name, recipe in workspace.recipes.items() for seed in recipe.seeds]
-    check_run_name(name, taken)
-    competition, lock = workspace.competition, workspace.lock
-    judged = np.flatnonzero(lock.folds >= 0)
-    oof_logits, came_as = _logits(oof, lock.train_ids[judged], lock, competition)
-    test_logits, also_as = _logits(test, lock.test_ids, lock, competition)
-    if came_as != also_as:
-        raise PredictionsError("Two tables of different kinds.", file=test, expected=came_as, found=also_as)
-    labels = lock.train_labels[judged]
+    recipes = workspace.recipes.items()
+    check_run_name(name, [run_name(recipe_name, seed) for recipe_name, recipe in recipes for seed in recipe.seeds])
+    lock = workspace.lock
+    rows = np.flatnonzero(lock.folds >= 0)
+    labels = lock.train_labels[rows]
+    oof_logits, oof_kind = _read_logits(oof, lock.train_ids[rows], workspace)
+    test_logits, test_kind = _read_logits(test, lock.test_ids, workspace)
+    if oof_kind != test_kind:
+        raise PredictionsError("The two tables have different kinds.", file=test, expected=oof_kind, found=test_kind)
     probabilities = softmax(oof_logits)
     predictions = Predictions(
-        oof_ids=lock.train_ids[judged],
+        oof_ids=lock.train_ids[rows],
         oof_logits=oof_logits,
         oof_labels=labels,
         test_ids=lock.test_ids,
@@ -47,14 +46,14 @@ def import_predictions(
             "run": name,
             "architecture": architecture or name.rsplit(".s", 1)[0],
             "imported": True,
-            "came_as": came_as,
+            "came_as": oof_kind,
             "fingerprint": lock.fingerprint,
             "fold_sha256": lock.fold_sha256,
             "scores": {
                 "accuracy": round(accuracy(probabilities, labels), 6),
                 "log_loss": round(log_loss(probabilities, labels), 6),
             },
-            "scored": "validation rows, which it never saw by its author's word",
+            "scored": "validation rows; its author says that it was not trained on them",
             "test_logits_from": "imported",
         },
     )
@@ -62,74 +61,67 @@ def import_predictions(
     return predictions
 
 
-def _logits(file: Path, ids: np.ndarray, lock: Lock, competition: Competition) -> tuple[np.ndarray, str]:
-    """Logits (n, classes) float32 in the order of `ids`, and what the table held."""
-    columns = _read(file)
-    id_column = next((one for one in (competition.submission.id_column, "id", "ids") if one in columns), None)
-    faults = [] if id_column else [f"no column of ids; expected '{competition.submission.id_column}'"]
-    others = [one for one in columns if one not in (id_column, *lock.classes)]
-    for missing in (one for one in lock.classes if one not in columns):
+def _read_logits(file: Path, ids: np.ndarray, workspace: Workspace) -> tuple[np.ndarray, str]:
+    """Logits (n, classes) float32 in the order of `ids`, and the kind of the table: probabilities or logits."""
+    columns, classes = _read_table(file), workspace.lock.classes
+    table_ids = _ids(file, columns, id_column=workspace.competition.submission.id_column, classes=classes)
+    try:
+        values = np.stack([columns[name].astype(np.float64) for name in classes], axis=1)
+    except (ValueError, TypeError) as error:
+        raise PredictionsError("A cell is not a number.", file=file, found=str(error)) from None
+    order = np.argsort(table_ids)
+    faults = id_faults(table_ids[order], np.sort(ids))
+    if not (finite := np.isfinite(values).all(axis=1)).all():
+        faults.append(f"NaN or infinity in {(~finite).sum()} rows: ids {examples(table_ids[~finite])}")
+    _refuse(file, faults)
+    values = values[order[np.searchsorted(table_ids[order], ids)]]
+    if values.min() < 0 or values.max() > 1:
+        return values.astype(np.float32), "logits"
+    if np.abs(values.sum(axis=1) - 1).max() > SUM_TOLERANCE:
+        _refuse(file, ["values are between 0 and 1 but rows do not sum to 1: neither probabilities nor logits"])
+    return np.log(np.maximum(values, MIN_PROBABILITY)).astype(np.float32), "probabilities"
+
+
+def _ids(file: Path, columns: Columns, *, id_column: str, classes: tuple[str, ...]) -> np.ndarray:
+    """The ids (n,) str of a table; raises PredictionsError unless it has an id column and a column per class."""
+    found = next((name for name in (id_column, "id", "ids") if name in columns), None)
+    faults = [] if found else [f"no id column; expected '{id_column}'"]
+    others = [name for name in columns if name not in (found, *classes)]
+    for missing in (name for name in classes if name not in columns):
         nearest = difflib.get_close_matches(missing, others, n=1)
         faults.append(f"no column for the class '{missing}'" + (f"; is it '{nearest[0]}'?" if nearest else ""))
     if others:
-        faults.append(f"columns that are no class: {examples(others)}")
+        faults.append(f"columns that are not classes: {examples(others)}")
     _refuse(file, faults)
-    values = _numbers(file, columns, lock.classes)
-    ids_as_found = columns[id_column]
-    if ids_as_found.dtype.kind == "f":  # a table with a gap has made numbers of them
-        ids_as_found = ids_as_found.astype(np.int64)
-    found = np.array([str(one) for one in ids_as_found.tolist()])
-    place = {one: row for row, one in enumerate(found.tolist())}
-    missing, strange = [one for one in ids.tolist() if one not in place], place.keys() - set(ids.tolist())
-    if len(place) < len(found):
-        faults.append(f"{len(found) - len(place)} ids are there more than once")
-    if missing:
-        faults.append(f"{len(missing)} of {len(ids)} ids are missing: {examples(missing)}")
-    if strange:
-        faults.append(f"{len(strange)} ids do not belong here: {examples(sorted(strange))}")
-    if not np.isfinite(values).all():
-        bad = found[~np.isfinite(values).all(axis=1)]
-        faults.append(f"NaN, infinity or no number in {len(bad)} rows: ids {examples(bad.tolist())}")
-    _refuse(file, faults)
-    values = values[[place[one] for one in ids.tolist()]]
-    inside = bool(values.min() >= 0 and values.max() <= 1)
-    if inside and np.abs(values.sum(axis=1) - 1).max() <= SUM_TOLERANCE:
-        return np.log(np.maximum(values, SMALLEST)).astype(np.float32), "probabilities"
-    if inside:
-        _refuse(file, ["values between 0 and 1 whose rows do not sum to 1: neither probabilities nor logits"])
-    return values.astype(np.float32), "logits"
+    ids = columns[found]
+    if ids.dtype.kind == "f":  # pandas reads integers as floats where a cell is empty
+        ids = ids.astype(np.int64)
+    return np.array([str(value) for value in ids.tolist()])
 
 
 def _refuse(file: Path, faults: list[str]) -> None:
     if faults:
-        raise PredictionsError("These predictions cannot be taken in.", file=file, faults=faults)
+        raise PredictionsError("These predictions cannot be imported.", file=file, faults=faults)
 
 
-def _numbers(file: Path, columns: Columns, classes: tuple[str, ...]) -> np.ndarray:
-    try:
-        return np.stack([columns[one].astype(np.float64) for one in classes], axis=1)
-    except (ValueError, TypeError) as error:
-        raise PredictionsError("A cell is not a number.", file=file, found=str(error)) from None
-
-
-def _read(file: Path) -> Columns:
-    """The table's columns by name; an .npz may hold them one by one, or `ids`, `classes` and a matrix."""
+def _read_table(file: Path) -> Columns:
+    """The table's columns by name."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
     if file.suffix.lower() not in readers:
-        raise PredictionsError("Not a table that Podium reads.", file=file, expected=", ".join(readers))
+        raise PredictionsError("Podium cannot read this kind of file.", file=file, expected=", ".join(readers))
     if not file.is_file():
         raise PredictionsError("There is no such file.", file=file)
     try:
         return readers[file.suffix.lower()](file)
     except (*DAMAGE, csv.Error) as error:
-        raise PredictionsError("A table that cannot be read.", file=file, found=str(error)[:200]) from None
+        raise PredictionsError("The table cannot be read.", file=file, found=str(error)[:200]) from None
 
 
 def _read_csv(file: Path) -> Columns:
     with file.open(newline="", encoding="utf-8-sig") as stream:
         header, *rows = [row for row in csv.reader(stream) if row]
-    if odd := [row for row in rows if len(row) != len(header)]:
-        raise ValueError(f"a row with {len(odd[0])} cells under {len(header)} columns: {','.join(odd[0])[:60]}")
+    if ragged := [row for row in rows if len(row) != len(header)]:
+        raise ValueError(f"a row with {len(ragged[0])} cells, {len(header)} columns: {','.join(ragged[0])[:60]}")
     return {name.strip(): np.array([row[place] for row in rows]) for place, name in enumerate(header)}
 
 
@@ -141,6 +133,7 @@ def _read_parquet(file: Path) -> Columns:
 
 
 def _read_npz(file: Path) -> Columns:
+    """One array per column, or `ids`, `classes` and one matrix `probabilities` or `logits`."""
     with np.load(file, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     matrix = arrays.pop("probabilities", arrays.pop("logits", None))

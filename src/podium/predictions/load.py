@@ -8,7 +8,7 @@ import numpy as np
 from podium.errors import PredictionsError, SubmissionError
 from podium.lock import Lock
 from podium.plan.paths import Paths
-from podium.predictions.align import Aligned, align
+from podium.predictions.align import Aligned, align, id_faults
 from podium.predictions.artefact import examples, load_predictions
 from podium.workspace import Workspace
 
@@ -44,25 +44,20 @@ def groups_of(lock: Lock, aligned: Aligned) -> np.ndarray | None:
 
 def check_against_lock(aligned: Aligned, lock: Lock, *, paths: Paths, rehearsed: bool = False) -> None:
     """Raise PredictionsError where the joined runs belong to other data, folds or rows than the lock."""
-    held_out = lock.folds >= 0
-    locked = dict(zip(lock.train_ids[held_out].tolist(), lock.train_labels[held_out].tolist(), strict=True))
-    labels = dict(zip(aligned.oof_ids.tolist(), aligned.oof_labels.tolist(), strict=True))
-    relabelled = sorted(id_ for id_ in locked.keys() & labels.keys() if locked[id_] != labels[id_])
     faults = []
     for key, expected in (("fingerprint", lock.fingerprint), ("fold_sha256", lock.fold_sha256)):
         if aligned.abouts[0][key] != expected:
             faults.append(f"{key}: expected {expected[:12]}, found {aligned.abouts[0][key][:12]}")
     if aligned.classes != tuple(lock.classes):
         faults.append(f"classes: expected {examples(lock.classes)}, found {examples(aligned.classes)}")
-    if relabelled:
-        faults.append(f"{len(relabelled)} rows have another label ({examples(relabelled)})")
-    for part, ids, expected_ids in (
-        ("validation", labels.keys(), labels.keys() & locked.keys() if rehearsed else locked.keys()),
-        ("test", set(aligned.test_ids.tolist()), set(lock.test_ids.tolist())),
-    ):
-        for problem, wrong in (("missing", expected_ids - ids), ("unknown", ids - expected_ids)):
-            if wrong:
-                faults.append(f"{len(wrong)} {part} ids are {problem} ({examples(sorted(wrong))})")
+    rows = np.flatnonzero(lock.folds >= 0)
+    if rehearsed:
+        rows = rows[np.isin(lock.train_ids[rows], aligned.oof_ids)]
+    rows = rows[np.argsort(lock.train_ids[rows])]
+    oof_faults = id_faults(aligned.oof_ids, lock.train_ids[rows], part="validation ")
+    if not oof_faults and (differs := aligned.oof_labels != lock.train_labels[rows]).any():
+        faults.append(f"{differs.sum()} rows have another label ({examples(aligned.oof_ids[differs])})")
+    faults += oof_faults + id_faults(aligned.test_ids, np.sort(lock.test_ids), part="test ")
     if faults:
         raise PredictionsError(
             "The predictions belong to other data than the competition's lock.",
