@@ -16,7 +16,7 @@ import numpy as np
 from podium.config.keys import Ensemble
 from podium.ensemble.blend import fit_blends, pool_of
 from podium.ensemble.compare import bootstrap, choose, draw_rows, estimate
-from podium.ensemble.cross_fit import cross_fit, side_by_side, split_rows
+from podium.ensemble.cross_fit import cross_fit, map_in_threads, split_rows
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.metrics import accuracy
 from podium.predictions.align import Aligned
@@ -59,14 +59,14 @@ def judge(seed: int, rows: int, tests: int) -> Scores:
     settings = Ensemble(seed=seed)
     pool = pool_of(aligned, settings)
     crossed = cross_fit(pool, split_rows(pool.labels, None, settings), WANTED, settings, metric="accuracy")
-    found = bootstrap(crossed.probabilities, pool.labels, metric="accuracy", draws=draw_rows(rows, None, seed))
+    resampled = bootstrap(crossed.probabilities, pool.labels, metric="accuracy", draws=draw_rows(rows, None, seed))
     blends = fit_blends(pool, WANTED, settings, metric="accuracy")
-    taken = int(choose(found.whole, found.standard_errors(), NAMES))
+    taken = int(choose(resampled.whole, resampled.standard_errors(), NAMES))
     scores = {}
     for name, place in [*zip(NAMES, range(len(NAMES)), strict=True), ("auto", taken)]:
         said = blends[place].probabilities(aligned.test_logits)
         truth, of_test = accuracy(said, labels[rows:]), accuracy(said[:tests], labels[rows : rows + tests])
-        honest = estimate(found, place, names=NAMES, metric="accuracy", chosen=name == "auto", tests=tests)
+        honest = estimate(resampled, place, names=NAMES, metric="accuracy", chosen=name == "auto", tests=tests)
         scores[name] = (
             truth,
             honest.score,
@@ -138,7 +138,7 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=1000)
     arguments.add_argument("--plot", type=Path)
     options = arguments.parse_args()
-    draws = side_by_side(lambda seed: judge(seed, options.rows, options.rows), range(options.draws))
+    draws = map_in_threads(lambda seed: judge(seed, options.rows, options.rows), range(options.draws))
     print(table(draws, options.rows))
     if options.plot:
         plot(draws, options.rows, options.plot)

@@ -22,7 +22,7 @@ def test_a_single_run_is_its_own_ensemble():
     result = build(random_run("a.s1"))
     assert [(run.run, run.weight) for run in result.members] == [("a.s1", 1.0)]
     assert result.taken.in_sample["accuracy"] == result.best.scores["accuracy"] == result.runs[0].scores["accuracy"]
-    assert [one.verdict for one in result.contributions] == ["keep it: it is the whole blend"]
+    assert [one.verdict for one in result.contributions] == ["keep: it is the whole blend"]
 
 
 def test_two_identical_runs_blend_to_either():
@@ -52,7 +52,7 @@ def test_weights_follow_accuracy_and_runs_left_out_have_none():
 def test_a_run_left_out_does_not_move_the_blend():
     members = run_of("a.s1"), run_of("b.s1", said=(0, 1, 2, 1))
     with_it = build(*members, run_of("b.s2", said=(1, 1, 1, 1), test=(2, 2, 2)))
-    assert with_it.contributions[2].verdict == "drop it: it has no weight"
+    assert with_it.contributions[2].verdict == "drop: it has no weight"
     np.testing.assert_array_equal(with_it.test_probabilities, build(*members).test_probabilities)
 
 
@@ -79,7 +79,7 @@ def test_a_run_that_was_refitted_says_so():
     about = {"scored": "validation rows, before refit", "test_logits_from": "refit on all labelled rows"}
     result = build(run_of("a.s1", **about), run_of("b.s1"))
     assert (result.runs[0].scored, result.runs[0].test_logits_from) == tuple(about.values())
-    assert result.runs[1].test_logits_from == "not said"
+    assert result.runs[1].test_logits_from == "unknown"
     assert any("1 of 2 members were refitted" in caveat for caveat in result.caveats)
 
 
@@ -183,7 +183,7 @@ def test_thirty_rows_give_a_wide_interval_and_say_so():
     result = build(*(random_run(f"{name}.s1", rows=30, seed=seed) for seed, name in enumerate("ab")), strategy="auto")
     low, high = result.honest.interval
     assert high - low > 0.1
-    assert result.caveats[0].startswith("30 validation rows are few: accuracy may be anywhere from")
+    assert result.caveats[0].startswith("only 30 validation rows: the true accuracy may be anywhere from")
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "macro_f1", "qwk", "auc"])

@@ -1,4 +1,4 @@
-"""What a run brings, and which to train next."""
+"""What a run adds to the blend, and which run to train next."""
 
 import numpy as np
 import pytest
@@ -30,8 +30,8 @@ def test_a_run_that_misleads_is_told_to_go_and_one_that_carries_to_stay():
     bad.oof_logits[:] = -3 * good[0].oof_logits
     settings = Ensemble(run_temperatures="never", strategy="uniform", select="all")
     told = {one.run: one for one in build_ensemble(align([*good, bad]), settings, metric="accuracy").contributions}
-    assert told["bad.s1"].verdict == "drop it: the blend is better without" and told["bad.s1"].interval[1] < 0
-    assert told["good.s2"].verdict == "keep it" and told["good.s2"].loss > 0
+    assert told["bad.s1"].verdict == "drop: the blend is better without it" and told["bad.s1"].interval[1] < 0
+    assert told["good.s2"].verdict == "keep" and told["good.s2"].loss > 0
 
 
 def test_the_recipe_that_mends_most_in_an_hour_is_suggested_and_an_unknown_one_first():
@@ -45,7 +45,7 @@ def test_the_recipe_that_mends_most_in_an_hour_is_suggested_and_an_unknown_one_f
     recipe_of = {run.run: run.run.split(".")[0] for run in runs}
     seconds = {"weak.s1": 1800.0, "other.s1": 60.0, "other.s2": 60.0}
     first, second, third = suggest(pool, recipe_of, seconds, ["weak", "other", "new"])
-    assert first.recipe == "new" and first.rescued_per_hour is None
+    assert first.recipe == "new" and first.fixed_per_hour is None
     # The others' vote has rows 2 and 3 wrong; weak has one of them right, in half an hour.
-    assert (second.recipe, second.rescued, second.rescued_per_hour) == ("weak", 0.5, 2.0)
-    assert (third.recipe, third.rescued) == ("other", 0.0)  # weak's only error is theirs too
+    assert (second.recipe, second.fixed, second.fixed_per_hour) == ("weak", 0.5, 2.0)
+    assert (third.recipe, third.fixed) == ("other", 0.0)  # weak's only error is theirs too

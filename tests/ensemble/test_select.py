@@ -63,8 +63,8 @@ def test_every_choice_says_why():
         best_per_architecture=1,
     )
     assert [choice.reason for choice in choices] == [
-        "0.9600 is above the threshold 0.95",
-        "0.9400 is not above 0.95; number 2 of 3 by accuracy of a",
-        "0.9300 is not above 0.95; number 3 of 3 by accuracy of a",
-        "the only b; 0.5000, threshold 0.95",
+        "above threshold 0.95",
+        "not above 0.95; rank 2 of 3 in its architecture",
+        "not above 0.95; rank 3 of 3 in its architecture",
+        "only run of its architecture",
     ]

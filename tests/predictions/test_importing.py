@@ -94,7 +94,7 @@ def test_an_imported_run_is_blended_and_its_authors_word_is_named(workspace, tmp
     import_predictions(workspace, "colleague.s1", **tables(tmp_path), architecture="vit")
     result = write_ensemble(workspace).result
     assert [run.architecture for run in result.members] == ["vit"]
-    assert any("its author says" in caveat for caveat in result.caveats)
+    assert any("1 of 1 members are imported" in caveat for caveat in result.caveats)
 
 
 def broken(name):

@@ -1,6 +1,5 @@
-"""From joined runs to a blend and everything that may be believed of it."""
+"""From joined runs to a blend, its scores and their intervals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +30,7 @@ FEW_ROWS = 500
 
 @dataclass(frozen=True)
 class RunInBlend:
-    """One run: whether it is a member, its share, why, and what it scores by itself."""
+    """One run: whether it is a member, its weight, the reason, and its own scores."""
 
     run: str
     architecture: str
@@ -40,32 +39,32 @@ class RunInBlend:
     temperature: float
     reason: str
     scores: dict[str, float]
-    scored: str  # on which rows, by which model
-    test_logits_from: str  # the model that was scored, or another
+    scored: str  # the rows and the model of these scores
+    test_logits_from: str  # the model of the test logits, which may be another one
 
 
 @dataclass(frozen=True)
 class StrategyScore:
-    """One strategy: cross-fitted, with the standard error of its difference to the best, and in sample."""
+    """One strategy: its cross-fitted and in-sample scores."""
 
     strategy: str
     average: str
     cross_fitted: dict[str, float]
-    error_of_difference: float
-    interval: tuple[float, float] | None  # 95 %, of the metric; None for the average that is not in use
+    error_of_difference: float  # standard error of the difference to the best strategy; NaN for the other average
+    interval: tuple[float, float] | None  # 95 %, of the metric; None for the average that is not used
     in_sample: dict[str, float]
 
     def optimism(self, metric: str) -> float:
-        """How much the in-sample score flatters."""
+        """How much the in-sample score is better than the cross-fitted one."""
         return METRICS[metric].gain(self.in_sample[metric]) - METRICS[metric].gain(self.cross_fitted[metric])
 
 
 @dataclass(frozen=True, eq=False)
 class EnsembleResult:
-    """The blend, its honest score, and what else there is to say.
+    """The blend, its cross-fitted score, and the evidence for it.
 
-    `test_probabilities` follow `test_ids`; `cross_fitted` and `uncalibrated`, what was said of each validation row by
-    a blend fitted without it, follow the joined runs' rows.
+    `test_probabilities` have the order of `test_ids`; `cross_fitted` and `uncalibrated`, the predictions for each
+    validation row by a blend that was fitted without it, have the order of the joined runs' rows.
     """
 
     runs: tuple[RunInBlend, ...]
@@ -90,7 +89,7 @@ class EnsembleResult:
 
     @property
     def members(self) -> tuple[RunInBlend, ...]:
-        """The runs that the blend uses."""
+        """The runs that have a weight in the blend."""
         return tuple(run for run in self.runs if run.weight)
 
     @property
@@ -103,68 +102,54 @@ class EnsembleResult:
 def build_ensemble(
     aligned: Aligned, settings: Ensemble, *, metric: str, groups: np.ndarray | None = None, only: bool = False
 ) -> EnsembleResult:
-    """Fit and judge blends of joined runs as `[ensemble]` says; `groups` (n,) keep rows of one thing together.
+    """Fit and score blends of joined runs as `[ensemble]` says; `groups` (n,) keep rows of one group together.
 
-    With `only`, just the strategy that is asked for, beside the best single run and the uniform blend. Raises
-    ConfigError where no run is a member.
+    With `only`, nothing but the requested strategy, the best single run and the uniform blend is scored. Raises
+    ConfigError if no run is a member.
     """
     pool = pool_of(aligned, settings)
-    wanted = _wanted(settings, only=only)
-    parts = split_rows(pool.labels, groups, settings)
-    crossed = cross_fit(pool, parts, wanted, settings, metric=metric)
-    places = [place for place, (name, average) in enumerate(wanted) if _is_configured(name, average, settings)]
-    names = [wanted[place][0] for place in places]
+    candidates = _candidates(settings, only=only)
+    crossed = cross_fit(pool, split_rows(pool.labels, groups, settings), candidates, settings, metric=metric)
+    blends = fit_blends(pool, candidates, settings, metric=metric)
     draws = draw_rows(len(pool.labels), groups, settings.seed)
+    # Only strategies with the configured average can be chosen.
+    eligible = [i for i, (name, average) in enumerate(candidates) if name in ONE_AVERAGE or average == settings.average]
+    names = [candidates[place][0] for place in eligible]
     auto = settings.strategy == "auto"
-    found = bootstrap(crossed.probabilities[places], pool.labels, metric=metric, draws=draws, outside=auto)
-    errors = found.standard_errors()
-    taken = int(choose(found.whole, errors, names)) if auto else names.index(settings.strategy)
-    blends = fit_blends(pool, wanted, settings, metric=metric)
-    strategies = tuple(
-        _strategy_score(
-            crossed,
-            place,
-            blend,
-            logs,
-            pool.labels,
-            metric,
-            error=_error(place, places, errors, found),
-            interval=plain_interval(found, places.index(place), metric=metric) if place in places else None,
-        )
-        for place, (blend, logs) in enumerate(zip(blends, blended(blends, pool.log_probabilities), strict=True))
-    )
-    blend = blends[places[taken]]
-    test_logits = aligned.test_logits.astype(np.float32, copy=False)
-    honest = estimate(found, taken, names=names, metric=metric, chosen=auto, tests=len(aligned.test_ids))
-    right = np.stack([hits(crossed.probabilities[place, 0], pool.labels) for place in places])
+    resampled = bootstrap(crossed.probabilities[eligible], pool.labels, metric=metric, draws=draws, outside=auto)
+    if auto:
+        choice = int(choose(resampled.whole, resampled.standard_errors(), names))
+    else:
+        choice = names.index(settings.strategy)
+    place = eligible[choice]
+    blend = blends[place]
+    strategies = _strategy_scores(pool, crossed, blends, resampled, eligible, metric)
+    honest = estimate(resampled, choice, names=names, metric=metric, chosen=auto, tests=len(aligned.test_ids))
     return EnsembleResult(
         runs=_runs(aligned, pool, blend, metric),
         settings=settings,
         blend=blend,
         metric=metric,
         strategies=strategies,
-        taken=strategies[places[taken]],
+        taken=strategies[place],
         honest=honest,
-        comparisons=tuple(
-            compare(found, right, taken, names.index(other), against=other)
-            for other in ("best", "uniform")
-            if names.index(other) != taken
-        ),
-        calibration=_calibration(crossed, places[taken], pool.labels),
-        contributions=contributions(pool, crossed, places[taken], blend, metric=metric, draws=draws),
-        error_correlation=error_correlations(pool.right),
-        disagreement=disagreements(pool.said),
+        comparisons=_comparisons(resampled, crossed.probabilities[eligible, 0], pool.labels, names, choice),
+        calibration=_calibration(crossed, place, pool.labels),
+        contributions=contributions(pool, crossed, place, blend, metric=metric, draws=draws),
+        error_correlation=error_correlations(pool.correct),
+        disagreement=disagreements(pool.predicted),
         caveats=_caveats(aligned, blend, honest, metric),
         validation_rows=len(pool.labels),
         classes=aligned.classes,
         test_ids=aligned.test_ids,
-        test_probabilities=blend.probabilities(test_logits),
-        cross_fitted=crossed.probabilities[places[taken], 0],
-        uncalibrated=crossed.uncalibrated[places[taken]],
+        test_probabilities=blend.probabilities(aligned.test_logits.astype(np.float32, copy=False)),
+        cross_fitted=crossed.probabilities[place, 0],
+        uncalibrated=crossed.uncalibrated[place],
     )
 
 
-def _wanted(settings: Ensemble, *, only: bool) -> list[tuple[str, str]]:
+def _candidates(settings: Ensemble, *, only: bool) -> list[tuple[str, str]]:
+    """The pairs (strategy, average) to score, from the simplest strategy on."""
     names = ["best", "uniform", settings.strategy] if only and settings.strategy != "auto" else list(STRATEGIES)
     averages = [settings.average] if only else AVERAGES
     return [
@@ -175,35 +160,35 @@ def _wanted(settings: Ensemble, *, only: bool) -> list[tuple[str, str]]:
     ]
 
 
-def _is_configured(strategy: str, average: str, settings: Ensemble) -> bool:
-    return strategy in ONE_AVERAGE or average == settings.average
+def _strategy_scores(
+    pool: Pool, crossed: CrossFit, blends: list[Blend], resampled: Bootstrap, eligible: list[int], metric: str
+) -> tuple[StrategyScore, ...]:
+    """The scores of all candidates; `resampled` are the `eligible` ones."""
+    errors = resampled.standard_errors()[:, resampled.whole.argmax()]
+    scores = []
+    for place, (blend, logs) in enumerate(zip(blends, blended(blends, pool.log_probabilities), strict=True)):
+        repeats = [scores_of(repeat, pool.labels, metric) for repeat in crossed.probabilities[place]]
+        index = eligible.index(place) if place in eligible else None
+        scores.append(
+            StrategyScore(
+                strategy=blend.strategy,
+                average=blend.average,
+                cross_fitted={name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},
+                error_of_difference=float("nan") if index is None else float(errors[index]),
+                interval=None if index is None else plain_interval(resampled, index, metric=metric),
+                in_sample=scores_of(softmax(logs / blend.temperature), pool.labels, metric),
+            )
+        )
+    return tuple(scores)
 
 
-def _error(place: int, places: Sequence[int], errors: np.ndarray, found: Bootstrap) -> float:
-    """Standard error of a strategy's difference to the best one; NaN for the average that is not in use."""
-    return float(errors[places.index(place), found.whole.argmax()]) if place in places else float("nan")
-
-
-def _strategy_score(
-    crossed: CrossFit,
-    place: int,
-    blend: Blend,
-    logs: np.ndarray,
-    labels: np.ndarray,
-    metric: str,
-    *,
-    error: float,
-    interval: tuple[float, float] | None,
-) -> StrategyScore:
-    repeats = [scores_of(one, labels, metric) for one in crossed.probabilities[place]]
-    return StrategyScore(
-        strategy=blend.strategy,
-        average=blend.average,
-        cross_fitted={name: float(np.mean([one[name] for one in repeats])) for name in repeats[0]},
-        error_of_difference=error,
-        interval=interval,
-        in_sample=scores_of(softmax(logs / blend.temperature), labels, metric),
-    )
+def _comparisons(
+    resampled: Bootstrap, probabilities: np.ndarray, labels: np.ndarray, names: list[str], choice: int
+) -> tuple[Comparison, ...]:
+    """The chosen strategy compared with the best run and the uniform blend; probabilities (strategies, n, classes)."""
+    correct = np.stack([hits(strategy, labels) for strategy in probabilities])
+    others = [other for other in ("best", "uniform") if names.index(other) != choice]
+    return tuple(compare(resampled, correct, choice, names.index(other), against=other) for other in others)
 
 
 def _runs(aligned: Aligned, pool: Pool, blend: Blend, metric: str) -> tuple[RunInBlend, ...]:
@@ -216,8 +201,8 @@ def _runs(aligned: Aligned, pool: Pool, blend: Blend, metric: str) -> tuple[RunI
             temperature=float(blend.temperatures[place]),
             reason=choice.reason,
             scores=scores_of(np.exp(pool.log_probabilities[place]), pool.labels, metric),
-            scored=about.get("scored", "not said"),
-            test_logits_from=about.get("test_logits_from", "not said"),
+            scored=about.get("scored", "unknown"),
+            test_logits_from=about.get("test_logits_from", "unknown"),
         )
         for place, (choice, about) in enumerate(zip(blend.choices, aligned.abouts, strict=True))
     )
@@ -227,29 +212,28 @@ def _calibration(crossed: CrossFit, place: int, labels: np.ndarray) -> dict[str,
     measures = {"log_loss": log_loss, "brier": brier, "calibration_error": calibration_error}
     states = {"before": crossed.uncalibrated[place], "after": crossed.probabilities[place, 0]}
     return {
-        when: {name: measure(said.astype(np.float64), labels) for name, measure in measures.items()}
-        for when, said in states.items()
+        state: {name: measure(probabilities.astype(np.float64), labels) for name, measure in measures.items()}
+        for state, probabilities in states.items()
     }
 
 
 def _caveats(aligned: Aligned, blend: Blend, honest: Estimate, metric: str) -> tuple[str, ...]:
-    """What the honest score cannot see, in words."""
-    told = ["the final weights are fitted on all validation rows, and so a little better than those that were scored"]
-    used = [aligned.abouts[place] for place in np.flatnonzero(blend.weights)]
-    refitted = sum("refit" in about.get("test_logits_from", "") for about in used)
-    if refitted:
-        told.append(
-            f"{refitted} of {len(used)} members were refitted on all labelled rows: those are not the ones scored"
-        )
-    averaged = sum("average" in about.get("test_logits_from", "") for about in used)
-    if averaged:
-        told.append(f"{averaged} of {len(used)} members average their fold models on the test: each was scored alone")
-    if imported := sum(bool(about.get("imported")) for about in used):
-        told.append(f"that {imported} imported member(s) never saw these rows is their author's word")
-    told.append("recipes that were tuned, stopped early or picked on these rows make every score on them too good")
-    if len(aligned.oof_ids) < FEW_ROWS:
+    """What the cross-fitted score does not measure."""
+    caveats, rows = [], len(aligned.oof_ids)
+    if rows < FEW_ROWS:
         low, high = honest.interval
-        told.insert(
-            0, f"{len(aligned.oof_ids)} validation rows are few: {metric} may be anywhere from {low:.4f} to {high:.4f}"
+        caveats.append(f"only {rows} validation rows: the true {metric} may be anywhere from {low:.4f} to {high:.4f}")
+    caveats.append("the final weights use all validation rows, so they are slightly better than the scored ones")
+    abouts = [aligned.abouts[place] for place in np.flatnonzero(blend.weights)]
+    sources = [about.get("test_logits_from", "") for about in abouts]
+    members = len(abouts)
+    if refitted := sum("refit" in source for source in sources):
+        caveats.append(f"{refitted} of {members} members were refitted on all labelled rows after they were scored")
+    if averaged := sum("average" in source for source in sources):
+        caveats.append(f"{averaged} of {members} members average their fold models on the test, but were scored singly")
+    if imported := sum(bool(about.get("imported")) for about in abouts):
+        caveats.append(
+            f"{imported} of {members} members are imported: Podium cannot check that they never saw the rows"
         )
-    return tuple(told)
+    caveats.append("if recipes were tuned, stopped early or picked on these rows, all scores are too good")
+    return tuple(caveats)

@@ -1,4 +1,4 @@
-"""Predictions at half their size, to be committed: float16 logits, where the blend stays what it is."""
+"""Predictions at half their size: float16 logits, if the blend stays the same."""
 
 from dataclasses import replace
 
@@ -13,43 +13,42 @@ from podium.workspace import Workspace
 
 
 def compact_predictions(workspace: Workspace) -> tuple[int, int]:
-    """Round the logits of a competition's runs to float16 and return the bytes before and after.
+    """Round the logits of all runs of a competition to float16; returns the bytes before and after.
 
-    All or none: raises PredictionsError, and leaves every file as it is, where a test image would get another label.
+    Raises PredictionsError, and changes no file, if a test image would get another label.
     """
     aligned = load_runs(workspace)
-    rounded = replace(aligned, oof_logits=_as_read(aligned.oof_logits), test_logits=_as_read(aligned.test_logits))
-    names = [_labels(workspace, one) for one in (aligned, rounded)]
-    changed = int((names[0] != names[1]).sum())
-    if changed:
+    rounded = replace(
+        aligned,
+        oof_logits=_as_float16(aligned.oof_logits).astype(np.float32),
+        test_logits=_as_float16(aligned.test_logits).astype(np.float32),
+    )
+    labels = _test_labels(workspace, aligned)
+    if changed := int((labels != _test_labels(workspace, rounded)).sum()):
         raise PredictionsError(
             "float16 would change the submission.",
             file=workspace.paths.predictions_folder,
             expected="the same labels from rounded logits",
-            found=f"other labels in {changed:,} of {len(names[0]):,} test rows",
+            found=f"other labels in {changed:,} of {len(labels):,} test rows",
             fix="leave the files as they are",
         )
-    sizes = []
-    for run in aligned.runs:
-        file = workspace.paths.predictions_file(run)
-        before, one = file.stat().st_size, load_predictions(file)
-        halves = {name: _halved(getattr(one, name)) for name in ("oof_logits", "test_logits")}
-        save_predictions(file, replace(one, **halves))
-        sizes.append((before, file.stat().st_size))
-    return sum(before for before, _ in sizes), sum(after for _, after in sizes)
+    before = after = 0
+    for file in map(workspace.paths.predictions_file, aligned.runs):
+        before += file.stat().st_size
+        run = load_predictions(file)
+        halved = {name: _as_float16(getattr(run, name)) for name in ("oof_logits", "test_logits")}
+        save_predictions(file, replace(run, **halved))
+        after += file.stat().st_size
+    return before, after
 
 
-def _halved(logits: np.ndarray) -> np.ndarray:
-    """Logits in float16; what is too large for it becomes its largest number."""
+def _as_float16(logits: np.ndarray) -> np.ndarray:
+    """Logits in float16; larger numbers become its largest number."""
     largest = np.finfo(np.float16).max
     return logits.clip(-largest, largest).astype(np.float16)
 
 
-def _as_read(logits: np.ndarray) -> np.ndarray:
-    return _halved(logits).astype(np.float32)
-
-
-def _labels(workspace: Workspace, aligned: Aligned) -> np.ndarray:
+def _test_labels(workspace: Workspace, aligned: Aligned) -> np.ndarray:
     competition, groups = workspace.competition, groups_of(workspace.lock, aligned)
     result = build_ensemble(aligned, competition.ensemble, metric=competition.metric, groups=groups, only=True)
     return result.test_probabilities.argmax(axis=1)

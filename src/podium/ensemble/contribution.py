@@ -1,4 +1,4 @@
-"""What each run brings to the blend, and which run to train next."""
+"""How much each run adds to the blend, and which run to train next."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,112 +13,110 @@ from podium.metrics import softmax
 
 @dataclass(frozen=True)
 class Contribution:
-    """One run in the blend: how alike its errors are to the others', and what the blend loses without it."""
+    """One run in the blend: how similar its errors are to those of the others, and what the blend loses without it."""
 
     run: str
     error_correlation: float  # mean over the other runs
-    disagreement: float  # mean share of rows where another run says something else
-    loss: float | None  # gain of the blend with the run over the blend without; None where it has no weight
+    disagreement: float  # mean share of rows for which another run predicts another class
+    loss: float | None  # gain of the blend with the run over the blend without it; None if it has no weight
     interval: tuple[float, float] | None
     verdict: str
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One more run of a recipe: what it may fix, and at what cost."""
+    """One more run of a recipe: the errors that it may fix, and its cost."""
 
     recipe: str
-    rescued: float | None  # of the rows that the others' blend has wrong, the share that its runs have right
+    fixed: float | None  # of the rows that the other recipes' vote gets wrong, the share that its runs get right
     seconds: float | None  # of one of its runs
-    rescued_per_hour: float | None  # rows of the validation, in an hour of training
+    fixed_per_hour: float | None  # validation rows per hour of training
 
 
-def error_correlations(right: np.ndarray) -> np.ndarray:
-    """Correlation of errors (runs, runs) of right (runs, n) bool; 0 where a run has none, or nothing else."""
-    errors = (~right).astype(np.float64)
+def error_correlations(correct: np.ndarray) -> np.ndarray:
+    """Correlation of errors (runs, runs) of correct (runs, n) bool; 0 for a run without errors, or with only errors."""
+    errors = (~correct).astype(np.float64)
     errors -= errors.mean(axis=1, keepdims=True)
     size = np.sqrt((errors**2).sum(axis=1))
     scaled = errors / np.where(size > 0, size, 1)[:, None]
     return scaled @ scaled.T
 
 
-def disagreements(said: np.ndarray) -> np.ndarray:
-    """Share of rows where two runs name other classes, (runs, runs), of said (runs, n)."""
-    return np.array([(one != said).mean(axis=1) for one in said])
+def disagreements(predicted: np.ndarray) -> np.ndarray:
+    """Share of rows for which two runs predict different classes, (runs, runs), of predicted (runs, n)."""
+    return np.array([(run != predicted).mean(axis=1) for run in predicted])
 
 
 def contributions(
     pool: Pool, crossed: CrossFit, place: int, blend: Blend, *, metric: str, draws: Draws
 ) -> tuple[Contribution, ...]:
-    """Each run's share in the wanted blend number `place`: what it scores on the first dealing of rows without it.
+    """What each run adds to candidate number `place`, by cross-fitted scores (first repeat) with and without it.
 
-    The weights are the cross-fitted ones, the run's own shared out among the others in proportion.
+    Without a run, its weight is divided among the other runs, in proportion to theirs.
     """
-    used = [one for one in np.flatnonzero(blend.weights).tolist() if blend.shares_without(one) is not None]
-    left = np.empty((1 + len(used), 1, *crossed.uncalibrated.shape[1:]), np.float32)
+    used = [run for run in np.flatnonzero(blend.weights).tolist() if blend.weights_without(run) is not None]
+    probabilities = np.empty((1 + len(used), 1, *crossed.uncalibrated.shape[1:]), np.float32)
     for rows, blends in crossed.blends:
         fitted = blends[place]
-        without = [fitted.shares_without(one) for one in used]
-        rests = [fitted if weights is None else replace(fitted, weights=weights) for weights in without]
-        left[:, 0, rows] = softmax(blended([fitted, *rests], pool.log_probabilities[:, rows]) / fitted.temperature)
-    found = bootstrap(left, pool.labels, metric=metric, draws=draws, outside=False)
-    alike, apart = error_correlations(pool.right), disagreements(pool.said)
-    others = max(len(pool.runs) - 1, 1)
-    told = []
-    for one, run in enumerate(pool.runs):
-        loss, interval = found.difference(0, 1 + used.index(one)) if one in used else (None, None)
-        told.append(
+        without = [fitted.weights_without(run) for run in used]
+        others = [fitted if weights is None else replace(fitted, weights=weights) for weights in without]
+        logs = blended([fitted, *others], pool.log_probabilities[:, rows])
+        probabilities[:, 0, rows] = softmax(logs / fitted.temperature)
+    resampled = bootstrap(probabilities, pool.labels, metric=metric, draws=draws, outside=False)
+    correlation, disagreement = error_correlations(pool.correct), disagreements(pool.predicted)
+    other_runs = max(len(pool.runs) - 1, 1)
+    results = []
+    for index, run in enumerate(pool.runs):
+        loss, interval = resampled.difference(0, 1 + used.index(index)) if index in used else (None, None)
+        results.append(
             Contribution(
                 run=run,
-                error_correlation=float((alike[one].sum() - alike[one, one]) / others),
-                disagreement=float(apart[one].sum() / others),
+                error_correlation=float((correlation[index].sum() - correlation[index, index]) / other_runs),
+                disagreement=float(disagreement[index].sum() / other_runs),
                 loss=loss,
                 interval=interval,
-                verdict=_verdict(blend.weights[one], interval),
+                verdict=_verdict(blend.weights[index], interval),
             )
         )
-    return tuple(told)
+    return tuple(results)
 
 
 def _verdict(weight: float, interval: tuple[float, float] | None) -> str:
     if weight and interval is None:
-        return "keep it: it is the whole blend"
+        return "keep: it is the whole blend"
     if interval is None:
-        return "drop it: it has no weight"
+        return "drop: it has no weight"
     if interval[1] < 0:
-        return "drop it: the blend is better without"
-    return "keep it" if interval[0] > 0 else "drop it or keep it: no difference beyond noise"
+        return "drop: the blend is better without it"
+    return "keep" if interval[0] > 0 else "unclear: no difference beyond noise"
 
 
 def suggest(
     pool: Pool, recipe_of: Mapping[str, str], seconds_of: Mapping[str, float], recipes: Sequence[str]
 ) -> tuple[Suggestion, ...]:
-    """Which recipe deserves one more run, the most promising first; recipes that were never trained lead.
+    """Which recipe deserves one more run, the most promising first; recipes that were never trained come first.
 
-    A run is worth what it has right where the blend of all other recipes is wrong, in rows per hour of its
-    training. That says nothing of how the blend would use it: it ranks, it does not promise.
+    The value of a run is the number of rows that it predicts correctly and the other recipes' vote does not, per hour
+    of training. It ranks recipes; it does not predict the gain of the blend.
     """
-    right = pool.right
-    told = []
+    suggestions = []
     for recipe in recipes:
         own = np.array([recipe_of.get(run) == recipe for run in pool.runs])
         times = [seconds_of[run] for run in pool.runs if recipe_of.get(run) == recipe and run in seconds_of]
         seconds = float(np.mean(times)) if times else None
-        if not own.any() or own.all():
-            told.append(Suggestion(recipe, None, seconds, None))
-            continue
-        votes = _votes(pool.said[~own], pool.log_probabilities.shape[2])
-        wrong = votes != pool.labels
-        rescued = float(right[own][:, wrong].mean()) if wrong.any() else 0.0
-        hourly = rescued * int(wrong.sum()) / seconds * 3600 if seconds else None
-        told.append(Suggestion(recipe, rescued, seconds, hourly))
-    return tuple(sorted(told, key=lambda one: (one.rescued_per_hour is not None, -(one.rescued_per_hour or 0))))
+        fixed = per_hour = None
+        if own.any() and not own.all():
+            wrong = _votes(pool.predicted[~own], pool.log_probabilities.shape[2]) != pool.labels
+            fixed = float(pool.correct[own][:, wrong].mean()) if wrong.any() else 0.0
+            per_hour = fixed * int(wrong.sum()) / seconds * 3600 if seconds else None
+        suggestions.append(Suggestion(recipe, fixed, seconds, per_hour))
+    return tuple(sorted(suggestions, key=lambda row: (row.fixed_per_hour is not None, -(row.fixed_per_hour or 0))))
 
 
-def _votes(said: np.ndarray, classes: int) -> np.ndarray:
-    """The class that most runs name, (n,), the first of equal ones: said (runs, n)."""
-    rows = np.arange(said.shape[1])
-    counts = np.zeros((said.shape[1], classes), np.int64)
-    for one in said:
-        counts[rows, one] += 1
+def _votes(predicted: np.ndarray, classes: int) -> np.ndarray:
+    """The class that most runs predict, (n,), the first of equal ones, of predicted (runs, n)."""
+    rows = np.arange(predicted.shape[1])
+    counts = np.zeros((predicted.shape[1], classes), np.int64)
+    for run in predicted:
+        counts[rows, run] += 1
     return counts.argmax(axis=1)

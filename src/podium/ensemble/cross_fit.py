@@ -1,7 +1,7 @@
-"""Scores of blends on rows that had no say in them: repeated, stratified cross-fitting.
+"""Scores of blends on rows that were not used to fit them: repeated, stratified cross-fitting.
 
-Everything that looks at labels (select, calibrate, weigh) happens on one part of the validation rows, the score on
-the other; rows of one group lie on one side.
+Everything that looks at labels (selection, temperatures, weights) uses all parts of the validation rows except one,
+and is scored on that part. Rows of one group are always in the same part.
 """
 
 import os
@@ -16,64 +16,65 @@ from podium.ensemble.blend import Blend, Pool, blended, fit_blends
 from podium.metrics import softmax
 from podium.seeding import stream_seed
 
-# Above this many logits in a pool, parts are worked through one by one: each of them needs its own copies.
+# A pool with more logits is fitted part by part, because each part needs its own copies.
 MANY_LOGITS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """What each wanted (strategy, average) says of every row, fitted without it."""
+    """What each candidate (strategy, average) predicts for every row, fitted without that row."""
 
-    wanted: tuple[tuple[str, str], ...]
-    probabilities: np.ndarray  # (wanted, repeats, n, classes) float32
-    uncalibrated: np.ndarray  # (wanted, n, classes) float32: the first repeat's, without the blend's temperature
-    blends: tuple[tuple[np.ndarray, list[Blend]], ...]  # of the first repeat: rows, and what was fitted without them
+    candidates: tuple[tuple[str, str], ...]
+    probabilities: np.ndarray  # (candidates, repeats, n, classes) float32
+    uncalibrated: np.ndarray  # (candidates, n, classes) float32: first repeat, without the blend's temperature
+    blends: tuple[tuple[np.ndarray, list[Blend]], ...]  # first repeat: rows, and the blends fitted without them
 
 
 def split_rows(labels: np.ndarray, groups: np.ndarray | None, settings: Ensemble) -> np.ndarray:
-    """The part, from 0, that each row is scored in: (repeats, n). Parts have the classes in equal shares."""
+    """The part, from 0, in which each row is scored: (repeats, n). Classes have equal shares in all parts."""
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(units.max()) + 1
-    label_of = np.zeros(count, np.int64)
-    label_of[units[::-1]] = labels[::-1]  # a group's first row speaks for it
+    unit_labels = np.zeros(count, np.int64)
+    unit_labels[units[::-1]] = labels[::-1]  # the label of a group's first row
     parts = np.empty((settings.cross_fit_repeats, len(labels)), np.int64)
     for repeat in range(settings.cross_fit_repeats):
-        draw = np.random.default_rng(stream_seed(settings.seed, f"cross-fit/{repeat}"))
-        mixed = draw.permutation(count)
-        order = mixed[np.argsort(label_of[mixed], kind="stable")]
-        dealt = np.empty(count, np.int64)
-        dealt[order] = np.arange(count) % min(settings.cross_fit_parts, count)
-        parts[repeat] = dealt[units]
+        generator = np.random.default_rng(stream_seed(settings.seed, f"cross-fit/{repeat}"))
+        shuffled = generator.permutation(count)
+        by_label = shuffled[np.argsort(unit_labels[shuffled], kind="stable")]
+        unit_parts = np.empty(count, np.int64)
+        unit_parts[by_label] = np.arange(count) % min(settings.cross_fit_parts, count)
+        parts[repeat] = unit_parts[units]
     return parts
 
 
 def cross_fit(
-    pool: Pool, parts: np.ndarray, wanted: Sequence[tuple[str, str]], settings: Ensemble, *, metric: str
+    pool: Pool, parts: np.ndarray, candidates: Sequence[tuple[str, str]], settings: Ensemble, *, metric: str
 ) -> CrossFit:
-    """Fit every wanted (strategy, average) on all parts but one and score it on that: parts (repeats, n)."""
+    """Fit every candidate (strategy, average) on all parts except one, and predict that part; parts (repeats, n)."""
     repeats, rows = parts.shape
-    found = np.empty((len(wanted), repeats, rows, pool.log_probabilities.shape[2]), np.float32)
-    first = np.empty_like(found[:, 0])
+    probabilities = np.empty((len(candidates), repeats, rows, pool.log_probabilities.shape[2]), np.float32)
+    uncalibrated = np.empty_like(probabilities[:, 0])
 
     def fit(job: tuple[int, int]) -> tuple[np.ndarray, list[Blend]]:
         repeat, part = job
         outside = np.flatnonzero(parts[repeat] == part)
         inside = np.flatnonzero(parts[repeat] != part)
-        blends = fit_blends(pool.rows(inside), wanted, settings, metric=metric)
+        blends = fit_blends(pool.rows(inside), candidates, settings, metric=metric)
         logs = blended(blends, pool.log_probabilities[:, outside])
-        found[:, repeat, outside] = softmax(logs / np.array([blend.temperature for blend in blends])[:, None, None])
+        temperatures = np.array([blend.temperature for blend in blends])
+        probabilities[:, repeat, outside] = softmax(logs / temperatures[:, None, None])
         if repeat == 0:
-            first[:, outside] = softmax(logs)
+            uncalibrated[:, outside] = softmax(logs)
         return outside, blends
 
     jobs = [(repeat, part) for repeat in range(repeats) for part in range(parts[repeat].max() + 1)]
-    done = side_by_side(fit, jobs, alone=pool.log_probabilities.size > MANY_LOGITS)
-    fitted = tuple(one for one, (repeat, _) in zip(done, jobs, strict=True) if repeat == 0)
-    return CrossFit(tuple(wanted), found, first, fitted)
+    results = map_in_threads(fit, jobs, one_by_one=pool.log_probabilities.size > MANY_LOGITS)
+    first_repeat = tuple(result for result, (repeat, _) in zip(results, jobs, strict=True) if repeat == 0)
+    return CrossFit(tuple(candidates), probabilities, uncalibrated, first_repeat)
 
 
-def side_by_side(work: Callable, jobs: Sequence, *, alone: bool = False) -> list:
-    """Results of all jobs in order, on all cores: NumPy lets other threads work meanwhile."""
-    cores = 1 if alone else len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(cores) as workers:
-        return list(workers.map(work, jobs))
+def map_in_threads(function: Callable, jobs: Sequence, *, one_by_one: bool = False) -> list:
+    """The results of `function` for all jobs, in order, with a thread per core: NumPy releases Python's lock."""
+    threads = 1 if one_by_one else len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as executor:
+        return list(executor.map(function, jobs))

@@ -1,6 +1,5 @@
-"""Which runs are members: everyone above the threshold, and the best of each architecture."""
+"""Which runs are members: all above a threshold, and the best of each architecture."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from podium.errors import ConfigError
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether a run is a member, and why, in words."""
+    """Whether a run is a member of the ensemble, and the reason."""
 
     run: str
     member: bool
@@ -27,23 +26,29 @@ def select(
 ) -> tuple[Choice, ...]:
     """Choose members by validation accuracy (0 to 1), in the order of `runs`.
 
-    A run is a member if its accuracy is above the threshold or it is among the best of its architecture; of
-    equal runs the one whose name sorts first is the better. With `everyone` all are members. Raises ConfigError
-    where nobody is a member.
+    A run is a member if its accuracy is above the threshold, or if it is among the best of its architecture; of runs
+    with equal accuracy, the first by name ranks higher. With `everyone` all runs are members. Raises ConfigError if
+    no run is a member.
     """
     if everyone:
-        return tuple(Choice(run, True, "every run is a member") for run in runs)
-    places = _places(runs, architectures, accuracies)
-    choices, sizes = [], Counter(architectures)
+        return tuple(Choice(run, True, "all runs are members") for run in runs)
+    choices = []
     for run, architecture, accuracy in zip(runs, architectures, accuracies, strict=True):
-        place, of_kind = places[run], sizes[architecture]
-        rank = "the only" if of_kind == 1 else f"number {place} of {of_kind} by accuracy of"
+        order = sorted(
+            (-other_accuracy, other)
+            for other, other_architecture, other_accuracy in zip(runs, architectures, accuracies, strict=True)
+            if other_architecture == architecture
+        )
+        rank = order.index((-accuracy, run)) + 1
+        position = (
+            f"rank {rank} of {len(order)} in its architecture" if len(order) > 1 else "only run of its architecture"
+        )
         if accuracy > threshold:
-            choices.append(Choice(run, True, f"{accuracy:.4f} is above the threshold {threshold:g}"))
-        elif place <= best_per_architecture:
-            choices.append(Choice(run, True, f"{rank} {architecture}; {accuracy:.4f}, threshold {threshold:g}"))
+            choices.append(Choice(run, True, f"above threshold {threshold:g}"))
+        elif rank <= best_per_architecture:
+            choices.append(Choice(run, True, position))
         else:
-            choices.append(Choice(run, False, f"{accuracy:.4f} is not above {threshold:g}; {rank} {architecture}"))
+            choices.append(Choice(run, False, f"not above {threshold:g}; {position}"))
     if not any(choice.member for choice in choices):
         raise ConfigError(
             "No run is a member of the ensemble.",
@@ -52,12 +57,3 @@ def select(
             fix="edit [ensemble] in competition.toml",
         )
     return tuple(choices)
-
-
-def _places(runs: Sequence[str], architectures: Sequence[str], accuracies: Sequence[float]) -> dict[str, int]:
-    """Run -> its place within its architecture, from 1."""
-    places: dict[str, int] = {}
-    seen: dict[str, int] = {}
-    for _, run, architecture in sorted(zip([-a for a in accuracies], runs, architectures, strict=True)):
-        places[run] = seen[architecture] = seen.get(architecture, 0) + 1
-    return places

@@ -1,15 +1,16 @@
-"""What there is to say of an ensemble, as lines of text; the command line prints them."""
+"""An ensemble and suggestions as lines of text, at most 100 columns wide; the command line prints them."""
 
 from collections.abc import Mapping, Sequence
 
 from podium.ensemble.build import EnsembleResult
 from podium.ensemble.compare import Comparison
 from podium.ensemble.contribution import Suggestion
+from podium.ensemble.strategies.table import ONE_AVERAGE
 from podium.ensemble.write import WrittenEnsemble
 
 
 def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
-    """The members and why, the strategies side by side, the honest score and what it cannot see."""
+    """The runs, the strategies, the cross-fitted score and its limits."""
     result = written.result
     return [
         "",
@@ -18,38 +19,45 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
         *_strategy_lines(result),
         "",
         *_score_lines(result),
-        "what this score cannot see:",
+        "limits of this score:",
         *(f"  - {caveat}" for caveat in result.caveats),
         f"wrote {written.csv_file} and {written.json_file.name}",
     ]
 
 
 def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
-    lines = [f"{'run':<20} {'accuracy':>8} {'weight':>7} {'temp.':>5} {'alike':>5} {'brings':>7}  why; verdict"]
-    brings = {one.run: one for one in result.contributions}
-    for run in sorted(result.runs, key=lambda one: (-one.weight, -one.scores["accuracy"], one.run)):
-        one = brings[run.run]
+    width = max(len(run.run) for run in result.runs)
+    lines = [
+        f"{'run':<{width}} {'accuracy':>8} {'weight':>7} {'temp.':>5} {'gain':>6} {'error corr.':>11}  verdict; why (not) a member"
+    ]
+    contributions = {contribution.run: contribution for contribution in result.contributions}
+    for run in sorted(result.runs, key=lambda run: (-run.weight, -run.scores["accuracy"], run.run)):
+        contribution = contributions[run.run]
         weight = f"{run.weight:.4f}" if run.weight else "-"
-        gain = f"{one.loss * 100:+.2f}" if one.loss is not None else "-"
-        words = f"{run.reason}; {one.verdict}"
-        words += "; STALE: its recipe or data changed since" if run.run in stale else ""
+        gain = f"{contribution.loss * 100:+.2f}" if contribution.loss is not None else "-"
         lines.append(
-            f"{run.run:<20} {run.scores['accuracy']:8.4f} {weight:>7} {run.temperature:5.2f} "
-            f"{one.error_correlation:5.2f} {gain:>7}  {words}"
+            f"{run.run:<{width}} {run.scores['accuracy']:8.4f} {weight:>7} {run.temperature:5.2f} {gain:>6} "
+            f"{contribution.error_correlation:11.2f}  {contribution.verdict.split(':')[0]}; {run.reason}"
         )
+    lines.append("gain: of the blend by this run, in points; error corr.: correlation of its errors with the others'")
+    if stale_runs := [run.run for run in result.runs if run.run in stale]:
+        lines.append(f"STALE, because the recipe or the data changed: {', '.join(stale_runs)}")
     return lines
 
 
 def _strategy_lines(result: EnsembleResult) -> list[str]:
     metric = result.metric
-    head = f"{'strategy':<11} {'average':<14} {metric:>11} {'log loss':>9} {'in sample':>10} {'optimism':>9}"
-    lines = [f"cross-fitted on {result.validation_rows:,} validation rows:", head]
-    for one in result.strategies:
-        average = "-" if one.strategy in ("best", "stack") else one.average
-        mark = "  <- used" if one is result.taken else ""
+    lines = [
+        f"cross-fitted on {result.validation_rows:,} validation rows:",
+        f"{'strategy':<11} {'average':<14} {metric:>11} {'log loss':>9} {'in sample':>10} {'optimism':>9}",
+    ]
+    for score in result.strategies:
+        average = "-" if score.strategy in ONE_AVERAGE else score.average
+        in_sample, optimism = score.in_sample[metric], score.optimism(metric)
+        mark = "  <- used" if score is result.taken else ""
         lines.append(
-            f"{one.strategy:<11} {average:<14} {one.cross_fitted[metric]:11.4f} {one.cross_fitted['log_loss']:9.4f} "
-            f"{one.in_sample[metric]:10.4f} {one.optimism(metric):+9.4f}{mark}"
+            f"{score.strategy:<11} {average:<14} {score.cross_fitted[metric]:11.4f} "
+            f"{score.cross_fitted['log_loss']:9.4f} {in_sample:10.4f} {optimism:+9.4f}{mark}"
         )
     return lines
 
@@ -58,55 +66,50 @@ def _score_lines(result: EnsembleResult) -> list[str]:
     honest, taken, metric = result.honest, result.taken, result.metric
     low, high = honest.interval
     test_low, test_high = honest.test_interval
-    asked = " (chosen by auto)" if result.settings.strategy == "auto" else ""
+    chosen = " (chosen by auto)" if result.settings.strategy == "auto" else ""
     lines = [
-        f"{taken.strategy}{asked}: {metric} {honest.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}",
+        f"{taken.strategy}{chosen}: {metric} {honest.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}",
         f"  on a test of {len(result.test_ids):,} rows: {test_low:.4f} to {test_high:.4f}",
         f"  in sample {taken.in_sample[metric]:.4f}, too good by {taken.optimism(metric):+.4f}",
     ]
     if honest.corrected_for_choosing:
-        lines.append(
-            f"  {honest.corrected_for_choosing:+.4f} was taken off because the strategy was chosen on these rows"
-        )
-    lines += [_comparison_line(one, result) for one in result.comparisons]
+        lines.append(f"  corrected by {-honest.corrected_for_choosing:+.4f} for choosing the strategy on these rows")
+    for comparison in result.comparisons:
+        lines += _comparison_lines(comparison, result)
     before, after = result.calibration["before"], result.calibration["after"]
-    told = (("log loss", "log_loss"), ("Brier", "brier"), ("calibration error", "calibration_error"))
-    changes = ", ".join(f"{words} {before[name]:.4f} -> {after[name]:.4f}" for words, name in told)
-    return [*lines, f"  temperature {result.blend.temperature:.2f}: {changes}"]
+    names = {"log_loss": "log loss", "brier": "Brier", "calibration_error": "calibration error"}
+    changes = ", ".join(f"{words} {before[name]:.4f} -> {after[name]:.4f}" for name, words in names.items())
+    return [*lines, f"  temperature {result.blend.temperature:.2f}:", f"    {changes}"]
 
 
-def _comparison_line(one: Comparison, result: EnsembleResult) -> str:
-    against = f"the best single run ({result.best.run})" if one.against == "best" else "the uniform blend"
-    low, high = one.interval
+def _comparison_lines(comparison: Comparison, result: EnsembleResult) -> list[str]:
+    other = f"the best single run ({result.best.run})" if comparison.against == "best" else "the uniform blend"
+    low, high = comparison.interval
     verdict = "no difference beyond noise"
-    if one.real:
-        verdict = "the gain is real" if one.gain > 0 else "the loss is real"
-    unit, words = (100, " points") if result.metric == "accuracy" else (1, "")
-    rows = f"{one.won} rows won, {one.lost} lost, McNemar p {_p(one.p)}"
-    return (
-        f"  against {against}: {one.gain * unit:+.2f}{words} "
-        f"({low * unit:+.2f} to {high * unit:+.2f}; {rows}): {verdict}"
-    )
-
-
-def _p(value: float) -> str:
-    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
+    if comparison.real:
+        verdict = "the gain is real" if comparison.gain > 0 else "the loss is real"
+    factor, unit = (100, " points") if result.metric == "accuracy" else (1, "")
+    p = f"= {comparison.p:.3f}" if comparison.p >= 0.001 else "< 0.001"
+    return [
+        f"  compared with {other}: {comparison.gain * factor:+.2f}{unit}: {verdict}",
+        f"    95 % interval {low * factor:+.2f} to {high * factor:+.2f}; "
+        f"{comparison.won} rows won, {comparison.lost} lost, McNemar p {p}",
+    ]
 
 
 def suggestion_lines(suggestions: Sequence[Suggestion], seeds: Mapping[str, Sequence[int]]) -> list[str]:
-    """Recipes by what one more run of each may fix in an hour, and what to type for the first."""
-    lines = [f"{'recipe':<20} {'rescues':>8} {'seconds':>8} {'rows/hour':>10}"]
-    for one in suggestions:
-        rescued = f"{one.rescued:.1%}" if one.rescued is not None else "unknown"
-        seconds = f"{one.seconds:.0f}" if one.seconds is not None else "unknown"
-        hourly = f"{one.rescued_per_hour:.1f}" if one.rescued_per_hour is not None else "unknown"
-        lines.append(f"{one.recipe:<20} {rescued:>8} {seconds:>8} {hourly:>10}")
-    first = suggestions[0]
-    what = f"seeds = {[*seeds[first.recipe], max(seeds[first.recipe]) + 1]} in {first.recipe}.toml"
-    if first.rescued_per_hour is None and first.seconds is None:
-        what = f"make {first.recipe}: it was never trained"
-    return [
-        *lines,
-        "rescues: of the rows that the other recipes' vote has wrong, the share that its runs have right",
-        f"next: {what}",
-    ]
+    """Recipes by the errors that one more run may fix per hour, and what to do for the first of them."""
+    lines = [f"{'recipe':<20} {'fixes':>8} {'seconds':>8} {'rows/hour':>10}"]
+    for suggestion in suggestions:
+        fixed = _number(suggestion.fixed, ".1%")
+        seconds, per_hour = _number(suggestion.seconds, ".0f"), _number(suggestion.fixed_per_hour, ".1f")
+        lines.append(f"{suggestion.recipe:<20} {fixed:>8} {seconds:>8} {per_hour:>10}")
+    lines.append("fixes: of the rows that the other recipes' vote gets wrong, the share that its runs get right")
+    recipe = suggestions[0].recipe
+    if suggestions[0].seconds is None:
+        return [*lines, f"next: make {recipe}, which was never trained"]
+    return [*lines, f"next: seeds = {[*seeds[recipe], max(seeds[recipe]) + 1]} in {recipe}.toml"]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "unknown" if value is None else format(value, form)

@@ -1,4 +1,4 @@
-"""From the predictions in `oof/` to a checked CSV and the JSON that says what made it."""
+"""From the predictions in `oof/` to a checked CSV and the JSON that records how it was made."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from podium.workspace import Workspace
 
 @dataclass(frozen=True, eq=False)
 class WrittenEnsemble:
-    """An ensemble and the files that hold it."""
+    """An ensemble and its files."""
 
     result: EnsembleResult
     csv_file: Path
@@ -42,36 +42,33 @@ def write_ensemble(
 ) -> WrittenEnsemble:
     """Blend all runs of a competition into `submissions/<competition>/<out>.csv`, `.probabilities.npz`, `.json`.
 
-    `strategy` and `threshold` stand for those of competition.toml; a strategy that is named here is judged alone,
-    beside the best run and the uniform blend. Runs that were `rehearsed` have some of the validation rows. The same
-    predictions, settings and lock give the same bytes. Raises SubmissionError where there are no predictions,
-    PredictionsError where they are damaged or belong to other data than `data.lock`, ConfigError for settings that
-    are none.
+    `strategy` and `threshold` override competition.toml; a strategy given here is scored only beside the best run and
+    the uniform blend. Runs that were `rehearsed` have some of the validation rows. The same predictions, settings and
+    lock give the same bytes. Raises SubmissionError if there are no predictions, PredictionsError if they are damaged
+    or belong to other data than `data.lock`, ConfigError for invalid settings.
     """
     if not NAME.fullmatch(out):
         expected = "letters, digits, and _ . + - between them, such as try2"
-        raise SubmissionError("That cannot be the name of a submission.", expected=expected, found=out)
-    competition = workspace.competition
-    asked = {name: one for name, one in (("strategy", strategy), ("threshold", threshold)) if one is not None}
-    settings = changed_ensemble(competition.ensemble, asked)
-    files = prediction_files(workspace.paths)
-    # Hashed before they are read: a file that changes meanwhile leaves an ensemble that counts as stale.
-    made_of = {
+        raise SubmissionError("This cannot be the name of a submission.", expected=expected, found=out)
+    competition, folder = workspace.competition, workspace.paths.submissions
+    overrides = {"strategy": strategy, "threshold": threshold}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    settings = changed_ensemble(competition.ensemble, given)
+    # Hashed before they are read: if a file changes meanwhile, the ensemble counts as stale.
+    record = {
+        "competition": workspace.name,
         "stamp": ensemble_stamp(workspace.paths, competition, settings),
-        "inputs": {file.stem: file_sha256(file) for file in files},
+        "inputs": {file.stem: file_sha256(file) for file in prediction_files(workspace.paths)},
     }
     aligned = load_runs(workspace, rehearsed=rehearsed)
     groups = groups_of(workspace.lock, aligned)
-    result = build_ensemble(
-        aligned, settings, metric=competition.metric, groups=groups, only=strategy not in (None, "auto")
-    )
-    folder = workspace.paths.submissions
+    only = strategy not in (None, "auto")
+    result = build_ensemble(aligned, settings, metric=competition.metric, groups=groups, only=only)
     written = WrittenEnsemble(result, folder / f"{out}.csv", folder / f"{out}.json")
     _write_csv(written, workspace)
-    told = {"competition": workspace.name, **made_of, **describe(result)}
-    told["csv_sha256"] = file_sha256(written.csv_file)
+    record |= {**_describe(result), "csv_sha256": file_sha256(written.csv_file)}
     with atomic_write(written.json_file) as stream:
-        stream.write((json.dumps(_rounded(told), indent=2) + "\n").encode())
+        stream.write((json.dumps(_rounded(record), indent=2) + "\n").encode())
     return written
 
 
@@ -79,15 +76,14 @@ def suggest_run(workspace: Workspace) -> tuple[Suggestion, ...]:
     """Which recipe deserves one more run; raises PredictionsError."""
     aligned = load_runs(workspace)
     pool = pool_of(aligned, workspace.competition.ensemble)
-    recipe_of = {run: about.get("recipe_name", "") for run, about in zip(aligned.runs, aligned.abouts, strict=True)}
-    seconds = {
-        run: about["seconds"] for run, about in zip(aligned.runs, aligned.abouts, strict=True) if "seconds" in about
-    }
-    return suggest(pool, recipe_of, seconds, list(workspace.recipes))
+    abouts = dict(zip(aligned.runs, aligned.abouts, strict=True))
+    recipe_of = {run: about.get("recipe_name", "") for run, about in abouts.items()}
+    seconds_of = {run: about["seconds"] for run, about in abouts.items() if "seconds" in about}
+    return suggest(pool, recipe_of, seconds_of, list(workspace.recipes))
 
 
-def describe(result: EnsembleResult) -> dict[str, Any]:
-    """What the JSON says of an ensemble: settings, runs with weights and reasons, scores, versions."""
+def _describe(result: EnsembleResult) -> dict[str, Any]:
+    """The content of the JSON: settings, runs with weights and reasons, scores, versions."""
     blend = result.blend
     return {
         "settings": asdict(result.settings),
@@ -99,44 +95,42 @@ def describe(result: EnsembleResult) -> dict[str, Any]:
         "honest_score": {**asdict(result.honest), "scored": "cross-fitted on the validation rows"},
         "in_sample": {"scores": result.taken.in_sample, "optimism": result.taken.optimism(result.metric)},
         "validation_rows": result.validation_rows,
-        "comparisons": [asdict(one) for one in result.comparisons],
+        "comparisons": [asdict(comparison) for comparison in result.comparisons],
         "calibration": result.calibration,
-        "strategies": [asdict(one) for one in result.strategies],
-        "contributions": [asdict(one) for one in result.contributions],
+        "strategies": [asdict(score) for score in result.strategies],
+        "contributions": [asdict(contribution) for contribution in result.contributions],
         "error_correlation": result.error_correlation.tolist(),
         "disagreement": result.disagreement.tolist(),
         "best_single_run": {"run": result.best.run, "scores": result.best.scores},
-        "not_seen_by_the_score": list(result.caveats),
+        "limits_of_the_score": list(result.caveats),
         "versions": {"podium": __version__, "python": platform.python_version(), "numpy": np.__version__},
     }
 
 
-def _rounded(told: Any) -> Any:
-    """Numbers with eight decimals, which is more than they mean; what is undefined is null."""
-    if isinstance(told, dict):
-        return {name: _rounded(one) for name, one in told.items()}
-    if isinstance(told, list | tuple):
-        return [_rounded(one) for one in told]
-    if isinstance(told, float):
-        return round(told, 8) if math.isfinite(told) else None
-    return told
+def _rounded(value: Any) -> Any:
+    """The value with numbers rounded to eight decimals; numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 8) if math.isfinite(value) else None
+    return value
 
 
 def _write_csv(written: WrittenEnsemble, workspace: Workspace) -> None:
-    """Write the CSV in the lock's row order and hold it against the competition."""
+    """Write the CSV and the probabilities in the lock's row order, and check the CSV."""
     result, lock, settings = written.result, workspace.lock, workspace.competition.submission
-    ids = lock.test_ids.tolist()
-    place = {one: row for row, one in enumerate(result.test_ids.tolist())}
-    probabilities = result.test_probabilities[[place[one] for one in ids]]
+    rows = np.searchsorted(result.test_ids, lock.test_ids)
+    probabilities = result.test_probabilities[rows]
     with atomic_write(written.csv_file.with_suffix(".probabilities.npz")) as stream:
-        arrays = {"ids": lock.test_ids, "probabilities": probabilities.astype(np.float32)}
-        np.savez_compressed(stream, **arrays, classes=np.array(result.classes))
-    write_submission(
-        written.csv_file,
-        ids,
-        probabilities=probabilities,
-        classes=result.classes,
-        settings=settings,
-    )
+        np.savez_compressed(
+            stream,
+            ids=lock.test_ids,
+            probabilities=probabilities.astype(np.float32),
+            classes=np.array(result.classes),
+        )
+    ids = lock.test_ids.tolist()
+    write_submission(written.csv_file, ids, probabilities=probabilities, classes=result.classes, settings=settings)
     faults = check_submission(written.csv_file, lock=lock, settings=settings)
     assert not faults, faults

@@ -43,12 +43,12 @@ def test_one_bag_is_the_plain_loop(monkeypatch, seed, metric, are_logs):
     np.testing.assert_allclose(ours, plain_loop(averaged, labels, metric, are_logs=are_logs))
 
 
-def test_rows_that_everyone_has_right_are_not_looked_at():
+def test_rows_that_all_members_predict_correctly_are_skipped():
     probabilities, labels = draws(members=3, rows=2000)
-    right = (probabilities.argmax(axis=2) == labels).all(axis=0)
-    judge = greedy_module._Judge(probabilities, labels, "accuracy", False)
-    assert judge.sure == right.sum() > 100
-    assert judge.lead.shape == (3, 4, 2000 - judge.sure)
+    correct = (probabilities.argmax(axis=2) == labels).all(axis=0)
+    candidates = greedy_module._Candidates(probabilities, labels, "accuracy", False)
+    assert candidates.uncontested == correct.sum() > 100
+    assert candidates.lead.shape == (3, 4, 2000 - candidates.uncontested)
 
 
 def test_the_stream_of_the_seed_settles_what_nothing_else_does():

@@ -17,7 +17,7 @@ def said(*rows):
 
 def material(probabilities):
     right = probabilities.argmax(axis=2) == LABELS
-    return Material(np.log(np.maximum(probabilities, 1e-9)), LABELS, metric="accuracy", seed=0, right=right)
+    return Material(np.log(np.maximum(probabilities, 1e-9)), LABELS, metric="accuracy", seed=0, correct=right)
 
 
 def accuracy(probabilities, labels):

@@ -1,10 +1,10 @@
-"""Temperature scaling, and how honest probabilities are (Guo et al., arXiv:1706.04599)."""
+"""Temperature scaling and measures of calibration (Guo et al., arXiv:1706.04599)."""
 
 import numpy as np
 
 from podium.metrics import over_classes
 
-# A perfect run would be sharpened for ever; beyond these its probabilities are 0 and 1 anyway, or all alike.
+# Bounds of 1 / temperature: a run without errors has no minimum, and beyond these nothing changes any more.
 LEAST_SHARPNESS, MOST_SHARPNESS = 0.02, 50.0
 TOLERANCE = 1e-6
 BINS = 15
@@ -13,22 +13,22 @@ BINS = 15
 def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The temperature of each run, (runs,), that minimises its log loss: logits (runs, n, classes), labels (n,).
 
-    The loss is convex in the sharpness 1 / temperature: Newton's method, kept inside a bracket.
+    The loss is convex in the sharpness 1 / temperature; the method is Newton's, inside a bracket.
     """
     logits = logits - over_classes(np.maximum, logits)[:, :, None]
-    right = logits[:, np.arange(len(labels)), labels].mean(axis=1)
+    of_labels = logits[:, np.arange(len(labels)), labels].mean(axis=1)
     low, high = np.full(len(logits), LEAST_SHARPNESS), np.full(len(logits), MOST_SHARPNESS)
     sharpness = np.ones(len(logits))
     for _ in range(60):
         mean, variance = _moments(logits, sharpness)
-        slope = mean - right
+        slope = mean - of_labels
         low, high = np.where(slope < 0, sharpness, low), np.where(slope > 0, sharpness, high)
         step = slope / np.maximum(variance, 1e-12)
-        wanted = sharpness - step
-        inside = (wanted > low) & (wanted < high)
-        wanted = np.where(inside, wanted, np.sqrt(low * high))
-        done = np.abs(wanted - sharpness) <= TOLERANCE * sharpness
-        sharpness = np.where(slope == 0, sharpness, wanted)
+        target = sharpness - step
+        inside = (target > low) & (target < high)
+        target = np.where(inside, target, np.sqrt(low * high))
+        done = np.abs(target - sharpness) <= TOLERANCE * sharpness
+        sharpness = np.where(slope == 0, sharpness, target)
         if np.all(done | (slope == 0)):
             break
     return 1 / sharpness
@@ -46,16 +46,16 @@ def _moments(logits: np.ndarray, sharpness: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance of probabilities (n, classes) from the truth, summed over classes: 0 to 2."""
+    """Mean squared distance of probabilities (n, classes) from the labels, summed over classes: 0 to 2."""
     rows = np.arange(len(labels))
     squares = np.square(probabilities).sum(axis=1) - 2 * probabilities[rows, labels] + 1
     return float(squares.mean())
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error of (n, classes): how far confidence is from accuracy, over 15 equal bins."""
+    """Expected calibration error of (n, classes): mean distance of confidence from accuracy, in 15 equal bins."""
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))

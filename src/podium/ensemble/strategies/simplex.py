@@ -1,4 +1,4 @@
-"""A convex function minimised over weights: none negative, summing to 1."""
+"""The minimum of a convex function of weights: none negative, sum 1."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ RIDGE = 1e-9
 
 
 def minimise_on_simplex(convex: Convex, start: np.ndarray, *, tolerance: float = 1e-8) -> np.ndarray:
-    """Weights (m,) that minimise `convex`, by Newton steps, each the minimum of a quadratic over the simplex.
+    """Weights (m,) that minimise `convex`, by Newton steps: each minimises a quadratic over the simplex.
 
-    Ends when no move promises more than `tolerance`. SciPy's SLSQP finds the same (the tests say so) but takes
-    half a second to import.
+    Stops when no step promises more than `tolerance`. SciPy's SLSQP finds the same weights (a test compares them), but
+    its import takes half a second, and it does not use the Hessian.
     """
     weights = start
     value, gradient, hessian = convex(weights)
@@ -22,50 +22,50 @@ def minimise_on_simplex(convex: Convex, start: np.ndarray, *, tolerance: float =
         promise = -float(gradient @ step)
         if promise <= tolerance:
             break
-        share = 1.0
+        length = 1.0
         while True:
-            wanted = weights + share * step
-            found = convex(wanted)
-            if found[0] <= value - 1e-4 * share * promise or share < 1e-8:
+            candidate = weights + length * step
+            result = convex(candidate)
+            if result[0] <= value - 1e-4 * length * promise or length < 1e-8:
                 break
-            share /= 2
-        weights, (value, gradient, hessian) = wanted, found
+            length /= 2
+        weights, (value, gradient, hessian) = candidate, result
     weights = np.maximum(weights, 0.0)
     return weights / weights.sum()
 
 
 def _quadratic_minimum(gradient: np.ndarray, hessian: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Where g'(x - w) + (x - w)'H(x - w) / 2 is least on the simplex: a primal active-set method."""
+    """The minimum of g'(x - w) + (x - w)'H(x - w) / 2 over the simplex, by a primal active-set method."""
     hessian = hessian + RIDGE * max(float(np.trace(hessian)), 1.0) * np.eye(len(weights))
     linear = gradient - hessian @ weights
-    here, free = weights.copy(), weights > 0
+    point, free = weights.copy(), weights > 0
     for _ in range(10 * len(weights) + 10):
-        wanted, multiplier = _free_minimum(linear, hessian, free)
-        falling = free & (wanted < 0)
-        if falling.any():
-            reach = np.full(len(here), np.inf)
-            reach[falling] = here[falling] / (here[falling] - wanted[falling])
-            here = here + reach.min() * (wanted - here)
-            first = reach.argmin()
-            here[first], free[first] = 0.0, False
+        target, multiplier = _free_minimum(linear, hessian, free)
+        falling = free & (target < 0)
+        if falling.any():  # go to the first bound on the way, and fix that weight at 0
+            reach = np.full(len(point), np.inf)
+            reach[falling] = point[falling] / (point[falling] - target[falling])
+            point = point + reach.min() * (target - point)
+            bound = reach.argmin()
+            point[bound], free[bound] = 0.0, False
             continue
-        here = wanted
-        pull = linear + hessian @ here + multiplier
-        pull[free] = 0.0
-        lowest = int(pull.argmin())
-        if pull[lowest] >= -1e-12:
+        point = target
+        slope = linear + hessian @ point + multiplier
+        slope[free] = 0.0
+        lowest = int(slope.argmin())
+        if slope[lowest] >= -1e-12:
             break
         free[lowest] = True
-    return here
+    return point
 
 
 def _free_minimum(linear: np.ndarray, hessian: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, float]:
-    """The minimum over the free weights with sum 1, the others 0, and the sum's multiplier."""
+    """The minimum over the free weights, with sum 1 and the others 0, and the multiplier of the sum."""
     count = int(free.sum())
     system = np.zeros((count + 1, count + 1))
     system[:count, :count] = hessian[np.ix_(free, free)]
     system[:count, count] = system[count, :count] = 1.0
-    solved = np.linalg.solve(system, np.append(-linear[free], 1.0))
-    wanted = np.zeros(len(free))
-    wanted[free] = solved[:count]
-    return wanted, float(solved[count])
+    solution = np.linalg.solve(system, np.append(-linear[free], 1.0))
+    target = np.zeros(len(free))
+    target[free] = solution[:count]
+    return target, float(solution[count])

@@ -1,4 +1,4 @@
-"""How members are weighted: each strategy is one function on arrays, found by its name in the TOML."""
+"""The strategies that weight members: one function on arrays each, in a table by their name in the TOML."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from podium.ensemble.strategies.simplex import minimise_on_simplex
 from podium.ensemble.strategies.stack import stack_coefficients, weighted_sum
 from podium.metrics import METRICS, log_softmax, over_classes
 
-# A blend that has every row right would be sharpened until all weights are as good as each other.
+# Bounds of the blend's temperature in `log_loss`: a blend without errors would get 0, and then all weights are equal.
 TEMPERATURES = (0.2, 5.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What a strategy may look at: calibrated log-probabilities of the members, and the labels of those rows."""
+    """What a strategy is fitted on: calibrated log-probabilities of the members, and the labels of their rows."""
 
     log_probabilities: np.ndarray  # (members, n, classes)
     labels: np.ndarray  # (n,)
     metric: str
     seed: int
-    right: np.ndarray  # (members, n) bool: which rows each member has right
+    correct: np.ndarray  # (members, n) bool: which rows each member predicts correctly
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -33,64 +33,64 @@ class Material:
 
     @property
     def members(self) -> int:
-        """How many there are to weigh."""
+        """The number of members."""
         return len(self.log_probabilities)
 
 
-# Weights (members,), none negative, summing to 1; a stack's are free, and it has biases (classes,) beside them.
+# Weights (members,), none negative, sum 1, and None; or a stack's free coefficients and biases (classes,).
 Weights = tuple[np.ndarray, np.ndarray | None]
-# Material and what is averaged (probabilities, or logits: their geometric mean) -> weights.
+# Material, and the kind of average: of probabilities, or of logits, the geometric mean -> weights.
 Strategy = Callable[[Material, str], Weights]
 
 
 def best(material: Material, average: str) -> Weights:
-    """Everything to the member with the best score; of equal ones to the first."""
+    """All weight to the member with the best score; of equal ones the first."""
     metric = METRICS[material.metric]
-    gains = material.right.mean(axis=1)
+    gains = material.correct.mean(axis=1)
     if material.metric != "accuracy":
-        gains = [metric.gain(metric(one, material.labels)) for one in material.probabilities]
+        gains = [metric.gain(metric(member, material.labels)) for member in material.probabilities]
     weights = np.zeros(material.members)
     weights[int(np.argmax(np.nan_to_num(gains, nan=-np.inf)))] = 1
     return weights, None
 
 
 def uniform(material: Material, average: str) -> Weights:
-    """The same to everyone."""
+    """Equal weights."""
     return np.full(material.members, 1 / material.members), None
 
 
 def accuracy(material: Material, average: str) -> Weights:
-    """In proportion to validation accuracy; equal where no member gets any row right."""
-    accuracies = material.right.mean(axis=1)
+    """In proportion to validation accuracy; equal if no member predicts any row correctly."""
+    accuracies = material.correct.mean(axis=1)
     if not accuracies.any():
         return uniform(material, average)
     return accuracies / accuracies.sum(), None
 
 
 def log_loss(material: Material, average: str) -> Weights:
-    """The weights whose blend has the least log loss, which is convex in them.
+    """The weights whose blend has the smallest log loss, a convex function of them.
 
-    The blend gets a temperature afterwards. So that weights do not go to whoever is nearest to the right sharpness,
-    as they would where all members were smoothed, all are taken at the temperature of the uniform blend.
+    All members get the temperature of the uniform blend first: the final blend gets a temperature anyway, so a member
+    must not gain weight only because its probabilities have the best sharpness.
     """
     start = np.full(material.members, 1 / material.members)
     if material.members == 1:
         return start, None
     rows = np.arange(len(material.labels))
-    logs = _at_the_blends_temperature(material, average)
-    right = logs[:, rows, material.labels]
+    logs = _at_blend_temperature(material, average)
+    of_labels = logs[:, rows, material.labels]
     if average == "probabilities":
-        shares = np.exp(right.astype(np.float64))
-        return minimise_on_simplex(lambda weights: _mixture_loss(shares, weights), start), None
-    z = logs - right[:, :, None]
+        label_probabilities = np.exp(of_labels.astype(np.float64))
+        return minimise_on_simplex(lambda weights: _mixture_loss(label_probabilities, weights), start), None
+    z = logs - of_labels[:, :, None]
     return minimise_on_simplex(lambda weights: _geometric_loss(z, weights), start), None
 
 
 def greedy(material: Material, average: str) -> Weights:
-    """Ensemble selection with replacement on what is averaged."""
+    """Ensemble selection with replacement."""
     are_logs = average == "logits"
-    averaged = material.log_probabilities if are_logs else material.probabilities
-    weights = greedy_weights(averaged, material.labels, metric=material.metric, seed=material.seed, are_logs=are_logs)
+    values = material.log_probabilities if are_logs else material.probabilities
+    weights = greedy_weights(values, material.labels, metric=material.metric, seed=material.seed, are_logs=are_logs)
     return weights, None
 
 
@@ -99,7 +99,7 @@ def stack(material: Material, average: str) -> Weights:
     return stack_coefficients(material.log_probabilities, material.labels)
 
 
-# From the simplest to the least simple: of strategies that are as good as each other, `auto` takes the first.
+# From the simplest on: of strategies that score equally, `auto` chooses the first.
 STRATEGIES: dict[str, Strategy] = {
     "best": best,
     "uniform": uniform,
@@ -108,12 +108,12 @@ STRATEGIES: dict[str, Strategy] = {
     "greedy": greedy,
     "stack": stack,
 }
-# What averages nothing, or always averages logits.
+# Strategies for which the kind of average makes no difference.
 ONE_AVERAGE = {"best", "stack"}
 
 
-def _at_the_blends_temperature(material: Material, average: str) -> np.ndarray:
-    """The members' log-probabilities (members, n, classes), all at the temperature that suits their uniform blend."""
+def _at_blend_temperature(material: Material, average: str) -> np.ndarray:
+    """The members' log-probabilities (members, n, classes), all at the best temperature of their uniform blend."""
     logs = material.log_probabilities
     uniform_blend = logs.mean(axis=0)
     if average == "probabilities":
@@ -122,15 +122,15 @@ def _at_the_blends_temperature(material: Material, average: str) -> np.ndarray:
     return log_softmax(logs / temperature.astype(logs.dtype))
 
 
-def _mixture_loss(right: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Log loss of the weighted mean of probabilities; right (members, n) are those of the labels."""
-    blend = np.maximum(weights @ right, 1e-12)
-    ratio = right / blend
-    return float(-np.log(blend).mean()), -ratio.mean(axis=1), ratio @ ratio.T / right.shape[1]
+def _mixture_loss(label_probabilities: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log loss of the weighted mean of probabilities, gradient and Hessian; label_probabilities (members, n)."""
+    blend = np.maximum(weights @ label_probabilities, 1e-12)
+    ratio = label_probabilities / blend
+    return float(-np.log(blend).mean()), -ratio.mean(axis=1), ratio @ ratio.T / ratio.shape[1]
 
 
 def _geometric_loss(z: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Log loss of the weighted mean of logits; z (members, n, classes) are 0 at the labels."""
+    """Log loss of the weighted mean of logits, gradient and Hessian; z (members, n, classes) are 0 at the labels."""
     members, rows, _ = z.shape
     flat = z.reshape(members, -1)
     scores = weighted_sum(z, weights)
