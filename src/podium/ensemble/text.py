@@ -27,9 +27,8 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
 
 def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
     width = max(len(run.run) for run in result.runs)
-    lines = [
-        f"{'run':<{width}} {'accuracy':>8} {'weight':>7} {'temp.':>5} {'gain':>6} {'error corr.':>11}  verdict; why (not) a member"
-    ]
+    numbers = f"{'accuracy':>8} {'weight':>7} {'temp.':>5} {'gain':>6} {'error corr.':>11}"
+    lines = [f"{'run':<{width}} {numbers}  verdict; why (not) a member"]
     contributions = {contribution.run: contribution for contribution in result.contributions}
     for run in sorted(result.runs, key=lambda run: (-run.weight, -run.scores["accuracy"], run.run)):
         contribution = contributions[run.run]
