@@ -1,4 +1,4 @@
-"""Runs made by hand for the tests of everything right of the seam."""
+"""Small runs and workspaces for the tests of everything that reads predictions."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ threshold = 0.7
 
 
 def run_of(name="resnet34.s1", *, labels=(0, 1, 2, 0), said=None, test=(0, 1, 2), classes=CLASSES, sure=3.0, **about):
-    """Predictions that say `said` (else the truth) of the validation rows and `test` of the test rows."""
+    """Predictions of the classes `said` (default: the labels) for validation rows and `test` for test rows."""
     said = labels if said is None else said
     about = {"architecture": name.split(".")[0], "fingerprint": "data", "fold_sha256": "folds"} | about
     return Predictions(
@@ -36,7 +36,7 @@ def run_of(name="resnet34.s1", *, labels=(0, 1, 2, 0), said=None, test=(0, 1, 2)
 
 
 def random_run(name, *, rows=40, tests=30, classes=CLASSES, seed=0, noise=1.0):
-    """Predictions of a model that is often right: logits of the truth plus noise of its own."""
+    """Predictions of a model that is often correct: logits of the labels plus noise."""
     truth = np.random.default_rng(0)
     labels, answers = truth.integers(len(classes), size=rows), truth.integers(len(classes), size=tests)
     own = np.random.default_rng([seed, 1])
@@ -77,7 +77,7 @@ def shuffled(predictions, *, seed):
 
 
 def lock_for(run):
-    """The lock of data whose validation rows are `run`'s; rows that always train beside them."""
+    """The lock of data with the validation rows of `run`, and two rows that are always trained on."""
     labels = run.oof_labels
     return Lock(
         fingerprint="data",
@@ -102,6 +102,6 @@ def make_project(folder, runs, *, lock=None, settings=SETTINGS):
 
 
 def save(workspace, run):
-    """Save a run as if it was trained with the folds of `lock_for`."""
+    """Save a run as if it had been trained with the folds of `lock_for`."""
     about = run.about | {"fold_sha256": lock_for(random_run("any.s1")).fold_sha256}
     save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))

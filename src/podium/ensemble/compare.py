@@ -101,8 +101,8 @@ Gains = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # whole, inside, outsi
 def _by_rows(probabilities: np.ndarray, labels: np.ndarray, metric: str, draws: Draws, outside: bool) -> Gains:
     """Gains of a metric that is a mean over rows, by matrix products."""
     measure, count = METRICS[metric], draws.counts.shape[1]
-    gains = np.stack([[measure.gain(1) * measure.rows(one, labels) for one in each] for each in probabilities])
-    gains = gains.mean(axis=1)  # (strategies, n)
+    gains = [[measure.gain(1) * measure.rows(repeat, labels) for repeat in repeats] for repeats in probabilities]
+    gains = np.stack(gains).mean(axis=1)  # (strategies, n)
     totals = np.stack([np.bincount(draws.unit, weights=row, minlength=count) for row in gains], axis=1)
     totals = totals.astype(np.float32)
     sizes = np.bincount(draws.unit, minlength=count)[:, None].astype(np.float32)
@@ -127,7 +127,7 @@ def _by_draws(probabilities: np.ndarray, labels: np.ndarray, metric: str, draws:
         inside.append(gains(np.repeat(np.arange(len(labels)), times)))
         if outside:
             not_drawn.append(gains(np.flatnonzero(times == 0)) if (times == 0).any() else inside[-1])
-    whole = [np.mean([measure.gain(measure(repeat, labels)) for repeat in each]) for each in probabilities]
+    whole = [np.mean([measure.gain(measure(repeat, labels)) for repeat in repeats]) for repeats in probabilities]
     return np.array(whole), np.nan_to_num(inside), np.nan_to_num(not_drawn) if outside else None
 
 
