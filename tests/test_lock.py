@@ -56,19 +56,19 @@ def test_a_missing_lock_says_what_to_type(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ("c,1,-1", "c,1,0", "not those it was written with"),
-        ("c,1,-1", "d,1,-1", "not those it was written with"),
+        ("c,1,-1", "c,1,0", "changed after it was written"),
+        ("c,1,-1", "d,1,-1", "changed after it was written"),
         ("c,1,-1", "c,0,-1", "rows_sha256"),
         ('"cat"', '"cow"', "rows_sha256"),
         ("10\n", "11\n", "rows_sha256"),
         ('"fold_sha256"', '"sha"', "no fold_sha256"),
         ("c,1,-1", "c,2,-1", "label indices outside 0 to 1"),
-        ("c,1,-1", "c,x,-1", "Not a lock"),
-        ("c,1,-1", "c,1", "more or fewer cells"),
+        ("c,1,-1", "c,x,-1", "Not a data.lock"),
+        ("c,1,-1", "c,1", "wrong number of cells"),
         ("10\n", "", r"4 rows; expected 3 \+ 2"),
         ('"format": 1', '"format": 9', "format 9"),
         ('"classes"', '"klasses"', "classes"),
-        ("{", "[", "Not a lock"),
+        ("{", "[", "Not a data.lock"),
     ],
 )
 def test_a_lock_that_was_edited_is_refused(file, old, new, match):

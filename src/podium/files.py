@@ -1,4 +1,4 @@
-"""Writes that leave the old file or the new one, never half of one."""
+"""Atomic writes and file locks."""
 
 import fcntl
 import os
@@ -13,9 +13,9 @@ from podium.errors import DataError
 
 @contextmanager
 def atomic_write(file: Path) -> Iterator[BinaryIO]:
-    """Yield a binary stream whose content becomes `file` once it is whole and on disk.
+    """Yield a binary stream whose content replaces `file` after it was flushed to disk.
 
-    Folders on the way are made. Left by an exception, `file` stays as it was and nothing lies beside it.
+    Missing parent folders are created. After an exception `file` is unchanged, and no temporary file is left.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -33,22 +33,22 @@ def atomic_write(file: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def file_lock(file: Path, *, wait: bool = True, inherited: bool = False) -> Iterator[None]:
-    """Hold `file` locked: another process that asks for the same lock waits until this one is done.
+    """Hold an exclusive lock on `file`; another process that wants it waits.
 
-    Without `wait`, raises BlockingIOError where another process holds it. An `inherited` lock is held by the
-    processes that are started meanwhile too, as long as they live.
+    Without `wait`, raises BlockingIOError if another process holds the lock. An `inherited` lock is also held by
+    the child processes that are started meanwhile, until they end.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("ab") as stream:
-        # Closing the file, or dying, gives the lock back.
+        # The lock is released when the file is closed or the process ends.
         fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         os.set_inheritable(stream.fileno(), inherited)
         yield
 
 
 @contextmanager
-def refusals_told(what: str, *, fix: str | None = None) -> Iterator[None]:
-    """Turn an OSError within into a DataError that says `what`, the file, and the system's own words."""
+def os_error_as_data_error(what: str, *, fix: str | None = None) -> Iterator[None]:
+    """Replace an OSError by a DataError with the message `what`, the file and the system's reason."""
     try:
         yield
     except OSError as error:
@@ -58,9 +58,9 @@ def refusals_told(what: str, *, fix: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def cache_lock(file: Path) -> Iterator[None]:
-    """Hold a lock file of the cache; raises DataError where the cache cannot be written."""
-    # Tried beforehand: what fails while the lock is held has nothing to do with the lock.
-    with refusals_told("The cache cannot be written.", fix="set PODIUM_CACHE to a folder that can be written"):
+    """Hold a lock file in the cache; raises DataError if the cache cannot be written."""
+    # Checked before locking, so that errors of the caller's code are not reported as errors of the lock.
+    with os_error_as_data_error("The cache cannot be written.", fix="set PODIUM_CACHE to a folder that can be written"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.open("ab").close()
     with file_lock(file):

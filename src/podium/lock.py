@@ -1,8 +1,7 @@
-"""`data.lock`: what a competition's data are, without the images; committed beside its settings.
+"""`data.lock`: ids, labels and folds of a competition, without the images; committed with its settings.
 
-A text file, so that a change can be read: one line of JSON, then `id,label_index,fold` for each labelled row
-(and its group, where rows have one), then one id a line for the test. The ensemble and `podium check` read it;
-only NumPy is imported.
+A text file with readable differences: one line of JSON, then `id,label_index,fold[,group]` for each labelled row,
+then one test id a line. Only NumPy is imported, because the ensemble and `podium check` read it.
 """
 
 import csv
@@ -31,25 +30,25 @@ class Lock:
     classes: tuple[str, ...]
     train_ids: np.ndarray  # (n,) str
     train_labels: np.ndarray  # (n,) int64
-    folds: np.ndarray  # (n,) int64: the fold whose model is judged on the row; -1: it always trains
+    folds: np.ndarray  # (n,) int64: the fold whose model is validated on the row; -1: only used for training
     test_ids: np.ndarray  # (m,) str
-    validation: Mapping[str, Any] = field(default_factory=dict)  # what the folds were made by
-    groups: np.ndarray | None = None  # (n,) str: rows of one group stay on one side of every split
+    validation: Mapping[str, Any] = field(default_factory=dict)  # the settings that decided the folds
+    groups: np.ndarray | None = None  # (n,) str: rows of one group stay in one fold
 
     @property
     def fold_sha256(self) -> str:
         """SHA-256 over ids and folds."""
-        lines = (f"{one}\0{fold}\n" for one, fold in zip(self.train_ids.tolist(), self.folds.tolist(), strict=True))
+        lines = (f"{id_}\0{fold}\n" for id_, fold in zip(self.train_ids.tolist(), self.folds.tolist(), strict=True))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def rows_sha256(self) -> str:
-        """SHA-256 over class names and all that the rows say: labels, groups and test ids too."""
+        """SHA-256 over class names, ids, labels, folds, groups and test ids."""
         return hashlib.sha256(f"{json.dumps(self.classes)}\n{_rows(self)}".encode()).hexdigest()
 
 
 def lock_text(lock: Lock) -> str:
-    """The content of the file."""
+    """The content of `data.lock`."""
     head = {
         "format": FORMAT,
         "fingerprint": lock.fingerprint,
@@ -64,18 +63,18 @@ def lock_text(lock: Lock) -> str:
 
 
 def _rows(lock: Lock) -> str:
-    """Everything below the first line."""
+    """All lines after the first."""
     lines: list[str] = []
-    # The writer quotes only what is in its line's end: it is told of \r, which would else end a line unseen.
+    # csv.writer quotes \r only if the line terminator contains it, and an unquoted \r would end a line.
     writer = csv.writer(SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n")))
     rows = (lock.train_ids, lock.train_labels, lock.folds, *([] if lock.groups is None else [lock.groups]))
     writer.writerows(zip(*(column.tolist() for column in rows), strict=True))
-    writer.writerows([one] for one in lock.test_ids.tolist())
+    writer.writerows([id_] for id_ in lock.test_ids.tolist())
     return "".join(lines)
 
 
 def write_lock(file: Path, lock: Lock) -> None:
-    """Write a lock, unless the file says the same already."""
+    """Write a lock, unless the file has the same content."""
     content = lock_text(lock).encode()
     if not file.is_file() or file.read_bytes() != content:
         with atomic_write(file) as stream:
@@ -90,18 +89,18 @@ def read_lock(file: Path) -> Lock:
     except FileNotFoundError:
         raise DataError("The data are not prepared yet.", file=file, fix=fix) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("The lock of the data cannot be read.", file=file, found=str(error)) from None
+        raise DataError("data.lock cannot be read.", file=file, found=str(error)) from None
     try:
         head = json.loads(first)
         lock = _parse(head, list(csv.reader(io.StringIO(rows, newline=""))))
     except (ValueError, LookupError, TypeError, csv.Error) as error:
         found = str(error) or type(error).__name__
-        raise DataError("Not a lock of the data.", file=file, found=found, fix=f"rm {file} && {fix}") from None
+        raise DataError("Not a data.lock file.", file=file, found=found, fix=f"rm {file} && {fix}") from None
     for key in ("fold_sha256", "rows_sha256"):
         sha256 = getattr(lock, key)
-        if head.get(key, sha256) != sha256:  # locks of before have no rows_sha256
+        if head.get(key, sha256) != sha256:  # old files have no rows_sha256
             raise DataError(
-                "The rows of a lock are not those it was written with.",
+                "The rows of data.lock were changed after it was written.",
                 file=file,
                 expected=f"{key} {head[key]}",
                 found=sha256,
@@ -120,7 +119,7 @@ def _parse(head: dict[str, Any], rows: list[list[str]]) -> Lock:
     train, test = rows[: head["train"]], rows[head["train"] :]
     cells = {len(row) for row in train}
     if len(cells) > 1 or cells - {3, 4} or any(len(row) != 1 for row in test):
-        raise ValueError("rows with more or fewer cells than expected")
+        raise ValueError("rows with a wrong number of cells")
     ids, labels, folds, *groups = zip(*train, strict=True) if train else ((), (), ())
     lock = Lock(
         fingerprint=head["fingerprint"],

@@ -58,7 +58,7 @@ def seven_zip(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-class House:
+class ToyCompetition:
     """A project in a scratch folder, with what writes competitions and images into it."""
 
     classes = CLASSES
@@ -101,7 +101,7 @@ class House:
     @staticmethod
     def repository(images: int = 6, tests: int = 4) -> dict[str, bytes]:
         """The same images as a public repository has them: wrapped, test images in class folders."""
-        files = House.folders(images, tests)
+        files = ToyCompetition.folders(images, tests)
         train = {f"pets-1a2b3c/{name}": data for name, data in files.items() if name.startswith("train/")}
         test = {f"pets-1a2b3c/test/{CLASSES[i % 2]}/{CLASSES[i % 2]}_{i}.png": png(900 + i) for i in range(tests)}
         return train | test | {"pets-1a2b3c/README.md": b"# pets"}
@@ -137,8 +137,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToyCompetition:
     """An empty project that looks for images nowhere else and caches beside itself."""
     monkeypatch.delenv("PODIUM_CACHE", raising=False)
     monkeypatch.delenv("PODIUM_DATA", raising=False)
-    return House(tmp_path / "house")
+    return ToyCompetition(tmp_path / "toy")

@@ -23,15 +23,15 @@ def pixels_of(content):
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def open_pets(house, data=None, *, pixels=8, shape="crop", progress=quiet):
-    workspace = house.workspace()
+def open_pets(toy, data=None, *, pixels=8, shape="crop", progress=quiet):
+    workspace = toy.workspace()
     source = find_source(workspace.competition, workspace.paths, data=data)
     return decode_images(workspace.competition, source, workspace.paths, pixels=pixels, shape=shape, progress=progress)
 
 
-def check_rows(house, dataset):
+def check_rows(toy, dataset):
     """Every row holds the pixels of the file that its id names."""
-    files = house.folders()
+    files = toy.folders()
     for one, image, label in zip(dataset.train_ids, dataset.train_images, dataset.train_labels, strict=True):
         assert (image == pixels_of(files[f"train/{one}.png"])).all()
         assert one.startswith(dataset.classes[label])
@@ -39,29 +39,29 @@ def check_rows(house, dataset):
         assert (image == pixels_of(files[f"test/{one}.png"])).all()
 
 
-def test_rows_are_the_files_that_their_ids_name(house):
-    house.competition()
-    house.zip(house.data / "pets.zip", house.folders())
-    dataset = open_pets(house)
-    check_rows(house, dataset)
+def test_rows_are_the_files_that_their_ids_name(toy):
+    toy.competition()
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    dataset = open_pets(toy)
+    check_rows(toy, dataset)
     assert dataset.train_images.dtype == np.uint8 and dataset.train_labels.dtype == np.int64
     assert isinstance(dataset.train_images, np.memmap) and not dataset.train_images.flags.writeable
     assert dataset.groups is None
 
 
-def test_processes_decode_what_one_process_decodes(house, monkeypatch):
+def test_processes_decode_what_one_process_decodes(toy, monkeypatch):
     monkeypatch.setattr(dataset_module, "FEW_ROWS", 0)
     monkeypatch.setattr(dataset_module, "ROWS_PER_JOB", 3)
-    house.competition()
-    house.zip(house.data / "pets.zip", house.folders())
-    check_rows(house, open_pets(house))
+    toy.competition()
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    check_rows(toy, open_pets(toy))
 
 
-def test_zip_and_repository_have_one_fingerprint_and_the_same_ids(house):
-    house.competition(data=HASH_ORDER)
-    ours = open_pets(house, str(house.zip(house.data / "a/pets.zip", house.folders())))
-    theirs = open_pets(house, str(house.zip(house.data / "b/pets.zip", house.repository())))
-    folder = open_pets(house, str(house.write(house.data / "c", house.repository())))
+def test_zip_and_repository_have_one_fingerprint_and_the_same_ids(toy):
+    toy.competition(data=HASH_ORDER)
+    ours = open_pets(toy, str(toy.zip(toy.data / "a/pets.zip", toy.folders())))
+    theirs = open_pets(toy, str(toy.zip(toy.data / "b/pets.zip", toy.repository())))
+    folder = open_pets(toy, str(toy.write(toy.data / "c", toy.repository())))
     for other in (theirs, folder):
         assert other.fingerprint == ours.fingerprint
         assert other.train_ids.tolist() == ours.train_ids.tolist()
@@ -70,10 +70,10 @@ def test_zip_and_repository_have_one_fingerprint_and_the_same_ids(house):
 
 
 @pytest.mark.parametrize("change", ["bytes of train", "bytes of test", "label", "id", "test id"])
-def test_the_fingerprint_changes_with(house, change):
-    house.competition()
-    files = house.folders()
-    before = open_pets(house, str(house.zip(house.data / "a.zip", files)))
+def test_the_fingerprint_changes_with(toy, change):
+    toy.competition()
+    files = toy.folders()
+    before = open_pets(toy, str(toy.zip(toy.data / "a.zip", files)))
     moves = {
         "label": ("train/cat/cat_0.png", "train/dog/cat_0.png"),
         "id": ("train/cat/cat_0.png", "train/cat/x.png"),
@@ -83,185 +83,185 @@ def test_the_fingerprint_changes_with(house, change):
         old, new = moves[change]
         files[new] = files.pop(old)
     else:
-        files["train/cat/cat_0.png" if "train" in change else "test/1.png"] = house.png(77)
-    assert open_pets(house, str(house.zip(house.data / "b.zip", files))).fingerprint != before.fingerprint
+        files["train/cat/cat_0.png" if "train" in change else "test/1.png"] = toy.png(77)
+    assert open_pets(toy, str(toy.zip(toy.data / "b.zip", files))).fingerprint != before.fingerprint
 
 
-def test_the_second_open_reads_no_image(house, monkeypatch):
-    house.competition()
-    house.write(house.data / "pets", house.folders())
-    first = open_pets(house)
+def test_the_second_open_reads_no_image(toy, monkeypatch):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    first = open_pets(toy)
     monkeypatch.setattr(dataset_module, "scan", None)
-    second = open_pets(house)
+    second = open_pets(toy)
     assert (second.train_images == first.train_images).all() and second.fingerprint == first.fingerprint
 
 
 @pytest.mark.parametrize("layout", ["folder", "zip"])
-def test_changed_files_are_decoded_again(house, layout):
-    house.competition()
-    files = house.folders()
-    write = house.write if layout == "folder" else house.zip
-    place = house.data / ("pets" if layout == "folder" else "pets.zip")
+def test_changed_files_are_decoded_again(toy, layout):
+    toy.competition()
+    files = toy.folders()
+    write = toy.write if layout == "folder" else toy.zip
+    place = toy.data / ("pets" if layout == "folder" else "pets.zip")
     write(place, files)
-    before = open_pets(house)
-    changed = write(place, files | {"test/1.png": house.png(77)})
+    before = open_pets(toy)
+    changed = write(place, files | {"test/1.png": toy.png(77)})
     os.utime(changed / "test/1.png" if layout == "folder" else changed, ns=(1, 1))
-    after = open_pets(house)
-    assert (after.test_images[0] == pixels_of(house.png(77))).all()
+    after = open_pets(toy)
+    assert (after.test_images[0] == pixels_of(toy.png(77))).all()
     assert after.fingerprint != before.fingerprint
 
 
-def test_each_size_and_shape_is_an_array_of_its_own(house):
-    house.competition()
-    house.write(house.data / "pets", house.folders())
+def test_each_size_and_shape_is_an_array_of_its_own(toy):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
     sizes = [(8, "crop"), (16, "crop"), (16, "pad")]
-    opened = [open_pets(house, pixels=pixels, shape=shape) for pixels, shape in sizes]
+    opened = [open_pets(toy, pixels=pixels, shape=shape) for pixels, shape in sizes]
     assert [one.train_images.shape for one in opened] == [(12, 8, 8, 3), (12, 16, 16, 3), (12, 16, 16, 3)]
     assert len({one.fingerprint for one in opened}) == 1
 
 
-def test_two_that_open_at_once_decode_once(house, monkeypatch):
-    house.competition()
-    house.write(house.data / "pets", house.folders())
+def test_two_that_open_at_once_decode_once(toy, monkeypatch):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
     scans, scan = [], dataset_module.scan
     monkeypatch.setattr(dataset_module, "scan", lambda *given: scans.append(1) or scan(*given))
     with ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(lambda _: open_pets(house), range(4)))
+        opened = list(pool.map(lambda _: open_pets(toy), range(4)))
     assert len(scans) == 1
     for dataset in opened:
-        check_rows(house, dataset)
+        check_rows(toy, dataset)
 
 
-def test_faults_of_images_and_of_the_listing_come_together(house):
-    files = house.folders()
+def test_faults_of_images_and_of_the_listing_come_together(toy):
+    files = toy.folders()
     files["train/cat/cat_0.png"] = files["train/cat/cat_0.png"][:-20]
     files["test/1.png"] = b"no image"
-    files["train/stray.png"] = house.png(1)
-    house.competition()
-    house.zip(house.data / "pets.zip", files)
+    files["train/stray.png"] = toy.png(1)
+    toy.competition()
+    toy.zip(toy.data / "pets.zip", files)
     with pytest.raises(DataError, match=r"3 fault\(s\)") as caught:
-        open_pets(house)
+        open_pets(toy)
     told = "\n".join(caught.value.faults)
     assert "stray.png: an image in no class folder" in told
     assert "pets.zip/train/cat/cat_0.png: not a whole image" in told and "pets.zip/test/1.png: not a whole" in told
-    left = [file.name for file in house.project.cache_folder("pets").rglob("*") if file.is_file()]
+    left = [file.name for file in toy.project.cache_folder("pets").rglob("*") if file.is_file()]
     assert left == ["lock"]
 
 
 @pytest.mark.parametrize("name", ["index.npz", "train-8-crop.npy", "test-8-crop.npy"])
 @pytest.mark.parametrize("length", [0, 40, -20])
-def test_a_damaged_cache_is_decoded_again(house, name, length):
-    house.competition()
-    house.write(house.data / "pets", house.folders())
-    open_pets(house)
-    (file,) = house.project.cache_folder("pets").rglob(name)
+def test_a_damaged_cache_is_decoded_again(toy, name, length):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    open_pets(toy)
+    (file,) = toy.project.cache_folder("pets").rglob(name)
     file.write_bytes(file.read_bytes()[:length])
-    check_rows(house, open_pets(house))
+    check_rows(toy, open_pets(toy))
 
 
-def test_a_cache_that_cannot_be_written_is_named(house, monkeypatch):
-    house.competition()
-    house.write(house.data / "pets", house.folders())
-    monkeypatch.setenv("PODIUM_CACHE", str(house.data / "pets/test/1.png"))
+def test_a_cache_that_cannot_be_written_is_named(toy, monkeypatch):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    monkeypatch.setenv("PODIUM_CACHE", str(toy.data / "pets/test/1.png"))
     with pytest.raises(
         DataError, match=r"cache cannot be written(.|\n)*1\.png(.|\n)*Not a directory(.|\n)*PODIUM_CACHE"
     ):
-        open_pets(house)
+        open_pets(toy)
 
 
-def test_a_name_that_is_no_utf8_is_a_fault_that_can_be_printed(house):
-    house.competition()
-    house.write(house.data / "pets", house.folders() | {os.fsdecode(b"train/cat/caf\xe9.png"): house.png(1)})
+def test_a_name_that_is_no_utf8_is_a_fault_that_can_be_printed(toy):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders() | {os.fsdecode(b"train/cat/caf\xe9.png"): toy.png(1)})
     with pytest.raises(DataError, match="is not UTF-8") as caught:
-        open_pets(house)
+        open_pets(toy)
     assert str(caught.value).encode().count(b"caf\\udce9") == 1
 
 
-def test_a_competition_without_any_image_lists_its_faults(house):
-    house.competition()
-    house.write(house.data / "pets", {"train/cat/a.txt": b"", "test/b.txt": b""})
+def test_a_competition_without_any_image_lists_its_faults(toy):
+    toy.competition()
+    toy.write(toy.data / "pets", {"train/cat/a.txt": b"", "test/b.txt": b""})
     with pytest.raises(DataError, match=r"(.|\n)*a class without images(.|\n)*test: no images"):
-        open_pets(house)
+        open_pets(toy)
 
 
-def test_a_disk_that_is_too_small_is_told_before_decoding(house, monkeypatch):
-    house.competition()
-    house.write(house.data / "pets", house.folders())
+def test_a_disk_that_is_too_small_is_told_before_decoding(toy, monkeypatch):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
     monkeypatch.setattr(dataset_module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
     with pytest.raises(DataError, match=r"do not fit on the disk(.|\n)*PODIUM_CACHE"):
-        open_pets(house)
+        open_pets(toy)
 
 
-def test_progress_counts_to_the_last_image(house):
-    house.competition()
-    house.write(house.data / "pets", house.folders())
+def test_progress_counts_to_the_last_image(toy):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
     seen = []
-    open_pets(house, progress=lambda *told: seen.append(told))
+    open_pets(toy, progress=lambda *told: seen.append(told))
     assert seen[-1] == ("decode images", 16, 16)
 
 
-def test_kaggles_layout_is_decoded_with_its_groups(house):
-    files = house.table()
+def test_kaggles_layout_is_decoded_with_its_groups(toy):
+    files = toy.table()
     files["trainLabels.csv"] = b"id,label,who\n" + b"".join(
         f"{i},{'cat' if i % 2 else 'dog'},w{i % 3}\n".encode() for i in range(1, 13)
     )
-    house.table_competition(data='group_column = "who"')
-    house.zip(house.data / "pets.zip", files)
-    dataset = open_pets(house)
+    toy.table_competition(data='group_column = "who"')
+    toy.zip(toy.data / "pets.zip", files)
+    dataset = open_pets(toy)
     assert dataset.test_ids.tolist() == ["3", "2", "1"]
-    assert (dataset.test_images[0] == pixels_of(house.png(503))).all()
+    assert (dataset.test_images[0] == pixels_of(toy.png(503))).all()
     for one, image, group in zip(dataset.train_ids, dataset.train_images, dataset.groups, strict=True):
-        assert (image == pixels_of(house.png(int(one)))).all() and group == f"w{int(one) % 3}"
+        assert (image == pixels_of(toy.png(int(one)))).all() and group == f"w{int(one) % 3}"
 
 
-def test_a_listing_is_what_the_dataset_holds(house):
-    competition = house.competition()
-    house.write(house.data / "pets", house.folders())
-    listing = scan(competition, find_source(competition, house.workspace().paths, data=None))
-    dataset = open_pets(house)
+def test_a_listing_is_what_the_dataset_holds(toy):
+    competition = toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    listing = scan(competition, find_source(competition, toy.workspace().paths, data=None))
+    dataset = open_pets(toy)
     assert listing.train_ids == dataset.train_ids.tolist() and listing.test_ids == dataset.test_ids.tolist()
     assert listing.train_labels.tolist() == dataset.train_labels.tolist() and listing.classes == dataset.classes
 
 
-def test_the_lock_opens_the_images_without_their_source(house):
-    house.competition()
-    house.zip(house.data / "pets.zip", house.folders())
-    lock = house.prepare()
-    (house.data / "pets.zip").unlink()
-    dataset = open_images(house.workspace().paths, lock, pixels=32, shape="crop")
+def test_the_lock_opens_the_images_without_their_source(toy):
+    toy.competition()
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    lock = toy.prepare()
+    (toy.data / "pets.zip").unlink()
+    dataset = open_images(toy.workspace().paths, lock, pixels=32, shape="crop")
     assert dataset.train_images.shape == (12, 32, 32, 3) and dataset.matches(lock)
 
 
 @pytest.mark.parametrize("size", [{"pixels": 16, "shape": "crop"}, {"pixels": 32, "shape": "pad"}])
-def test_images_that_are_not_decoded_are_refused_with_the_command_that_decodes_them(house, size):
-    house.competition()
-    house.zip(house.data / "pets.zip", house.folders())
-    lock = house.prepare()
+def test_images_that_are_not_decoded_are_refused_with_the_command_that_decodes_them(toy, size):
+    toy.competition()
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    lock = toy.prepare()
     with pytest.raises(DataError, match=r"not decoded yet(.|\n)*make prepare COMPETITION=pets"):
-        open_images(house.workspace().paths, lock, **size)
+        open_images(toy.workspace().paths, lock, **size)
 
 
-def test_images_of_another_fingerprint_are_not_opened(house):
-    house.competition()
-    house.zip(house.data / "pets.zip", house.folders())
-    lock = house.prepare()
+def test_images_of_another_fingerprint_are_not_opened(toy):
+    toy.competition()
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    lock = toy.prepare()
     with pytest.raises(DataError, match="not decoded yet"):
-        open_images(house.workspace().paths, replace(lock, fingerprint="0" * 64), pixels=32, shape="crop")
+        open_images(toy.workspace().paths, replace(lock, fingerprint="0" * 64), pixels=32, shape="crop")
 
 
-def test_images_in_another_order_of_the_test_ids_are_not_opened(house):
-    house.competition()
-    house.zip(house.data / "pets.zip", house.folders())
-    lock = house.prepare()
+def test_images_in_another_order_of_the_test_ids_are_not_opened(toy):
+    toy.competition()
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    lock = toy.prepare()
     reversed_lock = replace(lock, test_ids=lock.test_ids[::-1])
     with pytest.raises(DataError, match="not decoded yet"):
-        open_images(house.workspace().paths, reversed_lock, pixels=32, shape="crop")
+        open_images(toy.workspace().paths, reversed_lock, pixels=32, shape="crop")
 
 
-def test_a_report_opens_the_largest_decoded_images_or_none(house):
-    house.competition()
-    house.write(house.data / "pets", house.folders())
-    lock, paths = house.prepare(), house.workspace().paths
-    open_pets(house, pixels=64)
+def test_a_report_opens_the_largest_decoded_images_or_none(toy):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    lock, paths = toy.prepare(), toy.workspace().paths
+    open_pets(toy, pixels=64)
     assert open_largest_images(paths, lock).train_images.shape[1] == 64
     assert open_largest_images(paths, replace(lock, fingerprint="0" * 64)) is None

@@ -161,7 +161,7 @@ def test_what_is_no_image_is_refused(content):
 
 @pytest.mark.parametrize("content", [saved(flat("F", 0.5), "TIFF"), saved(flat("I", 100_000), "TIFF")])
 def test_grey_without_a_known_white_is_refused(content):
-    with pytest.raises(DataError, match="no known white"):
+    with pytest.raises(DataError, match="no defined white"):
         decode(content, 8, shape="crop")
 
 

@@ -11,92 +11,90 @@ from podium.lock import read_lock
 RECIPE = 'architecture = "resnet34"\nepochs = 1\nlearning_rate = 0.1\n'
 
 
-def with_data(house, **settings):
-    house.competition(**settings)
-    house.zip(house.data / "pets.zip", house.folders())
-    return house.project.lock_file("pets")
+def with_data(toy, **settings):
+    toy.competition(**settings)
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    return toy.project.lock_file("pets")
 
 
-def change_data(house):
-    house.zip(house.data / "pets.zip", house.folders() | {"test/1.png": house.png(7777)})
+def change_data(toy):
+    toy.zip(toy.data / "pets.zip", toy.folders() | {"test/1.png": toy.png(7777)})
 
 
-def test_a_lock_is_written_with_ids_labels_and_folds(house):
-    file = with_data(house)
-    lock = house.prepare()
+def test_a_lock_is_written_with_ids_labels_and_folds(toy):
+    file = with_data(toy)
+    lock = toy.prepare()
     assert read_lock(file).train_ids.tolist() == lock.train_ids.tolist()
     assert np.bincount(lock.train_labels[lock.folds == 0]).tolist() == [2, 2]
     assert lock.test_ids.tolist() == ["1", "2", "3", "4"]
 
 
-def test_a_second_prepare_writes_nothing(house):
-    file = with_data(house)
-    house.prepare()
+def test_a_second_prepare_writes_nothing(toy):
+    file = with_data(toy)
+    toy.prepare()
     before = file.stat().st_mtime_ns
-    house.prepare()
+    toy.prepare()
     assert file.stat().st_mtime_ns == before
 
 
-def test_changed_validation_rewrites_the_folds_only(house):
-    with_data(house)
-    before = house.prepare()
-    house.competition(validation="rows = 6")
-    after = house.prepare()
+def test_changed_validation_rewrites_the_folds_only(toy):
+    with_data(toy)
+    before = toy.prepare()
+    toy.competition(validation="rows = 6")
+    after = toy.prepare()
     assert (after.folds == 0).sum() == 6 and after.fingerprint == before.fingerprint
 
 
-def test_written_folds_outlive_the_library_that_drew_them(house, monkeypatch):
-    with_data(house)
-    before = house.prepare()
+def test_written_folds_outlive_the_library_that_drew_them(toy, monkeypatch):
+    with_data(toy)
+    before = toy.prepare()
     monkeypatch.setattr(prepare_module, "assign_folds", None)
-    assert (house.prepare().folds == before.folds).all()
+    assert (toy.prepare().folds == before.folds).all()
 
 
-def test_other_data_than_the_locks_are_refused_until_accepted(house):
-    file = with_data(house)
-    before = house.prepare()
+def test_other_data_than_the_locks_are_refused_until_accepted(toy):
+    file = with_data(toy)
+    before = toy.prepare()
     content = file.read_bytes()
-    change_data(house)
+    change_data(toy)
     with pytest.raises(
         DataError, match=f"expected:.*{before.fingerprint}(.|\n)*prepare --competition pets --accept-data$"
     ):
-        house.prepare()
+        toy.prepare()
     assert file.read_bytes() == content
-    assert house.prepare(accept=True).fingerprint != before.fingerprint
+    assert toy.prepare(accept=True).fingerprint != before.fingerprint
     assert file.read_bytes() != content
 
 
-def test_the_command_that_accepts_data_names_the_place_they_were_given_in(house):
-    with_data(house)
-    house.prepare()
-    place = str(house.zip(house.data / "my pets.zip", house.folders(images=7)))
+def test_the_command_that_accepts_data_names_the_place_they_were_given_in(toy):
+    with_data(toy)
+    toy.prepare()
+    place = str(toy.zip(toy.data / "my pets.zip", toy.folders(images=7)))
     with pytest.raises(DataError, match=f"podium prepare --competition pets --accept-data --data '{place}'$"):
-        house.prepare(data=place)
+        toy.prepare(data=place)
 
 
-def test_a_class_that_is_too_small_is_named(house):
-    house.competition()
-    files = house.folders()
-    house.zip(
-        house.data / "pets.zip", {name: data for name, data in files.items() if "dog" not in name or "g_0" in name}
-    )
+def test_a_class_that_is_too_small_is_named(toy):
+    toy.competition()
+    files = toy.folders()
+    toy.zip(toy.data / "pets.zip", {name: data for name, data in files.items() if "dog" not in name or "g_0" in name})
     with pytest.raises(DataError, match=r"class 'dog': 1 row\(s\)"):
-        house.prepare()
+        toy.prepare()
 
 
-def test_other_data_than_the_pinned_are_refused_even_if_accepted(house):
-    file = with_data(house)
-    pinned = house.prepare().fingerprint
-    house.competition(data=f'fingerprint = "{pinned}"')
-    house.prepare()
-    change_data(house)
+def test_other_data_than_the_pinned_are_refused_even_if_accepted(toy):
+    file = with_data(toy)
+    pinned = toy.prepare().fingerprint
+    toy.competition(data=f'fingerprint = "{pinned}"')
+    toy.prepare()
+    change_data(toy)
     with pytest.raises(DataError, match=f"not the data of 'pets'(.|\n)*{pinned}(.|\n)*use the expected images"):
-        house.prepare(accept=True)
+        toy.prepare(accept=True)
     assert read_lock(file).fingerprint == pinned
 
 
-def test_every_size_of_the_recipes_is_decoded_once(house):
-    file = with_data(house)
+def test_every_size_of_the_recipes_is_decoded_once(toy):
+    file = with_data(toy)
     for name, keys in {
         "a": "",
         "b": "stored_pixels = 16",
@@ -104,15 +102,15 @@ def test_every_size_of_the_recipes_is_decoded_once(house):
         "d": "",
     }.items():
         (file.parent / f"{name}.toml").write_text(RECIPE + keys)
-    assert recipe_sizes(house.workspace()) == [(16, "crop"), (16, "pad"), (32, "crop")]
-    house.prepare()
-    arrays = [one.name for one in house.project.cache_folder("pets").rglob("train-*.npy")]
+    assert recipe_sizes(toy.workspace()) == [(16, "crop"), (16, "pad"), (32, "crop")]
+    toy.prepare()
+    arrays = [one.name for one in toy.project.cache_folder("pets").rglob("train-*.npy")]
     assert sorted(arrays) == ["train-16-crop.npy", "train-16-pad.npy", "train-32-crop.npy"]
 
 
-def test_without_recipes_the_default_size_is_decoded(house):
-    house.competition()
-    assert recipe_sizes(house.workspace()) == [(32, "crop")]
+def test_without_recipes_the_default_size_is_decoded(toy):
+    toy.competition()
+    assert recipe_sizes(toy.workspace()) == [(32, "crop")]
 
 
 @pytest.mark.parametrize(
@@ -120,47 +118,47 @@ def test_without_recipes_the_default_size_is_decoded(house):
     [
         ([], []),
         (["notes.txt", "sub/readme.md"], []),
-        (["1.npy", "notes.txt"], ["pets/train/1.npy is no image Podium reads: left out"]),
-        (["1.npy", "2.npy", "IMG.heic"], ["pets/train/1.npy and 2 more are no images Podium reads: left out"]),
+        (["1.npy", "notes.txt"], ["pets/train/1.npy is not an image that Podium can read: ignored"]),
+        (["1.npy", "2.npy", "IMG.heic"], ["pets/train/1.npy and 2 more are not images that Podium can read: ignored"]),
     ],
 )
-def test_files_that_no_table_of_labels_speaks_of_are_left_out_counted_and_told_each_time(house, others, told):
-    house.competition('title = "Pets"\n[data]\nsource = "csv"\narchive = "pets"\n{data}\n[validation]\n{validation}\n')
+def test_files_that_no_table_of_labels_speaks_of_are_left_out_counted_and_told_each_time(toy, others, told):
+    toy.competition('title = "Pets"\n[data]\nsource = "csv"\narchive = "pets"\n{data}\n[validation]\n{validation}\n')
     labels = "id,label\n" + "".join(f"{i},{'cat' if i % 2 else 'dog'}\n" for i in range(12))
-    files = {f"train/{i}.png": house.png(i) for i in range(12)} | {"test/1.png": house.png(99)}
+    files = {f"train/{i}.png": toy.png(i) for i in range(12)} | {"test/1.png": toy.png(99)}
     files |= {"train.csv": labels.encode()} | {f"train/{name}": b"" for name in others}
-    house.write(house.data / "pets", files)
+    toy.write(toy.data / "pets", files)
     for _ in range(2):  # decoded, then from the cache
         notes = []
-        lock = house.prepare(note=notes.append)
-        assert [one.replace(f"{house.data}/", "") for one in notes] == told and len(lock.train_ids) == 12
+        lock = toy.prepare(note=notes.append)
+        assert [one.replace(f"{toy.data}/", "") for one in notes] == told and len(lock.train_ids) == 12
 
 
-def test_prepare_without_the_original_images_uses_the_decoded_ones_and_says_so(house):
-    file = with_data(house)
-    before, content = house.prepare(), file.read_bytes()
-    (house.data / "pets.zip").unlink()
+def test_prepare_without_the_original_images_uses_the_decoded_ones_and_says_so(toy):
+    file = with_data(toy)
+    before, content = toy.prepare(), file.read_bytes()
+    (toy.data / "pets.zip").unlink()
     notes = []
-    assert house.prepare(note=notes.append).fingerprint == before.fingerprint
+    assert toy.prepare(note=notes.append).fingerprint == before.fingerprint
     assert len(notes) == 1 and "original images were not found" in notes[0]
     assert file.read_bytes() == content
 
 
-def test_prepare_needs_the_original_images_for_a_size_that_is_not_decoded(house):
-    file = with_data(house)
-    house.prepare()
-    (house.data / "pets.zip").unlink()
+def test_prepare_needs_the_original_images_for_a_size_that_is_not_decoded(toy):
+    file = with_data(toy)
+    toy.prepare()
+    (toy.data / "pets.zip").unlink()
     (file.parent / "large.toml").write_text(RECIPE + "stored_pixels = 64")
     with pytest.raises(DataError, match="images of 'pets' were not found"):
-        house.prepare()
+        toy.prepare()
 
 
-def test_nothing_is_downloaded_again_where_the_images_are_decoded(house, monkeypatch):
-    with_data(house, data='download = "http://127.0.0.1:9/pets.zip"')
-    house.prepare()
-    (house.data / "pets.zip").unlink()
-    house.prepare()
-    for array in house.project.cache_folder("pets").rglob("*.npy"):
+def test_nothing_is_downloaded_again_where_the_images_are_decoded(toy, monkeypatch):
+    with_data(toy, data='download = "http://127.0.0.1:9/pets.zip"')
+    toy.prepare()
+    (toy.data / "pets.zip").unlink()
+    toy.prepare()
+    for array in toy.project.cache_folder("pets").rglob("*.npy"):
         array.unlink()
-    with pytest.raises(DataError, match="cannot be fetched"):
-        house.prepare()
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        toy.prepare()

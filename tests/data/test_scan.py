@@ -16,8 +16,8 @@ FOLDERS = 'title = "Pets"\n[data]\nsource = "folders"\n{data}\n[validation]\n{va
 HASH_ORDER = 'test_ids = "hash-order"'
 
 
-def listing_of(house, competition, data=None):
-    paths = house.workspace().paths
+def listing_of(toy, competition, data=None):
+    paths = toy.workspace().paths
     source = find_source(competition, paths, data=data) or download_source(competition, paths, progress=quiet)
     listing = scan(competition, source)
     if listing.faults:
@@ -25,10 +25,10 @@ def listing_of(house, competition, data=None):
     return listing
 
 
-def faults_of(house, competition):
+def faults_of(toy, competition):
     with pytest.raises(DataError) as caught:
-        listing_of(house, competition)
-    return sorted(fault.replace(f"{house.data}/", "") for fault in caught.value.faults)
+        listing_of(toy, competition)
+    return sorted(fault.replace(f"{toy.data}/", "") for fault in caught.value.faults)
 
 
 def check_pets(listing):
@@ -57,62 +57,62 @@ def check_pets(listing):
         ("given/anything/pets-1a2b3c", "given/anything"),
     ],
 )
-def test_images_are_found_in_every_place(house, place, data):
-    path = house.project.root / place
-    write = house.zip if place.endswith(".zip") else house.write
-    write(path, house.folders())
-    check_pets(listing_of(house, house.competition(), data and str(house.project.root / data)))
+def test_images_are_found_in_every_place(toy, place, data):
+    path = toy.project.root / place
+    write = toy.zip if place.endswith(".zip") else toy.write
+    write(path, toy.folders())
+    check_pets(listing_of(toy, toy.competition(), data and str(toy.project.root / data)))
 
 
-def test_an_archive_of_another_kind_than_declared_is_found(house):
-    (house.data / "pets.7z").write_bytes(house.seven_zip(house.folders()))
-    check_pets(listing_of(house, house.competition()))
+def test_an_archive_of_another_kind_than_declared_is_found(toy):
+    (toy.data / "pets.7z").write_bytes(toy.seven_zip(toy.folders()))
+    check_pets(listing_of(toy, toy.competition()))
 
 
-def test_the_environment_names_a_place(house, monkeypatch, tmp_path):
-    house.zip(tmp_path / "elsewhere/pets.zip", house.folders())
+def test_the_environment_names_a_place(toy, monkeypatch, tmp_path):
+    toy.zip(tmp_path / "elsewhere/pets.zip", toy.folders())
     monkeypatch.setenv("PODIUM_DATA", str(tmp_path / "elsewhere"))
-    check_pets(listing_of(house, house.competition()))
+    check_pets(listing_of(toy, toy.competition()))
 
 
-def test_a_place_may_begin_with_the_home_folder(house, monkeypatch, tmp_path):
-    house.zip(tmp_path / "elsewhere/pets.zip", house.folders())
+def test_a_place_may_begin_with_the_home_folder(toy, monkeypatch, tmp_path):
+    toy.zip(tmp_path / "elsewhere/pets.zip", toy.folders())
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PODIUM_DATA", "~/elsewhere")
-    check_pets(listing_of(house, house.competition()))
+    check_pets(listing_of(toy, toy.competition()))
 
 
 @pytest.mark.parametrize("place", ["nowhere", "~nobody-of-this-name/x"])
-def test_an_environment_that_names_something_missing_is_not_skipped(house, monkeypatch, place):
+def test_an_environment_that_names_something_missing_is_not_skipped(toy, monkeypatch, place):
     monkeypatch.setenv("PODIUM_DATA", place)
-    with pytest.raises(DataError, match=f"PODIUM_DATA= names something that is not there(.|\n)*{place}"):
-        listing_of(house, house.competition())
+    with pytest.raises(DataError, match=f"PODIUM_DATA= names a file or folder that does not exist(.|\n)*{place}"):
+        listing_of(toy, toy.competition())
 
 
-def test_data_that_names_something_missing_is_not_skipped(house):
-    house.zip(house.data / "pets.zip", house.folders())
-    with pytest.raises(DataError, match=r"DATA= names something that is not there(.|\n)*nowhere"):
-        listing_of(house, house.competition(), "nowhere")
+def test_data_that_names_something_missing_is_not_skipped(toy):
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    with pytest.raises(DataError, match=r"DATA= names a file or folder that does not exist(.|\n)*nowhere"):
+        listing_of(toy, toy.competition(), "nowhere")
 
 
-def test_data_without_the_competition_is_not_skipped(house, tmp_path):
-    house.zip(house.data / "pets.zip", house.folders())
+def test_data_without_the_competition_is_not_skipped(toy, tmp_path):
+    toy.zip(toy.data / "pets.zip", toy.folders())
     with pytest.raises(DataError, match=f"were not found(.|\n)*looked in {tmp_path}/empty"):
         (tmp_path / "empty").mkdir()
-        listing_of(house, house.competition(), str(tmp_path / "empty"))
+        listing_of(toy, toy.competition(), str(tmp_path / "empty"))
 
 
-def test_nothing_found_lists_every_place_and_what_to_type(house, monkeypatch, tmp_path):
+def test_nothing_found_lists_every_place_and_what_to_type(toy, monkeypatch, tmp_path):
     monkeypatch.setenv("PODIUM_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"not found(.|\n)*DATA=") as caught:
-        listing_of(house, house.competition())
+        listing_of(toy, toy.competition())
     assert len(caught.value.faults) == 3
 
 
-def test_another_competitions_folder_is_not_taken(house):
-    house.write(house.data / "birds", house.folders())
+def test_another_competitions_folder_is_not_taken(toy):
+    toy.write(toy.data / "birds", toy.folders())
     with pytest.raises(DataError, match="not found"):
-        listing_of(house, house.competition())
+        listing_of(toy, toy.competition())
 
 
 # Download
@@ -135,42 +135,42 @@ def served(tmp_path):
     server.server_close()
 
 
-def test_what_is_not_found_is_downloaded_once(house, served):
+def test_what_is_not_found_is_downloaded_once(toy, served):
     folder, address = served
-    house.zip(folder / "pets-1a2b3c.zip", house.repository())
-    competition = house.competition(data=f'{HASH_ORDER}\ndownload = "{address}/pets-1a2b3c.zip"')
-    check_pets(listing_of(house, competition))
+    toy.zip(folder / "pets-1a2b3c.zip", toy.repository())
+    competition = toy.competition(data=f'{HASH_ORDER}\ndownload = "{address}/pets-1a2b3c.zip"')
+    check_pets(listing_of(toy, competition))
     (folder / "pets-1a2b3c.zip").unlink()
-    check_pets(listing_of(house, competition))
-    assert [file.name for file in house.data.iterdir() if not file.name.startswith(".")] == ["pets.zip"]
+    check_pets(listing_of(toy, competition))
+    assert [file.name for file in toy.data.iterdir() if not file.name.startswith(".")] == ["pets.zip"]
 
 
-def test_an_archive_in_a_folder_is_downloaded_into_it(house, served):
+def test_an_archive_in_a_folder_is_downloaded_into_it(toy, served):
     folder, address = served
-    house.zip(folder / "pets.zip", house.folders())
+    toy.zip(folder / "pets.zip", toy.folders())
     keys = f'archive = "a/pets.zip"\ndownload = "{address}/pets.zip"'
-    competition = house.competition(FOLDERS, data=keys)
-    check_pets(listing_of(house, competition))
-    assert (house.data / "a/pets.zip").is_file()
+    competition = toy.competition(FOLDERS, data=keys)
+    check_pets(listing_of(toy, competition))
+    assert (toy.data / "a/pets.zip").is_file()
 
 
-def test_progress_of_a_download_ends_at_its_size(house, served):
+def test_progress_of_a_download_ends_at_its_size(toy, served):
     folder, address = served
     (folder / "a.zip").write_bytes(b"x" * 600_000)
     seen = []
-    download(f"{address}/a.zip", house.data / "a.zip", progress=lambda *told: seen.append(told))
+    download(f"{address}/a.zip", toy.data / "a.zip", progress=lambda *told: seen.append(told))
     assert seen[-1] == ("download a.zip", 600_000, 600_000) and len(seen) > 1
 
 
 @pytest.mark.parametrize("address", ["{served}/missing.zip", "http://127.0.0.1:9/pets.zip"])
-def test_a_failed_download_says_where_to_put_the_file(house, served, address):
+def test_a_failed_download_says_where_to_put_the_file(toy, served, address):
     address = address.format(served=served[1])
     with pytest.raises(DataError, match=f"{address}(.|\n)*looked in (.|\n)*put it at .*pets.zip"):
-        listing_of(house, house.competition(data=f'download = "{address}"'))
-    assert not (house.data / "pets.zip").exists()
+        listing_of(toy, toy.competition(data=f'download = "{address}"'))
+    assert not (toy.data / "pets.zip").exists()
 
 
-def test_a_download_that_breaks_off_leaves_nothing(house, served):
+def test_a_download_that_breaks_off_leaves_nothing(toy, served):
     class Short(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -183,35 +183,35 @@ def test_a_download_that_breaks_off_leaves_nothing(house, served):
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Short)
     threading.Thread(target=server.handle_request, daemon=True).start()
-    with pytest.raises(DataError, match=r"cannot be fetched(.|\n)*10 of 1,000"):
-        download(f"http://127.0.0.1:{server.server_port}/a.zip", house.data / "a.zip", progress=quiet)
+    with pytest.raises(DataError, match=r"cannot be downloaded(.|\n)*10 of 1,000"):
+        download(f"http://127.0.0.1:{server.server_port}/a.zip", toy.data / "a.zip", progress=quiet)
     server.server_close()
-    assert list(house.data.iterdir()) == []
+    assert list(toy.data.iterdir()) == []
 
 
 # Class folders
 
 
-def test_test_images_of_a_repository_are_numbered_by_their_hashes(house):
-    competition = house.competition(data=HASH_ORDER)
-    ours = listing_of(house, competition, str(house.zip(house.data / "a/pets.zip", house.folders())))
-    theirs = listing_of(house, competition, str(house.zip(house.data / "b/pets.zip", house.repository())))
+def test_test_images_of_a_repository_are_numbered_by_their_hashes(toy):
+    competition = toy.competition(data=HASH_ORDER)
+    ours = listing_of(toy, competition, str(toy.zip(toy.data / "a/pets.zip", toy.folders())))
+    theirs = listing_of(toy, competition, str(toy.zip(toy.data / "b/pets.zip", toy.repository())))
     check_pets(theirs)
     for one in (ours, theirs):
         assert [int(number) for number in one.test_ids] == sorted(map(int, one.test_ids))
     assert [ours.test.read(name) for name in ours.test_names] == [theirs.test.read(name) for name in theirs.test_names]
 
 
-def test_the_sample_submissions_order_rules(house):
-    house.write(house.data / "pets", house.folders() | {"sample.csv": b"id,label\n3,cat\n1,cat\n4,cat\n2,cat\n"})
-    listing = listing_of(house, house.competition(data='sample_submission = "sample.csv"'))
+def test_the_sample_submissions_order_rules(toy):
+    toy.write(toy.data / "pets", toy.folders() | {"sample.csv": b"id,label\n3,cat\n1,cat\n4,cat\n2,cat\n"})
+    listing = listing_of(toy, toy.competition(data='sample_submission = "sample.csv"'))
     assert listing.test_ids == ["3", "1", "4", "2"]
     assert listing.test_names == ["3.png", "1.png", "4.png", "2.png"]
 
 
-def test_without_a_sample_integer_ids_go_by_value(house):
-    house.write(house.data / "pets", house.folders(tests=12))
-    assert listing_of(house, house.competition()).test_ids == [str(i) for i in range(1, 13)]
+def test_without_a_sample_integer_ids_go_by_value(toy):
+    toy.write(toy.data / "pets", toy.folders(tests=12))
+    assert listing_of(toy, toy.competition()).test_ids == [str(i) for i in range(1, 13)]
 
 
 def test_natural_order_is_numeric_only_where_all_are_integers():
@@ -219,33 +219,33 @@ def test_natural_order_is_numeric_only_where_all_are_integers():
     assert natural_order(["10", "9", "x"]) == ["10", "9", "x"]
 
 
-def test_integer_classes_go_by_value(house):
-    house.write(house.data / "pets", {f"train/{i}/{i}.png": house.png(i) for i in (2, 10)} | {"test/1.png": b""})
-    assert listing_of(house, house.competition()).classes == ("2", "10")
+def test_integer_classes_go_by_value(toy):
+    toy.write(toy.data / "pets", {f"train/{i}/{i}.png": toy.png(i) for i in (2, 10)} | {"test/1.png": b""})
+    assert listing_of(toy, toy.competition()).classes == ("2", "10")
 
 
-def test_archives_of_train_and_test_in_an_archive_are_found(house):
-    files = house.folders()
+def test_archives_of_train_and_test_in_an_archive_are_found(toy):
+    files = toy.folders()
     parts = {
         "train.zip": {name: data for name, data in files.items() if name.startswith("train/")},
         "test.zip": {name[5:]: data for name, data in files.items() if name.startswith("test/")},
     }
-    inner = {name: house.zip(house.data / name, part).read_bytes() for name, part in parts.items()}
-    outer = house.zip(house.project.root / "given/pets.zip", {f"pets/{name}": data for name, data in inner.items()})
-    check_pets(listing_of(house, house.competition(), str(outer)))
+    inner = {name: toy.zip(toy.data / name, part).read_bytes() for name, part in parts.items()}
+    outer = toy.zip(toy.project.root / "given/pets.zip", {f"pets/{name}": data for name, data in inner.items()})
+    check_pets(listing_of(toy, toy.competition(), str(outer)))
 
 
-def test_faults_of_class_folders_are_listed_at_once(house):
+def test_faults_of_class_folders_are_listed_at_once(toy):
     bad = {
-        "train/stray.png": house.png(1),
-        "train/cat/cat_0.jpg": house.png(2),
+        "train/stray.png": toy.png(1),
+        "train/cat/cat_0.jpg": toy.png(2),
         "train/bird/notes.txt": b"none yet",
-        "test/sub/1.webp": house.png(3),
+        "test/sub/1.webp": toy.png(3),
         "train/cat/labels.txt": b"ignored",
     }
-    house.write(house.data / "pets", house.folders() | bad)
-    (house.data / "pets/train/fish").mkdir()
-    assert faults_of(house, house.competition()) == [
+    toy.write(toy.data / "pets", toy.folders() | bad)
+    (toy.data / "pets/train/fish").mkdir()
+    assert faults_of(toy, toy.competition()) == [
         "pets/test/1.png, pets/test/sub/1.webp: the id '1' 2 times",
         "pets/train/bird: a class without images; it holds 1 other file(s), such as bird/notes.txt",
         "pets/train/cat/cat_0.jpg, pets/train/cat/cat_0.png: the id 'cat/cat_0' 2 times",
@@ -254,7 +254,7 @@ def test_faults_of_class_folders_are_listed_at_once(house):
     ]
 
 
-def test_files_that_may_be_images_and_are_not_read_are_faults(house):
+def test_files_that_may_be_images_and_are_not_read_are_faults(toy):
     bad = {
         "train/cat/IMG_1.heic": b"",
         "train/dog/7": b"",
@@ -264,75 +264,75 @@ def test_files_that_may_be_images_and_are_not_read_are_faults(house):
         "test/index.HTML": b"",
         "train/LICENSE": b"",
     }
-    house.write(house.data / "pets", house.folders() | bad)
-    assert faults_of(house, house.competition()) == [
-        "pets/test/8.heic: a file that is no image Podium reads",
-        "pets/train/cat/IMG_1.heic: a file that is no image Podium reads",
-        "pets/train/dog/7: a file that is no image Podium reads",
+    toy.write(toy.data / "pets", toy.folders() | bad)
+    assert faults_of(toy, toy.competition()) == [
+        "pets/test/8.heic: not an image that Podium can read",
+        "pets/train/cat/IMG_1.heic: not an image that Podium can read",
+        "pets/train/dog/7: not an image that Podium can read",
     ]
 
 
-def test_links_that_lead_nowhere_are_faults(house):
-    house.write(house.data / "pets", house.folders())
+def test_links_that_lead_nowhere_are_faults(toy):
+    toy.write(toy.data / "pets", toy.folders())
     for name in ("train/cat/9.png", "train/bird", "test/9.png", "test/readme.txt"):
-        (house.data / "pets" / name).symlink_to("gone")
-    assert faults_of(house, house.competition(data=HASH_ORDER)) == [
-        f"pets/{name}: a link that leads to no file" for name in ("test/9.png", "train/bird", "train/cat/9.png")
+        (toy.data / "pets" / name).symlink_to("gone")
+    assert faults_of(toy, toy.competition(data=HASH_ORDER)) == [
+        f"pets/{name}: a broken link" for name in ("test/9.png", "train/bird", "train/cat/9.png")
     ]
 
 
-def test_names_that_no_csv_and_no_lock_can_hold_are_listed_at_once(house):
+def test_names_that_no_csv_and_no_lock_can_hold_are_listed_at_once(toy):
     bad = ["train/ fish/1.png", "train/cat/a\rb.png", "train/cat/c .png", "test/ 5.png", "test/ .png", "test/a\nb.png"]
     bad += [os.fsdecode(b"test/caf\xe9.png"), "test/id.png"]
-    house.write(house.data / "pets", house.folders() | {name: house.png(50 + i) for i, name in enumerate(bad)})
-    assert faults_of(house, house.competition()) == [
+    toy.write(toy.data / "pets", toy.folders() | {name: toy.png(50 + i) for i, name in enumerate(bad)})
+    assert faults_of(toy, toy.competition()) == [
         "pets/test: the test id ' ' is blank",
-        "pets/test: the test id ' 5' begins or ends with a blank",
-        r"pets/test: the test id 'a\nb' has a control character in it",
+        "pets/test: the test id ' 5' starts or ends with a space",
+        r"pets/test: the test id 'a\nb' contains a control character",
         r"pets/test: the test id 'caf\udce9' is not UTF-8",
-        "pets/train: the class ' fish' begins or ends with a blank",
-        r"pets/train: the id 'cat/a\rb' has a control character in it",
-        "pets/train: the id 'cat/c ' begins or ends with a blank",
-        "the test id 'id' is called like the submission's id column",
+        "pets/train: the class ' fish' starts or ends with a space",
+        r"pets/train: the id 'cat/a\rb' contains a control character",
+        "pets/train: the id 'cat/c ' starts or ends with a space",
+        "the test id 'id' has the name of the submission's id column",
     ]
 
 
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        ('kind = "probabilities"\nid_column = "cat"', "the class 'cat' is called like the submission's id column"),
+        ('kind = "probabilities"\nid_column = "cat"', "the class 'cat' has the name of the submission's id column"),
         ('id_column = "image"\nlabel_column = "image"', "[submission] id_column and label_column are both 'image'"),
     ],
 )
-def test_columns_of_the_submission_that_share_a_name_are_a_fault(house, settings, fault):
-    house.write(house.data / "pets", house.folders())
-    competition = house.competition(validation=f"rows = 4\n[submission]\n{settings}")
-    assert faults_of(house, competition) == [fault]
+def test_columns_of_the_submission_that_share_a_name_are_a_fault(toy, settings, fault):
+    toy.write(toy.data / "pets", toy.folders())
+    competition = toy.competition(validation=f"rows = 4\n[submission]\n{settings}")
+    assert faults_of(toy, competition) == [fault]
 
 
-def test_a_control_character_in_a_table_is_a_fault(house):
+def test_a_control_character_in_a_table_is_a_fault(toy):
     labels = b'id,label,who\n1,"a\tb",x\n2,b,x\n3,b,"y\nz"\n4,b,y\n'
-    house.write(house.data / "pets", table_files(house, labels))
-    assert faults_of(house, house.table_competition(data='group_column = "who"')) == [
-        r"pets/train: the class 'a\tb' has a control character in it",
-        r"pets/train: the group 'y\nz' has a control character in it",
+    toy.write(toy.data / "pets", table_files(toy, labels))
+    assert faults_of(toy, toy.table_competition(data='group_column = "who"')) == [
+        r"pets/train: the class 'a\tb' contains a control character",
+        r"pets/train: the group 'y\nz' contains a control character",
     ]
 
 
-def test_one_class_is_too_few(house):
-    house.write(house.data / "pets", {"train/cat/1.png": house.png(1), "test/1.png": house.png(2)})
-    assert faults_of(house, house.competition()) == ["pets/train: 1 class(es) with images; expected 2 or more"]
+def test_one_class_is_too_few(toy):
+    toy.write(toy.data / "pets", {"train/cat/1.png": toy.png(1), "test/1.png": toy.png(2)})
+    assert faults_of(toy, toy.competition()) == ["pets/train: 1 class(es) with images; expected 2 or more"]
 
 
-def test_a_missing_test_folder_is_named(house):
-    house.write(house.data / "pets", {"train/cat/1.png": b"", "tset/1.png": b""})
+def test_a_missing_test_folder_is_named(toy):
+    toy.write(toy.data / "pets", {"train/cat/1.png": b"", "tset/1.png": b""})
     with pytest.raises(DataError, match=r"'test' is missing(.|\n)*found: *train/, tset/"):
-        listing_of(house, house.competition())
+        listing_of(toy, toy.competition())
 
 
-def test_a_test_folder_without_images_is_a_fault(house):
-    house.write(house.data / "pets", house.folders(tests=0) | {"test/readme.txt": b""})
-    assert faults_of(house, house.competition()) == ["pets/test: no images"]
+def test_a_test_folder_without_images_is_a_fault(toy):
+    toy.write(toy.data / "pets", toy.folders(tests=0) | {"test/readme.txt": b""})
+    assert faults_of(toy, toy.competition()) == ["pets/test: no images"]
 
 
 @pytest.mark.parametrize(
@@ -349,69 +349,69 @@ def test_a_test_folder_without_images_is_a_fault(house):
         (b"\xff\xfe\x00", ["not a CSV table in UTF-8"]),
     ],
 )
-def test_a_sample_that_does_not_fit_is_a_fault(house, sample, faults):
-    house.write(house.data / "pets", house.folders() | {"sample.csv": sample})
-    found = "\n".join(faults_of(house, house.competition(data='sample_submission = "sample.csv"')))
+def test_a_sample_that_does_not_fit_is_a_fault(toy, sample, faults):
+    toy.write(toy.data / "pets", toy.folders() | {"sample.csv": sample})
+    found = "\n".join(faults_of(toy, toy.competition(data='sample_submission = "sample.csv"')))
     assert all(fault in found for fault in faults), found
 
 
-def test_a_sample_that_is_declared_and_missing_is_a_fault(house):
-    house.write(house.data / "pets", house.folders())
-    assert faults_of(house, house.competition(data='sample_submission = "sample.csv"')) == ["pets/sample.csv: missing"]
+def test_a_sample_that_is_declared_and_missing_is_a_fault(toy):
+    toy.write(toy.data / "pets", toy.folders())
+    assert faults_of(toy, toy.competition(data='sample_submission = "sample.csv"')) == ["pets/sample.csv: missing"]
 
 
-def test_a_sample_of_numbered_images_may_be_missing_but_must_fit(house):
-    competition = house.competition(data=f'{HASH_ORDER}\nsample_submission = "sample.csv"')
-    house.write(house.data / "pets", house.folders())
-    check_pets(listing_of(house, competition))
-    (house.data / "pets/sample.csv").write_text("id,label\n1,cat\n")
-    assert len(faults_of(house, competition)) == 3
+def test_a_sample_of_numbered_images_may_be_missing_but_must_fit(toy):
+    competition = toy.competition(data=f'{HASH_ORDER}\nsample_submission = "sample.csv"')
+    toy.write(toy.data / "pets", toy.folders())
+    check_pets(listing_of(toy, competition))
+    (toy.data / "pets/sample.csv").write_text("id,label\n1,cat\n")
+    assert len(faults_of(toy, competition)) == 3
 
 
 # A table of labels
 
 
-def test_kaggles_layout_is_read(house):
-    house.write(house.data / "cifar", house.table())
-    listing = listing_of(house, house.table_competition(), str(house.data / "cifar"))
+def test_kaggles_layout_is_read(toy):
+    toy.write(toy.data / "cifar", toy.table())
+    listing = listing_of(toy, toy.table_competition(), str(toy.data / "cifar"))
     assert listing.classes == ("cat", "dog")
     assert listing.train_ids == sorted(str(i) for i in range(1, 13))
     assert listing.train_labels.tolist() == [int(i) % 2 for i in listing.train_ids]
     assert listing.test_ids == ["3", "2", "1"]
-    assert listing.test.read(listing.test_names[0]) == house.png(503)
+    assert listing.test.read(listing.test_names[0]) == toy.png(503)
 
 
-def test_kaggles_layout_in_its_one_archive_is_the_same(house):
-    house.zip(house.data / "pets.zip", house.table())
-    listing = listing_of(house, house.table_competition())
+def test_kaggles_layout_in_its_one_archive_is_the_same(toy):
+    toy.zip(toy.data / "pets.zip", toy.table())
+    listing = listing_of(toy, toy.table_competition())
     assert listing.test_ids == ["3", "2", "1"] and len(listing.train_ids) == 12
 
 
-def table_files(house, labels, images=(1, 2, 3, 4)):
-    train = {f"train/{i}.png": house.png(i) for i in images}
+def table_files(toy, labels, images=(1, 2, 3, 4)):
+    train = {f"train/{i}.png": toy.png(i) for i in images}
     return train | {
-        "test/7.png": house.png(7),
+        "test/7.png": toy.png(7),
         "trainLabels.csv": labels,
         "sampleSubmission.csv": b"id,label\n7,a\n",
     }
 
 
-def test_ids_with_suffixes_match_and_stay_as_written(house):
-    house.write(house.data / "pets", table_files(house, b"\xef\xbb\xbfid,label\n1.png,a\n2.png,b\n3.png,a\n4.png,b\n"))
-    listing = listing_of(house, house.table_competition())
+def test_ids_with_suffixes_match_and_stay_as_written(toy):
+    toy.write(toy.data / "pets", table_files(toy, b"\xef\xbb\xbfid,label\n1.png,a\n2.png,b\n3.png,a\n4.png,b\n"))
+    listing = listing_of(toy, toy.table_competition())
     assert listing.train_ids == ["1.png", "2.png", "3.png", "4.png"]
     assert listing.train_names == listing.train_ids
 
 
-def test_groups_follow_their_rows(house):
-    house.write(house.data / "pets", table_files(house, b"who,id,label\nx,4,a\ny,3,b\nx,2,a\ny,1,b\n"))
-    listing = listing_of(house, house.table_competition(data='group_column = "who"'))
+def test_groups_follow_their_rows(toy):
+    toy.write(toy.data / "pets", table_files(toy, b"who,id,label\nx,4,a\ny,3,b\nx,2,a\ny,1,b\n"))
+    listing = listing_of(toy, toy.table_competition(data='group_column = "who"'))
     assert listing.train_ids == ["1", "2", "3", "4"] and listing.groups == ["y", "x", "y", "x"]
 
 
-def test_faults_of_a_table_are_listed_at_once(house):
-    house.write(house.data / "pets", table_files(house, b"id,label\n1,a\n2,\n3,b\n3,b\n9,a\n,b\n"))
-    assert faults_of(house, house.table_competition()) == [
+def test_faults_of_a_table_are_listed_at_once(toy):
+    toy.write(toy.data / "pets", table_files(toy, b"id,label\n1,a\n2,\n3,b\n3,b\n9,a\n,b\n"))
+    assert faults_of(toy, toy.table_competition()) == [
         "pets/train/4.png: an image without a label",
         "pets/trainLabels.csv line 3: label is empty",
         "pets/trainLabels.csv line 4, pets/trainLabels.csv line 5: the id '3.png' 2 times",
@@ -420,13 +420,13 @@ def test_faults_of_a_table_are_listed_at_once(house):
     ]
 
 
-def test_missing_columns_are_named_beside_those_found(house):
-    house.write(house.data / "pets", table_files(house, b"image,breed\n1,a\n"))
-    assert "no column 'id', 'label'; it has 'image', 'breed'" in faults_of(house, house.table_competition())[1]
+def test_missing_columns_are_named_beside_those_found(toy):
+    toy.write(toy.data / "pets", table_files(toy, b"image,breed\n1,a\n"))
+    assert "no column 'id', 'label'; it has 'image', 'breed'" in faults_of(toy, toy.table_competition())[1]
 
 
-def test_a_missing_table_is_a_fault(house):
-    files = table_files(house, b"")
+def test_a_missing_table_is_a_fault(toy):
+    files = table_files(toy, b"")
     del files["trainLabels.csv"]
-    house.write(house.data / "pets", files)
-    assert "pets/trainLabels.csv: missing" in faults_of(house, house.table_competition())
+    toy.write(toy.data / "pets", files)
+    assert "pets/trainLabels.csv: missing" in faults_of(toy, toy.table_competition())

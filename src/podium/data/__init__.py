@@ -1,1 +1,1 @@
-"""From image files to batches: sources, cache, folds, loader, augmentation."""
+"""From image files to decoded arrays, folds and `data.lock`: NumPy, no torch."""

@@ -1,6 +1,7 @@
-"""Files to read images from: a folder, a zip read where it lies, other archives unpacked once.
+"""Files of a folder or an archive under one interface: names with forward slashes, and bytes.
 
-Everything below the top looks the same from outside: names with forward slashes, and bytes.
+A zip is read in place; tar and 7z archives are unpacked once into the cache. Unpacking a zip of 60,000 small images
+takes longer than decoding all of them (6 s of CPU time), and needs 1.6 times the zip's disk space.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from typing import Protocol
 
 from podium.data.unpack import damaged, refuse_bomb, refuse_unsafe, unpack
 from podium.errors import DataError
-from podium.files import atomic_write, cache_lock, refusals_told
+from podium.files import atomic_write, cache_lock, os_error_as_data_error
 
 ARCHIVE_SUFFIXES = (
     ".zip",
@@ -31,8 +32,8 @@ ARCHIVE_SUFFIXES = (
     ".tar.xz",
     ".txz",
 )
-# One file of an archive is read into memory whole: more than this is no image.
-MOST_BYTES_OF_A_FILE = 1 << 28
+# A file of an archive is read into memory at once: a larger file is no image.
+MOST_FILE_BYTES = 1 << 28
 UNREADABLE = "A file or folder cannot be read."
 ZIP_FAULTS = (
     zipfile.BadZipFile,
@@ -46,22 +47,22 @@ ZIP_FAULTS = (
 
 
 class Files(Protocol):
-    """A tree of files; hidden files and what macOS leaves behind are not in it."""
+    """A tree of files, without hidden files and `__MACOSX` folders."""
 
     def names(self) -> list[str]:
         """Names of all files, with forward slashes, sorted."""
 
     def folders(self) -> list[str]:
-        """Names of the folders at the top, empty ones too, sorted."""
+        """Names of the top-level folders, including empty ones, sorted."""
 
     def below(self, folder: str) -> "Files":
-        """The files of one folder, under shorter names."""
+        """The files of one folder, named relative to it."""
 
     def read(self, name: str) -> bytes:
         """The bytes of one file; raises DataError."""
 
     def where(self, name: str = "") -> str:
-        """What to call the file in front of a person."""
+        """The path of the file in messages."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +71,19 @@ class Folder:
 
     root: Path
 
-    @refusals_told(UNREADABLE)
+    @os_error_as_data_error(UNREADABLE)
     def names(self) -> list[str]:
-        """Names of all files; links are followed, circles once."""
+        """Names of all files; links are followed, each folder once."""
         return sorted(name for name, entry in self._walk() if entry.is_file())
 
-    @refusals_told(UNREADABLE)
+    @os_error_as_data_error(UNREADABLE)
     def broken_links(self) -> list[str]:
-        """Names of links that lead nowhere."""
+        """Names of broken links."""
         return sorted(name for name, entry in self._walk() if not entry.is_file())
 
-    @refusals_told(UNREADABLE)
+    @os_error_as_data_error(UNREADABLE)
     def folders(self) -> list[str]:
-        """Names of the folders at the top."""
+        """Names of the top-level folders."""
         return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir() and is_kept(entry.name))
 
     def below(self, folder: str) -> "Folder":
@@ -100,11 +101,11 @@ class Folder:
         """The path."""
         return str(self.root / name)
 
-    @refusals_told(UNREADABLE)
+    @os_error_as_data_error(UNREADABLE)
     def signature(self) -> str:
-        """A hash over names, sizes and times: changes when a file does, and reads none of them."""
-        found = [(name, entry.stat()) for name, entry in self._walk() if entry.is_file()]
-        lines = sorted(f"{name}\0{status.st_size}\0{status.st_mtime_ns}" for name, status in found)
+        """A hash over the names, sizes and times of all files; no file is read."""
+        statuses = [(name, entry.stat()) for name, entry in self._walk() if entry.is_file()]
+        lines = sorted(f"{name}\0{status.st_size}\0{status.st_mtime_ns}" for name, status in statuses)
         return hashlib.sha256("\n".join([*self.folders(), *lines]).encode(errors="surrogateescape")).hexdigest()
 
     def _walk(self) -> Iterator[tuple[str, os.DirEntry]]:
@@ -120,13 +121,13 @@ class Folder:
                     continue
                 if entry.is_dir():
                     pending.append((f"{prefix}{entry.name}/", Path(entry.path)))
-                elif entry.is_file() or entry.is_symlink():  # a link to neither leads nowhere
+                elif entry.is_file() or entry.is_symlink():  # a broken link is yielded too
                     yield prefix + entry.name, entry
 
 
 @dataclass(frozen=True)
 class Zip:
-    """A zip, or a folder in it, read where it lies."""
+    """A zip, or a folder in a zip, read in place."""
 
     file: Path
     prefix: str = ""
@@ -136,7 +137,7 @@ class Zip:
         return sorted(name for name in self._below() if name and not name.endswith("/"))
 
     def folders(self) -> list[str]:
-        """Names of the folders at the top."""
+        """Names of the top-level folders."""
         return sorted({name.split("/", 1)[0] for name in self._below() if "/" in name})
 
     def below(self, folder: str) -> "Zip":
@@ -144,11 +145,11 @@ class Zip:
         return Zip(self.file, f"{self.prefix}{folder}/")
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file, its checksum verified; raises DataError."""
+        """The bytes of one file after its checksum was verified; raises DataError."""
         archive, members = _open_zip(self.file)
         try:
             member = members[self.prefix + name]
-            if member.file_size > MOST_BYTES_OF_A_FILE:
+            if member.file_size > MOST_FILE_BYTES:
                 raise DataError("A file in an archive is too large.", file=self.where(name))
             refuse_bomb(self.file, member.file_size, member.compress_size)
             return archive.read(member)
@@ -166,13 +167,13 @@ class Zip:
         target.parent.mkdir(parents=True, exist_ok=True)
         refuse_bomb(self.file, member.file_size, member.compress_size, onto=target.parent)
         try:
-            with archive.open(member) as inside, atomic_write(target) as outside:
-                shutil.copyfileobj(inside, outside, 1 << 20)
+            with archive.open(member) as content, atomic_write(target) as stream:
+                shutil.copyfileobj(content, stream, 1 << 20)
         except ZIP_FAULTS as error:
             raise DataError("A file in an archive is damaged.", file=self.where(name), found=str(error)) from None
 
     def where(self, name: str = "") -> str:
-        """The path of the zip, then the name in it."""
+        """The path of the zip, followed by the name in it."""
         return f"{self.file}/{self.prefix}{name}"
 
     def _below(self) -> Iterator[str]:
@@ -182,7 +183,7 @@ class Zip:
 
 @dataclass(frozen=True)
 class Memory:
-    """Files that live in memory."""
+    """Files in memory."""
 
     contents: Mapping[str, bytes]
     title: str
@@ -192,59 +193,60 @@ class Memory:
         return sorted(self.contents)
 
     def folders(self) -> list[str]:
-        """Names of the folders at the top."""
+        """Names of the top-level folders."""
         return sorted({name.split("/", 1)[0] for name in self.contents if "/" in name})
 
     def below(self, folder: str) -> "Memory":
         """The files of one folder."""
-        inside = {name: data for name, data in self.contents.items() if name.startswith(f"{folder}/")}
-        return Memory({name[len(folder) + 1 :]: data for name, data in inside.items()}, self.where(folder))
+        prefix = f"{folder}/"
+        contents = {name.removeprefix(prefix): data for name, data in self.contents.items() if name.startswith(prefix)}
+        return Memory(contents, self.where(folder))
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
         return self.contents[name]
 
     def where(self, name: str = "") -> str:
-        """What to call the file."""
+        """The title, followed by the name."""
         return f"{self.title}/{name}"
 
 
 def broken_links(files: Files) -> list[str]:
-    """Names of links that lead nowhere; in an archive no link is let in."""
+    """Names of broken links; an archive with links is refused when it is opened."""
     return files.broken_links() if isinstance(files, Folder) else []
 
 
 def is_kept(name: str) -> bool:
-    """Whether a file or folder of that name counts: hidden ones and `__MACOSX` do not."""
+    """Whether a file or folder of this name is used: hidden ones and `__MACOSX` are not."""
     return not name.startswith(".") and name != "__MACOSX"
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file name has the suffix of an archive that Podium reads."""
+    """Whether a file name has the suffix of an archive that Podium can read."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def without_archive_suffix(name: str) -> str:
-    """`train` for `train.tar.gz`; a name without such a suffix stays."""
+    """`train` for `train.tar.gz`; other names are returned unchanged."""
     suffixes = [suffix for suffix in ARCHIVE_SUFFIXES if name.lower().endswith(suffix)]
     return name[: -len(max(suffixes, key=len))] if suffixes else name
 
 
 def status_signature(file: Path) -> str:
-    """The cheap identity of one file: path, size and time."""
+    """Path, size and time of a file: identifies its content without reading it."""
     status = file.stat()
     return f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
 
 
 def open_files(path: Path, cache: Path) -> Files:
-    """The files of a folder or an archive; tar and 7z are unpacked into `cache` once. Raises DataError."""
+    """The files of a folder or an archive; tar and 7z archives are unpacked into `cache` once. Raises DataError."""
     if path.is_dir():
         return Folder(path)
     if path.name.lower().endswith(".zip"):
         return Zip(path)
     if not is_archive(path.name):
         known = ", ".join(ARCHIVE_SUFFIXES)
-        raise DataError("Not an archive that Podium reads.", file=path, expected=f"a folder, or {known}")
+        raise DataError("Not an archive that Podium can read.", file=path, expected=f"a folder, or {known}")
     folder = _unpacked(path, cache)
     with cache_lock(folder.with_suffix(".lock")):
         if not folder.is_dir():
@@ -253,7 +255,7 @@ def open_files(path: Path, cache: Path) -> Files:
 
 
 def open_nested(files: Files, name: str, cache: Path) -> Files:
-    """The files of an archive that lies inside `files`. Raises DataError."""
+    """The files of an archive that is inside `files`. Raises DataError."""
     if isinstance(files, Folder):
         return open_files(files.root / name, cache)
     assert isinstance(files, Zip)
@@ -272,7 +274,7 @@ def _unpacked(file: Path, cache: Path) -> Path:
 
 def _open_zip(file: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     status = os.stat(file)
-    # The process is part of the key: two processes that share a handle would share its position.
+    # The process id is part of the key: processes that share a file handle would share its position.
     return _open_zip_once(file, (status.st_size, status.st_mtime_ns, os.getpid()))
 
 
@@ -282,13 +284,13 @@ def _open_zip_once(file: Path, version: tuple[int, ...]) -> tuple[zipfile.ZipFil
         archive = zipfile.ZipFile(file)
     except ZIP_FAULTS as error:
         raise damaged(file, error) from None
-    # Some archivers on Windows write backslashes, some elsewhere a dot in front.
+    # Some archivers on Windows write backslashes, others a leading "./".
     members = [(member.filename.replace("\\", "/").removeprefix("./"), member) for member in archive.infolist()]
     kept = [(name, member) for name, member in members if "/." not in f"/{name}" and "__MACOSX/" not in name]
     faults = [f"{name}: a link" for name, member in kept if stat.S_ISLNK(member.external_attr >> 16)]
     faults += [f"{name}: encrypted" for name, member in kept if member.flag_bits & 1]
     counts = Counter(name for name, _ in kept)
     faults += [f"{name}: {count} times in the archive" for name, count in counts.items() if count > 1]
-    # `..` starts with a dot and is hidden: names are judged before that.
+    # Names are checked before hidden files are removed: ".." counts as hidden.
     refuse_unsafe(file, (name for name, _ in members), faults)
     return archive, dict(kept)

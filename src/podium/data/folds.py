@@ -1,4 +1,4 @@
-"""Which labelled rows judge a model that never saw them."""
+"""Assign labelled rows to folds."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,14 @@ def assign_folds(
     *,
     classes: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Assign each row the fold whose model is judged on it; -1 for a row that always trains.
+    """The fold whose model is validated on each row; -1 for a row that is only used for training.
 
-    `labels` (n,) int and `groups` (n,) or None; returns (n,) int64. A holdout is fold 0. Every fold has the
-    classes in the proportions of the whole; rows of one group stay together, which makes a holdout of groups
-    only about `validation.rows` large. Raises DataError where that cannot be done, with the names in `classes`,
-    or else their indices.
+    `labels` (n,) int and `groups` (n,) or None; returns (n,) int64. A holdout is fold 0. Folds are
+    stratified by class. Rows of one group stay in one fold, so a holdout of groups has only about
+    `validation.rows` rows. Raises DataError if the data cannot be split so; its message has the names in
+    `classes`, or else class indices.
     """
-    names = [repr(one) for one in classes] if classes else [str(i) for i in range(labels.max(initial=-1) + 1)]
+    names = [repr(name) for name in classes] if classes else [str(i) for i in range(labels.max(initial=-1) + 1)]
     _check_counts(labels, groups, validation, names)
     seed = stream_seed(validation.seed, "folds") % 2**32
     if groups is not None:
@@ -53,8 +53,8 @@ def _stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
     folds = np.empty(len(labels), np.int64)
     splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, judged) in enumerate(splitter.split(np.zeros(len(labels)), labels)):
-        folds[judged] = fold
+    for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels)):
+        folds[rows] = fold
     return folds
 
 
@@ -67,8 +67,8 @@ def _grouped(labels: np.ndarray, groups: np.ndarray, validation: Validation, see
         raise DataError("Too few groups.", expected=f"{count} or more", found=str(len(np.unique(groups))))
     folds = np.empty(len(labels), np.int64)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, judged) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
-        folds[judged] = fold
+    for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+        folds[rows] = fold
     return np.where(folds == 0, 0, ALWAYS_TRAINS) if holdout else folds
 
 
@@ -79,7 +79,7 @@ def _check_counts(labels: np.ndarray, groups: object, validation: Validation, na
         raise DataError(
             "The holdout does not fit the data.",
             expected=f"[validation] rows from {len(counts)} to {len(labels) - len(counts)}, "
-            f"so that each of {len(counts)} classes has a row on both sides",
+            f"so that each of {len(counts)} classes has a row in both parts",
             found=f"rows = {validation.rows} of {len(labels)} labelled rows",
             fix="change [validation] in competition.toml",
         )
@@ -87,19 +87,21 @@ def _check_counts(labels: np.ndarray, groups: object, validation: Validation, na
     faults = [f"class {name}: {count} row(s)" for name, count in zip(names, counts, strict=True) if count < needed]
     if faults:
         raise DataError(
-            "Classes with too few labelled rows to be split.",
+            "Some classes have too few labelled rows to be split.",
             expected=f"{needed} or more",
             faults=faults,
-            fix="add images, leave the class out, or change [validation] in competition.toml",
+            fix="add images, remove the class, or change [validation] in competition.toml",
         )
 
 
 def _check_training_rows(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse a split in which a model would have to know a class that it never saw."""
+    """Raise DataError if a class of a fold is missing in the fold's training rows."""
     unseen = [
         f"fold {fold}: class {names[label]}"
         for fold in np.unique(folds[folds != ALWAYS_TRAINS])
         for label in np.setdiff1d(labels, labels[folds != fold])
     ]
     if unseen:
-        raise DataError("Classes whose rows all lie in one fold.", faults=unseen, fix="use fewer folds or more groups")
+        raise DataError(
+            "Some classes have all their rows in one fold.", faults=unseen, fix="use fewer folds or more groups"
+        )

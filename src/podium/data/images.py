@@ -1,4 +1,4 @@
-"""One image file's bytes -> one square array of 8-bit RGB, whatever its mode, size and orientation."""
+"""Decode image files of any mode, size and orientation to square arrays of 8-bit RGB."""
 
 import io
 import struct
@@ -13,10 +13,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from podium.errors import DataError
 
-# Formats that Pillow only knows by name, or opens by starting another program.
+# Formats that Pillow cannot decode, or decodes by starting another program.
 NOT_OPENED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
-USUAL = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-# What Pillow's many readers raise on damaged files.
+COMMON_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# What Pillow raises on damaged files.
 FAULTS = (
     OSError,
     SyntaxError,
@@ -47,7 +47,7 @@ def is_image(name: str) -> bool:
 
 
 def image_sides(content: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels by the file's header; None where it is no image."""
+    """Width and height in pixels; None if the file is not an image."""
     try:
         return _open(content).size
     except (UnidentifiedImageError, *FAULTS):
@@ -57,13 +57,13 @@ def image_sides(content: bytes) -> tuple[int, int] | None:
 def decode(content: bytes, pixels: int, *, shape: str) -> np.ndarray:
     """Decode an image file to uint8 `(pixels, pixels, 3)`; raises DataError if it is damaged.
 
-    `shape` says how another shape becomes square: "crop" its middle, "squash" it, or "pad" it with mirrored
-    edges. An image that has the size already is not touched. Transparency lies on white; of an animation the
-    first frame counts; grey of 16 bits is scaled, not clipped.
+    `shape` is how another shape becomes square: "crop" the middle, "squash" the image, or "pad" it with mirrored
+    edges. An image of the right size is not resampled. Transparent pixels are blended with white; the first frame
+    of an animation is used; 16-bit grey is scaled to 8 bits.
     """
     try:
         return _square(_rgb(_open(content)), pixels, shape)
-    except UnidentifiedImageError:  # Pillow's own words show the stream's address
+    except UnidentifiedImageError:  # Pillow's message contains a memory address
         raise DataError("not a whole image: not in any format that is read here") from None
     except FAULTS as error:
         raise DataError(f"not a whole image: {str(error) or type(error).__name__}") from None
@@ -71,9 +71,9 @@ def decode(content: bytes, pixels: int, *, shape: str) -> np.ndarray:
 
 @contextmanager
 def bombs_are_faults() -> Iterator[None]:
-    """Within it, an image of more than Pillow's limit of pixels is a fault and other warnings are silent.
+    """Within the context, an image above Pillow's pixel limit is a fault, and other warnings are ignored.
 
-    For many images at once: entering it costs as much as decoding a small one.
+    Use it around many images: entering it costs as much as decoding a small image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -84,7 +84,7 @@ def bombs_are_faults() -> Iterator[None]:
 @cache
 def _formats() -> tuple[str, ...]:
     image_suffixes()  # makes Pillow load its readers
-    return (*USUAL, *(name for name in Image.ID if name not in NOT_OPENED and name not in USUAL))
+    return (*COMMON_FORMATS, *(name for name in Image.ID if name not in NOT_OPENED and name not in COMMON_FORMATS))
 
 
 def _open(content: bytes) -> Image.Image:
@@ -92,14 +92,14 @@ def _open(content: bytes) -> Image.Image:
     if image.format == "PNG":
         _check_png(content)
     image.load()
-    # A PNG that says nothing of itself has no orientation: asking costs as much as decoding a small image.
+    # A PNG without metadata has no orientation: exif_transpose costs as much as decoding a small image.
     return image if image.format == "PNG" and not image.info else ImageOps.exif_transpose(image)
 
 
 def _check_png(content: bytes) -> None:
-    """Raise ValueError if a chunk's checksum is wrong or the end is missing: Pillow would not look.
+    """Raise ValueError if a chunk's checksum is wrong or the end is missing; Pillow does not check this.
 
-    Image.verify() does, but uses the image up: opening it again doubles the time of a small image.
+    Image.verify() checks it, but the image must then be opened again, which doubles the time of a small image.
     """
     start, kind = 8, b""
     while kind != b"IEND":
@@ -110,7 +110,7 @@ def _check_png(content: bytes) -> None:
         if end + 4 > len(content):
             raise ValueError("the file ends too early")
         if zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-            raise ValueError(f"wrong checksum in its part {kind!r}")
+            raise ValueError(f"wrong checksum of the chunk {kind!r}")
         start = end + 4
 
 
@@ -120,7 +120,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _grey_of_16_bits(np.asarray(image, np.int64))
     if image.mode == "F":
-        raise ValueError("grey of floating point has no known white: save it with 8 or 16 bits")
+        raise ValueError("floating-point grey has no defined white: save the image with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -129,9 +129,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_of_16_bits(grey: np.ndarray) -> Image.Image:
-    """Shape (height, width); Pillow itself would clip at 255."""
+    """RGB image of 16-bit grey (height, width); Pillow would clip values at 255."""
     if grey.min() < 0 or grey.max() > 65535:
-        raise ValueError("grey of 32 bits has no known white: save it with 8 or 16 bits")
+        raise ValueError("32-bit grey has no defined white: save the image with 8 or 16 bits")
     return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
@@ -149,7 +149,7 @@ def _square(image: Image.Image, pixels: int, shape: str) -> np.ndarray:
     assert shape == "pad", shape
     longest = max(width, height)
     size = [max(1, round(side * pixels / longest)) for side in (width, height)]
-    small = np.asarray(image.resize(size, RESAMPLING))  # resized first: a long strip would fill the memory
+    small = np.asarray(image.resize(size, RESAMPLING))  # resize before padding: a long strip would need much memory
     spare = [(pixels - side) for side in small.shape[:2]]
     margins = [(rest // 2, rest - rest // 2) for rest in spare]
     return np.pad(small, [*margins, (0, 0)], mode="reflect")

@@ -1,4 +1,4 @@
-"""Images and what is known of them, as one table: whatever it was that listed them."""
+"""The table of all images of a competition with their ids, labels and groups; checks of names."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ from podium.data.archives import Files
 
 
 @dataclass(frozen=True)
-class Row:
-    """One labelled image: its id, the name of its file, its class and its group."""
+class LabelledImage:
+    """Id, file name, class name and group of one labelled image."""
 
     id: str
     file: str
@@ -22,7 +22,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Listing:
-    """Images and what is known of them: n labelled ones by id, m others in submission order."""
+    """All images of a competition: n labelled images sorted by id, m test images in submission order."""
 
     classes: tuple[str, ...]
     train: Files
@@ -34,11 +34,11 @@ class Listing:
     test_names: list[str]
     test_ids: list[str]
     faults: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what was left out without being a fault
+    notes: tuple[str, ...] = ()  # files that were ignored but are no fault
 
 
 def make_listing(
-    rows: Sequence[Row],
+    rows: Sequence[LabelledImage],
     train: Files,
     test: Files,
     test_images: dict[str, str],
@@ -46,7 +46,7 @@ def make_listing(
     grouped: bool = False,
     faults: Sequence[str] = (),
 ) -> Listing:
-    """Put a listing together from rows sorted by id and the test images (id -> file name) in order."""
+    """A listing of labelled images sorted by id, and of test images (id -> file name) in submission order."""
     classes = tuple(natural_order({row.label for row in rows}))
     index = {label: i for i, label in enumerate(classes)}
     few = [f"{train.where()}: {len(classes)} class(es) with images; expected 2 or more"] if len(classes) < 2 else []
@@ -65,58 +65,62 @@ def make_listing(
 
 
 def natural_order(texts: Iterable[str]) -> list[str]:
-    """Sorted, by value if all are integers: 2 before 10."""
+    """The texts sorted; by value if all are integers, so that 2 is before 10."""
     texts = list(texts)
     if all(re.fullmatch(r"-?[0-9]+", text) for text in texts):
         return sorted(texts, key=lambda text: (int(text), text))
     return sorted(texts)
 
 
-# What lies beside images without anybody having meant it to be one.
+# Files that are often beside images and are not images.
 HARMLESS_NAMES = {"thumbs.db", "desktop.ini"}
 HARMLESS_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-# Python's stand-ins for the bytes of a file name that are not UTF-8.
+# How Python represents bytes of a file name that are not UTF-8.
 NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 def is_harmless(name: str) -> bool:
-    """Whether a file that is no image was never meant to be one."""
+    """Whether a file that is not an image can be ignored."""
     base = name.rsplit("/", 1)[-1].lower()
     return base in HARMLESS_NAMES or base.endswith(HARMLESS_SUFFIXES)
 
 
 def name_faults(where: str, what: str, names: Iterable[str]) -> list[str]:
-    """Faults of the names that would come back from a text file as others, or not at all."""
-    told = ((name, name_fault(name)) for name in names)
-    return [f"{where}: the {what} {name!r} {reason}" for name, reason in told if reason]
+    """Faults of names that would change when they are written to a text file and read again."""
+    reasons = ((name, name_fault(name)) for name in names)
+    return [f"{where}: the {what} {name!r} {reason}" for name, reason in reasons if reason]
 
 
 def name_fault(name: str) -> str:
-    """What is wrong with one name, as the end of a sentence; nothing if it is fine."""
+    """What is wrong with a name, as the end of a sentence; empty if nothing is."""
     if not name.strip():
         return "is blank"
     if NOT_UTF8.search(name):
         return "is not UTF-8"
     if CONTROL_CHARACTER.search(name):
-        return "has a control character in it"
-    return "begins or ends with a blank" if name != name.strip() else ""
+        return "contains a control character"
+    return "starts or ends with a space" if name != name.strip() else ""
 
 
 def column_faults(submission: Submission, classes: Iterable[str], test_ids: Iterable[str]) -> list[str]:
-    """Faults of ids and classes that a submission could not tell from the names of its columns."""
+    """Faults of ids and classes that are equal to the name of a submission column."""
     column, faults = submission.id_column, []
     if submission.kind == "labels" and column == submission.label_column:
         faults.append(f"[submission] id_column and label_column are both {column!r}")
     if submission.kind == "probabilities" and column in classes:
-        faults.append(f"the class {column!r} is called like the submission's id column")
+        faults.append(f"the class {column!r} has the name of the submission's id column")
     if column in test_ids:
-        faults.append(f"the test id {column!r} is called like the submission's id column")
+        faults.append(f"the test id {column!r} has the name of the submission's id column")
     return faults
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped that a terminal cannot show, such as halves of characters."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    """The text with unprintable characters escaped."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    )

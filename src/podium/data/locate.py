@@ -1,4 +1,4 @@
-"""Where a competition's images are: given, beside the project, or fetched."""
+"""Find a competition's images: in a given place, in the data folders, or by downloading them."""
 
 import os
 import urllib.error
@@ -20,7 +20,7 @@ from podium.data.archives import (
     without_archive_suffix,
 )
 from podium.errors import DataError
-from podium.files import atomic_write, file_lock, refusals_told
+from podium.files import atomic_write, file_lock, os_error_as_data_error
 from podium.plan.paths import Paths
 
 Progress = Callable[[str, int, int | None], None]
@@ -35,15 +35,15 @@ def quiet(what: str, done: int, total: int | None) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """A competition's images: `path` is its archive, or the folder that holds what `data` names."""
+    """A competition's images: `path` is the archive, or the folder with the files that `data` names."""
 
     path: Path
     data: Data
     cache: Path
 
-    @refusals_told(UNREADABLE)
+    @os_error_as_data_error(UNREADABLE)
     def signature(self) -> str:
-        """The cheap identity of everything below, without reading any of it."""
+        """Identifies the content of all files without reading them."""
         if self.path.is_file():
             return status_signature(self.path)
         names = (self.data.train, self.data.test, self.data.labels, self.data.sample_submission)
@@ -54,7 +54,7 @@ class Source:
         )
 
     def open(self) -> Files:
-        """The files at the level of the train folder; one wrapping folder is taken off."""
+        """The files beside the train folder; a single wrapping folder is skipped."""
         files = open_files(self.path, self.cache)
         if part_name(files, self.data.train) is None and len(files.folders()) == 1:
             return files.below(files.folders()[0])
@@ -78,7 +78,7 @@ class Source:
 
 
 def part_name(files: Files, name: str) -> str | None:
-    """What `files` has for `name`: a folder, or an archive with or without the suffix; None for neither."""
+    """The folder or archive in `files` that matches `name`, with or without its suffix; None if there is none."""
     if isinstance(files, Folder):
         part = _part(files.root, name)
         return part and part.relative_to(files.root).as_posix()
@@ -89,7 +89,7 @@ def part_name(files: Files, name: str) -> str | None:
     return next((other for other in _spellings(name) if other in names), None)
 
 
-@refusals_told("The images cannot be looked for.")
+@os_error_as_data_error("The images cannot be searched.")
 def find_source(competition: Competition, paths: Paths, *, data: str | None) -> Source | None:
     """The competition's archive or folder of images; None where it is in none of the places.
 
@@ -108,7 +108,7 @@ def find_source(competition: Competition, paths: Paths, *, data: str | None) -> 
     return None
 
 
-@refusals_told("The images cannot be downloaded.")
+@os_error_as_data_error("The images cannot be downloaded.")
 def download_source(competition: Competition, paths: Paths, *, progress: Progress) -> Source:
     """Download the archive into `data/` unless it is there; raises DataError where the settings have no address."""
     places = _search_places(paths, None)
@@ -135,19 +135,19 @@ def _not_found(competition: Competition, paths: Paths, places: Sequence[Path]) -
 
 
 def download(address: str, target: Path, *, progress: Progress, looked: Sequence[Path] = ()) -> None:
-    """Fetch `address` into `target`, which appears whole or not at all. Raises DataError.
+    """Download `address` as `target`, which is created completely or not at all. Raises DataError.
 
-    `looked` are the places where it was not found before, to be told where it cannot be fetched either.
+    `looked` are the places that were searched before, for the error message.
     """
     what = f"download {target.name}"
     try:
         with (
-            urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer,
+            urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response,
             atomic_write(target) as stream,
         ):
-            length = answer.headers.get("Content-Length")
+            length = response.headers.get("Content-Length")
             total, done = int(length) if length else None, 0
-            while block := answer.read(1 << 18):
+            while block := response.read(1 << 18):
                 stream.write(block)
                 done += len(block)
                 progress(what, done, total)
@@ -155,30 +155,29 @@ def download(address: str, target: Path, *, progress: Progress, looked: Sequence
                 raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise DataError(
-            "The images cannot be fetched.",
+            "The images cannot be downloaded.",
             file=address,
             found=str(getattr(error, "reason", None) or error),
             faults=[f"looked in {place}" for place in looked],
-            fix=f"fetch it by hand and put it at {target}, or type DATA=<folder or archive>",
+            fix=f"download it yourself and put it at {target}, or pass DATA=<folder or archive>",
         ) from None
 
 
 def named_place(variable: str, value: str) -> Path:
-    """The archive or folder that a variable such as DATA= names; raises DataError where there is none."""
+    """The archive or folder that a variable such as DATA= names; raises DataError if it does not exist."""
     place = _expanded(value)
     if not place.exists():
         raise DataError(
-            f"{variable}= names something that is not there.",
+            f"{variable}= names a file or folder that does not exist.",
             file=value,
             expected="an archive, or a folder with the images",
-            found="nothing of that name",
             fix=f"correct {variable}=",
         )
     return place
 
 
 def _expanded(place: Path | str) -> Path:
-    """The path with its ~ replaced, where somebody has such a home."""
+    """The path with a leading ~ expanded."""
     return Path(os.path.expanduser(place))
 
 
@@ -190,20 +189,20 @@ def _in_place(place: Path, archive: str, data: Data, *, given: bool) -> Path | N
     for path in named:
         if path.is_file():
             return path
-    # Not what wraps a place itself: it may hold another competition, unless a person named it.
+    # The only folder in a search place may be another competition, so it is used only in a place the user named.
     folders = [*named, *(wrapped for path in named for wrapped in _wrapped(path)), place]
     folders += _wrapped(place) if given else []
     return next((folder for folder in folders if folder.is_dir() and _part(folder, data.train)), None)
 
 
 def _wrapped(folder: Path) -> list[Path]:
-    """The only folder in a folder, as archives of repositories have it."""
+    """The folder in `folder` if it is the only one, as in archives of repositories."""
     inside = Folder(folder).folders() if folder.is_dir() else []
     return [folder / inside[0]] if len(inside) == 1 else []
 
 
 def _part(folder: Path, name: str) -> Path | None:
-    """The folder or file in `folder` that serves for `name`."""
+    """The folder or archive in `folder` that matches `name`."""
     stem = folder / without_archive_suffix(name)
     candidates = [stem] if stem.is_dir() else [folder / other for other in _spellings(name)]
     return next((path for path in candidates if path.exists()), None)

@@ -1,4 +1,4 @@
-"""Archives unpacked without trust: nothing leaves its folder, no link is made, no bomb fills the disk."""
+"""Unpack untrusted archives: no file outside the target folder, no links, no archive bombs."""
 
 import errno
 import lzma
@@ -11,45 +11,46 @@ from pathlib import Path
 
 from podium.errors import DataError
 
-# Below this an archive may hold anything; above it, no honest archive of images packs this well.
+# An archive that unpacks to more than this, and to more than 200 times its size, is refused: images do not
+# compress that well.
 HARMLESS_BYTES = 1 << 27
-MOST_TIMES_PACKED = 200
-# Left free on the disk for everything else.
+MOST_EXPANSION = 200
+# Disk space that unpacking leaves free.
 RESERVE_BYTES = 1 << 29
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Unpack a .tar.* or .7z into `folder`, which appears whole or not at all. Raises DataError."""
+    """Unpack a .tar.* or .7z into `folder`, which is created completely or not at all. Raises DataError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        inside = Path(temporary) / "files"
-        inside.mkdir()
+        unpacked = Path(temporary) / "files"
+        unpacked.mkdir()
         if file.name.lower().endswith(".7z"):
-            _unpack_7z(file, inside)
+            _unpack_7z(file, unpacked)
         else:
-            _unpack_tar(file, inside)
-        inside.rename(folder)
+            _unpack_tar(file, unpacked)
+        unpacked.rename(folder)
 
 
 def refuse_unsafe(file: Path, names: Iterable[str], faults: Iterable[str] = ()) -> None:
-    """Raise DataError if a name would lead out of its folder, or if there are other faults."""
-    outside = [f"{name}: leads out of its folder" for name in names if _leads_out(name)]
-    if found := [*outside, *faults]:
-        raise DataError("An archive that is not safe to read.", file=file, faults=found)
+    """Raise DataError if a name leads out of the target folder, or if there are other `faults`."""
+    all_faults = [f"{name}: leads out of its folder" for name in names if _leads_out(name)] + list(faults)
+    if all_faults:
+        raise DataError("The archive is not safe to read.", file=file, faults=all_faults)
 
 
 def refuse_bomb(file: Path, unpacked_bytes: int, packed_bytes: int, *, onto: Path | None = None) -> None:
-    """Raise DataError if so many bytes are no honest content, or do not fit on the disk of `onto`."""
-    if unpacked_bytes > max(HARMLESS_BYTES, MOST_TIMES_PACKED * packed_bytes):
+    """Raise DataError if the unpacked size is implausible, or does not fit on the disk of the folder `onto`."""
+    if unpacked_bytes > max(HARMLESS_BYTES, MOST_EXPANSION * packed_bytes):
         raise DataError(
-            "An archive that unpacks to far more than it holds.",
+            "The archive unpacks to far more than its size.",
             file=file,
-            expected=f"at most {MOST_TIMES_PACKED} times its size",
-            found=f"{unpacked_bytes:,} bytes out of {packed_bytes:,}",
+            expected=f"at most {MOST_EXPANSION} times its size",
+            found=f"{unpacked_bytes:,} bytes from {packed_bytes:,}",
         )
     if onto is not None and unpacked_bytes > shutil.disk_usage(onto).free - RESERVE_BYTES:
         raise DataError(
-            "An archive that does not fit on the disk.",
+            "The unpacked archive does not fit on the disk.",
             file=file,
             expected=f"{unpacked_bytes + RESERVE_BYTES:,} bytes free in {onto.parent}",
             found=f"{shutil.disk_usage(onto).free:,}",
@@ -77,12 +78,12 @@ def _unpack_tar(file: Path, folder: Path) -> None:
 
 
 def _checked_members(file: Path, archive: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
-    """The regular files; folders are made. All headers are judged before a byte is written."""
+    """The regular files of the archive; creates its folders after all headers were checked."""
     regular, folders, faults, total = [], [], [], 0
     packed_bytes = file.stat().st_size
     for member in archive:
         total += member.size
-        refuse_bomb(file, total, packed_bytes, onto=folder)  # a bomb is dropped on its way, not counted out
+        refuse_bomb(file, total, packed_bytes, onto=folder)  # stops while reading a bomb
         if member.isdir():
             folders.append(member.name)
         elif member.isreg() and not member.issparse():
@@ -97,15 +98,16 @@ def _checked_members(file: Path, archive: tarfile.TarFile, folder: Path) -> list
 
 
 def _check_end(file: Path, archive: tarfile.TarFile, packed_bytes: int) -> None:
-    """Raise TarError unless a block of zeros ends the archive, and nothing but zeros follows.
+    """Raise TarError unless a block of zeros ends the archive and only zeros follow.
 
-    tarfile takes a damaged header for the end. Read to its last byte, a packed stream checks its own sum.
+    tarfile treats a damaged header as the end of the archive. Reading a compressed stream to its end verifies its
+    checksum.
     """
     stream = archive.fileobj
     stream.seek(archive.offset)
     block = stream.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("the archive ends without its end mark: it is cut")
+        raise tarfile.ReadError("the archive is truncated: the end mark is missing")
     while block:
         if any(block):
             raise tarfile.ReadError(f"neither a header nor the end of the archive near byte {archive.offset:,}")
@@ -128,20 +130,20 @@ def _unpack_7z(file: Path, folder: Path) -> None:
     except DataError:
         raise
     except py7zr.exceptions.PasswordRequired:
-        fix = "unpack it with its password, and give the folder as DATA="
-        raise DataError("An encrypted archive.", file=file, fix=fix) from None
+        fix = "unpack it with its password, and pass the folder as DATA="
+        raise DataError("The archive is encrypted.", file=file, fix=fix) from None
     except py7zr.exceptions.CrcError as error:
         raise damaged(file, ValueError(f"wrong checksum of {error.filename}")) from None
-    except py7zr.exceptions.ArchiveError as error:  # some carry data before their words
+    except py7zr.exceptions.ArchiveError as error:  # the message is the last argument
         raise damaged(file, ValueError(*error.args[-1:])) from None
     except (EOFError, OSError, ValueError, TypeError, zlib.error, lzma.LZMAError) as error:
         raise damaged(file, error) from None
 
 
 def damaged(file: Path, error: Exception) -> DataError:
-    """What to raise for an archive that cannot be read: its fault, or the operating system's."""
-    # Readers of archives raise OSErrors of their own, without a number; EINVAL is a seek to a damaged place.
+    """The DataError for an archive that cannot be read: damaged, or an error of the operating system."""
+    # Archive readers raise OSErrors without a number for damage; EINVAL is a seek to a damaged offset.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-        return DataError("An archive cannot be read or unpacked.", file=error.filename or file, found=error.strerror)
+        return DataError("The archive cannot be read or unpacked.", file=error.filename or file, found=error.strerror)
     found = str(error) or type(error).__name__
-    return DataError("A damaged or truncated archive.", file=file, found=found, fix="fetch it again")
+    return DataError("The archive is damaged or truncated.", file=file, found=found, fix="download it again")
