@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import podium
-from notebook_toys import write_competition
+from notebook_toys import RECIPE, write_competition
 from podium.data.prepare import prepare
 from podium.errors import KaggleError
 from podium.kaggle.notebooks import rehearse
@@ -23,7 +25,25 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_what_would_be_pushed_trains_a_run_here_and_its_output_is_imported(folder):
+@pytest.fixture
+def folder_of_images(tmp_path):
+    """A competition on Kaggle, prepared: two classes of random images in data/dogs/."""
+    draw = np.random.default_rng(0)
+    files = [f"train/{name}/{row}.png" for name in ("cat", "dog") for row in range(20)]
+    for name in [*files, *(f"test/{row}.png" for row in range(4))]:
+        file = tmp_path / "data" / "dogs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(file)
+    home = write_competition(tmp_path)
+    data = '[data]\nsource = "folders"\narchive = "dogs"\n[validation]\nrows = 8\n[kaggle]\ncompetition = "dogs"\n'
+    (home / "competition.toml").write_text(f'title = "dogs"\n{data}')
+    (home / "net.toml").write_text(RECIPE.replace("batch_size = 256", "batch_size = 8"))
+    prepare(open_workspace("tiny", tmp_path))
+    return tmp_path
+
+
+def test_what_would_be_pushed_trains_a_run_here_and_its_output_is_imported(folder_of_images):
+    folder = folder_of_images
     code = "from podium.cli.app import main; main()"
     environment = {"PYTHONPATH": str(Path(podium.__file__).parents[1]), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
     command = [sys.executable, "-c", code, "rehearse-kernel", "--competition", "tiny"]
