@@ -12,7 +12,7 @@ from podium.kaggle.client import Kaggle
 from podium.kaggle.notebooks.account import Account
 from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
 from podium.kaggle.notebooks.script import MANIFEST
-from podium.kaggle.session import Patience
+from podium.kaggle.waiting import Patience
 from podium.predictions.artefact import Predictions, save_predictions
 from podium.workspace import open_workspace
 

@@ -100,12 +100,3 @@ def _lines(output: str) -> list[str]:
 
 def _short(text: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 3]}..."
-
-
-# Deprecated: for kaggle/notebooks until it asks with Kaggle.ask.
-status_of, last_words = parse_status, last_line
-
-
-def fault_of(said: str, *, slug: str, has_credentials: bool) -> AnswerError:
-    """Deprecated."""
-    return answer_error(parse_status(said), error_line(said), slug=slug, has_credentials=has_credentials)

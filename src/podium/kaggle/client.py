@@ -6,7 +6,6 @@ uploads that failed, so its output is read too.
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -64,16 +63,6 @@ class CliResult:
     code: int
     stdout: str
     stderr: str
-
-    @property
-    def said(self) -> str:
-        """Deprecated."""
-        return self.output
-
-    @property
-    def printed(self) -> str:
-        """Deprecated."""
-        return self.stdout
 
     @property
     def output(self) -> str:
@@ -181,14 +170,6 @@ class Kaggle:
         """The error for a command of the kaggle CLI that failed."""
         return self._error(parse_status(result.output), error_line(result.output))
 
-    def call(self, *arguments: str, timeout_seconds: float | None = None) -> CliResult:
-        """Deprecated."""
-        return self.run_cli(*arguments, timeout_seconds=timeout_seconds)
-
-    def again(self, request: Callable[[], T]) -> T:
-        """Deprecated."""
-        return self.retry(request)
-
     def retry(self, request: Callable[[], T]) -> T:
         """The result of `request`, repeated where Kaggle's server failed."""
         for seconds in self.retry_seconds:
@@ -269,12 +250,3 @@ def _score(text: str | None) -> float | None:
         return float(text or "")
     except ValueError:
         return None
-
-
-Answer = CliResult  # Deprecated
-
-
-def from_header(printed: str, header: str) -> str:
-    """Deprecated."""
-    match = re.search(rf"^{re.escape(header)}", printed, re.MULTILINE)
-    return printed[match.start() :] if match else ""

@@ -148,6 +148,3 @@ def _failure(session: Session, entry: Entry) -> KaggleError:
         found=f"submission {entry.ref}: {entry.reason or 'Kaggle did not answer when asked for the reason'}",
         fix=f"compare {session.workspace.name}'s sample submission with Kaggle's, and see {page}",
     )
-
-
-Tell, only_one = Log, one_process  # Deprecated

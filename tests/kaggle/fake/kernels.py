@@ -32,7 +32,6 @@ class KernelState:
     datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     statuses: list[str] = field(default_factory=list)  # of the dataset, before it is ready
     lost: set[str] = field(default_factory=set)
-    odd_bytes: int = 0  # what the list of a dataset's files adds to their sizes
     pushes: list[dict[str, Any]] = field(default_factory=list)
     ran: dict[str, Ran] = field(default_factory=dict)
     invalid: dict[str, list[str]] = field(default_factory=dict)  # what a push says it could not attach
@@ -83,11 +82,8 @@ def _dataset_status(handler: Any, request: dict) -> None:
 def _dataset_files(handler: Any, request: dict) -> None:
     files = _dataset_of(handler, request)
     if files is not None:
-        add = handler.state.kernels.odd_bytes
-        told = [
-            {"name": name, "totalBytes": len(content) + add, "creationDate": DATE} for name, content in files.items()
-        ]
-        handler.json({"datasetFiles": told})
+        listed = [{"name": name, "totalBytes": len(content), "creationDate": DATE} for name, content in files.items()]
+        handler.json({"datasetFiles": listed})
 
 
 def _save_kernel(handler: Any, request: dict) -> None:

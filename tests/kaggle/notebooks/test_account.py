@@ -1,55 +1,36 @@
-"""How the kaggle CLI's messages about datasets and notebooks are read; the CLI is a stand-in here."""
+"""How Kaggle's answers about datasets and notebooks are read; Kaggle is a stand-in here."""
 
 import pytest
 
 from podium.errors import KaggleError
-from podium.kaggle.cli_messages import PushError, ServerError
-from podium.kaggle.client import Answer
+from podium.kaggle.cli_messages import AnswerError, PushError, ServerError
+from podium.kaggle.client import CliResult, Kaggle
 from podium.kaggle.notebooks.account import Account
 
 
-class FixedAnswer:
-    """A kaggle CLI with one answer."""
+class FixedAnswer(Kaggle):
+    """A Kaggle with one answer: the output of the CLI, or an HTTP status."""
 
-    timeout_seconds = 1
-    environment = {"KAGGLE_API_TOKEN": "mine"}  # noqa: RUF012
+    def __init__(self, *, output="", code=0, status=200):
+        super().__init__("", {"KAGGLE_API_TOKEN": "token"}, retry_seconds=())
+        object.__setattr__(self, "fixed", (CliResult(code, output, ""), status))
 
-    def __init__(self, printed, code=0):
-        self.answer = Answer(code, printed, printed)
+    def run_cli(self, *arguments, timeout_seconds=None):
+        return self.fixed[0]
 
-    def call(self, *words, timeout_seconds=None):
-        return self.answer
-
-    def again(self, ask):
-        return ask()
+    def ask(self, service, method, **fields):
+        raise self._error(self.fixed[1], "denied")
 
 
-def test_an_account_without_a_name_is_not_one():
-    assert Account(FixedAnswer("Configuration values from /\n- username: me\n")).user() == "me"
-    with pytest.raises(KaggleError, match="rejected the token"):
-        Account(FixedAnswer("Configuration values from /\n- username: None\n")).user()
-
-
-def test_a_dataset_that_was_not_made_with_exit_code_0_is_told(tmp_path):
-    said = "Dataset creation error: The requested title is already in use"
+def test_a_dataset_that_was_not_made_with_exit_code_0_is_an_error(tmp_path):
+    output = "Dataset creation error: The requested title is already in use"
     with pytest.raises(KaggleError, match="made no dataset") as refusal:
-        Account(FixedAnswer(said)).upload_dataset(tmp_path, new=True, message="files")
-    assert refusal.value.found == said
-
-
-def test_the_status_is_read_in_both_spellings_and_with_its_reason():
-    assert Account(FixedAnswer('me/some has status "KernelWorkerStatus.RUNNING"\n')).notebook_status("me/some") == (
-        "RUNNING",
-        "",
-    )
-    said = 'me/some has status "error"\nFailure message: "out of memory\non the GPU"\n'
-    assert Account(FixedAnswer(said)).notebook_status("me/some") == ("ERROR", "out of memory\non the GPU")
-    with pytest.raises(KaggleError, match="did not report the notebook"):
-        Account(FixedAnswer("me/some is well\n")).notebook_status("me/some")
+        Account(FixedAnswer(output=output)).upload_dataset(tmp_path, new=True, message="files")
+    assert refusal.value.found == output
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "surely"),
+    ("output", "code", "is_certain"),
     [
         ("Kernel push error: Maximum weekly GPU quota reached", 0, True),
         ("400 Client Error: Bad Request for url", 1, True),
@@ -60,22 +41,22 @@ def test_the_status_is_read_in_both_spellings_and_with_its_reason():
         ("something else", 0, False),
     ],
 )
-def test_a_push_surely_failed_only_where_kaggle_says_so(tmp_path, said, code, surely):
+def test_a_push_has_certainly_failed_only_where_kaggle_says_so(tmp_path, output, code, is_certain):
     with pytest.raises(KaggleError) as refusal:
-        Account(FixedAnswer(said, code)).push_notebook(tmp_path)
-    assert isinstance(refusal.value, PushError) is surely
+        Account(FixedAnswer(output=output, code=code)).push_notebook(tmp_path)
+    assert isinstance(refusal.value, PushError) is is_certain
 
 
-@pytest.mark.parametrize("words", ["Connection broken: IncompleteRead(5 bytes read)", "Response ended prematurely"])
-def test_an_answer_that_was_cut_on_the_way_is_no_refusal(words):
-    with pytest.raises(ServerError, match="cannot be reached"):
-        Account(FixedAnswer(f"requests.exceptions.ChunkedEncodingError: {words}", 1)).dataset_files("me/some")
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_dataset_or_notebook_that_does_not_exist_is_not_a_matter_of_the_competition_s_rules(status):
+    account = Account(FixedAnswer(status=status))
+    assert account.dataset_files("me/some") is None and account.notebook_source("me/some") == ""
+    with pytest.raises(KaggleError, match="denied access") as refusal:
+        account.notebook_status("me/some")
+    assert "rules" not in str(refusal.value) and refusal.value.found == "denied"
 
 
-def test_what_an_account_may_not_have_is_no_matter_of_a_competition_s_rules():
-    with pytest.raises(KaggleError, match="did not give what was asked for") as refusal:
-        Account(FixedAnswer("403 Client Error: Forbidden for url", code=1)).notebook_status("me/some")
-    assert "rules" not in str(refusal.value) and "403" in refusal.value.found
-    with pytest.raises(KaggleError, match="Kaggle's server failed"):
-        Account(FixedAnswer("500 Server Error: for url", code=1)).dataset_files("me/some")
-    assert Account(FixedAnswer("404 Client Error: Not Found", code=1)).dataset_files("me/some") is None
+@pytest.mark.parametrize(("status", "error"), [(500, ServerError), (None, AnswerError)])
+def test_an_error_of_the_server_is_never_taken_for_a_missing_dataset(status, error):
+    with pytest.raises(error):
+        Account(FixedAnswer(status=status)).dataset_files("me/some")

@@ -6,7 +6,7 @@ import pytest
 
 from podium.errors import KaggleError
 from podium.kaggle.notebooks.dataset import PackedDataset, pack_dataset, upload_dataset
-from podium.kaggle.session import Patience
+from podium.kaggle.waiting import Patience
 
 SHORT = Patience(0.01, 0.01, 0.1, 0)
 
@@ -21,7 +21,7 @@ class SlowAccount:
         return self.listed.pop(0) if len(self.listed) > 1 else self.listed[0]
 
     def dataset_status(self, name):
-        return "ready"
+        return "READY"
 
     def upload_dataset(self, folder, *, new, message):
         self.uploads.append((new, message))

@@ -14,7 +14,7 @@ from podium.data.prepare import prepare
 from podium.errors import KaggleError
 from podium.kaggle.notebooks import rehearse
 from podium.kaggle.notebooks.rehearse import rehearse_notebook, run_script
-from podium.kaggle.session import only_one
+from podium.kaggle.waiting import one_process
 from podium.workspace import open_workspace
 
 
@@ -92,7 +92,7 @@ def test_a_run_that_fails_in_the_rehearsal_is_named(folder, monkeypatch):
 
 def test_two_rehearsals_never_share_a_folder(folder, monkeypatch):
     lock = folder / ".rehearsal" / ".kernel" / "tiny" / ".lock"
-    with only_one(lock, "first"), pytest.raises(KaggleError, match="Another rehearsal"):
+    with one_process(lock, "first"), pytest.raises(KaggleError, match="Another rehearsal"):
         rehearsed(folder, monkeypatch, None)
 
 

@@ -1,27 +1,24 @@
-"""An account's datasets and notebooks at Kaggle, by the kaggle CLI, whose exit code is 0 also where Kaggle refused.
+"""An account's datasets and notebooks at Kaggle. Kaggle's API and its CLI call notebooks "kernels"."""
 
-The CLI calls notebooks "kernels".
-"""
-
-import csv
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from podium.errors import KaggleError
-from podium.kaggle.cli_messages import PushError, ServerError, fault_of, last_words, status_of
-from podium.kaggle.client import UPLOAD_BYTES_PER_SECOND, Answer, Kaggle, from_header
-from podium.kaggle.credentials import has_credentials
+from podium.kaggle.cli_messages import AnswerError, PushError, ServerError, last_line
+from podium.kaggle.client import PAGE_SIZE, UPLOAD_BYTES_PER_SECOND, Kaggle
 
-READY, FAILED = "ready", "failed"
-COMPLETE, ERROR = "COMPLETE", "ERROR"
-ENDED = (COMPLETE, ERROR, "CANCEL_ACKNOWLEDGED")
+READY, FAILED = "READY", "FAILED"
+COMPLETE = "COMPLETE"
+ENDED = (COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED")
 # The CLI prints this where Kaggle accepted a push in part.
 NOT_ATTACHED = re.compile(r"^The following are not valid .*$", re.MULTILINE)
-STATUS = re.compile(r'has status "(?:\w+\.)?(\w+)"')
-FAILURE = re.compile(r'^Failure message: "(.*)"$', re.MULTILINE | re.DOTALL)
 OUTPUT_SECONDS = 1800
+
+
+class NotFoundError(KaggleError):
+    """There is no such dataset or notebook, or the account may not see it: Kaggle answers both alike."""
 
 
 @dataclass(frozen=True)
@@ -30,85 +27,76 @@ class Account:
 
     kaggle: Kaggle
 
-    def user(self) -> str:
-        """The account's name; raises KaggleError where there are no credentials."""
-        found = re.search(r"^- username: (\S+)", self._asked("config", "view").printed, re.MULTILINE)
-        if found is None or found[1] == "None":
-            raise fault_of("401 Client Error", slug="", has_credentials=has_credentials(self.kaggle.environment))
-        return found[1]
-
     def dataset_files(self, dataset: str) -> list[str] | None:
         """Names of the files in a dataset's newest version; None where there is no such dataset."""
-        answer = self._call("datasets", "files", dataset, "-v", "--page-size", "200")
-        if answer.code != 0 and status_of(answer.said) in (403, 404):  # Kaggle forbids what does not exist
+        try:
+            answer = self._ask_dataset("list_dataset_files", dataset, pageSize=PAGE_SIZE)
+        except NotFoundError:
             return None
-        table = csv.DictReader(io.StringIO(from_header(self._checked(answer).printed, "name,")))
-        return [row["name"] for row in table]
+        return [file["name"] for file in answer["datasetFiles"]]
 
     def dataset_status(self, dataset: str) -> str:
-        """`ready`, `failed`, or what Kaggle is still doing."""
-        return last_words(self._asked("datasets", "status", dataset).printed).lower()
+        """READY, FAILED, or what Kaggle is still doing."""
+        return self._ask_dataset("get_dataset_status", dataset)["status"]
 
     def upload_dataset(self, folder: Path, *, new: bool, message: str) -> None:
-        """Upload a folder as a new dataset or as its new version; what arrived, only its list of files says."""
+        """Upload a folder as a new dataset or as its new version; only its list of files shows what arrived."""
         size = sum(file.stat().st_size for file in folder.iterdir())
         arguments = ["create"] if new else ["version", "-m", message]
         seconds = self.kaggle.timeout_seconds + size / UPLOAD_BYTES_PER_SECOND
-        answer = self._call("datasets", *arguments, "-p", str(folder), "-q", "-t", timeout_seconds=seconds)
-        if " is being created" not in self._checked(answer).said:
-            raise KaggleError("Kaggle made no dataset.", found=last_words(answer.said))
+        result = self.kaggle.check_cli("datasets", *arguments, "-p", str(folder), "-q", "-t", timeout_seconds=seconds)
+        if " is being created" not in result.output:  # the exit code is 0 also where Kaggle refused
+            raise KaggleError("Kaggle made no dataset.", found=last_line(result.output))
 
     def push_notebook(self, folder: Path) -> None:
         """Push a notebook, which then runs; raises PushError where Kaggle refused it, or did not attach its data.
 
-        After any other error it may run or not: only the notebook's source says.
+        After any other error it may run or not: only the notebook's source shows it.
         """
-        answer = self._call("kernels", "push", "-p", str(folder))
-        try:
-            self._checked(answer)
-        except KaggleError as error:
-            if isinstance(error, ServerError) or not 400 <= (status_of(answer.said) or 0) < 500:
-                raise
-            raise PushError(error.what, expected=error.expected, found=error.found, fix=error.fix) from None
-        if "successfully pushed" not in answer.said:
-            found = last_words(answer.said).removeprefix("Kernel push error: ")
-            error_type = PushError if "Kernel push error" in answer.said else KaggleError
+        result = self.kaggle.run_cli("kernels", "push", "-p", str(folder))
+        if result.code != 0:
+            error = self.kaggle.cli_error(result)
+            if isinstance(error, ServerError) or error.status is None:
+                raise error
+            raise PushError(error.what, expected=error.expected, found=error.found, fix=error.fix)
+        if "successfully pushed" not in result.output:
+            found = last_line(result.output).removeprefix("Kernel push error: ")
+            error_type = PushError if "Kernel push error" in result.output else KaggleError
             raise error_type("Kaggle did not accept the notebook.", found=found)
-        if not_attached := NOT_ATTACHED.search(answer.said):
+        if not_attached := NOT_ATTACHED.search(result.output):
             fix = "accept the competition's rules, or wait until Kaggle lists the dataset; then make kernel again"
             raise PushError("Kaggle accepted the notebook without its data.", found=not_attached[0], fix=fix)
 
-    def notebook_source(self, notebook: str, folder: Path) -> str:
-        """The script of a notebook's newest version, downloaded into `folder`; empty where there is no notebook."""
-        answer = self._call("kernels", "pull", notebook, "-p", str(folder))
-        if answer.code != 0 and status_of(answer.said) in (403, 404):
+    def notebook_source(self, notebook: str) -> str:
+        """The script of a notebook's newest version; empty where there is no such notebook."""
+        try:
+            return self._ask_notebook("get_kernel", notebook)["blob"]["source"]
+        except NotFoundError:
             return ""
-        self._checked(answer)
-        return "\n".join(file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py")))
 
     def notebook_status(self, notebook: str) -> tuple[str, str]:
         """The status, such as QUEUED, RUNNING, COMPLETE or ERROR, and the reason of a failure where Kaggle gives it."""
-        printed = self._asked("kernels", "status", notebook).printed
-        status, failure = STATUS.search(printed), FAILURE.search(printed)
-        if status is None:
-            raise KaggleError("Kaggle did not report the notebook's status.", found=last_words(printed))
-        return status[1].upper(), failure[1].strip() if failure else ""
+        answer = self._ask_notebook("get_kernel_session_status", notebook)
+        return answer["status"], (answer["failureMessage"] or "").strip()
 
     def download_output(self, notebook: str, folder: Path) -> None:
         """Download a notebook's output and its log; files may arrive incomplete."""
-        arguments = ("kernels", "output", notebook, "-p", str(folder), "-o", "-q", "--page-size", "200")
-        self.kaggle.again(lambda: self._checked(self._call(*arguments, timeout_seconds=OUTPUT_SECONDS)))
+        options = ("-p", str(folder), "-o", "-q", "--page-size", str(PAGE_SIZE))
+        self.kaggle.check_cli("kernels", "output", notebook, *options, timeout_seconds=OUTPUT_SECONDS)
 
-    def _asked(self, *arguments: str) -> Answer:
-        return self.kaggle.again(lambda: self._checked(self._call(*arguments)))
+    def _ask_dataset(self, method: str, dataset: str, **fields: Any) -> dict[str, Any]:
+        owner, slug = dataset.split("/")
+        return self._ask("datasets", method, ownerSlug=owner, datasetSlug=slug, **fields)
 
-    def _call(self, *arguments: str, timeout_seconds: float | None = None) -> Answer:
-        return self.kaggle.call(*arguments, timeout_seconds=timeout_seconds)
+    def _ask_notebook(self, method: str, notebook: str) -> dict[str, Any]:
+        user, slug = notebook.split("/")
+        return self._ask("kernels", method, userName=user, kernelSlug=slug)
 
-    def _checked(self, answer: Answer) -> Answer:
-        if answer.code == 0:
-            return answer
-        if status_of(answer.said) in (403, 404):
+    def _ask(self, service: str, method: str, **fields: Any) -> dict[str, Any]:
+        try:
+            return self.kaggle.ask(service, method, **fields)
+        except AnswerError as error:
+            if error.status not in (403, 404):
+                raise
             fix = "check that the account may use notebooks and datasets: https://www.kaggle.com/settings"
-            raise KaggleError("Kaggle did not give what was asked for.", found=last_words(answer.said), fix=fix)
-        raise fault_of(answer.said, slug="", has_credentials=has_credentials(self.kaggle.environment))
+            raise NotFoundError("Kaggle denied access, or it does not exist.", found=error.found, fix=fix) from None

@@ -5,13 +5,13 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from podium.errors import KaggleError
 from podium.kaggle.notebooks.account import FAILED, READY, Account
-from podium.kaggle.session import Patience
+from podium.kaggle.waiting import Log, Patience
 from podium.plan.stamp import file_sha256
 
 
@@ -35,10 +35,10 @@ class PackedDataset:
 
 
 def pack_dataset(name: str, folder: Path, files: Mapping[str, Path], *, new_version: bool = False) -> PackedDataset:
-    """Copy files into `folder`, which is replaced, and list them with SHA-256 and place; no places are nested there.
+    """Replace `folder` by copies of the files and a listing of them; returns the dataset.
 
-    `files` maps a file's place in the project, relative to its root, to the file here. Kaggle unpacks archives and
-    keeps no folders: each file gets a flat name. Equal content gives an equal listing, except for a `new_version`.
+    `files` maps a path in the project at Kaggle to a file here. A dataset has no folders, so each file gets a name of
+    its own, and the listing says path and SHA-256. Equal content gives an equal listing, except for a `new_version`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -59,9 +59,7 @@ def pack_dataset(name: str, folder: Path, files: Mapping[str, Path], *, new_vers
     return PackedDataset(name, folder, listing)
 
 
-def upload_dataset(
-    account: Account, dataset: PackedDataset, *, log: Callable[[str], None], patience: Patience, fix: str
-) -> None:
+def upload_dataset(account: Account, dataset: PackedDataset, *, log: Log, patience: Patience, fix: str) -> None:
     """Upload a dataset unless Kaggle has it already, and wait until it is ready.
 
     The kaggle CLI skips a file that it cannot upload, without an error. Raises KaggleError where a file is missing at
@@ -83,7 +81,7 @@ def upload_dataset(
         is_new_version = dataset.listing in listed and dataset.listing not in (before or ())
         if status == FAILED or is_new_version:
             break
-        log(f"{dataset.name} is {status.replace('_', ' ')} at Kaggle, not done yet")
+        log(f"{dataset.name} is {status.lower().replace('_', ' ')} at Kaggle, not done yet")
         time.sleep(pause)
     raise KaggleError(
         "The dataset is not complete and ready at Kaggle: no notebook was pushed.",

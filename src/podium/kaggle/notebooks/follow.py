@@ -6,9 +6,8 @@ command follows the same notebook and does not push another one.
 
 import json
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ from podium.kaggle.notebooks.import_output import (
 )
 from podium.kaggle.notebooks.package import check_images, pack_notebook
 from podium.kaggle.notebooks.script import MANIFEST
-from podium.kaggle.session import Patience, only_one
+from podium.kaggle.waiting import Log, Patience, one_process
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
 
@@ -60,7 +59,7 @@ class NotebookSession:
 
     workspace: Workspace
     account: Account
-    log: Callable[[str], None]
+    log: Log
     patience: Patience = PATIENCE
     dataset_patience: Patience = DATASET_PATIENCE
 
@@ -89,7 +88,7 @@ def train_in_notebook(
     Raises KaggleError, with the command to type, for everything that goes wrong on the way.
     """
     lock_file = session.push_file.with_name(".lock")
-    with only_one(lock_file, f"Another command follows the notebook of {session.workspace.name}."):
+    with one_process(lock_file, f"Another command follows the notebook of {session.workspace.name}."):
         if force:
             session.push_file.unlink(missing_ok=True)
         push = _pending_push(session)
@@ -111,7 +110,7 @@ def _pending_push(session: NotebookSession) -> Push | None:
     except (ValueError, TypeError, LookupError) as error:
         fix = f"{session.command} FORCE=1 forgets the push"
         raise KaggleError("Not a record of a push.", file=session.push_file, found=str(error), fix=fix) from None
-    while not _is_newest(session, push):
+    while push.push not in session.account.notebook_source(push.notebook):
         if push.age_seconds() >= session.patience.grace_seconds:
             session.log(f"the push of {push.time} is not at Kaggle: it failed, or another push replaced it")
             session.push_file.unlink()
@@ -122,15 +121,10 @@ def _pending_push(session: NotebookSession) -> Push | None:
     return push
 
 
-def _is_newest(session: NotebookSession, push: Push) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
-        return push.push in session.account.notebook_source(push.notebook, Path(folder))
-
-
 def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: bool) -> Push:
     """Pack, upload the dataset if it changed, and push the notebook, which then runs."""
     check_images(session.workspace)
-    user = session.account.user()
+    user = session.account.kaggle.user()
     package = pack_notebook(session.workspace, runs, user=user, new_version=new_version)
     for file in package.dataset.files:
         session.log(f"  {file.stat().st_size:>12,}  {file.name}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from podium.errors import KaggleError
 from podium.kaggle.notebooks.import_output import ImportedOutput, import_output, read_manifest
 from podium.kaggle.notebooks.package import SCRIPT, Package, pack_notebook
-from podium.kaggle.session import only_one
+from podium.kaggle.waiting import one_process
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
 
@@ -29,7 +29,7 @@ def rehearse_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, image
     """
     workspace = replace(workspace, paths=workspace.paths.with_outputs(workspace.paths.root / ".rehearsal"))
     folder = workspace.paths.notebook_folder
-    with only_one(folder / ".lock", f"Another rehearsal of {workspace.name} is running."):
+    with one_process(folder / ".lock", f"Another rehearsal of {workspace.name} is running."):
         for run in runs:  # an earlier rehearsal's predictions would be kept
             workspace.paths.predictions_file(run.run).unlink(missing_ok=True)
         package = pack_notebook(workspace, runs, user="rehearsal")
