@@ -7,12 +7,10 @@ warms up; its logits are of 1,000 other training rows. On a GPU: `--rows 40000`,
 """
 
 import argparse
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,10 +20,9 @@ from podium.data.cache import Dataset, open_images
 from podium.errors import TrainingError
 from podium.training.batches.loader import PixelStore
 from podium.training.device import cpu_threads, pick_device, repeatable
-from podium.training.learner import evaluation_loader, fit_network
-from podium.training.logits import predict_logits
-from podium.training.progress import Listener, Watch
-from podium.training.rows import Material
+from podium.training.learner import fit_network
+from podium.training.progress import Listener, ProgressRecorder
+from podium.training.rows import FitData
 from podium.workspace import open_workspace
 from training import RECIPES, ROOT, machine
 
@@ -48,16 +45,14 @@ def train(recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) 
     store = PixelStore(dataset.train_images, device)
     training, judged = np.arange(rows), np.arange(len(store) - JUDGED_ROWS, len(store))
     labels, classes = dataset.train_labels, len(dataset.classes)
-    material = Material(store, dataset.train_images, labels, classes, training, judged[:0])
-    with repeatable(recipe.deterministic, device), tempfile.TemporaryDirectory() as folder:
-        watch = Watch(Listener(), Path(folder) / "history.csv", images=rows * recipe.epochs)
+    data = FitData(store, labels, classes, training, judged[:0])
+    with repeatable(recipe.deterministic, device):
+        progress = ProgressRecorder(Listener(), images=rows * recipe.epochs)
         began = time.perf_counter()
-        fitted = fit_network(recipe, material, seed=1, purpose="", root=ROOT, watch=watch, stage="")
+        trained = fit_network(recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
         seconds = time.perf_counter() - began
-        loader = evaluation_loader(store, judged, recipe=recipe, normalisation=fitted.normalisation)
-        views = recipe.test_time_augmentation
-        logits = predict_logits(fitted.network, loader, views=views, precision=fitted.precision)
-    tensors = [value.flatten().double().cpu() for value in fitted.network.state_dict().values()]
+        logits = trained.logits(store, judged)
+    tensors = [value.flatten().double().cpu() for value in trained.network.state_dict().values()]
     return Training(torch.cat(tensors), logits, seconds)
 
 

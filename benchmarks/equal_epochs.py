@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelValidException
-from fastnet import look, split
+from fastnet import split
 from PIL import Image
 
 from podium.config.keys import Augment, Recipe
@@ -37,8 +37,8 @@ from podium.seeding import stream_seed
 from podium.training.batches.loader import PixelStore
 from podium.training.learner import fit_network
 from podium.training.networks.architectures import build_network
-from podium.training.progress import Listener, Watch
-from podium.training.rows import Material
+from podium.training.progress import Listener, ProgressRecorder
+from podium.training.rows import FitData
 from training import ROOT, machine, stock_learner
 
 COMPETITION = "cifar10"
@@ -128,14 +128,12 @@ def podium(task: Task) -> tuple[np.ndarray, float, str]:
     """Logits (4000, classes) of the rows that judge, in their order; seconds and precision."""
     recipe, (dataset, training, judged) = task.recipe, task.data()
     store = PixelStore(dataset.train_images, CPU)
-    material = Material(store, dataset.train_images, dataset.train_labels, len(dataset.classes), training, judged[:0])
-    with tempfile.TemporaryDirectory() as folder:
-        watch = Watch(Listener(), Path(folder) / "history.csv", images=len(training) * recipe.epochs)
-        began = time.process_time()
-        fitted = fit_network(recipe, material, seed=task.seed, purpose="", root=ROOT, watch=watch, stage="")
-        seconds = time.process_time() - began
-    precision = str(fitted.precision).removeprefix("torch.")
-    return look(recipe, fitted, store, judged), seconds, precision
+    data = FitData(store, dataset.train_labels, len(dataset.classes), training, judged[:0])
+    progress = ProgressRecorder(Listener(), images=len(training) * recipe.epochs)
+    began = time.process_time()
+    network = fit_network(recipe, data, seed=task.seed, purpose="", root=ROOT, progress=progress, stage="")
+    seconds = time.process_time() - began
+    return network.logits(store, judged), seconds, str(network.precision).removeprefix("torch.")
 
 
 VARIANTS = {"stock fastai": stock_fastai, "Podium": podium}

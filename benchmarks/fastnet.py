@@ -9,7 +9,6 @@ side by side as there are cores, each on one thread. Differences are paired: the
 
 import argparse
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -31,11 +30,10 @@ from podium.lock import read_lock
 from podium.metrics import log_loss, softmax
 from podium.plan.paths import Project
 from podium.training.batches.loader import PixelStore
-from podium.training.learner import Fitted, evaluation_loader, fit_network
-from podium.training.logits import predict_logits
+from podium.training.learner import fit_network
 from podium.training.networks import fastnet
-from podium.training.progress import Listener, Watch
-from podium.training.rows import Material
+from podium.training.progress import Listener, ProgressRecorder
+from podium.training.rows import FitData
 
 COMPETITION, JUDGED_PER_CLASS = "cifar10-cpu", 400
 
@@ -112,22 +110,15 @@ def judge(task: tuple[str, int], *, recipe: Recipe, rows: int) -> tuple[np.ndarr
     dataset = open_images(project.paths(COMPETITION), lock, pixels=recipe.stored_pixels, shape=recipe.shape)
     training, judged = split(lock.train_labels, lock.folds, rows)
     store = PixelStore(dataset.train_images, torch.device("cpu"))
-    material = Material(store, dataset.train_images, lock.train_labels, len(lock.classes), training, judged[:0])
+    data = FitData(store, lock.train_labels, len(lock.classes), training, judged[:0])
     images, began = recipe.images_an_epoch(len(training)) * recipe.epochs, time.process_time()
-    with network_change(change if isinstance(change, str) else ""), tempfile.TemporaryDirectory() as folder:
-        watch = Watch(Listener(), Path(folder) / "history.csv", images=images)
-        fitted = fit_network(recipe, material, seed=seed, purpose="", root=project.root, watch=watch, stage="")
+    with network_change(change if isinstance(change, str) else ""):
+        progress = ProgressRecorder(Listener(), images=images)
+        network = fit_network(recipe, data, seed=seed, purpose="", root=project.root, progress=progress, stage="")
     seconds = time.process_time() - began
-    logits = look(recipe, fitted, store, judged)
+    logits = network.logits(store, judged)
     labels = lock.train_labels[judged]
     return logits.argmax(axis=1) == labels, log_loss(softmax(logits), labels), seconds
-
-
-def look(recipe: Recipe, fitted: Fitted, store: PixelStore, rows: np.ndarray) -> np.ndarray:
-    """Logits (n, classes) of rows, as the recipe says that a test image is looked at."""
-    loader = evaluation_loader(store, rows, recipe=recipe, normalisation=fitted.normalisation)
-    views = recipe.test_time_augmentation
-    return predict_logits(fitted.network, loader, views=views, precision=fitted.precision)
 
 
 def tell(names: list[str], seeds: int, results: list[tuple[np.ndarray, float, float]]) -> None:

@@ -42,12 +42,12 @@ from podium.config.keys import Recipe, read_recipe
 from podium.data.cache import Dataset, open_images
 from podium.training.batches.loader import EvaluationLoader, PixelStore, TrainingLoader
 from podium.training.device import cpu_threads, device_name, pick_device
-from podium.training.learner import Fitted, evaluation_loader, fit_network
+from podium.training.learner import TrainedNetwork, evaluation_loader, fit_network
 from podium.training.logits import predict_logits
 from podium.training.networks.architectures import IMAGENET, Network, build_network
 from podium.training.networks.fastnet import FastNetBody
-from podium.training.progress import Listener, Watch
-from podium.training.rows import Material
+from podium.training.progress import Listener, ProgressRecorder
+from podium.training.rows import FitData
 from podium.workspace import open_workspace
 
 ROOT = Path(__file__).parents[1]
@@ -245,12 +245,11 @@ class StopPodium(Listener):
             raise CancelFitException
 
 
-def fit_podium(bench: Bench, clock: Clock) -> Fitted:
+def fit_podium(bench: Bench, clock: Clock) -> TrainedNetwork:
     rows, dataset = clock.rows, bench.dataset
-    material = Material(bench.store, dataset.train_images, dataset.train_labels, len(dataset.classes), rows, rows[:0])
-    with tempfile.TemporaryDirectory() as folder:
-        watch = Watch(StopPodium(clock), Path(folder) / "history.csv", images=len(rows) * bench.recipe.epochs)
-        return fit_network(bench.recipe, material, seed=1, purpose="", root=ROOT, watch=watch, stage="")
+    data = FitData(bench.store, dataset.train_labels, len(dataset.classes), rows, rows[:0])
+    progress = ProgressRecorder(StopPodium(clock), images=len(rows) * bench.recipe.epochs)
+    return fit_network(bench.recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
 
 
 def podium(bench: Bench) -> tuple[float, float]:

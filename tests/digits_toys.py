@@ -1,8 +1,7 @@
-"""A project of digits with one small recipe, for tests that really train."""
+"""A competition of digits with one small recipe, for tests that really train."""
 
 from podium.data.prepare import prepare
-from podium.plan.paths import Project
-from podium.workspace import open_workspace
+from podium.workspace import Workspace, open_workspace
 
 RECIPE = """
 architecture = "timm:test_resnet"
@@ -19,11 +18,11 @@ source = "digits"
 """
 
 
-def digits_project(folder, *, validation: str = "rows = 297", recipe: str = RECIPE) -> Project:
-    """The project, prepared."""
+def digits_workspace(folder, *, validation: str = "rows = 297", recipe: str = RECIPE) -> Workspace:
+    """The workspace, prepared."""
     settings = folder / "competitions" / "digits"
     settings.mkdir(parents=True)
     (settings / "competition.toml").write_text(SETTINGS + validation)
     (settings / "tiny.toml").write_text(recipe)
     prepare(open_workspace("digits", folder))
-    return Project.at(folder)
+    return open_workspace("digits", folder)

@@ -60,6 +60,10 @@ class TrainingError(PodiumError):
     """A run cannot be trained with its recipe."""
 
 
+class DeviceMemoryError(TrainingError):
+    """The device has too little memory for a run."""
+
+
 class DivergedError(TrainingError):
     """Training diverged: the loss or the logits are not finite."""
 

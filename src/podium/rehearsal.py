@@ -1,55 +1,34 @@
-"""The whole way on few images: what one runs before spending hours."""
+"""Rehearse a competition: every step from training to the CSV, on few images, before hours of training."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
 from podium.ensemble.write import WrittenEnsemble, write_ensemble
-from podium.lock import read_lock
-from podium.plan.paths import Project
-from podium.plan.runs import PlannedRun, list_runs
+from podium.plan.runs import PlannedRun
 from podium.training.progress import Listener
-from podium.training.rows import balanced_part
+from podium.training.rows import balanced_rows
 from podium.training.run import train_run
-from podium.workspace import open_workspace
+from podium.workspace import Workspace
 
-REHEARSED_ROWS = 1_000
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """Where a rehearsal wrote, and what."""
-
-    project: Project
-    written: WrittenEnsemble
+REHEARSAL_FOLDER = Path(".rehearsal")
+REHEARSAL_ROWS = 1_000
 
 
-def rehearse(project: Project, competition_name: str, *, listener_of: type[Listener]) -> Rehearsal:
-    """Train one run of every recipe for one epoch on a small balanced part, and blend over all test images.
+def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEnsemble:
+    """Train the first run of every recipe for one epoch on about 1,000 rows, and write their ensemble.
 
-    Everything is written below `.rehearsal/`; `listener_of` is called with each run's name.
+    Everything is written below `.rehearsal/`. `listener_of` makes a listener from a recipe's name.
     """
-    scratch = Project(project.root, project.root / ".rehearsal")
-    for old in scratch.predictions_folder(competition_name).glob("*.npz"):
-        old.unlink()
-    lock = read_lock(project.lock_file(competition_name))
-    rows = balanced_part(lock.train_labels, lock.folds, rows=REHEARSED_ROWS)
-    first = {run.recipe_name: run for run in reversed(list_runs(project, competition_name))}
-    for name in sorted(first):
-        train_run(
-            scratch,
-            competition_name,
-            _shortened(first[name]),
-            listener=listener_of(name),
-            rows=rows,
-        )
-    workspace = open_workspace(competition_name, scratch.root, scratch.outputs)
-    return Rehearsal(scratch, write_ensemble(workspace, rehearsed=True))
+    scratch = replace(workspace, paths=workspace.paths.with_outputs(workspace.paths.root / REHEARSAL_FOLDER))
+    for old_predictions in scratch.paths.predictions_folder.glob("*.npz"):
+        old_predictions.unlink()
+    rows = balanced_rows(workspace.lock.train_labels, workspace.lock.folds, rows=REHEARSAL_ROWS)
+    first_runs = {run.recipe_name: run for run in reversed(workspace.runs)}
+    for name in sorted(first_runs):
+        train_run(scratch, _shortened(first_runs[name]), listener=listener_of(name), rows=rows)
+    return write_ensemble(scratch, rehearsed=True)
 
 
 def _shortened(run: PlannedRun) -> PlannedRun:
-    recipe = replace(
-        run.recipe,
-        epochs=1,
-        freeze_epochs=min(run.recipe.freeze_epochs, 1),
-        progressive_pixels=(),
-    )
+    recipe = replace(run.recipe, epochs=1, freeze_epochs=min(run.recipe.freeze_epochs, 1), progressive_pixels=())
     return replace(run, recipe=recipe, stamp=f"rehearsal of {run.stamp}")

@@ -1,4 +1,4 @@
-"""Cores are shared by locks, threads are put back, and precision follows the hardware."""
+"""Devices, precision, threads and repeatable kernels; the cores that runs share."""
 
 import os
 import subprocess
@@ -42,45 +42,45 @@ def holder(count: int) -> subprocess.Popen:
     return process
 
 
-def test_a_run_waits_for_cores_that_another_holds_and_goes_on_when_it_is_killed():
+def test_a_run_waits_for_cores_and_continues_when_the_run_that_holds_them_is_killed():
     process = holder(1)
     with claim_cores(1):
         pass  # the other core is free
-    told = []
+    calls = []
 
-    def waiting():
-        told.append(time.monotonic())
+    def on_wait():
+        calls.append(time.monotonic())
         process.kill()
         process.wait()
 
-    with claim_cores(2, waiting=waiting):
-        assert len(told) == 1
+    with claim_cores(2, on_wait=on_wait):
+        assert len(calls) == 1
 
 
-def test_who_waits_for_cores_may_give_up_meanwhile():
+def test_a_waiting_run_can_be_cancelled():
     process = holder(64)
     try:
         rounds = iter(range(3))
 
-        def meanwhile():
+        def while_waiting():
             if next(rounds) == 2:
                 raise InterruptedError("enough")
 
-        with pytest.raises(InterruptedError, match="enough"), claim_cores(1, meanwhile=meanwhile):
+        with pytest.raises(InterruptedError, match="enough"), claim_cores(1, while_waiting=while_waiting):
             pytest.fail("the cores were held")
     finally:
         process.kill()
         process.wait()
     with claim_cores(64):
-        pass  # nothing of the attempt is held
+        pass  # the cancelled run holds no core
 
 
-def test_more_threads_than_cores_take_all_cores_instead_of_waiting_for_ever():
+def test_a_run_with_more_threads_than_cores_claims_all_cores():
     with claim_cores(64):
         pass
 
 
-def test_threads_are_set_inside_and_put_back():
+def test_cpu_threads_are_set_and_restored():
     before = torch.get_num_threads()
     with cpu_threads(before + 1):
         assert torch.get_num_threads() == before + 1
@@ -98,7 +98,7 @@ def torch_settings() -> tuple[bool, bool, bool]:
     )
 
 
-def test_kernels_that_repeat_are_asked_for_inside_and_torchs_settings_are_put_back(monkeypatch):
+def test_repeatable_sets_deterministic_kernels_and_restores_torchs_settings(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     before = torch_settings()
     assert before == (False, False, True)
@@ -109,7 +109,7 @@ def test_kernels_that_repeat_are_asked_for_inside_and_torchs_settings_are_put_ba
     assert torch_settings() == before
 
 
-def test_an_operation_that_does_not_repeat_is_named_and_torchs_settings_are_put_back():
+def test_an_operation_that_does_not_repeat_is_named_and_torchs_settings_are_restored():
     before = torch_settings()
     place, value = torch.tensor([1]), torch.tensor([2.0])
     told = r"(?s)no deterministic kernel.*found: *put_\n.*deterministic = false"
@@ -122,7 +122,7 @@ def test_an_operation_that_does_not_repeat_is_named_and_torchs_settings_are_put_
         raise RuntimeError("another")
 
 
-def test_a_gpus_products_are_set_to_repeat_before_the_first_of_them_whatever_the_recipe_says(monkeypatch):
+def test_on_a_gpu_cublas_is_set_to_repeat_whatever_the_recipe_says(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     with repeatable(False, CPU):
         assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
@@ -134,7 +134,7 @@ def test_a_gpus_products_are_set_to_repeat_before_the_first_of_them_whatever_the
         raise RuntimeError("... you must set an environment variable ... CUBLAS_WORKSPACE_CONFIG=:4096:8 ...")
 
 
-def test_a_device_that_is_not_here_is_refused_with_those_that_are(monkeypatch):
+def test_the_error_for_a_missing_device_names_the_available_ones(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setenv("PODIUM_DEVICE", "cpu")
     assert pick_device() == torch.device("cpu")
@@ -144,7 +144,7 @@ def test_a_device_that_is_not_here_is_refused_with_those_that_are(monkeypatch):
             pick_device()
 
 
-def test_the_first_gpu_is_taken_unless_another_device_is_named(monkeypatch):
+def test_the_first_gpu_is_the_default(monkeypatch):
     monkeypatch.delenv("PODIUM_DEVICE", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device() == torch.device("cuda")
@@ -155,7 +155,7 @@ def test_the_first_gpu_is_taken_unless_another_device_is_named(monkeypatch):
         pick_device()
 
 
-def test_auto_takes_bfloat16_only_where_the_cpu_multiplies_it_and_convolutions_are_whole(monkeypatch):
+def test_auto_is_bfloat16_only_where_the_cpu_has_it_and_without_depthwise_convolutions(monkeypatch):
     def chosen(architecture: str, precision: str = "auto") -> torch.dtype:
         recipe = Recipe(architecture=architecture, epochs=1, learning_rate=0.1, precision=precision)
         network = build_network(recipe, 2, root=None, seed=1)

@@ -1,4 +1,4 @@
-"""Training: one seed fixes everything, and every key of a recipe does what it says."""
+"""A fit repeats bit for bit, and each key of a recipe does what it says."""
 
 from dataclasses import replace
 
@@ -10,10 +10,12 @@ from podium.config.keys import Augment, FastNet, Recipe
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
 from podium.training.batches.loader import PixelStore, TrainingLoader
-from podium.training.learner import evaluation_loader, fit_network
+from podium.training.learner import fit_network
 from podium.training.logits import predict_logits
-from podium.training.progress import EpochReport, Listener, Watch
-from podium.training.rows import Material
+from podium.training.lr_find import find_learning_rate
+from podium.training.optimisers import list_rates
+from podium.training.progress import EpochReport, Listener, ProgressRecorder
+from podium.training.rows import FitData
 
 TINY = Recipe(
     architecture="timm:test_resnet",
@@ -34,11 +36,10 @@ FAST = replace(
 )
 
 
-class Remembering(Listener):
+class EpochRecorder(Listener):
     def __init__(self):
         self.reports: list[EpochReport] = []
         self.notes: list[str] = []
-        self.found: list[float] = []
 
     def note(self, text):
         self.notes.append(text)
@@ -48,30 +49,29 @@ class Remembering(Listener):
 
 
 def two_kinds() -> tuple[np.ndarray, np.ndarray]:
-    """Dark and bright noise: 120 images that anything can tell apart."""
+    """Dark and bright noise: 120 images that are easy to classify."""
     draws = np.random.default_rng(0)
     labels = np.arange(120) % 2
     images = draws.integers(0, 120, (120, 16, 16, 3)) + labels[:, None, None, None] * 110
     return images.astype(np.uint8), labels
 
 
-def trained(recipe: Recipe, folder, *, seed: int = 1):
+def data_of() -> FitData:
     images, labels = two_kinds()
+    rows = np.arange(120)
+    return FitData(PixelStore(images, torch.device("cpu")), labels, 2, rows[:80], rows[80:])
+
+
+def trained(recipe: Recipe, folder, *, seed: int = 1):
     torch.set_num_threads(1)
-    store, rows = PixelStore(images, torch.device("cpu")), np.arange(120)
-    material = Material(store, images, labels, 2, rows[:80], rows[80:])
-    listener = Remembering()
-    images_seen = recipe.images_an_epoch(80) * (recipe.epochs + recipe.freeze_epochs)
-    watch = Watch(
-        listener,
-        folder / "history.csv",
-        images=images_seen,
-        found=lambda finding: listener.found.append(finding.rate),
-    )
-    fitted = fit_network(recipe, material, seed=seed, purpose="", root=folder, watch=watch, stage="")
-    loader = evaluation_loader(store, rows[80:], recipe=recipe, normalisation=fitted.normalisation)
-    logits = predict_logits(fitted.network, loader, views=recipe.test_time_augmentation, precision=fitted.precision)
-    return fitted, logits, listener
+    data, listener = data_of(), EpochRecorder()
+    images = recipe.images_an_epoch(80) * (recipe.epochs + recipe.freeze_epochs)
+    if recipe.learning_rate == "find":
+        result = find_learning_rate(recipe, data, seed=seed, root=folder)
+        recipe = replace(recipe, learning_rate=result.rate)
+    progress = ProgressRecorder(listener, images=images, history=folder / "history.csv")
+    network = fit_network(recipe, data, seed=seed, purpose="", root=folder, progress=progress, stage="")
+    return network, network.logits(data.store, data.validation_rows), listener
 
 
 def accuracy(logits: np.ndarray) -> float:
@@ -103,7 +103,7 @@ def test_two_trainings_of_one_seed_agree_bit_for_bit_and_another_seed_does_not(t
     ],
     ids=lambda keys: "-".join(keys) or "plain",
 )
-def test_each_way_of_training_learns_what_is_easy(tmp_path, keys):
+def test_each_key_trains_a_network_that_classifies_easy_images(tmp_path, keys):
     recipe = replace(TINY, **({"epochs": 6} | keys))
     _, logits, listener = trained(recipe, tmp_path)
     assert logits.shape == (40, 2) and logits.dtype == np.float32
@@ -111,18 +111,18 @@ def test_each_way_of_training_learns_what_is_easy(tmp_path, keys):
     assert [report.epoch for report in listener.reports] == list(range(1, recipe.epochs + 1))
 
 
-def test_with_a_hard_share_the_loader_is_told_the_losses_that_training_sees(tmp_path, monkeypatch):
-    told: list[torch.Tensor] = []
-    monkeypatch.setattr(TrainingLoader, "remember", lambda loader, losses: told.append(losses))
+def test_with_a_hard_share_the_loader_gets_the_losses_of_the_training(tmp_path, monkeypatch):
+    recorded: list[torch.Tensor] = []
+    monkeypatch.setattr(TrainingLoader, "record_losses", lambda loader, losses: recorded.append(losses))
     recipe = replace(TINY, hard_share=0.5, label_smoothing=0.1, epochs=2)
     _, _, listener = trained(recipe, tmp_path)
-    assert [len(losses) for losses in told] == [20, 20] * 2  # 40 of 80 rows an epoch
+    assert [len(losses) for losses in recorded] == [20, 20] * 2  # 40 of 80 rows an epoch
     assert listener.notes[0].startswith("2 epochs of 40 images, cpu")
-    means = [float(torch.cat(told[epoch : epoch + 2]).mean()) for epoch in (0, 2)]
+    means = [float(torch.cat(recorded[epoch : epoch + 2]).mean()) for epoch in (0, 2)]
     assert means == pytest.approx([report.training_loss for report in listener.reports], abs=1e-4)
-    told.clear()
+    recorded.clear()
     trained(TINY, tmp_path)
-    assert not told
+    assert not recorded
 
 
 def test_the_last_epochs_accuracy_is_that_of_the_logits(tmp_path):
@@ -131,7 +131,7 @@ def test_the_last_epochs_accuracy_is_that_of_the_logits(tmp_path):
         assert listener.reports[-1].validation_accuracy == pytest.approx(accuracy(logits), abs=1e-5)
 
 
-def test_every_epoch_goes_into_the_history_and_time_runs_out_at_the_end(tmp_path):
+def test_every_epoch_is_in_the_history_and_the_time_left_falls_to_zero(tmp_path):
     _, _, listener = trained(TINY, tmp_path)
     lines = (tmp_path / "history.csv").read_text().splitlines()
     assert len(lines) == 4 and lines[0].startswith("stage,epoch,epochs,training_loss,validation_accuracy")
@@ -139,23 +139,21 @@ def test_every_epoch_goes_into_the_history_and_time_runs_out_at_the_end(tmp_path
     assert left == sorted(left, reverse=True) and left[-1] == 0
 
 
-def test_find_takes_what_lr_find_suggests_and_does_not_move_the_streams_of_the_run(tmp_path):
-    found, logits, listener = trained(replace(TINY, learning_rate="find"), tmp_path)
-    assert "lr_find suggests" in listener.notes[0]
-    assert listener.found == [found.learning_rate]
-    _, same, _ = trained(replace(TINY, learning_rate=found.learning_rate), tmp_path)
+def test_lr_find_does_not_change_the_random_streams_of_the_run(tmp_path):
+    network, logits, _ = trained(replace(TINY, learning_rate="find"), tmp_path)
+    _, same, _ = trained(replace(TINY, learning_rate=network.recipe.learning_rate), tmp_path)
     assert np.array_equal(logits, same)
 
 
-def test_a_run_whose_rate_is_found_repeats_also_with_muon_and_dropout(tmp_path):
+def test_lr_find_with_muon_and_dropout_repeats(tmp_path):
     recipe = replace(FAST, learning_rate="find", dropout=0.2, epochs=1)
     first, logits, _ = trained(recipe, tmp_path)
     torch.manual_seed(99)
     again, same, _ = trained(recipe, tmp_path)
-    assert first.learning_rate == again.learning_rate and np.array_equal(logits, same)
+    assert first.recipe.learning_rate == again.recipe.learning_rate and np.array_equal(logits, same)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(TrainingError, match="diverged"):
         trained(replace(TINY, optimiser="sgd", learning_rate=1e30), tmp_path)
 
@@ -177,42 +175,42 @@ def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tm
     fitted, _, listener = trained(replace(TINY, freeze_epochs=1, optimiser=optimiser), tmp_path)
     assert [report.stage for report in listener.reports] == ["freeze", "train", "train", "train"]
     body = [p for p in start[0] if p.ndim > 1]
-    assert all(torch.equal(one, then) for one, then in zip(body, kept["body"], strict=True))
-    assert not all(torch.equal(one, then) for one, then in zip(start[2], kept["head"], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(body, kept["body"], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(start[2], kept["head"], strict=True))
     ended = [p for p in fitted.network.layer_groups()[0] if p.ndim > 1]
-    assert not all(torch.equal(one, then) for one, then in zip(body, ended, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(body, ended, strict=True))
 
 
-def test_early_layers_learn_more_slowly_biases_at_their_own_rate_and_muon_gives_filters_theirs():
-    rates = learner_module._list_rates(replace(TINY, discriminative_ratio=100, bias_ratio=2), 0.1, groups=3)
+def test_early_layers_biases_and_muons_filters_have_their_own_rates():
+    rates = list_rates(replace(TINY, discriminative_ratio=100, bias_ratio=2), 0.1, groups=3)
     assert rates == pytest.approx([0.001, 0.001, 0.002, 0.01, 0.01, 0.02, 0.1, 0.1, 0.2])
-    rates = learner_module._list_rates(replace(TINY, optimiser="muon", muon_rate=0.5, bias_ratio=2), 0.1, groups=2)
+    rates = list_rates(replace(TINY, optimiser="muon", muon_rate=0.5, bias_ratio=2), 0.1, groups=2)
     assert rates == pytest.approx([0.5, 0.1, 0.2, 0.5, 0.1, 0.2])
 
 
-def test_while_layers_are_frozen_each_kind_of_parameters_learns_at_its_own_rate_too(tmp_path, monkeypatch):
-    courses = []
+def test_during_the_frozen_epochs_each_kind_of_parameters_has_its_own_rate(tmp_path, monkeypatch):
+    schedules = []
 
     class Spy(learner_module.ParamScheduler):
         def __init__(self, scheds):
-            courses.append(scheds["lr"])
+            schedules.append(scheds["lr"])
             super().__init__(scheds)
 
     monkeypatch.setattr(learner_module, "ParamScheduler", Spy)
     keys = {"freeze_epochs": 1, "epochs": 1, "learning_rate": 0.1, "bias_ratio": 2.0, "discriminative_ratio": 100.0}
     trained(replace(TINY, **keys), tmp_path)
     trained(replace(TINY, optimiser="muon", muon_rate=0.5, **keys), tmp_path)
-    assert courses[0](0.99) == pytest.approx([0.1, 0.1, 0.2] * 3)
-    assert courses[2](0.99) == pytest.approx([0.5, 0.1, 0.2] * 3)
+    assert schedules[0](0.99) == pytest.approx([0.1, 0.1, 0.2] * 3)
+    assert schedules[2](0.99) == pytest.approx([0.5, 0.1, 0.2] * 3)
 
 
-def test_a_fastnet_learns_by_muon_and_repeats_bit_for_bit(tmp_path):
+def test_a_fastnet_trained_with_muon_repeats_bit_for_bit(tmp_path):
     _, first, _ = trained(FAST, tmp_path)
     _, again, _ = trained(FAST, tmp_path)
     assert np.array_equal(first, again) and accuracy(first) > 0.9
 
 
-def test_the_first_layer_of_a_fastnet_is_computed_and_does_not_learn(tmp_path):
+def test_the_filters_of_the_first_layer_of_a_fastnet_are_not_trained(tmp_path):
     short, _, _ = trained(replace(FAST, epochs=1), tmp_path)
     long, _, _ = trained(FAST, tmp_path)
     ours, theirs = short.network.body[0], long.network.body[0]
@@ -220,14 +218,11 @@ def test_the_first_layer_of_a_fastnet_is_computed_and_does_not_learn(tmp_path):
     assert not torch.equal(ours.bias, theirs.bias)
 
 
-def test_an_epoch_is_judged_on_no_more_rows_than_needed_to_follow_it(tmp_path, monkeypatch):
+def test_an_epoch_is_validated_on_at_most_epoch_rows_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(learner_module, "EPOCH_ROWS", 10)
-    images, labels = two_kinds()
-    store, rows = PixelStore(images, torch.device("cpu")), np.arange(120)
-    material = Material(store, images, labels, 2, rows[:80], rows[80:])
-    normalisation = learner_module.measure_normalisation(images, rows)
+    data = data_of()
     network = learner_module.build_network(TINY, 2, root=tmp_path, seed=1)
-    learner = learner_module._learner(TINY, network, material, normalisation=normalisation, seed=1, purpose="")
+    learner = learner_module.make_learner(TINY, network, data, normalisation=data.normalisation, seed=1, purpose="")
     assert learner.dls.valid.rows.tolist() == list(range(80, 120, 4))
 
 
@@ -237,7 +232,7 @@ def test_bfloat16_keeps_the_parameters_in_float32(tmp_path):
     assert {value.dtype for value in fitted.network.parameters()} == {torch.float32}
 
 
-def test_averaged_views_are_the_mean_of_the_image_and_its_mirror():
+def test_flip_averages_the_logits_of_an_image_and_its_mirror_image():
     class FirstColumn(torch.nn.Module):
         def forward(self, images):
             return images[:, :2, 0, 0]
@@ -247,7 +242,7 @@ def test_averaged_views_are_the_mean_of_the_image_and_its_mirror():
     assert logits.tolist() == [[(0 + 3) / 2, (8 + 11) / 2]]
 
 
-def test_an_image_of_one_pixel_is_its_own_neighbour_in_every_view():
+def test_all_views_of_an_image_of_one_pixel_are_equal():
     class Colours(torch.nn.Module):
         def forward(self, images):
             return images[:, :2, 0, 0]

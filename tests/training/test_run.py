@@ -12,126 +12,121 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load, save_file
 
-from digits_toys import RECIPE, digits_project
-from podium.config.keys import read_competition
+from digits_toys import RECIPE, digits_workspace
+from podium.data.cache import open_images
 from podium.data.digits import digits_answers
 from podium.errors import DataError, TrainingError
-from podium.lock import read_lock
-from podium.plan.paths import Project
-from podium.plan.runs import list_runs
 from podium.predictions.artefact import load_predictions
-from podium.training import run as fit_module
+from podium.training import run as run_module
 from podium.training.predict import predict_folder
 from podium.training.progress import Listener
-from podium.training.rows import balanced_part
+from podium.training.rows import balanced_rows
 from podium.training.run import train_run
+from podium.workspace import Workspace, open_workspace
 
 
-def train_tiny(project: Project, **keys):
-    (run,) = list_runs(project, "digits")
-    return train_run(project, "digits", replace(run, recipe=replace(run.recipe, **keys)))
+def train_tiny(workspace: Workspace, **keys):
+    (run,) = workspace.runs
+    return train_run(workspace, replace(run, recipe=replace(run.recipe, **keys)))
 
 
 def test_a_run_leaves_predictions_parameters_and_history_and_is_then_up_to_date(tmp_path):
-    project = digits_project(tmp_path)
-    train_tiny(project)
-    loaded = load_predictions(project.predictions_file("digits", "tiny.s1"))
-    lock = read_lock(project.lock_file("digits"))
-    judged = lock.folds >= 0
-    assert loaded.oof_ids.tolist() == lock.train_ids[judged].tolist() and judged.sum() == 297
-    assert loaded.oof_labels.tolist() == lock.train_labels[judged].tolist()
+    workspace = digits_workspace(tmp_path)
+    train_tiny(workspace)
+    loaded = load_predictions(workspace.paths.predictions_file("tiny.s1"))
+    lock = workspace.lock
+    validated = lock.folds >= 0
+    assert loaded.oof_ids.tolist() == lock.train_ids[validated].tolist() and validated.sum() == 297
+    assert loaded.oof_labels.tolist() == lock.train_labels[validated].tolist()
     assert loaded.test_ids.tolist() == lock.test_ids.tolist()
     accuracy = (loaded.oof_logits.argmax(axis=1) == loaded.oof_labels).mean()
     assert loaded.about["scores"]["accuracy"] == pytest.approx(accuracy, abs=1e-6)
     assert loaded.about["scored"] == "validation rows"
     assert loaded.about["test_logits_from"] == "this model"
     assert loaded.about["threads"] == 1 and loaded.about["precision"] in ("float32", "bfloat16")
-    assert not list_runs(project, "digits")[0].stale
-    with project.history_file("digits", "tiny.s1").open() as file:
+    assert not open_workspace("digits", tmp_path).runs[0].stale
+    with workspace.paths.history_file("tiny.s1").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
-def test_a_run_whose_rate_is_found_leaves_what_lr_find_said(tmp_path):
-    project = digits_project(tmp_path)
-    about = train_tiny(project, epochs=1, learning_rate="find").about
-    folder = project.finder_folder("digits")
+def test_a_run_with_learning_rate_find_writes_the_result_of_lr_find(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    about = train_tiny(workspace, epochs=1, learning_rate="find").about
+    folder = workspace.paths.lr_find_folder
     assert sorted(file.name for file in folder.iterdir()) == ["tiny.csv", "tiny.json", "tiny.png"]
-    said = json.loads((folder / "tiny.json").read_text())
-    assert said["suggestions"][said["used"]] == about["learning_rate"]
+    written = json.loads((folder / "tiny.json").read_text())
+    assert written["suggestions"][written["used"]] == about["learning_rate"]
 
 
-def test_two_trainings_of_one_run_give_equal_logits_bit_for_bit(tmp_path):
-    project = digits_project(tmp_path)
-    first, again = train_tiny(project), train_tiny(project)
+def test_training_a_run_twice_gives_equal_logits_bit_for_bit(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    first, again = train_tiny(workspace), train_tiny(workspace)
     assert np.array_equal(first.oof_logits, again.oof_logits)
     assert np.array_equal(first.test_logits, again.test_logits)
 
 
-def test_the_deterministic_mode_is_on_in_training_alone_and_gives_a_cpu_the_same_bits(tmp_path):
-    class Looking(Listener):
+def test_deterministic_mode_is_on_during_training_only_and_changes_no_bit_on_a_cpu(tmp_path):
+    class ModeRecorder(Listener):
         seen: ClassVar[list[bool]] = []
 
         def epoch(self, report):
             self.seen.append(torch.are_deterministic_algorithms_enabled())
 
-    project = digits_project(tmp_path)
-    plain = train_tiny(project)
-    (run,) = list_runs(project, "digits")
+    workspace = digits_workspace(tmp_path)
+    plain = train_tiny(workspace)
+    (run,) = workspace.runs
     repeating = replace(run, recipe=replace(run.recipe, deterministic=True))
-    again = train_run(project, "digits", repeating, listener=Looking())
-    assert Looking.seen == [True, True] and not torch.are_deterministic_algorithms_enabled()
+    again = train_run(workspace, repeating, listener=ModeRecorder())
+    assert ModeRecorder.seen == [True, True] and not torch.are_deterministic_algorithms_enabled()
     assert np.array_equal(plain.oof_logits, again.oof_logits)
     assert np.array_equal(plain.test_logits, again.test_logits)
     assert plain.about["deterministic"] and again.about["deterministic"]
     assert plain.about["recipe"]["deterministic"] is False and again.about["recipe"]["deterministic"] is True
 
 
-def test_an_operation_without_a_deterministic_kernel_is_told_with_its_run(tmp_path, monkeypatch):
+def test_the_error_for_an_operation_without_a_deterministic_kernel_names_the_run(tmp_path, monkeypatch):
     def put(*_, **__):
         torch.zeros(3).put_(torch.tensor([1]), torch.tensor([2.0]))
 
-    project = digits_project(tmp_path)
-    monkeypatch.setattr(fit_module, "fit_network", put)
+    workspace = digits_workspace(tmp_path)
+    monkeypatch.setattr(run_module, "fit_network", put)
     with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: .*no deterministic kernel.*tiny\.toml.*put_"):
-        train_tiny(project, deterministic=True)
+        train_tiny(workspace, deterministic=True)
 
 
-def test_k_fold_judges_every_row_once_and_averages_the_fold_models(tmp_path):
-    project = digits_project(tmp_path, validation='kind = "k-fold"\nfolds = 2')
-    predictions = train_tiny(project, epochs=1)
+def test_k_fold_validates_every_row_once_and_averages_the_fold_models(tmp_path):
+    workspace = digits_workspace(tmp_path, validation='kind = "k-fold"\nfolds = 2')
+    predictions = train_tiny(workspace, epochs=1)
     assert len(predictions.oof_ids) == 1297 and np.abs(predictions.oof_logits).sum(axis=1).all()
     assert predictions.about["test_logits_from"] == "average of 2 fold models"
 
 
-def test_a_refit_gives_other_test_logits_and_the_same_oof_logits(tmp_path):
-    project = digits_project(tmp_path)
-    plain, refit = train_tiny(project), train_tiny(project, refit=True)
+def test_a_refit_changes_the_test_logits_and_not_the_oof_logits(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    plain, refit = train_tiny(workspace), train_tiny(workspace, refit=True)
     assert np.array_equal(plain.oof_logits, refit.oof_logits)
     assert not np.array_equal(plain.test_logits, refit.test_logits)
     assert refit.about["test_logits_from"] == "refit on all labelled rows"
     assert refit.about["scored"] == "validation rows, before refit"
 
 
-def test_new_images_get_the_classes_that_the_run_gives_them(tmp_path):
-    project = digits_project(tmp_path)
-    predictions = train_tiny(project)
-    from podium.data.cache import open_images
-
-    lock = read_lock(project.lock_file("digits"))
-    images = open_images(project.paths("digits"), lock, pixels=16, shape="crop").test_images[:5]
+def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    predictions = train_tiny(workspace)
+    images = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop").test_images[:5]
     folder = tmp_path / "new"
     folder.mkdir()
     for i, image in enumerate(images):
         Image.fromarray(np.asarray(image)).save(folder / f"{i}.png")
     expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
-    found = predict_folder(project, "digits", "tiny.s1", folder)
-    assert [name for name, _, _ in found] == [f"{i}.png" for i in range(5)]
-    assert [label for _, label, _ in found] == expected
+    rows = predict_folder(workspace, "tiny.s1", folder)
+    assert [name for name, _, _ in rows] == [f"{i}.png" for i in range(5)]
+    assert [label for _, label, _ in rows] == expected
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:100])
     with pytest.raises(DataError, match=r"0\.png"):
-        predict_folder(project, "digits", "tiny.s1", folder)
+        predict_folder(workspace, "tiny.s1", folder)
     with pytest.raises(TrainingError, match="no trained parameters"):
-        predict_folder(project, "digits", "tiny.s2", folder)
+        predict_folder(workspace, "tiny.s2", folder)
 
 
 def image_folder(folder):
@@ -141,41 +136,43 @@ def image_folder(folder):
     return images
 
 
-def test_a_last_step_that_ruins_the_network_leaves_the_old_files(tmp_path):
-    project = digits_project(tmp_path)
-    train_tiny(project, epochs=1)
-    files = [project.parameters_file("digits", "tiny.s1"), project.predictions_file("digits", "tiny.s1")]
+def test_a_run_that_diverges_in_its_last_step_keeps_the_old_files(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    train_tiny(workspace, epochs=1)
+    files = [workspace.paths.parameters_file("tiny.s1"), workspace.paths.predictions_file("tiny.s1")]
     before = [file.read_bytes() for file in files]
     one_step = {"epochs": 1, "batch_size": 1000, "optimiser": "sgd", "schedule": "constant", "learning_rate": 1e30}
     with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: Training diverged.*after the last epoch.*learning_rate"):
-        train_tiny(project, **one_step)
+        train_tiny(workspace, **one_step)
     assert [file.read_bytes() for file in files] == before
 
 
-def test_parameters_of_another_training_than_the_predictions_are_refused(tmp_path):
-    project, folder = digits_project(tmp_path), image_folder(tmp_path)
-    train_tiny(project, epochs=1)
-    file = project.parameters_file("digits", "tiny.s1")
+def test_parameters_and_predictions_of_different_trainings_are_refused(tmp_path):
+    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
+    train_tiny(workspace, epochs=1)
+    file = workspace.paths.parameters_file("tiny.s1")
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata()
     about = json.loads(metadata["about"]) | {"stamp": "of another recipe"}
     save_file(load(file.read_bytes()), file, metadata | {"about": json.dumps(about)})
-    with pytest.raises(TrainingError, match=r"(?s)not those.*tiny\.s1\.safetensors.*tiny\.s1 --again"):
-        predict_folder(project, "digits", "tiny.s1", folder)
+    with pytest.raises(TrainingError, match=r"(?s)different trainings.*tiny\.s1\.safetensors.*tiny\.s1 --again"):
+        predict_folder(workspace, "tiny.s1", folder)
 
 
-def test_damaged_and_foreign_parameters_are_refused_by_name(tmp_path):
-    project, folder = digits_project(tmp_path), image_folder(tmp_path)
-    train_tiny(project, epochs=1)
-    file = project.parameters_file("digits", "tiny.s1")
+def test_damaged_parameters_are_refused(tmp_path):
+    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
+    train_tiny(workspace, epochs=1)
+    file = workspace.paths.parameters_file("tiny.s1")
     content = file.read_bytes()
     tensors = load(content)
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata()
 
     def refused():
-        with pytest.raises(TrainingError, match=r"(?s)Not the whole.*tiny\.s1\.safetensors.*train tiny\.s1 --again"):
-            predict_folder(project, "digits", "tiny.s1", folder)
+        with pytest.raises(
+            TrainingError, match=r"(?s)parameters file is damaged.*tiny\.s1\.safetensors.*train tiny\.s1 --again"
+        ):
+            predict_folder(workspace, "tiny.s1", folder)
 
     file.write_bytes(content[: len(content) // 2])
     refused()
@@ -191,45 +188,45 @@ def test_damaged_and_foreign_parameters_are_refused_by_name(tmp_path):
     refused()
 
 
-def test_a_run_that_no_recipe_has_is_answered_with_those_that_have_parameters(tmp_path):
-    project, folder = digits_project(tmp_path), image_folder(tmp_path)
+def test_the_error_for_an_unknown_run_names_the_runs_with_parameters(tmp_path):
+    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
     with pytest.raises(TrainingError, match=r"podium train tiny\.s1 --again"):
-        predict_folder(project, "digits", "tiny.s1", folder)
-    train_tiny(project, epochs=1)
+        predict_folder(workspace, "tiny.s1", folder)
+    train_tiny(workspace, epochs=1)
     with pytest.raises(TrainingError, match=r"one of tiny\.s1") as told:
-        predict_folder(project, "digits", "tiny.s9", folder)
+        predict_folder(workspace, "tiny.s9", folder)
     assert "--again" not in str(told.value)
 
 
-def test_what_is_no_folder_of_images_is_told_and_a_folder_is_no_image(tmp_path):
-    project, folder = digits_project(tmp_path), image_folder(tmp_path)
-    train_tiny(project, epochs=1)
+def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
+    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
+    train_tiny(workspace, epochs=1)
     (folder / "x.png").mkdir()
-    assert [name for name, _, _ in predict_folder(project, "digits", "tiny.s1", folder)] == ["one.png"]
+    assert [name for name, _, _ in predict_folder(workspace, "tiny.s1", folder)] == ["one.png"]
     with pytest.raises(DataError, match=r"(?s)no such folder.*nothing"):
-        predict_folder(project, "digits", "tiny.s1", tmp_path / "nowhere")
+        predict_folder(workspace, "tiny.s1", tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"(?s)no such folder.*a file"):
-        predict_folder(project, "digits", "tiny.s1", folder / "one.png")
-    with pytest.raises(DataError, match="no images"):
-        predict_folder(project, "digits", "tiny.s1", folder / "x.png")
+        predict_folder(workspace, "tiny.s1", folder / "one.png")
+    with pytest.raises(DataError, match="no images in the folder"):
+        predict_folder(workspace, "tiny.s1", folder / "x.png")
 
 
-def test_a_recipe_that_cannot_be_trained_is_named_by_its_file(tmp_path):
-    project = digits_project(tmp_path, recipe=RECIPE.replace("timm:test_resnet", "resnet43"))
+def test_the_error_for_an_unknown_architecture_names_the_recipe_file(tmp_path):
+    workspace = digits_workspace(tmp_path, recipe=RECIPE.replace("timm:test_resnet", "resnet43"))
     with pytest.raises(TrainingError, match=r"tiny\.toml"):
-        train_tiny(project)
+        train_tiny(workspace)
 
 
-def test_a_balanced_part_has_equally_many_of_each_class_in_each_fold():
+def test_balanced_rows_are_equally_many_of_each_class_in_each_fold():
     labels, folds = np.arange(40) % 4, np.repeat([-1, 0], 20)
-    part = balanced_part(labels, folds, rows=16)
+    part = balanced_rows(labels, folds, rows=16)
     counts = np.unique(np.stack([labels[part], folds[part]]), axis=1, return_counts=True)[1]
     assert counts.tolist() == [2] * 8
 
 
-def test_the_withheld_digits_are_in_no_labelled_row(tmp_path):
-    project = digits_project(tmp_path)
-    lock = read_lock(project.lock_file("digits"))
+def test_no_labelled_row_is_a_withheld_digit(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    lock = workspace.lock
     assert not set(lock.train_ids.tolist()) & set(digits_answers())
     assert set(lock.test_ids.tolist()) == set(digits_answers()) and len(digits_answers()) == 500
-    assert read_competition(project.competition_folder("digits")).data.source == "digits"
+    assert workspace.competition.data.source == "digits"

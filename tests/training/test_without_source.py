@@ -7,7 +7,6 @@ from PIL import Image
 
 from digits_toys import RECIPE
 from podium.data.prepare import prepare
-from podium.plan.paths import Project
 from podium.training.run import train_run
 from podium.workspace import open_workspace
 
@@ -35,5 +34,5 @@ def test_a_run_trains_after_its_original_images_were_deleted(tmp_path):
     prepare(open_workspace("pets", tmp_path))
     shutil.rmtree(tmp_path / "data")
     workspace = open_workspace("pets", tmp_path)
-    predictions = train_run(Project.at(tmp_path), "pets", workspace.runs[0])
+    predictions = train_run(workspace, workspace.runs[0])
     assert predictions.test_ids.tolist() == ["a", "b"] and len(predictions.oof_ids) == 4

@@ -7,8 +7,8 @@ import warnings
 import typer
 
 from podium.cli.ensemble import commands as ensemble_commands
+from podium.cli.inspect import commands as inspect_commands
 from podium.cli.kaggle import commands as kaggle_commands
-from podium.cli.look import commands as look_commands
 from podium.cli.new import commands as new_commands
 from podium.cli.notebooks import commands as kernel_commands
 from podium.cli.train import commands as train_commands
@@ -26,7 +26,7 @@ app = typer.Typer(
 app.add_typer(train_commands)
 app.add_typer(ensemble_commands)
 app.add_typer(kaggle_commands)
-app.add_typer(look_commands)
+app.add_typer(inspect_commands)
 app.add_typer(tune_commands)
 app.add_typer(kernel_commands)
 app.add_typer(new_commands)

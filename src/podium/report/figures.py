@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from podium.training.lr_curve import plot_lr_curve
+
 # Placeholder colour -> variable of the page. The series are Okabe and Ito's, which colour-blind readers can tell apart.
 INK, FAINT = "#010203", "#040506"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b")
@@ -103,17 +105,8 @@ def learning_curves(curves: dict[str, list[tuple[int, float]]], *, title: str, p
 def lr_curve(recipe: str, rates: Sequence[float], losses: Sequence[float], suggestions: dict[str, float]) -> str:
     """The loss over the learning rate as lr_find measured it, with its suggestions."""
     with _figure(f"lr-find-{recipe}", height=2.8) as (figure, axes):
-        axes.plot(rates, losses, color=SERIES[0])
-        axes.set_xscale("log")
-        for number, (name, rate) in enumerate(suggestions.items(), start=1):
-            loss = float(np.interp(np.log(rate), np.log(rates), losses))
-            axes.plot(rate, loss, "o", color=SERIES[number % len(SERIES)], label=f"{name} {rate:.2g}", markersize=7)
-        axes.xaxis.set_major_formatter("{x:g}")  # the default labels are formulas
-        axes.set(xlabel="learning rate", ylabel="loss", title=recipe)
-        first_half = losses[: max(len(losses) // 2, 1)]
-        axes.set_ylim(top=float(np.max(first_half)) * 1.15, auto=None)  # the loss diverges in the second half
-        if suggestions:
-            axes.legend()
+        plot_lr_curve(axes, rates, losses, suggestions, curve_colour=SERIES[0], colours=SERIES[1:])
+        axes.set_title(recipe)
         return _svg(figure)
 
 

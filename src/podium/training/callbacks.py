@@ -1,4 +1,4 @@
-"""What happens around fastai's steps: precision, averaging, image sizes, and telling how it goes."""
+"""fastai callbacks: precision, recorded losses, averaged parameters, and growing images."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class Autocast(Callback):
-    """Computes the network in a smaller precision; the loss and the parameters stay float32.
+    """Computes the network in a lower precision; loss and parameters stay float32.
 
-    fastai's own mixed precision looks at CUDA alone and leaves a CPU at float32 without a word.
+    fastai's MixedPrecision supports CUDA only, and does nothing on a CPU.
     """
 
     order = 10
@@ -30,23 +30,22 @@ class Autocast(Callback):
         self.learn.pred = self.learn.pred.float()
 
 
-class RememberLosses(Callback):
-    """Tells the training loader how hard each image was, so that it can let the easy ones rest."""
+class LossRecorder(Callback):
+    """Passes the loss of each image to the training loader, which selects the hardest by it."""
 
     def after_loss(self) -> None:
-        """Tell the losses of one batch, (n,)."""
+        """Record the losses of one batch, (n,)."""
         if self.learn.training:
-            loss = self.learn.loss_func
-            each = cross_entropy(
-                self.learn.pred.detach(), self.learn.yb[0], label_smoothing=loss.label_smoothing, reduction="none"
-            )
-            self.learn.dls.train.remember(each)
+            prediction, targets = self.learn.pred.detach(), self.learn.yb[0]
+            smoothing = self.learn.loss_func.label_smoothing
+            losses = cross_entropy(prediction, targets, label_smoothing=smoothing, reduction="none")
+            self.learn.dls.train.record_losses(losses)
 
 
 class ParameterAverage(Callback):
-    """Averages parameters and running statistics over steps; validates with, and ends with, the average.
+    """Averages parameters and running statistics over the steps, and validates and keeps the average.
 
-    The decay starts small, (1 + steps) / (10 + steps), so that the average forgets the beginning.
+    The decay is at most (1 + steps) / (10 + steps), so that the average forgets the first steps.
     """
 
     order = 70
@@ -55,38 +54,39 @@ class ParameterAverage(Callback):
         self.decay = decay
 
     def before_fit(self) -> None:
-        """Start the average from the network as it is."""
+        """Start the average at the current parameters."""
         self.average = AveragedModel(self.learn.model, use_buffers=True)
 
     def after_step(self) -> None:
-        """Move the average towards the network."""
+        """Update the average."""
         steps = int(self.average.n_averaged)
         self.average.multi_avg_fn = get_ema_multi_avg_fn(min(self.decay, (1 + steps) / (10 + steps)))
         self.average.update_parameters(self.learn.model)
 
     def before_validate(self) -> None:
         """Validate the average."""
-        self._exchange()
+        self._swap()
 
     def after_validate(self) -> None:
-        """Go on training the network."""
-        self._exchange()
+        """Continue to train the network."""
+        self._swap()
 
     def after_fit(self) -> None:
-        """The average is what was trained."""
-        self._exchange()
+        """Keep the average."""
+        self._swap()
 
-    def _exchange(self) -> None:
-        ours, theirs = self.learn.model.state_dict(), self.average.module.state_dict()
+    def _swap(self) -> None:
+        """Exchange the network's state and the average's."""
+        network, average = self.learn.model.state_dict(), self.average.module.state_dict()
         with torch.no_grad():
-            for name, value in ours.items():
-                kept = value.clone()
-                value.copy_(theirs[name])
-                theirs[name].copy_(kept)
+            for name, value in network.items():
+                copy = value.clone()
+                value.copy_(average[name])
+                average[name].copy_(copy)
 
 
 class ProgressiveSize(Callback):
-    """Trains on small images first: equal stages of epochs, each with its own side, the full one last."""
+    """Trains on small images first: stages of equally many epochs, each with its own side in pixels."""
 
     def __init__(self, sides: list[int]):
         self.sides = sides
@@ -97,5 +97,5 @@ class ProgressiveSize(Callback):
 
 
 def side_of_epoch(sides: Sequence[int], epoch: int, epochs: int) -> int:
-    """The side in pixels of the images of one epoch (from 0): equal stages, in order."""
+    """The side in pixels of the images of one epoch (counted from 0)."""
     return sides[epoch * len(sides) // epochs]

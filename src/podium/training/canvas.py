@@ -1,4 +1,4 @@
-"""Figures without pyplot, written as PNG."""
+"""Matplotlib figures without pyplot: no window, no global state, and not the user's own style."""
 
 from pathlib import Path
 
@@ -9,18 +9,19 @@ from matplotlib.figure import Figure
 from podium.files import atomic_write
 
 PLAIN_STYLE = matplotlib.rc_context(matplotlib.rcParamsDefault)
-GREY, LINE = "#6b6b6b", "#30588c"
+GREY = "#6b6b6b"
 DOTS_PER_INCH = 150
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty white figure."""
+    figure = Figure(figsize=(width_inches, height_inches), dpi=DOTS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 @PLAIN_STYLE
 def save_png(file: Path, figure: Figure) -> None:
-    """Write a figure, whole or not at all."""
+    """Write a figure; a killed process leaves the old file or the new one."""
     with atomic_write(file) as stream:
         figure.savefig(stream, format="png")
-
-
-def _figure(width_inches: float, height_inches: float) -> Figure:
-    figure = Figure(figsize=(width_inches, height_inches), dpi=DOTS_PER_INCH, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure

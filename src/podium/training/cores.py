@@ -1,4 +1,4 @@
-"""The cores of one machine, shared among runs that train side by side."""
+"""Share the cores of one machine among runs that train at the same time."""
 
 import contextlib
 import fcntl
@@ -9,57 +9,56 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-# Between two looks at whether a core is free.
 WAIT_SECONDS = 0.2
 
 
 @contextlib.contextmanager
 def claim_cores(
-    count: int, *, waiting: Callable[[], None] = lambda: None, meanwhile: Callable[[], None] = lambda: None
+    count: int, *, on_wait: Callable[[], None] = lambda: None, while_waiting: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Hold `count` of this machine's cores against other Podium runs.
+    """Hold `count` of this machine's cores, or all if it has fewer, and wait until other Podium runs leave them free.
 
-    Where it must wait, `waiting` is called once, and `meanwhile` again and again: it may raise to give up.
+    `on_wait` is called once when waiting begins, `while_waiting` every 0.2 s; either may raise.
 
-    Cores are locks on files in the temporary folder, so a killed run gives its own back. One gate lets one
-    waiting run at a time collect its cores: two halves never wait for each other.
+    A core is a lock on a file in the temporary folder, which the system releases when a run is killed. A gate lock
+    lets one run at a time collect its cores, which prevents deadlock.
     """
     cores = len(os.sched_getaffinity(0))
     folder = Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    with contextlib.ExitStack() as held, (folder / "gate").open("w") as gate:
-        wanted, told = min(count, cores), False
-
-        def wait() -> None:
-            nonlocal told
-            if not told:
-                waiting()
-                told = True
-            meanwhile()
-            time.sleep(WAIT_SECONDS)
-
-        while not _locked(gate):
-            wait()
-        free = list(range(cores))
-        while wanted:
-            for core in list(free):
-                file = (folder / str(core)).open("w")
-                if not _locked(file):
-                    file.close()
+    with contextlib.ExitStack() as claimed, (folder / "gate").open("w") as gate:
+        attempts = _attempts(on_wait, while_waiting)
+        while not _try_lock(gate):
+            next(attempts)
+        free, missing = [folder / str(core) for core in range(cores)], min(count, cores)
+        while missing:
+            for file in list(free):
+                stream = file.open("w")
+                if not _try_lock(stream):
+                    stream.close()
                     continue
-                held.enter_context(file)
-                free.remove(core)
-                wanted -= 1
-                if not wanted:
+                claimed.enter_context(stream)
+                free.remove(file)
+                missing -= 1
+                if not missing:
                     break
-            if wanted:
-                wait()
+            else:
+                next(attempts)
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield
 
 
-def _locked(file: TextIO) -> bool:
-    """Whether the file could be locked for this process."""
+def _attempts(on_wait: Callable[[], None], while_waiting: Callable[[], None]) -> Iterator[None]:
+    """Wait before each further attempt."""
+    on_wait()
+    while True:
+        while_waiting()
+        time.sleep(WAIT_SECONDS)
+        yield
+
+
+def _try_lock(file: TextIO) -> bool:
+    """Lock the file for this process; False where another process has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What a run computes on: the device, its precision, and the cores it may use."""
+"""The device that a run computes on, its precision, its threads, and repeatable kernels."""
 
 import contextlib
 import os
@@ -13,64 +13,64 @@ from podium.training.networks.architectures import has_depthwise_convolutions, s
 
 
 def pick_device() -> torch.device:
-    """The first GPU, else the CPU; PODIUM_DEVICE names another. Raises TrainingError for one that is not here."""
-    gpus = [f"cuda:{place}" for place in range(torch.cuda.device_count())]
-    here = ["cuda", *gpus, "cpu"] if gpus else ["cpu"]
-    wanted = os.environ.get("PODIUM_DEVICE") or here[0]
-    if wanted not in here:
+    """The device named by PODIUM_DEVICE, else the first GPU, else the CPU; raises TrainingError if it is missing."""
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    available = ["cuda", *gpus, "cpu"] if gpus else ["cpu"]
+    name = os.environ.get("PODIUM_DEVICE") or available[0]
+    if name not in available:
         raise TrainingError(
-            "PODIUM_DEVICE names a device that is not here.",
-            expected=f"one of {', '.join(here)}",
-            found=f"PODIUM_DEVICE={wanted}",
-            fix=f"unset PODIUM_DEVICE, or PODIUM_DEVICE={here[0]}",
+            "PODIUM_DEVICE names a device that this machine does not have.",
+            expected=f"one of {', '.join(available)}",
+            found=f"PODIUM_DEVICE={name}",
+            fix=f"unset PODIUM_DEVICE, or PODIUM_DEVICE={available[0]}",
         )
-    return torch.device(wanted)
+    return torch.device(name)
 
 
 def device_name(device: torch.device) -> str:
-    """What people call the device."""
+    """The GPU's product name, or the CPU's vector instructions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> torch.dtype:
-    """What convolutions are computed in; parameters and their averages stay float32.
+    """The data type of the convolutions; parameters and their averages stay float32.
 
-    `auto` takes bfloat16 only where the device has instructions for it: elsewhere it is emulated, and a hundred
-    times slower. On CPUs, depthwise convolutions lose by it, and a stride past the image's edge cannot have it.
-    Raises TrainingError where the recipe asks for it all the same.
+    `auto` is bfloat16 where the device has instructions for it; elsewhere it is emulated, a hundred times slower. On
+    a CPU, depthwise convolutions are slower in bfloat16, and a stride that is longer than the image gives wrong
+    gradients: oneDNN 3.13 adds uninitialised memory, so that they differ each time or are NaN. Raises TrainingError
+    where the recipe asks for bfloat16 with such a stride.
     """
     if recipe.precision == "float32":
         return torch.float32
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast or recipe.precision == "bfloat16" else torch.float32
-    wanted = recipe.precision == "bfloat16"
-    if not wanted and (not _cpu_multiplies_bfloat16() or has_depthwise_convolutions(network)):
+    required = recipe.precision == "bfloat16"
+    if not required and (not _cpu_has_bfloat16() or has_depthwise_convolutions(network)):
         return torch.float32
-    # oneDNN 3.13 adds memory that nobody wrote to the gradient of such a convolution: other bits each time, or NaN.
     smallest = min([recipe.network_pixels, *recipe.progressive_pixels])
     if not strides_past_the_image(network, smallest):
         return torch.bfloat16
-    if wanted:
+    if required:
         raise TrainingError(
             "The CPU cannot train this network in bfloat16.",
-            expected="images that are still larger than a pixel where the last stride is taken",
+            expected="images that are larger than the stride of each convolution",
             found=f"{recipe.architecture} at {smallest} pixels",
             fix='precision = "auto", stem = "small" or a larger `training_pixels` in the recipe',
         )
     return torch.float32
 
 
-def _cpu_multiplies_bfloat16() -> bool:
+def _cpu_has_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads inside, so that a run gives the same bits whatever runs beside it."""
+    """Compute with `count` threads, so that other runs at the same time do not change the results."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -81,13 +81,13 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
-    """Where `deterministic`, compute inside with kernels that repeat bit for bit, and put torch's settings back.
+    """Where `deterministic`, use only kernels that repeat bit for bit; restore torch's settings afterwards.
 
-    A CPU repeats without. Raises TrainingError that names an operation for which there is no such kernel; which
-    those are says torch.use_deterministic_algorithms.
+    A CPU repeats without it. Raises TrainingError for an operation that has no such kernel
+    (torch.use_deterministic_algorithms lists them).
     """
     if device.type == "cuda":
-        # cuBLAS reads it once, at the first product of a process, whichever run makes that.
+        # cuBLAS reads it at the first product of the process, which may be another run's.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if not deterministic:
         yield
@@ -99,29 +99,29 @@ def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if told := _without_kernel(str(error)):
-            raise told from None
+        if training_error := _determinism_error(str(error)):
+            raise training_error from None
         raise
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         cudnn.benchmark = benchmark
 
 
-def _without_kernel(told: str) -> TrainingError | None:
-    """What torch has told of an operation that does not repeat, for one screen; None where it told something else."""
-    if "CUBLAS_WORKSPACE_CONFIG" in told:
+def _determinism_error(message: str) -> TrainingError | None:
+    """The error for torch's message about an operation that does not repeat; None for other messages."""
+    if "CUBLAS_WORKSPACE_CONFIG" in message:
         return TrainingError(
-            "cuBLAS does not repeat bit for bit as it is set.",
+            "cuBLAS is not set to repeat bit for bit.",
             expected="CUBLAS_WORKSPACE_CONFIG=:4096:8",
             found=f"CUBLAS_WORKSPACE_CONFIG={os.environ.get('CUBLAS_WORKSPACE_CONFIG', '')}",
             fix="unset CUBLAS_WORKSPACE_CONFIG",
         )
-    name, without, _ = told.partition(" does not have a deterministic implementation")
-    if not without:
+    operation, text, _ = message.partition(" does not have a deterministic implementation")
+    if not text:
         return None
     return TrainingError(
         "An operation of this network has no deterministic kernel.",
-        expected="one that repeats bit for bit, because of deterministic = true",
-        found=name,
+        expected="an operation that repeats bit for bit, because of deterministic = true",
+        found=operation,
         fix="deterministic = false, or another architecture, in the recipe",
     )

@@ -1,7 +1,5 @@
-"""One network, trained once: fastai's Learner with Podium's loader, optimiser and schedule."""
+"""Train one network once: fastai's Learner with Podium's loaders, optimiser and schedule."""
 
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,154 +8,96 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.callback.core import Callback, TrainEvalCallback
-from fastai.callback.schedule import LRFinder, ParamScheduler, combined_cos
+from fastai.callback.schedule import ParamScheduler
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
-from fastai.learner import Learner, Recorder
+from fastai.learner import Learner
 from torch import nn
 
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
-from podium.training.batches.loader import (
-    EvaluationLoader,
-    Normalisation,
-    PixelStore,
-    TrainingLoader,
-    measure_normalisation,
-)
-from podium.training.callbacks import Autocast, ParameterAverage, ProgressiveSize, RememberLosses
+from podium.training.batches.loader import EvaluationLoader, Normalisation, PixelStore, TrainingLoader
+from podium.training.callbacks import Autocast, LossRecorder, ParameterAverage, ProgressiveSize
 from podium.training.device import pick_precision
-from podium.training.lr_find import Finding, finding_of
+from podium.training.logits import predict_logits
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.fastnet import FastNetBody
 from podium.training.optimisers import (
     AFTER_FREEZE_DIVISOR,
-    END_DIVISOR,
     KINDS,
-    START_DIVISOR,
-    _by_kind,
-    _course,
-    _list_rates,
+    frozen_schedule,
+    list_rates,
     optimiser_maker,
+    schedule,
     split_parameters,
 )
-from podium.training.progress import Listener, TellSteps, Watch, WatchFit
-from podium.training.rows import Material
+from podium.training.progress import ProgressCallback, ProgressRecorder
+from podium.training.rows import FitData
 
 EVALUATION_BATCH = 256
-# fastai's own again: the steps of lr_find, and the rates that they run through.
-FINDER_STEPS, FINDER_LOWEST, FINDER_HIGHEST = 100, 1e-7, 10.0
-# Each epoch is judged on this many validation rows at most, to be followed; the run is judged on all of them.
+# At most so many validation rows after each epoch, to follow the training. The run's score is of all of them.
 EPOCH_ROWS = 2_000
-# Images that the first layer of a fastnet is computed from.
+# At most so many training images determine the first layer of a fastnet.
 WHITENING_ROWS = 5_000
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A trained network and how it looks at images."""
+class TrainedNetwork:
+    """A network, the recipe that it was trained by, and how its images are normalised."""
 
     network: Network
+    recipe: Recipe  # with the learning rate as a number
     normalisation: Normalisation
     precision: torch.dtype
-    learning_rate: float
+
+    def logits(self, store: PixelStore, rows: np.ndarray) -> np.ndarray:
+        """Logits (n, classes) float32 of the rows of a store."""
+        loader = evaluation_loader(store, rows, recipe=self.recipe, normalisation=self.normalisation)
+        return predict_logits(self.network, loader, views=self.recipe.test_time_augmentation, precision=self.precision)
 
 
 def fit_network(
-    recipe: Recipe, material: Material, *, seed: int, purpose: str, root: Path, watch: Watch, stage: str
-) -> Fitted:
-    """Train the recipe's network from `seed`; `purpose` keeps the streams of folds and refits apart."""
-    device = material.store.device
-    network = build_network(recipe, material.classes, root=root, seed=stream_seed(seed, f"network{purpose}"))
-    network.to(device)
-    normalisation = network.normalisation or measure_normalisation(material.images, material.training_rows)
-    _whiten(network, recipe, material, normalisation)
-    precision = pick_precision(recipe, network, device)
-    rate = recipe.learning_rate
-    if isinstance(rate, str):
-        finding = find_learning_rate(recipe, material, normalisation=normalisation, seed=seed, root=root)
-        watch.found(finding)
-        rate = finding.rate
-        watch.listener.note(f"lr_find suggests learning_rate = {rate:.2g}")
-    images, words = recipe.images_an_epoch(len(material.training_rows)), str(precision).removeprefix("torch.")
-    watch.listener.note(f"{recipe.epochs + recipe.freeze_epochs} epochs of {images:,} images{stage}, {device}, {words}")
-    learner = _learner(recipe, network, material, normalisation=normalisation, seed=seed, purpose=purpose)
-    with _own_dropout(device, stream_seed(seed, f"dropout{purpose}")):
-        _fit_stages(learner, recipe, rate=rate, precision=precision, watch=watch, stage=stage)
-    return Fitted(network, normalisation, precision, rate)
+    recipe: Recipe, data: FitData, *, seed: int, purpose: str, root: Path, progress: ProgressRecorder, stage: str
+) -> TrainedNetwork:
+    """Train the recipe's network; its `learning_rate` must be a number.
 
-
-def find_learning_rate(
-    recipe: Recipe,
-    material: Material,
-    *,
-    seed: int,
-    root: Path,
-    normalisation: Normalisation | None = None,
-    listener: Listener | None = None,
-) -> Finding:
-    """What fastai's lr_find says, found with a network and streams that are thrown away.
-
-    Each list of parameters moves as training moves it: biases at `bias_ratio`, early layers more slowly. Muon's
-    filters stand still. Raises TrainingError where the loss is no number.
+    Every random stream is derived from `seed` and `purpose`, which differs between the fits of a run. `root` is the
+    folder that `pretrained` is relative to. `stage` names the fit in reports. Raises TrainingError.
     """
-    began, device = time.perf_counter(), material.store.device
-    network = build_network(recipe, material.classes, root=root, seed=stream_seed(seed, "network/lr-find"))
-    network.to(device)
-    normalisation = (
-        normalisation or network.normalisation or measure_normalisation(material.images, material.training_rows)
-    )
-    _whiten(network, recipe, material, normalisation)
-    finder, groups = LRFinder(num_it=FINDER_STEPS), len(network.layer_groups())
-    # Not LRFinder's own course, which would move all lists alike.
-    finder.scheds = {"lr": lambda share: _finder_rates(recipe, share, groups=groups)}
-    callbacks = _callbacks(recipe, pick_precision(recipe, network, device), device)
-    recorder = Recorder()
-    callbacks += [recorder, TellSteps(listener or Listener(), FINDER_STEPS), finder]
-    with tempfile.TemporaryDirectory() as folder, _own_dropout(device, stream_seed(seed, "dropout/lr-find")):
-        learner = _learner(
-            recipe, network, material, normalisation=normalisation, seed=seed, purpose="/lr-find", folder=Path(folder)
-        )
-        with learner.no_logging():
-            learner.fit(FINDER_STEPS // len(learner.dls.train) + 1, cbs=callbacks)
-        losses = [float(loss) for loss in recorder.losses]
-    return finding_of(
-        [_finder_rate(step / FINDER_STEPS) for step in range(len(losses))],
-        losses,
-        seconds=time.perf_counter() - began,
-        batch_size=recipe.batch_size,
-        rows=len(material.training_rows),
-    )
+    device = data.store.device
+    network, normalisation = prepare_network(recipe, data, root=root, seed=stream_seed(seed, f"network{purpose}"))
+    precision = pick_precision(recipe, network, device)
+    epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_an_epoch(len(data.training_rows))
+    precision_name = str(precision).removeprefix("torch.")
+    progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
+    learner = make_learner(recipe, network, data, normalisation=normalisation, seed=seed, purpose=purpose)
+    with seeded_dropout(device, seed, f"dropout{purpose}"):
+        _fit_stages(learner, recipe, precision=precision, progress=progress, stage=stage)
+    return TrainedNetwork(network, recipe, normalisation, precision)
 
 
-def _finder_rate(share: float) -> float:
-    return FINDER_LOWEST * (FINDER_HIGHEST / FINDER_LOWEST) ** share
-
-
-def _finder_rates(recipe: Recipe, share: float, *, groups: int) -> np.ndarray:
-    rates = _list_rates(recipe, _finder_rate(share), groups=groups)
-    if recipe.optimiser == "muon":
-        # At their own rate they would learn from the first step, and the curve would speak of them.
-        rates[::KINDS] = 0.0
-    return rates
+def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> tuple[Network, Normalisation]:
+    """A network on the device, ready to be trained, and the normalisation of its images."""
+    network = build_network(recipe, data.classes, root=root, seed=seed)
+    network.to(data.store.device)
+    normalisation = network.normalisation or data.normalisation
+    if isinstance(network.body, FastNetBody):
+        rows = every_nth(data.training_rows, WHITENING_ROWS)
+        loader = evaluation_loader(data.store, rows, recipe=recipe, normalisation=normalisation)
+        network.body.whiten(torch.cat([images for (images,) in loader]))
+    return network, normalisation
 
 
 @contextmanager
-def _own_dropout(device: torch.device, seed: int) -> Iterator[None]:
-    """Dropout draws from torch's own streams: seeded inside, and as they were outside."""
+def seeded_dropout(device: torch.device, seed: int, purpose: str) -> Iterator[None]:
+    """Seed torch's global generators, which dropout uses, and restore them afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.manual_seed(stream_seed(seed, purpose))
         yield
 
 
-def _whiten(network: Network, recipe: Recipe, material: Material, normalisation: Normalisation) -> None:
-    if isinstance(network.body, FastNetBody):
-        rows = _evenly(material.training_rows, WHITENING_ROWS)
-        loader = evaluation_loader(material.store, rows, recipe=recipe, normalisation=normalisation)
-        network.body.whiten(torch.cat([images for (images,) in loader]))
-
-
-def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
+def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
+    """Every n-th of the rows, with the smallest n that gives at most `most` of them."""
     return rows[:: max(1, -(-len(rows) // most))]
 
 
@@ -169,7 +109,7 @@ def evaluation_loader(
     normalisation: Normalisation,
     labels: np.ndarray | None = None,
 ) -> EvaluationLoader:
-    """Rows as the network is judged on them."""
+    """A loader of rows in order, not augmented, at the size that the network is validated at."""
     return EvaluationLoader(
         store,
         rows,
@@ -181,41 +121,37 @@ def evaluation_loader(
 
 
 def training_loader(
-    recipe: Recipe, material: Material, *, normalisation: Normalisation, seed: int, purpose: str
+    recipe: Recipe, data: FitData, *, normalisation: Normalisation, seed: int, purpose: str
 ) -> TrainingLoader:
-    """The training rows as the network learns from them."""
+    """A loader of the training rows, shuffled and augmented."""
     return TrainingLoader(
-        material.store,
-        material.training_rows,
-        labels=material.labels,
+        data.store,
+        data.training_rows,
+        labels=data.labels,
         recipe=recipe,
-        classes=material.classes,
+        classes=data.classes,
         normalisation=normalisation,
         seed=seed,
         purpose=purpose,
     )
 
 
-def _learner(
+def make_learner(
     recipe: Recipe,
     network: Network,
-    material: Material,
+    data: FitData,
     *,
     normalisation: Normalisation,
     seed: int,
     purpose: str,
     folder: Path | None = None,
 ) -> Learner:
-    training = training_loader(recipe, material, normalisation=normalisation, seed=seed, purpose=purpose)
-    validation = evaluation_loader(
-        material.store,
-        _evenly(material.validation_rows, EPOCH_ROWS),
-        recipe=recipe,
-        normalisation=normalisation,
-        labels=material.labels,
-    )
+    """Fastai's Learner of a network; `folder` is where LRFinder keeps the initial parameters."""
+    training = training_loader(recipe, data, normalisation=normalisation, seed=seed, purpose=purpose)
+    rows = every_nth(data.validation_rows, EPOCH_ROWS)
+    validation = evaluation_loader(data.store, rows, recipe=recipe, normalisation=normalisation, labels=data.labels)
     return Learner(
-        DataLoaders(training, validation if len(material.validation_rows) else []),
+        DataLoaders(training, validation if len(rows) else []),
         network,
         loss_func=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
         opt_func=optimiser_maker(recipe),
@@ -226,19 +162,32 @@ def _learner(
     )
 
 
+def make_callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> list[Callback]:
+    """The callbacks that both training and lr_find need."""
+    callbacks: list[Callback] = []
+    if precision != torch.float32:
+        callbacks.append(Autocast(device, precision))
+    if recipe.gradient_clip:
+        callbacks.append(GradientClip(recipe.gradient_clip))
+    if recipe.hard_share < 1:
+        callbacks.append(LossRecorder())
+    return callbacks
+
+
 def _fit_stages(
-    learner: Learner, recipe: Recipe, *, rate: float, precision: torch.dtype, watch: Watch, stage: str
+    learner: Learner, recipe: Recipe, *, precision: torch.dtype, progress: ProgressRecorder, stage: str
 ) -> None:
-    callbacks = _callbacks(recipe, precision, learner.dls.train.device)
+    """Train the head alone for `freeze_epochs`, then all layers for `epochs`."""
+    rate, groups = recipe.learning_rate, len(learner.model.layer_groups())
+    callbacks = make_callbacks(recipe, precision, learner.dls.train.device)
+
+    def progress_callbacks(stage: str) -> list[Callback]:
+        return [ProgressCallback(progress, stage), *progress.trackers.callbacks(learner, stage)]
+
     if recipe.freeze_epochs:
-        learner.freeze_to(-KINDS)  # the head's lists of parameters
-        rates = _by_kind(recipe, np.full(len(learner.model.layer_groups()), rate))
-        course = {"lr": combined_cos(0.99, rates / START_DIVISOR, rates, rates / END_DIVISOR)}
-        learner.fit(
-            recipe.freeze_epochs,
-            rate,
-            cbs=[*callbacks, *_watching(learner, watch, f"freeze{stage}"), ParamScheduler(course)],
-        )
+        learner.freeze_to(-KINDS)  # all but the head's lists of parameters
+        scheduler = ParamScheduler(frozen_schedule(recipe, rate, groups=groups))
+        learner.fit(recipe.freeze_epochs, rate, cbs=[*callbacks, *progress_callbacks(f"freeze{stage}"), scheduler])
         learner.unfreeze()
         rate /= AFTER_FREEZE_DIVISOR
     sides = [*recipe.progressive_pixels, recipe.network_pixels]
@@ -246,20 +195,5 @@ def _fit_stages(
         callbacks.append(ProgressiveSize(sides))
     if recipe.ema_decay:
         callbacks.append(ParameterAverage(recipe.ema_decay))
-    course = ParamScheduler(_course(recipe, _list_rates(recipe, rate, groups=len(learner.model.layer_groups()))))
-    learner.fit(recipe.epochs, rate, cbs=[*callbacks, *_watching(learner, watch, stage or "train"), course])
-
-
-def _watching(learner: Learner, watch: Watch, stage: str) -> list[Callback]:
-    return [WatchFit(watch, stage), *watch.trackers.callbacks(learner, stage)]
-
-
-def _callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> list[Callback]:
-    callbacks: list[Callback] = []
-    if precision != torch.float32:
-        callbacks.append(Autocast(device, precision))
-    if recipe.gradient_clip:
-        callbacks.append(GradientClip(recipe.gradient_clip))
-    if recipe.hard_share < 1:
-        callbacks.append(RememberLosses())
-    return callbacks
+    scheduler = ParamScheduler(schedule(recipe, list_rates(recipe, rate, groups=groups)))
+    learner.fit(recipe.epochs, rate, cbs=[*callbacks, *progress_callbacks(stage or "train"), scheduler])

@@ -1,57 +1,113 @@
-"""What lr_find says of a recipe: a curve, suggestions, and the files that keep both."""
+"""lr_find: train for a hundred steps at rising learning rates, and read a good rate from the losses."""
 
 import math
+import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
-from fastai.callback.schedule import minimum, slide, steep, valley
+from fastai.callback.schedule import LRFinder, minimum, slide, steep, valley
+from fastai.learner import Recorder
 
+from podium.config.keys import Recipe
 from podium.errors import TrainingError
+from podium.plan.runs import PlannedRun
+from podium.seeding import stream_seed
+from podium.training.device import cpu_threads, pick_precision
+from podium.training.errors import name_run_in_errors
+from podium.training.learner import make_callbacks, make_learner, prepare_network, seeded_dropout
+from podium.training.lr_curve import LrFindResult
+from podium.training.optimisers import KINDS, list_rates
+from podium.training.progress import Listener, StepProgress
+from podium.training.rows import FitData, first_fold
+from podium.workspace import Workspace
 
-SUGGESTIONS = {"valley": valley, "slide": slide, "steep": steep, "minimum": minimum}
-# What `learning_rate = "find"` and WRITE=1 take.
-USED = "valley"
-# fastai leaves out the first steps, whose mean loss is of few images, and the last, which diverge.
+RULES = {"valley": valley, "slide": slide, "steep": steep, "minimum": minimum}
+# fastai's defaults.
+STEPS, LOWEST_RATE, HIGHEST_RATE = 100, 1e-7, 10.0
+# As fastai does, ignore the first steps, whose smoothed loss is a mean of few batches, and the last, which diverge.
 FIRST_STEPS, LAST_STEPS = 10, 5
-# What its slide rule needs.
+# The slide rule needs this many.
 FEWEST_STEPS = 16
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A finished lr_find: the smoothed loss at each learning rate, and what fastai reads from it."""
+def find_learning_rate_of_run(workspace: Workspace, run: PlannedRun, *, listener: Listener) -> LrFindResult:
+    """Run lr_find for a run's recipe on the first fold, whatever its `learning_rate`; raises TrainingError, DataError.
 
-    rates: tuple[float, ...]
-    losses: tuple[float, ...]
-    suggestions: dict[str, float]
-    seconds: float
-    batch_size: int
-    rows: int  # that it learned from
-
-    @property
-    def rate(self) -> float:
-        """The suggestion that is used."""
-        return self.suggestions[USED]
-
-
-def finding_of(
-    rates: Sequence[float], losses: Sequence[float], *, seconds: float, batch_size: int, rows: int
-) -> Finding:
-    """A curve with fastai's suggestions, up to the first loss that is no number.
-
-    Raises TrainingError for a curve that nothing can be read from.
+    Claims no cores: a user waits for it, and it takes a hundred steps.
     """
-    count = next((place for place, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
-    middle = slice(FIRST_STEPS, count - LAST_STEPS)
-    some_rates, some_losses = (torch.tensor(list(one)[middle], dtype=torch.float64) for one in (rates, losses))
-    if len(some_rates) < FEWEST_STEPS:
-        found = f"{count} steps until the loss diverged" + (" or was no number" if count < len(losses) else "")
+    recipe = run.recipe
+    with name_run_in_errors(run.recipe_name, workspace.paths.recipe_file(run.recipe_name)), cpu_threads(recipe.threads):
+        data = first_fold(workspace, recipe)
+        return find_learning_rate(recipe, data, seed=run.seed, root=workspace.paths.root, listener=listener)
+
+
+def find_learning_rate(
+    recipe: Recipe, data: FitData, *, seed: int, root: Path, listener: Listener | None = None
+) -> LrFindResult:
+    """Run fastai's lr_find with a network and random streams of its own.
+
+    Every list of parameters has the rate that training would give it: biases times `bias_ratio`, early layers lower.
+    Filters that Muon trains keep still. Raises TrainingError where the loss diverges at once.
+    """
+    started = time.perf_counter()
+    network, normalisation = prepare_network(recipe, data, root=root, seed=stream_seed(seed, "network/lr-find"))
+    finder, groups = LRFinder(num_it=STEPS), len(network.layer_groups())
+    # LRFinder's own schedule would give all lists of parameters the same rate.
+    finder.scheds = {"lr": lambda share: _scheduled_rates(recipe, share, groups=groups)}
+    recorder = Recorder()
+    callbacks = make_callbacks(recipe, pick_precision(recipe, network, data.store.device), data.store.device)
+    callbacks += [recorder, StepProgress(listener or Listener(), STEPS), finder]
+    with tempfile.TemporaryDirectory() as folder, seeded_dropout(data.store.device, seed, "dropout/lr-find"):
+        learner = make_learner(
+            recipe, network, data, normalisation=normalisation, seed=seed, purpose="/lr-find", folder=Path(folder)
+        )
+        with learner.no_logging():
+            learner.fit(STEPS // len(learner.dls.train) + 1, cbs=callbacks)
+        losses = [float(loss) for loss in recorder.losses]
+    rates = [_rate(step / STEPS) for step in range(len(losses))]
+    seconds, rows = time.perf_counter() - started, len(data.training_rows)
+    return result_of_losses(rates, losses, seconds=seconds, batch_size=recipe.batch_size, rows=rows)
+
+
+def find_if_asked(recipe: Recipe, data: FitData, *, seed: int, root: Path) -> LrFindResult | None:
+    """The result of lr_find where `learning_rate = "find"`, else None."""
+    return find_learning_rate(recipe, data, seed=seed, root=root) if recipe.learning_rate == "find" else None
+
+
+def result_of_losses(
+    rates: Sequence[float], losses: Sequence[float], *, seconds: float, batch_size: int, rows: int
+) -> LrFindResult:
+    """The losses up to the first that is not finite, with fastai's suggestions.
+
+    Raises TrainingError where there are too few losses for its rules.
+    """
+    finite = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+    used = slice(FIRST_STEPS, finite - LAST_STEPS)
+    used_rates = torch.tensor(list(rates)[used], dtype=torch.float64)
+    used_losses = torch.tensor(list(losses)[used], dtype=torch.float64)
+    if len(used_rates) < FEWEST_STEPS:
+        reason = " or was not a finite number" if finite < len(losses) else ""
         raise TrainingError(
             "lr_find found no learning rate.",
-            expected=f"a loss that is a number for {FIRST_STEPS + FEWEST_STEPS + LAST_STEPS} steps of rising rate",
-            found=found,
+            expected=f"a finite loss for {FIRST_STEPS + FEWEST_STEPS + LAST_STEPS} steps of rising learning rate",
+            found=f"{finite} steps until the loss diverged{reason}",
             fix="`learning_rate` as a number, `gradient_clip = 1.0` or a smaller `muon_rate`, in the recipe",
         )
-    suggestions = {name: float(read(some_rates, some_losses, count)[0]) for name, read in SUGGESTIONS.items()}
-    return Finding(tuple(rates[:count]), tuple(losses[:count]), suggestions, seconds, batch_size, rows)
+    suggestions = {name: float(rule(used_rates, used_losses, finite)[0]) for name, rule in RULES.items()}
+    return LrFindResult(tuple(rates[:finite]), tuple(losses[:finite]), suggestions, seconds, batch_size, rows)
+
+
+def _rate(share: float) -> float:
+    return LOWEST_RATE * (HIGHEST_RATE / LOWEST_RATE) ** share
+
+
+def _scheduled_rates(recipe: Recipe, share: float, *, groups: int) -> np.ndarray:
+    """Learning rate of each list of parameters when `share` of the steps is done."""
+    rates = list_rates(recipe, _rate(share), groups=groups)
+    if recipe.optimiser == "muon":
+        # Muon's filters have their own rate, muon_rate: they would change the loss from the first step.
+        rates[::KINDS] = 0.0
+    return rates

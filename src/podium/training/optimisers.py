@@ -1,4 +1,4 @@
-"""What makes steps of gradients: torch's own optimisers, fused, many times faster than fastai's on a CPU."""
+"""Optimisers and schedules: torch's fused optimisers, many times faster than fastai's on a CPU."""
 
 from collections.abc import Callable
 
@@ -10,45 +10,47 @@ from torch import Tensor, nn
 
 from podium.config.keys import Recipe
 
-# Kinds of parameters of each layer group, in the order of `split_parameters`.
+# `split_parameters` makes so many lists of each layer group.
 KINDS = 3
-# Newton-Schulz steps of airbench's Muon; more do not change what is learned.
+# Newton-Schulz steps of airbench's Muon; more do not change the result.
 ORTHOGONAL_STEPS = 3
+# fastai's: the first rate and the last are the peak rate divided by these; after the frozen epochs the peak is halved.
+START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
 
 
 def split_parameters(network: nn.Module) -> list[list[nn.Parameter]]:
-    """What learns in each layer group, in three lists: filters, matrices, then biases and norms."""
+    """The parameters that are trained, in three lists per layer group: filters, matrices, biases and norms."""
     lists = []
-    for parameters in network.layer_groups():
-        learning = [p for p in parameters if p.requires_grad]
-        lists.append([p for p in learning if p.ndim > 2])
-        lists.append([p for p in learning if p.ndim == 2])
-        lists.append([p for p in learning if p.ndim < 2])
+    for group in network.layer_groups():
+        trained = [p for p in group if p.requires_grad]
+        lists.append([p for p in trained if p.ndim > 2])
+        lists.append([p for p in trained if p.ndim == 2])
+        lists.append([p for p in trained if p.ndim < 2])
     return lists
 
 
 def optimiser_maker(recipe: Recipe) -> Callable:
-    """What fastai calls with the lists of parameters to make the optimiser."""
+    """The function that fastai calls with the lists of parameters to make the optimiser; biases do not decay."""
 
     def make(lists: list[list[nn.Parameter]], lr: float) -> OptimWrapper:
         decays = [recipe.weight_decay, recipe.weight_decay, 0.0] * (len(lists) // KINDS)
-        groups = [{"params": one, "weight_decay": decay} for one, decay in zip(lists, decays, strict=True)]
+        groups = [{"params": params, "weight_decay": decay} for params, decay in zip(lists, decays, strict=True)]
         if recipe.optimiser == "adamw":
-            made = torch.optim.AdamW(groups, lr=lr, betas=(recipe.momentum, 0.99), eps=1e-5, fused=True)
+            optimiser = torch.optim.AdamW(groups, lr=lr, betas=(recipe.momentum, 0.99), eps=1e-5, fused=True)
         else:
             kind = torch.optim.SGD if recipe.optimiser == "sgd" else MuonAndSgd
-            made = kind(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
-        return OptimWrapper(opt=made)
+            optimiser = kind(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+        return OptimWrapper(opt=optimiser)
 
     return make
 
 
 class MuonAndSgd(torch.optim.SGD):
-    """torch's Muon for the filters, SGD for everything else, as one optimiser.
+    """torch's Muon for the filters and SGD for all other parameters, as one optimiser.
 
-    torch's takes matrices alone: it is given each filter bank as (width, the rest), which shares its memory.
-    As in airbench a bank is scaled to norm sqrt(width) before each step, which the batch norm after it
-    undoes, so that the learning rate is a rate of turning.
+    torch's Muon takes matrices only: it gets each filter bank as a matrix (width, the rest) that shares its memory.
+    As in airbench, a bank is scaled to norm sqrt(width) before each step. The batch norm after it undoes the scaling,
+    so that the learning rate is an angle per step.
     """
 
     def __init__(self, groups: list[dict], **settings: object):
@@ -64,17 +66,17 @@ class MuonAndSgd(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One step of both."""
-        for group, inner, bank, matrices in zip(
+        """Update all parameters."""
+        for group, muon_group, bank, matrices in zip(
             self.param_groups, self.muon.param_groups, self.banks, self.matrices, strict=True
         ):
-            inner["lr"], inner["momentum"] = group["lr"], group["momentum"]
+            muon_group["lr"], muon_group["momentum"] = group["lr"], group["momentum"]
             for filters, matrix in zip(bank, matrices, strict=True):
                 matrix.grad = None
-                if filters.grad is None:  # frozen: not even scaled
+                if filters.grad is None:  # frozen: not scaled either
                     continue
                 matrix.grad = _as_matrix(filters.grad)
-                filters.grad = None  # SGD leaves it alone
+                filters.grad = None  # SGD skips parameters without a gradient
                 matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
         self.muon.step()
         super().step(closure)
@@ -85,34 +87,33 @@ def _as_matrix(filters: Tensor) -> Tensor:
     return filters.permute(0, 2, 3, 1).flatten(1)
 
 
-# fastai's own: how much lower the rate starts and ends, and what fine-tuning does after the head alone learned.
-START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
+def list_rates(recipe: Recipe, rate: float, *, groups: int) -> np.ndarray:
+    """Peak learning rate of each list of parameters; those of the groups rise geometrically from input to head."""
+    return _rates_by_kind(recipe, np.geomspace(rate / recipe.discriminative_ratio, rate, groups))
 
 
-def _list_rates(recipe: Recipe, rate: float, *, groups: int) -> np.ndarray:
-    """Peak learning rate of each list of parameters; the groups' rise geometrically from the images to the head."""
-    return _by_kind(recipe, np.geomspace(rate / recipe.discriminative_ratio, rate, groups))
-
-
-def _by_kind(recipe: Recipe, rates: np.ndarray) -> np.ndarray:
-    """Learning rate of each list of parameters, from those of the groups: filters, matrices, biases and norms."""
+def _rates_by_kind(recipe: Recipe, rates: np.ndarray) -> np.ndarray:
+    """Learning rates of the layer groups -> those of their lists of filters, matrices, biases and norms."""
     filters = np.full(len(rates), recipe.muon_rate) if recipe.optimiser == "muon" else rates
     return np.stack([filters, rates, rates * recipe.bias_ratio], axis=1).ravel()
 
 
-def _course(recipe: Recipe, rates: np.ndarray) -> dict[str, Callable]:
-    """Fastai schedules by name of the hyperparameter, each a function of the share of steps done."""
-    warm_up, low, lowest = recipe.warm_up, rates / START_DIVISOR, rates / END_DIVISOR
-    if recipe.schedule == "one-cycle":  # arXiv:1708.07120, as fastai runs it: momentum moves against the rate
-        high, fast = recipe.momentum, max(recipe.momentum - 0.1, 0.0)
-        return {
-            "lr": combined_cos(warm_up, low, rates, lowest),
-            "mom": combined_cos(warm_up, high, fast, high),
-        }
+def frozen_schedule(recipe: Recipe, rate: float, *, groups: int) -> dict[str, Callable]:
+    """Fastai's schedule for the epochs in which only the head is trained."""
+    rates = _rates_by_kind(recipe, np.full(groups, rate))
+    return {"lr": combined_cos(0.99, rates / START_DIVISOR, rates, rates / END_DIVISOR)}
+
+
+def schedule(recipe: Recipe, rates: np.ndarray) -> dict[str, Callable]:
+    """Fastai's schedules by hyperparameter: functions of the share of the steps that are done."""
+    warm_up, start, end = recipe.warm_up, rates / START_DIVISOR, rates / END_DIVISOR
+    if recipe.schedule == "one-cycle":  # arXiv:1708.07120, with fastai's values: momentum falls while the rate rises
+        high, low = recipe.momentum, max(recipe.momentum - 0.1, 0.0)
+        return {"lr": combined_cos(warm_up, start, rates, end), "mom": combined_cos(warm_up, high, low, high)}
     if recipe.schedule == "triangular":
-        return {"lr": combine_scheds([warm_up, 1 - warm_up], [SchedLin(low, rates), SchedLin(rates, lowest)])}
+        return {"lr": combine_scheds([warm_up, 1 - warm_up], [SchedLin(start, rates), SchedLin(rates, end)])}
     if recipe.schedule == "flat-cosine":
-        return {"lr": combined_cos(0.75, rates, rates, lowest)}
+        return {"lr": combined_cos(0.75, rates, rates, end)}
     if recipe.schedule == "cosine":
-        return {"lr": SchedCos(rates, lowest)}
+        return {"lr": SchedCos(rates, end)}
     return {"lr": SchedLin(rates, rates)}

@@ -1,60 +1,58 @@
-"""What a network learns from: images, labels, and which rows it may see."""
+"""The images, labels and rows that one fit uses."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from podium.config.keys import Recipe
 from podium.data.cache import Dataset, open_images
-from podium.lock import Lock
-from podium.plan.paths import Paths
-from podium.training.batches.loader import PixelStore
+from podium.training.batches.loader import Normalisation, PixelStore, measure_normalisation
 from podium.training.device import pick_device
+from podium.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a network learns from: images, labels, and which rows it may see."""
+class FitData:
+    """The images and labels of one fit, and which rows train and which validate."""
 
     store: PixelStore
-    images: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray  # (n,) int64
     classes: int
     training_rows: np.ndarray
     validation_rows: np.ndarray  # empty for a refit
 
-
-def first_fold(paths: Paths, recipe: Recipe, *, lock: Lock) -> Material:
-    """What the first network of a run learns from and is judged on; raises DataError."""
-    images = recipe_images(paths, recipe, lock=lock).train_images
-    is_validation = lock.folds == lock.folds[lock.folds >= 0].min()
-    return Material(
-        store=PixelStore(images, pick_device()),
-        images=images,
-        labels=lock.train_labels,
-        classes=len(lock.classes),
-        training_rows=np.flatnonzero(~is_validation),
-        validation_rows=np.flatnonzero(is_validation),
-    )
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        """Mean and deviation of the training rows, measured once."""
+        return measure_normalisation(self.store.array, self.training_rows)
 
 
-def recipe_images(paths: Paths, recipe: Recipe, *, lock: Lock) -> Dataset:
-    """The decoded images of the lock at the recipe's size; raises DataError where they are not decoded."""
-    return open_images(paths, lock, pixels=recipe.stored_pixels, shape=recipe.shape)
+def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:
+    """The images of the lock, decoded as the recipe stores them; raises DataError where they are not in the cache."""
+    return open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
 
 
-def balanced_part(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.ndarray:
-    """About `rows` of the labelled rows, (n,): the first of each class in each fold, in equal numbers."""
+def first_fold(workspace: Workspace, recipe: Recipe) -> FitData:
+    """The data of a run's first fit; raises DataError."""
+    lock = workspace.lock
+    store = PixelStore(open_recipe_images(workspace, recipe).train_images, pick_device())
+    validates = lock.folds == lock.folds[lock.folds >= 0].min()
+    return FitData(store, lock.train_labels, len(lock.classes), np.flatnonzero(~validates), np.flatnonzero(validates))
+
+
+def balanced_rows(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.ndarray:
+    """Indices of about `rows` labelled rows, sorted: equally many of each class in each fold."""
     groups = [(label, fold) for label in np.unique(labels) for fold in np.unique(folds)]
-    each = max(1, rows // len(groups))
-    picked = [np.flatnonzero((labels == label) & (folds == fold))[:each] for label, fold in groups]
+    rows_per_group = max(1, rows // len(groups))
+    picked = [np.flatnonzero((labels == label) & (folds == fold))[:rows_per_group] for label, fold in groups]
     return np.sort(np.concatenate(picked))
 
 
 def count_images(recipe: Recipe, folds: np.ndarray) -> int:
-    """Training images that pass through all fits of a run."""
+    """How many training images all fits of a run process, over all epochs."""
     epochs = recipe.freeze_epochs + recipe.epochs
-    fits = [int((folds != fold).sum()) for fold in np.unique(folds[folds >= 0])]
+    training_rows = [int((folds != fold).sum()) for fold in np.unique(folds[folds >= 0])]
     if recipe.refit:
-        fits.append(len(folds))
-    return epochs * sum(recipe.images_an_epoch(rows) for rows in fits)
+        training_rows.append(len(folds))
+    return epochs * sum(recipe.images_an_epoch(rows) for rows in training_rows)

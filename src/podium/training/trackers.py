@@ -1,12 +1,12 @@
-"""What else training is told to, beside the history CSV: TensorBoard and Weights & Biases, by fastai's own callbacks.
+"""TensorBoard and Weights & Biases, through fastai's callbacks. They do not change the results of a run.
 
-They only look: a run that is tracked gives the same bits. Neither is imported where it is not asked for.
+Each is imported only where the competition asks for it.
 """
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner, Recorder
 
 from podium.errors import TrainingError
+from podium.plan.runs import PlannedRun
+from podium.workspace import Workspace
 
-# What W&B has not sent by then, `wandb sync` sends later.
+# `wandb sync` sends later what was not sent in this time.
 FINISH_SECONDS = 120
 
 
 def validation_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of the rows that are hits: as the history CSV has it, under the same name."""
+    """Share of correct rows; the history file has it under the same name."""
     return (logits.argmax(1) == labels).float().mean()
 
 
@@ -33,95 +35,100 @@ class Trackers:
     tensorboard_folder: Path | None = None
 
     def callbacks(self, learner: Learner, stage: str) -> list[Callback]:
-        """What follows one fit of the run; `stage` keeps a run's fits apart."""
+        """The callbacks for one fit of the run, which is named `stage`."""
         if not self.names:
             return []
-        learner.logger = _silent  # the Recorder's own table
+        learner.logger = _ignore  # fastai's Recorder would print a table
         validated = len(learner.dls.valid) > 0
         learner.metrics = [validation_accuracy] if validated else []
-        made: list[Callback] = [Recorder(valid_metrics=validated)]
+        callbacks: list[Callback] = [Recorder(valid_metrics=validated)]
         if "tensorboard" in self.names:
-            made.append(_tensorboard(self.tensorboard_folder / "-".join(stage.replace("/", " of ").split())))
+            folder = self.tensorboard_folder / "-".join(stage.replace("/", " of ").split())
+            callbacks.append(_tensorboard_callback(folder))
         if "wandb" in self.names:
-            made.append(_wandb())
-        return made
+            callbacks.append(_wandb_callback())
+        return callbacks
 
 
 @contextmanager
-def open_trackers(
-    names: tuple[str, ...], reports: Path, run: str, *, settings_file: Path, about: dict[str, Any]
-) -> Iterator[Trackers]:
-    """The trackers of a run, writing below the competition's `reports`; `about` is what W&B shows as its config.
+def open_trackers(workspace: Workspace, run: PlannedRun) -> Iterator[Trackers]:
+    """The trackers that the competition asks for, opened for one run.
 
-    `settings_file` is the competition.toml that asks for them; its folder's name is the project at W&B.
-
-    Raises TrainingError, before anything is trained, where W&B has no account and was not told to stay offline.
+    Raises TrainingError where Weights & Biases cannot start, before anything is trained.
     """
-    curves = reports / "tensorboard" / run
-    shutil.rmtree(curves, ignore_errors=True)  # of a training before: its curves would lie over these
+    names, curves = workspace.competition.trackers, workspace.paths.reports / "tensorboard" / run.run
+    shutil.rmtree(curves, ignore_errors=True)  # TensorBoard would draw an earlier training over this one
     if "wandb" not in names:
         yield Trackers(names, curves)
         return
+    wandb_run = _start_wandb(workspace, run)
+    exit_code = 1
+    try:
+        yield Trackers(names, curves)
+        exit_code = 0
+    finally:
+        wandb_run.finish(exit_code=exit_code)
+
+
+def _start_wandb(workspace: Workspace, run: PlannedRun) -> Any:
     import wandb
 
     settings = wandb.Settings(silent=True, console="off", finish_timeout=FINISH_SECONDS)
     if wandb.setup(settings).settings.mode == "online" and not wandb.login(prompt=False):
         raise TrainingError(
-            "Weights & Biases does not know who you are.",
-            file=settings_file,
-            expected="an account on this machine, or nothing sent",
+            "Weights & Biases has no account on this machine.",
+            file=workspace.paths.settings_file,
+            expected="an account, or WANDB_MODE=offline",
             found='trackers = ["wandb"]',
             fix="WANDB_MODE=offline make ..., or wandb login",
         )
-    reports.mkdir(parents=True, exist_ok=True)
+    workspace.paths.reports.mkdir(parents=True, exist_ok=True)
     try:
-        logged = wandb.init(
-            project=f"podium-{settings_file.parent.name}", name=run, dir=reports, config=about, settings=settings
+        return wandb.init(
+            project=f"podium-{workspace.name}",
+            name=run.run,
+            dir=workspace.paths.reports,
+            config=asdict(run.recipe) | {"seed": run.seed, "competition": workspace.name},
+            settings=settings,
         )
     except wandb.Error as error:
         raise TrainingError(
-            "Weights & Biases could not be told of this run: nothing was trained.",
-            file=settings_file,
+            "Weights & Biases could not be started: nothing was trained.",
+            file=workspace.paths.settings_file,
             found=str(error).splitlines()[0],
             fix="WANDB_MODE=offline make ..., and wandb sync later",
         ) from None
-    code = 1
-    try:
-        yield Trackers(names, curves)
-        code = 0
-    finally:
-        logged.finish(exit_code=code)
 
 
-def _silent(*_: object) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
 class _Hypers:
-    """The numbers of an optimiser that a curve can be drawn of; torch's own lists hold None and flags among them."""
+    """An optimiser's hyperparameters that are numbers; torch's have None and flags too, which cannot be drawn."""
 
     def __init__(self, optimiser: Any):
-        shown = ("lr", "mom", "wd")
-        self.hypers = [{name: float(group[name]) for name in shown if name in group} for group in optimiser.hypers]
+        names = ("lr", "mom", "wd")
+        self.hypers = [{name: float(group[name]) for name in names if name in group} for group in optimiser.hypers]
 
 
-def _tensorboard(folder: Path) -> Callback:
+def _tensorboard_callback(folder: Path) -> Callback:
     from fastai.callback.tensorboard import TensorBoardCallback
 
-    class Tracked(TensorBoardCallback):
+    class PodiumTensorBoard(TensorBoardCallback):
         run_valid = False  # or each validation batch is logged as a training step
 
         @property
         def opt(self) -> _Hypers:
             return _Hypers(self.learn.opt)
 
-    return Tracked(log_dir=folder, trace_model=False, log_preds=False)
+    return PodiumTensorBoard(log_dir=folder, trace_model=False, log_preds=False)
 
 
-def _wandb() -> Callback:
+def _wandb_callback() -> Callback:
     from fastai.callback.wandb import WandbCallback
 
-    class Tracked(WandbCallback):
+    class PodiumWandb(WandbCallback):
         run_valid = False
 
         @property
@@ -129,7 +136,7 @@ def _wandb() -> Callback:
             return _Hypers(self.learn.opt)
 
         def before_fit(self) -> None:
-            self.learn.gather_args = dict  # the recipe is the config, not what fastai's objects are called
+            self.learn.gather_args = dict  # the config is the recipe, not the names of fastai's objects
             super().before_fit()
 
-    return Tracked(log_preds=False)
+    return PodiumWandb(log_preds=False)

@@ -1,9 +1,8 @@
 """One trial: a run trained and scored on inner rows, in a worker process."""
 
 import os
-import tempfile
+from dataclasses import replace
 from multiprocessing.synchronize import Event
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -15,11 +14,11 @@ from podium.metrics import softmax
 from podium.training.batches.loader import PixelStore
 from podium.training.cores import claim_cores
 from podium.training.device import cpu_threads, pick_device
-from podium.training.learner import evaluation_loader, fit_network
-from podium.training.logits import predict_logits
-from podium.training.progress import EpochReport, Listener, Watch
-from podium.training.rows import Material, recipe_images
-from podium.training.run import checked_logits
+from podium.training.learner import fit_network
+from podium.training.lr_find import find_if_asked
+from podium.training.progress import EpochReport, Listener, ProgressRecorder
+from podium.training.rows import FitData, open_recipe_images
+from podium.training.run import check_finite
 from podium.tune import worker
 from podium.tune.study import load_study
 from podium.tune.worker import Outcome, Trial
@@ -76,23 +75,19 @@ def run_trial(trial: Trial) -> Outcome:
 
 def _logits(trial: Trial, listener: _Reporter) -> np.ndarray:
     workspace, recipe, split = worker.context.workspace, trial.run.recipe, worker.context.split
-    lock, scored = split.lock, split.scored_rows(trial.part)
-    dataset = recipe_images(workspace.paths, recipe, lock=lock)
-    store, training = PixelStore(dataset.train_images, pick_device()), np.setdiff1d(split.rows, scored)
-    material = Material(store, dataset.train_images, lock.train_labels, len(lock.classes), training, scored)
+    lock, root, scored = split.lock, workspace.paths.root, split.scored_rows(trial.part)
+    store = PixelStore(open_recipe_images(workspace, recipe).train_images, pick_device())
+    training = np.setdiff1d(split.rows, scored)
+    data = FitData(store, lock.train_labels, len(lock.classes), training, scored)
     images = recipe.images_an_epoch(len(training)) * (recipe.freeze_epochs + recipe.epochs)
-    with (
-        claim_cores(recipe.threads, meanwhile=listener.wait),
-        cpu_threads(recipe.threads),
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        watch = Watch(listener, Path(folder) / "history.csv", images=images)
-        fitted = fit_network(
-            recipe, material, seed=trial.run.seed, purpose="/fold0", root=workspace.paths.root, watch=watch, stage=""
+    with claim_cores(recipe.threads, while_waiting=listener.wait), cpu_threads(recipe.threads):
+        if result := find_if_asked(recipe, data, seed=trial.run.seed, root=root):
+            recipe = replace(recipe, learning_rate=result.rate)
+        progress = ProgressRecorder(listener, images=images)
+        network = fit_network(
+            recipe, data, seed=trial.run.seed, purpose="/fold0", root=root, progress=progress, stage=""
         )
-        loader = evaluation_loader(store, scored, recipe=recipe, normalisation=fitted.normalisation)
-        views, precision = recipe.test_time_augmentation, fitted.precision
-        return checked_logits(predict_logits(fitted.network, loader, views=views, precision=precision))
+        return check_finite(network.logits(store, scored))
 
 
 def parallel_trials(recipe: Recipe) -> int:

@@ -67,7 +67,7 @@ def hard_epoch(loader: TrainingLoader, losses: list[float]) -> list[int]:
     for images, labels in loader:
         seen = rows_of(images)
         assert labels.tolist() == [row % 2 for row in seen]
-        loader.remember(torch.tensor([losses[row] for row in seen]))
+        loader.record_losses(torch.tensor([losses[row] for row in seen]))
         rows += seen
     return rows
 
@@ -102,7 +102,7 @@ def test_an_image_that_rested_is_mirrored_when_its_turn_comes():
         for batch, labels in loader:
             for row, left in zip(labels.tolist(), rows_of(batch), strict=True):
                 shown[row].append(left == 0)
-            loader.remember(torch.zeros(len(labels)))
+            loader.record_losses(torch.zeros(len(labels)))
     assert sum(map(len, shown.values())) == 8 * 4
     assert all(one != other for turns in shown.values() for one, other in pairwise(turns))
 

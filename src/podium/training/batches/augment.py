@@ -1,8 +1,7 @@
-"""Augmentation of whole batches on the device that holds them.
+"""Augmentation of whole batches on their device.
 
-Shifts and flips choose which stored pixel lands where, so they cost nothing beyond the gather that makes the
-batch. What needs arithmetic (rotation, zoom, light, cutout, mixing) works on the float batch. Every function
-draws from the generator it is given and from nothing else.
+Shifts and flips are part of the gather that makes the batch, so they cost nothing. Rotation, zoom, light, cutout and
+mixing compute on the float batch. Every function draws random numbers from the given generator only.
 """
 
 import math
@@ -17,10 +16,10 @@ from podium.config.keys import Augment
 def shifted_positions(
     count: int, side: int, *, augment: Augment, generator: Generator, flipped: Tensor | None = None
 ) -> Tensor:
-    """Positions to gather for `count` images of `side` x `side` pixels: (count, side, side) into side * side.
+    """Which pixel (0 to side * side - 1) each pixel of `count` shifted and flipped images is: (count, side, side).
 
-    Each image is shifted by up to `shift_pixels` either way, edges mirrored, and half of them are flipped: those
-    that are `flipped` (count,) where it is given.
+    Each image is shifted by up to `shift_pixels` in both directions, and its edges are mirrored. `flipped` (count,)
+    says which images are flipped; with flip = "horizontal" a random half of them is.
     """
     device = generator.device
     line = torch.arange(side, device=device)
@@ -35,12 +34,13 @@ def shifted_positions(
 
 
 def _mirror(positions: Tensor, side: int) -> Tensor:
+    """Positions outside 0 to side - 1 -> the positions that are mirrored at the edges."""
     positions = positions.abs()
     return torch.where(positions >= side, 2 * (side - 1) - positions, positions)
 
 
 def rotate_and_zoom(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
-    """Turn and scale each of (n, 3, h, w) images by its own draw; what comes in from outside is mirrored."""
+    """Rotate and scale each of (n, 3, h, w) images by a random amount; the edges are mirrored."""
     count, device = len(images), images.device
     turn, scale = torch.rand(2, count, generator=generator, device=device) * 2 - 1
     angle = turn * math.radians(augment.rotate_degrees)
@@ -54,7 +54,7 @@ def rotate_and_zoom(images: Tensor, *, augment: Augment, generator: Generator) -
 
 
 def change_light(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
-    """Change brightness and contrast of each of (n, 3, h, w) images with values 0 to 1."""
+    """Change brightness and contrast of each of (n, 3, h, w) images, with values 0 to 1, by a random amount."""
     shape = (2, len(images), 1, 1, 1)
     brightness, contrast = torch.rand(shape, generator=generator, device=images.device) * 2 - 1
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
@@ -63,15 +63,15 @@ def change_light(images: Tensor, *, augment: Augment, generator: Generator) -> T
 
 
 def cut_out(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
-    """Set one square of each of (n, 3, h, w) normalised images to zero, the mean (arXiv:1708.04552)."""
+    """Set one random square of each of (n, 3, h, w) normalised images to 0, the mean (arXiv:1708.04552)."""
     inside = _boxes(images, augment.cutout_pixels, augment.cutout_pixels, generator=generator)
     return images.masked_fill(inside, 0.0)
 
 
 def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Mix each batch with itself in another order; targets (n, classes) are mixed in the same shares.
+    """Mix a batch with itself in another order; targets (n, classes) are mixed in the same shares.
 
-    Where both are on, a fair coin chooses per batch. Mixup is arXiv:1710.09412, cutmix arXiv:1905.04899.
+    With both mixup (arXiv:1710.09412) and cutmix (arXiv:1905.04899), each is used for a random half of the batches.
     """
     device = images.device
     order = torch.randperm(len(images), generator=generator, device=device)
@@ -87,12 +87,13 @@ def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generat
 
 
 def _beta(alpha: float, generator: Generator) -> float:
-    # A Beta(a, a) draw is g1 / (g1 + g2) of two Gamma(a) draws.
+    # g1 / (g1 + g2) of two Gamma(a) draws is a Beta(a, a) draw.
     gamma = torch._standard_gamma(torch.full((2,), alpha, device=generator.device), generator=generator)
     return (gamma[0] / gamma.sum().clamp_min(1e-12)).item()
 
 
 def _boxes(images: Tensor, height: int, width: int, *, generator: Generator) -> Tensor:
+    """A mask (n, 1, h, w) of one random box per image of (n, 3, h, w) images."""
     count, _, rows, columns = images.shape
     centre = torch.rand(2, count, 1, generator=generator, device=images.device)
     top = (centre[0] * rows - height / 2).round()

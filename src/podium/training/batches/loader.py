@@ -1,8 +1,7 @@
-"""Batches that are born on the device: no worker processes, no copies per image.
+"""Loaders that make whole batches on the device, without worker processes or work per image.
 
-The decoded images lie as uint8 in one array: on a GPU in its memory where they fit, on the CPU as the
-memory-mapped file itself. A batch is one gather of pixels (which already shifts and flips), one conversion to
-float, and whatever arithmetic the recipe's augmentation asks for, for the whole batch at once.
+All decoded images are one uint8 array: in a GPU's memory where they fit, on a CPU the memory-mapped file. A batch is
+one gather of pixels (which also shifts and flips), one conversion to float, and the recipe's augmentation.
 """
 
 import warnings
@@ -18,23 +17,23 @@ from podium.config.keys import Recipe
 from podium.seeding import stream_seed
 from podium.training.batches.augment import change_light, cut_out, mix, rotate_and_zoom, shifted_positions
 
-# Share of the free device memory that images may take; the network needs the rest.
+# Images may use this share of the free GPU memory; the network needs the rest.
 RESIDENT_SHARE = 0.4
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation of each colour, as shares of the full range."""
+    """Mean and standard deviation of each colour, where 255 is 1."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
 
 
 def measure_normalisation(images: np.ndarray, rows: np.ndarray, *, most: int = 10_000) -> Normalisation:
-    """Mean and deviation of the colours over evenly spaced `rows` of (n, h, w, 3) uint8 images."""
-    some = rows[:: max(1, -(-len(rows) // most))]
+    """Mean and deviation over at most `most` of the `rows`, evenly spaced, of (n, h, w, 3) uint8 images."""
+    rows = rows[:: max(1, -(-len(rows) // most))]
     counts = np.zeros((3, 256))
-    for part in np.array_split(some, max(1, len(some) // 500)):
+    for part in np.array_split(rows, max(1, len(rows) // 500)):
         pixels = images[part].reshape(-1, 3)
         counts += [np.bincount(pixels[:, colour], minlength=256) for colour in range(3)]
     levels = np.arange(256) / 255
@@ -45,22 +44,22 @@ def measure_normalisation(images: np.ndarray, rows: np.ndarray, *, most: int = 1
 
 
 class PixelStore:
-    """All images of one part of a data set, (n, side, side, 3) uint8, ready to be gathered from.
+    """All train images, or all test images, (n, side, side, 3) uint8, from which batches are gathered.
 
-    Where they do not fit into the device's memory they stay memory-mapped and each batch is sent.
+    Images that do not fit into a GPU's memory stay memory-mapped, and each batch is copied to the GPU.
     """
 
     def __init__(self, images: np.ndarray, device: torch.device):
-        self.device, self.side = device, images.shape[1]
-        whole = _as_tensor(images)
+        self.array, self.device, self.side = images, device, images.shape[1]
+        tensor = _as_tensor(images)
         self.resident = device.type == "cpu" or _fits(images.nbytes, device)
-        self.images = whole.to(device) if self.resident else whole
+        self.images = tensor.to(device) if self.resident else tensor
 
     def __len__(self) -> int:
         return len(self.images)
 
     def gather(self, rows: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Images of `rows` (n,), each pixel taken from `positions` (n, side, side) if given: (n, side, side, 3)."""
+        """Images (n, side, side, 3) of `rows` (n,); `positions` (n, side, side) say which pixel comes from where."""
         if not self.resident:
             images = self.images[rows.cpu()].to(self.device, non_blocking=True)
             rows = torch.arange(len(rows), device=self.device)
@@ -68,13 +67,12 @@ class PixelStore:
             images = self.images
         if positions is None:
             return images.index_select(0, rows)
-        area = self.side * self.side
-        places = (rows[:, None, None] * area + positions).flatten()
-        return images.view(-1, 3).index_select(0, places).view(len(rows), self.side, self.side, 3)
+        pixels = (rows[:, None, None] * self.side**2 + positions).flatten()
+        return images.view(-1, 3).index_select(0, pixels).view(len(rows), self.side, self.side, 3)
 
 
 def _as_tensor(images: np.ndarray) -> Tensor:
-    # The cache is mapped read-only so that nobody writes into it; torch warns of just that.
+    # torch warns that the cache is mapped read-only, which it is on purpose.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.asarray(images))
@@ -86,7 +84,7 @@ def _fits(size_bytes: int, device: torch.device) -> bool:
 
 
 class _Loader:
-    """What both loaders share, and what fastai asks of a loader: a length, a device, batches."""
+    """Base class of both loaders, with the attributes that fastai needs."""
 
     def __init__(self, store: PixelStore, rows: np.ndarray, labels: np.ndarray | None, batch_size: int):
         self.store, self.device = store, store.device
@@ -99,12 +97,12 @@ class _Loader:
 
     @property
     def dataset(self) -> Tensor:
-        """The rows this loader serves; fastai only asks for their number."""
+        """The rows of this loader; fastai only needs their number."""
         return self.rows
 
 
 class EvaluationLoader(_Loader):
-    """Rows in order, unchanged but for size and normalisation: batches of (images, labels) or (images,)."""
+    """Rows in order, resized and normalised: batches of (images, labels), or (images,) without `labels`."""
 
     def __init__(
         self,
@@ -131,12 +129,12 @@ class EvaluationLoader(_Loader):
 class TrainingLoader(_Loader):
     """Rows in a new order each epoch, augmented by the recipe: batches of (images, targets).
 
-    Batches differ in size by one at most, so that no row is dropped and no batch is tiny. Targets are labels
-    (n,), or shares (n, classes) where images are mixed. Order and augmentation have a stream each.
+    Batch sizes differ by at most one, so that no row is dropped and no batch is tiny. Targets are labels (n,), or
+    shares (n, classes) where images are mixed. Order and augmentation have a random stream each.
 
-    Where `hard_share` is below 1, each batch is the hardest part of a longer stretch of that order: the rows whose
-    loss was largest when they were last learned from (arXiv:1511.06343), or that never were. Whoever trains tells
-    those losses by `remember`. A row that rests keeps its loss while the others' fall, until it is its turn again.
+    With a `hard_share` below 1, a batch is selected from a longer part of the order: the rows with the largest last
+    loss (arXiv:1511.06343); a row that was never trained on comes first. `record_losses` sets the losses. A skipped
+    row keeps its last loss, so it is selected again once the other losses drop below it.
     """
 
     def __init__(
@@ -153,14 +151,14 @@ class TrainingLoader(_Loader):
     ):
         super().__init__(store, rows, labels, recipe.batch_size)
         self.images = recipe.images_an_epoch(len(rows))
-        # Batch norm cannot learn from one image.
+        # Batch norm cannot be trained on one image.
         self.batches = max(1, min(-(-self.images // recipe.batch_size), self.images // 2))
         self.recipe, self.classes, self.pixels = recipe, classes, recipe.network_pixels
         self.order = self._generator(seed, f"order{purpose}")
         self.draws = self._generator(seed, f"augment{purpose}")
-        self.losses = torch.full((len(store),), float("inf"), device=self.device)  # when last learned from
-        self.learned = self.rows[:0]  # the last batch
-        self.mirrored: Tensor | None = None  # (images of the store,), where they take turns
+        self.losses = torch.full((len(store),), float("inf"), device=self.device)  # last loss of each image
+        self.last_rows = self.rows[:0]  # of the last batch
+        self.mirrored: Tensor | None = None  # (len(store),): whether each image is mirrored next, if alternating
         if recipe.augment.flip == "alternating":
             coins = torch.rand(len(store), generator=self._generator(seed, f"flip{purpose}"), device=self.device)
             self.mirrored = coins < 0.5
@@ -173,19 +171,19 @@ class TrainingLoader(_Loader):
         return torch.Generator(self.device).manual_seed(stream_seed(seed, purpose))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield one epoch."""
+        """Yield the batches of one epoch."""
         order = torch.randperm(len(self.rows), generator=self.order, device=self.device)
         sizes = [len(part) for part in torch.arange(self.images).tensor_split(self.batches)]
         for part, size in zip(order.tensor_split(self.batches), sizes, strict=True):
             rows = self.rows[part]
             if size < len(rows):
                 rows = rows[self.losses[rows].topk(size).indices]
-            self.learned = rows
+            self.last_rows = rows
             yield self._mixed(self._augmented(rows), self.labels[rows])
 
-    def remember(self, losses: Tensor) -> None:
-        """Take in the loss of each image of the last batch, (n,)."""
-        self.losses[self.learned] = losses
+    def record_losses(self, losses: Tensor) -> None:
+        """Set the loss of each image of the last batch, (n,)."""
+        self.losses[self.last_rows] = losses
 
     def _augmented(self, rows: Tensor) -> Tensor:
         augment, draws = self.recipe.augment, self.draws
@@ -194,7 +192,7 @@ class TrainingLoader(_Loader):
             flipped = None
             if self.mirrored is not None:
                 flipped = self.mirrored[rows]
-                self.mirrored[rows] = ~flipped  # the next time
+                self.mirrored[rows] = ~flipped
             positions = shifted_positions(len(rows), self.store.side, augment=augment, generator=draws, flipped=flipped)
         gathered = self.store.gather(rows, positions)
         if augment.brightness or augment.contrast:
@@ -216,12 +214,12 @@ class TrainingLoader(_Loader):
 
 
 class _Normaliser:
-    """(n, side, side, 3) uint8 -> normalised float32 (n, 3, side, side), channels last in memory."""
+    """(n, side, side, 3) uint8 -> normalised (n, 3, side, side) float32, channels last in memory."""
 
     def __init__(self, normalisation: Normalisation, side: int, device: torch.device):
         mean = torch.tensor(normalisation.mean, dtype=torch.float64)
         deviation = torch.tensor(normalisation.deviation, dtype=torch.float64)
-        # One constant a value of a whole line of pixels: several times faster than broadcasting over 3.
+        # The constants are repeated for a whole line of pixels: several times faster than broadcasting three.
         self.scale = (1 / (255 * deviation)).float().repeat(side).to(device)
         self.offset = (-mean / deviation).float().repeat(side).to(device)
 
@@ -231,7 +229,7 @@ class _Normaliser:
 
 
 def resize(images: Tensor, pixels: int) -> Tensor:
-    """Bring (n, 3, side, side) images to `pixels` on the device; free where they have that size."""
+    """Resize (n, 3, side, side) images to `pixels`; images of that size are returned as they are."""
     side = images.shape[-1]
     if side == pixels:
         return images

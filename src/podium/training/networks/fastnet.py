@@ -1,10 +1,10 @@
-"""A small convnet for images of 32 to 64 pixels that learns in minutes: the network of airbench.
+"""fastnet: a small convolutional network for images of 32 to 64 pixels, trained in minutes. It is airbench's network.
 
 From K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498) and github.com/KellerJordan/
-cifar10-airbench: a whitening first layer that is computed, not learned; convolutions that start as identities;
-batch norms with a bias and no scale. The rest of the method is in the recipe's keys (alternating flip, Muon,
-`bias_ratio`, label smoothing, triangular schedule, averaging, views at test time; `hard_share`, where airbench's
-version for 96 % asks a small network beforehand which images are hard).
+cifar10-airbench: a whitening first layer that is computed and not trained; convolutions that start as identities;
+batch norms with a trained bias and a constant scale. The rest of the method are keys of the recipe (alternating flip,
+Muon, `bias_ratio`, label smoothing, triangular schedule, averaging, test-time augmentation). `hard_share` replaces the
+small network by which airbench's version for 96 % selects hard images.
 """
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from podium.config.keys import FastNet
 
 PATCH_PIXELS = 2
-# Below this share of the largest variance a direction is noise, which whitening would amplify.
+# Added to each variance, as a share of the largest: whitening would amplify the noise of directions without variance.
 LEAST_VARIANCE = 5e-4
 
 
@@ -30,12 +30,15 @@ class FastNetBody(nn.Sequential):
         super().__init__(_Whitening(filters), nn.GELU(), *groups, MapMaximum(), _Scale(settings.feature_scale))
 
     def whiten(self, images: Tensor) -> None:
-        """Compute the first layer from normalised training images (n, 3, h, w)."""
+        """Set the filters of the first layer from normalised training images (n, 3, h, w)."""
         self[0].fit(images)
 
 
 class _Whitening(nn.Module):
-    """Directions of the patches, each scaled to a variance of 1, and their negatives; only the bias learns."""
+    """Projects patches on their principal directions, scaled to variance 1, and on the negatives of those.
+
+    Only its bias is trained.
+    """
 
     def __init__(self, filters: int):
         super().__init__()
@@ -54,7 +57,7 @@ class _Whitening(nn.Module):
 
 
 class _Group(nn.Module):
-    """Convolutions of one width, halving the image after the first; from the third on, around a shortcut."""
+    """`depth` convolutions of one width; the first halves the image, and is added to the third and each later one."""
 
     def __init__(self, channels: int, width: int, *, depth: int):
         super().__init__()
@@ -73,7 +76,7 @@ class _Group(nn.Module):
 class MapMaximum(nn.Module):
     """Maps (n, channels, h, w) -> their maxima (n, channels, 1, 1).
 
-    What nn.AdaptiveMaxPool2d(1) gives, to the bit, but for its gradient, which has no deterministic kernel on a GPU.
+    The same bits as nn.AdaptiveMaxPool2d(1), whose gradient has no deterministic kernel on a GPU.
     """
 
     def forward(self, maps: Tensor) -> Tensor:

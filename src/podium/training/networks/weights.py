@@ -1,4 +1,4 @@
-"""Pretrained weights, loaded without running code."""
+"""Load pretrained weights without running code from their file."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from podium.config.keys import Recipe, published_name
 from podium.errors import TrainingError
 
-# What files that are no weights make torch's unpickler and safetensors raise.
+# What torch's unpickler and safetensors raise for files that are not weights.
 DAMAGE = (
     OSError,
     RuntimeError,
@@ -29,24 +29,27 @@ DAMAGE = (
 )
 
 
-def _with_local_weights(recipe: Recipe) -> Recipe:
-    """The recipe, starting from a file in $PODIUM_WEIGHTS instead of a download where there is one."""
-    file = Path(os.environ.get("PODIUM_WEIGHTS") or ".", published_name(recipe.architecture)).absolute()
-    use = recipe.pretrained is True and os.environ.get("PODIUM_WEIGHTS") and file.is_file()
-    return replace(recipe, pretrained=str(file)) if use else recipe
+def with_local_weights(recipe: Recipe) -> Recipe:
+    """The recipe, with the file in $PODIUM_WEIGHTS as `pretrained` if it has the published weights."""
+    folder = os.environ.get("PODIUM_WEIGHTS")
+    if recipe.pretrained is not True or not folder:
+        return recipe
+    file = Path(folder, published_name(recipe.architecture)).absolute()
+    return replace(recipe, pretrained=str(file)) if file.is_file() else recipe
 
 
-def _no_download(recipe: Recipe, error: Exception) -> TrainingError:
+def download_error(recipe: Recipe, error: Exception) -> TrainingError:
+    """The error for published weights that could not be downloaded."""
     return TrainingError(
         "The pretrained weights could not be downloaded.",
-        expected=f"weights of {recipe.architecture}, from the network or a local file",
+        expected=f"published weights of {recipe.architecture}",
         found=str(error).splitlines()[0][:200],
         fix='pretrained = "path/to/weights.safetensors" (or .pth) in the recipe',
     )
 
 
-def _load_weights(model: nn.Module, file: Path) -> None:
-    """Load a published state into a model, without running code from the file; its classifier is left out."""
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Load published weights into a model, all but the classifier's; raises TrainingError."""
     if not file.is_file():
         raise TrainingError("The weights file is missing.", file=file, fix="correct `pretrained` in the recipe")
     state, own = _read_state(file), model.state_dict()
@@ -56,8 +59,8 @@ def _load_weights(model: nn.Module, file: Path) -> None:
         raise TrainingError(
             "The weights are of another architecture.",
             file=file,
-            expected=f"{len(own)} tensors such as {missing[0]}",
-            found=f"{len(fitting)} that fit of {len(state)}",
+            expected=f"{len(own)} tensors, such as {missing[0]}",
+            found=f"{len(state)} tensors, of which {len(fitting)} fit",
         )
     model.load_state_dict(fitting, strict=False)
 
@@ -66,24 +69,24 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     try:
         safe = file.suffix == ".safetensors"
         state = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
-    except DAMAGE:  # torch's own words advise to run the file's code
-        raise _no_weights(file, "a damaged file, another format, or objects that are no tensors") from None
+    except DAMAGE:  # torch's own message advises to run the file's code
+        raise _format_error(file, "a damaged file, another format, or objects that are not tensors") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
-        raise _no_weights(file, f"a {type(state).__name__} instead of tensors by name")
-    strange = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
-    if strange:
-        raise _no_weights(file, f"a {type(state[strange[0]]).__name__} under {strange[0]!r}")
+        raise _format_error(file, f"a {type(state).__name__} instead of tensors by name")
+    wrong = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if wrong:
+        raise _format_error(file, f"a {type(state[wrong[0]]).__name__} under {wrong[0]!r}")
     return state
 
 
-def _no_weights(file: Path, found: str) -> TrainingError:
+def _format_error(file: Path, found: str) -> TrainingError:
     return TrainingError(
-        "Not a weights file that can be loaded without running code.",
+        "The weights file cannot be loaded without running code.",
         file=file,
-        expected=".safetensors, or .pth with tensors alone",
+        expected=".safetensors, or .pth with tensors only",
         found=found,
-        fix="save the model's state_dict() alone, or correct `pretrained` in the recipe",
+        fix="save only the model's state_dict(), or correct `pretrained` in the recipe",
     )
 
 

@@ -1,4 +1,4 @@
-"""Errors of training, with the run and its recipe named."""
+"""Errors of training that name the run and its recipe."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from podium.errors import TrainingError
+from podium.errors import DeviceMemoryError, TrainingError
 
 
 @contextmanager
-def naming(run: str, recipe_file: Path) -> Iterator[None]:
-    """Name the run and its recipe in whatever goes wrong inside."""
+def name_run_in_errors(run: str, recipe_file: Path) -> Iterator[None]:
+    """Add the run and its recipe's file to every TrainingError; make a full device memory a DeviceMemoryError."""
     try:
         yield
     except TrainingError as error:
@@ -23,10 +23,10 @@ def naming(run: str, recipe_file: Path) -> Iterator[None]:
             fix=error.fix or f"edit {recipe_file}",
         ) from None
     except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"{run}: the device has too little memory.",
+        raise DeviceMemoryError(
+            f"{run}: The device has too little memory.",
             file=recipe_file,
-            expected="room for its batches beside whatever else is on the device",
+            expected="memory for the network and its batches, beside other programs on the device",
             found=str(error).splitlines()[0],
             fix="make -j1, which trains one run at a time; or a smaller batch_size",
         ) from None

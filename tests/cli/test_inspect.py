@@ -1,4 +1,4 @@
-"""Looking before training: what `podium show` and `podium lr-find` print, write and refuse."""
+"""The output, the files and the errors of `podium show` and `podium lr-find`."""
 
 import os
 import subprocess
@@ -39,11 +39,11 @@ def house(tmp_path_factory) -> Path:
     return folder
 
 
-def test_show_draws_a_sheet_and_says_what_to_look_for(house):
+def test_show_draws_a_sheet_and_prints_what_to_check(house):
     done = podium(house, "show", "tiny")
     assert done.returncode == 0 and not done.stderr
     assert "wrote reports/digits/show/tiny.s1.png: 10 labelled images" in done.stdout
-    assert "no augmentation. Stored at 16 px" in done.stdout and "look: does each label fit" in done.stdout
+    assert "no augmentation. Stored at 16 px" in done.stdout and "check: Does each label fit" in done.stdout
     assert (house / "reports/digits/show/tiny.s1.png").is_file()
     assert not (house / "oof").exists()
 
@@ -52,12 +52,12 @@ def test_lr_find_prints_its_suggestions_and_write_puts_one_into_the_recipe(house
     file = house / "competitions" / "digits" / "tiny.toml"
     done = podium(house, "lr-find", "tiny")
     assert done.returncode == 0 and not done.stderr, done.stderr
-    told = "these are muon_rate's", "valley", "slide", "steep", "minimum", "the recipe   find", "WRITE=1 writes"
-    assert all(word in done.stdout for word in told), done.stdout
+    expected = "their rate is muon_rate", "valley", "slide", "steep", "minimum", "the recipe   find", "WRITE=1 writes"
+    assert all(text in done.stdout for text in expected), done.stdout
     assert len(done.stdout.splitlines()) == 10 and "\r" not in done.stdout
     assert file.read_text() == RECIPE
     done = podium(house, "lr-find", "tiny", "--write")
-    assert done.returncode == 0 and "stale now: tiny.s1, tiny.s2; make tiny trains" in done.stdout, done.stderr
+    assert done.returncode == 0 and "stale now: tiny.s1, tiny.s2; make tiny trains them" in done.stdout, done.stderr
     before, after = RECIPE.splitlines(), file.read_text().splitlines()
     assert after[3].startswith("learning_rate = 0.") or after[3].startswith("learning_rate = 1")
     assert "  # lr_find's valley, 20" in after[3] and after[3].endswith(", batch 128, 1,000 rows")
@@ -82,7 +82,7 @@ def test_a_misspelt_name_is_one_screen_with_the_nearest(house, words, told):
     assert len(done.stderr.splitlines()) < 8
 
 
-def test_a_recipe_that_may_not_be_written_is_told_before_anything_is_done(house):
+def test_a_read_only_recipe_is_an_error_before_lr_find_runs(house):
     file = house / "competitions" / "digits" / "tiny.toml"
     file.chmod(0o444)
     done = podium(house, "lr-find", "tiny", "--write")
