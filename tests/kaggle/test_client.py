@@ -2,10 +2,10 @@
 
 import pytest
 from fake.server import TOKEN, FakeServer
-from fake.state import State
+from fake.state import Fault, State
 
 from podium.errors import KaggleError
-from podium.kaggle.cli_messages import answer_error, error_line, last_line, parse_status
+from podium.kaggle.cli_messages import AnswerError, ServerError, answer_error, error_line, parse_status
 from podium.kaggle.client import Kaggle
 from podium.kaggle.credentials import cli_environment, has_credentials, without_secrets
 
@@ -66,6 +66,23 @@ def test_the_remaining_submissions_are_read_also_when_there_are_none(project):
     assert kaggle.remaining() is None
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "error_type"),
+    [(429, "Slow down", ServerError), (503, "down", ServerError), (500, "", ServerError), (400, "odd", AnswerError)],
+)
+def test_an_error_has_the_status_and_the_message_of_kaggle(project, status, message, error_type):
+    project.state.script["ListSubmissions"] = [Fault(status, message, times=9)]
+    with pytest.raises(error_type) as error:
+        project.session().kaggle.submissions()
+    assert error.value.status == status and message in error.value.found
+
+
+def test_an_answer_that_was_cut_is_asked_for_no_more(project):
+    project.state.script["ListSubmissions"] = [Fault(cut=True)]
+    with pytest.raises(ServerError, match="cannot be reached"):
+        project.session().kaggle.submissions()
+
+
 def test_a_kaggle_that_does_not_answer_is_given_up(project):
     with pytest.raises(KaggleError, match="did not answer in time"):
         Kaggle("birds-and-others", project.environment, timeout_seconds=0.01).submissions()
@@ -90,8 +107,8 @@ def test_the_status_is_read_from_numbers_or_words(said, status):
 
 
 def test_the_last_words_are_what_a_traceback_ends_with():
-    assert last_line("Traceback\n  File x\nHTTPError: 401\n\n 50%|##  | 1/2\n") == "HTTPError: 401"
-    assert last_line("") == "" and len(last_line("x" * 999)) == 300
+    assert error_line("Traceback\n  File x\nHTTPError: 401\n\n 50%|##  | 1/2\n") == "HTTPError: 401"
+    assert error_line("") == "" and len(error_line("x" * 999)) == 300
 
 
 def test_advice_after_the_reason_is_left_out():

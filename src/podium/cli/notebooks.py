@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName, DataPlace, tell_line
+from podium.cli.options import DEFAULT, CompetitionName, DataPlace, print_progress
 
 if TYPE_CHECKING:
     from podium.kaggle.notebooks.import_output import ImportedOutput
@@ -36,7 +36,7 @@ def kernel(
     stale = [run for run in wanted_runs(workspace.runs, runs or []) if run.stale]
     _download_weights(stale)
     account = Account(Kaggle(workspace.competition.kaggle.competition))
-    session = NotebookSession(workspace, account, tell_line)
+    session = NotebookSession(workspace, account, print_progress)
     _print_result(train_in_notebook(session, stale, force=force), competition, following="make ensemble")
 
 
@@ -82,6 +82,6 @@ def _download_weights(runs: "Sequence[PlannedRun]") -> None:
         from podium.files import atomic_write
         from podium.training.networks.architectures import published_state
 
-        tell_line(f"downloading the published weights of {recipe.architecture}")
+        print_progress(f"downloading the published weights of {recipe.architecture}")
         with atomic_write(file) as stream:
             stream.write(save({name: value.contiguous() for name, value in published_state(recipe).items()}))

@@ -22,6 +22,3 @@ def print_progress(line: str) -> None:
     is_terminal = sys.stdout.isatty()
     is_replaced = is_terminal and any(words in line for words in WAITING)
     print(f"{line:<79}" if is_terminal else line, end="\r" if is_replaced else "\n", flush=True)
-
-
-tell_line = print_progress  # Deprecated

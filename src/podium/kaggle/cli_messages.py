@@ -84,19 +84,6 @@ def parse_status(output: str) -> int | None:
 
 def error_line(output: str) -> str:
     """The last line that names an HTTP status or a failed connection, else the last line: advice may follow it."""
-    lines = _lines(output)
+    lines = [line.strip() for line in re.split(r"[\r\n]", output) if line.strip() and "%|" not in line]
     named = [line for line in lines if STATUS.search(line) or any(words in line for words in UNREACHABLE)]
-    return _short((named or lines or [""])[-1])
-
-
-def last_line(output: str) -> str:
-    """The last line with text, without progress bars: where a traceback names the error."""
-    return _short((_lines(output) or [""])[-1])
-
-
-def _lines(output: str) -> list[str]:
-    return [line.strip() for line in re.split(r"[\r\n]", output) if line.strip() and "%|" not in line]
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 3]}..."
+    return (named or lines or [""])[-1][:MAX_CHARACTERS]

@@ -25,7 +25,6 @@ from podium.kaggle.cli_messages import (
     UploadError,
     answer_error,
     error_line,
-    last_line,
     parse_status,
 )
 from podium.kaggle.credentials import cli_environment, has_credentials, without_secrets
@@ -185,7 +184,7 @@ class Kaggle:
         command = [sys.executable, "-P", str(ASK), service, method, json.dumps(fields)]
         result = self._run(command, self.timeout_seconds)
         if result.code != 0:
-            raise KaggleError("The package kaggle failed.", found=last_line(result.output), fix="make setup")
+            raise KaggleError("The package kaggle failed.", found=error_line(result.output), fix="make setup")
         answer = json.loads(result.stdout)
         if answer["status"] != 200:
             raise self._error(answer["status"], answer["message"][:MAX_CHARACTERS])
@@ -201,7 +200,7 @@ class Kaggle:
             raise UploadError(
                 "The upload failed: Kaggle's storage did not accept the file.",
                 file=file.name,
-                found=last_line(result.output.replace(NO_UPLOAD, "")) or f"{NO_UPLOAD}, exit code {result.code}",
+                found=error_line(result.output.replace(NO_UPLOAD, "")) or f"{NO_UPLOAD}, exit code {result.code}",
                 fix="repeat the command; no submission was used up",
             )
         if result.code == 0 and NO_COMPETITION not in result.output:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from podium.errors import KaggleError
-from podium.kaggle.cli_messages import AnswerError, PushError, ServerError, last_line
+from podium.kaggle.cli_messages import AnswerError, PushError, ServerError, error_line
 from podium.kaggle.client import PAGE_SIZE, UPLOAD_BYTES_PER_SECOND, Kaggle
 
 READY, FAILED = "READY", "FAILED"
@@ -46,7 +46,7 @@ class Account:
         seconds = self.kaggle.timeout_seconds + size / UPLOAD_BYTES_PER_SECOND
         result = self.kaggle.check_cli("datasets", *arguments, "-p", str(folder), "-q", "-t", timeout_seconds=seconds)
         if " is being created" not in result.output:  # the exit code is 0 also where Kaggle refused
-            raise KaggleError("Kaggle made no dataset.", found=last_line(result.output))
+            raise KaggleError("Kaggle made no dataset.", found=error_line(result.output))
 
     def push_notebook(self, folder: Path) -> None:
         """Push a notebook, which then runs; raises PushError where Kaggle refused it, or did not attach its data.
@@ -60,7 +60,7 @@ class Account:
                 raise error
             raise PushError(error.what, expected=error.expected, found=error.found, fix=error.fix)
         if "successfully pushed" not in result.output:
-            found = last_line(result.output).removeprefix("Kernel push error: ")
+            found = error_line(result.output).removeprefix("Kernel push error: ")
             error_type = PushError if "Kernel push error" in result.output else KaggleError
             raise error_type("Kaggle did not accept the notebook.", found=found)
         if not_attached := NOT_ATTACHED.search(result.output):
