@@ -5,9 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import optuna
+
 from podium.errors import PodiumError
 from podium.tune.run import Budget, compare_with_recipe, run_trials
 from podium.tune.study import open_tuning
+from podium.tune.worker import Stopped
 from podium.workspace import open_workspace
 
 SETTINGS = 'title = "digits"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n'
@@ -35,7 +38,7 @@ class Inline(Executor):
         future = Future()
         try:
             future.set_result(work(*arguments))
-        except PodiumError as error:
+        except (PodiumError, optuna.TrialPruned, Stopped) as error:
             future.set_exception(error)
         return future
 
@@ -69,6 +72,15 @@ def search(tuning, **budget):
     lines = []
     run_trials(tuning, Budget(**budget), pool=Inline(), parallel=1, log=lines.append)
     return lines
+
+
+def failing(error):
+    """A training that raises `error`."""
+
+    def run_trial(trial):
+        raise error
+
+    return run_trial
 
 
 def compare(tuning):

@@ -9,7 +9,6 @@ import pytest
 from podium.data.prepare import prepare
 from podium.tune import run as run_module
 from podium.tune.inner import inner_split
-from podium.tune.worker import Outcome
 from podium.workspace import open_workspace
 from tune_toys import RECIPE, SEARCH, SETTINGS, ToyProject
 
@@ -43,7 +42,7 @@ def trained(monkeypatch, toy):
         labels = split.labels(trial.part)
         correct = round(len(labels) * max(0.1, 1 - abs(np.log10(trial.run.recipe.learning_rate / 0.02)) / 2))
         predicted = np.where(np.arange(len(labels)) < correct, labels, (labels + 1) % 10)
-        return Outcome("complete", np.eye(10)[predicted] * 0.9 + 0.01)
+        return np.eye(10)[predicted] * 0.9 + 0.01
 
     monkeypatch.setattr(run_module, "run_trial", run_trial)
     return trials

@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 
 import podium
 from podium.cli.app import app
-from podium.errors import ConfigError, PodiumError
+from podium.errors import ConfigError, DivergedError, PodiumError
 from podium.tune import run as run_module
 from podium.tune.study import state_of
-from podium.tune.worker import Outcome
-from tune_toys import RECIPE, SEARCH, Inline
+from tune_toys import RECIPE, SEARCH, Inline, failing
 
 SOURCE = Path(podium.__file__).parents[1]
 
@@ -74,7 +73,7 @@ def test_no_recipe_is_written_where_the_recipe_itself_is_the_best(tune, toy):
 
 
 def test_a_search_without_a_score_says_so(tune, monkeypatch):
-    monkeypatch.setattr(run_module, "run_trial", lambda trial: Outcome("failed", reason="Training diverged."))
+    monkeypatch.setattr(run_module, "run_trial", failing(DivergedError("Training diverged.")))
     done = tune("tiny", "--trials", "2")
     assert "no trial has a score" in done.stdout and done.stdout.count("Training diverged.") == 2
 

@@ -4,16 +4,17 @@ from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 
 import numpy as np
+import optuna
 import pytest
 
 from podium.config.search import changed_recipe
-from podium.errors import ConfigError, TrainingError
+from podium.errors import ConfigError, DivergedError, TrainingError
 from podium.tune import run as run_module
 from podium.tune.inner import COMPARISON_PARTS
 from podium.tune.run import worker_pool
 from podium.tune.study import OWN_VALUES, REASON, SCORE, Tuning, state_of
-from podium.tune.worker import Outcome
-from tune_toys import RECIPE, SEARCH, compare, search
+from podium.tune.worker import Stopped
+from tune_toys import RECIPE, SEARCH, compare, failing, search
 
 
 def test_the_recipe_comes_first_and_the_best_trial_is_better_by_the_competitions_metric(toy, trained):
@@ -74,15 +75,16 @@ def test_no_trial_starts_after_the_minutes(toy, trained, monkeypatch):
 
 
 def test_failed_and_pruned_trials_count_and_stopped_ones_do_not(toy, trained, monkeypatch):
-    outcomes = iter([Outcome("failed", reason="Training diverged."), Outcome("stopped"), Outcome("pruned")])
+    errors = [DivergedError("Training diverged.", found="nan"), Stopped(), optuna.TrialPruned()]
+    trainings = iter([failing(error) for error in errors])
     train = run_module.run_trial
-    monkeypatch.setattr(run_module, "run_trial", lambda trial: next(outcomes, None) or train(trial))
+    monkeypatch.setattr(run_module, "run_trial", lambda trial: next(trainings, train)(trial))
     tuning = toy.open()
     lines = search(tuning, trials=4)
     trials = tuning.study.trials
     assert [state_of(trial) for trial in trials] == ["failed", "stopped", "pruned", "complete", "complete"]
-    assert trials[0].user_attrs == {OWN_VALUES: True, REASON: "Training diverged."} and len(tuning.finished) == 4
-    assert lines[0].endswith("the recipe as it is; Training diverged.")
+    assert trials[0].user_attrs == {OWN_VALUES: True, REASON: "Training diverged. nan"} and len(tuning.finished) == 4
+    assert lines[0].endswith("the recipe as it is; Training diverged. nan")
     assert compare(tuning).trial == tuning.best.number
 
 
@@ -92,7 +94,7 @@ def test_of_equal_scores_the_smaller_log_loss_wins(toy, monkeypatch):
 
     def run_trial(trial):
         share = next(confidence)
-        return Outcome("complete", np.eye(10)[tuning.split.labels(0)] * share + (1 - share) / 10)
+        return np.eye(10)[tuning.split.labels(0)] * share + (1 - share) / 10
 
     monkeypatch.setattr(run_module, "run_trial", run_trial)
     search(tuning, trials=3)
@@ -134,11 +136,11 @@ def test_best_trial_and_recipe_are_compared_once_on_other_rows_with_other_seeds(
 def test_a_recipe_that_diverges_in_the_comparison_has_no_score(toy, trained, monkeypatch):
     tuning = toy.open()
     search(tuning, trials=12)
-    train = run_module.run_trial
+    train, diverge = run_module.run_trial, failing(DivergedError("Training diverged."))
     monkeypatch.setattr(
         run_module,
         "run_trial",
-        lambda trial: Outcome("failed") if trial.run.recipe == tuning.run.recipe else train(trial),
+        lambda trial: (diverge if trial.run.recipe == tuning.run.recipe else train)(trial),
     )
     comparison = compare(tuning)
     assert comparison.own is None and comparison.gain is None and comparison.tuned > 0.5
@@ -167,10 +169,7 @@ def test_a_trial_whose_values_contradict_each_other_fails_with_the_reason(toy, t
 
 
 def test_an_error_that_no_values_fix_ends_the_search_and_leaves_no_trial_running(toy, monkeypatch):
-    def run_trial(trial):
-        raise TrainingError("There is no such architecture.")
-
-    monkeypatch.setattr(run_module, "run_trial", run_trial)
+    monkeypatch.setattr(run_module, "run_trial", failing(TrainingError("There is no such architecture.")))
     tuning = toy.open()
     with pytest.raises(TrainingError, match="There is no such architecture"):
         search(tuning, trials=3)

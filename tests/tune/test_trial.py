@@ -4,16 +4,19 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pytest
+import torch
 
-from podium.errors import TrainingError
+from podium.errors import DeviceMemoryError, DivergedError, TrainingError
+from podium.training import run as training_run
 from podium.training.progress import EpochReport
 from podium.tune import trial as trial_module
 from podium.tune import worker
-from podium.tune.run import _run
+from podium.tune.run import FAILURES, _run
 from podium.tune.study import distributions
 from podium.tune.trial import parallel_trials, run_trial
-from podium.tune.worker import Trial, start_worker
+from podium.tune.worker import Stopped, Trial, start_worker
 
 
 @pytest.fixture
@@ -36,10 +39,9 @@ def test_a_trial_reports_its_epochs_and_repeats_bit_for_bit(make_trial):
     study = make_trial.tuning.study
     optuna_trial = study.ask()
     first, second = run_trial(make_trial(trial_id=optuna_trial._trial_id)), run_trial(make_trial())
-    assert first.state == "complete" and first.probabilities.shape == (200, 10)
-    assert np.array_equal(first.probabilities, second.probabilities)
+    assert first.shape == (200, 10) and np.array_equal(first, second)
     reported = study.trials[optuna_trial.number].intermediate_values
-    accuracy = float((first.probabilities.argmax(axis=1) == make_trial.tuning.split.labels(0)).mean())
+    accuracy = float((first.argmax(axis=1) == make_trial.tuning.split.labels(0)).mean())
     assert list(reported) == [1, 2] and reported[2] == pytest.approx(accuracy, abs=1e-5)
     assert not (make_trial.tuning.workspace.paths.outputs / "oof").exists()
 
@@ -52,32 +54,34 @@ def test_a_trial_below_the_median_is_pruned_unless_it_must_not_be(make_trial):
         good.report(1.0, 2)
         study.tell(good, 1.0)
 
-    def outcome(**keys):
-        return run_trial(make_trial(trial_id=study.ask(ranges)._trial_id, **keys)).state
+    def run(**keys):
+        return run_trial(make_trial(trial_id=study.ask(ranges)._trial_id, **keys))
 
-    assert outcome(epochs=3, may_be_pruned=False) == "complete"
-    assert outcome(epochs=3) == "pruned"
-    assert outcome() == "complete", "its second epoch is its last"
-
-
-def test_a_diverged_trial_is_a_failure_with_its_reason(make_trial):
-    outcome = run_trial(make_trial(optimiser="sgd", schedule="constant", learning_rate=1e30, batch_size=50))
-    assert outcome.state == "failed" and "Training diverged." in outcome.reason and outcome.probabilities is None
+    run(epochs=3, may_be_pruned=False)
+    run(epochs=2)  # its second epoch is its last
+    with pytest.raises(optuna.TrialPruned):
+        run(epochs=3)
 
 
-def test_too_little_memory_is_a_failure_of_the_trial(make_trial, monkeypatch):
+def test_diverged_training_and_full_memory_raise_errors_that_other_values_may_fix(make_trial, monkeypatch):
+    with pytest.raises(DivergedError, match="Training diverged"):
+        run_trial(make_trial(optimiser="sgd", schedule="constant", learning_rate=1e30, batch_size=50))
+
     def full(*_, **__):
-        raise trial_module.torch.OutOfMemoryError
+        raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(trial_module, "fit_network", full)
-    assert "too little memory" in run_trial(make_trial()).reason
+    monkeypatch.setattr(training_run, "fit_network", full)
+    with pytest.raises(DeviceMemoryError):
+        run_trial(make_trial())
+    assert {DivergedError, DeviceMemoryError} < set(FAILURES)
 
 
 def test_a_trial_stops_where_the_search_was_stopped(make_trial):
     stop = threading.Event()
     stop.set()
     start_worker(make_trial.tuning.context, stop)
-    assert run_trial(make_trial()).state == "stopped"
+    with pytest.raises(Stopped):
+        run_trial(make_trial())
 
 
 def test_a_recipe_that_no_values_fix_raises(make_trial):
@@ -100,5 +104,5 @@ def test_a_gpu_has_one_trial_at_a_time_and_a_cpu_one_for_each_recipes_threads(ma
     recipe = make_trial.tuning.run.recipe
     counts = [parallel_trials(replace(recipe, threads=threads)) for threads in (1, 3, 16)]
     assert counts == [8, 2, 1]
-    monkeypatch.setattr(trial_module, "pick_device", lambda: trial_module.torch.device("cuda"))
+    monkeypatch.setattr(trial_module, "pick_device", lambda: torch.device("cuda"))
     assert parallel_trials(recipe) == 1

@@ -44,11 +44,17 @@ class _Outcome:
 
 
 def train_run(
-    workspace: Workspace, run: PlannedRun, *, listener: Listener | None = None, rows: np.ndarray | None = None
+    workspace: Workspace,
+    run: PlannedRun,
+    *,
+    listener: Listener | None = None,
+    rows: np.ndarray | None = None,
+    test_rows: int | None = None,
 ) -> Predictions:
     """Train one run, write its history, parameters and predictions, and return the predictions.
 
-    `rows` (n,) are the indices of the labelled rows to use, by default all. Raises TrainingError and DataError.
+    `rows` (n,) are the indices of the labelled rows to use, `test_rows` is how many of the test images get logits; by
+    default all. Raises TrainingError and DataError.
     """
     listener, recipe, paths, device = listener or Listener(), run.recipe, workspace.paths, pick_device()
     dataset = open_recipe_images(workspace, recipe)
@@ -67,7 +73,7 @@ def train_run(
     ):
         images = count_images(recipe, workspace.lock.folds[rows])
         progress = ProgressRecorder(listener, images=images, history=paths.history_file(run.run), trackers=trackers)
-        outcome = _fit_folds(workspace, run, dataset, rows=rows, progress=progress, device=device)
+        outcome = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, progress=progress, device=device)
         predictions = _predictions(workspace, run, outcome, progress=progress, device=device)
         # The predictions are last: a run that has them is up to date. Both are saved before the trackers close, which
         # may wait for a network.
@@ -82,13 +88,14 @@ def _fit_folds(
     dataset: Dataset,
     *,
     rows: np.ndarray,
+    test_rows: int | None,
     progress: ProgressRecorder,
     device: torch.device,
 ) -> _Outcome:
     lock = workspace.lock
     folds_of_rows, labels, classes = lock.folds[rows], lock.train_labels, len(lock.classes)
     train_store, test_store = PixelStore(dataset.train_images, device), PixelStore(dataset.test_images, device)
-    test_rows = np.arange(len(lock.test_ids))
+    test_indices = np.arange(len(lock.test_ids))[:test_rows]
     folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()
     oof_logits = np.zeros((len(lock.train_ids), classes), dtype=np.float32)
     test_logits: list[np.ndarray] = []
@@ -96,7 +103,7 @@ def _fit_folds(
 
     def test(name: str, trained: TrainedNetwork) -> None:
         networks[name] = trained
-        test_logits.append(check_finite(trained.logits(test_store, test_rows)))
+        test_logits.append(check_finite(trained.logits(test_store, test_indices)))
 
     for fold in folds:
         validates = folds_of_rows == fold
@@ -153,7 +160,7 @@ def _predictions(
         oof_ids=lock.train_ids[outcome.oof_rows],
         oof_logits=outcome.oof_logits,
         oof_labels=lock.train_labels[outcome.oof_rows],
-        test_ids=lock.test_ids,
+        test_ids=lock.test_ids[: len(outcome.test_logits)],
         test_logits=outcome.test_logits,
         classes=np.array(lock.classes),
         about=_about(workspace, run, outcome, progress=progress, device=device),

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from podium.config.keys import Recipe
-from podium.errors import ConfigError, TrainingError
+from podium.errors import ConfigError, DeviceMemoryError, DivergedError, TrainingError
 from podium.metrics import log_loss
 from podium.plan.runs import PlannedRun
 from podium.seeding import stream_seed
@@ -24,20 +24,22 @@ from podium.tune.study import (
     OWN_VALUES,
     REASON,
     SCORE,
-    STOPPED,
     Tuning,
     distributions,
     open_tuning,
     own_params,
     stop_running_trials,
+    stop_trial,
 )
 from podium.tune.text import Comparison, first_lines, last_lines, trial_line
 from podium.tune.trial import parallel_trials, run_trial
 from podium.tune.winner import winner_file, write_winner
-from podium.tune.worker import Context, Outcome, Trial, start_worker
+from podium.tune.worker import Context, Stopped, Trial, start_worker
 from podium.workspace import Workspace
 
 COMPARISON = "comparison"  # the study's attribute
+# Errors of a trial that other values may not have.
+FAILURES = (DivergedError, DeviceMemoryError, ConfigError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ def run_trials(tuning: Tuning, budget: Budget, *, pool: Executor, parallel: int,
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda future: running[future].number):
                 trial = running.pop(future)
-                _record(tuning, trial, future.result())
+                _record(tuning, trial, future)
                 log(trial_line(tuning, study.trials[trial.number]))
     finally:
         stop_running_trials(study)
@@ -136,8 +138,7 @@ def compare_with_recipe(tuning: Tuning, *, pool: Executor, log: Callable[[str], 
         [pool.submit(run_trial, Trial(run=_run(tuning, recipe, part), part=part)) for part in COMPARISON_PARTS]
         for recipe in recipes
     ]
-    tuned_parts, own_parts = ([future.result().probabilities for future in parts] for parts in futures)
-    comparison = _compare(tuning, best.number, _joined(tuned_parts), _joined(own_parts))
+    comparison = _compare(tuning, best.number, *map(_probabilities, futures))
     tuning.study.set_user_attr(COMPARISON, asdict(comparison))
     return comparison
 
@@ -156,8 +157,12 @@ def _compare(tuning: Tuning, trial: int, tuned: np.ndarray | None, own: np.ndarr
     return replace(comparison, error=float(differences.std(ddof=1) / len(differences) ** 0.5))
 
 
-def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
-    return None if any(part is None for part in parts) else np.concatenate(parts)
+def _probabilities(parts: list[Future]) -> np.ndarray | None:
+    """Probabilities of all parts, or None where a training failed."""
+    try:
+        return np.concatenate([part.result() for part in parts])
+    except FAILURES:
+        return None
 
 
 def _submit(tuning: Tuning, trial: optuna.Trial, pool: Executor) -> Future:
@@ -168,7 +173,7 @@ def _submit(tuning: Tuning, trial: optuna.Trial, pool: Executor) -> Future:
         recipe = tuning.recipe_with(tuning.values(frozen))
     except ConfigError as error:
         refused: Future = Future()
-        refused.set_result(Outcome("failed", reason="; ".join(error.faults)))
+        refused.set_exception(error)
         return refused
     # A longer schedule is behind in its first epochs, so only equally long trials are compared epoch by epoch.
     same_length = (recipe.freeze_epochs, recipe.epochs) == (own.freeze_epochs, own.epochs)
@@ -182,16 +187,20 @@ def _run(tuning: Tuning, recipe: Recipe, part: int) -> PlannedRun:
     return replace(tuning.run, recipe=replace(recipe, refit=False), seed=seed, stamp="")
 
 
-def _record(tuning: Tuning, trial: optuna.Trial, outcome: Outcome) -> None:
-    """Write the outcome of a trial into the study."""
-    if outcome.state == "complete":
-        labels = tuning.split.labels(0)
-        score = tuning.metric(outcome.probabilities, labels)
-        trial.set_user_attr(SCORE, score)
-        trial.set_user_attr(LOG_LOSS, log_loss(outcome.probabilities, labels))
-        tuning.study.tell(trial, tuning.metric.gain(score))
-    elif outcome.state == "pruned":
+def _record(tuning: Tuning, trial: optuna.Trial, future: Future) -> None:
+    """Write the result of a trial into the study; raises an error that no values would fix."""
+    try:
+        probabilities = future.result()
+    except optuna.TrialPruned:
         tuning.study.tell(trial, state=TrialState.PRUNED)
-    else:
-        trial.set_user_attr(REASON, STOPPED if outcome.state == "stopped" else outcome.reason)
+    except Stopped:
+        stop_trial(tuning.study, trial)
+    except FAILURES as error:
+        trial.set_user_attr(REASON, "; ".join(error.faults) or f"{error.what} {error.found}")
         tuning.study.tell(trial, state=TrialState.FAIL)
+    else:
+        labels = tuning.split.labels(0)
+        score = tuning.metric(probabilities, labels)
+        trial.set_user_attr(SCORE, score)
+        trial.set_user_attr(LOG_LOSS, log_loss(probabilities, labels))
+        tuning.study.tell(trial, tuning.metric.gain(score))

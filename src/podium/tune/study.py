@@ -30,6 +30,7 @@ from podium.workspace import Workspace
 # Attributes that Podium adds to trials.
 OWN_VALUES, REASON, SCORE, LOG_LOSS = "own values", "reason", "score", "log loss"
 STOPPED = "stopped"  # the reason of a trial that was interrupted
+FINISHED = ("complete", "pruned", "failed")
 RANDOM_TRIALS, UNPRUNED_TRIALS = 8, 4
 # Not Hyperband, whose brackets learn separately and need more than tens of trials. A one-cycle schedule says nothing
 # before the second epoch.
@@ -127,10 +128,8 @@ def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
 
 
 def load_study(journal: Path, name: str) -> optuna.Study:
-    """A study as a worker process needs it, without a sampler of its own."""
-    return optuna.load_study(
-        storage=_storage(journal), study_name=name, pruner=PRUNER, sampler=optuna.samplers.RandomSampler()
-    )
+    """A study as a worker process needs it: it reports and prunes, and draws nothing."""
+    return optuna.load_study(storage=_storage(journal), study_name=name, pruner=PRUNER)
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
@@ -146,11 +145,13 @@ def own_params(tuning: Tuning) -> dict[str, Any]:
 def stop_running_trials(study: optuna.Study) -> None:
     """Record that the running trials were interrupted."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        optuna.Trial(study, trial._trial_id).set_user_attr(REASON, STOPPED)
-        study.tell(trial.number, state=TrialState.FAIL)
+        stop_trial(study, optuna.Trial(study, trial._trial_id))
 
 
-FINISHED = ("complete", "pruned", "failed")
+def stop_trial(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Record that a trial was interrupted, so that it does not count."""
+    trial.set_user_attr(REASON, STOPPED)
+    study.tell(trial, state=TrialState.FAIL)
 
 
 def state_of(trial: FrozenTrial) -> str:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-import numpy as np
-
 from podium.plan.runs import PlannedRun
 from podium.tune.inner import InnerSplit
 from podium.workspace import Workspace
@@ -37,13 +35,8 @@ class Trial:
     may_be_pruned: bool = True
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended: a state, with probabilities (n, classes) of the part's rows or the reason of a failure."""
-
-    state: str  # complete, pruned, failed, stopped
-    probabilities: np.ndarray | None = None
-    reason: str = ""
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The search was stopped while a trial ran."""
 
 
 context: Context
