@@ -1,4 +1,4 @@
-"""Datasets and kernels of the Kaggle on loopback: what is pushed to it, runs."""
+"""Datasets and notebooks (kernels) of the fake Kaggle; a pushed notebook runs."""
 
 import threading
 from collections.abc import Callable, Mapping

@@ -1,8 +1,7 @@
-"""A Kaggle of our own on loopback: the few routes that the kaggle CLI needs, real HTTP, no account, no network.
+"""A fake Kaggle on this machine: the few calls of the API that Podium makes, over real HTTP, without an account.
 
-`make rehearse-submit` goes the whole way against it, and the tests do, with faults written into `script`. The CLI is
-sent here by KAGGLE_API_ENVIRONMENT=LOCALHOST, which is http://localhost, and by a proxy, which is this server: also
-what asks for another host ends here.
+Tests write faults into `script`. KAGGLE_API_ENVIRONMENT=LOCALHOST sends the package kaggle to http://localhost, and a
+proxy setting sends that to this server; requests for any other host end here too.
 """
 
 import json
@@ -64,12 +63,12 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the server is silent."""
+        """Do not print requests."""
 
     def do_CONNECT(self) -> None:
-        """Anything that wants out is refused."""
+        """Refuse connections to other hosts."""
         self.state.asked.append(f"CONNECT {self.path}")
-        self.send_error(403, "a rehearsal reaches nobody")
+        self.send_error(403, "the fake Kaggle forwards nothing")
 
     def do_POST(self) -> None:
         """A call of the API."""

@@ -1,4 +1,4 @@
-"""What the Kaggle on loopback knows, what happened to it, and what is to go wrong with it."""
+"""State of the fake Kaggle: what it knows, which requests it got, and which faults it has to show."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class Graded:
 
 @dataclass
 class State:
-    """What this Kaggle knows and what happened to it. A script maps the end of an address to its next answers."""
+    """What the fake Kaggle knows and which requests it got; `script` maps the end of an address to its next faults."""
 
     slug: str
     grade: Callable[[bytes], Graded | None]
