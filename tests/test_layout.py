@@ -1,0 +1,40 @@
+"""The shape of the repository: sizes of files and functions, and links between documents."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_WORDS_OF_THE_README = 300, 50, 1_500
+# Declarations of keys, one after the other: splitting them would not make them clearer.
+LONGER = {"config/keys.py"}
+
+
+def test_a_source_file_has_at_most_300_lines():
+    long = [file for file in SOURCES if len(file.read_text().splitlines()) > MOST_LINES_OF_A_FILE]
+    assert {file.relative_to(ROOT / "src" / "podium").as_posix() for file in long} <= LONGER
+
+
+def test_a_function_has_at_most_50_lines():
+    long = [
+        f"{file.name}:{node.lineno} {node.name}"
+        for file in SOURCES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= MOST_LINES_OF_A_FUNCTION
+    ]
+    assert not long
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= MOST_WORDS_OF_THE_README
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_every_link_to_a_file_leads_to_one(document):
+    links = re.findall(r"\]\(([^)#]+)\)", document.read_text())
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert not missing
