@@ -30,15 +30,14 @@ from PIL import Image
 
 from podium.config.keys import Augment, Recipe
 from podium.data.cache import Dataset, open_images
-from podium.lock import read_lock
 from podium.metrics import log_losses, softmax
-from podium.plan.paths import Project
 from podium.seeding import stream_seed
 from podium.training.batches.loader import PixelStore
 from podium.training.learner import fit_network
 from podium.training.networks.architectures import build_network
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.rows import FitData
+from podium.workspace import open_workspace
 from training import ROOT, machine, stock_learner
 
 COMPETITION = "cifar10"
@@ -73,9 +72,9 @@ class Task:
 
 def prepare(recipe: Recipe, rows: int) -> tuple[Dataset, np.ndarray, np.ndarray]:
     """The images, the rows to learn from and the rows that judge."""
-    project = Project.at(ROOT)
-    lock = read_lock(project.lock_file(COMPETITION))
-    dataset = open_images(project.paths(COMPETITION), lock, pixels=recipe.stored_pixels, shape=recipe.shape)
+    workspace = open_workspace(COMPETITION, ROOT)
+    lock = workspace.lock
+    dataset = open_images(workspace.paths, lock, pixels=recipe.stored_pixels, shape=recipe.shape)
     return dataset, *split(dataset.train_labels, lock.folds, rows)
 
 

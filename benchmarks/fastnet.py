@@ -26,14 +26,13 @@ from torch import nn
 
 from podium.config.keys import Augment, FastNet, Recipe, read_recipe
 from podium.data.cache import open_images
-from podium.lock import read_lock
 from podium.metrics import log_loss, softmax
-from podium.plan.paths import Project
 from podium.training.batches.loader import PixelStore
 from podium.training.learner import fit_network
 from podium.training.networks import fastnet
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.rows import FitData
+from podium.workspace import open_workspace
 
 COMPETITION, JUDGED_PER_CLASS = "cifar10-cpu", 400
 
@@ -105,16 +104,18 @@ def judge(task: tuple[str, int], *, recipe: Recipe, rows: int) -> tuple[np.ndarr
     torch.set_num_threads(1)
     change = VARIANTS[name]
     recipe = variant(recipe, change)
-    project = Project.at(Path(__file__).parents[1])
-    lock = read_lock(project.lock_file(COMPETITION))
-    dataset = open_images(project.paths(COMPETITION), lock, pixels=recipe.stored_pixels, shape=recipe.shape)
+    workspace = open_workspace(COMPETITION, Path(__file__).parents[1])
+    lock = workspace.lock
+    dataset = open_images(workspace.paths, lock, pixels=recipe.stored_pixels, shape=recipe.shape)
     training, judged = split(lock.train_labels, lock.folds, rows)
     store = PixelStore(dataset.train_images, torch.device("cpu"))
     data = FitData(store, lock.train_labels, len(lock.classes), training, judged[:0])
     images, began = recipe.images_an_epoch(len(training)) * recipe.epochs, time.process_time()
     with network_change(change if isinstance(change, str) else ""):
         progress = ProgressRecorder(Listener(), images=images)
-        network = fit_network(recipe, data, seed=seed, purpose="", root=project.root, progress=progress, stage="")
+        network = fit_network(
+            recipe, data, seed=seed, purpose="", root=workspace.paths.root, progress=progress, stage=""
+        )
     seconds = time.process_time() - began
     logits = network.logits(store, judged)
     labels = lock.train_labels[judged]

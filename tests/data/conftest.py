@@ -13,7 +13,7 @@ from PIL import Image
 from podium.config.keys import Competition, read_competition
 from podium.data.prepare import prepare
 from podium.lock import Lock
-from podium.plan.paths import Project
+from podium.plan.paths import Paths
 from podium.workspace import Workspace, open_workspace
 
 FOLDERS = """
@@ -66,20 +66,20 @@ class ToyCompetition:
     seven_zip = staticmethod(seven_zip)
 
     def __init__(self, root: Path):
-        self.project = Project.at(root)
+        self.paths = Paths("pets", root, root)
         self.data = root / "data"
         self.data.mkdir(parents=True)
 
     def competition(self, settings: str = FOLDERS, *, data: str = "", validation: str = "rows = 4") -> Competition:
         """Write `competitions/pets/competition.toml`."""
-        folder = self.project.root / "competitions" / "pets"
+        folder = self.paths.folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "competition.toml").write_text(settings.format(data=data, validation=validation))
         return read_competition(folder)
 
     def workspace(self) -> Workspace:
         """The competition, read anew."""
-        return open_workspace("pets", self.project.root)
+        return open_workspace("pets", self.paths.root)
 
     def prepare(self, **options) -> Lock:
         """Prepare the competition."""

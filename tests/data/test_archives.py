@@ -113,7 +113,7 @@ def test_a_name_that_leads_out_is_refused(toy, kind, name):
     file = make(toy, kind, FILES | {name: b"bad"})
     with pytest.raises(DataError, match=r"not safe(.|\n)*leads out of its folder"):
         open_files(file, toy.data / "cache").names()
-    assert not list(toy.project.root.rglob("out.png"))
+    assert not list(toy.paths.root.rglob("out.png"))
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])

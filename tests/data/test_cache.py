@@ -144,7 +144,7 @@ def test_faults_of_images_and_of_the_listing_come_together(toy):
     told = "\n".join(caught.value.faults)
     assert "stray.png: an image in no class folder" in told
     assert "pets.zip/train/cat/cat_0.png: not a whole image" in told and "pets.zip/test/1.png: not a whole" in told
-    left = [file.name for file in toy.project.cache_folder("pets").rglob("*") if file.is_file()]
+    left = [file.name for file in toy.paths.cache.rglob("*") if file.is_file()]
     assert left == ["lock"]
 
 
@@ -154,7 +154,7 @@ def test_a_damaged_cache_is_decoded_again(toy, name, length):
     toy.competition()
     toy.write(toy.data / "pets", toy.folders())
     open_pets(toy)
-    (file,) = toy.project.cache_folder("pets").rglob(name)
+    (file,) = toy.paths.cache.rglob(name)
     file.write_bytes(file.read_bytes()[:length])
     check_rows(toy, open_pets(toy))
 

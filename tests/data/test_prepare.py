@@ -14,7 +14,7 @@ RECIPE = 'architecture = "resnet34"\nepochs = 1\nlearning_rate = 0.1\n'
 def with_data(toy, **settings):
     toy.competition(**settings)
     toy.zip(toy.data / "pets.zip", toy.folders())
-    return toy.project.lock_file("pets")
+    return toy.paths.lock_file
 
 
 def change_data(toy):
@@ -104,7 +104,7 @@ def test_every_size_of_the_recipes_is_decoded_once(toy):
         (file.parent / f"{name}.toml").write_text(RECIPE + keys)
     assert recipe_sizes(toy.workspace()) == [(16, "crop"), (16, "pad"), (32, "crop")]
     toy.prepare()
-    arrays = [one.name for one in toy.project.cache_folder("pets").rglob("train-*.npy")]
+    arrays = [one.name for one in toy.paths.cache.rglob("train-*.npy")]
     assert sorted(arrays) == ["train-16-crop.npy", "train-16-pad.npy", "train-32-crop.npy"]
 
 
@@ -158,7 +158,7 @@ def test_nothing_is_downloaded_again_where_the_images_are_decoded(toy, monkeypat
     toy.prepare()
     (toy.data / "pets.zip").unlink()
     toy.prepare()
-    for array in toy.project.cache_folder("pets").rglob("*.npy"):
+    for array in toy.paths.cache.rglob("*.npy"):
         array.unlink()
     with pytest.raises(DataError, match="cannot be downloaded"):
         toy.prepare()

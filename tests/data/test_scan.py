@@ -58,10 +58,10 @@ def check_pets(listing):
     ],
 )
 def test_images_are_found_in_every_place(toy, place, data):
-    path = toy.project.root / place
+    path = toy.paths.root / place
     write = toy.zip if place.endswith(".zip") else toy.write
     write(path, toy.folders())
-    check_pets(listing_of(toy, toy.competition(), data and str(toy.project.root / data)))
+    check_pets(listing_of(toy, toy.competition(), data and str(toy.paths.root / data)))
 
 
 def test_an_archive_of_another_kind_than_declared_is_found(toy):
@@ -231,7 +231,7 @@ def test_archives_of_train_and_test_in_an_archive_are_found(toy):
         "test.zip": {name[5:]: data for name, data in files.items() if name.startswith("test/")},
     }
     inner = {name: toy.zip(toy.data / name, part).read_bytes() for name, part in parts.items()}
-    outer = toy.zip(toy.project.root / "given/pets.zip", {f"pets/{name}": data for name, data in inner.items()})
+    outer = toy.zip(toy.paths.root / "given/pets.zip", {f"pets/{name}": data for name, data in inner.items()})
     check_pets(listing_of(toy, toy.competition(), str(outer)))
 
 

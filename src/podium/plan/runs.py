@@ -11,7 +11,7 @@ from podium.config.schema import read_table
 from podium.config.search import search_of
 from podium.errors import ConfigError
 from podium.plan.names import check_goals, check_recipe_name, run_name
-from podium.plan.paths import Paths, Project, find_competition
+from podium.plan.paths import Paths, find_competition
 from podium.plan.stamp import file_sha256, is_stale, read_about, run_stamp, weights_sha256
 
 
@@ -71,11 +71,6 @@ def read_plan(name: str, root: Path | str = ".", outputs: Path | str | None = No
     paths = find_competition(name, root, outputs)
     check_recipe_name(name, paths.folder)
     return kind(paths, read_competition(paths.folder))
-
-
-def list_runs(project: Project, competition_name: str) -> list[PlannedRun]:
-    """Deprecated: Plan.runs."""
-    return list(read_plan(competition_name, project.root, project.outputs).runs)
 
 
 def read_recipes(folder: Path) -> dict[str, Recipe]:
