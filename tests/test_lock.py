@@ -95,3 +95,13 @@ def test_a_lock_is_read_without_pillow_sklearn_or_torch():
     code = "import podium.lock, sys; print([m for m in ('PIL', 'sklearn', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_competitions_with_the_same_data_refer_to_one_lock_until_one_of_them_changes(file, tmp_path):
+    link = tmp_path / "other.lock"
+    link.symlink_to(file)
+    content = file.read_bytes()
+    write_lock(link, LOCK)
+    assert link.is_symlink()
+    write_lock(link, dataclasses.replace(LOCK, test_ids=np.array(["1", "2"])))
+    assert file.read_bytes() == content and read_lock(link).test_ids.tolist() == ["1", "2"]
