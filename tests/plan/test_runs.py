@@ -75,6 +75,10 @@ def test_every_recipe_has_a_run_for_each_of_its_seeds(paths):
     assert [one.run for one in plan_of(paths).runs] == ["net.s1", "net.s2", "other.s1"]
 
 
+def test_two_seeds_of_a_recipe_have_different_stamps(paths):
+    assert len({run.stamp for run in plan_of(paths).runs}) == 3
+
+
 def test_without_predictions_every_run_is_stale_and_with_them_none(paths):
     assert stale(paths) == ["net.s1", "net.s2", "other.s1"]
     train_all(paths)
