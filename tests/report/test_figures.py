@@ -8,10 +8,10 @@ from podium.report import figures
 DRAWN = {
     "intervals": lambda: figures.interval_chart([("best", 0.9, 0.8, 0.95)], highlighted="best", label="accuracy"),
     "learning curves": lambda: figures.learning_curves({"a.s1": [(1, 0.5), (2, 0.4)]}, title="loss", percent=False),
-    "lr_find": lambda: figures.lr_curve("a", [1e-4, 1e-3, 1e-2], [2.0, 1.0, 3.0], {"valley": 1e-3}),
+    "lr_find": lambda: figures.lr_curve("a", [(1e-4, 2.0), (1e-3, 1.0), (1e-2, 3.0)], {"valley": 1e-3}),
     "reliability": lambda: figures.reliability_diagram(np.array([[0.5, 0.6, 3]]), np.array([[0.6, 0.6, 3]])),
     "shares": lambda: figures.class_shares(["cat", "dog"], [0.5, 0.5], [0.4, 0.6]),
-    "leaderboard": lambda: figures.leaderboard_chart([(0.9, 0.91, 0.01), (0.92, 0.92, None)]),
+    "leaderboard": lambda: figures.leaderboard_chart([(0.9, 0.91, 0.01), (0.92, 0.92, float("nan"))]),
 }
 
 

@@ -1,11 +1,11 @@
 """Near-duplicates: almost equal images in two of training, validation and test, which make a score too good or bad."""
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from podium.report.gallery import Images
+from podium.report.gallery import image_url
 from podium.report.load import ReportData
 
 # Reduced grey images are compared first, then the full images of similar pairs; both by correlation.
@@ -19,8 +19,7 @@ MOST_PAIRS = 50_000
 MOST_SHOWN = 12
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Two near-duplicates: their positions among all images, and their correlation."""
 
     first: int
@@ -28,29 +27,11 @@ class Pair:
     correlation: float
 
 
-@dataclass(frozen=True)
-class PairedImage:
-    """One image of a pair, for the page; `label` is None in the test set."""
+def find_duplicates(data: ReportData) -> dict[str, Any] | None:
+    """Near-duplicates in different parts of the data, pairs with different labels first; None if not searched.
 
-    id: str
-    part: str
-    label: str | None
-    image: str | None
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """All pairs: their number by kind, those with different labels, the pairs to show, and the rows of the CSV."""
-
-    counts: dict[str, int]  # such as "test and training"
-    with_different_labels: int
-    shown: list[tuple[PairedImage, PairedImage, float]]
-    rows: list[list[str | float]]
-
-
-def find_duplicates(data: ReportData, images: Images) -> Duplicates | None:
-    """Near-duplicates in different parts of the data, pairs with different labels first; None if not searched."""
-    assert data.images is not None
+    `counts` by kind (such as "test and training"), `with_different_labels`, `rows` of the CSV, `shown` pairs.
+    """
     folds, dataset = data.lock.folds, data.images
     part = np.concatenate([folds + 1, np.full(len(dataset.test_ids), folds.max() + 2)])
     pairs = near_duplicates([dataset.train_images, dataset.test_images], part)
@@ -58,28 +39,29 @@ def find_duplicates(data: ReportData, images: Images) -> Duplicates | None:
         return None
     fold_names = ["validation"] if folds.max() == 0 else [f"fold {k + 1}" for k in range(folds.max() + 1)]
     part_names = ["training", *fold_names, "test"]
-    ids = [*dataset.train_ids.tolist(), *dataset.test_ids.tolist()]
+    ids = np.concatenate([dataset.train_ids, dataset.test_ids]).tolist()
     labels = [*(data.lock.classes[label] for label in data.lock.train_labels), *([None] * len(dataset.test_ids))]
 
-    def labels_differ(pair: Pair) -> bool:
-        return None not in (labels[pair.first], labels[pair.second]) and labels[pair.first] != labels[pair.second]
+    def describe(position: int) -> list[str | None]:
+        return [ids[position], part_names[part[position]], labels[position]]
 
-    def paired_image(position: int) -> PairedImage:
-        image = images.url("train" if position < len(folds) else "test", ids[position])
-        return PairedImage(ids[position], part_names[part[position]], labels[position], image)
+    def labels_differ(pair: Pair) -> bool:
+        return len({labels[pair.first], labels[pair.second]} - {None}) == 2
+
+    def image(position: int) -> str | None:
+        return image_url(data, "train" if position < len(folds) else "test", ids[position])
 
     pairs.sort(key=lambda pair: not labels_differ(pair))  # stable: the highest correlation stays first
     kinds = (sorted((part_names[part[pair.first]], part_names[part[pair.second]])) for pair in pairs)
-    rows = []
-    for pair in pairs:
-        sides = [[ids[k], part_names[part[k]], labels[k] or ""] for k in (pair.first, pair.second)]
-        rows.append([*sides[0], *sides[1], pair.correlation])
-    return Duplicates(
-        counts=dict(Counter(" and ".join(kind) for kind in kinds)),
-        with_different_labels=sum(map(labels_differ, pairs)),
-        shown=[(paired_image(pair.first), paired_image(pair.second), pair.correlation) for pair in pairs[:MOST_SHOWN]],
-        rows=rows,
-    )
+    return {
+        "counts": Counter(" and ".join(kind) for kind in kinds),
+        "with_different_labels": sum(map(labels_differ, pairs)),
+        "rows": [[*describe(pair.first), *describe(pair.second), pair.correlation] for pair in pairs],
+        "shown": [
+            ([(*describe(position), image(position)) for position in (pair.first, pair.second)], pair.correlation)
+            for pair in pairs[:MOST_SHOWN]
+        ],
+    }
 
 
 def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Pair] | None:

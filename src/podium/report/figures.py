@@ -102,8 +102,9 @@ def learning_curves(curves: dict[str, list[tuple[int, float]]], *, title: str, p
         return _svg(figure)
 
 
-def lr_curve(recipe: str, rates: Sequence[float], losses: Sequence[float], suggestions: dict[str, float]) -> str:
-    """The loss over the learning rate as lr_find measured it, with its suggestions."""
+def lr_curve(recipe: str, points: Sequence[tuple[float, float]], suggestions: dict[str, float]) -> str:
+    """The loss over the learning rate as lr_find measured it (rate, loss), with its suggestions."""
+    rates, losses = zip(*points, strict=True)
     with _figure(f"lr-find-{recipe}", height=2.8) as (figure, axes):
         plot_lr_curve(axes, rates, losses, suggestions, curve_colour=SERIES[0], colours=SERIES[1:])
         axes.set_title(recipe)
@@ -144,9 +145,9 @@ def class_shares(classes: Sequence[str], training: Sequence[float], predicted: S
         return _svg(figure)
 
 
-def leaderboard_chart(points: Sequence[tuple[float, float, float | None]]) -> str:
-    """Public over cross-fitted score, one point (cross-fitted, public, standard error) per submission."""
-    cross_fitted, public, errors = (np.array(column, float) for column in zip(*points, strict=True))
+def leaderboard_chart(points: Sequence[tuple[float, float, float]]) -> str:
+    """Public over cross-fitted score, one point (cross-fitted, public, standard error or NaN) per submission."""
+    cross_fitted, public, errors = np.array(points).T
     with _figure("leaderboard", height=3.2) as (figure, axes):
         lowest = float(min(cross_fitted.min(), public.min()))
         axes.axline((lowest, lowest), slope=1, color=FAINT, linestyle=DASHES[1], label="equal scores")

@@ -2,12 +2,11 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from podium.data.cache import Dataset
 from podium.metrics import softmax
 from podium.report.load import ReportData
 
@@ -16,31 +15,40 @@ LOSSLESS_PIXELS, THUMBNAIL_PIXELS = 64, 128
 JPEG_QUALITY = 80
 
 
-@dataclass(frozen=True)
-class GalleryRow:
-    """A row with its image (a data URL, or None), its label (None in the test set) and its predictions."""
+def gallery_rows(data: ReportData, rows: np.ndarray, *, part: str, blend: np.ndarray) -> list[dict[str, Any]]:
+    """Id, image, label, the blend's two most probable classes and the members' predictions of some rows.
 
-    id: str
-    image: str | None
-    label: str | None
-    top_classes: list[tuple[str, float]]  # the blend's two most probable classes
-    members: list[tuple[str, str, float]]  # each member's name, its class and the probability of the class
+    `rows` are row indices of the part `oof` or `test`; `blend` holds the part's probabilities (n, classes). The
+    members' predictions are those that the blend averages: after the run's temperature, before the blend's.
+    """
+    aligned, classes = data.aligned, data.aligned.classes
+    ids, logits = (aligned.oof_ids, aligned.oof_logits) if part == "oof" else (aligned.test_ids, aligned.test_logits)
+    members = [index for index, run in enumerate(data.result.runs) if run.weight]
+    temperatures = data.result.blend.temperatures[members, None, None]
+    probabilities = softmax(logits[members][:, rows] / temperatures)
+    return [
+        {
+            "id": str(ids[row]),
+            "image": image_url(data, "train" if part == "oof" else "test", ids[row]),
+            "label": classes[aligned.oof_labels[row]] if part == "oof" else None,
+            "top_classes": [(classes[k], float(blend[row, k])) for k in np.argsort(-blend[row], kind="stable")[:2]],
+            "members": [
+                (aligned.runs[member], classes[int(member_row.argmax())], float(member_row.max()))
+                for member, member_row in zip(members, probabilities[:, column], strict=True)
+            ],
+        }
+        for column, row in enumerate(rows)
+    ]
 
 
-class Images:
-    """Finds images by id; every URL is None where the images are not decoded."""
-
-    def __init__(self, dataset: Dataset | None):
-        self.images: dict[str, np.ndarray] = {}
-        self.index: dict[str, dict[str, int]] = {}
-        if dataset is not None:
-            self.images = {"train": dataset.train_images, "test": dataset.test_images}
-            ids = {"train": dataset.train_ids, "test": dataset.test_ids}
-            self.index = {part: {id_: row for row, id_ in enumerate(ids[part].tolist())} for part in ids}
-
-    def url(self, part: str, id_: str) -> str | None:
-        """The image of a row of `train` or `test` as a data URL."""
-        return data_url(self.images[part][self.index[part][id_]]) if self.images else None
+def image_url(data: ReportData, part: str, id_: str) -> str | None:
+    """The image of a row of `train` or `test` as a data URL; None where the images are not decoded."""
+    if data.images is None:
+        return None
+    is_train = part == "train"
+    ids = data.images.train_ids if is_train else data.images.test_ids
+    images = data.images.train_images if is_train else data.images.test_images
+    return data_url(images[np.flatnonzero(ids == id_)[0]])
 
 
 def data_url(pixels: np.ndarray) -> str:
@@ -53,27 +61,3 @@ def data_url(pixels: np.ndarray) -> str:
         image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
         image.save(stream, "JPEG", quality=JPEG_QUALITY)
     return f"data:image/{'png' if is_small else 'jpeg'};base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def gallery_rows(
-    data: ReportData, images: Images, rows: np.ndarray, *, part: str, blend: np.ndarray
-) -> list[GalleryRow]:
-    """Gallery rows for row indices of the part `oof` or `test`; `blend` holds that part's probabilities (n, classes).
-
-    The members' predictions are those that the blend averages: after the run's temperature, before the blend's.
-    """
-    aligned, classes = data.aligned, data.aligned.classes
-    ids, logits = (aligned.oof_ids, aligned.oof_logits) if part == "oof" else (aligned.test_ids, aligned.test_logits)
-    probabilities = softmax(logits[:, rows] / data.result.blend.temperatures[:, None, None])
-    gallery = []
-    for column, row in enumerate(rows):
-        members = [
-            (run.run, classes[int(run_probabilities.argmax())], float(run_probabilities.max()))
-            for run, run_probabilities in zip(data.result.runs, probabilities[:, column], strict=True)
-            if run.weight
-        ]
-        top_classes = [(classes[k], float(blend[row, k])) for k in np.argsort(-blend[row], kind="stable")[:2]]
-        label = classes[aligned.oof_labels[row]] if part == "oof" else None
-        image = images.url("train" if part == "oof" else "test", str(ids[row]))
-        gallery.append(GalleryRow(str(ids[row]), image, label, top_classes, members))
-    return gallery

@@ -26,24 +26,6 @@ from podium.workspace import Workspace
 LARGEST_NUMBER = 1e30
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """One row of a run's history; NaN where a value was not measured."""
-
-    stage: str
-    training_loss: float
-    validation_accuracy: float
-
-
-@dataclass(frozen=True)
-class LrCurve:
-    """The result of lr_find for one recipe: the loss at each learning rate, and fastai's suggestions."""
-
-    rates: list[float]
-    losses: list[float]
-    suggestions: dict[str, float]
-
-
 @dataclass(frozen=True, eq=False)
 class SubmissionFile:
     """The CSV that `make ensemble` wrote, what is wrong with it, and how it was made."""
@@ -66,8 +48,8 @@ class ReportData:
     aligned: Aligned
     result: EnsembleResult
     is_stale: dict[str, bool]  # run of a recipe -> whether it has to be trained again
-    history: dict[str, list[Epoch]]  # run -> epochs
-    lr_curves: dict[str, LrCurve]  # recipe -> curve
+    histories: dict[str, list[tuple[str, float, float]]]  # run -> stage, training loss, validation accuracy
+    lr_curves: dict[str, tuple[list[tuple[float, float]], dict[str, float]]]  # recipe -> points, suggestions
     ledger: list[Entry]
     ledger_fault: str
     submission: SubmissionFile | None
@@ -81,20 +63,23 @@ def load_report_data(workspace: Workspace) -> ReportData:
     """
     competition, paths, lock = workspace.competition, workspace.paths, workspace.lock
     aligned = load_runs(workspace)
-    ledger, ledger_fault = _read_ledger(paths.submissions / LEDGER)
+    groups = groups_of(lock, aligned)
     histories = {run: _read_history(paths.history_file(run)) for run in aligned.runs}
-    lr_curves = {file.stem: _read_lr_curve(file) for file in sorted(paths.lr_find_folder.glob("*.json"))}
+    lr_curves = {file.stem: _read_lr_curve(file) for file in sorted(paths.lr_find_folder.glob("*.csv"))}
+    ledger, ledger_fault = [], ""
+    try:
+        ledger = read_ledger(paths.submissions / LEDGER)
+    except KaggleError as error:  # the page is useful without it
+        ledger_fault = str(error)
     return ReportData(
         name=workspace.name,
         competition=competition,
         lock=lock,
         aligned=aligned,
-        result=build_ensemble(
-            aligned, competition.ensemble, metric=competition.metric, groups=groups_of(lock, aligned)
-        ),
+        result=build_ensemble(aligned, competition.ensemble, metric=competition.metric, groups=groups),
         is_stale={run.run: run.stale for run in workspace.runs},
-        history={run: epochs for run, epochs in histories.items() if epochs},
-        lr_curves={recipe: curve for recipe, curve in lr_curves.items() if curve is not None},
+        histories={run: epochs for run, epochs in histories.items() if epochs},
+        lr_curves={recipe: curve for recipe, curve in lr_curves.items() if curve[0]},
         ledger=ledger,
         ledger_fault=ledger_fault,
         submission=_read_submission(workspace),
@@ -102,40 +87,23 @@ def load_report_data(workspace: Workspace) -> ReportData:
     )
 
 
-def _read_history(file: Path) -> list[Epoch]:
-    """The epochs of a run, of the first fold only; empty where the file is missing or damaged."""
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-    return [
-        Epoch(stage, _number(row.get("training_loss")), _number(row.get("validation_accuracy")))
-        for row in rows
-        if "refit" not in (stage := str(row.get("stage"))) and ("fold" not in stage or "fold 1/" in stage)
+def _read_history(file: Path) -> list[tuple[str, float, float]]:
+    """Stage, training loss and validation accuracy of a run's epochs, of the first fold only."""
+    rows = [
+        (row.get("stage") or "", _number(row.get("training_loss")), _number(row.get("validation_accuracy")))
+        for row in _read_csv(file)
     ]
+    return [row for row in rows if "refit" not in row[0] and ("fold" not in row[0] or "fold 1/" in row[0])]
 
 
-def _read_lr_curve(json_file: Path) -> LrCurve | None:
-    """The curve of one recipe; None where its files are damaged or have no points that can be drawn."""
-    try:
-        suggestions = json.loads(json_file.read_text(encoding="utf-8"))["suggestions"]
-        with json_file.with_suffix(".csv").open(newline="", encoding="utf-8") as stream:
-            points = [(_number(row["learning_rate"]), _number(row["loss"])) for row in csv.DictReader(stream)]
-        points = [(rate, loss) for rate, loss in points if rate > 0 and not math.isnan(loss)]
-        rates, losses = zip(*points, strict=True)
-        suggested = {str(name): _number(rate) for name, rate in suggestions.items() if _number(rate) > 0}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error):
-        return None
-    return LrCurve(list(rates), list(losses), suggested)
-
-
-def _read_ledger(file: Path) -> tuple[list[Entry], str]:
-    """The ledger, and why it cannot be read: the page is useful without it."""
-    try:
-        return read_ledger(file), ""
-    except KaggleError as error:
-        return [], str(error)
+def _read_lr_curve(csv_file: Path) -> tuple[list[tuple[float, float]], dict[str, float]]:
+    """The points (rate, loss) of one recipe's lr_find that can be drawn, and its suggestions."""
+    points = [(_number(row.get("learning_rate")), _number(row.get("loss"))) for row in _read_csv(csv_file)]
+    record = _read_json(csv_file.with_suffix(".json"))
+    suggestions = record.get("suggestions") if isinstance(record, dict) else None
+    rates = {name: _number(rate) for name, rate in suggestions.items()} if isinstance(suggestions, dict) else {}
+    drawable = [(rate, loss) for rate, loss in points if rate > 0 and not math.isnan(loss)]
+    return drawable, {name: rate for name, rate in rates.items() if rate > 0}
 
 
 def _read_submission(workspace: Workspace) -> SubmissionFile | None:
@@ -154,8 +122,8 @@ def _read_submission(workspace: Workspace) -> SubmissionFile | None:
 
 def _read_record(file: Path) -> dict[str, Any] | None:
     """How the submission was made, from ensemble.json; None where that is missing or damaged."""
+    record = _read_json(file)
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
         return {
             "strategy": record["strategy"]["used"],
             "score": _number(record["honest_score"]["score"]),
@@ -164,7 +132,7 @@ def _read_record(file: Path) -> dict[str, Any] | None:
             "stamp": record["stamp"],
             "members": [(run["run"], _number(run["weight"])) for run in record["runs"] if run["weight"]],
         }
-    except (OSError, ValueError, LookupError, TypeError):
+    except (LookupError, TypeError):
         return None
 
 
@@ -180,6 +148,23 @@ def _read_probabilities(file: Path, lock: Lock) -> np.ndarray | None:
     if not same_rows or probabilities.shape != (len(ids), len(classes)) or not np.isfinite(probabilities).all():
         return None
     return probabilities
+
+
+def _read_csv(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; empty where it is missing or damaged."""
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _read_json(file: Path) -> Any:
+    """The content of a JSON file; None where it is missing or damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _number(value: Any) -> float:

@@ -16,7 +16,6 @@ from markupsafe import Markup
 from podium import __version__
 from podium.files import atomic_write
 from podium.report import sections
-from podium.report.gallery import Images
 from podium.report.load import load_report_data
 from podium.workspace import Workspace
 
@@ -26,7 +25,6 @@ UNKNOWN = "\N{EN DASH}"
 def write_report(workspace: Workspace) -> Path:
     """Write `reports/<competition>/index.html` and return its path; raises what `load_report_data` raises."""
     data = load_report_data(workspace)
-    images = Images(data.images)
     text = (
         _environment()
         .get_template("page.html")
@@ -35,8 +33,8 @@ def write_report(workspace: Workspace) -> Path:
             score=sections.score_section(data),
             runs=sections.runs_section(data),
             ensemble=sections.ensemble_section(data),
-            mistakes=sections.mistakes_section(data, images),
-            submission=sections.submission_section(data, images),
+            mistakes=sections.mistakes_section(data),
+            submission=sections.submission_section(data),
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             version=__version__,
         )

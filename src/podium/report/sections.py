@@ -12,7 +12,7 @@ from podium.kaggle.standings import best_public, distinct_scored, rank_correlati
 from podium.metrics import confusion_matrix, log_losses, softmax, wilson_interval
 from podium.report import figures, mistakes
 from podium.report.duplicates import find_duplicates
-from podium.report.gallery import Images, gallery_rows
+from podium.report.gallery import gallery_rows
 from podium.report.load import ReportData
 
 MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 30, 24, 30, 12
@@ -21,22 +21,16 @@ MOST_CLASSES = 20
 
 
 def score_section(data: ReportData) -> dict[str, Any]:
-    """The cross-fitted score, the best single run, and the scores on the leaderboard."""
-    result, metric = data.result, data.competition.metric
+    """The best single run, and the scores on the leaderboard."""
     scored = distinct_scored(data.ledger)
     points = [
-        (float(entry.cross_fitted), float(entry.public), float(entry.standard_error) if entry.standard_error else None)
+        (float(entry.cross_fitted), float(entry.public), float(entry.standard_error or "nan"))
         for entry in scored
         if entry.cross_fitted
     ]
     return {
-        "metric": metric,
-        "result": result,
-        "optimism": result.taken.optimism(metric),
-        "best_single": next(score for score in result.strategies if score.strategy == "best"),
-        "submissions": list(reversed(data.ledger)),
-        "ledger_fault": data.ledger_fault,
-        "public": best_public(data.ledger, metric),
+        "best_single": next(score for score in data.result.strategies if score.strategy == "best"),
+        "public": best_public(data.ledger, data.competition.metric),
         "correlation": rank_correlation(data.ledger),
         "figure": figures.leaderboard_chart(points) if points else None,
         "points": [
@@ -54,16 +48,13 @@ def runs_section(data: ReportData) -> dict[str, Any]:
         "untrained": [run for run in data.is_stale if run not in data.aligned.runs],
         "curves": _learning_curves(data),
         "epochs": [
-            [run, number, epoch.stage, epoch.training_loss, epoch.validation_accuracy]
-            for run, history in data.history.items()
+            [run, number, *epoch]
+            for run, history in data.histories.items()
             for number, epoch in enumerate(history, start=1)
         ],
         "lr_curves": {
-            recipe: (
-                figures.lr_curve(recipe, curve.rates, curve.losses, curve.suggestions),
-                list(zip(curve.rates, curve.losses, strict=True)),
-            )
-            for recipe, curve in data.lr_curves.items()
+            recipe: (figures.lr_curve(recipe, points, suggestions), points)
+            for recipe, (points, suggestions) in data.lr_curves.items()
         },
     }
 
@@ -71,11 +62,8 @@ def runs_section(data: ReportData) -> dict[str, Any]:
 def ensemble_section(data: ReportData) -> dict[str, Any]:
     """Strategies, weights, correlation of errors, calibration."""
     result, metric, labels = data.result, data.competition.metric, data.aligned.oof_labels
-    intervals = [
-        (score.strategy, score.cross_fitted[metric], *score.interval)
-        for score in result.strategies
-        if score.interval is not None
-    ]
+    scored = [score for score in result.strategies if score.interval is not None]
+    intervals = [(score.strategy, score.cross_fitted[metric], *score.interval) for score in scored]
     before, after = (
         mistakes.reliability(probabilities, labels) for probabilities in (result.uncalibrated, result.cross_fitted)
     )
@@ -92,7 +80,7 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
     }
 
 
-def mistakes_section(data: ReportData, images: Images) -> dict[str, Any]:
+def mistakes_section(data: ReportData) -> dict[str, Any]:
     """Confusion matrix, scores by class, largest losses, suspected labels, near-duplicates."""
     labels, blend, classes = data.aligned.oof_labels, data.result.cross_fitted, data.aligned.classes
     counts = confusion_matrix(blend, labels)
@@ -108,15 +96,15 @@ def mistakes_section(data: ReportData, images: Images) -> dict[str, Any]:
         "counts": counts.tolist(),
         "scores": mistakes.class_scores(counts, classes),
         "pairs": mistakes.confused_pairs(counts, classes, most=MOST_PAIRS),
-        "largest": gallery_rows(data, images, largest, part="oof", blend=blend),
+        "largest": gallery_rows(data, largest, part="oof", blend=blend),
         "largest_rows": _csv_rows(data, largest),
-        "suspected": gallery_rows(data, images, suspected[:MOST_SUSPECTED], part="oof", blend=blend),
+        "suspected": gallery_rows(data, suspected[:MOST_SUSPECTED], part="oof", blend=blend),
         "suspected_rows": _csv_rows(data, suspected),
-        "duplicates": find_duplicates(data, images) if data.images is not None else None,
+        "duplicates": find_duplicates(data) if data.images is not None else None,
     }
 
 
-def submission_section(data: ReportData, images: Images) -> dict[str, Any] | None:
+def submission_section(data: ReportData) -> dict[str, Any] | None:
     """The file and how it was made, class shares, the least certain test rows; None where there is no file."""
     file = data.submission
     if file is None or file.probabilities is None:
@@ -133,7 +121,7 @@ def submission_section(data: ReportData, images: Images) -> dict[str, Any] | Non
         "figure": figures.class_shares([classes[k] for k in shown], training[shown], predicted[shown]),
         "is_selection": len(classes) > MOST_CLASSES,
         "shares": list(zip(classes, training.tolist(), predicted.tolist(), strict=True)),
-        "uncertain": gallery_rows(data, images, uncertain, part="test", blend=blend),
+        "uncertain": gallery_rows(data, uncertain, part="test", blend=blend),
         "uncertain_rows": [[data.aligned.test_ids[row], *_top_two(data, blend[row])] for row in uncertain],
     }
 
@@ -188,15 +176,14 @@ def _top_two(data: ReportData, probabilities: np.ndarray) -> list[Any]:
 def _learning_curves(data: ReportData) -> list[tuple[str, str]]:
     """Title and figure of each value that was measured in some epoch."""
     drawn = []
-    for title, attribute in (("training loss", "training_loss"), ("validation accuracy", "validation_accuracy")):
+    for column, title in ((1, "training loss"), (2, "validation accuracy")):
         curves = {}
-        for run, epochs in data.history.items():
-            values = [(number, getattr(epoch, attribute)) for number, epoch in enumerate(epochs, start=1)]
-            if points := [(number, value) for number, value in values if not math.isnan(value)]:
+        for run, history in data.histories.items():
+            values = [(number, epoch[column]) for number, epoch in enumerate(history, start=1)]
+            if points := [point for point in values if not math.isnan(point[1])]:
                 curves[run] = points
         if curves:
-            percent = attribute == "validation_accuracy"
-            drawn.append((title, figures.learning_curves(curves, title=title, percent=percent)))
+            drawn.append((title, figures.learning_curves(curves, title=title, percent=column == 2)))
     return drawn
 
 
