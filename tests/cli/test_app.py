@@ -7,41 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-SOURCE = Path(__file__).parents[2] / "src"
-COMPETITION = """
-title = "digits"
-[data]
-source = "digits"
-[validation]
-rows = 297
-"""
-RECIPE = """
-architecture = "timm:test_resnet"
-epochs = 1
-learning_rate = 0.01
-stored_pixels = 16
-"""
+from podium.cli.app import app
+from podium.cli.options import DEFAULT
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COMPETITION": "digits"}
 
 
-def podium(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(SOURCE), "COLUMNS": "200"}
-    environment.pop("COMPETITION", None)
-    command = [sys.executable, "-m", "podium", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Path:
-    folder = tmp_path / "competitions" / "digits"
-    folder.mkdir(parents=True)
-    (folder / "competition.toml").write_text(COMPETITION)
-    (folder / "tiny.toml").write_text(RECIPE)
-    return tmp_path
-
-
-def test_the_whole_way_from_toml_to_a_scored_csv(house):
-    for words, expected in [
+def test_every_step_from_toml_to_a_scored_csv(project, podium):
+    (project / "competitions" / "digits" / "fast.toml").unlink()
+    (project / "competitions" / "digits" / "data.lock").unlink()
+    for arguments, expected in [
         (["prepare"], "1,297 labelled images"),
         (["estimate"], "1 runs to train"),
         (["train"], "validation accuracy"),
@@ -52,103 +30,94 @@ def test_the_whole_way_from_toml_to_a_scored_csv(house):
         (["check", "submissions/digits/ensemble.csv"], "a valid submission of digits, 500 rows"),
         (["score", "submissions/digits/ensemble.csv"], "on 500 withheld test images"),
         (["runs"], "up to date"),
+        (["report"], "wrote reports/digits/index.html"),
         (["rehearse"], "Its scores are meaningless."),
     ]:
-        done = podium(house, *words, "--competition", "digits")
-        assert done.returncode == 0 and expected in done.stdout, (words, done.stdout, done.stderr)
+        done = podium(project, *arguments, "--competition", "digits")
+        assert done.returncode == 0 and expected in done.stdout, (arguments, done.stdout, done.stderr)
         assert "\r" not in done.stdout and not done.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         (["prepare", "-c", "digit"], ["There is no competition 'digit'.", "COMPETITION=digits"]),
-        (["train", "tiny.s2", "-c", "digits"], ["tiny.s2", "tiny.s1"]),
-        (
-            ["ensemble", "-c", "digits"],
-            ["There are no predictions to blend.", "make train COMPETITION=digits"],
-        ),
-        (["check", "none.csv", "-c", "digits"], ["data.lock", "prepare"]),
+        (["train", "tiny.s2"], ["tiny.s2", "tiny.s1"]),
+        (["ensemble"], ["There are no predictions to blend.", "make train COMPETITION=digits"]),
+        (["check", "none.csv"], ["data.lock", "prepare"]),
     ],
 )
-def test_what_the_user_can_mend_is_one_screen_and_exit_code_2(house, words, expected):
-    done = podium(house, *words)
+def test_an_error_that_the_user_can_fix_is_one_screen_and_exit_code_2(project, podium, arguments, expected):
+    (project / "competitions" / "digits" / "data.lock").unlink()
+    done = podium(project, *arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert all(part in done.stderr for part in expected), done.stderr
     assert len(done.stderr.splitlines()) < 30
 
 
-def test_what_the_system_refuses_is_no_traceback(house):
-    podium(house, "prepare", "-c", "digits")
-    (house / "oof").write_text("a file where a folder should be")
-    done = podium(house, "train", "-c", "digits")
+def test_an_error_of_the_operating_system_has_no_traceback(project, podium):
+    (project / "oof").write_text("a file where a folder should be")
+    done = podium(project, "train")
     assert done.returncode == 2 and "Results cannot be written." in done.stderr
-    (house / "oof").unlink()
-    podium(house, "train", "-c", "digits")
-    (house / "submissions").write_text("a file where a folder should be")
-    done = podium(house, "ensemble", "-c", "digits")
+    (project / "oof").unlink()
+    podium(project, "train", "tiny")
+    (project / "submissions").write_text("a file where a folder should be")
+    done = podium(project, "ensemble")
     assert done.returncode == 2 and "The system refused." in done.stderr and "submissions" in done.stderr
 
 
-def test_ctrl_c_says_that_what_was_finished_is_kept(house):
-    podium(house, "prepare", "-c", "digits")
-    file = house / "competitions" / "digits" / "tiny.toml"
+def test_ctrl_c_keeps_what_was_finished_and_leaves_no_partial_file(project):
+    file = project / "competitions" / "digits" / "tiny.toml"
     file.write_text(file.read_text().replace("epochs = 1", "epochs = 500"))
-    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    command = [sys.executable, "-m", "podium", "train", "-c", "digits"]
-    with subprocess.Popen(
-        command, cwd=house, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
+    command = [sys.executable, "-m", "podium", "train", "tiny"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=project, env=ENVIRONMENT, **pipes) as run:
         while "1/500" not in run.stdout.readline():
             assert run.poll() is None
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=60)
-    assert run.returncode == 130 and said.strip() == "Stopped. What was finished is kept."
-    assert not list(house.glob("oof/**/*.npz")) and not list(house.glob("oof/**/.*"))
+        _, stderr = run.communicate(timeout=60)
+    assert run.returncode == 130 and stderr.strip() == "Stopped. What was finished is kept."
+    assert not list(project.glob("oof/**/*.npz")) and not list(project.glob("oof/**/.*"))
 
 
-def test_check_tells_all_faults_of_a_csv(house):
-    podium(house, "prepare", "-c", "digits")
-    (house / "bad.csv").write_text("id,label\ndigit/9999,seven\n")
-    done = podium(house, "check", "bad.csv", "-c", "digits")
+def test_check_prints_all_faults_of_a_csv(project, podium):
+    (project / "bad.csv").write_text("id,label\ndigit/9999,seven\n")
+    done = podium(project, "check", "bad.csv")
     assert done.returncode == 2 and "bad.csv: not a submission of digits" in done.stderr
     assert len(done.stderr.splitlines()) >= 3
 
 
-def test_help_teaches_every_command(house):
-    done = podium(house, "--help")
-    for name in (
-        "prepare",
-        "train",
-        "ensemble",
-        "check",
-        "score",
-        "runs",
-        "rehearse",
-        "estimate",
-        "predict",
-        "suggest",
-        "import",
-        "new",
-        "download",
-        "submit",
-        "submissions",
-        "leaderboard",
-        "show",
-        "lr-find",
-        "tune",
-    ):
-        assert name in done.stdout
-        assert podium(house, name, "--help").returncode == 0
+COMMANDS = """new prepare estimate train rehearse predict show lr-find tune ensemble suggest compact import check score
+runs report submit submissions download leaderboard kernel rehearse-kernel""".split()
+
+
+def test_help_lists_the_commands_in_the_order_of_their_use():
+    lines = CliRunner().invoke(app, ["--help"]).stdout.split("Commands:")[1].splitlines()
+    assert [line.split()[0] for line in lines if line.strip()] == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name):
+    assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+
+
+def test_the_default_competition_is_the_one_of_make():
+    assert f"COMPETITION ?= {DEFAULT}\n" in (ROOT / "Makefile").read_text()
 
 
 def test_importing_the_command_line_imports_nothing_heavy():
     heavy = ("torch", "fastai", "numpy", "sklearn", "pandas")
-    code = f"import sys, podium.cli; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(SOURCE)},
-        capture_output=True,
-        text=True,
-    )
+    code = f"import sys, podium.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_ensemble_limits_numpy_to_one_thread_before_its_import(tmp_path):
+    code = (
+        "import os, sys; from podium.cli.app import app\n"
+        "try: app(['ensemble', '-c', 'none'])\n"
+        "except Exception: print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "True 1", done.stderr

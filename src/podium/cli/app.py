@@ -1,4 +1,4 @@
-"""The command line: the only place that reads arguments and prints."""
+"""The `podium` command: all commands, and how it ends."""
 
 import signal
 import sys
@@ -6,13 +6,7 @@ import warnings
 
 import typer
 
-from podium.cli.ensemble import commands as ensemble_commands
-from podium.cli.inspect import commands as inspect_commands
-from podium.cli.kaggle import commands as kaggle_commands
-from podium.cli.new import commands as new_commands
-from podium.cli.notebooks import commands as kernel_commands
-from podium.cli.train import commands as train_commands
-from podium.cli.tune import commands as tune_commands
+from podium.cli import ensemble, inspect, kaggle, new, notebooks, train, tune
 from podium.errors import PodiumError
 
 # Each command imports what it needs when it runs: `podium ensemble` starts without torch.
@@ -23,13 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(train_commands)
-app.add_typer(ensemble_commands)
-app.add_typer(kaggle_commands)
-app.add_typer(inspect_commands)
-app.add_typer(tune_commands)
-app.add_typer(kernel_commands)
-app.add_typer(new_commands)
+for module in (new, train, inspect, tune, ensemble, kaggle, notebooks):  # the order of `podium --help`
+    app.add_typer(module.commands)
 
 
 def main() -> None:
@@ -51,7 +40,7 @@ def main() -> None:
 
 
 class _Stopped(BaseException):
-    """Ctrl-C, under a name that Typer does not take for its own."""
+    """Ctrl-C; Typer does not catch it, as it does KeyboardInterrupt."""
 
 
 def _stop(*_: object) -> None:

@@ -4,11 +4,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName
+from podium.cli.options import DEFAULT, CompetitionName, open_workspace
 
 if TYPE_CHECKING:
     from podium.workspace import Workspace
@@ -108,8 +108,8 @@ def score(
     from podium.submission import score_submission
 
     workspace = _open(competition)
-    settings = workspace.competition
-    if settings.data.source != "digits":
+    settings = workspace.competition.submission
+    if workspace.competition.data.source != "digits":
         raise SubmissionError(
             f"The test labels of {competition} are not known.",
             expected="a competition whose test labels come with Podium: digits",
@@ -117,7 +117,7 @@ def score(
         )
     from podium.data.digits import digits_answers
 
-    result = score_submission(file, digits_answers(), lock=workspace.lock, settings=settings.submission)
+    result = score_submission(file, digits_answers(), lock=workspace.lock, settings=settings)
     low, high = result.accuracy_interval
     print(
         f"{file}: accuracy {result.scores['accuracy']:.4f} on {result.rows} withheld test images "
@@ -142,15 +142,9 @@ def runs(competition: CompetitionName = DEFAULT) -> None:
             state = "stale" if name in present else "not trained"
         else:
             state = "up to date"
-        print(_run_line(name, state, about))
-
-
-def _run_line(name: str, state: str, about: dict[str, Any]) -> str:
-    scores = about["scores"] if isinstance(about.get("scores"), dict) else {}
-    return (
-        f"{name:<22} {state:<14} {_number(scores.get('accuracy')):8.4f} {_number(scores.get('log_loss')):9.4f} "
-        f"{_number(about.get('seconds')):8.0f}  {about.get('device', '')}"
-    )
+        scores = about["scores"] if isinstance(about.get("scores"), dict) else {}
+        accuracy, loss, seconds = map(_number, (scores.get("accuracy"), scores.get("log_loss"), about.get("seconds")))
+        print(f"{name:<22} {state:<14} {accuracy:8.4f} {loss:9.4f} {seconds:8.0f}  {about.get('device', '')}")
 
 
 def _number(value: object) -> float:
@@ -165,16 +159,14 @@ def report(competition: CompetitionName = DEFAULT) -> None:
     from podium.report.page import write_report
 
     file = write_report(workspace)
-    print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {time.perf_counter() - start:.1f} s)")
-    print("Open it in a browser.")
+    seconds = time.perf_counter() - start
+    print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s). Open it in a browser.")
 
 
 def _open(competition: str) -> "Workspace":
-    """The workspace of a competition; the first import of NumPy, which is limited to one thread beforehand.
+    """The workspace of a competition; NumPy, which is imported here, is limited to one thread beforehand.
 
     Cross-fitting runs one thread per core itself; more threads inside each product would slow it down.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from podium.workspace import open_workspace
-
     return open_workspace(competition)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName
-from podium.cli.train import printer_class
-from podium.workspace import open_workspace
+from podium.cli.options import DEFAULT, CompetitionName, open_workspace
+from podium.cli.printing import RunPrinter, print_line
+from podium.plan.runs import named_run
 
 if TYPE_CHECKING:
     from podium.config.keys import Recipe
@@ -22,8 +22,6 @@ def show(
     competition: CompetitionName = DEFAULT,
 ) -> None:
     """Draw labelled images as the run's training loader augments them. It shows wrong labels and wrong settings."""
-    from podium.plan.runs import named_run
-
     workspace = open_workspace(competition)
     planned = named_run(workspace.runs, run, option="RUN")
     from podium.training.canvas import save_png
@@ -45,49 +43,38 @@ def lr_find(
     write: Annotated[bool, typer.Option("--write", help="Write the suggestion into the recipe.")] = False,
 ) -> None:
     """Run fastai's lr_find for a recipe: a hundred steps at rising learning rates. Writes a curve, changes no run."""
-    from podium.config.editing import check_writable
-    from podium.plan.runs import named_run
+    from podium.config.editing import check_writable, write_learning_rate
 
     workspace = open_workspace(competition)
     run = named_run(workspace.runs, recipe, option="RECIPE")
     file = workspace.paths.recipe_file(recipe)
     if write:
         check_writable(file)
-    print(f"{recipe}: lr_find, up to 100 steps of {run.recipe.batch_size:,} images", flush=True)
+    print_line(f"{recipe}: lr_find, up to 100 steps of {run.recipe.batch_size:,} images")
     if run.recipe.optimiser == "muon":
-        print(f"{recipe}: the filters keep still, because their rate is muon_rate and not learning_rate", flush=True)
-    from podium.training.lr_curve import write_lr_curve
+        print_line(f"{recipe}: the filters keep still, because their rate is muon_rate and not learning_rate")
+    from podium.training.lr_curve import USED, write_lr_curve
     from podium.training.lr_find import find_learning_rate_of_run
 
-    result = find_learning_rate_of_run(workspace, run, listener=printer_class()(recipe))
+    result = find_learning_rate_of_run(workspace, run, listener=RunPrinter(recipe))
     png_file = write_lr_curve(workspace.paths.lr_find_folder, recipe, result)
-    print("\n".join(_result_lines(result, run.recipe)))
+    print("\n".join(_result_lines(result, run.recipe, used=USED)))
     print(f"wrote {png_file}, and .csv and .json beside it")
-    if write:
-        _write_rate(competition, recipe, result)
-    else:
+    if not write:
         print(f"WRITE=1 writes {result.rate:.2g} into {file}")
-
-
-def _write_rate(competition: str, recipe: str, result: "LrFindResult") -> None:
-    from podium.config.editing import write_learning_rate
-    from podium.training.lr_curve import USED
-
-    workspace = open_workspace(competition)
-    file = workspace.paths.recipe_file(recipe)
+        return
     reason = f"lr_find's {USED}, {date.today()}, batch {result.batch_size:,}, {result.rows:,} rows"
     write_learning_rate(file, result.rate, reason)
-    stale = [run.run for run in workspace.stale_runs if run.recipe_name == recipe]  # read after the recipe was written
-    effect = f"stale now: {', '.join(stale)}; make {recipe} trains them" if stale else "its runs are still up to date"
+    changed = open_workspace(competition)
+    stale = ", ".join(run.run for run in changed.stale_runs if run.recipe_name == recipe)
+    effect = f"stale now: {stale}; make {recipe} trains them" if stale else "its runs are still up to date"
     print(f"wrote learning_rate = {result.rate:.2g} into {file}; {effect}")
 
 
-def _result_lines(result: "LrFindResult", recipe: "Recipe") -> list[str]:
-    from podium.training.lr_curve import USED
-
+def _result_lines(result: "LrFindResult", recipe: "Recipe", *, used: str) -> list[str]:
     lines = [f"  {'suggestion':<12} learning rate"]
     for name, rate in result.suggestions.items():
-        used = 'used by learning_rate = "find"' if name == USED else ""
-        lines.append(f"  {name:<12} {rate:<8.2g}  {used}".rstrip())
+        use = 'used by learning_rate = "find"' if name == used else ""
+        lines.append(f"  {name:<12} {rate:<8.2g}  {use}".rstrip())
     rate = recipe.learning_rate if isinstance(recipe.learning_rate, str) else f"{recipe.learning_rate:g}"
     return [*lines, f"  {'the recipe':<12} {rate}"]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName, print_progress
+from podium.cli.options import DEFAULT, CompetitionName, open_workspace
+from podium.cli.printing import print_log
 
 if TYPE_CHECKING:
     from podium.kaggle.session import Session
@@ -36,7 +37,7 @@ def submit(
     if entry.cross_fitted:
         error = f" (standard error {entry.standard_error})" if entry.standard_error else ""
         scores += f"; cross-fitted {entry.cross_fitted}{error}"
-    print_progress(f"{entry.file}: submission {entry.ref}, {scores}")
+    print_log(f"{entry.file}: submission {entry.ref}, {scores}")
     print(f"recorded in {session.ledger}")
 
 
@@ -72,7 +73,7 @@ def download(competition: CompetitionName = DEFAULT) -> None:
     from podium.kaggle.download import download as download_files
 
     session = _open_session(competition)
-    file = download_files(session.kaggle, session.workspace.paths.root / "data", log=print_progress)
+    file = download_files(session.kaggle, session.workspace.paths.root / "data", log=print_log)
     print(f"{file}: {file.stat().st_size:,} bytes")
     if session.workspace.competition.data.archive not in ("", file.name):
         print(f'competition.toml names another archive: set [data] archive = "{file.name}"')
@@ -108,9 +109,8 @@ def leaderboard(competition: CompetitionName = DEFAULT, score: Score = None) -> 
 
 def _open_session(competition: str) -> "Session":
     from podium.kaggle.session import open_session
-    from podium.workspace import open_workspace
 
-    return open_session(open_workspace(competition), log=print_progress)
+    return open_session(open_workspace(competition), log=print_log)
 
 
 def _describe_rank(standing: "Standing") -> str:

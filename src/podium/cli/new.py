@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import print_progress
+from podium.cli.printing import print_log
 
 if TYPE_CHECKING:
     from podium.scaffold.guess import CompetitionGuess
@@ -36,7 +36,7 @@ def new(
         fix = f"make new COMPETITION={competition} KAGGLE=<slug>, or DATA=<folder or archive>"
         raise ConfigError("A new competition needs either KAGGLE= or DATA=.", fix=fix)
     data_folder = paths.root / "data"
-    source = named_place("DATA", data) if data else download(Kaggle(kaggle), data_folder, log=print_progress)
+    source = named_place("DATA", data) if data else download(Kaggle(kaggle), data_folder, log=print_log)
     guess = guess_competition(source, paths.cache, title=kaggle or competition)
     files = write_competition(paths, guess, slug=kaggle)
     print("\n".join(_guess_lines(guess)))

@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName, DataPlace, print_progress
+from podium.cli.options import DEFAULT, CompetitionName, DataPlace, RunNames, open_workspace
+from podium.cli.printing import print_log
+from podium.plan.runs import PlannedRun, wanted_runs
 
 if TYPE_CHECKING:
     from podium.kaggle.notebooks.import_output import ImportedOutput
-    from podium.plan.runs import PlannedRun
 
 commands = typer.Typer()
-
-Names = Annotated[list[str] | None, typer.Argument(help="Runs or recipes; none: all stale runs.")]
 
 
 @commands.command()
 def kernel(
-    runs: Names = None,
+    runs: RunNames = None,
     competition: CompetitionName = DEFAULT,
     force: Annotated[
         bool, typer.Option("--force", help="Upload and push again; forget a notebook that is still running.")
@@ -29,32 +28,28 @@ def kernel(
     from podium.kaggle.client import Kaggle
     from podium.kaggle.notebooks.account import Account
     from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
-    from podium.plan.runs import wanted_runs
-    from podium.workspace import open_workspace
 
     workspace = open_workspace(competition)
     stale = [run for run in wanted_runs(workspace.runs, runs or []) if run.stale]
     _download_weights(stale)
     account = Account(Kaggle(workspace.competition.kaggle.competition))
-    session = NotebookSession(workspace, account, print_progress)
+    session = NotebookSession(workspace, account, print_log)
     _print_result(train_in_notebook(session, stale, force=force), competition, following="make ensemble")
 
 
 @commands.command("rehearse-kernel")
-def rehearse_kernel(runs: Names = None, competition: CompetitionName = DEFAULT, data: DataPlace = None) -> None:
+def rehearse_kernel(runs: RunNames = None, competition: CompetitionName = DEFAULT, data: DataPlace = None) -> None:
     """Run here, offline, what `kernel` would push; everything is written below .rehearsal/. Without RUNS one run."""
     from podium.data.locate import download_source, find_source, quiet
     from podium.kaggle.notebooks.rehearse import rehearse_notebook
-    from podium.plan.runs import wanted_runs
-    from podium.workspace import open_workspace
 
     workspace = open_workspace(competition)
     wanted = wanted_runs(workspace.runs, runs or [])
+    wanted = wanted if runs else wanted[:1]
     images, settings = None, workspace.competition
     if settings.data.source != "digits":
         source = find_source(settings, workspace.paths, data=data)
         images = (source or download_source(settings, workspace.paths, progress=quiet)).path
-    wanted = wanted if runs else wanted[:1]
     _download_weights(wanted)
     result = rehearse_notebook(workspace, wanted, images=images)
     _print_result(result, competition, following="make kernel")
@@ -69,7 +64,7 @@ def _print_result(result: "ImportedOutput | None", competition: str, *, followin
         print(f"the session was too short for {', '.join(result.left)}: make kernel COMPETITION={competition} again")
 
 
-def _download_weights(runs: "Sequence[PlannedRun]") -> None:
+def _download_weights(runs: Sequence[PlannedRun]) -> None:
     """Download the published weights that runs start from, where they are not here yet: a notebook is offline."""
     from podium.kaggle.notebooks.package import published_weights_file
 
@@ -82,6 +77,6 @@ def _download_weights(runs: "Sequence[PlannedRun]") -> None:
         from podium.files import atomic_write
         from podium.training.networks.architectures import published_state
 
-        print_progress(f"downloading the published weights of {recipe.architecture}")
+        print_log(f"downloading the published weights of {recipe.architecture}")
         with atomic_write(file) as stream:
             stream.write(save({name: value.contiguous() for name, value in published_state(recipe).items()}))

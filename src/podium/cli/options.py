@@ -1,9 +1,11 @@
-"""Options that several commands share, and how commands print their progress."""
+"""Options that several commands share, and the workspace that `--competition` names."""
 
-import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from podium.workspace import Workspace
 
 CompetitionName = Annotated[
     str, typer.Option("--competition", "-c", help="A folder in competitions/.", envvar="COMPETITION")
@@ -12,13 +14,14 @@ DataPlace = Annotated[
     str | None,
     typer.Option(help="Archive or folder of the images; default: $PODIUM_DATA, data/, ../shared/data/."),
 ]
-DEFAULT = "cifar10"
-# On a terminal the next line replaces a line with these words.
-WAITING = ("not scored yet", "not done yet")
+RunNames = Annotated[
+    list[str] | None, typer.Argument(help="Runs (resnet34.s1) or recipes (resnet34). Default: all stale runs.")
+]
+DEFAULT = "cifar10-cpu"
 
 
-def print_progress(line: str) -> None:
-    """Print a line of progress."""
-    is_terminal = sys.stdout.isatty()
-    is_replaced = is_terminal and any(words in line for words in WAITING)
-    print(f"{line:<79}" if is_terminal else line, end="\r" if is_replaced else "\n", flush=True)
+def open_workspace(competition: str) -> "Workspace":
+    """The workspace of a competition below the present folder; the import of NumPy waits until it is needed."""
+    from podium.workspace import open_workspace as open_named
+
+    return open_named(competition)

@@ -4,15 +4,15 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from podium.cli.ensemble import check
-from podium.cli.options import DEFAULT, CompetitionName, DataPlace
-from podium.workspace import open_workspace
+from podium.cli.options import DEFAULT, CompetitionName, DataPlace, RunNames, open_workspace
+from podium.cli.printing import RunPrinter, TaskPrinter, duration, print_line
+from podium.plan.runs import wanted_runs
 
 commands = typer.Typer()
 
@@ -30,11 +30,13 @@ def prepare(
     from podium.data.prepare import prepare as prepare_data
 
     started = time.perf_counter()
-
-    def note(text: str) -> None:
-        print(f"{competition}: {text}")
-
-    lock = prepare_data(open_workspace(competition), data=data, accept=accept_data, progress=_progress(), note=note)
+    lock = prepare_data(
+        open_workspace(competition),
+        data=data,
+        accept=accept_data,
+        progress=TaskPrinter(),
+        note=lambda text: print_line(f"{competition}: {text}"),
+    )
     validation_rows = int((lock.folds >= 0).sum())
     print(
         f"{competition}: {len(lock.train_ids):,} labelled images ({validation_rows:,} of them validation rows), "
@@ -58,23 +60,18 @@ def estimate(competition: CompetitionName = DEFAULT) -> None:
     core_seconds = sum(seconds_of_recipe[run.recipe_name] * min(run.recipe.threads, cores) for run in stale)
     for name, seconds in seconds_of_recipe.items():
         count = sum(run.recipe_name == name for run in stale)
-        print(f"  {name:<20} {count} x {_duration(seconds)}")
+        print(f"  {name:<20} {count} x {duration(seconds)}")
     total = core_seconds / cores
-    print(f"{competition}: {len(stale)} runs to train, about {_duration(total)} ({total / 3600:.2f} hours)")
+    print(f"{competition}: {len(stale)} runs to train, about {duration(total)} ({total / 3600:.2f} hours)")
 
 
 @commands.command()
 def train(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(help="Runs (resnet34.s1) or recipes (resnet34). Default: all stale runs."),
-    ] = None,
+    runs: RunNames = None,
     competition: CompetitionName = DEFAULT,
     again: Annotated[bool, typer.Option("--again", help="Train the named runs even if they are up to date.")] = False,
 ) -> None:
     """Train the runs whose recipe, seed or data changed, one after the other. Writes oof/<competition>/<run>.npz."""
-    from podium.plan.runs import wanted_runs
-
     workspace = open_workspace(competition)
     selected = wanted_runs(workspace.runs, runs or [])
     to_train = [run for run in selected if run.stale or (again and runs)]
@@ -87,11 +84,10 @@ def train(
 
     workspace.paths.check_writable()
     for run in to_train:
-        about = train_run(workspace, run, listener=printer_class()(run.run)).about
-        print(
+        about = train_run(workspace, run, listener=RunPrinter(run.run)).about
+        print_line(
             f"{run.run:<20} validation accuracy {about['scores']['accuracy']:.4f} ({about['scored']}), "
-            f"{about['images_per_second']:,.0f} images/s, {about['precision']}, {_duration(about['seconds'])}",
-            flush=True,
+            f"{about['images_per_second']:,.0f} images/s, {about['precision']}, {duration(about['seconds'])}"
         )
 
 
@@ -103,10 +99,10 @@ def rehearse(competition: CompetitionName = DEFAULT, data: DataPlace = None) -> 
     from podium.ensemble.text import ensemble_lines
     from podium.rehearsal import rehearse as rehearse_workspace
 
-    written = rehearse_workspace(open_workspace(competition), listener_of=printer_class())
+    written = rehearse_workspace(open_workspace(competition), listener_of=RunPrinter)
     print("\n".join(ensemble_lines(written, stale=set())))
     check(written.csv_file, competition)
-    print(f"Rehearsal passed in {_duration(time.perf_counter() - started)}. Its scores are meaningless.")
+    print(f"Rehearsal passed in {duration(time.perf_counter() - started)}. Its scores are meaningless.")
 
 
 @commands.command()
@@ -122,57 +118,3 @@ def predict(
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["id", "label", "probability"])
     writer.writerows([name, label, f"{probability:.6f}"] for name, label, probability in rows)
-
-
-def _progress() -> Callable[[str, int, int], None]:
-    """A function that prints progress: a line that is overwritten on a terminal, else a line every ten seconds."""
-    is_terminal, printed = sys.stdout.isatty(), time.monotonic()
-
-    def progress(task: str, done: int, total: int) -> None:
-        nonlocal printed
-        if time.monotonic() < printed + (0.2 if is_terminal else 10):
-            return
-        printed = time.monotonic()
-        of_total = f" of {total:,}" if total else ""
-        print(f"{task}: {done:,}{of_total}", end="   \r" if is_terminal else "\n", flush=True)
-
-    return progress
-
-
-def printer_class() -> type:
-    """A listener class that prints one line per epoch; on a terminal, also a line that is overwritten in between."""
-    from podium.training.progress import EpochReport, Listener
-
-    # Runs that make starts side by side would overwrite each other's line.
-    overwrites = sys.stdout.isatty() and "-j" not in os.environ.get("MAKEFLAGS", "")
-
-    class Printer(Listener):
-        def __init__(self, name: str):
-            self.name, self.printed = name, 0.0
-
-        def note(self, text: str) -> None:
-            print(f"{self.name:<20} {text}", flush=True)
-
-        def step(self, share_done: float, images_per_second: float) -> None:
-            if overwrites and time.monotonic() > self.printed + 0.5:
-                self.printed = time.monotonic()
-                line = f"{self.name:<20} {share_done:4.0%}  {images_per_second:,.0f} images/s"
-                print(f"\r{line:<79}", end="\r", flush=True)
-
-        def epoch(self, report: EpochReport) -> None:
-            is_validated = report.validation_accuracy == report.validation_accuracy  # NaN in a refit
-            accuracy = f"{report.validation_accuracy:.4f}" if is_validated else "   -  "
-            print(
-                f"{self.name:<20} {report.stage.strip()} {report.epoch:>3}/{report.epochs}  "
-                f"loss {report.training_loss:.4f}  validation accuracy {accuracy}  "
-                f"{report.images_per_second:,.0f} images/s  {_duration(report.seconds_left)} left",
-                flush=True,
-            )
-
-    return Printer
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

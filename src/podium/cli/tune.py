@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName
+from podium.cli.options import DEFAULT, CompetitionName, open_workspace
+from podium.cli.printing import print_line
 
 if TYPE_CHECKING:
     from podium.tune.run import Budget
@@ -22,13 +23,11 @@ def tune(
     out: Annotated[str, typer.Option(help="Name of the recipe to write; default: <recipe>-tuned.")] = "",
 ) -> None:
     """Search better values for a recipe's keys on rows that are not validation rows; writes a new recipe."""
-    from podium.workspace import open_workspace
-
     budget = _budget(trials, minutes)
     workspace = open_workspace(competition)
     from podium.tune.run import tune as run_search
 
-    run_search(workspace, recipe, budget=budget, out=out or None, log=lambda line: print(line, flush=True))
+    run_search(workspace, recipe, budget=budget, out=out or None, log=print_line)
 
 
 def _budget(trials: str, minutes: str) -> "Budget":

@@ -1,0 +1,79 @@
+"""How commands print their progress: as lines, and on a terminal also as lines that the next line overwrites."""
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from podium.training.progress import EpochReport
+
+# Lines of Kaggle's log that the next line overwrites.
+WAITING = ("not scored yet", "not done yet")
+
+
+def print_line(line: str, *, is_overwritten: bool = False) -> None:
+    """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`."""
+    is_terminal = sys.stdout.isatty()
+    print(f"{line:<79}" if is_terminal else line, end="\r" if is_overwritten and is_terminal else "\n", flush=True)
+
+
+def print_log(line: str) -> None:
+    """Print a line of Kaggle's log."""
+    print_line(line, is_overwritten=any(words in line for words in WAITING))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `minutes:seconds` or `hours:minutes:seconds`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class TaskPrinter:
+    """Prints how much of a task is done: one line that is overwritten on a terminal, else a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self.printed = time.monotonic()
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        """Print that `done` of `total` items are done; `total` is 0 where it is unknown."""
+        if time.monotonic() > self.printed + (0.2 if sys.stdout.isatty() else 10):
+            self.printed = time.monotonic()
+            print_line(f"{task}: {done:,}{f' of {total:,}' if total else ''}", is_overwritten=True)
+
+
+class RunPrinter:
+    """Prints a run's progress: one line per epoch; on a terminal, also a line that is overwritten in between.
+
+    It has the methods of `podium.training.progress.Listener`, whose import would load fastai.
+    """
+
+    def __init__(self, name: str):
+        self.name, self.printed = name, 0.0
+        # Runs that make starts side by side would overwrite each other's line.
+        self.prints_steps = sys.stdout.isatty() and "-j" not in os.environ.get("MAKEFLAGS", "")
+
+    def wait(self) -> None:
+        """Print nothing while the run waits for free cores."""
+
+    def note(self, text: str) -> None:
+        """Print a text for the user."""
+        print_line(f"{self.name:<20} {text}")
+
+    def step(self, share_done: float, images_per_second: float) -> None:
+        """Print the share of the run that is done, at most twice a second."""
+        if self.prints_steps and time.monotonic() > self.printed + 0.5:
+            self.printed = time.monotonic()
+            line = f"{self.name:<20} {share_done:4.0%}  {images_per_second:,.0f} images/s"
+            print_line(line, is_overwritten=True)
+
+    def epoch(self, report: "EpochReport") -> None:
+        """Print the losses and speed of an epoch."""
+        is_validated = report.validation_accuracy == report.validation_accuracy  # NaN in a refit
+        accuracy = f"{report.validation_accuracy:.4f}" if is_validated else "   -  "
+        print_line(
+            f"{self.name:<20} {report.stage.strip()} {report.epoch:>3}/{report.epochs}  "
+            f"loss {report.training_loss:.4f}  validation accuracy {accuracy}  "
+            f"{report.images_per_second:,.0f} images/s  {duration(report.seconds_left)} left"
+        )
