@@ -133,17 +133,12 @@ def test_missing_parts_and_labels_are_refused(tmp_path):
         guess_competition(place, tmp_path / "cache", title="Pets")
 
 
-def test_images_that_cannot_be_read_are_counted_and_named(tmp_path):
+def test_images_that_cannot_be_read_are_counted(tmp_path):
     place = folders(tmp_path / "pets")
     write(place / "train" / "cat" / "0.png", b"no image")
     _, guess = make_new(tmp_path, place)
-    assert any(
-        item.startswith("damaged images: 1 of 24 sampled images cannot be read (cat/0.png)") for item in guess.to_check
-    )
-    for number in range(0, 10, 2):
-        write(place / "train" / "cat" / f"{number}.png", b"no image")
-    text = " ".join(guess_competition(place, tmp_path / "cache", title="Pets").to_check)
-    assert "5 of 24 sampled images cannot be read (cat/0.png, cat/2.png, cat/4.png, ...)" in text
+    expected = "damaged images: 1 of 24 sampled images cannot be read, such as cat/0.png"
+    assert any(item.startswith(expected) for item in guess.to_check)
 
 
 @pytest.mark.parametrize("place", [".", "../pets/."])

@@ -22,7 +22,6 @@ FEW_ROWS = 5000
 MOST_HELD_OUT = 10_000
 SAMPLED_IMAGES = 48
 SAMPLED_ROWS = 50
-MOST_NAMES = 3
 
 Table = list[list[str]]
 
@@ -71,10 +70,8 @@ def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGu
 
 def _without_wrapping_folder(files: Files) -> Files:
     folders = files.folders()
-    if len(folders) == 1 and not _named_like(files, "train"):
-        inner = files.below(folders[0])
-        return inner if _named_like(inner, "train") else files
-    return files
+    is_wrapped = len(folders) == 1 and _named_like(files.below(folders[0]), "train") and not _named_like(files, "train")
+    return files.below(folders[0]) if is_wrapped else files
 
 
 def _top_names(files: Files) -> list[str]:
@@ -89,25 +86,25 @@ def _named_like(files: Files, part: str) -> list[str]:
 
 
 def _guess_data(files: Files, source: Path, cache: Path, to_check: list[str]) -> Data:
-    parts = {part: _find_part(files, part, source) for part in ("train", "test")}
+    train, test = (_find_part(files, part, source) for part in ("train", "test"))
     tables = [name for name in files.names() if "/" not in name and name.endswith(".csv")]
     sample = next((name for name in tables if "sample" in name.lower()), "")
     archive = Path(os.path.abspath(source)).name  # "." has no name
-    data = Data(source="folders", archive=archive, sample_submission=sample, **parts)
-    train = Source(source, data, cache).open_part(files, data.train)
-    class_folders = {name.split("/", 1)[0] for name in train.names() if "/" in name and is_image(name)}
-    if len(class_folders) >= 2:
+    data = Data(source="folders", archive=archive, sample_submission=sample, train=train, test=test)
+    train_files = Source(source, data, cache).open_part(files, train)
+    names = [name for name in train_files.names() if is_image(name)]
+    if len({name.split("/", 1)[0] for name in names if "/" in name}) >= 2:
         return data
-    by_id = names_by_id([name for name in train.names() if is_image(name)])
-    for name in tables:
-        columns = _id_and_label_columns(name, _read_table(files, name), by_id, to_check) if name != sample else None
-        if columns:
+    by_id = names_by_id(names)
+    other_tables = [name for name in tables if name != sample]
+    for name in other_tables:
+        if columns := _id_and_label_columns(name, _read_table(files, name), by_id, to_check):
             return replace(data, source="csv", labels=name, id_column=columns[0], label_column=columns[1])
     raise DataError(
         "There are no class folders and no table of labels.",
         file=source,
-        expected=f"{train.where()}/<class>/..., or a CSV with a column of image names and a column of labels",
-        found=", ".join(name for name in tables if name != sample) or "no CSV",
+        expected=f"{train_files.where()}/<class>/..., or a CSV with a column of image names and a column of labels",
+        found=", ".join(other_tables) or "no CSV",
     )
 
 
@@ -139,12 +136,8 @@ def _id_and_label_columns(
     if len(table) < 2:
         return None
     header, rows = table[0], [row for row in table[1 : 1 + SAMPLED_ROWS] if len(row) == len(table[0])]
-    columns = dict(zip(header, zip(*rows, strict=True), strict=False))
-    ids = [
-        title
-        for title, cells in columns.items()
-        if len(set(cells)) == len(cells) and all(cell.strip() in by_id for cell in cells)
-    ]
+    columns = {title: {row[index].strip() for row in rows} for index, title in enumerate(header)}
+    ids = [title for title, cells in columns.items() if len(cells) == len(rows) and cells <= by_id.keys()]
     others = [title for title in header if title not in ids]
     if not ids or not others:
         return None
@@ -172,15 +165,10 @@ def _sample_sides(listing: Listing, to_check: list[str]) -> list[tuple[int, int]
     sides = [size for size in sampled.values() if size is not None]
     unreadable = [name for name, size in sampled.items() if size is None]
     if not sides:
-        raise DataError("No image can be read.", file=listing.train.where(listing.train_names[0]))
+        raise DataError("No image can be read.", file=listing.train.where(unreadable[0]))
     if unreadable:
-        names = ", ".join(unreadable[:MOST_NAMES]) + (", ..." if len(unreadable) > MOST_NAMES else "")
-        to_check.append(
-            f"damaged images: {len(unreadable)} of {len(sampled)} sampled images cannot be read ({names}); "
-            "make prepare lists all of them"
-        )
+        text = f"{len(unreadable)} of {len(sampled)} sampled images cannot be read, such as {unreadable[0]}"
+        to_check.append(f"damaged images: {text}; make prepare lists all of them")
     if any(max(size) > 1.5 * min(size) for size in sides):
-        to_check.append(
-            'the shape: images are not square, and shape = "crop" cuts their ends off, "squash" and "pad" not'
-        )
+        to_check.append('the shape: images are not square; shape = "crop" cuts their ends off, the others do not')
     return sides
