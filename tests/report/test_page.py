@@ -15,6 +15,7 @@ from podium.errors import SubmissionError
 from podium.kaggle.ledger import LEDGER, SCORED, Entry, write_ledger
 from podium.lock import write_lock
 from podium.predictions.artefact import save_predictions
+from podium.report import figures
 from podium.report.page import write_report
 from podium.workspace import open_workspace
 from toy_runs import SETTINGS, lock_for, make_project, random_run, save
@@ -153,8 +154,8 @@ def test_the_cross_fitted_score_comes_first_and_the_best_run_is_named(page, work
 
 
 def test_every_figure_has_a_link_to_its_data(page):
-    figures = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
-    assert len(figures) == 7 and all('class="data"' in one for one in figures)
+    tags = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
+    assert len(tags) == 7 and all('class="data"' in tag for tag in tags)
     assert all(one["download"].endswith(".csv") for one in Tags(page).all("a") if one.get("class") == "data")
 
 
@@ -190,6 +191,7 @@ def test_five_submissions_have_a_rank_correlation(page):
     assert "Rank correlation 1.00." in page and len(table(page, "submissions")) == 6
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_submission_older_than_its_runs_is_out_of_date(workspace, page):
     assert "out of date" not in page
     late = random_run("late.s1", classes=NASTY, seed=9)
@@ -206,7 +208,13 @@ def test_points_of_lr_find_that_cannot_be_drawn_are_left_out(page):
 
 
 @pytest.fixture
-def small(tmp_path):
+def without_figures(monkeypatch):
+    """Leave the figures empty: drawing them is most of the time that a page takes."""
+    monkeypatch.setattr(figures, "_svg", lambda figure: "<svg></svg>")
+
+
+@pytest.fixture
+def small(tmp_path, without_figures):
     """One run with its submission."""
     workspace = make_toy(tmp_path, [random_run("vgg19.s1")])
     write_ensemble(workspace)
@@ -242,6 +250,7 @@ def test_runs_of_grouped_rows_have_no_interval(small):
     assert "<small>" not in read_page(small)
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("metric", ["qwk", "macro_f1", "auc", "log_loss"])
 def test_the_score_and_every_run_use_the_metric_of_the_competition(tmp_path, metric):
     settings = SETTINGS.replace("[data]", f'metric = "{metric}"\n[data]', 1)
@@ -255,6 +264,7 @@ def test_the_score_and_every_run_use_the_metric_of_the_competition(tmp_path, met
     assert low >= (-1 if metric == "qwk" else 0) and (metric == "log_loss" or high <= 1)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_missing_images_histories_ledger_and_submission_are_reported(tmp_path):
     runs = [random_run("vgg19.s1")]
     workspace = make_toy(tmp_path, runs, settings=LOG_LOSS)
@@ -278,6 +288,7 @@ kind = "probabilities"
 """
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_near_duplicates_across_folds_name_the_fold(tmp_path):
     run = random_run("vgg19.s1")
     one = lock_for(run)

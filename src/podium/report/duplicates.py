@@ -32,7 +32,8 @@ def find_duplicates(data: ReportData) -> dict[str, Any] | None:
 
     `counts` by kind (such as "test and training"), `with_different_labels`, `rows` of the CSV, `shown` pairs.
     """
-    folds, dataset = data.lock.folds, data.images
+    lock, dataset = data.workspace.lock, data.images
+    folds = lock.folds
     part = np.concatenate([folds + 1, np.full(len(dataset.test_ids), folds.max() + 2)])
     pairs = near_duplicates([dataset.train_images, dataset.test_images], part)
     if pairs is None:
@@ -40,7 +41,7 @@ def find_duplicates(data: ReportData) -> dict[str, Any] | None:
     fold_names = ["validation"] if folds.max() == 0 else [f"fold {k + 1}" for k in range(folds.max() + 1)]
     part_names = ["training", *fold_names, "test"]
     ids = np.concatenate([dataset.train_ids, dataset.test_ids]).tolist()
-    labels = [*(data.lock.classes[label] for label in data.lock.train_labels), *([None] * len(dataset.test_ids))]
+    labels = [*(lock.classes[label] for label in lock.train_labels), *([None] * len(dataset.test_ids))]
 
     def describe(position: int) -> list[str | None]:
         return [ids[position], part_names[part[position]], labels[position]]

@@ -68,10 +68,9 @@ def interval_chart(rows: Sequence[tuple[str, float, float, float]], *, highlight
             colour, width = (SERIES[0], 3) if name == highlighted else (INK, 1.5)
             axes.plot([low, high], [y, y], color=colour, linewidth=width, alpha=0.7)
             axes.plot(score, y, "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)])
-        axes.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+        _name_rows(axes, [name for name, *_ in rows])
+        axes.set(xlabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="y", visible=False)
         return _svg(figure)
 
 
@@ -137,10 +136,8 @@ def class_shares(classes: Sequence[str], training: Sequence[float], predicted: S
         y = np.arange(len(classes))[::-1]
         axes.barh(y + 0.19, training, 0.36, color=FAINT, label="training labels")
         axes.barh(y - 0.19, predicted, 0.36, color=SERIES[0], label="test predictions")
-        axes.set_yticks(y, [_shortened(name) for name in classes])
+        _name_rows(axes, [_shortened(name) for name in classes])
         axes.xaxis.set_major_formatter(PERCENT)
-        axes.grid(axis="y", visible=False)
-        axes.set_ylim(-0.6, len(classes) - 0.4)
         figure.legend(loc="outside upper left", ncols=2)
         return _svg(figure)
 
@@ -156,6 +153,13 @@ def leaderboard_chart(points: Sequence[tuple[float, float, float]]) -> str:
         axes.set(xlabel="cross-fitted score, 95 % interval", ylabel="public score")
         axes.legend()
         return _svg(figure)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a chart from top to bottom."""
+    axes.set_yticks(range(len(names))[::-1], names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.grid(axis="y", visible=False)
 
 
 def _shortened(name: str) -> str:

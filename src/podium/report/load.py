@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from podium.config.keys import Competition
 from podium.data.cache import Dataset, open_largest_images
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.errors import KaggleError
@@ -42,12 +41,9 @@ class SubmissionFile:
 class ReportData:
     """Everything that the report shows about one competition."""
 
-    name: str
-    competition: Competition
-    lock: Lock
+    workspace: Workspace
     aligned: Aligned
     result: EnsembleResult
-    is_stale: dict[str, bool]  # run of a recipe -> whether it has to be trained again
     histories: dict[str, list[tuple[str, float, float]]]  # run -> stage, training loss, validation accuracy
     lr_curves: dict[str, tuple[list[tuple[float, float]], dict[str, float]]]  # recipe -> points, suggestions
     ledger: list[Entry]
@@ -61,9 +57,8 @@ def load_report_data(workspace: Workspace) -> ReportData:
 
     Raises SubmissionError where there are no predictions, PredictionsError where they cannot be blended.
     """
-    competition, paths, lock = workspace.competition, workspace.paths, workspace.lock
-    aligned = load_runs(workspace)
-    groups = groups_of(lock, aligned)
+    settings, paths, aligned = workspace.competition, workspace.paths, load_runs(workspace)
+    groups = groups_of(workspace.lock, aligned)
     histories = {run: _read_history(paths.history_file(run)) for run in aligned.runs}
     lr_curves = {file.stem: _read_lr_curve(file) for file in sorted(paths.lr_find_folder.glob("*.csv"))}
     ledger, ledger_fault = [], ""
@@ -72,18 +67,15 @@ def load_report_data(workspace: Workspace) -> ReportData:
     except KaggleError as error:  # the page is useful without it
         ledger_fault = str(error)
     return ReportData(
-        name=workspace.name,
-        competition=competition,
-        lock=lock,
+        workspace=workspace,
         aligned=aligned,
-        result=build_ensemble(aligned, competition.ensemble, metric=competition.metric, groups=groups),
-        is_stale={run.run: run.stale for run in workspace.runs},
+        result=build_ensemble(aligned, settings.ensemble, metric=settings.metric, groups=groups),
         histories={run: epochs for run, epochs in histories.items() if epochs},
         lr_curves={recipe: curve for recipe, curve in lr_curves.items() if curve[0]},
         ledger=ledger,
         ledger_fault=ledger_fault,
         submission=_read_submission(workspace),
-        images=open_largest_images(paths, lock),
+        images=open_largest_images(paths, workspace.lock),
     )
 
 

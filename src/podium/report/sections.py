@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from podium.ensemble.build import RunInBlend
-from podium.ensemble.contribution import Contribution
 from podium.ensemble.strategies.calibrate import calibration_error
 from podium.kaggle.standings import best_public, distinct_scored, rank_correlation
 from podium.metrics import confusion_matrix, log_losses, softmax, wilson_interval
@@ -30,7 +28,7 @@ def score_section(data: ReportData) -> dict[str, Any]:
     ]
     return {
         "best_single": next(score for score in data.result.strategies if score.strategy == "best"),
-        "public": best_public(data.ledger, data.competition.metric),
+        "public": best_public(data.ledger, data.workspace.competition.metric),
         "correlation": rank_correlation(data.ledger),
         "figure": figures.leaderboard_chart(points) if points else None,
         "points": [
@@ -41,11 +39,10 @@ def score_section(data: ReportData) -> dict[str, Any]:
 
 def runs_section(data: ReportData) -> dict[str, Any]:
     """One table row per run, the learning curves, and the curves of lr_find."""
-    contributions = {contribution.run: contribution for contribution in data.result.contributions}
-    rows = [_run_row(data, index, run, contributions[run.run]) for index, run in enumerate(data.result.runs)]
+    rows = [_run_row(data, index) for index in range(len(data.result.runs))]
     return {
         "rows": sorted(rows, key=lambda row: -row["accuracy"]),
-        "untrained": [run for run in data.is_stale if run not in data.aligned.runs],
+        "untrained": [run.run for run in data.workspace.runs if run.run not in data.aligned.runs],
         "curves": _learning_curves(data),
         "epochs": [
             [run, number, *epoch]
@@ -61,7 +58,7 @@ def runs_section(data: ReportData) -> dict[str, Any]:
 
 def ensemble_section(data: ReportData) -> dict[str, Any]:
     """Strategies, weights, correlation of errors, calibration."""
-    result, metric, labels = data.result, data.competition.metric, data.aligned.oof_labels
+    result, metric, labels = data.result, data.workspace.competition.metric, data.aligned.oof_labels
     scored = [score for score in result.strategies if score.interval is not None]
     intervals = [(score.strategy, score.cross_fitted[metric], *score.interval) for score in scored]
     before, after = (
@@ -109,11 +106,11 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
     file = data.submission
     if file is None or file.probabilities is None:
         return None if file is None else {"file": file, "fits_lock": False}
-    classes, labels = data.lock.classes, data.lock.train_labels
+    classes, labels = data.workspace.lock.classes, data.workspace.lock.train_labels
     training = np.bincount(labels, minlength=len(classes)) / len(labels)
     predicted = np.bincount(file.probabilities.argmax(axis=1), minlength=len(classes)) / len(file.probabilities)
     shown = np.sort(np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES])
-    blend = file.probabilities[np.argsort(data.lock.test_ids)]  # the aligned rows are sorted by id
+    blend = file.probabilities[np.argsort(data.workspace.lock.test_ids)]  # the aligned rows are sorted by id
     uncertain = mistakes.least_certain(blend, most=MOST_UNCERTAIN)
     return {
         "file": file,
@@ -126,11 +123,13 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
     }
 
 
-def _run_row(data: ReportData, index: int, run: RunInBlend, contribution: Contribution) -> dict[str, Any]:
-    about, accuracy, rows = data.aligned.abouts[index], run.scores["accuracy"], data.result.validation_rows
+def _run_row(data: ReportData, index: int) -> dict[str, Any]:
+    about, run, contribution = data.aligned.abouts[index], data.result.runs[index], data.result.contributions[index]
+    accuracy, rows = run.scores["accuracy"], data.result.validation_rows
+    is_stale = {planned.run: planned.stale for planned in data.workspace.runs}
     state = "imported" if about.get("imported") else "no recipe"
-    if run.run in data.is_stale:
-        state = "stale" if data.is_stale[run.run] else "up to date"
+    if run.run in is_stale:
+        state = "stale" if is_stale[run.run] else "up to date"
     return {
         "run": run.run,
         "architecture": run.architecture,
@@ -138,9 +137,9 @@ def _run_row(data: ReportData, index: int, run: RunInBlend, contribution: Contri
         "seed": about.get("seed", ""),
         "accuracy": accuracy,
         # Rows of one group are not independent, so Wilson's interval would be too narrow.
-        "interval": wilson_interval(accuracy * rows, rows) if data.lock.groups is None else None,
+        "interval": wilson_interval(accuracy * rows, rows) if data.workspace.lock.groups is None else None,
         "log_loss": run.scores["log_loss"],
-        "metric": run.scores[data.competition.metric],
+        "metric": run.scores[data.workspace.competition.metric],
         "calibration": calibration_error(softmax(data.aligned.oof_logits[index]), data.aligned.oof_labels),
         "seconds": about.get("seconds"),
         "device": ", ".join(str(about[key]) for key in ("device", "precision") if about.get(key)),
