@@ -16,6 +16,7 @@ from podium.kaggle.ledger import LEDGER, SCORED, Entry, write_ledger
 from podium.lock import write_lock
 from podium.predictions.artefact import save_predictions
 from podium.report import figures
+from podium.report.load import _read_lr_curve
 from podium.report.page import write_report
 from podium.workspace import open_workspace
 from toy_runs import SETTINGS, lock_for, make_project, random_run, save
@@ -112,21 +113,21 @@ class Tags(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.words = [], []
+        self.tags, self.texts = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
 
     def handle_data(self, data):
-        self.words.append(data)
+        self.texts.append(data)
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
 
     @property
     def text(self):
-        return " ".join(" ".join(self.words).split())
+        return " ".join(" ".join(self.texts).split())
 
 
 def test_a_page_has_five_sections_in_order(page):
@@ -136,13 +137,13 @@ def test_a_page_has_five_sections_in_order(page):
 
 def test_a_page_loads_nothing_from_outside(page):
     addresses = [tag.get("src") or tag.get("href") for _, tag in Tags(page).tags if tag.get("src") or tag.get("href")]
-    assert addresses and all(one.startswith(("#", "data:")) for one in addresses)
+    assert addresses and all(address.startswith(("#", "data:")) for address in addresses)
     assert "@import" not in page and not re.search(r"url\((?!#)", page)
 
 
 def test_names_from_data_are_escaped(page):
     tags = Tags(page)
-    assert len(tags.all("script")) == 1 and not any("onload" in one for _, one in tags.tags)
+    assert len(tags.all("script")) == 1 and not any("onload" in attributes for _, attributes in tags.tags)
     assert NASTY[0] in tags.text and "try <b>1</b>" in tags.text
 
 
@@ -156,12 +157,12 @@ def test_the_cross_fitted_score_comes_first_and_the_best_run_is_named(page, work
 def test_every_figure_has_a_link_to_its_data(page):
     tags = re.findall(r"<figure>.*?</figure>", page, flags=re.DOTALL)
     assert len(tags) == 7 and all('class="data"' in tag for tag in tags)
-    assert all(one["download"].endswith(".csv") for one in Tags(page).all("a") if one.get("class") == "data")
+    assert all(link["download"].endswith(".csv") for link in Tags(page).all("a") if link.get("class") == "data")
 
 
 def table(page, name):
     """The rows of a CSV that the page carries."""
-    address = next(one["href"] for one in Tags(page).all("a") if one.get("download") == f"{name}.csv")
+    address = next(link["href"] for link in Tags(page).all("a") if link.get("download") == f"{name}.csv")
     return list(csv.reader(io.StringIO(base64.b64decode(address.split(",")[1]).decode())))
 
 
@@ -205,6 +206,13 @@ def test_a_submission_older_than_its_runs_is_out_of_date(workspace, page):
 def test_points_of_lr_find_that_cannot_be_drawn_are_left_out(page):
     assert table(page, "lr-find-wild")[1:] == [["1", "2"], ["10", "3"]]
     assert "lr-find-nothing" not in page and "lr-find-old" not in page
+
+
+def test_a_curve_of_lr_find_with_a_damaged_json_file_has_no_suggestions(tmp_path):
+    (tmp_path / "a.csv").write_text("learning_rate,loss\n0.1,2\n")
+    for text in ("{", "[]", '{"suggestions": [0.1]}', '{"suggestions": {"valley": "none"}}'):
+        (tmp_path / "a.json").write_text(text)
+        assert _read_lr_curve(tmp_path / "a.csv") == ([(0.1, 2.0)], {})
 
 
 @pytest.fixture
@@ -251,7 +259,7 @@ def test_runs_of_grouped_rows_have_no_interval(small):
 
 
 @pytest.mark.usefixtures("without_figures")
-@pytest.mark.parametrize("metric", ["qwk", "macro_f1", "auc", "log_loss"])
+@pytest.mark.parametrize("metric", ["qwk", "auc", "log_loss"])
 def test_the_score_and_every_run_use_the_metric_of_the_competition(tmp_path, metric):
     settings = SETTINGS.replace("[data]", f'metric = "{metric}"\n[data]', 1)
     workspace = make_toy(tmp_path, [random_run("vgg19.s1"), random_run("b.s1", seed=2)], settings=settings)
@@ -291,10 +299,10 @@ kind = "probabilities"
 @pytest.mark.usefixtures("without_figures")
 def test_near_duplicates_across_folds_name_the_fold(tmp_path):
     run = random_run("vgg19.s1")
-    one = lock_for(run)
-    folds = np.where(np.arange(len(one.train_ids)) % 2, 1, 0)
+    holdout = lock_for(run)
+    folds = np.where(np.arange(len(holdout.train_ids)) % 2, 1, 0)
     folds[-2:] = -1
-    lock = replace(one, folds=folds)
+    lock = replace(holdout, folds=folds)
     about = run.about | {"fold_sha256": lock.fold_sha256}
     workspace = make_toy(tmp_path, [], lock=lock)
     save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))
@@ -346,7 +354,7 @@ class TestInABrowser:
         assert names.all_inner_texts() == ["vgg19.s1", "b.s1", "a.s1"]
         assert heads.nth(0).get_attribute("aria-sort") == "descending"
         heads.nth(5).locator("button").click()
-        losses = [float(one) for one in view.locator("#runs table tbody td:nth-child(6)").all_inner_texts()]
+        losses = [float(text) for text in view.locator("#runs table tbody td:nth-child(6)").all_inner_texts()]
         assert losses == sorted(losses, reverse=True)
 
     def test_a_narrow_screen_does_not_scroll_sideways(self, opened):
@@ -358,10 +366,10 @@ class TestInABrowser:
         paper, ink = view.evaluate(
             "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
         )
-        assert [sum(map(int, re.findall(r"\d+", one))) > 380 for one in (paper, ink)] == [False, True]
+        assert [sum(map(int, re.findall(r"\d+", colour))) > 380 for colour in (paper, ink)] == [False, True]
 
     def test_every_image_loads(self, opened):
         view, _ = opened
         assert view.evaluate(
-            "[...document.images].length > 0 && [...document.images].every(one => one.naturalWidth > 0)"
+            "[...document.images].length > 0 && [...document.images].every(image => image.naturalWidth > 0)"
         )

@@ -124,9 +124,9 @@ def test_recipes_fit_the_images_and_the_device(tmp_path, size, gpu, recipes):
 
 def test_missing_parts_and_labels_are_refused(tmp_path):
     write(tmp_path / "odd" / "pictures" / "1.png", picture(1))
-    with pytest.raises(DataError, match="named like 'train'") as refusal:
+    with pytest.raises(DataError, match="named like 'train'") as error:
         guess_competition(tmp_path / "odd", tmp_path / "cache", title="Odd")
-    assert refusal.value.found == "pictures"
+    assert error.value.found == "pictures"
     place = table(tmp_path / "pets")
     (place / "labels.csv").unlink()
     with pytest.raises(DataError, match="no class folders and no table of labels"):
@@ -161,8 +161,8 @@ def test_the_command_prints_its_guesses_and_what_to_check(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(podium.__file__).parents[1])}
     command = [sys.executable, "-m", "podium", "new", "-c", "dogs"]
 
-    def run(*words):
-        return subprocess.run([*command, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    def run(*arguments):
+        return subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     refused = run()
     assert refused.returncode == 2 and "needs either KAGGLE= or DATA=" in refused.stderr

@@ -32,7 +32,8 @@ def main() -> None:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"\nThe system refused.\n  file:     {error.filename}\n  found:    {error.strerror}", file=sys.stderr)
+        message = PodiumError("The operating system reported an error.", file=error.filename, found=error.strerror)
+        print(f"\n{message}", file=sys.stderr)
         sys.exit(2)
     except _Stopped:
         print("\nStopped. What was finished is kept.", file=sys.stderr)
