@@ -44,7 +44,7 @@ def train(recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) 
     """Train on the first `rows` and look at the last ones."""
     store = PixelStore(dataset.train_images, device)
     training, judged = np.arange(rows), np.arange(len(store) - JUDGED_ROWS, len(store))
-    labels, classes = dataset.train_labels, len(dataset.classes)
+    labels, classes = dataset.lock.train_labels, len(dataset.lock.classes)
     data = FitData(store, labels, classes, training, judged[:0])
     with repeatable(recipe.deterministic, device):
         progress = ProgressRecorder(Listener(), images=rows * recipe.epochs)

@@ -75,7 +75,7 @@ def prepare(recipe: Recipe, rows: int) -> tuple[Dataset, np.ndarray, np.ndarray]
     workspace = open_workspace(COMPETITION, ROOT)
     lock = workspace.lock
     dataset = open_images(workspace.paths, lock, pixels=recipe.stored_pixels, shape=recipe.shape)
-    return dataset, *split(dataset.train_labels, lock.folds, rows)
+    return dataset, *split(lock.train_labels, lock.folds, rows)
 
 
 def write_files(folder: Path, recipe: Recipe, rows: int) -> None:
@@ -83,7 +83,7 @@ def write_files(folder: Path, recipe: Recipe, rows: int) -> None:
     dataset, training, judged = prepare(recipe, rows)
     for part, some in (("train", training), ("valid", judged)):
         for row in some:
-            file = folder / part / dataset.classes[dataset.train_labels[row]] / f"{row}.png"
+            file = folder / part / dataset.lock.classes[dataset.lock.train_labels[row]] / f"{row}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.asarray(dataset.train_images[row])).save(file)
 
@@ -102,7 +102,7 @@ def stock_fastai(task: Task) -> tuple[np.ndarray, float, str]:
     recipe, dataset = task.recipe, task.data()[0]
     fastai.set_seed(task.seed)
     network = build_network(
-        recipe, len(dataset.classes), root=ROOT, seed=stream_seed(task.seed, "network"), weights=False
+        recipe, len(dataset.lock.classes), root=ROOT, seed=stream_seed(task.seed, "network"), weights=False
     ).to(memory_format=torch.contiguous_format)
     learner = stock_learner(
         task.folder,
@@ -118,7 +118,7 @@ def stock_fastai(task: Task) -> tuple[np.ndarray, float, str]:
         learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, wd=recipe.weight_decay, cbs=NoValidation())
         seconds = time.process_time() - began
         logits, _ = learner.get_preds(act=fastai.noop)
-    assert list(learner.dls.vocab) == list(dataset.classes), "both number the classes alike"
+    assert list(learner.dls.vocab) == list(dataset.lock.classes), "both number the classes alike"
     rows = [int(file.stem) for file in learner.dls.valid_ds.items]
     return logits.numpy()[np.argsort(rows)], seconds, "float32"
 
@@ -127,7 +127,7 @@ def podium(task: Task) -> tuple[np.ndarray, float, str]:
     """Logits (4000, classes) of the rows that judge, in their order; seconds and precision."""
     recipe, (dataset, training, judged) = task.recipe, task.data()
     store = PixelStore(dataset.train_images, CPU)
-    data = FitData(store, dataset.train_labels, len(dataset.classes), training, judged[:0])
+    data = FitData(store, dataset.lock.train_labels, len(dataset.lock.classes), training, judged[:0])
     progress = ProgressRecorder(Listener(), images=len(training) * recipe.epochs)
     began = time.process_time()
     network = fit_network(recipe, data, seed=task.seed, purpose="", root=ROOT, progress=progress, stage="")
@@ -143,7 +143,7 @@ def judge(task: Task) -> Trial:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     dataset, _, judged = task.data()
-    labels = dataset.train_labels[judged]
+    labels = dataset.lock.train_labels[judged]
     logits, seconds, precision = VARIANTS[task.variant](task)
     return Trial(logits.argmax(axis=1) == labels, log_losses(softmax(logits), labels), seconds, precision)
 

@@ -40,9 +40,9 @@ def podium_epoch(dataset: Dataset, count: int) -> Callable[[], int]:
     loader = TrainingLoader(
         PixelStore(dataset.train_images, torch.device("cpu")),
         rows,
-        labels=dataset.train_labels,
+        labels=dataset.lock.train_labels,
         recipe=recipe,
-        classes=len(dataset.classes),
+        classes=len(dataset.lock.classes),
         normalisation=measure_normalisation(dataset.train_images, rows),
         seed=1,
     )
@@ -70,7 +70,7 @@ def fastai_epoch(dataset: Dataset, count: int, folder: Path, *, workers: int | N
 
     if not folder.exists():
         for i in range(count):
-            file = folder / dataset.classes[dataset.train_labels[i]] / f"{i}.png"
+            file = folder / dataset.lock.classes[dataset.lock.train_labels[i]] / f"{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.asarray(dataset.train_images[i])).save(file)
     block = DataBlock(
@@ -105,7 +105,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     workspace = open_workspace(options.competition)
     dataset = open_images(workspace.paths, workspace.lock, pixels=SIDE, shape="crop")
-    count = min(options.images, len(dataset.train_ids))
+    count = min(options.images, len(dataset.lock.train_ids))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "images"
         epochs = {

@@ -111,7 +111,7 @@ class Bench:
 
     def network(self) -> Network:
         """The recipe's network as torch makes one: contiguous in memory."""
-        network = build_network(self.recipe, len(self.dataset.classes), root=ROOT, seed=1, weights=False)
+        network = build_network(self.recipe, len(self.dataset.lock.classes), root=ROOT, seed=1, weights=False)
         network.to(self.device, memory_format=torch.contiguous_format)
         if isinstance(network.body, FastNetBody):
             loader = evaluation_loader(self.store, np.arange(1000), recipe=self.recipe, normalisation=IMAGENET)
@@ -122,10 +122,10 @@ class Bench:
         """As many PNG files as the timed steps need, and as the workers read ahead of them."""
         clock = self.clock()
         count = len(clock.rows) + (2 * CORES + 3) * clock.batch
-        if count > len(self.dataset.train_ids):
-            raise SystemExit(f"--images: {count:,} images are needed, there are {len(self.dataset.train_ids):,}.")
+        if count > len(self.dataset.lock.train_ids):
+            raise SystemExit(f"--images: {count:,} images are needed, there are {len(self.dataset.lock.train_ids):,}.")
         for place in range(count):
-            name = self.dataset.classes[self.dataset.train_labels[place]]
+            name = self.dataset.lock.classes[self.dataset.lock.train_labels[place]]
             file = self.folder / name / f"{place}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             if not file.exists():
@@ -247,7 +247,7 @@ class StopPodium(Listener):
 
 def fit_podium(bench: Bench, clock: Clock) -> TrainedNetwork:
     rows, dataset = clock.rows, bench.dataset
-    data = FitData(bench.store, dataset.train_labels, len(dataset.classes), rows, rows[:0])
+    data = FitData(bench.store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0])
     progress = ProgressRecorder(StopPodium(clock), images=len(rows) * bench.recipe.epochs)
     return fit_network(bench.recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
 

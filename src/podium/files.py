@@ -3,12 +3,17 @@
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from podium.errors import DataError
+
+# Disk space that writing images leaves free.
+RESERVE_BYTES = 1 << 29
+LARGER_CACHE = "free space, or set PODIUM_CACHE to a folder on a larger disk"
 
 
 @contextmanager
@@ -65,3 +70,11 @@ def cache_lock(file: Path) -> Iterator[None]:
         file.open("ab").close()
     with file_lock(file):
         yield
+
+
+def require_free_space(folder: Path, needed_bytes: int, *, what: str, fix: str = LARGER_CACHE) -> None:
+    """Raise DataError where the files `what`, of `needed_bytes`, do not fit on the disk of `folder`."""
+    needed_bytes, free_bytes = needed_bytes + RESERVE_BYTES, shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        expected, found = f"{needed_bytes:,} bytes free", f"{free_bytes:,}"
+        raise DataError(f"{what} do not fit on the disk.", file=folder, expected=expected, found=found, fix=fix)

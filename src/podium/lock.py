@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,14 +41,10 @@ class Lock:
         lines = (f"{id_}\0{fold}\n" for id_, fold in zip(self.train_ids.tolist(), self.folds.tolist(), strict=True))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    @property
-    def rows_sha256(self) -> str:
-        """SHA-256 over class names, ids, labels, folds, groups and test ids."""
-        return hashlib.sha256(f"{json.dumps(self.classes)}\n{_rows(self)}".encode()).hexdigest()
-
 
 def lock_text(lock: Lock) -> str:
     """The content of `data.lock`."""
+    rows = _rows(lock)
     head = {
         "format": FORMAT,
         "fingerprint": lock.fingerprint,
@@ -57,9 +53,14 @@ def lock_text(lock: Lock) -> str:
         "train": len(lock.train_ids),
         "test": len(lock.test_ids),
         "fold_sha256": lock.fold_sha256,
-        "rows_sha256": lock.rows_sha256,
+        "rows_sha256": _rows_sha256(lock.classes, rows),
     }
-    return json.dumps(head, ensure_ascii=False) + "\n" + _rows(lock)
+    return json.dumps(head, ensure_ascii=False) + "\n" + rows
+
+
+def _rows_sha256(classes: Sequence[str], rows: str) -> str:
+    """SHA-256 over class names, and over ids, labels, folds, groups and test ids."""
+    return hashlib.sha256(f"{json.dumps(classes)}\n{rows}".encode()).hexdigest()
 
 
 def _rows(lock: Lock) -> str:
@@ -92,28 +93,26 @@ def read_lock(file: Path) -> Lock:
         raise DataError("data.lock cannot be read.", file=file, found=str(error)) from None
     try:
         head = json.loads(first)
+        expected = head["rows_sha256"]
         lock = _parse(head, list(csv.reader(io.StringIO(rows, newline=""))))
     except (ValueError, LookupError, TypeError, csv.Error) as error:
         found = str(error) or type(error).__name__
         raise DataError("Not a data.lock file.", file=file, found=found, fix=f"rm {file} && {fix}") from None
-    for key in ("fold_sha256", "rows_sha256"):
-        sha256 = getattr(lock, key)
-        if head.get(key, sha256) != sha256:  # old files have no rows_sha256
-            raise DataError(
-                "The rows of data.lock were changed after it was written.",
-                file=file,
-                expected=f"{key} {head[key]}",
-                found=sha256,
-                fix=f"restore {file}, or rm {file} && {fix}",
-            )
+    sha256 = _rows_sha256(lock.classes, rows)
+    if sha256 != expected:
+        raise DataError(
+            "The rows of data.lock were changed after it was written.",
+            file=file,
+            expected=f"rows_sha256 {expected}",
+            found=sha256,
+            fix=f"restore {file}, or rm {file} && {fix}",
+        )
     return lock
 
 
 def _parse(head: dict[str, Any], rows: list[list[str]]) -> Lock:
     if head["format"] != FORMAT:
         raise ValueError(f"format {head['format']}; this Podium reads format {FORMAT}")
-    if "fold_sha256" not in head:
-        raise ValueError("no fold_sha256")
     if len(rows) != head["train"] + head["test"]:
         raise ValueError(f"{len(rows)} rows; expected {head['train']} + {head['test']}")
     train, test = rows[: head["train"]], rows[head["train"] :]

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -32,10 +33,10 @@ def open_pets(toy, data=None, *, pixels=8, shape="crop", progress=quiet):
 def check_rows(toy, dataset):
     """Every row holds the pixels of the file that its id names."""
     files = toy.folders()
-    for one, image, label in zip(dataset.train_ids, dataset.train_images, dataset.train_labels, strict=True):
+    for one, image, label in zip(dataset.lock.train_ids, dataset.train_images, dataset.lock.train_labels, strict=True):
         assert (image == pixels_of(files[f"train/{one}.png"])).all()
-        assert one.startswith(dataset.classes[label])
-    for one, image in zip(dataset.test_ids, dataset.test_images, strict=True):
+        assert one.startswith(dataset.lock.classes[label])
+    for one, image in zip(dataset.lock.test_ids, dataset.test_images, strict=True):
         assert (image == pixels_of(files[f"test/{one}.png"])).all()
 
 
@@ -44,9 +45,9 @@ def test_rows_are_the_files_that_their_ids_name(toy):
     toy.zip(toy.data / "pets.zip", toy.folders())
     dataset = open_pets(toy)
     check_rows(toy, dataset)
-    assert dataset.train_images.dtype == np.uint8 and dataset.train_labels.dtype == np.int64
+    assert dataset.train_images.dtype == np.uint8 and dataset.lock.train_labels.dtype == np.int64
     assert isinstance(dataset.train_images, np.memmap) and not dataset.train_images.flags.writeable
-    assert dataset.groups is None
+    assert dataset.lock.groups is None
 
 
 def test_processes_decode_what_one_process_decodes(toy, monkeypatch):
@@ -63,9 +64,9 @@ def test_zip_and_repository_have_one_fingerprint_and_the_same_ids(toy):
     theirs = open_pets(toy, str(toy.zip(toy.data / "b/pets.zip", toy.repository())))
     folder = open_pets(toy, str(toy.write(toy.data / "c", toy.repository())))
     for other in (theirs, folder):
-        assert other.fingerprint == ours.fingerprint
-        assert other.train_ids.tolist() == ours.train_ids.tolist()
-        assert other.test_ids.tolist() == ours.test_ids.tolist()
+        assert other.lock.fingerprint == ours.lock.fingerprint
+        assert other.lock.train_ids.tolist() == ours.lock.train_ids.tolist()
+        assert other.lock.test_ids.tolist() == ours.lock.test_ids.tolist()
         assert (other.test_images == ours.test_images).all()
 
 
@@ -84,7 +85,7 @@ def test_the_fingerprint_changes_with(toy, change):
         files[new] = files.pop(old)
     else:
         files["train/cat/cat_0.png" if "train" in change else "test/1.png"] = toy.png(77)
-    assert open_pets(toy, str(toy.zip(toy.data / "b.zip", files))).fingerprint != before.fingerprint
+    assert open_pets(toy, str(toy.zip(toy.data / "b.zip", files))).lock.fingerprint != before.lock.fingerprint
 
 
 def test_the_second_open_reads_no_image(toy, monkeypatch):
@@ -93,7 +94,7 @@ def test_the_second_open_reads_no_image(toy, monkeypatch):
     first = open_pets(toy)
     monkeypatch.setattr(dataset_module, "scan", None)
     second = open_pets(toy)
-    assert (second.train_images == first.train_images).all() and second.fingerprint == first.fingerprint
+    assert (second.train_images == first.train_images).all() and second.lock.fingerprint == first.lock.fingerprint
 
 
 @pytest.mark.parametrize("layout", ["folder", "zip"])
@@ -108,7 +109,7 @@ def test_changed_files_are_decoded_again(toy, layout):
     os.utime(changed / "test/1.png" if layout == "folder" else changed, ns=(1, 1))
     after = open_pets(toy)
     assert (after.test_images[0] == pixels_of(toy.png(77))).all()
-    assert after.fingerprint != before.fingerprint
+    assert after.lock.fingerprint != before.lock.fingerprint
 
 
 def test_each_size_and_shape_is_an_array_of_its_own(toy):
@@ -117,7 +118,7 @@ def test_each_size_and_shape_is_an_array_of_its_own(toy):
     sizes = [(8, "crop"), (16, "crop"), (16, "pad")]
     opened = [open_pets(toy, pixels=pixels, shape=shape) for pixels, shape in sizes]
     assert [one.train_images.shape for one in opened] == [(12, 8, 8, 3), (12, 16, 16, 3), (12, 16, 16, 3)]
-    assert len({one.fingerprint for one in opened}) == 1
+    assert len({one.lock.fingerprint for one in opened}) == 1
 
 
 def test_two_that_open_at_once_decode_once(toy, monkeypatch):
@@ -148,7 +149,7 @@ def test_faults_of_images_and_of_the_listing_come_together(toy):
     assert left == ["lock"]
 
 
-@pytest.mark.parametrize("name", ["index.npz", "train-8-crop.npy", "test-8-crop.npy"])
+@pytest.mark.parametrize("name", ["listing.lock", "train-8-crop.npy", "test-8-crop.npy"])
 @pytest.mark.parametrize("length", [0, 40, -20])
 def test_a_damaged_cache_is_decoded_again(toy, name, length):
     toy.competition()
@@ -187,7 +188,7 @@ def test_a_competition_without_any_image_lists_its_faults(toy):
 def test_a_disk_that_is_too_small_is_told_before_decoding(toy, monkeypatch):
     toy.competition()
     toy.write(toy.data / "pets", toy.folders())
-    monkeypatch.setattr(dataset_module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
     with pytest.raises(DataError, match=r"do not fit on the disk(.|\n)*PODIUM_CACHE"):
         open_pets(toy)
 
@@ -208,9 +209,9 @@ def test_kaggles_layout_is_decoded_with_its_groups(toy):
     toy.table_competition(data='group_column = "who"')
     toy.zip(toy.data / "pets.zip", files)
     dataset = open_pets(toy)
-    assert dataset.test_ids.tolist() == ["3", "2", "1"]
+    assert dataset.lock.test_ids.tolist() == ["3", "2", "1"]
     assert (dataset.test_images[0] == pixels_of(toy.png(503))).all()
-    for one, image, group in zip(dataset.train_ids, dataset.train_images, dataset.groups, strict=True):
+    for one, image, group in zip(dataset.lock.train_ids, dataset.train_images, dataset.lock.groups, strict=True):
         assert (image == pixels_of(toy.png(int(one)))).all() and group == f"w{int(one) % 3}"
 
 
@@ -219,8 +220,10 @@ def test_a_listing_is_what_the_dataset_holds(toy):
     toy.write(toy.data / "pets", toy.folders())
     listing = scan(competition, find_source(competition, toy.workspace().paths, data=None))
     dataset = open_pets(toy)
-    assert listing.train_ids == dataset.train_ids.tolist() and listing.test_ids == dataset.test_ids.tolist()
-    assert listing.train_labels.tolist() == dataset.train_labels.tolist() and listing.classes == dataset.classes
+    assert listing.train_ids == dataset.lock.train_ids.tolist() and listing.test_ids == dataset.lock.test_ids.tolist()
+    assert (
+        listing.train_labels.tolist() == dataset.lock.train_labels.tolist() and listing.classes == dataset.lock.classes
+    )
 
 
 def test_the_lock_opens_the_images_without_their_source(toy):
@@ -229,7 +232,7 @@ def test_the_lock_opens_the_images_without_their_source(toy):
     lock = toy.prepare()
     (toy.data / "pets.zip").unlink()
     dataset = open_images(toy.workspace().paths, lock, pixels=32, shape="crop")
-    assert dataset.train_images.shape == (12, 32, 32, 3) and dataset.matches(lock)
+    assert dataset.train_images.shape == (12, 32, 32, 3) and dataset.lock is lock
 
 
 @pytest.mark.parametrize("size", [{"pixels": 16, "shape": "crop"}, {"pixels": 32, "shape": "pad"}])

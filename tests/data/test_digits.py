@@ -44,7 +44,7 @@ def test_the_answers_are_those_of_the_withheld_digits():
 
 
 def test_pixels_follow_the_original_greys(digits):
-    original = load_digits().images[int(str(digits.train_ids[0]).removeprefix("digit-"))]
+    original = load_digits().images[int(str(digits.lock.train_ids[0]).removeprefix("digit-"))]
     image = digits.train_images[0]
     assert image.shape == (32, 32, 3) and (image[..., 0] == image[..., 2]).all()
     means = image[..., 0].reshape(8, 4, 8, 4).mean(axis=(1, 3)) * 16 / 255
@@ -53,6 +53,6 @@ def test_pixels_follow_the_original_greys(digits):
 
 def test_the_committed_lock_is_of_these_digits(digits):
     lock = read_lock(ROOT / "competitions/digits/data.lock")
-    assert lock.fingerprint == digits.fingerprint
-    assert lock.train_ids.tolist() == digits.train_ids.tolist()
+    assert lock.fingerprint == digits.lock.fingerprint
+    assert lock.train_ids.tolist() == digits.lock.train_ids.tolist()
     assert (lock.folds == 0).sum() == 297

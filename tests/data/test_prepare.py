@@ -113,27 +113,6 @@ def test_without_recipes_the_default_size_is_decoded(toy):
     assert recipe_sizes(toy.workspace()) == [(32, "crop")]
 
 
-@pytest.mark.parametrize(
-    ("others", "told"),
-    [
-        ([], []),
-        (["notes.txt", "sub/readme.md"], []),
-        (["1.npy", "notes.txt"], ["pets/train/1.npy is not an image that Podium can read: ignored"]),
-        (["1.npy", "2.npy", "IMG.heic"], ["pets/train/1.npy and 2 more are not images that Podium can read: ignored"]),
-    ],
-)
-def test_files_that_no_table_of_labels_speaks_of_are_left_out_counted_and_told_each_time(toy, others, told):
-    toy.competition('title = "Pets"\n[data]\nsource = "csv"\narchive = "pets"\n{data}\n[validation]\n{validation}\n')
-    labels = "id,label\n" + "".join(f"{i},{'cat' if i % 2 else 'dog'}\n" for i in range(12))
-    files = {f"train/{i}.png": toy.png(i) for i in range(12)} | {"test/1.png": toy.png(99)}
-    files |= {"train.csv": labels.encode()} | {f"train/{name}": b"" for name in others}
-    toy.write(toy.data / "pets", files)
-    for _ in range(2):  # decoded, then from the cache
-        notes = []
-        lock = toy.prepare(note=notes.append)
-        assert [one.replace(f"{toy.data}/", "") for one in notes] == told and len(lock.train_ids) == 12
-
-
 def test_prepare_without_the_original_images_uses_the_decoded_ones_and_says_so(toy):
     file = with_data(toy)
     before, content = toy.prepare(), file.read_bytes()

@@ -1,4 +1,4 @@
-"""Files of a folder or an archive under one interface: names with forward slashes, and bytes.
+"""Files of a folder or a zip: names with forward slashes, and bytes.
 
 A zip is read in place; tar and 7z archives are unpacked once into the cache. Unpacking a zip of 60,000 small images
 takes longer than decoding all of them (6 s of CPU time), and needs 1.6 times the zip's disk space.
@@ -9,96 +9,64 @@ import os
 import shutil
 import stat
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
-from podium.data.unpack import damaged, refuse_bomb, refuse_unsafe, unpack
+from podium.data.unpack import damage_as_data_error, leads_out, refuse_bomb, unpack, unsafe
 from podium.errors import DataError
-from podium.files import atomic_write, cache_lock, os_error_as_data_error
+from podium.files import atomic_write, cache_lock, os_error_as_data_error, require_free_space
 
-ARCHIVE_SUFFIXES = (
-    ".zip",
-    ".7z",
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.bz2",
-    ".tbz2",
-    ".tar.xz",
-    ".txz",
-)
-# A file of an archive is read into memory at once: a larger file is no image.
-MOST_FILE_BYTES = 1 << 28
+ARCHIVE_SUFFIXES = (".zip", ".7z", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNREADABLE = "A file or folder cannot be read."
-ZIP_FAULTS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-)
-
-
-class Files(Protocol):
-    """A tree of files, without hidden files and `__MACOSX` folders."""
-
-    def names(self) -> list[str]:
-        """Names of all files, with forward slashes, sorted."""
-
-    def folders(self) -> list[str]:
-        """Names of the top-level folders, including empty ones, sorted."""
-
-    def below(self, folder: str) -> "Files":
-        """The files of one folder, named relative to it."""
-
-    def read(self, name: str) -> bytes:
-        """The bytes of one file; raises DataError."""
-
-    def where(self, name: str = "") -> str:
-        """The path of the file in messages."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of the file system."""
+    """A folder of the file system, without hidden files and `__MACOSX`; links are followed, each folder once."""
 
     root: Path
 
     @os_error_as_data_error(UNREADABLE)
     def names(self) -> list[str]:
-        """Names of all files; links are followed, each folder once."""
+        """Names of all files, sorted; raises DataError."""
         return sorted(name for name, entry in self._walk() if entry.is_file())
 
     @os_error_as_data_error(UNREADABLE)
     def broken_links(self) -> list[str]:
-        """Names of broken links."""
+        """Names of broken links, sorted."""
         return sorted(name for name, entry in self._walk() if not entry.is_file())
 
     @os_error_as_data_error(UNREADABLE)
     def folders(self) -> list[str]:
-        """Names of the top-level folders."""
-        return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir() and is_kept(entry.name))
+        """Names of the top-level folders, including empty ones, sorted."""
+        return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir() and _is_kept(entry.name))
+
+    def has_folder(self, name: str) -> bool:
+        """Whether there is a folder of this name."""
+        return (self.root / name).is_dir()
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.root / name).is_file()
 
     def below(self, folder: str) -> "Folder":
-        """The files of one folder."""
+        """The files of one folder, named relative to it."""
         return Folder(self.root / folder)
 
+    @os_error_as_data_error(UNREADABLE)
     def read(self, name: str) -> bytes:
         """The bytes of one file; raises DataError."""
-        try:
-            return (self.root / name).read_bytes()
-        except OSError as error:
-            raise DataError("A file cannot be read.", file=self.where(name), found=str(error)) from None
+        return (self.root / name).read_bytes()
+
+    def local_file(self, name: str, cache: Path) -> Path:
+        """The path of one file."""
+        return self.root / name
 
     def where(self, name: str = "") -> str:
-        """The path."""
+        """The path of a file in messages."""
         return str(self.root / name)
 
     @os_error_as_data_error(UNREADABLE)
@@ -109,6 +77,7 @@ class Folder:
         return hashlib.sha256("\n".join([*self.folders(), *lines]).encode(errors="surrogateescape")).hexdigest()
 
     def _walk(self) -> Iterator[tuple[str, os.DirEntry]]:
+        """Name and entry of each file and of each broken link."""
         pending, seen = [("", self.root)], set()
         while pending:
             prefix, folder = pending.pop()
@@ -117,60 +86,63 @@ class Folder:
                 continue
             seen.add((status.st_dev, status.st_ino))
             for entry in os.scandir(folder):
-                if not is_kept(entry.name):
-                    continue
-                if entry.is_dir():
+                if entry.is_dir() and _is_kept(entry.name):
                     pending.append((f"{prefix}{entry.name}/", Path(entry.path)))
-                elif entry.is_file() or entry.is_symlink():  # a broken link is yielded too
+                elif (entry.is_file() or entry.is_symlink()) and _is_kept(entry.name):
                     yield prefix + entry.name, entry
 
 
 @dataclass(frozen=True)
 class Zip:
-    """A zip, or a folder in a zip, read in place."""
+    """A zip, or a folder in a zip, read in place; it has the methods of `Folder`."""
 
     file: Path
     prefix: str = ""
 
     def names(self) -> list[str]:
-        """Names of all files."""
+        """Names of all files, sorted; raises DataError."""
         return sorted(name for name in self._below() if name and not name.endswith("/"))
 
+    def broken_links(self) -> list[str]:
+        """Always empty: a zip with links is refused."""
+        return []
+
     def folders(self) -> list[str]:
-        """Names of the top-level folders."""
+        """Names of the top-level folders, including empty ones, sorted."""
         return sorted({name.split("/", 1)[0] for name in self._below() if "/" in name})
 
+    def has_folder(self, name: str) -> bool:
+        """Whether there is a folder of this name."""
+        return any(other.startswith(f"{name}/") for other in self._below())
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return self.prefix + name in _open_zip(self.file)[1]
+
     def below(self, folder: str) -> "Zip":
-        """The files of one folder."""
+        """The files of one folder, named relative to it."""
         return Zip(self.file, f"{self.prefix}{folder}/")
 
     def read(self, name: str) -> bytes:
         """The bytes of one file after its checksum was verified; raises DataError."""
         archive, members = _open_zip(self.file)
-        try:
-            member = members[self.prefix + name]
-            if member.file_size > MOST_FILE_BYTES:
-                raise DataError("A file in an archive is too large.", file=self.where(name))
-            refuse_bomb(self.file, member.file_size, member.compress_size)
+        member = members[self.prefix + name]
+        with damage_as_data_error(self.where(name)):
+            refuse_bomb(self.where(name), member.file_size, member.compress_size)
             return archive.read(member)
-        except KeyError:
-            raise DataError("A file is not in its archive.", file=self.where(name)) from None
-        except DataError:
-            raise
-        except ZIP_FAULTS as error:
-            raise DataError("A file in an archive is damaged.", file=self.where(name), found=str(error)) from None
 
-    def copy_out(self, name: str, target: Path) -> None:
-        """Copy one file to `target`, atomically; raises DataError."""
+    def local_file(self, name: str, cache: Path) -> Path:
+        """The path of a copy of one file in `cache`, which is written once; raises DataError."""
         archive, members = _open_zip(self.file)
         member = members[self.prefix + name]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        refuse_bomb(self.file, member.file_size, member.compress_size, onto=target.parent)
-        try:
-            with archive.open(member) as content, atomic_write(target) as stream:
-                shutil.copyfileobj(content, stream, 1 << 20)
-        except ZIP_FAULTS as error:
-            raise DataError("A file in an archive is damaged.", file=self.where(name), found=str(error)) from None
+        copy = _unpacked(self.file, cache).with_suffix(f".{name.replace('/', '-')}")
+        with cache_lock(copy.with_name(f"{copy.name}.lock")), damage_as_data_error(self.where(name)):
+            if not copy.is_file():
+                refuse_bomb(self.where(name), member.file_size, member.compress_size)
+                require_free_space(copy.parent, member.file_size, what="The unpacked files")
+                with archive.open(member) as content, atomic_write(copy) as stream:
+                    shutil.copyfileobj(content, stream, 1 << 20)
+        return copy
 
     def where(self, name: str = "") -> str:
         """The path of the zip, followed by the name in it."""
@@ -183,24 +155,10 @@ class Zip:
 
 @dataclass(frozen=True)
 class Memory:
-    """Files in memory."""
+    """Files in memory that are only read."""
 
     contents: Mapping[str, bytes]
     title: str
-
-    def names(self) -> list[str]:
-        """Names of all files."""
-        return sorted(self.contents)
-
-    def folders(self) -> list[str]:
-        """Names of the top-level folders."""
-        return sorted({name.split("/", 1)[0] for name in self.contents if "/" in name})
-
-    def below(self, folder: str) -> "Memory":
-        """The files of one folder."""
-        prefix = f"{folder}/"
-        contents = {name.removeprefix(prefix): data for name, data in self.contents.items() if name.startswith(prefix)}
-        return Memory(contents, self.where(folder))
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
@@ -211,14 +169,7 @@ class Memory:
         return f"{self.title}/{name}"
 
 
-def broken_links(files: Files) -> list[str]:
-    """Names of broken links; an archive with links is refused when it is opened."""
-    return files.broken_links() if isinstance(files, Folder) else []
-
-
-def is_kept(name: str) -> bool:
-    """Whether a file or folder of this name is used: hidden ones and `__MACOSX` are not."""
-    return not name.startswith(".") and name != "__MACOSX"
+Files = Folder | Zip
 
 
 def is_archive(name: str) -> bool:
@@ -254,17 +205,8 @@ def open_files(path: Path, cache: Path) -> Files:
     return Folder(folder)
 
 
-def open_nested(files: Files, name: str, cache: Path) -> Files:
-    """The files of an archive that is inside `files`. Raises DataError."""
-    if isinstance(files, Folder):
-        return open_files(files.root / name, cache)
-    assert isinstance(files, Zip)
-    outer = _unpacked(files.file, cache)
-    inner = outer.with_name(f"{outer.name}-{name.replace('/', '-')}")
-    with cache_lock(inner.with_name(f"{inner.name}.lock")):
-        if not inner.is_file():
-            files.copy_out(name, inner)
-    return open_files(inner, cache)
+def _is_kept(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def _unpacked(file: Path, cache: Path) -> Path:
@@ -273,24 +215,23 @@ def _unpacked(file: Path, cache: Path) -> Path:
 
 
 def _open_zip(file: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    """The zip, and its members by name; opened once for each version of the file."""
     status = os.stat(file)
-    # The process id is part of the key: processes that share a file handle would share its position.
-    return _open_zip_once(file, (status.st_size, status.st_mtime_ns, os.getpid()))
+    return _open_zip_once(file, (status.st_size, status.st_mtime_ns))
 
 
 @lru_cache(maxsize=4)
-def _open_zip_once(file: Path, version: tuple[int, ...]) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-    try:
+def _open_zip_once(file: Path, version: tuple[int, int]) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    with damage_as_data_error(file):
         archive = zipfile.ZipFile(file)
-    except ZIP_FAULTS as error:
-        raise damaged(file, error) from None
     # Some archivers on Windows write backslashes, others a leading "./".
     members = [(member.filename.replace("\\", "/").removeprefix("./"), member) for member in archive.infolist()]
+    faults = [f"{name}: leads out of its folder" for name, _ in members if leads_out(name)]
     kept = [(name, member) for name, member in members if "/." not in f"/{name}" and "__MACOSX/" not in name]
-    faults = [f"{name}: a link" for name, member in kept if stat.S_ISLNK(member.external_attr >> 16)]
+    faults += [f"{name}: a link" for name, member in kept if stat.S_ISLNK(member.external_attr >> 16)]
     faults += [f"{name}: encrypted" for name, member in kept if member.flag_bits & 1]
     counts = Counter(name for name, _ in kept)
     faults += [f"{name}: {count} times in the archive" for name, count in counts.items() if count > 1]
-    # Names are checked before hidden files are removed: ".." counts as hidden.
-    refuse_unsafe(file, (name for name, _ in members), faults)
+    if faults:
+        raise unsafe(file, *faults)
     return archive, dict(kept)

@@ -4,59 +4,43 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import struct
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.config.keys import Competition
-from podium.data.archives import ZIP_FAULTS, Files, Memory
 from podium.data.digits import SIGNATURE
+from podium.data.folds import ALWAYS_TRAINS
 from podium.data.images import bombs_are_faults, decode
-from podium.data.listing import Listing
+from podium.data.listing import ImageFiles, Listing
 from podium.data.locate import Progress, Source
 from podium.data.scan import data_faults, scan
 from podium.errors import DataError
-from podium.files import atomic_write, cache_lock
-from podium.lock import Lock
+from podium.files import cache_lock, require_free_space
+from podium.lock import Lock, read_lock, write_lock
 from podium.plan.paths import Paths
 
-# Increase it when the same files would decode to other pixels, ids or order.
-CACHE_VERSION = 1
-# What NumPy raises on damaged or truncated files.
-CACHE_FAULTS = (*ZIP_FAULTS, LookupError, AttributeError, struct.error)
+# Increase it when the same files would decode to other pixels, ids or order, or the files of the cache change.
+CACHE_VERSION = 2
+LISTING_FILE = "listing.lock"
 ROWS_PER_JOB = 256
 # A process takes half a second to start: fewer images are decoded faster without.
-FEW_ROWS = 1000
+FEW_ROWS = 2000
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A competition's images at one size: n labelled images sorted by id, m test images in submission order."""
+    """A competition's images at one size: n labelled images and m test images, in the order of the lock."""
 
-    classes: tuple[str, ...]
-    train_ids: np.ndarray  # (n,) str
+    lock: Lock  # ids, labels and groups; `decode_images` assigns no folds
     train_images: np.memmap  # (n, pixels, pixels, 3) uint8, read-only
-    train_labels: np.ndarray  # (n,) int64
-    test_ids: np.ndarray  # (m,) str
     test_images: np.memmap  # (m, pixels, pixels, 3) uint8, read-only
-    fingerprint: str
-    groups: np.ndarray | None = None  # (n,) str
-    notes: tuple[str, ...] = ()  # files that were ignored but are no fault
-
-    def matches(self, lock: Lock) -> bool:
-        """Whether these are the images of the lock, in the lock's order."""
-        return (
-            self.fingerprint == lock.fingerprint
-            and np.array_equal(self.train_ids, lock.train_ids)
-            and np.array_equal(self.test_ids, lock.test_ids)
-        )
 
 
 def open_images(paths: Paths, lock: Lock, *, pixels: int, shape: str) -> Dataset:
@@ -67,8 +51,8 @@ def open_images(paths: Paths, lock: Lock, *, pixels: int, shape: str) -> Dataset
     """
     for folder in sorted(paths.cache.glob("*/")):
         dataset = _load(folder, pixels, shape)
-        if dataset is not None and dataset.matches(lock):
-            return dataset
+        if dataset is not None and _same_images(dataset.lock, lock):
+            return replace(dataset, lock=lock)
     raise DataError(
         "The images are not decoded yet.",
         file=paths.cache,
@@ -146,58 +130,71 @@ def _array_files(folder: Path, pixels: int, shape: str) -> tuple[Path, Path]:
 
 def _load(folder: Path, pixels: int, shape: str) -> Dataset | None:
     """The images in a folder of the cache; None where they are missing or damaged, and so have to be decoded."""
-    train_file, test_file = _array_files(folder, pixels, shape)
-    index_file = folder / "index.npz"
-    if not (index_file.is_file() and train_file.is_file() and test_file.is_file()):
-        return None
     try:
-        with np.load(index_file, allow_pickle=False) as index:
-            return Dataset(
-                classes=tuple(index["classes"].tolist()),
-                train_ids=index["train_ids"],
-                train_images=np.load(train_file, mmap_mode="r"),
-                train_labels=index["train_labels"],
-                test_ids=index["test_ids"],
-                test_images=np.load(test_file, mmap_mode="r"),
-                fingerprint=str(index["fingerprint"]),
-                groups=index.get("groups"),
-                notes=tuple(index["notes"].tolist()) if "notes" in index else (),
-            )
-    except CACHE_FAULTS:
+        train, test = (open_memmap(file, mode="r") for file in _array_files(folder, pixels, shape))
+        return Dataset(read_lock(folder / LISTING_FILE), train, test)
+    except (OSError, ValueError, EOFError, TypeError, LookupError):
         return None
+
+
+def _same_images(first: Lock, second: Lock) -> bool:
+    return (
+        first.fingerprint == second.fingerprint
+        and np.array_equal(first.train_ids, second.train_ids)
+        and np.array_equal(first.test_ids, second.test_ids)
+    )
 
 
 def _decode_listing(listing: Listing, folder: Path, pixels: int, *, shape: str, name: str, progress: Progress) -> None:
     """Decode all images of a listing into `folder`; raises DataError with the faults of listing and images."""
     targets = _array_files(folder, pixels, shape)
-    parts = [(listing.train, listing.train_names), (listing.test, listing.test_names)]
     temporaries = [target.with_suffix(".tmp") for target in targets]
-    _make_arrays(temporaries, [len(names) for _, names in parts], pixels)
+    parts = [(listing.train, listing.train_names), (listing.test, listing.test_names)]
+    rows = sum(len(names) for _, names in parts)
+    # Checked before: writing to a mapped array on a full disk kills the process.
+    require_free_space(folder, rows * pixels * pixels * 3, what="The decoded images")
+    jobs = []
     try:
-        jobs = [
-            DecodeJob(files, names[start : start + ROWS_PER_JOB], file, start, pixels, shape)
-            for (files, names), file in zip(parts, temporaries, strict=True)
-            for start in range(0, len(names), ROWS_PER_JOB)
-        ]
-        results = _run_jobs(jobs, progress)
+        for (files, names), temporary in zip(parts, temporaries, strict=True):
+            # At least one row: an empty file cannot be mapped. That there is no image is a fault of the listing.
+            open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(max(len(names), 1), pixels, pixels, 3))
+            jobs += [
+                DecodeJob(files, names[start : start + ROWS_PER_JOB], temporary, start, pixels, shape)
+                for start in range(0, len(names), ROWS_PER_JOB)
+            ]
+        results = _run_jobs(jobs, rows, progress)
         faults = [*listing.faults, *(fault for _, job_faults in results for fault in job_faults)]
         if faults:
             raise data_faults(name, faults)
         digests = [digest for job_digests, _ in results for digest in job_digests]
-        _write_index(folder / "index.npz", listing, digests)
+        write_lock(folder / LISTING_FILE, _lock_without_folds(listing, digests))
         for temporary, target in zip(temporaries, targets, strict=True):
-            _sync(temporary)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
             os.replace(temporary, target)
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
 
 
+def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
+    count = len(listing.train_ids)
+    return Lock(
+        fingerprint=fingerprint(listing, digests[:count], digests[count:]),
+        classes=listing.classes,
+        train_ids=np.array(listing.train_ids),
+        train_labels=listing.train_labels,
+        folds=np.full(count, ALWAYS_TRAINS, np.int64),
+        test_ids=np.array(listing.test_ids),
+        groups=None if listing.groups is None else np.array(listing.groups),
+    )
+
+
 @dataclass(frozen=True)
 class DecodeJob:
     """Consecutive rows of one array that one process decodes."""
 
-    files: Files
+    files: ImageFiles
     names: Sequence[str]
     array_file: Path
     first_row: int
@@ -221,68 +218,29 @@ def decode_rows(job: DecodeJob) -> tuple[list[bytes], list[str]]:
     return digests, faults
 
 
-def _run_jobs(jobs: Sequence[DecodeJob], progress: Progress) -> list[tuple[list[bytes], list[str]]]:
+def _run_jobs(jobs: Sequence[DecodeJob], rows: int, progress: Progress) -> list[tuple[list[bytes], list[str]]]:
     """The results in the order of the jobs."""
-    total = sum(len(job.names) for job in jobs)
-    results, done = {}, 0
-    for i, result in _completed_jobs(jobs, total):
-        results[i] = result
-        done += len(jobs[i].names)
-        progress("decode images", done, total)
-    return [results[i] for i in range(len(jobs))]
+    results, done = [], 0
+    with _process_map(rows, len(jobs)) as process_map:
+        for job, result in zip(jobs, process_map(decode_rows, jobs), strict=True):
+            results.append(result)
+            done += len(job.names)
+            progress("decode images", done, rows)
+    return results
 
 
-def _completed_jobs(jobs: Sequence[DecodeJob], total: int) -> Iterator[tuple[int, tuple[list[bytes], list[str]]]]:
-    """Yield (index, result) of each job as it completes; processes, because Pillow holds the GIL for small images."""
-    if total < FEW_ROWS or any(isinstance(job.files, Memory) for job in jobs):
-        yield from ((i, decode_rows(job)) for i, job in enumerate(jobs))
+@contextmanager
+def _process_map(rows: int, jobs: int) -> Iterator[Callable[..., Iterable]]:
+    """Yield `map`, or one over several processes: not threads, because Pillow holds the GIL for small images."""
+    if rows < FEW_ROWS:
+        yield map
         return
     # Spawned, not forked: a parent that has started torch's threads cannot be forked safely.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), len(jobs)), mp_context=context)
+    pool = ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), jobs), mp_context=context)
     try:
-        futures = {pool.submit(decode_rows, job): i for i, job in enumerate(jobs)}
-        yield from ((futures[future], future.result()) for future in as_completed(futures))
+        yield pool.map
     except BrokenProcessPool:
         raise DataError("A process that decodes images was killed.", fix="free memory and try again") from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _make_arrays(files: Sequence[Path], rows: Sequence[int], pixels: int) -> None:
-    folder = files[0].parent
-    folder.mkdir(parents=True, exist_ok=True)
-    needed_bytes, free_bytes = sum(rows) * pixels * pixels * 3, shutil.disk_usage(folder).free
-    if needed_bytes > free_bytes:  # writing to a mapped array on a full disk kills the process
-        raise DataError(
-            "The decoded images do not fit on the disk.",
-            file=folder,
-            expected=f"{needed_bytes:,} bytes free",
-            found=f"{free_bytes:,}",
-            fix="free space, or set PODIUM_CACHE to a folder on a larger disk",
-        )
-    for file, count in zip(files, rows, strict=True):
-        # At least one row: an empty file cannot be mapped. That there is no image is a fault of the listing.
-        open_memmap(file, mode="w+", dtype=np.uint8, shape=(max(count, 1), pixels, pixels, 3))
-
-
-def _write_index(file: Path, listing: Listing, digests: Sequence[bytes]) -> None:
-    count = len(listing.train_ids)
-    arrays = {
-        "classes": np.array(listing.classes),
-        "train_ids": np.array(listing.train_ids),
-        "train_labels": listing.train_labels,
-        "test_ids": np.array(listing.test_ids),
-        "fingerprint": np.array(fingerprint(listing, digests[:count], digests[count:])),
-    }
-    if listing.notes:
-        arrays["notes"] = np.array(listing.notes)
-    if listing.groups is not None:
-        arrays["groups"] = np.array(listing.groups)
-    with atomic_write(file) as stream:
-        np.savez(stream, **arrays)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.config.keys import Submission
-from podium.data.archives import Files
+from podium.data.archives import Folder, Memory, Zip
+
+ImageFiles = Folder | Zip | Memory
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,21 @@ class Listing:
     """All images of a competition: n labelled images sorted by id, m test images in submission order."""
 
     classes: tuple[str, ...]
-    train: Files
+    train: ImageFiles
     train_names: list[str]
     train_ids: list[str]
     train_labels: np.ndarray  # (n,) int64
     groups: list[str] | None
-    test: Files
+    test: ImageFiles
     test_names: list[str]
     test_ids: list[str]
     faults: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # files that were ignored but are no fault
 
 
 def make_listing(
     rows: Sequence[LabelledImage],
-    train: Files,
-    test: Files,
+    train: ImageFiles,
+    test: ImageFiles,
     test_images: dict[str, str],
     *,
     grouped: bool = False,

@@ -1,7 +1,6 @@
 """Find a competition's images: in a given place, in the data folders, or by downloading them."""
 
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,7 @@ from podium.data.archives import (
     UNREADABLE,
     Files,
     Folder,
-    is_archive,
     open_files,
-    open_nested,
     status_signature,
     without_archive_suffix,
 )
@@ -46,8 +43,9 @@ class Source:
         """Identifies the content of all files without reading them."""
         if self.path.is_file():
             return status_signature(self.path)
+        folder = self.open()
         names = (self.data.train, self.data.test, self.data.labels, self.data.sample_submission)
-        parts = [part for name in names if name and (part := _part(self.path, name))]
+        parts = [folder.root / part for name in names if name and (part := find_part(folder, name))]
         return "\n".join(
             f"{part.resolve()}\0{Folder(part).signature()}" if part.is_dir() else status_signature(part)
             for part in parts
@@ -55,14 +53,11 @@ class Source:
 
     def open(self) -> Files:
         """The files beside the train folder; a single wrapping folder is skipped."""
-        files = open_files(self.path, self.cache)
-        if part_name(files, self.data.train) is None and len(files.folders()) == 1:
-            return files.below(files.folders()[0])
-        return files
+        return _unwrapped(open_files(self.path, self.cache), self.data.train)
 
     def open_part(self, files: Files, name: str) -> Files:
         """The files of the train or test folder or archive called `name`; raises DataError."""
-        part = part_name(files, name)
+        part = find_part(files, name)
         if part is None:
             raise DataError(
                 f"The competition's '{name}' is missing.",
@@ -70,23 +65,25 @@ class Source:
                 expected=f"a folder {name}/ or an archive of that name ({', '.join(ARCHIVE_SUFFIXES)})",
                 found=", ".join([f"{folder}/" for folder in files.folders()][:20]) or "no folder",
             )
-        if not is_archive(part):
+        if files.has_folder(part):
             return files.below(part)
-        inside = open_nested(files, part, self.cache)
+        inside = open_files(files.local_file(part, self.cache), self.cache)
         stem = without_archive_suffix(part).rsplit("/", 1)[-1]
         return inside.below(stem) if inside.folders() == [stem] else inside
 
 
-def part_name(files: Files, name: str) -> str | None:
+def find_part(files: Files, name: str) -> str | None:
     """The folder or archive in `files` that matches `name`, with or without its suffix; None if there is none."""
-    if isinstance(files, Folder):
-        part = _part(files.root, name)
-        return part and part.relative_to(files.root).as_posix()
-    names = set(files.names())
     stem = without_archive_suffix(name)
-    if any(other.startswith(f"{stem}/") for other in names) or stem in files.folders():
+    if files.has_folder(stem):
         return stem
-    return next((other for other in _spellings(name) if other in names), None)
+    return next((other for other in _spellings(name) if files.has_file(other)), None)
+
+
+def _unwrapped(files: Files, train: str) -> Files:
+    """The files in the only folder, as in archives of repositories, unless `train` is beside it."""
+    folders = files.folders()
+    return files.below(folders[0]) if len(folders) == 1 and find_part(files, train) is None else files
 
 
 @os_error_as_data_error("The images cannot be searched.")
@@ -98,20 +95,41 @@ def find_source(competition: Competition, paths: Paths, *, data: str | None) -> 
     """
     if data_folder := os.environ.get("PODIUM_DATA"):
         named_place("PODIUM_DATA", data_folder)
-    given = named_place("DATA", data) if data else None
-    for place in _search_places(paths, given):
-        path = _in_place(place, competition.data.archive or paths.name, competition.data, given=place == given)
+    places = [named_place("DATA", data)] if data else _search_places(paths)
+    for place in places:
+        path = _in_place(place, competition.data.archive or paths.name, competition.data.train, given=bool(data))
         if path:
             return Source(path, competition.data, paths.cache)
-    if given:
-        raise _not_found(competition, paths, [given])
+    if data:
+        raise _not_found(competition, paths, places)
     return None
+
+
+def _in_place(place: Path, archive: str, train: str, *, given: bool) -> Path | None:
+    """The archive, or the folder with the part `train`, in one place."""
+    if place.is_file():
+        return place
+    named = [place / name for name in [*_spellings(archive), without_archive_suffix(archive)]]
+    for path in named:
+        if path.is_file():
+            return path
+    for folder in filter(Path.is_dir, [*named, place]):
+        # The only folder in a search place may be another competition, so it is used only in a place the user named.
+        files = Folder(folder) if folder == place and not given else _unwrapped(Folder(folder), train)
+        if find_part(files, train):
+            return folder
+    return None
+
+
+def _spellings(name: str) -> list[str]:
+    """The file name, and the names of the same archive of another kind."""
+    return [name, *(without_archive_suffix(name) + suffix for suffix in ARCHIVE_SUFFIXES)]
 
 
 @os_error_as_data_error("The images cannot be downloaded.")
 def download_source(competition: Competition, paths: Paths, *, progress: Progress) -> Source:
     """Download the archive into `data/` unless it is there; raises DataError where the settings have no address."""
-    places = _search_places(paths, None)
+    places = _search_places(paths)
     if not competition.data.download:
         raise _not_found(competition, paths, places)
     target = paths.root / "data" / (competition.data.archive or paths.name)
@@ -121,8 +139,8 @@ def download_source(competition: Competition, paths: Paths, *, progress: Progres
     return Source(target, competition.data, paths.cache)
 
 
-def _search_places(paths: Paths, given: Path | None) -> list[Path]:
-    return [given] if given else [_expanded(place) for place in paths.image_places(None)]
+def _search_places(paths: Paths) -> list[Path]:
+    return [_expanded(place) for place in paths.image_places(None)]
 
 
 def _not_found(competition: Competition, paths: Paths, places: Sequence[Path]) -> DataError:
@@ -153,7 +171,7 @@ def download(address: str, target: Path, *, progress: Progress, looked: Sequence
                 progress(what, done, total)
             if total is not None and done != total:
                 raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             "The images cannot be downloaded.",
             file=address,
@@ -179,35 +197,3 @@ def named_place(variable: str, value: str) -> Path:
 def _expanded(place: Path | str) -> Path:
     """The path with a leading ~ expanded."""
     return Path(os.path.expanduser(place))
-
-
-def _in_place(place: Path, archive: str, data: Data, *, given: bool) -> Path | None:
-    if place.is_file():
-        return place
-    stem = without_archive_suffix(archive)
-    named = [place / archive, place / stem, *(place / other for other in _spellings(archive))]
-    for path in named:
-        if path.is_file():
-            return path
-    # The only folder in a search place may be another competition, so it is used only in a place the user named.
-    folders = [*named, *(wrapped for path in named for wrapped in _wrapped(path)), place]
-    folders += _wrapped(place) if given else []
-    return next((folder for folder in folders if folder.is_dir() and _part(folder, data.train)), None)
-
-
-def _wrapped(folder: Path) -> list[Path]:
-    """The folder in `folder` if it is the only one, as in archives of repositories."""
-    inside = Folder(folder).folders() if folder.is_dir() else []
-    return [folder / inside[0]] if len(inside) == 1 else []
-
-
-def _part(folder: Path, name: str) -> Path | None:
-    """The folder or archive in `folder` that matches `name`."""
-    stem = folder / without_archive_suffix(name)
-    candidates = [stem] if stem.is_dir() else [folder / other for other in _spellings(name)]
-    return next((path for path in candidates if path.exists()), None)
-
-
-def _spellings(name: str) -> list[str]:
-    stem = without_archive_suffix(name)
-    return [name, *(stem + suffix for suffix in ARCHIVE_SUFFIXES)]

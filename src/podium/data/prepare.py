@@ -5,9 +5,6 @@ import hashlib
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
-
-import numpy as np
 
 from podium.config.keys import Competition, Recipe, recipe_files
 from podium.data.cache import Dataset, decode_images, open_images
@@ -41,12 +38,10 @@ def prepare(
     first, *others = sizes = recipe_sizes(workspace)
     open_size = _image_opener(workspace, known, sizes, data=data, progress=progress, note=note)
     dataset = open_size(pixels=first[0], shape=first[1])
-    for text in dataset.notes:
-        note(text)
-    _check_fingerprint(dataset, workspace, known, data=data, accept=accept)
+    _check_fingerprint(dataset.lock.fingerprint, workspace, known, data=data, accept=accept)
     for pixels, shape in others:
         open_size(pixels=pixels, shape=shape)
-    lock = _make_lock(dataset, competition, known)
+    lock = _make_lock(dataset.lock, competition, known)
     write_lock(lock_file, lock)
     return lock
 
@@ -89,12 +84,12 @@ def _are_decoded(workspace: Workspace, known: Lock, sizes: Sequence[Size]) -> bo
 
 
 def _check_fingerprint(
-    dataset: Dataset, workspace: Workspace, known: Lock | None, *, data: str | None, accept: bool
+    fingerprint: str, workspace: Workspace, known: Lock | None, *, data: str | None, accept: bool
 ) -> None:
     """Refuse images that are not the ones of competition.toml or data.lock; raises DataError."""
     paths, expected = workspace.paths, workspace.competition.data.fingerprint
-    found = f"fingerprint {dataset.fingerprint}"
-    if expected and dataset.fingerprint != expected:
+    found = f"fingerprint {fingerprint}"
+    if expected and fingerprint != expected:
         raise DataError(
             f"These are not the data of '{paths.name}'.",
             file=paths.settings_file,
@@ -102,7 +97,7 @@ def _check_fingerprint(
             found=found,
             fix="use the expected images; if they were changed on purpose, change [data] fingerprint",
         )
-    if known is not None and dataset.fingerprint != known.fingerprint and not accept:
+    if known is not None and fingerprint != known.fingerprint and not accept:
         place = f" --data {shlex.quote(data)}" if data else ""
         raise DataError(
             f"The data of '{paths.name}' are not those that its runs were trained on.",
@@ -114,27 +109,14 @@ def _check_fingerprint(
         )
 
 
-def _make_lock(dataset: Dataset, competition: Competition, known: Lock | None) -> Lock:
-    validation = _validation_record(dataset, competition)
+def _make_lock(images: Lock, competition: Competition, known: Lock | None) -> Lock:
+    """The lock of the decoded `images` with folds and with the settings that decide them."""
+    groups = "" if images.groups is None else "\n".join(images.groups.tolist())
+    sha256 = hashlib.sha256(groups.encode()).hexdigest() if groups else ""
+    validation = {**dataclasses.asdict(competition.validation), "groups_sha256": sha256}
     # Recorded folds are kept: another version of scikit-learn may assign others.
-    if known is not None and known.fingerprint == dataset.fingerprint and known.validation == validation:
+    if known is not None and known.fingerprint == images.fingerprint and known.validation == validation:
         folds = known.folds
     else:
-        folds = assign_folds(dataset.train_labels, dataset.groups, competition.validation, classes=dataset.classes)
-    return Lock(
-        fingerprint=dataset.fingerprint,
-        classes=dataset.classes,
-        train_ids=np.asarray(dataset.train_ids),
-        train_labels=dataset.train_labels,
-        folds=folds,
-        test_ids=np.asarray(dataset.test_ids),
-        validation=validation,
-        groups=dataset.groups,
-    )
-
-
-def _validation_record(dataset: Dataset, competition: Competition) -> dict[str, Any]:
-    """What decides the folds: the settings and the groups."""
-    groups = "" if dataset.groups is None else "\n".join(dataset.groups.tolist())
-    sha256 = hashlib.sha256(groups.encode()).hexdigest() if groups else ""
-    return {**dataclasses.asdict(competition.validation), "groups_sha256": sha256}
+        folds = assign_folds(images.train_labels, images.groups, competition.validation, classes=images.classes)
+    return dataclasses.replace(images, folds=folds, validation=validation)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from podium.config.keys import Competition, Data
-from podium.data.archives import Files, broken_links
+from podium.data.archives import Files
 from podium.data.digits import digits_listing
 from podium.data.images import is_image
 from podium.data.listing import (
@@ -47,8 +47,7 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     test = source.open_part(files, data.test)
     faults += _unreadable_files(train, test, rows if data.source == "folders" else [])
     ordered = _test_order(files, _test_images(test, data, faults), competition, faults)
-    listing = make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)
-    return replace(listing, notes=_ignored_files(train) if data.source == "csv" else ())
+    return make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)
 
 
 def _names_faults(listing: Listing, competition: Competition) -> list[str]:
@@ -74,24 +73,11 @@ def _unreadable_files(train: Files, test: Files, rows: Sequence[LabelledImage]) 
     names = [(train, name) for name in train.names() if "/" in name and name.split("/", 1)[0] in classes]
     names += [(test, name) for name in test.names()]
     others = [(files, name) for files, name in names if not is_image(name) and not is_harmless(name)]
-    links = [(files, name) for files in (train, test) for name in broken_links(files) if not is_harmless(name)]
+    links = [(files, name) for files in (train, test) for name in files.broken_links() if not is_harmless(name)]
     return [
         *(f"{files.where(name)}: not an image that Podium can read" for files, name in others),
         *(f"{files.where(name)}: a broken link" for files, name in links),
     ]
-
-
-def _ignored_files(train: Files) -> tuple[str, ...]:
-    """A note about other files beside labelled images; no fault, because every labelled image exists."""
-    others = [train.where(name) for name in train.names() if not is_image(name) and not is_harmless(name)]
-    if not others:
-        return ()
-    verb = (
-        "is not an image that Podium can read"
-        if len(others) == 1
-        else f"and {len(others) - 1:,} more are not images that Podium can read"
-    )
-    return (printable(f"{others[0]} {verb}: ignored"),)
 
 
 def _stem(name: str) -> str:
@@ -157,7 +143,7 @@ def names_by_id(names: Sequence[str]) -> dict[str, str]:
 def _table(files: Files, name: str, columns: Sequence[str], faults: list[str]) -> list[tuple[int, list[str]]]:
     """Line numbers and cells of the columns; an empty list, and a fault, if the table cannot be read."""
     where = files.where(name)
-    if name not in files.names():
+    if not files.has_file(name):
         faults.append(f"{where}: missing")
         return []
     try:
@@ -194,7 +180,7 @@ def _test_order(files: Files, images: dict[str, str], competition: Competition, 
     """The test images with the ids and in the order of the sample submission, if there is one."""
     sample, data = competition.data.sample_submission, competition.data
     # In hash order the ids are known without a sample submission: public copies of the images have none.
-    if not sample or (data.test_ids == "hash-order" and sample not in files.names()):
+    if not sample or (data.test_ids == "hash-order" and not files.has_file(sample)):
         return images
     where = files.where(sample)
     table = _table(files, sample, [competition.submission.id_column], faults)

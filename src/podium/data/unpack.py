@@ -3,20 +3,37 @@
 import errno
 import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from podium.errors import DataError
+from podium.files import require_free_space
 
 # An archive that unpacks to more than this, and to more than 200 times its size, is refused: images do not
 # compress that well.
 HARMLESS_BYTES = 1 << 27
 MOST_EXPANSION = 200
-# Disk space that unpacking leaves free.
-RESERVE_BYTES = 1 << 29
+NOT_A_FILE = "neither a file nor a folder (a link or a device)"
+# What zipfile, tarfile and py7zr raise on damaged files.
+ARCHIVE_FAULTS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+)
 
 
 def unpack(file: Path, folder: Path) -> None:
@@ -25,22 +42,42 @@ def unpack(file: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         unpacked = Path(temporary) / "files"
         unpacked.mkdir()
-        if file.name.lower().endswith(".7z"):
-            _unpack_7z(file, unpacked)
-        else:
-            _unpack_tar(file, unpacked)
+        with damage_as_data_error(file):
+            if file.name.lower().endswith(".7z"):
+                _unpack_7z(file, unpacked)
+            else:
+                _unpack_tar(file, unpacked)
         unpacked.rename(folder)
 
 
-def refuse_unsafe(file: Path, names: Iterable[str], faults: Iterable[str] = ()) -> None:
-    """Raise DataError if a name leads out of the target folder, or if there are other `faults`."""
-    all_faults = [f"{name}: leads out of its folder" for name in names if _leads_out(name)] + list(faults)
-    if all_faults:
-        raise DataError("The archive is not safe to read.", file=file, faults=all_faults)
+@contextmanager
+def damage_as_data_error(file: Path | str) -> Iterator[None]:
+    """Replace what archive readers raise by a DataError: damage, or an error of the operating system."""
+    try:
+        yield
+    except DataError:
+        raise
+    except ARCHIVE_FAULTS as error:
+        # Archive readers raise OSErrors without a number for damage; EINVAL is a seek to a damaged offset.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            what, file = "The archive cannot be read or unpacked.", error.filename or file
+            raise DataError(what, file=file, found=error.strerror) from None
+        raise damaged(file, error) from None
 
 
-def refuse_bomb(file: Path, unpacked_bytes: int, packed_bytes: int, *, onto: Path | None = None) -> None:
-    """Raise DataError if the unpacked size is implausible, or does not fit on the disk of the folder `onto`."""
+def damaged(file: Path | str, error: Exception) -> DataError:
+    """The DataError for a damaged archive."""
+    found = str(error.args[-1]) if error.args else type(error).__name__
+    return DataError("The archive is damaged or truncated.", file=file, found=found, fix="download it again")
+
+
+def unsafe(file: Path, *faults: str) -> DataError:
+    """The DataError for an archive with names or members that are refused."""
+    return DataError("The archive is not safe to read.", file=file, faults=faults)
+
+
+def refuse_bomb(file: Path | str, unpacked_bytes: int, packed_bytes: int) -> None:
+    """Raise DataError if the unpacked size is implausible."""
     if unpacked_bytes > max(HARMLESS_BYTES, MOST_EXPANSION * packed_bytes):
         raise DataError(
             "The archive unpacks to far more than its size.",
@@ -48,56 +85,33 @@ def refuse_bomb(file: Path, unpacked_bytes: int, packed_bytes: int, *, onto: Pat
             expected=f"at most {MOST_EXPANSION} times its size",
             found=f"{unpacked_bytes:,} bytes from {packed_bytes:,}",
         )
-    if onto is not None and unpacked_bytes > shutil.disk_usage(onto).free - RESERVE_BYTES:
-        raise DataError(
-            "The unpacked archive does not fit on the disk.",
-            file=file,
-            expected=f"{unpacked_bytes + RESERVE_BYTES:,} bytes free in {onto.parent}",
-            found=f"{shutil.disk_usage(onto).free:,}",
-            fix="free space, or set PODIUM_CACHE to a folder on a larger disk",
-        )
 
 
-def _leads_out(name: str) -> bool:
-    name = name.replace("\\", "/")
-    return ".." in name.split("/") or name.startswith("/") or name[1:3] == ":/" or "\0" in name
+def leads_out(name: str) -> bool:
+    """Whether a name in an archive is absolute, or leads out of the folder that it is unpacked into."""
+    return name.startswith("/") or ".." in name.split("/")
 
 
 def _unpack_tar(file: Path, folder: Path) -> None:
-    try:
-        with tarfile.open(file) as archive:
-            members = _checked_members(file, archive, folder)
-            for member in members:
-                content = archive.extractfile(member)
-                target = folder / member.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with content, target.open("wb") as stream:
+    packed_bytes, total = file.stat().st_size, 0
+    with tarfile.open(file) as archive:
+        for member in archive:
+            if leads_out(member.name):
+                raise unsafe(file, f"{member.name}: leads out of its folder")
+            if not (member.isreg() or member.isdir()):
+                raise unsafe(file, f"{member.name}: {NOT_A_FILE}")
+            total += member.size
+            refuse_bomb(file, total, packed_bytes)
+            require_free_space(folder, member.size, what="The unpacked files")
+            target = folder / member.name
+            (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+            if member.isreg():
+                with archive.extractfile(member) as content, target.open("wb") as stream:
                     shutil.copyfileobj(content, stream, 1 << 20)
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise damaged(file, error) from None
+        _check_end(file, archive)
 
 
-def _checked_members(file: Path, archive: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
-    """The regular files of the archive; creates its folders after all headers were checked."""
-    regular, folders, faults, total = [], [], [], 0
-    packed_bytes = file.stat().st_size
-    for member in archive:
-        total += member.size
-        refuse_bomb(file, total, packed_bytes, onto=folder)  # stops while reading a bomb
-        if member.isdir():
-            folders.append(member.name)
-        elif member.isreg() and not member.issparse():
-            regular.append(member)
-        else:
-            faults.append(f"{member.name}: neither a file nor a folder (a link or a device)")
-    _check_end(file, archive, packed_bytes)
-    refuse_unsafe(file, [*folders, *(member.name for member in regular)], faults)
-    for name in folders:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return regular
-
-
-def _check_end(file: Path, archive: tarfile.TarFile, packed_bytes: int) -> None:
+def _check_end(file: Path, archive: tarfile.TarFile) -> None:
     """Raise TarError unless a block of zeros ends the archive and only zeros follow.
 
     tarfile treats a damaged header as the end of the archive. Reading a compressed stream to its end verifies its
@@ -111,7 +125,7 @@ def _check_end(file: Path, archive: tarfile.TarFile, packed_bytes: int) -> None:
     while block:
         if any(block):
             raise tarfile.ReadError(f"neither a header nor the end of the archive near byte {archive.offset:,}")
-        refuse_bomb(file, stream.tell(), packed_bytes)
+        refuse_bomb(file, stream.tell(), file.stat().st_size)
         block = stream.read(1 << 20)
 
 
@@ -122,28 +136,17 @@ def _unpack_7z(file: Path, folder: Path) -> None:
         with py7zr.SevenZipFile(file) as archive:
             members = archive.list()
             total = sum(member.uncompressed for member in members)
-            refuse_bomb(file, total, file.stat().st_size, onto=folder)
-            other = [m.filename for m in members if m.is_symlink or not (m.is_file or m.is_directory)]
-            faults = [f"{name}: neither a file nor a folder (a link or a device)" for name in other]
-            refuse_unsafe(file, [member.filename for member in members], faults)
-            archive.extractall(folder)
-    except DataError:
-        raise
+            refuse_bomb(file, total, file.stat().st_size)
+            require_free_space(folder, total, what="The unpacked files")
+            others = [member.filename for member in members if not (member.is_file or member.is_directory)]
+            others += [member.filename for member in members if member.is_symlink]
+            if others:
+                raise unsafe(file, *(f"{name}: {NOT_A_FILE}" for name in others))
+            archive.extractall(folder)  # refuses names that lead out of the folder
     except py7zr.exceptions.PasswordRequired:
         fix = "unpack it with its password, and pass the folder as DATA="
         raise DataError("The archive is encrypted.", file=file, fix=fix) from None
     except py7zr.exceptions.CrcError as error:
         raise damaged(file, ValueError(f"wrong checksum of {error.filename}")) from None
-    except py7zr.exceptions.ArchiveError as error:  # the message is the last argument
-        raise damaged(file, ValueError(*error.args[-1:])) from None
-    except (EOFError, OSError, ValueError, TypeError, zlib.error, lzma.LZMAError) as error:
+    except py7zr.exceptions.ArchiveError as error:
         raise damaged(file, error) from None
-
-
-def damaged(file: Path, error: Exception) -> DataError:
-    """The DataError for an archive that cannot be read: damaged, or an error of the operating system."""
-    # Archive readers raise OSErrors without a number for damage; EINVAL is a seek to a damaged offset.
-    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-        return DataError("The archive cannot be read or unpacked.", file=error.filename or file, found=error.strerror)
-    found = str(error) or type(error).__name__
-    return DataError("The archive is damaged or truncated.", file=file, found=found, fix="download it again")

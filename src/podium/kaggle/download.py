@@ -6,9 +6,10 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from podium.data.archives import ZIP_FAULTS, Zip
-from podium.data.unpack import RESERVE_BYTES
-from podium.errors import DataError, KaggleError
+from podium.data.archives import Zip
+from podium.data.unpack import ARCHIVE_FAULTS
+from podium.errors import KaggleError
+from podium.files import require_free_space
 from podium.kaggle.client import Kaggle
 from podium.kaggle.waiting import Log
 
@@ -31,7 +32,10 @@ def download(kaggle: Kaggle, folder: Path, *, log: Log) -> Path:
     if target.is_file() and not _faults(target, expected):
         log(f"{target} exists and is whole; {compared}")
         return target
-    _check_space(folder, expected)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Kaggle lists the unpacked sizes, and the images are unpacked later.
+    fix = "free space, or make data/ a link to a folder on a larger disk"
+    require_free_space(folder, sum(expected.values()), what="The competition's files", fix=fix)
     partial = folder / f".download-{kaggle.slug}"
     partial.mkdir(parents=True, exist_ok=True)
     fetched, faults = partial / target.name, ["nothing arrived"]
@@ -66,7 +70,7 @@ def _faults(file: Path, expected: Mapping[str, int]) -> list[str]:
     try:
         with zipfile.ZipFile(file) as archive:
             sizes = {member.filename: member.file_size for member in archive.infolist()}
-    except ZIP_FAULTS as error:
+    except ARCHIVE_FAULTS as error:
         return [f"{file.stat().st_size:,} bytes of a zip that is cut or damaged ({error})"]
     missing = [f"{name}: missing" for name in expected if name not in sizes]
     wrong = [
@@ -75,17 +79,3 @@ def _faults(file: Path, expected: Mapping[str, int]) -> list[str]:
         if sizes.get(name, size) != size
     ]
     return missing[:MAX_EXAMPLES] + wrong[:MAX_EXAMPLES]
-
-
-def _check_space(folder: Path, expected: Mapping[str, int]) -> None:
-    """Raise DataError for a full disk; Kaggle lists the unpacked sizes, and the images are unpacked later."""
-    folder.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(expected.values()) + RESERVE_BYTES, shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            "The competition's files do not fit on the disk.",
-            file=folder,
-            expected=f"{needed:,} bytes free",
-            found=f"{free:,}",
-            fix="free space, or make data/ a link to a folder on a larger disk",
-        )

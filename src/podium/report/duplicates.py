@@ -34,14 +34,14 @@ def find_duplicates(data: ReportData) -> dict[str, Any] | None:
     """
     lock, dataset = data.workspace.lock, data.images
     folds = lock.folds
-    part = np.concatenate([folds + 1, np.full(len(dataset.test_ids), folds.max() + 2)])
+    part = np.concatenate([folds + 1, np.full(len(lock.test_ids), folds.max() + 2)])
     pairs = near_duplicates([dataset.train_images, dataset.test_images], part)
     if pairs is None:
         return None
     fold_names = ["validation"] if folds.max() == 0 else [f"fold {k + 1}" for k in range(folds.max() + 1)]
     part_names = ["training", *fold_names, "test"]
-    ids = np.concatenate([dataset.train_ids, dataset.test_ids]).tolist()
-    labels = [*(lock.classes[label] for label in lock.train_labels), *([None] * len(dataset.test_ids))]
+    ids = np.concatenate([lock.train_ids, lock.test_ids]).tolist()
+    labels = [*(lock.classes[label] for label in lock.train_labels), *([None] * len(lock.test_ids))]
 
     def describe(position: int) -> list[str | None]:
         return [ids[position], part_names[part[position]], labels[position]]

@@ -46,7 +46,7 @@ def image_url(data: ReportData, part: str, id_: str) -> str | None:
     if data.images is None:
         return None
     is_train = part == "train"
-    ids = data.images.train_ids if is_train else data.images.test_ids
+    ids = data.images.lock.train_ids if is_train else data.images.lock.test_ids
     images = data.images.train_images if is_train else data.images.test_images
     return data_url(images[np.flatnonzero(ids == id_)[0]])
 
