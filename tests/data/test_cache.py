@@ -220,10 +220,10 @@ def test_a_listing_is_what_the_dataset_holds(toy):
     toy.write(toy.data / "pets", toy.folders())
     listing = scan(competition, find_source(competition, toy.workspace().paths, data=None))
     dataset = open_pets(toy)
-    assert listing.train_ids == dataset.lock.train_ids.tolist() and listing.test_ids == dataset.lock.test_ids.tolist()
-    assert (
-        listing.train_labels.tolist() == dataset.lock.train_labels.tolist() and listing.classes == dataset.lock.classes
-    )
+    lock = dataset.lock
+    assert [row.id for row in listing.rows] == lock.train_ids.tolist()
+    assert [row.label for row in listing.rows] == [lock.classes[label] for label in lock.train_labels]
+    assert list(listing.test_images) == lock.test_ids.tolist()
 
 
 def test_the_lock_opens_the_images_without_their_source(toy):

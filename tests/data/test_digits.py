@@ -25,8 +25,8 @@ def digits(tmp_path, monkeypatch):
 
 def test_digits_are_1297_labelled_and_500_withheld():
     listing = digits_listing()
-    assert (len(listing.train_ids), len(listing.test_ids)) == (1297, 500)
-    assert not set(listing.train_ids) & set(listing.test_ids)
+    assert (len(listing.rows), len(listing.test_images)) == (1297, 500)
+    assert not {row.id for row in listing.rows} & set(listing.test_images)
     assert listing.classes == tuple("0123456789")
     assert not listing.faults
 
@@ -39,7 +39,7 @@ def test_the_withheld_digits_are_stratified():
 def test_the_answers_are_those_of_the_withheld_digits():
     target = load_digits().target
     answers = digits_answers()
-    assert list(answers) == digits_listing().test_ids
+    assert list(answers) == list(digits_listing().test_images)
     assert all(name == str(target[int(one.removeprefix("digit-"))]) for one, name in answers.items())
 
 

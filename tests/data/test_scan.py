@@ -34,9 +34,9 @@ def faults_of(toy, competition):
 def check_pets(listing):
     """What the miniature of class folders must look like from every place and layout."""
     assert listing.classes == ("cat", "dog")
-    assert listing.train_ids == sorted(f"{label}/{label}_{i}" for label in ("cat", "dog") for i in range(6))
-    assert listing.train_labels.tolist() == [0] * 6 + [1] * 6
-    assert listing.test_ids == ["1", "2", "3", "4"]
+    ids = sorted(f"{label}/{label}_{i}" for label in ("cat", "dog") for i in range(6))
+    assert [(row.id, row.label) for row in listing.rows] == [(id_, id_[:3]) for id_ in ids]
+    assert list(listing.test_images) == ["1", "2", "3", "4"]
 
 
 # Where
@@ -197,21 +197,21 @@ def test_test_images_of_a_repository_are_numbered_by_their_hashes(toy):
     ours = listing_of(toy, competition, str(toy.zip(toy.data / "a/pets.zip", toy.folders())))
     theirs = listing_of(toy, competition, str(toy.zip(toy.data / "b/pets.zip", toy.repository())))
     check_pets(theirs)
-    for one in (ours, theirs):
-        assert [int(number) for number in one.test_ids] == sorted(map(int, one.test_ids))
-    assert [ours.test.read(name) for name in ours.test_names] == [theirs.test.read(name) for name in theirs.test_names]
+    for listing in (ours, theirs):
+        assert list(listing.test_images) == ["1", "2", "3", "4"]
+    contents = [[listing.test.read(name) for name in listing.test_images.values()] for listing in (ours, theirs)]
+    assert contents[0] == contents[1]
 
 
 def test_the_sample_submissions_order_rules(toy):
     toy.write(toy.data / "pets", toy.folders() | {"sample.csv": b"id,label\n3,cat\n1,cat\n4,cat\n2,cat\n"})
     listing = listing_of(toy, toy.competition(data='sample_submission = "sample.csv"'))
-    assert listing.test_ids == ["3", "1", "4", "2"]
-    assert listing.test_names == ["3.png", "1.png", "4.png", "2.png"]
+    assert list(listing.test_images.items()) == [("3", "3.png"), ("1", "1.png"), ("4", "4.png"), ("2", "2.png")]
 
 
 def test_without_a_sample_integer_ids_go_by_value(toy):
     toy.write(toy.data / "pets", toy.folders(tests=12))
-    assert listing_of(toy, toy.competition()).test_ids == [str(i) for i in range(1, 13)]
+    assert list(listing_of(toy, toy.competition()).test_images) == [str(i) for i in range(1, 13)]
 
 
 def test_natural_order_is_numeric_only_where_all_are_integers():
@@ -340,9 +340,9 @@ def test_a_test_folder_without_images_is_a_fault(toy):
     [
         (
             b"id,label\n1,cat\n2,cat\n3,cat\n9,cat\n",
-            ["line 5: '9' has no image", "4.png: a test image that is not in"],
+            ["line 5: '9' has no image in pets/test", "pets/test/4.png: a test image that is not in"],
         ),
-        (b"id,label\n1,a\n1,a\n2,a\n3,a\n4,a\n", ["the id '1' 2 times"]),
+        (b"id,label\n1,a\n1.png,a\n2,a\n3,a\n4,a\n", ["sample.csv line 3: the id '1.png' 2 times"]),
         (b"image,label\n1,cat\n", ["no column 'id'; it has 'image', 'label'"]),
         (b"", ["no column 'id'"]),
         (b"id,label\n", ["no rows"]),
@@ -375,16 +375,16 @@ def test_kaggles_layout_is_read(toy):
     toy.write(toy.data / "cifar", toy.table())
     listing = listing_of(toy, toy.table_competition(), str(toy.data / "cifar"))
     assert listing.classes == ("cat", "dog")
-    assert listing.train_ids == sorted(str(i) for i in range(1, 13))
-    assert listing.train_labels.tolist() == [int(i) % 2 for i in listing.train_ids]
-    assert listing.test_ids == ["3", "2", "1"]
-    assert listing.test.read(listing.test_names[0]) == toy.png(503)
+    ids = sorted(str(i) for i in range(1, 13))
+    assert [(row.id, row.label) for row in listing.rows] == [(id_, ("cat", "dog")[int(id_) % 2]) for id_ in ids]
+    assert list(listing.test_images) == ["3", "2", "1"]
+    assert listing.test.read(listing.test_images["3"]) == toy.png(503)
 
 
 def test_kaggles_layout_in_its_one_archive_is_the_same(toy):
     toy.zip(toy.data / "pets.zip", toy.table())
     listing = listing_of(toy, toy.table_competition())
-    assert listing.test_ids == ["3", "2", "1"] and len(listing.train_ids) == 12
+    assert list(listing.test_images) == ["3", "2", "1"] and len(listing.rows) == 12
 
 
 def table_files(toy, labels, images=(1, 2, 3, 4)):
@@ -399,14 +399,14 @@ def table_files(toy, labels, images=(1, 2, 3, 4)):
 def test_ids_with_suffixes_match_and_stay_as_written(toy):
     toy.write(toy.data / "pets", table_files(toy, b"\xef\xbb\xbfid,label\n1.png,a\n2.png,b\n3.png,a\n4.png,b\n"))
     listing = listing_of(toy, toy.table_competition())
-    assert listing.train_ids == ["1.png", "2.png", "3.png", "4.png"]
-    assert listing.train_names == listing.train_ids
+    names = ["1.png", "2.png", "3.png", "4.png"]
+    assert [(row.id, row.file) for row in listing.rows] == [(name, name) for name in names]
 
 
 def test_groups_follow_their_rows(toy):
     toy.write(toy.data / "pets", table_files(toy, b"who,id,label\nx,4,a\ny,3,b\nx,2,a\ny,1,b\n"))
     listing = listing_of(toy, toy.table_competition(data='group_column = "who"'))
-    assert listing.train_ids == ["1", "2", "3", "4"] and listing.groups == ["y", "x", "y", "x"]
+    assert [(row.id, row.group) for row in listing.rows] == [("1", "y"), ("2", "x"), ("3", "y"), ("4", "x")]
 
 
 def test_faults_of_a_table_are_listed_at_once(toy):
@@ -430,3 +430,9 @@ def test_a_missing_table_is_a_fault(toy):
     del files["trainLabels.csv"]
     toy.write(toy.data / "pets", files)
     assert "pets/trainLabels.csv: missing" in faults_of(toy, toy.table_competition())
+
+
+def test_files_beside_labelled_images_that_the_table_does_not_name_are_ignored(toy):
+    files = table_files(toy, b"id,label\n1,a\n2,b\n3,b\n4,b\n") | {"train/1.npy": b"", "train/notes.txt": b""}
+    toy.write(toy.data / "pets", files)
+    assert [row.file for row in listing_of(toy, toy.table_competition()).rows] == ["1.png", "2.png", "3.png", "4.png"]

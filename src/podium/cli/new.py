@@ -52,7 +52,7 @@ def _guess_lines(guess: "CompetitionGuess") -> list[str]:
     labels = "one folder per class" if data.source == "folders" else f"labels in {data.labels}"
     sample = f"as in {data.sample_submission}" if data.sample_submission else "the default, without a sample"
     return [
-        f"{len(listing.train_names):,} labelled images ({labels}), {len(listing.test_ids):,} test images",
+        f"{len(listing.rows):,} labelled images ({labels}), {len(listing.test_images):,} test images",
         f"{len(classes)} classes: {', '.join(shown)}",
         f"image sides: {guess.sides[0]} to {guess.sides[1]} pixels; median of the shorter sides: {guess.median_side}",
         f"submission format: {submission.kind} ({sample})",

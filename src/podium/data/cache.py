@@ -102,12 +102,11 @@ def decode_images(
     return dataset
 
 
-def fingerprint(listing: Listing, train_digests: Sequence[bytes], test_digests: Sequence[bytes]) -> str:
-    """SHA-256 over ids, labels and image bytes: the same for every arrangement of the same images."""
-    labels = [listing.classes[label] for label in listing.train_labels]
-    train = zip(listing.train_ids, labels, train_digests, strict=True)
-    lines = [f"train\0{train_id}\0{label}\0{digest.hex()}" for train_id, label, digest in train]
-    test = zip(listing.test_ids, test_digests, strict=True)
+def fingerprint(listing: Listing, digests: Sequence[bytes]) -> str:
+    """SHA-256 over ids, labels and the digests of train and test files: the same for every arrangement of them."""
+    train = zip(listing.rows, digests[: len(listing.rows)], strict=True)
+    lines = [f"train\0{row.id}\0{row.label}\0{digest.hex()}" for row, digest in train]
+    test = zip(listing.test_images, digests[len(listing.rows) :], strict=True)
     lines += [f"test\0{test_id}\0{digest.hex()}" for test_id, digest in test]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
@@ -149,7 +148,7 @@ def _decode_listing(listing: Listing, folder: Path, pixels: int, *, shape: str, 
     """Decode all images of a listing into `folder`; raises DataError with the faults of listing and images."""
     targets = _array_files(folder, pixels, shape)
     temporaries = [target.with_suffix(".tmp") for target in targets]
-    parts = [(listing.train, listing.train_names), (listing.test, listing.test_names)]
+    parts = [(listing.train, [row.file for row in listing.rows]), (listing.test, list(listing.test_images.values()))]
     rows = sum(len(names) for _, names in parts)
     # Checked before: writing to a mapped array on a full disk kills the process.
     require_free_space(folder, rows * pixels * pixels * 3, what="The decoded images")
@@ -178,15 +177,16 @@ def _decode_listing(listing: Listing, folder: Path, pixels: int, *, shape: str, 
 
 
 def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
-    count = len(listing.train_ids)
+    classes, groups = listing.classes, [row.group for row in listing.rows]
+    labels = {name: label for label, name in enumerate(classes)}
     return Lock(
-        fingerprint=fingerprint(listing, digests[:count], digests[count:]),
-        classes=listing.classes,
-        train_ids=np.array(listing.train_ids),
-        train_labels=listing.train_labels,
-        folds=np.full(count, ALWAYS_TRAINS, np.int64),
-        test_ids=np.array(listing.test_ids),
-        groups=None if listing.groups is None else np.array(listing.groups),
+        fingerprint=fingerprint(listing, digests),
+        classes=classes,
+        train_ids=np.array([row.id for row in listing.rows]),
+        train_labels=np.array([labels[row.label] for row in listing.rows], np.int64),
+        folds=np.full(len(listing.rows), ALWAYS_TRAINS, np.int64),
+        test_ids=np.array(list(listing.test_images)),
+        groups=np.array(groups) if any(groups) else None,
     )
 
 

@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 
 from podium.data.archives import Memory
-from podium.data.listing import LabelledImage, Listing, make_listing
+from podium.data.listing import LabelledImage, Listing
 
 TEST_ROWS = 500
 SIGNATURE = "digits of scikit-learn, selection 1"
@@ -21,7 +21,7 @@ def digits_listing() -> Listing:
     contents = {f"{_id(i)}.pgm": b"P5 8 8 255\n" + image.tobytes() for i, image in enumerate(images)}
     files = Memory(contents, "digits")
     rows = [LabelledImage(_id(i), f"{_id(i)}.pgm", str(labels[i])) for i in np.flatnonzero(~withheld)]
-    return make_listing(rows, files, files, {_id(i): f"{_id(i)}.pgm" for i in np.flatnonzero(withheld)})
+    return Listing(files, rows, files, {_id(i): f"{_id(i)}.pgm" for i in np.flatnonzero(withheld)})
 
 
 def digits_answers() -> dict[str, str]:

@@ -1,13 +1,17 @@
-"""The table of all images of a competition with their ids, labels and groups; checks of names."""
+"""The images of a competition with their ids, labels and groups; checks of names."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from podium.config.keys import Submission
 from podium.data.archives import Folder, Memory, Zip
+
+# Files that are often beside images and are not images.
+HARMLESS_NAMES = {"thumbs.db", "desktop.ini"}
+HARMLESS_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html")
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# How Python represents bytes of a file name that are not UTF-8.
+NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 ImageFiles = Folder | Zip | Memory
 
@@ -24,45 +28,18 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Listing:
-    """All images of a competition: n labelled images sorted by id, m test images in submission order."""
+    """All images of a competition, and the faults of its files and labels."""
 
-    classes: tuple[str, ...]
     train: ImageFiles
-    train_names: list[str]
-    train_ids: list[str]
-    train_labels: np.ndarray  # (n,) int64
-    groups: list[str] | None
+    rows: Sequence[LabelledImage]  # sorted by id
     test: ImageFiles
-    test_names: list[str]
-    test_ids: list[str]
+    test_images: Mapping[str, str]  # id -> file name, in submission order
     faults: tuple[str, ...] = ()
 
-
-def make_listing(
-    rows: Sequence[LabelledImage],
-    train: ImageFiles,
-    test: ImageFiles,
-    test_images: dict[str, str],
-    *,
-    grouped: bool = False,
-    faults: Sequence[str] = (),
-) -> Listing:
-    """A listing of labelled images sorted by id, and of test images (id -> file name) in submission order."""
-    classes = tuple(natural_order({row.label for row in rows}))
-    index = {label: i for i, label in enumerate(classes)}
-    few = [f"{train.where()}: {len(classes)} class(es) with images; expected 2 or more"] if len(classes) < 2 else []
-    return Listing(
-        classes=classes,
-        train=train,
-        train_names=[row.file for row in rows],
-        train_ids=[row.id for row in rows],
-        train_labels=np.array([index[row.label] for row in rows], np.int64),
-        groups=[row.group for row in rows] if grouped else None,
-        test=test,
-        test_names=list(test_images.values()),
-        test_ids=list(test_images),
-        faults=(*faults, *few),
-    )
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is an index into them."""
+        return tuple(natural_order({row.label for row in self.rows}))
 
 
 def natural_order(texts: Iterable[str]) -> list[str]:
@@ -71,16 +48,6 @@ def natural_order(texts: Iterable[str]) -> list[str]:
     if all(re.fullmatch(r"-?[0-9]+", text) for text in texts):
         return sorted(texts, key=lambda text: (int(text), text))
     return sorted(texts)
-
-
-# Files that are often beside images and are not images.
-HARMLESS_NAMES = {"thumbs.db", "desktop.ini"}
-HARMLESS_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html")
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-# How Python represents bytes of a file name that are not UTF-8.
-NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 def is_harmless(name: str) -> bool:
@@ -104,24 +71,3 @@ def name_fault(name: str) -> str:
     if CONTROL_CHARACTER.search(name):
         return "contains a control character"
     return "starts or ends with a space" if name != name.strip() else ""
-
-
-def column_faults(submission: Submission, classes: Iterable[str], test_ids: Iterable[str]) -> list[str]:
-    """Faults of ids and classes that are equal to the name of a submission column."""
-    column, faults = submission.id_column, []
-    if submission.kind == "labels" and column == submission.label_column:
-        faults.append(f"[submission] id_column and label_column are both {column!r}")
-    if submission.kind == "probabilities" and column in classes:
-        faults.append(f"the class {column!r} has the name of the submission's id column")
-    if column in test_ids:
-        faults.append(f"the test id {column!r} has the name of the submission's id column")
-    return faults
-
-
-def printable(text: str) -> str:
-    """The text with unprintable characters escaped."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-    )

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -11,31 +10,22 @@ from podium.config.keys import Competition, Data
 from podium.data.archives import Files
 from podium.data.digits import digits_listing
 from podium.data.images import is_image
-from podium.data.listing import (
-    LabelledImage,
-    Listing,
-    column_faults,
-    is_harmless,
-    make_listing,
-    name_fault,
-    name_faults,
-    natural_order,
-    printable,
-)
+from podium.data.listing import LabelledImage, Listing, is_harmless, name_fault, name_faults, natural_order
 from podium.data.locate import Source
 from podium.errors import DataError
 
 
 def data_faults(name: str, faults: Sequence[str]) -> DataError:
     """The error that lists the faults of a competition's images and labels."""
+    printable = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in fault) for fault in faults]
     what = f"The data of '{name}' have {len(faults)} fault(s)."
-    return DataError(what, faults=[printable(fault) for fault in faults], fix="fix or remove these")
+    return DataError(what, faults=printable, fix="fix or remove these")
 
 
 def scan(competition: Competition, source: Source | None) -> Listing:
     """List images, labels, ids and faults; raises DataError if the train or test part is missing."""
     listing = digits_listing() if source is None else _scan_files(competition, source)
-    return replace(listing, faults=(*listing.faults, *_names_faults(listing, competition)))
+    return replace(listing, faults=(*listing.faults, *_name_faults(listing, competition)))
 
 
 def _scan_files(competition: Competition, source: Source) -> Listing:
@@ -43,28 +33,35 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     files = source.open()
     train = source.open_part(files, data.train)
     rows = _class_folders(train, faults) if data.source == "folders" else _labels(files, train, data, faults)
-    rows.sort(key=lambda row: row.id)
     test = source.open_part(files, data.test)
     faults += _unreadable_files(train, test, rows if data.source == "folders" else [])
-    ordered = _test_order(files, _test_images(test, data, faults), competition, faults)
-    return make_listing(rows, train, test, ordered, grouped=bool(data.group_column), faults=faults)
+    ordered = _test_order(files, test, _test_images(test, data, faults), competition, faults)
+    listing = Listing(train, sorted(rows, key=lambda row: row.id), test, ordered)
+    if len(listing.classes) < 2:
+        faults.append(f"{train.where()}: {len(listing.classes)} class(es) with images; expected 2 or more")
+    return replace(listing, faults=tuple(faults))
 
 
-def _names_faults(listing: Listing, competition: Competition) -> list[str]:
+def _name_faults(listing: Listing, competition: Competition) -> list[str]:
     """Faults of ids, classes and groups that would be changed by a CSV or by data.lock."""
-    train, test = listing.train.where(), listing.test.where()
+    train, test, submission = listing.train.where(), listing.test.where(), competition.submission
     bad_labels = {label for label in listing.classes if name_fault(label)}
-    labels = [listing.classes[label] for label in listing.train_labels]
     # With class folders an id starts with its class: a fault of the class is reported once.
-    pairs = zip(listing.train_ids, labels, strict=True)
-    ids = [id_ for id_, label in pairs if not (label in bad_labels and id_.startswith(f"{label}/"))]
-    return [
+    ids = [row.id for row in listing.rows if not (row.label in bad_labels and row.id.startswith(f"{row.label}/"))]
+    faults = [
         *name_faults(train, "class", listing.classes),
         *name_faults(train, "id", ids),
-        *name_faults(train, "group", sorted(set(listing.groups or []))),
-        *name_faults(test, "test id", listing.test_ids),
-        *column_faults(competition.submission, listing.classes, listing.test_ids),
+        *name_faults(train, "group", sorted({row.group for row in listing.rows} - {""})),
+        *name_faults(test, "test id", listing.test_images),
     ]
+    column = submission.id_column
+    if submission.kind == "labels" and column == submission.label_column:
+        faults.append(f"[submission] id_column and label_column are both {column!r}")
+    if submission.kind == "probabilities" and column in listing.classes:
+        faults.append(f"the class {column!r} has the name of the submission's id column")
+    if column in listing.test_images:
+        faults.append(f"the test id {column!r} has the name of the submission's id column")
+    return faults
 
 
 def _unreadable_files(train: Files, test: Files, rows: Sequence[LabelledImage]) -> list[str]:
@@ -80,54 +77,63 @@ def _unreadable_files(train: Files, test: Files, rows: Sequence[LabelledImage]) 
     ]
 
 
+def _images(files: Files) -> list[str]:
+    return [name for name in files.names() if is_image(name)]
+
+
 def _stem(name: str) -> str:
     return name.rsplit(".", 1)[0] if is_image(name) else name
 
 
+def _base_stem(name: str) -> str:
+    return _stem(name.rsplit("/", 1)[-1])
+
+
 def _class_folders(train: Files, faults: list[str]) -> list[LabelledImage]:
-    names = train.names()
-    images = [name for name in names if is_image(name)]
+    images = _images(train)
     faults += [f"{train.where(name)}: an image in no class folder" for name in images if "/" not in name]
     rows = [LabelledImage(_stem(name), name, name.split("/", 1)[0]) for name in images if "/" in name]
     for folder in sorted(set(train.folders()) - {row.label for row in rows}):
-        others = [name for name in names if name.startswith(f"{folder}/")]
+        others = [name for name in train.names() if name.startswith(f"{folder}/")]
         rest = f"; it holds {len(others)} other file(s), such as {others[0]}" if others else ""
         faults.append(f"{train.where(folder)}: a class without images{rest}")
-    faults += _repeated_ids([(row.id, train.where(row.file)) for row in rows])
+    faults += _repeated_ids((row.id, train.where(row.file)) for row in rows)
     return rows
-
-
-def _repeated_ids(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Faults for ids that occur several times, from pairs (id, place)."""
-    places: dict[str, list[str]] = {}
-    for id_, place in pairs:
-        places.setdefault(id_, []).append(place)
-    repeated = {id_: where for id_, where in places.items() if len(where) > 1}
-    return [f"{', '.join(where)}: the id {id_!r} {len(where)} times" for id_, where in repeated.items()]
 
 
 def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[LabelledImage]:
-    images = [name for name in train.names() if is_image(name)]
-    by_id = names_by_id(images)
-    faults += _repeated_ids([(_stem(name.rsplit("/", 1)[-1]), train.where(name)) for name in images])
+    images = _images(train)
+    faults += _repeated_ids((_base_stem(name), train.where(name)) for name in images)
     columns = [data.id_column, data.label_column, *([data.group_column] if data.group_column else [])]
-    table = _table(files, data.labels, columns, faults)
-    rows, labelled = [], set()
-    for line, cells in table:
-        name = by_id.get(cells[0])
-        where = f"{files.where(data.labels)} line {line}"
-        faults += [f"{where}: {column} is empty" for column, cell in zip(columns, cells, strict=True) if not cell]
-        if cells[0] and name is None:
-            faults.append(f"{where}: {cells[0]!r} has no image in {train.where()}")
-        elif name is not None:
-            labelled.add(name)
-            if all(cells):
-                rows.append(LabelledImage(cells[0], name, cells[1], cells[2] if len(cells) > 2 else ""))
-    places = [(by_id.get(cells[0], cells[0]), f"{files.where(data.labels)} line {line}") for line, cells in table]
-    faults += _repeated_ids(places)
-    if table:
-        faults += [f"{train.where(name)}: an image without a label" for name in images if name not in labelled]
-    return rows
+    rows = _table_rows(files, data.labels, columns, train, names_by_id(images), "an image without a label", faults)
+    return [LabelledImage(id_, name, *cells) for name, (id_, *cells) in rows if all(cells)]
+
+
+def _test_images(test: Files, data: Data, faults: list[str]) -> dict[str, str]:
+    """Id -> file name, in natural order; names of subfolders are ignored."""
+    images = _images(test)
+    if not images:
+        faults.append(f"{test.where()}: no images")
+    if data.test_ids == "hash-order":
+        images.sort(key=lambda name: hashlib.sha256(test.read(name)).digest())
+        return {str(i): name for i, name in enumerate(images, 1)}
+    faults += _repeated_ids((_base_stem(name), test.where(name)) for name in images)
+    by_id = {_base_stem(name): name for name in images}
+    return {id_: by_id[id_] for id_ in natural_order(by_id)}
+
+
+def _test_order(
+    files: Files, test: Files, images: dict[str, str], competition: Competition, faults: list[str]
+) -> dict[str, str]:
+    """The test images with the ids and in the order of the sample submission, if there is one."""
+    sample, hash_order = competition.data.sample_submission, competition.data.test_ids == "hash-order"
+    # In hash order the ids are known without a sample submission: public copies of the images have none.
+    if not sample or (hash_order and not files.has_file(sample)):
+        return images
+    by_id = images if hash_order else names_by_id(list(images.values()))
+    missing = f"a test image that is not in {files.where(sample)}"
+    rows = _table_rows(files, sample, [competition.submission.id_column], test, by_id, missing, faults)
+    return {id_: name for name, (id_,) in rows}
 
 
 def names_by_id(names: Sequence[str]) -> dict[str, str]:
@@ -140,7 +146,45 @@ def names_by_id(names: Sequence[str]) -> dict[str, str]:
     return by_id
 
 
-def _table(files: Files, name: str, columns: Sequence[str], faults: list[str]) -> list[tuple[int, list[str]]]:
+def _repeated_ids(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Faults for ids that occur several times, from pairs (id, place)."""
+    places: dict[str, list[str]] = {}
+    for id_, place in pairs:
+        places.setdefault(id_, []).append(place)
+    repeated = {id_: where for id_, where in places.items() if len(where) > 1}
+    return [f"{', '.join(where)}: the id {id_!r} {len(where)} times" for id_, where in repeated.items()]
+
+
+def _table_rows(
+    files: Files,
+    table: str,
+    columns: Sequence[str],
+    images: Files,
+    by_id: dict[str, str],
+    missing: str,
+    faults: list[str],
+) -> list[tuple[str, list[str]]]:
+    """The file name of the image, and the cells, of each row of a table whose first column is the id.
+
+    An image that has no row gets the fault `missing`.
+    """
+    rows, places = [], []
+    for line, cells in _read_table(files, table, columns, faults):
+        where, name = f"{files.where(table)} line {line}", by_id.get(cells[0])
+        faults += [f"{where}: {column} is empty" for column, cell in zip(columns, cells, strict=True) if not cell]
+        if name is not None:
+            rows.append((name, cells))
+        elif cells[0]:
+            faults.append(f"{where}: {cells[0]!r} has no image in {images.where()}")
+        places.append((name or cells[0], where))
+    faults += _repeated_ids(places)
+    if places:
+        unused = sorted(set(by_id.values()) - {name for name, _ in rows})
+        faults += [f"{images.where(name)}: {missing}" for name in unused]
+    return rows
+
+
+def _read_table(files: Files, name: str, columns: Sequence[str], faults: list[str]) -> list[tuple[int, list[str]]]:
     """Line numbers and cells of the columns; an empty list, and a fault, if the table cannot be read."""
     where = files.where(name)
     if not files.has_file(name):
@@ -160,36 +204,3 @@ def _table(files: Files, name: str, columns: Sequence[str], faults: list[str]) -
     if not lines:
         faults.append(f"{where}: no rows")
     return [(line, [row[i].strip() if i < len(row) else "" for i in places]) for line, row in lines]
-
-
-def _test_images(test: Files, data: Data, faults: list[str]) -> dict[str, str]:
-    """Id -> file name, in natural order; names of subfolders are ignored."""
-    images = [name for name in test.names() if is_image(name)]
-    if not images:
-        faults.append(f"{test.where()}: no images")
-    if data.test_ids == "hash-order":
-        images.sort(key=lambda name: hashlib.sha256(test.read(name)).digest())
-        return {str(i): name for i, name in enumerate(images, 1)}
-    ids = [_stem(name.rsplit("/", 1)[-1]) for name in images]
-    faults += _repeated_ids([(id_, test.where(name)) for id_, name in zip(ids, images, strict=True)])
-    by_id = dict(zip(ids, images, strict=True))
-    return {id_: by_id[id_] for id_ in natural_order(by_id)}
-
-
-def _test_order(files: Files, images: dict[str, str], competition: Competition, faults: list[str]) -> dict[str, str]:
-    """The test images with the ids and in the order of the sample submission, if there is one."""
-    sample, data = competition.data.sample_submission, competition.data
-    # In hash order the ids are known without a sample submission: public copies of the images have none.
-    if not sample or (data.test_ids == "hash-order" and not files.has_file(sample)):
-        return images
-    where = files.where(sample)
-    table = _table(files, sample, [competition.submission.id_column], faults)
-    by_id = images if data.test_ids == "hash-order" else names_by_id(list(images.values()))
-    ids = [cells[0] for _, cells in table]
-    faults += [f"{where} line {line}: {id_!r} has no image" for line, (id_,) in table if id_ not in by_id]
-    faults += [f"{where}: the id {id_!r} {count} times" for id_, count in Counter(ids).items() if count > 1]
-    ordered = {id_: by_id[id_] for id_ in ids if id_ in by_id}
-    if table:
-        rest = sorted(set(images.values()) - set(ordered.values()))
-        faults += [f"{name}: a test image that is not in {where}" for name in rest]
-    return ordered

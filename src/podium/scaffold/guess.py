@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,8 +40,8 @@ class CompetitionGuess:
     @property
     def class_counts(self) -> dict[str, int]:
         """Class -> number of labelled images, largest first."""
-        counts = np.bincount(self.listing.train_labels, minlength=len(self.listing.classes)).tolist()
-        return dict(sorted(zip(self.listing.classes, counts, strict=True), key=lambda pair: -pair[1]))
+        counts = Counter(row.label for row in self.listing.rows)
+        return {name: counts[name] for name in sorted(self.listing.classes, key=lambda name: -counts[name])}
 
 
 def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGuess:
@@ -53,11 +54,11 @@ def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGu
     metric = "log_loss" if submission.kind == "probabilities" else "accuracy"
     competition = Competition(title=title, metric=metric, data=data, submission=submission)
     listing = scan(competition, Source(source, data, cache))
-    if not listing.train_names:
+    if not listing.rows:
         raise DataError("There is no labelled image.", file=listing.train.where(), faults=listing.faults)
     to_check.append("groups: if several images show the same patient, video or object, set group_column in [data]")
     sides = _sample_sides(listing, to_check)
-    rows = len(listing.train_names)
+    rows = len(listing.rows)
     validation = Validation(kind="k-fold") if rows < FEW_ROWS else Validation(rows=min(MOST_HELD_OUT, rows // 5))
     return CompetitionGuess(
         competition=replace(competition, validation=validation),
@@ -160,8 +161,8 @@ def _guess_submission(sample: Table, to_check: list[str]) -> Submission:
 
 def _sample_sides(listing: Listing, to_check: list[str]) -> list[tuple[int, int]]:
     """Width and height of a sample of the labelled images; raises DataError where none can be read."""
-    step = max(1, len(listing.train_names) // SAMPLED_IMAGES)
-    sampled = {name: image_sides(listing.train.read(name)) for name in listing.train_names[::step]}
+    step = max(1, len(listing.rows) // SAMPLED_IMAGES)
+    sampled = {row.file: image_sides(listing.train.read(row.file)) for row in listing.rows[::step]}
     sides = [size for size in sampled.values() if size is not None]
     unreadable = [name for name, size in sampled.items() if size is None]
     if not sides:

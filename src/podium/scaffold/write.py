@@ -70,7 +70,7 @@ def recipe_texts(guess: CompetitionGuess, *, gpu: bool) -> dict[str, str]:
     side = guess.median_side
     is_small = side <= SMALL_PIXELS
     stored_pixels = max(16, side) if is_small else min(side, 256 if gpu else 160)
-    batch_size = max(64, min(500, len(guess.listing.train_names) // 40))
+    batch_size = max(64, min(500, len(guess.listing.rows) // 40))
     values = {
         "median_side": side,
         "stored_pixels": stored_pixels,
