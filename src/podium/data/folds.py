@@ -1,6 +1,7 @@
 """Assign labelled rows to folds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,49 +28,29 @@ def assign_folds(
     """
     names = [repr(name) for name in classes] if classes else [str(i) for i in range(labels.max(initial=-1) + 1)]
     _check_counts(labels, groups, validation, names)
-    seed = stream_seed(validation.seed, "folds") % 2**32
-    if groups is not None:
-        folds = _grouped(labels, np.asarray(groups), validation, seed)
-    elif validation.kind == "holdout":
-        folds = _holdout(labels, validation.rows, seed)
-    else:
-        folds = _stratified(labels, validation.folds, seed)
+    splitter = _splitter(len(labels), groups, validation)
+    folds = np.full(len(labels), ALWAYS_TRAINS, np.int64)
+    for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+        if fold == 0 or validation.kind == "k-fold":
+            folds[rows] = fold
     _check_training_rows(labels, folds, names)
     return folds
 
 
-def _holdout(labels: np.ndarray, rows: int, seed: int) -> np.ndarray:
-    from sklearn.model_selection import StratifiedShuffleSplit
+def _splitter(rows: int, groups: object, validation: Validation) -> Any:
+    """The scikit-learn splitter of a split; a holdout of groups is the first of several folds."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
-    splitter = StratifiedShuffleSplit(n_splits=1, test_size=rows, random_state=seed)
-    _, held_out = next(splitter.split(np.zeros(len(labels)), labels))
-    folds = np.full(len(labels), ALWAYS_TRAINS, np.int64)
-    folds[held_out] = 0
-    return folds
-
-
-def _stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    from sklearn.model_selection import StratifiedKFold
-
-    folds = np.empty(len(labels), np.int64)
-    splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels)):
-        folds[rows] = fold
-    return folds
-
-
-def _grouped(labels: np.ndarray, groups: np.ndarray, validation: Validation, seed: int) -> np.ndarray:
-    from sklearn.model_selection import StratifiedGroupKFold
-
+    seed = stream_seed(validation.seed, "folds") % 2**32
     holdout = validation.kind == "holdout"
-    count = max(2, round(len(labels) / validation.rows)) if holdout else validation.folds
+    if groups is None and holdout:
+        return StratifiedShuffleSplit(n_splits=1, test_size=validation.rows, random_state=seed)
+    if groups is None:
+        return StratifiedKFold(validation.folds, shuffle=True, random_state=seed)
+    count = max(2, round(rows / validation.rows)) if holdout else validation.folds
     if len(np.unique(groups)) < count:
         raise DataError("Too few groups.", expected=f"{count} or more", found=str(len(np.unique(groups))))
-    folds = np.empty(len(labels), np.int64)
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
-        folds[rows] = fold
-    return np.where(folds == 0, 0, ALWAYS_TRAINS) if holdout else folds
+    return StratifiedGroupKFold(count, shuffle=True, random_state=seed)
 
 
 def _check_counts(labels: np.ndarray, groups: object, validation: Validation, names: Sequence[str]) -> None:
