@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from podium.data import cache as dataset_module
-from podium.data.cache import decode_images, open_images, open_largest_images
+from podium.data.cache import decode_images, find_images, open_images
 from podium.data.locate import find_source, quiet
 from podium.data.scan import scan
 from podium.errors import DataError
@@ -266,5 +266,5 @@ def test_a_report_opens_the_largest_decoded_images_or_none(toy):
     toy.write(toy.data / "pets", toy.folders())
     lock, paths = toy.prepare(), toy.workspace().paths
     open_pets(toy, pixels=64)
-    assert open_largest_images(paths, lock).train_images.shape[1] == 64
-    assert open_largest_images(paths, replace(lock, fingerprint="0" * 64)) is None
+    assert find_images(paths, lock).train_images.shape[1] == 64
+    assert find_images(paths, replace(lock, fingerprint="0" * 64)) is None

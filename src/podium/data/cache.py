@@ -46,33 +46,28 @@ class Dataset:
 def open_images(paths: Paths, lock: Lock, *, pixels: int, shape: str) -> Dataset:
     """Open the decoded images that `lock` describes, with sides of `pixels`; the original files are not needed.
 
-    The fingerprint does not depend on the order of the test ids, so the ids are compared too. Raises DataError
-    where `podium prepare` has not decoded the images at this size.
+    Raises DataError where `podium prepare` has not decoded the images at this size.
     """
-    for folder in sorted(paths.cache.glob("*/")):
-        dataset = _load(folder, pixels, shape)
-        if dataset is not None and _same_images(dataset.lock, lock):
-            return replace(dataset, lock=lock)
-    raise DataError(
-        "The images are not decoded yet.",
-        file=paths.cache,
-        expected=f"images of {pixels} x {pixels} pixels (shape {shape}) with the fingerprint {lock.fingerprint}",
-        fix=f"make prepare COMPETITION={paths.name}",
-    )
+    dataset = find_images(paths, lock, size=f"{pixels}-{shape}")
+    if dataset is None:
+        raise DataError(
+            "The images are not decoded yet.",
+            file=paths.cache,
+            expected=f"images of {pixels} x {pixels} pixels (shape {shape}) with the fingerprint {lock.fingerprint}",
+            fix=f"make prepare COMPETITION={paths.name}",
+        )
+    return dataset
 
 
-def open_largest_images(paths: Paths, lock: Lock) -> Dataset | None:
-    """Open the images that `lock` describes at the largest size that is decoded; None where there is none."""
-    sizes = []
-    for file in paths.cache.glob("*/train-*-*.npy"):
-        _, pixels, shape = file.stem.split("-")
-        sizes.append((int(pixels), shape))
-    for pixels, shape in sorted(set(sizes), reverse=True):
-        try:
-            return open_images(paths, lock, pixels=pixels, shape=shape)
-        except DataError:
-            continue
-    return None
+def find_images(paths: Paths, lock: Lock, *, size: str = "*") -> Dataset | None:
+    """Open the decoded images that `lock` describes at one size, such as "32-crop", else at the largest size.
+
+    The fingerprint does not depend on the order of the test ids, so the ids are compared too. None where these
+    images are not decoded.
+    """
+    datasets = [_load(file) for file in sorted(paths.cache.glob(f"*/train-{size}.npy"))]
+    same = [replace(dataset, lock=lock) for dataset in datasets if dataset and _same_images(dataset.lock, lock)]
+    return max(same, key=lambda dataset: dataset.train_images.shape[1], default=None)
 
 
 def decode_images(
@@ -89,15 +84,14 @@ def decode_images(
     `shape` says how another shape becomes square (`podium.data.images.decode`). Another process that decodes the
     same images is waited for. Raises DataError with all faults of the data at once.
     """
-    folder = paths.cache / _cache_key(competition, source)
-    dataset = _load(folder, pixels, shape)
-    if dataset is None:
-        with cache_lock(folder / "lock"):
-            dataset = _load(folder, pixels, shape)
-            if dataset is None:
-                listing = scan(competition, source)
-                _decode_listing(listing, folder, pixels, shape=shape, name=paths.name, progress=progress)
-                dataset = _load(folder, pixels, shape)
+    train_file = paths.cache / _cache_key(competition, source) / f"train-{pixels}-{shape}.npy"
+    with cache_lock(train_file.with_name("lock")):
+        dataset = _load(train_file)
+        if dataset is None:
+            _decode_listing(
+                scan(competition, source), train_file, pixels, shape=shape, name=paths.name, progress=progress
+            )
+            dataset = _load(train_file)
     assert dataset is not None
     return dataset
 
@@ -123,15 +117,15 @@ def _cache_key(competition: Competition, source: Source | None) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _array_files(folder: Path, pixels: int, shape: str) -> tuple[Path, Path]:
-    return folder / f"train-{pixels}-{shape}.npy", folder / f"test-{pixels}-{shape}.npy"
+def _test_file(train_file: Path) -> Path:
+    return train_file.with_name(train_file.name.replace("train-", "test-"))
 
 
-def _load(folder: Path, pixels: int, shape: str) -> Dataset | None:
+def _load(train_file: Path) -> Dataset | None:
     """The images in a folder of the cache; None where they are missing or damaged, and so have to be decoded."""
     try:
-        train, test = (open_memmap(file, mode="r") for file in _array_files(folder, pixels, shape))
-        return Dataset(read_lock(folder / LISTING_FILE), train, test)
+        train, test = (open_memmap(file, mode="r") for file in (train_file, _test_file(train_file)))
+        return Dataset(read_lock(train_file.with_name(LISTING_FILE)), train, test)
     except (OSError, ValueError, EOFError, TypeError, LookupError):
         return None
 
@@ -144,14 +138,16 @@ def _same_images(first: Lock, second: Lock) -> bool:
     )
 
 
-def _decode_listing(listing: Listing, folder: Path, pixels: int, *, shape: str, name: str, progress: Progress) -> None:
-    """Decode all images of a listing into `folder`; raises DataError with the faults of listing and images."""
-    targets = _array_files(folder, pixels, shape)
+def _decode_listing(
+    listing: Listing, train_file: Path, pixels: int, *, shape: str, name: str, progress: Progress
+) -> None:
+    """Decode all images of a listing; raises DataError with the faults of listing and images."""
+    targets = (train_file, _test_file(train_file))
     temporaries = [target.with_suffix(".tmp") for target in targets]
     parts = [(listing.train, [row.file for row in listing.rows]), (listing.test, list(listing.test_images.values()))]
     rows = sum(len(names) for _, names in parts)
     # Checked before: writing to a mapped array on a full disk kills the process.
-    require_free_space(folder, rows * pixels * pixels * 3, what="The decoded images")
+    require_free_space(train_file.parent, rows * pixels * pixels * 3, what="The decoded images")
     jobs = []
     try:
         for (files, names), temporary in zip(parts, temporaries, strict=True):
@@ -166,7 +162,7 @@ def _decode_listing(listing: Listing, folder: Path, pixels: int, *, shape: str, 
         if faults:
             raise data_faults(name, faults)
         digests = [digest for job_digests, _ in results for digest in job_digests]
-        write_lock(folder / LISTING_FILE, _lock_without_folds(listing, digests))
+        write_lock(train_file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
         for temporary, target in zip(temporaries, targets, strict=True):
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())

@@ -4,14 +4,14 @@ import dataclasses
 import hashlib
 import shlex
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from podium.config.keys import Competition, Recipe, recipe_files
-from podium.data.cache import Dataset, decode_images, open_images
+from podium.data.cache import decode_images, find_images
 from podium.data.folds import assign_folds
 from podium.data.locate import Progress, download_source, find_source, quiet
 from podium.errors import DataError
 from podium.lock import Lock, read_lock, write_lock
+from podium.plan.paths import Paths
 from podium.workspace import Workspace
 
 Size = tuple[int, str]
@@ -33,16 +33,22 @@ def prepare(
     lock's folds are kept as long as data and [validation] are the same. `note` receives messages for the user.
     Raises DataError.
     """
-    competition, lock_file = workspace.competition, workspace.paths.lock_file
-    known = read_lock(lock_file) if lock_file.is_file() else None
-    first, *others = sizes = recipe_sizes(workspace)
-    open_size = _image_opener(workspace, known, sizes, data=data, progress=progress, note=note)
-    dataset = open_size(pixels=first[0], shape=first[1])
-    _check_fingerprint(dataset.lock.fingerprint, workspace, known, data=data, accept=accept)
-    for pixels, shape in others:
-        open_size(pixels=pixels, shape=shape)
-    lock = _make_lock(dataset.lock, competition, known)
-    write_lock(lock_file, lock)
+    competition, paths = workspace.competition, workspace.paths
+    known = read_lock(paths.lock_file) if paths.lock_file.is_file() else None
+    sizes, bundled = recipe_sizes(workspace), competition.data.source == "digits"
+    source = None if bundled else find_source(competition, paths, data=data)
+    if source is None and not bundled and known is not None and _are_decoded(paths, known, sizes):
+        note("the original images were not found; the decoded images in the cache match data.lock and are used")
+        images = known
+        _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
+    else:
+        if source is None and not bundled:
+            source = download_source(competition, paths, progress=progress)
+        for pixels, shape in sizes:
+            images = decode_images(competition, source, paths, pixels=pixels, shape=shape, progress=progress).lock
+            _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
+    lock = _make_lock(images, competition, known)
+    write_lock(paths.lock_file, lock)
     return lock
 
 
@@ -53,34 +59,9 @@ def recipe_sizes(workspace: Workspace) -> list[Size]:
     return sorted({(recipe.stored_pixels, recipe.shape) for recipe in recipes}) or [default]
 
 
-def _image_opener(
-    workspace: Workspace,
-    known: Lock | None,
-    sizes: Sequence[Size],
-    *,
-    data: str | None,
-    progress: Progress,
-    note: Callable[[str], object],
-) -> Callable[..., Dataset]:
-    """A function of `pixels` and `shape` that opens the images: from their source, or from the cache alone."""
-    competition, paths, source = workspace.competition, workspace.paths, None
-    if competition.data.source != "digits":
-        source = find_source(competition, paths, data=data)
-        if source is None and known is not None and _are_decoded(workspace, known, sizes):
-            note("the original images were not found; the decoded images in the cache match data.lock and are used")
-            return partial(open_images, paths, known)
-        source = source or download_source(competition, paths, progress=progress)
-    return partial(decode_images, competition, source, paths, progress=progress)
-
-
-def _are_decoded(workspace: Workspace, known: Lock, sizes: Sequence[Size]) -> bool:
+def _are_decoded(paths: Paths, known: Lock, sizes: Sequence[Size]) -> bool:
     """Whether the cache holds the images of the lock at every size."""
-    try:
-        for pixels, shape in sizes:
-            open_images(workspace.paths, known, pixels=pixels, shape=shape)
-    except DataError:
-        return False
-    return True
+    return all(find_images(paths, known, size=f"{pixels}-{shape}") for pixels, shape in sizes)
 
 
 def _check_fingerprint(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from podium.data.cache import Dataset, open_largest_images
+from podium.data.cache import Dataset, find_images
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.errors import KaggleError
 from podium.kaggle.ledger import LEDGER, Entry, read_ledger
@@ -75,7 +75,7 @@ def load_report_data(workspace: Workspace) -> ReportData:
         ledger=ledger,
         ledger_fault=ledger_fault,
         submission=_read_submission(workspace),
-        images=open_largest_images(paths, workspace.lock),
+        images=find_images(paths, workspace.lock),
     )
 
 
