@@ -48,8 +48,7 @@ def write_decoded_images(workspace, lock, *, side=16):
     images["test"][0] = images["train"][0]
     for part, array in images.items():
         np.save(folder / f"{part}-{side}-crop.npy", array)
-    arrays = {"train_ids": lock.train_ids, "train_labels": lock.train_labels, "test_ids": lock.test_ids}
-    np.savez(folder / "index.npz", **arrays, classes=np.array(lock.classes), fingerprint=np.array(lock.fingerprint))
+    write_lock(folder / "listing.lock", lock)
 
 
 RECIPE = """

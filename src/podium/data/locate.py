@@ -95,7 +95,7 @@ def find_source(competition: Competition, paths: Paths, *, data: str | None) -> 
     """
     if data_folder := os.environ.get("PODIUM_DATA"):
         named_place("PODIUM_DATA", data_folder)
-    places = [named_place("DATA", data)] if data else _search_places(paths)
+    places = [named_place("DATA", data)] if data else paths.image_places()
     for place in places:
         path = _in_place(place, competition.data.archive or paths.name, competition.data.train, given=bool(data))
         if path:
@@ -129,18 +129,13 @@ def _spellings(name: str) -> list[str]:
 @os_error_as_data_error("The images cannot be downloaded.")
 def download_source(competition: Competition, paths: Paths, *, progress: Progress) -> Source:
     """Download the archive into `data/` unless it is there; raises DataError where the settings have no address."""
-    places = _search_places(paths)
     if not competition.data.download:
-        raise _not_found(competition, paths, places)
+        raise _not_found(competition, paths, paths.image_places())
     target = paths.root / "data" / (competition.data.archive or paths.name)
     with file_lock(target.with_name(f".{target.name}.lock")):
         if not target.exists():
-            download(competition.data.download, target, progress=progress, looked=places)
+            download(competition.data.download, target, progress=progress)
     return Source(target, competition.data, paths.cache)
-
-
-def _search_places(paths: Paths) -> list[Path]:
-    return [_expanded(place) for place in paths.image_places(None)]
 
 
 def _not_found(competition: Competition, paths: Paths, places: Sequence[Path]) -> DataError:
@@ -152,23 +147,16 @@ def _not_found(competition: Competition, paths: Paths, places: Sequence[Path]) -
     )
 
 
-def download(address: str, target: Path, *, progress: Progress, looked: Sequence[Path] = ()) -> None:
-    """Download `address` as `target`, which is created completely or not at all. Raises DataError.
-
-    `looked` are the places that were searched before, for the error message.
-    """
-    what = f"download {target.name}"
+def download(address: str, target: Path, *, progress: Progress) -> None:
+    """Download `address` as `target`, which is created completely or not at all. Raises DataError."""
     try:
-        with (
-            urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response,
-            atomic_write(target) as stream,
-        ):
+        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response, atomic_write(target) as stream:
             length = response.headers.get("Content-Length")
             total, done = int(length) if length else None, 0
             while block := response.read(1 << 18):
                 stream.write(block)
                 done += len(block)
-                progress(what, done, total)
+                progress(f"download {target.name}", done, total)
             if total is not None and done != total:
                 raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
     except (OSError, ValueError) as error:
@@ -176,14 +164,13 @@ def download(address: str, target: Path, *, progress: Progress, looked: Sequence
             "The images cannot be downloaded.",
             file=address,
             found=str(getattr(error, "reason", None) or error),
-            faults=[f"looked in {place}" for place in looked],
             fix=f"download it yourself and put it at {target}, or pass DATA=<folder or archive>",
         ) from None
 
 
 def named_place(variable: str, value: str) -> Path:
     """The archive or folder that a variable such as DATA= names; raises DataError if it does not exist."""
-    place = _expanded(value)
+    place = Path(os.path.expanduser(value))
     if not place.exists():
         raise DataError(
             f"{variable}= names a file or folder that does not exist.",
@@ -192,8 +179,3 @@ def named_place(variable: str, value: str) -> Path:
             fix=f"correct {variable}=",
         )
     return place
-
-
-def _expanded(place: Path | str) -> Path:
-    """The path with a leading ~ expanded."""
-    return Path(os.path.expanduser(place))

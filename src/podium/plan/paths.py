@@ -102,10 +102,11 @@ class Paths:
                     found=error.strerror,
                 ) from None
 
-    def image_places(self, data: str | None) -> list[Path]:
-        """Folders in which a competition's archive is looked for, in order; `data` is the value of DATA=."""
-        given = [Path(place) for place in (data, os.environ.get("PODIUM_DATA")) if place]
-        return [*given, self.root / "data", self.root.resolve().parent / "shared" / "data"]
+    def image_places(self) -> list[Path]:
+        """Folders in which the images are looked for, in order."""
+        given = os.environ.get("PODIUM_DATA")
+        places = [self.root / "data", self.root.resolve().parent / "shared" / "data"]
+        return [Path(os.path.expanduser(given)), *places] if given else places
 
 
 def list_competitions(root: Path) -> list[str]:
