@@ -71,13 +71,7 @@ def find_images(paths: Paths, lock: Lock, *, size: str = "*") -> Dataset | None:
 
 
 def decode_images(
-    competition: Competition,
-    source: Source | None,
-    paths: Paths,
-    *,
-    pixels: int,
-    shape: str,
-    progress: Progress,
+    competition: Competition, source: Source | None, paths: Paths, *, pixels: int, shape: str, progress: Progress
 ) -> Dataset:
     """Open the images of `source` (None: the bundled digits) with sides of `pixels`; decode them if necessary.
 
@@ -88,9 +82,8 @@ def decode_images(
     with cache_lock(train_file.with_name("lock")):
         dataset = _load(train_file)
         if dataset is None:
-            _decode_listing(
-                scan(competition, source), train_file, pixels, shape=shape, name=paths.name, progress=progress
-            )
+            listing = scan(competition, source)
+            _decode_listing(listing, train_file, pixels, shape=shape, name=paths.name, progress=progress)
             dataset = _load(train_file)
     assert dataset is not None
     return dataset

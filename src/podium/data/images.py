@@ -103,10 +103,8 @@ def _check_png(content: bytes) -> None:
     """
     start, kind = 8, b""
     while kind != b"IEND":
-        kind, end = (
-            content[start + 4 : start + 8],
-            start + 8 + int.from_bytes(content[start : start + 4], "big"),
-        )
+        kind = content[start + 4 : start + 8]
+        end = start + 8 + int.from_bytes(content[start : start + 4], "big")
         if end + 4 > len(content):
             raise ValueError("the file ends too early")
         if zlib.crc32(content[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
@@ -150,6 +148,5 @@ def _square(image: Image.Image, pixels: int, shape: str) -> np.ndarray:
     longest = max(width, height)
     size = [max(1, round(side * pixels / longest)) for side in (width, height)]
     small = np.asarray(image.resize(size, RESAMPLING))  # resize before padding: a long strip would need much memory
-    spare = [(pixels - side) for side in small.shape[:2]]
-    margins = [(rest // 2, rest - rest // 2) for rest in spare]
+    margins = [((pixels - side) // 2, (pixels - side + 1) // 2) for side in small.shape[:2]]
     return np.pad(small, [*margins, (0, 0)], mode="reflect")

@@ -164,7 +164,7 @@ def _table_rows(
     missing: str,
     faults: list[str],
 ) -> list[tuple[str, list[str]]]:
-    """The file name of the image, and the cells, of each row of a table whose first column is the id.
+    """The image's file name, and the cells, of each row of a table whose first column is the id.
 
     An image that has no row gets the fault `missing`.
     """

@@ -29,7 +29,6 @@ ARCHIVE_FAULTS = (
     struct.error,
     EOFError,
     OSError,
-    NotImplementedError,
     RuntimeError,
     ValueError,
     TypeError,
