@@ -1,4 +1,4 @@
-"""A lock says the same when it is read again, and shows when a hand was on it."""
+"""A lock is read as it was written, and an edited lock is refused."""
 
 import dataclasses
 import subprocess
@@ -41,7 +41,7 @@ def test_a_lock_is_text_with_a_row_a_line(file):
     assert file.read_text().splitlines()[1:] == ['"a,1",0,-1', '"b""2",1,0', "c,1,-1", "10", "9"]
 
 
-def test_a_lock_that_says_the_same_is_not_written(file):
+def test_a_lock_with_the_same_content_is_not_written(file):
     before = file.stat()
     write_lock(file, LOCK)
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == (before.st_mtime_ns, before.st_ino)

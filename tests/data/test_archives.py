@@ -55,7 +55,7 @@ def test_every_kind_of_archive_has_the_same_files(toy, kind):
 
 
 @pytest.mark.parametrize("kind", ["", ".zip", ".7z", ".tar"])
-def test_hidden_files_and_macos_junk_are_not_there(toy, kind):
+def test_hidden_files_and_macos_junk_are_left_out(toy, kind):
     junk = {
         "__MACOSX/train/._1.png": b"",
         "train/.DS_Store": b"",
@@ -171,7 +171,7 @@ def test_a_truncated_archive_is_named(toy, kind):
 
 
 SQUEEZERS = {".tar": bytes, ".tgz": gzip.compress, ".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
-# Three headers, each with a block of content, then zeros: every end of a block is told apart.
+# Three headers, each with a block of content, then zeros: each cut is at another block.
 PLAIN_BYTES = 3 * 2 * tarfile.BLOCKSIZE
 
 
@@ -264,7 +264,7 @@ def test_a_folder_that_may_not_be_read_is_named(toy, ask, monkeypatch):
         ask(folder)
 
 
-def test_a_link_that_leads_nowhere_is_no_file_but_is_told(toy):
+def test_a_broken_link_is_listed_and_is_no_file(toy):
     folder = toy.write(toy.data / "a", FILES)
     before = Folder(folder).signature()
     (folder / "train/cat/9.png").symlink_to("gone.png")

@@ -1,4 +1,4 @@
-"""Images are decoded once, rows stay with their ids, and every fault is told before training."""
+"""Images are decoded once, rows stay with their ids, and every fault is reported before training."""
 
 import io
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from podium.data import cache as dataset_module
+from podium.data import cache as cache_module
 from podium.data.cache import decode_images, find_images, open_images
 from podium.data.locate import find_source, quiet
 from podium.data.scan import scan
@@ -33,11 +33,11 @@ def open_pets(toy, data=None, *, pixels=8, shape="crop", progress=quiet):
 def check_rows(toy, dataset):
     """Every row holds the pixels of the file that its id names."""
     files = toy.folders()
-    for one, image, label in zip(dataset.lock.train_ids, dataset.train_images, dataset.lock.train_labels, strict=True):
-        assert (image == pixels_of(files[f"train/{one}.png"])).all()
-        assert one.startswith(dataset.lock.classes[label])
-    for one, image in zip(dataset.lock.test_ids, dataset.test_images, strict=True):
-        assert (image == pixels_of(files[f"test/{one}.png"])).all()
+    for id_, image, label in zip(dataset.lock.train_ids, dataset.train_images, dataset.lock.train_labels, strict=True):
+        assert (image == pixels_of(files[f"train/{id_}.png"])).all()
+        assert id_.startswith(dataset.lock.classes[label])
+    for id_, image in zip(dataset.lock.test_ids, dataset.test_images, strict=True):
+        assert (image == pixels_of(files[f"test/{id_}.png"])).all()
 
 
 def test_rows_are_the_files_that_their_ids_name(toy):
@@ -51,8 +51,8 @@ def test_rows_are_the_files_that_their_ids_name(toy):
 
 
 def test_processes_decode_what_one_process_decodes(toy, monkeypatch):
-    monkeypatch.setattr(dataset_module, "FEW_ROWS", 0)
-    monkeypatch.setattr(dataset_module, "ROWS_PER_JOB", 3)
+    monkeypatch.setattr(cache_module, "FEW_ROWS", 0)
+    monkeypatch.setattr(cache_module, "ROWS_PER_JOB", 3)
     toy.competition()
     toy.zip(toy.data / "pets.zip", toy.folders())
     check_rows(toy, open_pets(toy))
@@ -92,7 +92,7 @@ def test_the_second_open_reads_no_image(toy, monkeypatch):
     toy.competition()
     toy.write(toy.data / "pets", toy.folders())
     first = open_pets(toy)
-    monkeypatch.setattr(dataset_module, "scan", None)
+    monkeypatch.setattr(cache_module, "scan", None)
     second = open_pets(toy)
     assert (second.train_images == first.train_images).all() and second.lock.fingerprint == first.lock.fingerprint
 
@@ -117,15 +117,15 @@ def test_each_size_and_shape_is_an_array_of_its_own(toy):
     toy.write(toy.data / "pets", toy.folders())
     sizes = [(8, "crop"), (16, "crop"), (16, "pad")]
     opened = [open_pets(toy, pixels=pixels, shape=shape) for pixels, shape in sizes]
-    assert [one.train_images.shape for one in opened] == [(12, 8, 8, 3), (12, 16, 16, 3), (12, 16, 16, 3)]
-    assert len({one.lock.fingerprint for one in opened}) == 1
+    assert [dataset.train_images.shape for dataset in opened] == [(12, 8, 8, 3), (12, 16, 16, 3), (12, 16, 16, 3)]
+    assert len({dataset.lock.fingerprint for dataset in opened}) == 1
 
 
 def test_two_that_open_at_once_decode_once(toy, monkeypatch):
     toy.competition()
     toy.write(toy.data / "pets", toy.folders())
-    scans, scan = [], dataset_module.scan
-    monkeypatch.setattr(dataset_module, "scan", lambda *given: scans.append(1) or scan(*given))
+    scans, scan = [], cache_module.scan
+    monkeypatch.setattr(cache_module, "scan", lambda *arguments: scans.append(1) or scan(*arguments))
     with ThreadPoolExecutor(4) as pool:
         opened = list(pool.map(lambda _: open_pets(toy), range(4)))
     assert len(scans) == 1
@@ -142,9 +142,9 @@ def test_faults_of_images_and_of_the_listing_come_together(toy):
     toy.zip(toy.data / "pets.zip", files)
     with pytest.raises(DataError, match=r"3 fault\(s\)") as caught:
         open_pets(toy)
-    told = "\n".join(caught.value.faults)
-    assert "stray.png: an image in no class folder" in told
-    assert "pets.zip/train/cat/cat_0.png: not a whole image" in told and "pets.zip/test/1.png: not a whole" in told
+    faults = "\n".join(caught.value.faults)
+    assert "stray.png: an image in no class folder" in faults
+    assert "pets.zip/train/cat/cat_0.png: not a whole image" in faults and "pets.zip/test/1.png: not a whole" in faults
     left = [file.name for file in toy.paths.cache.rglob("*") if file.is_file()]
     assert left == ["lock"]
 
@@ -185,7 +185,7 @@ def test_a_competition_without_any_image_lists_its_faults(toy):
         open_pets(toy)
 
 
-def test_a_disk_that_is_too_small_is_told_before_decoding(toy, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before_decoding(toy, monkeypatch):
     toy.competition()
     toy.write(toy.data / "pets", toy.folders())
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
@@ -196,9 +196,9 @@ def test_a_disk_that_is_too_small_is_told_before_decoding(toy, monkeypatch):
 def test_progress_counts_to_the_last_image(toy):
     toy.competition()
     toy.write(toy.data / "pets", toy.folders())
-    seen = []
-    open_pets(toy, progress=lambda *told: seen.append(told))
-    assert seen[-1] == ("decode images", 16, 16)
+    calls = []
+    open_pets(toy, progress=lambda *call: calls.append(call))
+    assert calls[-1] == ("decode images", 16, 16)
 
 
 def test_kaggles_layout_is_decoded_with_its_groups(toy):
@@ -211,8 +211,8 @@ def test_kaggles_layout_is_decoded_with_its_groups(toy):
     dataset = open_pets(toy)
     assert dataset.lock.test_ids.tolist() == ["3", "2", "1"]
     assert (dataset.test_images[0] == pixels_of(toy.png(503))).all()
-    for one, image, group in zip(dataset.lock.train_ids, dataset.train_images, dataset.lock.groups, strict=True):
-        assert (image == pixels_of(toy.png(int(one)))).all() and group == f"w{int(one) % 3}"
+    for id_, image, group in zip(dataset.lock.train_ids, dataset.train_images, dataset.lock.groups, strict=True):
+        assert (image == pixels_of(toy.png(int(id_)))).all() and group == f"w{int(id_) % 3}"
 
 
 def test_a_listing_is_what_the_dataset_holds(toy):

@@ -40,7 +40,7 @@ def test_the_answers_are_those_of_the_withheld_digits():
     target = load_digits().target
     answers = digits_answers()
     assert list(answers) == list(digits_listing().test_images)
-    assert all(name == str(target[int(one.removeprefix("digit-"))]) for one, name in answers.items())
+    assert all(name == str(target[int(id_.removeprefix("digit-"))]) for id_, name in answers.items())
 
 
 def test_pixels_follow_the_original_greys(digits):

@@ -45,7 +45,7 @@ def test_changed_validation_rewrites_the_folds_only(toy):
     assert (after.folds == 0).sum() == 6 and after.fingerprint == before.fingerprint
 
 
-def test_written_folds_outlive_the_library_that_drew_them(toy, monkeypatch):
+def test_recorded_folds_are_kept_when_the_library_would_assign_others(toy, monkeypatch):
     with_data(toy)
     before = toy.prepare()
     monkeypatch.setattr(prepare_module, "assign_folds", None)
@@ -104,7 +104,7 @@ def test_every_size_of_the_recipes_is_decoded_once(toy):
         (file.parent / f"{name}.toml").write_text(RECIPE + keys)
     assert recipe_sizes(toy.workspace()) == [(16, "crop"), (16, "pad"), (32, "crop")]
     toy.prepare()
-    arrays = [one.name for one in toy.paths.cache.rglob("train-*.npy")]
+    arrays = [file.name for file in toy.paths.cache.rglob("train-*.npy")]
     assert sorted(arrays) == ["train-16-crop.npy", "train-16-pad.npy", "train-32-crop.npy"]
 
 

@@ -157,9 +157,9 @@ def test_an_archive_in_a_folder_is_downloaded_into_it(toy, served):
 def test_progress_of_a_download_ends_at_its_size(toy, served):
     folder, address = served
     (folder / "a.zip").write_bytes(b"x" * 600_000)
-    seen = []
-    download(f"{address}/a.zip", toy.data / "a.zip", progress=lambda *told: seen.append(told))
-    assert seen[-1] == ("download a.zip", 600_000, 600_000) and len(seen) > 1
+    calls = []
+    download(f"{address}/a.zip", toy.data / "a.zip", progress=lambda *call: calls.append(call))
+    assert calls[-1] == ("download a.zip", 600_000, 600_000) and len(calls) > 1
 
 
 @pytest.mark.parametrize("address", ["{served}/missing.zip", "http://127.0.0.1:9/pets.zip"])
@@ -272,7 +272,7 @@ def test_files_that_may_be_images_and_are_not_read_are_faults(toy):
     ]
 
 
-def test_links_that_lead_nowhere_are_faults(toy):
+def test_broken_links_are_faults(toy):
     toy.write(toy.data / "pets", toy.folders())
     for name in ("train/cat/9.png", "train/bird", "test/9.png", "test/readme.txt"):
         (toy.data / "pets" / name).symlink_to("gone")

@@ -97,7 +97,9 @@ def find_source(competition: Competition, paths: Paths, *, data: str | None) -> 
         named_place("PODIUM_DATA", data_folder)
     places = [named_place("DATA", data)] if data else paths.image_places()
     for place in places:
-        path = _in_place(place, competition.data.archive or paths.name, competition.data.train, given=bool(data))
+        path = _in_place(
+            place, competition.data.archive or paths.name, competition.data.train, named_by_user=bool(data)
+        )
         if path:
             return Source(path, competition.data, paths.cache)
     if data:
@@ -105,7 +107,7 @@ def find_source(competition: Competition, paths: Paths, *, data: str | None) -> 
     return None
 
 
-def _in_place(place: Path, archive: str, train: str, *, given: bool) -> Path | None:
+def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> Path | None:
     """The archive, or the folder with the part `train`, in one place."""
     if place.is_file():
         return place
@@ -115,7 +117,7 @@ def _in_place(place: Path, archive: str, train: str, *, given: bool) -> Path | N
             return path
     for folder in filter(Path.is_dir, [*named, place]):
         # The only folder in a search place may be another competition, so it is used only in a place the user named.
-        files = Folder(folder) if folder == place and not given else _unwrapped(Folder(folder), train)
+        files = Folder(folder) if folder == place and not named_by_user else _unwrapped(Folder(folder), train)
         if find_part(files, train):
             return folder
     return None
