@@ -5,12 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import optuna
-
 from podium.errors import PodiumError
-from podium.tune.run import Budget, compare_with_recipe, run_trials
+from podium.tune.run import compare_with_recipe, run_trials
 from podium.tune.study import open_tuning
-from podium.tune.worker import Stopped
 from podium.workspace import open_workspace
 
 SETTINGS = 'title = "digits"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n'
@@ -34,11 +31,11 @@ progressive_pixels = [[], [8]]
 class Inline(Executor):
     """Runs each submitted function at once, in this process."""
 
-    def submit(self, work, /, *arguments):
+    def submit(self, work, /, *arguments, **keys):
         future = Future()
         try:
-            future.set_result(work(*arguments))
-        except (PodiumError, optuna.TrialPruned, Stopped) as error:
+            future.set_result(work(*arguments, **keys))
+        except PodiumError as error:
             future.set_exception(error)
         return future
 
@@ -67,20 +64,20 @@ class ToyProject:
         return self.stack.enter_context(open_tuning(self.workspace, "tiny"))
 
 
-def search(tuning, **budget):
-    """The lines that are printed while a search uses up its budget, one trial at a time, in this process."""
+def search(tuning, trials=None, minutes=None):
+    """The lines that are printed while a search runs, one trial at a time, in this process."""
     lines = []
-    run_trials(tuning, Budget(**budget), pool=Inline(), parallel=1, log=lines.append)
+    run_trials(tuning, trials, minutes, pool=Inline(), parallel=1, log=lines.append)
     return lines
 
 
 def failing(error):
     """A training that raises `error`."""
 
-    def run_trial(trial):
+    def train_run(*_, **__):
         raise error
 
-    return run_trial
+    return train_run
 
 
 def compare(tuning):

@@ -4,6 +4,7 @@ A command opens one workspace and hands it down. Each file is read at most once,
 check` works in a competition that has no recipe, `podium prepare` in one that has no lock.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +19,12 @@ class Workspace(Plan):
     def lock(self) -> Lock:
         """Ids, labels and folds; raises DataError where the data are not prepared."""
         return read_lock(self.paths.lock_file)
+
+    def with_lock(self, lock: Lock) -> "Workspace":
+        """The same workspace with another lock instead of the one in its file."""
+        workspace = replace(self)
+        vars(workspace)["lock"] = lock
+        return workspace
 
 
 def open_workspace(name: str, root: Path | str = ".", outputs: Path | str | None = None) -> Workspace:

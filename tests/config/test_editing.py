@@ -4,9 +4,8 @@ import os
 import stat
 
 import pytest
-import tomlkit
 
-from podium.config.editing import change_values, check_writable, write_learning_rate
+from podium.config.editing import check_writable, write_learning_rate
 from podium.config.keys import read_recipe
 from podium.errors import ConfigError
 
@@ -70,23 +69,6 @@ def test_the_same_words_inside_a_string_are_left_alone(tmp_path, end):
 def test_an_escaped_key_is_changed_too(tmp_path):
     text = RECIPE.replace("learning_rate = 0", '"learning\\u005frate" = 0')
     assert written(tmp_path, text) == text.replace("= 0.2\n", f"= 0.0012  # {REASON}\n")
-
-
-def test_values_in_tables_are_changed_and_missing_tables_are_added():
-    document = tomlkit.parse(RECIPE)
-    change_values(
-        document, {"augment.flip": "none", "augment.zoom": 1.5, "fastnet.depth": 2, "epochs": 4, "seeds": [1]}
-    )
-    text = tomlkit.dumps(document)
-    assert tomlkit.parse(text).unwrap() == {
-        "architecture": "resnet34",
-        "epochs": 4,
-        "learning_rate": 0.2,
-        "seeds": [1],
-        "augment": {"flip": "none", "zoom": 1.5},
-        "fastnet": {"depth": 2},
-    }
-    assert "epochs = 4   # few" in text and text.startswith("# Mine: learning_rate = 9")
 
 
 def test_a_write_protected_file_is_refused_and_stays(tmp_path):

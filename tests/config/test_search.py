@@ -1,9 +1,18 @@
 """[search]: ranges of the recipe's own keys; a strict reader; no effect on recipe and stamp."""
 
 import pytest
+import tomlkit
 
 from podium.config.keys import Recipe, read_competition, read_recipe
-from podium.config.search import Choices, Range, WholeRange, changed_recipe, default_search, read_search, value_of
+from podium.config.search import (
+    Range,
+    WholeRange,
+    changed_recipe,
+    default_search,
+    read_search,
+    set_values,
+    value_of,
+)
 from podium.errors import ConfigError
 from podium.plan.runs import read_recipes
 from podium.plan.stamp import run_stamp
@@ -28,9 +37,9 @@ progressive_pixels = [[], [24]]
     file = write_recipe(tmp_path, text)
     assert read_search(file, read_recipe(file)) == {
         "learning_rate": Range(low=0.001, high=1.0, log=True),
-        "batch_size": Choices((32, 64, 128)),
+        "batch_size": (32, 64, 128),
         "augment.shift_pixels": WholeRange(low=0, high=4),
-        "progressive_pixels": Choices(([], [24])),
+        "progressive_pixels": ([], [24]),
     }
     file = write_recipe(tmp_path, "")
     assert read_search(file, read_recipe(file)) == {}
@@ -92,7 +101,7 @@ def test_default_ranges_surround_the_recipes_own_values():
         "freeze_epochs": WholeRange(low=0, high=2),
         "weight_decay": Range(low=0.001, high=0.1, log=True),
         "dropout": Range(low=0.0, high=0.6),
-        "batch_size": Choices((64, 128, 256)),
+        "batch_size": (64, 128, 256),
     }
     for keys in (
         {},
@@ -101,7 +110,9 @@ def test_default_ranges_surround_the_recipes_own_values():
     ):
         recipe = Recipe(**({"architecture": "resnet34", "epochs": 1, "learning_rate": 0.01} | keys))
         search = default_search(recipe)
-        assert all(values.contains(value_of(recipe, name)) for name, values in search.items())
+        for name, values in search.items():
+            own = value_of(recipe, name)
+            assert own in values if isinstance(values, tuple) else values.low <= own <= values.high
         assert ("learning_rate" in search) == (recipe.learning_rate != "find") and "freeze_epochs" not in search
         assert ("muon_rate" in search) == (recipe.optimiser == "muon")
 
@@ -113,3 +124,18 @@ def test_a_changed_recipe_is_checked_like_a_recipe_file(tmp_path):
     assert recipe.augment.shift_pixels == 0
     with pytest.raises(ConfigError, match="batch_size = 1"):
         changed_recipe(recipe, {"batch_size": 1}, tmp_path)
+
+
+def test_values_in_tables_are_changed_and_missing_tables_are_added():
+    text = '# Mine\narchitecture = "resnet34"\n\nepochs = 3   # few\n[augment]\nflip = "horizontal"\n'
+    document = tomlkit.parse(text)
+    set_values(document, {"augment.flip": "none", "augment.zoom": 1.5, "fastnet.depth": 2, "epochs": 4, "seeds": [1]})
+    text = tomlkit.dumps(document)
+    assert tomlkit.parse(text).unwrap() == {
+        "architecture": "resnet34",
+        "epochs": 4,
+        "seeds": [1],
+        "augment": {"flip": "none", "zoom": 1.5},
+        "fastnet": {"depth": 2},
+    }
+    assert "epochs = 4   # few" in text and text.startswith("# Mine\n")

@@ -2,13 +2,13 @@
 
 import shutil
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from podium.data.prepare import prepare
-from podium.tune import run as run_module
-from podium.tune.inner import inner_split
+from podium.tune import trial as trial_module
 from podium.workspace import open_workspace
 from tune_toys import RECIPE, SEARCH, SETTINGS, ToyProject
 
@@ -33,16 +33,17 @@ def toy(prepared, tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch, toy):
-    """Replaces training: a learning rate near 0.02 gives a high accuracy. Holds the trials that were run."""
-    trials = []
-    split = inner_split(toy.workspace.lock, toy.workspace.competition.validation)
+    """Replaces training: a learning rate near 0.02 gives a high accuracy. Holds (run, scored rows) of the trainings."""
+    trainings = []
 
-    def run_trial(trial):
-        trials.append(trial)
-        labels = split.labels(trial.part)
-        correct = round(len(labels) * max(0.1, 1 - abs(np.log10(trial.run.recipe.learning_rate / 0.02)) / 2))
+    def train_run(workspace, run, *, listener, rows, test_rows):
+        scored = np.flatnonzero(workspace.lock.folds == 0)
+        assert np.isin(scored, rows).all()
+        trainings.append((run, scored))
+        labels = workspace.lock.train_labels[scored]
+        correct = round(len(labels) * max(0.1, 1 - abs(np.log10(run.recipe.learning_rate / 0.02)) / 2))
         predicted = np.where(np.arange(len(labels)) < correct, labels, (labels + 1) % 10)
-        return np.eye(10)[predicted] * 0.9 + 0.01
+        return SimpleNamespace(oof_logits=np.eye(10)[predicted] * 5)
 
-    monkeypatch.setattr(run_module, "run_trial", run_trial)
-    return trials
+    monkeypatch.setattr(trial_module, "train_run", train_run)
+    return trainings

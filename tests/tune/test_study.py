@@ -5,21 +5,17 @@ from contextlib import ExitStack
 import pytest
 
 from podium.errors import ConfigError
-from podium.tune import study as study_module
-from podium.tune.study import open_tuning, state_of
+from podium.tune.study import open_tuning
 from tune_toys import RECIPE, SEARCH, ToyProject, search
 
 
 @pytest.mark.parametrize("change", [("epochs = 2", "epochs = 3"), ("high = 3 }", "high = 4 }")])
 def test_another_recipe_or_other_ranges_begin_a_new_search_and_old_trials_are_kept(toy, trained, change):
-    tuning = toy.open()
-    assert not tuning.is_new
-    search(tuning, trials=2)
+    search(toy.open(), trials=2)
     toy.recipe_file.write_text(toy.recipe_file.read_text().replace(*change))
     tuning = toy.open()
-    assert tuning.is_new and not tuning.study.trials
+    assert not tuning.study.trials
     search(tuning, trials=1)
-    assert not toy.open().is_new
     toy.recipe_file.write_text(RECIPE + SEARCH)
     assert len(toy.open().study.trials) == 2
 
@@ -30,14 +26,19 @@ def test_comments_and_further_seeds_do_not_begin_a_new_search(toy, trained):
     assert len(toy.open().study.trials) == 2
 
 
-def test_trials_of_a_killed_search_count_as_stopped(toy, trained):
+def test_trials_of_a_killed_search_do_not_count_and_its_files_are_deleted(toy, trained):
     tuning = toy.open()
     tuning.study.ask()
+    (tuning.scratch / "left").mkdir()
+    toy.stack.pop_all()  # the lock is released when the first search is collected
+    del tuning
     tuning = toy.open()
-    assert [state_of(trial) for trial in tuning.study.trials] == ["stopped"]
-    assert tuning.finished == [] and tuning.best is None
+    assert [trial.state.name for trial in tuning.study.trials] == ["FAIL"]
+    assert tuning.finished == [] and tuning.best is None and not list(tuning.scratch.iterdir())
     search(tuning, trials=1)
     assert tuning.best.number == tuning.own.number == 1 and tuning.values(tuning.own)["learning_rate"] == 0.002
+    toy.stack.close()
+    assert not tuning.scratch.exists()
 
 
 def test_one_command_tunes_a_recipe_at_a_time(toy):
@@ -47,7 +48,7 @@ def test_one_command_tunes_a_recipe_at_a_time(toy):
 
 
 def test_a_damaged_journal_is_named(toy):
-    journal = toy.open().context.journal
+    journal = toy.open().folder / "journal.log"
     journal.write_text("no json\n{}\n")
     with pytest.raises(ConfigError, match=r"(?s)record of a search is damaged.*journal\.log.*rm "):
         toy.open()
@@ -60,8 +61,6 @@ def test_an_unknown_recipe_is_refused_with_the_nearest_name(toy, name, message):
 
 
 def test_recipes_without_ranges_have_default_ranges(toy):
-    assert toy.open().has_own_ranges
+    assert set(toy.open().search) == {"learning_rate", "augment.shift_pixels", "progressive_pixels"}
     toy.recipe_file.write_text(RECIPE)
-    tuning = toy.open()
-    assert not tuning.has_own_ranges and set(tuning.search) >= {"learning_rate", "dropout", "batch_size"}
-    assert set(study_module.distributions(tuning.search)) == set(tuning.search)
+    assert set(toy.open().search) >= {"learning_rate", "dropout", "batch_size"}

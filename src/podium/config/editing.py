@@ -1,11 +1,9 @@
-"""Edits of recipe files by tomlkit: comments and layout stay as a person wrote them."""
+"""Write a learning rate into a recipe file by tomlkit: comments and layout stay as a person wrote them."""
 
 import os
 import re
 import stat
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import tomlkit
 
@@ -15,16 +13,6 @@ from podium.files import atomic_write
 LR_FIND_COMMENT = re.compile(r"# lr_find's [a-z]+, [0-9-]+, batch [0-9,]+, [0-9,]+ rows\s*")
 
 
-def change_values(document: tomlkit.TOMLDocument, values: Mapping[str, Any]) -> None:
-    """Set keys such as `epochs` or `augment.zoom`; a value that is replaced keeps its comment."""
-    for name, value in values.items():
-        *tables, last = name.split(".")
-        table = document
-        for part in tables:
-            table = table.setdefault(part, tomlkit.table())
-        table[last] = value
-
-
 def write_learning_rate(file: Path, rate: float, reason: str) -> None:
     """Write `rate`, rounded to two digits, into a recipe's file, with `reason` before the key's comment.
 
@@ -32,7 +20,7 @@ def write_learning_rate(file: Path, rate: float, reason: str) -> None:
     """
     check_writable(file)
     document = tomlkit.parse(file.read_bytes().decode())
-    change_values(document, {"learning_rate": float(f"{rate:.2g}")})
+    document["learning_rate"] = float(f"{rate:.2g}")
     trivia = document["learning_rate"].trivia
     comment = LR_FIND_COMMENT.sub("", trivia.comment)
     trivia.comment_ws, trivia.comment = "  ", f"# {reason}  {comment}".rstrip()

@@ -9,8 +9,9 @@ Only the standard library is imported, because make plans before an environment 
 """
 
 import dataclasses
+import operator
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,6 @@ class Range:
     high: float = key("the largest value")
     log: bool = key("draw the logarithm evenly: for rates, of which 0.001 to 0.01 matter as much as 0.01 to 0.1", False)
 
-    @property
-    def limits(self) -> tuple:
-        """Values that must be valid in a recipe; then all values are."""
-        return self.low, self.high
-
-    def contains(self, value: Any) -> bool:
-        """Whether `value` is in the range."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
 
 @dataclass(frozen=True, kw_only=True)
 class WholeRange(Range):
@@ -55,23 +47,7 @@ class WholeRange(Range):
     high: int = key("the largest value")
 
 
-@dataclass(frozen=True)
-class Choices:
-    """[a, b, c]: one of these values."""
-
-    values: tuple
-
-    @property
-    def limits(self) -> tuple:
-        """Values that must be valid in a recipe: all."""
-        return self.values
-
-    def contains(self, value: Any) -> bool:
-        """Whether `value` is one of the choices."""
-        return value in self.values
-
-
-Search = dict[str, Range | Choices]
+Search = dict[str, Range | tuple]  # a tuple holds the values to choose from
 
 
 def read_search(file: Path, recipe: Recipe) -> Search:
@@ -106,28 +82,31 @@ def default_search(recipe: Recipe) -> Search:
     decay, batch = recipe.weight_decay, recipe.batch_size
     search["weight_decay"] = _around(decay, DECAY_FACTOR) if decay else Range(low=0.0, high=0.1)
     search["dropout"] = Range(low=0.0, high=max(0.5, recipe.dropout))
-    search["batch_size"] = Choices(tuple(sorted({max(2, batch // 2), batch, batch * 2})))
+    search["batch_size"] = tuple(sorted({max(2, batch // 2), batch, batch * 2}))
     return search
 
 
 def value_of(recipe: Recipe, name: str) -> Any:
     """The recipe's own value of a key such as `augment.zoom`; lists for tuples, as in TOML."""
-    value: Any = recipe
-    for part in name.split("."):
-        value = getattr(value, part)
+    value = operator.attrgetter(name)(recipe)
     return list(value) if isinstance(value, tuple) else value
 
 
 def changed_recipe(recipe: Recipe, values: Mapping[str, Any], file: Path) -> Recipe:
     """The recipe with other values of some keys, checked as if it were read from `file`; raises ConfigError."""
     table = changed_keys(recipe)
+    set_values(table, values)
+    return recipe_of(table, file)
+
+
+def set_values(table: MutableMapping, values: Mapping[str, Any]) -> None:
+    """Set keys such as `epochs` or `augment.zoom` in a recipe's table; a document of tomlkit keeps its comments."""
     for name, value in values.items():
         *tables, last = name.split(".")
         inner = table
         for part in tables:
             inner = inner.setdefault(part, {})
         inner[last] = value
-    return recipe_of(table, file)
 
 
 def _around(value: float, factor: float) -> Range:
@@ -152,11 +131,11 @@ def _parse(kind: type, table: dict[str, Any], prefix: str, faults: list[str]) ->
     return {name: values for name, values in search.items() if values is not None}
 
 
-def _range_or_choices(value: Any, hint: Any, name: str, faults: list[str]) -> Range | Choices | None:
+def _range_or_choices(value: Any, hint: Any, name: str, faults: list[str]) -> Range | tuple | None:
     if isinstance(value, list):
         if len(value) < 2 or any(item in value[:index] for index, item in enumerate(value)):
             faults.append(f"{name} = {value!r}: expected two or more values, each once")
-        return Choices(tuple(value))
+        return tuple(value)
     accepted = () if typing.get_origin(hint) is tuple else typing.get_args(hint) or (hint,)
     is_number = int in accepted or float in accepted
     if not isinstance(value, dict) or not is_number:
@@ -173,15 +152,19 @@ def _range_or_choices(value: Any, hint: Any, name: str, faults: list[str]) -> Ra
     return None if own_faults else limits
 
 
-def _value_faults(recipe: Recipe, name: str, values: Range | Choices, file: Path) -> list[str]:
+def _value_faults(recipe: Recipe, name: str, values: Range | tuple, file: Path) -> list[str]:
     """Faults of the limits as values of the recipe, or of ranges without the recipe's own value."""
     faults = []
-    for value in values.limits:
+    for value in values if isinstance(values, tuple) else (values.low, values.high):
         try:
             changed_recipe(recipe, {name: value}, file)
         except ConfigError as error:
             faults += [f"{SEARCH_TABLE}.{name}: {fault}" for fault in error.faults]
     own = value_of(recipe, name)
-    if not faults and not values.contains(own):
+    if isinstance(values, tuple):
+        is_held = own in values
+    else:
+        is_held = isinstance(own, int | float) and values.low <= own <= values.high
+    if not faults and not is_held:
         faults.append(f"{SEARCH_TABLE}.{name}: expected to hold the recipe's own {own!r}, which is tried first")
     return list(dict.fromkeys(faults))

@@ -1,4 +1,4 @@
-"""The trials of a search as files to look at: a table and Optuna's plots."""
+"""What a search prints about itself, and its trials as files: a table and Optuna's plots."""
 
 import warnings
 from collections.abc import Callable
@@ -6,12 +6,52 @@ from collections.abc import Callable
 import matplotlib
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 
+from podium.config.search import Range
 from podium.files import atomic_write
-from podium.tune.study import Tuning
+from podium.tune.inner import describe_rows
+from podium.tune.study import OWN_VALUES, REASON, SCORE, Tuning
 
 # With fewer complete trials, the importance of keys is noise.
 TRIALS_FOR_IMPORTANCE = 8
+
+
+def first_lines(tuning: Tuning, trials: int | None, minutes: float | None, parallel: int) -> list[str]:
+    """What is searched, on which rows and until when."""
+    rows = describe_rows(tuning.split, tuning.workspace.competition.validation)
+    lines = [f"{tuning.run.recipe_name}: {rows}", "searches:"]
+    for key, values in tuning.search.items():
+        if isinstance(values, Range):
+            text = f"{values.low:.4g} to {values.high:.4g}{', logarithmic' if values.log else ''}"
+        else:
+            text = ", ".join(map(str, values))
+        lines.append(f"  {key:<22} {text}")
+    lines.append(f"{len(tuning.finished)} earlier trials of this recipe with these ranges and data")
+    limits = [f"{trials} trials in all"] * (trials is not None) + [f"{minutes} minutes"] * (minutes is not None)
+    repeats = "; parallel trials do not repeat exactly" if parallel > 1 else ""
+    return [*lines, f"runs {parallel} at a time until {' or '.join(limits)}{repeats}"]
+
+
+def trial_line(tuning: Tuning, trial: FrozenTrial) -> str:
+    """One line: number, state, score, values, reason."""
+    score = f"{trial.user_attrs[SCORE]:.4f}" if SCORE in trial.user_attrs else ""
+    texts = [f"{name} {v:.4g}" if isinstance(v, float) else f"{name} {v}" for name, v in tuning.values(trial).items()]
+    note = "  the recipe as it is" if OWN_VALUES in trial.user_attrs else ""
+    reason = f"  {trial.user_attrs[REASON]}" if REASON in trial.user_attrs else ""
+    return f"trial {trial.number:>3}  {trial.state.name.lower():<8}  {score:<6}  {', '.join(texts)}{note}{reason}"
+
+
+def summary(tuning: Tuning, comparison: str) -> str:
+    """How the best trial was found and how far its score can be trusted."""
+    best, own = tuning.best, tuning.own
+    own_score = f"{own.user_attrs[SCORE]:.4f}" if own and SCORE in own.user_attrs else "no score"
+    return (
+        f"Trial {best.number} is the best of {len(tuning.finished)} trials, "
+        f"{describe_rows(tuning.split, tuning.workspace.competition.validation)}. "
+        f"Its {tuning.workspace.competition.metric} is {best.user_attrs[SCORE]:.4f} there; "
+        f"{tuning.run.recipe_name} as it is has {own_score}. {comparison}"
+    )
 
 
 def write_report(tuning: Tuning) -> None:
@@ -33,9 +73,8 @@ def _save(tuning: Tuning, name: str, plot: Callable) -> None:
     import matplotlib.pyplot as plt
 
     sign = "" if tuning.metric.greater_is_better else "-"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna's matplotlib plots are marked experimental
-        figure = np.ravel(plot(tuning.study, target_name=f"{sign}{tuning.metric_name}"))[0].figure
+    with warnings.catch_warnings(action="ignore"):  # Optuna's matplotlib plots are marked experimental
+        figure = np.ravel(plot(tuning.study, target_name=f"{sign}{tuning.workspace.competition.metric}"))[0].figure
         with atomic_write(tuning.folder / f"{name}.svg") as stream:
             figure.savefig(stream, format="svg", bbox_inches="tight")
     plt.close(figure)

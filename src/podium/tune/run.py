@@ -1,83 +1,71 @@
 """A search: trials in worker processes, a comparison of the best one with the recipe, and the files."""
 
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from podium.config.keys import Recipe
-from podium.errors import ConfigError, DeviceMemoryError, DivergedError, TrainingError
-from podium.metrics import log_loss
-from podium.plan.runs import PlannedRun
-from podium.seeding import stream_seed
+from podium.errors import TrainingError
+from podium.metrics import Metric
 from podium.tune.inner import COMPARISON_PARTS
-from podium.tune.report import write_report
-from podium.tune.study import (
-    LOG_LOSS,
-    OWN_VALUES,
-    REASON,
-    SCORE,
-    Tuning,
-    distributions,
-    open_tuning,
-    own_params,
-    stop_running_trials,
-    stop_trial,
-)
-from podium.tune.text import Comparison, first_lines, last_lines, trial_line
-from podium.tune.trial import parallel_trials, run_trial
+from podium.tune.report import first_lines, summary, trial_line, write_report
+from podium.tune.study import Tuning, open_tuning
+from podium.tune.trial import FAILURES, parallel_trials, run_trial, train_inner
 from podium.tune.winner import winner_file, write_winner
-from podium.tune.worker import Context, Stopped, Trial, start_worker
+from podium.tune.worker import start_worker
 from podium.workspace import Workspace
 
+Log = Callable[[str], None]  # worker processes receive it, so it must be picklable
 COMPARISON = "comparison"  # the study's attribute
-# Errors of a trial that other values may not have.
-FAILURES = (DivergedError, DeviceMemoryError, ConfigError)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """When a search starts no more trials: `trials` of its study in all, or `minutes` from now."""
-
-    trials: int | None = None
-    minutes: float | None = None
 
 
 def tune(
-    workspace: Workspace, recipe_name: str, *, budget: Budget, out: str | None = None, log: Callable[[str], None]
+    workspace: Workspace,
+    recipe_name: str,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    out: str | None = None,
+    log: Log,
 ) -> None:
-    """Search better values of a recipe's keys and write the best as a recipe, `out` or `<recipe>-tuned`."""
+    """Search better values of a recipe's keys and write the best as a recipe, `out` or `<recipe>-tuned`.
+
+    No trial starts once the search has `trials` in all, or `minutes` after the start.
+    """
     with open_tuning(workspace, recipe_name) as tuning:
         file, parallel = winner_file(tuning, out), parallel_trials(tuning.run.recipe)
-        bound = f"{budget.trials} trials in all" if budget.trials else f"starts trials for {budget.minutes:g} minutes"
-        for line in first_lines(tuning, bound, parallel):
+        for line in first_lines(tuning, trials, minutes, parallel):
             log(line)
-        comparison = None
         try:
-            with worker_pool(tuning.context, parallel) as pool:
-                run_trials(tuning, budget, pool=pool, parallel=parallel, log=log)
+            with worker_pool(tuning, parallel) as pool:
+                run_trials(tuning, trials, minutes, pool=pool, parallel=parallel, log=log)
                 comparison = compare_with_recipe(tuning, pool=pool, log=log)
         finally:
+            tuning.fail_running_trials()
             write_report(tuning)
+        if tuning.best is None:
+            log("no trial has a score")
+        else:
+            log(f"\n{summary(tuning, comparison or 'It is the recipe as it is.')}")
         if comparison:
             write_winner(tuning, file, comparison)
-        for line in last_lines(tuning, comparison, file):
-            log(line)
+            option = f"COMPETITION={workspace.name}"
+            log(f"wrote {file}, a recipe like any other: `make all` trains its runs")
+            log(f"next: make {file.stem} {option}, then make ensemble {option}; or rm {file}")
+        log(f"see {tuning.folder}: trials.csv and plots")
 
 
 @contextmanager
-def worker_pool(context: Context, count: int) -> Iterator[Executor]:
-    """Worker processes; their running trials are stopped when the block is left."""
-    processes = multiprocessing.get_context("spawn")  # a process with torch's threads cannot be forked safely
-    stop = processes.Event()
-    pool = ProcessPoolExecutor(count, mp_context=processes, initializer=start_worker, initargs=(context, stop))
+def worker_pool(tuning: Tuning, count: int) -> Iterator[Executor]:
+    """Worker processes; their trainings are stopped when the block is left."""
+    context = multiprocessing.get_context("spawn")  # a process with torch's threads cannot be forked safely
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
     try:
         yield pool
     except BrokenProcessPool:
@@ -87,120 +75,84 @@ def worker_pool(context: Context, count: int) -> Iterator[Executor]:
             fix="free memory, or raise `threads` in the recipe; then the same command: finished trials are kept",
         ) from None
     finally:
-        stop.set()
+        # Not terminate(): a process that is killed while it writes the journal leaves the journal locked.
+        tuning.stop_file.touch()
         pool.shutdown(cancel_futures=True)
 
 
-def run_trials(tuning: Tuning, budget: Budget, *, pool: Executor, parallel: int, log: Callable[[str], None]) -> None:
-    """Run trials until the budget is used up, the recipe's own values first; raises what no values would fix."""
-    study = tuning.study
-    running: dict[Future, optuna.Trial] = {}
-    deadline = time.monotonic() + 60 * budget.minutes if budget.minutes else None
-    if tuning.own is None and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        study.enqueue_trial(own_params(tuning), user_attrs={OWN_VALUES: True})
-
-    def wants_more() -> bool:
-        if deadline is not None:
-            return time.monotonic() < deadline
-        return len(tuning.finished) + len(running) < budget.trials
-
-    try:
-        while True:
-            while len(running) < parallel and wants_more():
-                trial = study.ask(distributions(tuning.search))
-                running[_submit(tuning, trial, pool)] = trial
-            if not running:
-                return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in sorted(done, key=lambda future: running[future].number):
-                trial = running.pop(future)
-                _record(tuning, trial, future)
-                log(trial_line(tuning, study.trials[trial.number]))
-    finally:
-        stop_running_trials(study)
+def run_trials(
+    tuning: Tuning, trials: int | None, minutes: float | None, *, pool: Executor, parallel: int, log: Log
+) -> None:
+    """Run trials in `parallel` workers, the recipe's own values first; raises an error that no values would fix."""
+    tuning.enqueue_own_values()
+    workers = parallel if trials is None else min(parallel, trials - len(tuning.finished))
+    work = partial(_work, tuning, trials, minutes, reseed=workers > 1, log=log)
+    for future in as_completed([pool.submit(work) for _ in range(workers)]):
+        future.result()
 
 
-def compare_with_recipe(tuning: Tuning, *, pool: Executor, log: Callable[[str], None]) -> Comparison | None:
-    """Scores of the best trial and of the recipe's own values on other inner rows, with other seeds.
+def _work(tuning: Tuning, trials: int | None, minutes: float | None, *, reseed: bool, log: Log) -> None:
+    """Run one trial after the other until the search has `trials`, or the `minutes` are over."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if reseed:
+        tuning.study.sampler.reseed_rng()  # else all workers would draw the same values
 
-    None where no trial is better than the recipe. The result is kept in the study, and computed once.
+    def has_all_trials() -> bool:
+        running = tuning.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return trials is not None and len(tuning.finished) + len(running) >= trials
+
+    def after_trial(study: optuna.Study, trial: FrozenTrial) -> None:
+        log(trial_line(tuning, trial))
+        if has_all_trials():
+            study.stop()
+
+    if has_all_trials():  # the other workers started earlier
+        return
+    timeout = None if minutes is None else 60 * minutes
+    tuning.study.optimize(partial(run_trial, tuning), timeout=timeout, catch=FAILURES, callbacks=[after_trial])
+
+
+def compare_with_recipe(tuning: Tuning, *, pool: Executor, log: Log) -> str | None:
+    """Compare the best trial with the recipe's own values on other inner rows, with other seeds; returns a sentence.
+
+    None where no trial is better than the recipe. The sentence is kept in the study, and computed once.
     """
     best, own = tuning.best, tuning.own
     if best is None or (own is not None and best.number == own.number):
         return None
-    kept = tuning.study.user_attrs.get(COMPARISON)
-    if kept and kept["trial"] == best.number:
-        return Comparison(**kept)
-    recipes = (tuning.recipe_with(tuning.values(best)), tuning.run.recipe)
-    count = len(recipes) * len(COMPARISON_PARTS)
-    log(f"compares trial {best.number} with the recipe as it is on other inner rows: {count} trainings")
+    earlier = tuning.study.user_attrs.get(COMPARISON, {})
+    if earlier.get("trial") == best.number:
+        return earlier["sentence"]
+    trainings = 2 * len(COMPARISON_PARTS)
+    log(f"compares trial {best.number} with the recipe as it is: {trainings} trainings on other inner rows")
     futures = [
-        [pool.submit(run_trial, Trial(run=_run(tuning, recipe, part), part=part)) for part in COMPARISON_PARTS]
-        for recipe in recipes
+        [pool.submit(train_inner, tuning, recipe, part=part) for part in COMPARISON_PARTS]
+        for recipe in (tuning.recipe_of(best), tuning.run.recipe)
     ]
-    comparison = _compare(tuning, best.number, *map(_probabilities, futures))
-    tuning.study.set_user_attr(COMPARISON, asdict(comparison))
-    return comparison
-
-
-def _compare(tuning: Tuning, trial: int, tuned: np.ndarray | None, own: np.ndarray | None) -> Comparison:
     labels = np.concatenate([tuning.split.labels(part) for part in COMPARISON_PARTS])
-    metric = tuning.metric
-    scores = [None if probabilities is None else metric(probabilities, labels) for probabilities in (tuned, own)]
-    comparison = Comparison(trial=trial, rows=len(labels), tuned=scores[0], own=scores[1])
-    if tuned is None or own is None:
-        return comparison
-    comparison = replace(comparison, gain=metric.gain(scores[0]) - metric.gain(scores[1]))
-    if metric.rows is None:
-        return comparison
-    differences = metric.rows(tuned, labels).astype(float) - metric.rows(own, labels).astype(float)
-    return replace(comparison, error=float(differences.std(ddof=1) / len(differences) ** 0.5))
-
-
-def _probabilities(parts: list[Future]) -> np.ndarray | None:
-    """Probabilities of all parts, or None where a training failed."""
     try:
-        return np.concatenate([part.result() for part in parts])
-    except FAILURES:
-        return None
-
-
-def _submit(tuning: Tuning, trial: optuna.Trial, pool: Executor) -> Future:
-    """Start a trial; one whose values contradict each other fails at once."""
-    frozen = tuning.study.trials[trial.number]
-    own = tuning.run.recipe
-    try:
-        recipe = tuning.recipe_with(tuning.values(frozen))
-    except ConfigError as error:
-        refused: Future = Future()
-        refused.set_exception(error)
-        return refused
-    # A longer schedule is behind in its first epochs, so only equally long trials are compared epoch by epoch.
-    same_length = (recipe.freeze_epochs, recipe.epochs) == (own.freeze_epochs, own.epochs)
-    may_be_pruned = OWN_VALUES not in frozen.user_attrs and same_length
-    run = _run(tuning, recipe, 0)
-    return pool.submit(run_trial, Trial(run=run, part=0, trial_id=trial._trial_id, may_be_pruned=may_be_pruned))
-
-
-def _run(tuning: Tuning, recipe: Recipe, part: int) -> PlannedRun:
-    seed = tuning.run.seed if part == 0 else stream_seed(tuning.run.seed, f"tune part {part}") % 2**32
-    return replace(tuning.run, recipe=replace(recipe, refit=False), seed=seed, stamp="")
-
-
-def _record(tuning: Tuning, trial: optuna.Trial, future: Future) -> None:
-    """Write the result of a trial into the study; raises an error that no values would fix."""
-    try:
-        probabilities = future.result()
-    except optuna.TrialPruned:
-        tuning.study.tell(trial, state=TrialState.PRUNED)
-    except Stopped:
-        stop_trial(tuning.study, trial)
+        tuned, untuned = (np.concatenate([future.result() for future in parts]) for parts in futures)
+        sentence = describe_gain(tuning.metric, tuned, untuned, labels)
     except FAILURES as error:
-        trial.set_user_attr(REASON, "; ".join(error.faults) or f"{error.what} {error.found}")
-        tuning.study.tell(trial, state=TrialState.FAIL)
-    else:
-        labels = tuning.split.labels(0)
-        score = tuning.metric(probabilities, labels)
-        trial.set_user_attr(SCORE, score)
-        trial.set_user_attr(LOG_LOSS, log_loss(probabilities, labels))
-        tuning.study.tell(trial, tuning.metric.gain(score))
+        sentence = f"It could not be compared with the recipe on other inner rows: {error.what}"
+    tuning.study.set_user_attr(COMPARISON, {"trial": best.number, "sentence": sentence})
+    return sentence
+
+
+def describe_gain(metric: Metric, tuned: np.ndarray, untuned: np.ndarray, labels: np.ndarray) -> str:
+    """A sentence with the scores of two probabilities (n, classes), and how much the first gains.
+
+    The standard error is that of the paired difference; only a metric that is a mean over rows has one.
+    """
+    score, own_score = metric(tuned, labels), metric(untuned, labels)
+    gain = metric.gain(score) - metric.gain(own_score)
+    sentence = (
+        "The best score of many trials is usually too good: on "
+        f"{len(labels):,} other inner rows, with other seeds, it has {score:.4f} against {own_score:.4f}, {gain:+.4f}"
+    )
+    if metric.rows is None:
+        return f"{sentence}."
+    differences = metric.rows(tuned, labels).astype(float) - metric.rows(untuned, labels).astype(float)
+    error = differences.std(ddof=1) / len(differences) ** 0.5
+    verdict = "a difference beyond noise" if abs(gain) > 2 * error else "no difference beyond noise"
+    return f"{sentence} ± {error:.4f}: {verdict}."

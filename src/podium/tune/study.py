@@ -2,21 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from podium.config.keys import Recipe
-from podium.config.search import Choices, Range, Search, changed_recipe, default_search, read_search, value_of
+from podium.config.search import Range, Search, changed_recipe, default_search, read_search, value_of
 from podium.errors import ConfigError
 from podium.files import file_lock
 from podium.metrics import METRICS, Metric
@@ -24,13 +23,10 @@ from podium.plan.runs import PlannedRun, named_run
 from podium.plan.stamp import weights_sha256
 from podium.seeding import stream_seed
 from podium.tune.inner import InnerSplit, inner_split
-from podium.tune.worker import Context
 from podium.workspace import Workspace
 
-# Attributes that Podium adds to trials.
+# Attributes that Podium adds to trials. A failed trial without a reason was interrupted.
 OWN_VALUES, REASON, SCORE, LOG_LOSS = "own values", "reason", "score", "log loss"
-STOPPED = "stopped"  # the reason of a trial that was interrupted
-FINISHED = ("complete", "pruned", "failed")
 RANDOM_TRIALS, UNPRUNED_TRIALS = 8, 4
 # Not Hyperband, whose brackets learn separately and need more than tens of trials. A one-cycle schedule says nothing
 # before the second epoch.
@@ -39,16 +35,24 @@ PRUNER = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """An open search. `run` has the recipe's own values and its first seed."""
+    """An open search, which worker processes receive as a copy. `run` has the recipe's own values and first seed."""
 
     workspace: Workspace
     run: PlannedRun
     search: Search
-    has_own_ranges: bool  # `search` is the recipe's [search] table, not Podium's default
     split: InnerSplit
     study: optuna.Study
-    is_new: bool  # the journal has trials of another recipe, ranges or data only
     folder: Path  # reports/<competition>/tune/<recipe>
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of the files that trainings write; it is deleted with the search."""
+        return self.folder / "scratch"
+
+    @property
+    def stop_file(self) -> Path:
+        """Worker processes stop once this file exists."""
+        return self.scratch / "stop"
 
     @property
     def recipe_file(self) -> Path:
@@ -56,29 +60,16 @@ class Tuning:
         return self.workspace.paths.recipe_file(self.run.recipe_name)
 
     @property
-    def metric_name(self) -> str:
-        """The competition's metric, by which trials are compared."""
-        return self.workspace.competition.metric
-
-    @property
     def metric(self) -> Metric:
-        """The competition's metric."""
-        return METRICS[self.metric_name]
-
-    @property
-    def context(self) -> Context:
-        """What worker processes need."""
-        return Context(
-            workspace=self.workspace,
-            split=self.split,
-            journal=_journal(self.folder),
-            study_name=self.study.study_name,
-        )
+        """The competition's metric, by which trials are compared."""
+        return METRICS[self.workspace.competition.metric]
 
     @property
     def finished(self) -> list[FrozenTrial]:
-        """Trials that are complete, pruned or failed; interrupted ones do not count."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if state_of(trial) in FINISHED]
+        """Trials that are complete or pruned, or failed for a reason; interrupted ones do not count."""
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state in states or REASON in trial.user_attrs]
 
     @property
     def best(self) -> FrozenTrial | None:
@@ -91,81 +82,66 @@ class Tuning:
         """The finished trial of the recipe's own values."""
         return next((trial for trial in self.finished if OWN_VALUES in trial.user_attrs), None)
 
-    def values(self, trial: FrozenTrial) -> dict[str, Any]:
+    def values(self, trial: FrozenTrial | Trial) -> dict[str, Any]:
         """Key -> value of a trial, as in the recipe's file; drawn numbers are rounded to four digits."""
-        is_own = OWN_VALUES in trial.user_attrs
-        return {name: _decode(self.search[name], value, is_own) for name, value in trial.params.items()}
+        if OWN_VALUES in trial.user_attrs:
+            return {name: value_of(self.run.recipe, name) for name in self.search}
+        return {name: _decode(self.search[name], value) for name, value in trial.params.items()}
 
-    def recipe_with(self, values: Mapping[str, Any]) -> Recipe:
+    def recipe_of(self, trial: FrozenTrial | Trial) -> Recipe:
         """The recipe with the values of a trial; raises ConfigError where they contradict each other."""
-        return changed_recipe(self.run.recipe, values, self.recipe_file)
+        return changed_recipe(self.run.recipe, self.values(trial), self.recipe_file)
+
+    def enqueue_own_values(self) -> None:
+        """Make the recipe's own values the next trial, unless they have a trial."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if self.own is None and not waiting:
+            params = {name: encode(value_of(self.run.recipe, name)) for name in self.search}
+            self.study.enqueue_trial(params, user_attrs={OWN_VALUES: True})
+
+    def fail_running_trials(self) -> None:
+        """Record the trials of processes that were stopped as failed without a reason."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study.tell(trial.number, state=TrialState.FAIL)
 
 
 @contextmanager
 def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
     """Open a recipe's search with its earlier trials; a file lock admits one command at a time. Raises PodiumError."""
     run = named_run(workspace.runs, recipe_name, option="RECIPE")
-    ranges = read_search(workspace.paths.recipe_file(recipe_name), run.recipe)
-    search = ranges or default_search(run.recipe)
-    described = {name: asdict(values) for name, values in search.items()}
-    weights = weights_sha256(run.recipe, workspace.paths.root)
-    content = json.dumps([run.stamp, weights, workspace.competition.metric, described])
+    search = read_search(workspace.paths.recipe_file(recipe_name), run.recipe) or default_search(run.recipe)
     split = inner_split(workspace.lock, workspace.competition.validation)
     folder = workspace.paths.reports / "tune" / recipe_name
-    with _exclusive(folder, recipe_name):
-        study_name = hashlib.sha256(content.encode()).hexdigest()[:12]
-        study, is_new = _open_study(_journal(folder), study_name, seed=run.seed)
-        yield Tuning(
-            workspace=workspace,
-            run=run,
-            search=search,
-            has_own_ranges=bool(ranges),
-            split=split,
-            study=study,
-            is_new=is_new,
-            folder=folder,
-        )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(folder / ".lock", wait=False))
+        except BlockingIOError:
+            raise ConfigError(
+                f"Another command tunes {recipe_name}.", file=folder, fix="wait until it ends; its trials are kept"
+            ) from None
+        study = _open_study(folder / "journal.log", _study_name(workspace, run, search), seed=run.seed)
+        tuning = Tuning(workspace=workspace, run=run, search=search, split=split, study=study, folder=folder)
+        tuning.fail_running_trials()
+        shutil.rmtree(tuning.scratch, ignore_errors=True)  # a killed search left it
+        tuning.scratch.mkdir()
+        stack.callback(shutil.rmtree, tuning.scratch, ignore_errors=True)
+        yield tuning
 
 
-def load_study(journal: Path, name: str) -> optuna.Study:
-    """A study as a worker process needs it: it reports and prunes, and draws nothing."""
-    return optuna.load_study(storage=_storage(journal), study_name=name, pruner=PRUNER)
+def _study_name(workspace: Workspace, run: PlannedRun, search: Search) -> str:
+    """A hash of all that makes scores comparable: recipe, seed, data, weights, metric and ranges."""
+    ranges = {name: asdict(values) if isinstance(values, Range) else values for name, values in search.items()}
+    weights = weights_sha256(run.recipe, workspace.paths.root)
+    content = json.dumps([run.stamp, weights, workspace.competition.metric, ranges])
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def distributions(search: Search) -> dict[str, BaseDistribution]:
-    """The ranges as Optuna's distributions."""
-    return {name: _distribution(values) for name, values in search.items()}
-
-
-def own_params(tuning: Tuning) -> dict[str, Any]:
-    """The recipe's own values, as Optuna stores them."""
-    return {name: _encode(value_of(tuning.run.recipe, name)) for name in tuning.search}
-
-
-def stop_running_trials(study: optuna.Study) -> None:
-    """Record that the running trials were interrupted."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        stop_trial(study, optuna.Trial(study, trial._trial_id))
-
-
-def stop_trial(study: optuna.Study, trial: optuna.Trial) -> None:
-    """Record that a trial was interrupted, so that it does not count."""
-    trial.set_user_attr(REASON, STOPPED)
-    study.tell(trial, state=TrialState.FAIL)
-
-
-def state_of(trial: FrozenTrial) -> str:
-    """complete, pruned, failed, stopped, running or waiting."""
-    if trial.state == TrialState.FAIL:
-        return STOPPED if trial.user_attrs.get(REASON) == STOPPED else "failed"
-    return trial.state.name.lower()
-
-
-def _open_study(journal: Path, name: str, *, seed: int) -> tuple[optuna.Study, bool]:
-    """The study, and whether the journal has only other studies; raises ConfigError for a damaged journal."""
+def _open_study(journal: Path, name: str, *, seed: int) -> optuna.Study:
+    """The study `name` in the journal, which is created where it is missing; raises ConfigError where it is damaged."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        storage = _storage(journal)
-        others = set(optuna.get_all_study_names(storage)) - {name}
+        # With a relative path, Optuna would wait for ever for a lock that a killed process left.
+        storage = JournalStorage(JournalFileBackend(str(journal.resolve())))
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", pruner=PRUNER, load_if_exists=True
         )
@@ -178,43 +154,16 @@ def _open_study(journal: Path, name: str, *, seed: int) -> tuple[optuna.Study, b
         ) from None
     # A resumed search needs another random stream: the same one would draw the same values again.
     sampler_seed = stream_seed(seed, f"tune after {len(study.trials)}") % 2**32
-    study.sampler = TPESampler(seed=sampler_seed, n_startup_trials=RANDOM_TRIALS, constant_liar=True)
-    stop_running_trials(study)  # trials of a search that was killed
-    return study, bool(others) and not study.trials
+    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=RANDOM_TRIALS, constant_liar=True)
+    return study
 
 
-def _journal(folder: Path) -> Path:
-    return folder / "journal.log"
+def encode(value: Any) -> Any:
+    """A value as Optuna stores it: it accepts only scalars."""
+    return json.dumps(value) if isinstance(value, list) else value
 
 
-def _storage(journal: Path) -> JournalStorage:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return JournalStorage(JournalFileBackend(str(journal)))
-
-
-def _distribution(values: Range | Choices) -> BaseDistribution:
-    if isinstance(values, Choices):
-        return CategoricalDistribution([_encode(value) for value in values.values])
-    kind = IntDistribution if isinstance(values.low, int) else FloatDistribution
-    return kind(values.low, values.high, log=values.log)
-
-
-def _encode(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list) else value  # Optuna stores only scalars
-
-
-def _decode(values: Range | Choices, value: Any, is_own: bool) -> Any:
-    if isinstance(values, Choices):
-        return next(choice for choice in values.values if _encode(choice) == value)
-    return value if is_own or isinstance(value, int) else float(f"{value:.4g}")
-
-
-@contextmanager
-def _exclusive(folder: Path, recipe_name: str) -> Iterator[None]:
-    try:
-        with file_lock(folder / ".lock", wait=False):
-            yield
-    except BlockingIOError:
-        raise ConfigError(
-            f"Another command tunes {recipe_name}.", file=folder, fix="wait until it ends; its trials are kept"
-        ) from None
+def _decode(values: Range | tuple, value: Any) -> Any:
+    if isinstance(values, tuple):
+        return next(choice for choice in values if encode(choice) == value)
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,67 +1,65 @@
-"""One trial: a run trained and scored on inner rows, in a worker process."""
+"""One trial: draw values, train on inner rows in a worker process, and score."""
 
+import multiprocessing
 import os
 import tempfile
 from dataclasses import replace
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 import optuna
 
 from podium.config.keys import Recipe
-from podium.metrics import softmax
+from podium.config.search import Range, WholeRange
+from podium.errors import ConfigError, DeviceMemoryError, DivergedError
+from podium.metrics import log_loss, softmax
+from podium.seeding import stream_seed
 from podium.training.device import pick_device
 from podium.training.progress import EpochReport, Listener
 from podium.training.run import train_run
-from podium.tune import worker
-from podium.tune.study import load_study
-from podium.tune.worker import Stopped, Trial
+from podium.tune.study import LOG_LOSS, OWN_VALUES, REASON, SCORE, Tuning, encode
+
+# Errors of a training that other values may not have.
+FAILURES = (DivergedError, DeviceMemoryError, ConfigError)
 
 
-class _Reporter(Listener):
-    """Reports epochs to the study; raises TrialPruned or Stopped to end the training."""
+def run_trial(tuning: Tuning, trial: optuna.Trial) -> float:
+    """The gain of the values that are drawn for a trial: its score, or minus the score where less is better.
 
-    def __init__(self, trial: optuna.Trial | None, stop: Event | None, *, last_pruned_epoch: int):
-        self.trial, self.stop, self.last_pruned_epoch = trial, stop, last_pruned_epoch
-        self.epochs, self.parent = 0, os.getppid()
-
-    def step(self, share_done: float, images_per_second: float) -> None:
-        self.wait()
-
-    def wait(self) -> None:
-        if os.getppid() != self.parent:
-            os._exit(1)  # the main process was killed: nothing else would end this one
-        if self.stop is not None and self.stop.is_set():
-            raise Stopped("the search was stopped")
-
-    def epoch(self, report: EpochReport) -> None:
-        self.epochs += 1
-        if self.trial is not None:
-            self.trial.report(report.validation_accuracy, self.epochs)
-            if self.epochs <= self.last_pruned_epoch and self.trial.should_prune():
-                raise optuna.TrialPruned("below the median")  # fastai needs a message
-
-
-def run_trial(trial: Trial) -> np.ndarray:
-    """Probabilities (n, classes) of the rows of the trial's part.
-
-    Raises TrialPruned, Stopped, or the TrainingError or DataError of `train_run`.
+    Raises TrialPruned, FAILURES, or an error that no values would fix.
     """
-    context, optuna_trial = worker.context, None
-    if trial.trial_id is not None:
-        optuna_trial = optuna.Trial(load_study(context.journal, context.study_name), trial.trial_id)
-    # The last epoch is never pruned: nothing would be saved.
-    prunable = trial.run.recipe.freeze_epochs + trial.run.recipe.epochs - 1 if trial.may_be_pruned else 0
-    listener = _Reporter(optuna_trial, worker.stop, last_pruned_epoch=prunable)
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = replace(
-            context.workspace,
-            paths=context.workspace.paths.with_outputs(Path(folder)),
-            competition=replace(context.workspace.competition, trackers=()),
+    for name, values in tuning.search.items():
+        _suggest(trial, name, values)
+    try:
+        recipe = tuning.recipe_of(trial)
+        listener = _Reporter(tuning.stop_file, trial, prunable_epochs=_prunable_epochs(tuning, trial, recipe))
+        probabilities = train_inner(tuning, recipe, part=0, listener=listener)
+    except FAILURES as error:
+        trial.set_user_attr(REASON, "; ".join(error.faults) or f"{error.what} {error.found}")
+        raise
+    labels = tuning.split.labels(0)
+    score = tuning.metric(probabilities, labels)
+    trial.set_user_attr(SCORE, score)
+    trial.set_user_attr(LOG_LOSS, log_loss(probabilities, labels))
+    return tuning.metric.gain(score)
+
+
+def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener | None = None) -> np.ndarray:
+    """Probabilities (n, classes) of the rows of a part, from a network trained on the other inner rows.
+
+    Each part has its own seed. Raises the TrainingError or DataError of `train_run`.
+    """
+    seed = stream_seed(tuning.run.seed, f"tune part {part}") % 2**32 if part else tuning.run.seed
+    run = replace(tuning.run, recipe=replace(recipe, refit=False), seed=seed, stamp="")
+    with tempfile.TemporaryDirectory(dir=tuning.scratch) as folder:
+        workspace = replace(
+            tuning.workspace,
+            paths=tuning.workspace.paths.with_outputs(Path(folder)),
+            competition=replace(tuning.workspace.competition, trackers=()),
+        ).with_lock(tuning.split.lock_for(part))
+        predictions = train_run(
+            workspace, run, listener=listener or _Reporter(tuning.stop_file), rows=tuning.split.rows, test_rows=1
         )
-        vars(scratch)["lock"] = context.split.lock_for(trial.part)  # else it would be read from its file
-        predictions = train_run(scratch, trial.run, listener=listener, rows=context.split.rows, test_rows=1)
     return softmax(predictions.oof_logits)
 
 
@@ -70,3 +68,47 @@ def parallel_trials(recipe: Recipe) -> int:
     if pick_device().type != "cpu":
         return 1
     return max(1, len(os.sched_getaffinity(0)) // recipe.threads)
+
+
+class _Reporter(Listener):
+    """Reports the epochs of a trial to Optuna; raises TrialPruned in one of the first `prunable_epochs`.
+
+    Raises KeyboardInterrupt once the main process has stopped the search.
+    """
+
+    def __init__(self, stop_file: Path, trial: optuna.Trial | None = None, *, prunable_epochs: int = 0):
+        self.stop_file, self.trial, self.prunable_epochs, self.epochs = stop_file, trial, prunable_epochs, 0
+
+    def step(self, share_done: float, images_per_second: float) -> None:
+        self.wait()
+
+    def wait(self) -> None:
+        main = multiprocessing.parent_process()
+        if main is not None and not main.is_alive():
+            os._exit(1)  # the main process was killed: nothing else would end this one
+        if self.stop_file.exists():
+            raise KeyboardInterrupt
+
+    def epoch(self, report: EpochReport) -> None:
+        self.epochs += 1
+        if self.trial is not None:
+            self.trial.report(report.validation_accuracy, self.epochs)
+            if self.epochs <= self.prunable_epochs and self.trial.should_prune():
+                raise optuna.TrialPruned("below the median")  # fastai needs a message
+
+
+def _prunable_epochs(tuning: Tuning, trial: optuna.Trial, recipe: Recipe) -> int:
+    own = tuning.run.recipe
+    # A longer schedule is behind in its first epochs, so only equally long trials are compared epoch by epoch.
+    same_length = (recipe.freeze_epochs, recipe.epochs) == (own.freeze_epochs, own.epochs)
+    if OWN_VALUES in trial.user_attrs or not same_length:
+        return 0
+    return recipe.freeze_epochs + recipe.epochs - 1  # to stop after the last epoch would save nothing
+
+
+def _suggest(trial: optuna.Trial, name: str, values: Range | tuple) -> None:
+    if isinstance(values, tuple):
+        trial.suggest_categorical(name, [encode(value) for value in values])
+    else:
+        suggest = trial.suggest_int if isinstance(values, WholeRange) else trial.suggest_float
+        suggest(name, values.low, values.high, log=values.log)
