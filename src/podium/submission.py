@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,22 +14,22 @@ from podium.config.keys import Submission
 from podium.errors import SubmissionError
 from podium.files import atomic_write
 from podium.lock import Lock
-from podium.metrics import METRICS, wilson_interval
+from podium.metrics import wilson_interval
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # Kaggle rescales rows; this difference from 1 is rounding.
 SUM_TOLERANCE = 1e-3
 MOST_EXAMPLES = 4
 
 Rows = list[tuple[int, list[str]]]  # line number, cells
+Faults = Iterator[tuple[str, str]]  # kind of fault, example
 
 
 @dataclass(frozen=True)
-class SubmissionScores:
-    """Scores on the rows whose labels are known; accuracy with its 95 % interval (Wilson)."""
+class SubmissionScore:
+    """Accuracy on the rows whose labels are known, with its 95 % interval (Wilson)."""
 
-    scores: dict[str, float]
-    accuracy_interval: tuple[float, float]
+    accuracy: float
+    interval: tuple[float, float]
     rows: int
 
 
@@ -64,12 +64,9 @@ def check_submission(file: Path, *, lock: Lock, settings: Submission) -> list[st
     return _check(file, lock, settings)[1]
 
 
-def score_submission(
-    file: Path, answers: Mapping[str, str], *, lock: Lock, settings: Submission, metric: str = "accuracy"
-) -> SubmissionScores:
+def score_submission(file: Path, answers: Mapping[str, str], *, lock: Lock, settings: Submission) -> SubmissionScore:
     """Score a CSV by known test labels, id -> class name, for all test rows or some of them.
 
-    Returns the metric, accuracy, macro F1 and log loss; those that need probabilities are left out for labels.
     Raises SubmissionError for a CSV with faults, or for labels of another test.
     """
     rows, faults = _check(file, lock, settings)
@@ -79,25 +76,17 @@ def score_submission(
     if unknown or not answers:
         found = ", ".join(unknown[:MOST_EXAMPLES]) or "none"
         raise SubmissionError("These are not labels of this test.", expected="known ids and classes", found=found)
-    index = {name: place for place, name in enumerate(lock.classes)}
-    cells = [row for _, row in rows if row[0] in answers]
-    labels = np.array([index[answers[row[0]]] for row in cells])
-    if settings.kind == "labels":
-        probabilities = np.eye(len(index))[[index[row[1]] for row in cells]]
-    else:
-        probabilities = np.array([row[1:] for row in cells], dtype=np.float64)
-    names = dict.fromkeys((metric, "accuracy", "macro_f1", "log_loss"))
-    scores = {
-        name: METRICS[name](probabilities, labels)
-        for name in names
-        if settings.kind == "probabilities" or not METRICS[name].needs_probabilities
-    }
-    correct = int((probabilities.argmax(axis=1) == labels).sum())
-    return SubmissionScores(scores, wilson_interval(correct, len(labels)), len(labels))
+    correct = 0
+    for _, (id_, *cells) in rows:
+        if id_ in answers:
+            is_label = settings.kind == "labels"
+            predicted = cells[0] if is_label else lock.classes[int(np.argmax([float(cell) for cell in cells]))]
+            correct += predicted == answers[id_]
+    return SubmissionScore(correct / len(answers), wilson_interval(correct, len(answers)), len(answers))
 
 
 def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str]]:
-    """The rows below the header, and all faults."""
+    """The rows below the header, and one line for each kind of fault: how many, and the first few."""
     columns = expected_columns(settings, lock.classes)
     try:
         header, rows = _read_rows(file)
@@ -105,15 +94,19 @@ def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str
         return [], [error.what]
     if header != columns:
         return rows, [_header_fault(header, columns)]
-    ragged = [f"line {line}: {len(row)} cells" for line, row in rows if len(row) != len(columns)]
-    faults = _summary(f"rows do not have {len(columns)} cells", ragged)
-    rows = [(line, row) for line, row in rows if len(row) == len(columns)]
-    faults += _id_faults([(line, row[0]) for line, row in rows], lock.test_ids.tolist())
-    if settings.kind == "labels":
-        faults += _label_faults([(line, row[1]) for line, row in rows], lock.classes)
-    else:
-        faults += _probability_faults(rows, lock.classes)
-    return rows, faults
+    complete = [(line, row) for line, row in rows if len(row) == len(columns)]
+    examples: dict[str, list[str]] = {}
+    for line, row in rows:
+        if len(row) != len(columns):
+            examples.setdefault(f"rows do not have {len(columns)} cells", []).append(f"line {line}: {len(row)} cells")
+    cell_faults = _label_faults if settings.kind == "labels" else _probability_faults
+    for faults in (_id_faults(complete, lock.test_ids.tolist()), cell_faults(complete, lock.classes)):
+        for kind, example in faults:
+            examples.setdefault(kind, []).append(example)
+    return rows, [
+        f"{len(texts)} {kind}: {'; '.join(texts[:MOST_EXAMPLES])}" + ("; ..." if len(texts) > MOST_EXAMPLES else "")
+        for kind, texts in examples.items()
+    ]
 
 
 def _read_rows(file: Path) -> tuple[list[str], Rows]:
@@ -127,10 +120,6 @@ def _read_rows(file: Path) -> tuple[list[str], Rows]:
         raise SubmissionError(f"not UTF-8 text: byte {byte:#04x} at offset {error.start}") from None
     if text.startswith("\ufeff"):
         raise SubmissionError("line 1: begins with a byte order mark; save as UTF-8 without BOM")
-    first_line = text.split("\n", 1)[0]
-    delimiter = next((mark for mark in DELIMITERS if mark in first_line), ",")
-    if delimiter != ",":
-        raise SubmissionError(f"line 1: columns are separated by {DELIMITERS[delimiter]}, expected commas")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(reader, [])
@@ -151,57 +140,47 @@ def _header_fault(header: Sequence[str], columns: Sequence[str]) -> str:
     return f"line 1: expected the header {expected}, found {found}{details or '; the order or number differs'}"
 
 
-def _id_faults(cells: Sequence[tuple[int, str]], test_ids: Sequence[str]) -> list[str]:
+def _id_faults(rows: Rows, test_ids: Sequence[str]) -> Faults:
     known, line_of = set(test_ids), {}
-    unknown, repeated = [], []
-    for line, id_ in cells:
+    for line, (id_, *_) in rows:
         if id_ not in known:
             # A spreadsheet or a list of files may have changed the id.
             forms = (id_.strip(), Path(id_.strip()).stem, id_.strip().lstrip("0"))
-            unknown.append(
-                f"line {line}: '{_short(id_)}'" + _meant(next((form for form in forms if form in known), ""))
-            )
+            meant = next((form for form in forms if form in known), "")
+            yield "ids are unknown", f"line {line}: '{_short(id_)}'" + _meant(meant)
         elif id_ in line_of:
-            repeated.append(f"line {line}: '{id_}' as in line {line_of[id_]}")
+            yield "ids are repeated", f"line {line}: '{id_}' as in line {line_of[id_]}"
         else:
             line_of[id_] = line
-    missing = [f"'{id_}'" for id_ in test_ids if id_ not in line_of]
-    faults = _summary("ids are missing", missing) + _summary("ids are unknown", unknown)
-    faults += _summary("ids are repeated", repeated)
-    in_order = [id_ for id_ in test_ids if id_ in line_of]
-    for (id_, line), expected in zip(line_of.items(), in_order, strict=True):
+    for id_ in test_ids:
+        if id_ not in line_of:
+            yield "ids are missing", f"'{id_}'"
+    expected_ids = [id_ for id_ in test_ids if id_ in line_of]
+    for (id_, line), expected in zip(line_of.items(), expected_ids, strict=True):
         if id_ != expected:
-            return [*faults, f"line {line}: rows in another order than the sample: id '{id_}', expected '{expected}'"]
-    return faults
+            yield "rows are in another order than the sample", f"line {line}: id '{id_}', expected '{expected}'"
 
 
-def _label_faults(cells: Sequence[tuple[int, str]], classes: Sequence[str]) -> list[str]:
-    known, lines = set(classes), {}
-    for line, name in cells:
-        if name not in known:
-            lines.setdefault(name, []).append(line)
+def _label_faults(rows: Rows, classes: Sequence[str]) -> Faults:
     spellings = {name.lower(): name for name in classes}
-    unknown = []
-    for name, where in list(lines.items())[:MOST_EXAMPLES]:
-        nearest = get_close_matches(name.lower().strip(), spellings, n=1)
-        meant = _meant(spellings[nearest[0]] if nearest else "")
-        unknown.append(f"line {where[0]}: '{_short(name)}' in {len(where)} rows{meant}")
-    return _summary("class names are unknown", unknown, count=len(lines))
+    known = set(classes)
+    for line, (_, name) in rows:
+        if name not in known:
+            known.add(name)  # each unknown name is reported once
+            nearest = get_close_matches(name.lower().strip(), spellings, n=1)
+            meant = spellings[nearest[0]] if nearest else ""
+            yield "class names are unknown", f"line {line}: '{_short(name)}'" + _meant(meant)
 
 
-def _probability_faults(rows: Rows, classes: Sequence[str]) -> list[str]:
-    not_numbers, outside, sums = [], [], []
-    for line, row in rows:
-        values = [_number(cell) for cell in row[1:]]
-        for name, cell, value in zip(classes, row[1:], values, strict=True):
+def _probability_faults(rows: Rows, classes: Sequence[str]) -> Faults:
+    for line, (_, *cells) in rows:
+        values = [_number(cell) for cell in cells]
+        for name, cell, value in zip(classes, cells, values, strict=True):
             if not 0 <= value <= 1:
-                faults = not_numbers if math.isnan(value) else outside
-                faults.append(f"line {line}: '{_short(cell)}' for {_short(name)}")
+                kind = "cells are not finite numbers" if math.isnan(value) else "probabilities are not between 0 and 1"
+                yield kind, f"line {line}: '{_short(cell)}' for {_short(name)}"
         if abs(sum(values) - 1) > SUM_TOLERANCE:
-            sums.append(f"line {line}: {sum(values):.6g}")
-    faults = _summary("cells are not finite numbers", not_numbers)
-    faults += _summary("probabilities are not between 0 and 1", outside)
-    return faults + _summary("rows do not sum to 1", sums)
+            yield "rows do not sum to 1", f"line {line}: {sum(values):.6g}"
 
 
 def _number(cell: str) -> float:
@@ -211,13 +190,6 @@ def _number(cell: str) -> float:
     except ValueError:
         return math.nan
     return value if math.isfinite(value) and cell.isascii() and "_" not in cell else math.nan
-
-
-def _summary(words: str, examples: Sequence[str], *, count: int | None = None) -> list[str]:
-    """One fault for all examples of a kind: how many, and the first few; none if there are no examples."""
-    count = len(examples) if count is None else count
-    shown = list(examples[:MOST_EXAMPLES])
-    return [f"{count} {words}: {'; '.join(shown)}" + ("; ..." if count > len(shown) else "")] if shown else []
 
 
 def _meant(name: str) -> str:

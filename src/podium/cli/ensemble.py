@@ -118,9 +118,9 @@ def score(
     from podium.data.digits import digits_answers
 
     result = score_submission(file, digits_answers(), lock=workspace.lock, settings=settings)
-    low, high = result.accuracy_interval
+    low, high = result.interval
     print(
-        f"{file}: accuracy {result.scores['accuracy']:.4f} on {result.rows} withheld test images "
+        f"{file}: accuracy {result.accuracy:.4f} on {result.rows} withheld test images "
         f"(95 % interval {low:.4f} to {high:.4f})"
     )
 
