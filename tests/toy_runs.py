@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from podium.lock import Lock, write_lock
+from podium.predictions.align import align
 from podium.predictions.artefact import Predictions, save_predictions
 from podium.workspace import open_workspace
 
@@ -20,13 +21,15 @@ threshold = 0.7
 """
 
 
-def run_of(name="resnet34.s1", *, labels=(0, 1, 2, 0), said=None, test=(0, 1, 2), classes=CLASSES, sure=3.0, **about):
-    """Predictions of the classes `said` (default: the labels) for validation rows and `test` for test rows."""
-    said = labels if said is None else said
+def run_of(
+    name="resnet34.s1", *, labels=(0, 1, 2, 0), predicted=None, test=(0, 1, 2), classes=CLASSES, sure=3.0, **about
+):
+    """Predictions of the classes `predicted` (default: the labels) for validation rows and `test` for test rows."""
+    predicted = labels if predicted is None else predicted
     about = {"architecture": name.split(".")[0], "fingerprint": "data", "fold_sha256": "folds"} | about
     return Predictions(
         oof_ids=np.array([f"v{row}" for row in range(len(labels))]),
-        oof_logits=(np.eye(len(classes))[list(said)] * sure).astype(np.float32),
+        oof_logits=(np.eye(len(classes))[list(predicted)] * sure).astype(np.float32),
         oof_labels=np.array(labels),
         test_ids=np.array([f"t{row}" for row in range(len(test))]),
         test_logits=(np.eye(len(classes))[list(test)] * sure).astype(np.float32),
@@ -85,7 +88,17 @@ def lock_for(run):
         train_ids=np.array([*run.oof_ids, "w1", "w2"]),
         train_labels=np.array([*labels, 0, 1]),
         folds=np.array([*np.zeros(len(labels), dtype=int), -1, -1]),
-        test_ids=np.array(sorted(run.test_ids, key=int)),
+        test_ids=np.array(sorted(run.test_ids, key=lambda id_: (len(id_), id_))),
+    )
+
+
+def join(runs):
+    """The runs joined by id, with a lock that has the rows of the first run."""
+    lock = lock_for(runs[0])
+    folds = {"folds": lock.fold_sha256}
+    return align(
+        [replace(run, about=run.about | {"fold_sha256": folds.get(run.about["fold_sha256"], "other")}) for run in runs],
+        lock,
     )
 
 

@@ -6,16 +6,13 @@ import pytest
 from podium.config.keys import Ensemble
 from podium.ensemble.build import build_ensemble
 from podium.errors import ConfigError
-from podium.predictions.align import align
-from toy_runs import random_run, run_of
+from toy_runs import join, random_run, run_of
 
 ALL = ("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack")
 
 
-def build(*runs, metric="accuracy", groups=None, only=False, **settings):
-    return build_ensemble(
-        align(runs), Ensemble(**{"run_temperatures": "never"} | settings), metric=metric, groups=groups, only=only
-    )
+def build(*runs, metric="accuracy", only=False, **settings):
+    return build_ensemble(join(runs), Ensemble(**{"run_temperatures": "never"} | settings), metric=metric, only=only)
 
 
 def test_a_single_run_is_its_own_ensemble():
@@ -39,8 +36,8 @@ def test_weights_follow_accuracy_and_runs_left_out_have_none():
     labels = (0, 1, 2, 0)
     result = build(
         run_of("a.s1", labels=labels),
-        run_of("a.s2", labels=labels, said=(0, 1, 2, 1)),
-        run_of("b.s1", labels=labels, said=(0, 1, 0, 1)),
+        run_of("a.s2", labels=labels, predicted=(0, 1, 2, 1)),
+        run_of("b.s1", labels=labels, predicted=(0, 1, 0, 1)),
     )
     assert [run.member for run in result.runs] == [True, False, True]
     assert [run.weight for run in result.runs] == pytest.approx([2 / 3, 0, 1 / 3])
@@ -50,8 +47,8 @@ def test_weights_follow_accuracy_and_runs_left_out_have_none():
 
 
 def test_a_run_left_out_does_not_move_the_blend():
-    members = run_of("a.s1"), run_of("b.s1", said=(0, 1, 2, 1))
-    with_it = build(*members, run_of("b.s2", said=(1, 1, 1, 1), test=(2, 2, 2)))
+    members = run_of("a.s1"), run_of("b.s1", predicted=(0, 1, 2, 1))
+    with_it = build(*members, run_of("b.s2", predicted=(1, 1, 1, 1), test=(2, 2, 2)))
     assert with_it.contributions[2].verdict == "drop: it has no weight"
     np.testing.assert_array_equal(with_it.test_probabilities, build(*members).test_probabilities)
 
@@ -67,8 +64,8 @@ def test_nobody_at_all_is_refused():
 
 
 def test_the_best_single_run_is_judged_by_the_metric_of_the_competition():
-    bold = run_of("a.s1", said=(0, 1, 2, 1), sure=20.0)  # three right, and one wrong without a doubt
-    shy = run_of("b.s1", said=(0, 1, 0, 1), sure=0.1)  # two right, never sure
+    bold = run_of("a.s1", predicted=(0, 1, 2, 1), sure=20.0)  # three right, and one wrong without a doubt
+    shy = run_of("b.s1", predicted=(0, 1, 0, 1), sure=0.1)  # two right, never sure
     assert build(bold, shy).best.run == "a.s1"
     result = build(bold, shy, metric="log_loss")
     assert result.best.run == "b.s1"

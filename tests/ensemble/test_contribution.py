@@ -7,8 +7,7 @@ from podium.config.keys import Ensemble
 from podium.ensemble.blend import pool_of
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.contribution import disagreements, error_correlations, suggest
-from podium.predictions.align import align
-from toy_runs import random_run, run_of
+from toy_runs import join, random_run, run_of
 
 SETTINGS = Ensemble(run_temperatures="never")
 
@@ -29,7 +28,7 @@ def test_a_run_that_misleads_is_told_to_go_and_one_that_carries_to_stay():
     bad = random_run("bad.s1", rows=800, seed=9, noise=1.0)
     bad.oof_logits[:] = -3 * good[0].oof_logits
     settings = Ensemble(run_temperatures="never", strategy="uniform", select="all")
-    told = {one.run: one for one in build_ensemble(align([*good, bad]), settings, metric="accuracy").contributions}
+    told = {one.run: one for one in build_ensemble(join([*good, bad]), settings, metric="accuracy").contributions}
     assert told["bad.s1"].verdict == "drop: the blend is better without it" and told["bad.s1"].interval[1] < 0
     assert told["good.s2"].verdict == "keep" and told["good.s2"].loss > 0
 
@@ -37,11 +36,11 @@ def test_a_run_that_misleads_is_told_to_go_and_one_that_carries_to_stay():
 def test_the_recipe_that_mends_most_in_an_hour_is_suggested_and_an_unknown_one_first():
     labels = (0, 0, 0, 0)
     runs = [
-        run_of("weak.s1", labels=labels, said=(0, 0, 0, 1)),
-        run_of("other.s1", labels=labels, said=(0, 0, 1, 1)),
-        run_of("other.s2", labels=labels, said=(0, 0, 1, 1)),
+        run_of("weak.s1", labels=labels, predicted=(0, 0, 0, 1)),
+        run_of("other.s1", labels=labels, predicted=(0, 0, 1, 1)),
+        run_of("other.s2", labels=labels, predicted=(0, 0, 1, 1)),
     ]
-    pool = pool_of(align(runs), SETTINGS)
+    pool = pool_of(join(runs), SETTINGS)
     recipe_of = {run.run: run.run.split(".")[0] for run in runs}
     seconds = {"weak.s1": 1800.0, "other.s1": 60.0, "other.s2": 60.0}
     first, second, third = suggest(pool, recipe_of, seconds, ["weak", "other", "new"])

@@ -7,14 +7,13 @@ from podium.ensemble import blend as blend_module
 from podium.ensemble import cross_fit as cross_fit_module
 from podium.ensemble.blend import fit_blends, pool_of
 from podium.ensemble.cross_fit import cross_fit, split_rows
-from podium.predictions.align import align
-from toy_runs import random_run
+from toy_runs import join, random_run
 
 SETTINGS = Ensemble(threshold=0.6, run_temperatures="always")
 
 
 def pool(rows=60):
-    return pool_of(align([random_run(f"{one}.s1", rows=rows, seed=i) for i, one in enumerate("abc")]), SETTINGS)
+    return pool_of(join([random_run(f"{one}.s1", rows=rows, seed=i) for i, one in enumerate("abc")]), SETTINGS)
 
 
 def test_each_part_has_every_class_in_its_share():

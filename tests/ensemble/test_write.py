@@ -124,12 +124,12 @@ def test_another_strategy_or_threshold_is_tried_without_touching_the_settings(tm
 
 
 def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
-    seen = {}
+    groups_seen = {}
     original = write_module.build_ensemble
 
-    def spy(aligned, settings, *, groups, **others):
-        seen.update(zip(aligned.oof_ids.tolist(), groups.tolist(), strict=True))
-        return original(aligned, settings, groups=groups, **others)
+    def spy(aligned, settings, **options):
+        groups_seen.update(zip(aligned.oof_ids.tolist(), aligned.groups.tolist(), strict=True))
+        return original(aligned, settings, **options)
 
     monkeypatch.setattr(write_module, "build_ensemble", spy)
     lock = lock_for(random_run("any.s1"))
@@ -147,7 +147,7 @@ def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
         about = run.about | {"fold_sha256": grouped.fold_sha256}
         save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))
     write_ensemble(workspace)
-    assert len(seen) == 40 and all(group == f"g{one[-1]}" for one, group in seen.items())
+    assert len(groups_seen) == 40 and all(group == f"g{id_[-1]}" for id_, group in groups_seen.items())
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null"])
@@ -176,7 +176,7 @@ def test_a_name_that_is_a_path_is_refused(tmp_path):
 OTHER_DATA = {
     "fingerprint": ({"fingerprint": "new data"}, "fingerprint: expected new data, found data"),
     "classes": ({"classes": ("cat", "bird", "dog")}, "classes: expected cat, bird, dog, found bird, cat, dog"),
-    "labels": ({"train_labels": np.zeros(42, dtype=int)}, r"\d+ rows have another label"),
+    "labels": ({"train_labels": np.zeros(42, dtype=int)}, r"other labels in \d+ rows"),
     "folds": ({"folds": np.array([0] * 41 + [-1])}, r"1 validation ids are missing \(w1\)"),
     "folds over the same rows": ({"folds": np.array([1] * 40 + [-1] * 2)}, "fold_sha256: expected .*, found "),
     "test": ({"test_ids": np.arange(2, 32).astype(str)}, r"1 test ids are missing \(31\)"),

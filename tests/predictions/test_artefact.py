@@ -12,7 +12,7 @@ from podium.errors import PredictionsError
 from podium.plan.stamp import read_about
 from podium.predictions.align import align
 from podium.predictions.artefact import load_predictions, save_predictions
-from toy_runs import random_run, run_of, shuffled
+from toy_runs import join, lock_for, random_run, run_of, shuffled
 
 
 def arrays_of(file):
@@ -202,8 +202,8 @@ def test_a_missing_file_says_how_to_make_it(tmp_path):
 
 def test_runs_are_joined_by_id_whatever_the_order_of_their_rows():
     runs = [random_run(name, seed=seed) for seed, name in enumerate(("a.s1", "a.s2", "b.s1"))]
-    straight = align(runs)
-    mixed = align([shuffled(run, seed=seed) for seed, run in enumerate(reversed(runs))])
+    straight = join(runs)
+    mixed = join([shuffled(run, seed=seed) for seed, run in enumerate(reversed(runs))])
     assert straight.runs == mixed.runs == ("a.s1", "a.s2", "b.s1")
     for name in ("oof_ids", "oof_logits", "oof_labels", "test_ids", "test_logits"):
         np.testing.assert_array_equal(getattr(straight, name), getattr(mixed, name))
@@ -212,7 +212,7 @@ def test_runs_are_joined_by_id_whatever_the_order_of_their_rows():
 
 
 def test_one_run_aligns_with_itself():
-    aligned = align([run_of()])
+    aligned = join([run_of()])
     assert aligned.oof_logits.shape == (1, 4, 3)
     assert aligned.oof_ids.tolist() == ["v0", "v1", "v2", "v3"]
 
@@ -220,12 +220,7 @@ def test_one_run_aligns_with_itself():
 def test_half_precision_runs_in_memory_are_widened():
     run = run_of()
     half = dataclasses.replace(run, oof_logits=run.oof_logits.astype(np.float16))
-    assert align([half]).oof_logits.dtype == np.float32
-
-
-def test_no_runs_at_all_is_refused():
-    with pytest.raises(PredictionsError, match="no predictions"):
-        align([])
+    assert join([half]).oof_logits.dtype == np.float32
 
 
 DIFFERENT = {
@@ -233,32 +228,42 @@ DIFFERENT = {
     "test ids": ({"test_ids": np.array(["t0", "t1", "t9"])}, r"1 test ids are missing \(t2\)"),
     "other test ids": ({"test_ids": np.array(["t0", "t1", "t9"])}, r"1 test ids are unknown \(t9\)"),
     "validation ids": ({"oof_ids": np.array(["v0", "v1", "v2", "x"])}, r"1 validation ids are missing \(v3\)"),
-    "class order": ({"classes": ("cat", "bird", "dog")}, "classes cat, bird, dog instead of bird, cat, dog"),
+    "class order": ({"classes": ("cat", "bird", "dog")}, "classes: expected bird, cat, dog, found cat, bird, dog"),
 }
 
 
 @pytest.mark.parametrize("case", DIFFERENT)
-def test_runs_about_other_rows_are_refused_by_name(case):
+def test_only_the_run_that_differs_from_the_lock_is_named(case):
     changes, message = DIFFERENT[case]
     other = dataclasses.replace(run_of("vgg19.s1"), **changes)
-    with pytest.raises(PredictionsError, match=r"vgg19\.s1 .*" + message):
-        align([other, run_of("resnet34.s1")])
+    with pytest.raises(PredictionsError, match=r"vgg19\.s1 .*" + message) as error:
+        join([run_of("resnet34.s1"), other])
+    assert "resnet34" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "words"), [("fold_sha256", "folds"), ("fingerprint", "data fingerprint")])
-def test_runs_of_other_folds_or_data_are_refused(name, words):
-    with pytest.raises(PredictionsError, match=f"{words} other instead of"):
-        align([run_of("a.s1"), run_of("b.s1", **{name: "other"})])
+@pytest.mark.parametrize("key", ["fold_sha256", "fingerprint"])
+def test_runs_of_other_folds_or_data_are_refused(key):
+    with pytest.raises(PredictionsError, match=rf"b\.s1 .*: {key}: expected .*, found other"):
+        join([run_of("a.s1"), run_of("b.s1", **{key: "other"})])
 
 
-def test_a_run_that_is_there_twice_is_refused():
-    with pytest.raises(PredictionsError, match=r"a\.s1 .*: the same run is in memory"):
-        align([run_of("a.s1"), run_of("a.s1")])
-
-
-def test_every_run_that_differs_is_told_at_once():
+def test_runs_are_judged_by_the_lock_and_not_by_the_first_run():
+    lock = lock_for(run_of())
+    good = [run_of(name, fold_sha256=lock.fold_sha256) for name in ("b.s1", "c.s1", "d.s1")]
+    bad = run_of("a.s1", fold_sha256="other")
     with pytest.raises(PredictionsError) as error:
-        align(
+        align([bad, *good], lock)
+    assert [fault.split()[0] for fault in error.value.faults] == ["a.s1"]
+
+
+def test_two_files_of_one_run_are_refused():
+    with pytest.raises(PredictionsError, match=r"a\.s1 .*: the same run is in memory"):
+        join([run_of("a.s1"), run_of("a.s1")])
+
+
+def test_all_runs_that_differ_are_reported_at_once():
+    with pytest.raises(PredictionsError) as error:
+        join(
             [
                 run_of("a.s1"),
                 run_of("b.s1", fold_sha256="x"),

@@ -99,19 +99,17 @@ class EnsembleResult:
         return max(self.runs, key=lambda run: np.nan_to_num(metric.gain(run.scores[self.metric]), nan=-np.inf))
 
 
-def build_ensemble(
-    aligned: Aligned, settings: Ensemble, *, metric: str, groups: np.ndarray | None = None, only: bool = False
-) -> EnsembleResult:
-    """Fit and score blends of joined runs as `[ensemble]` says; `groups` (n,) keep rows of one group together.
+def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: bool = False) -> EnsembleResult:
+    """Fit and score blends of joined runs as `[ensemble]` says; rows of one group stay together.
 
     With `only`, nothing but the requested strategy, the best single run and the uniform blend is scored. Raises
     ConfigError if no run is a member.
     """
     pool = pool_of(aligned, settings)
     candidates = _candidates(settings, only=only)
-    crossed = cross_fit(pool, split_rows(pool.labels, groups, settings), candidates, settings, metric=metric)
+    crossed = cross_fit(pool, split_rows(pool.labels, aligned.groups, settings), candidates, settings, metric=metric)
     blends = fit_blends(pool, candidates, settings, metric=metric)
-    draws = draw_rows(len(pool.labels), groups, settings.seed)
+    draws = draw_rows(len(pool.labels), aligned.groups, settings.seed)
     # Only strategies with the configured average can be chosen.
     eligible = [i for i, (name, average) in enumerate(candidates) if name in ONE_AVERAGE or average == settings.average]
     names = [candidates[place][0] for place in eligible]

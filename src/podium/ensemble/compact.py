@@ -8,7 +8,7 @@ from podium.ensemble.build import build_ensemble
 from podium.errors import PredictionsError
 from podium.predictions.align import Aligned
 from podium.predictions.artefact import load_predictions, save_predictions
-from podium.predictions.load import groups_of, load_runs
+from podium.predictions.load import load_runs
 from podium.workspace import Workspace
 
 
@@ -49,6 +49,6 @@ def _as_float16(logits: np.ndarray) -> np.ndarray:
 
 
 def _test_labels(workspace: Workspace, aligned: Aligned) -> np.ndarray:
-    competition, groups = workspace.competition, groups_of(workspace.lock, aligned)
-    result = build_ensemble(aligned, competition.ensemble, metric=competition.metric, groups=groups, only=True)
+    competition = workspace.competition
+    result = build_ensemble(aligned, competition.ensemble, metric=competition.metric, only=True)
     return result.test_probabilities.argmax(axis=1)

@@ -18,7 +18,7 @@ from podium.errors import SubmissionError
 from podium.files import atomic_write
 from podium.plan.names import NAME
 from podium.plan.stamp import ensemble_stamp, file_sha256
-from podium.predictions.load import groups_of, load_runs, prediction_files
+from podium.predictions.load import load_runs, prediction_files
 from podium.submission import check_submission, write_submission
 from podium.workspace import Workspace
 
@@ -61,9 +61,8 @@ def write_ensemble(
         "inputs": {file.stem: file_sha256(file) for file in prediction_files(workspace.paths)},
     }
     aligned = load_runs(workspace, rehearsed=rehearsed)
-    groups = groups_of(workspace.lock, aligned)
     only = strategy not in (None, "auto")
-    result = build_ensemble(aligned, settings, metric=competition.metric, groups=groups, only=only)
+    result = build_ensemble(aligned, settings, metric=competition.metric, only=only)
     written = WrittenEnsemble(result, folder / f"{out}.csv", folder / f"{out}.json")
     _write_csv(written, workspace)
     record |= {**_describe(result), "csv_sha256": file_sha256(written.csv_file)}

@@ -1,4 +1,4 @@
-"""Several runs over the same rows, joined by id."""
+"""Several runs joined by id, with the rows of their competition's lock."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from podium.errors import PredictionsError
+from podium.lock import Lock
 from podium.predictions.artefact import Predictions, examples, is_increasing, widened
 
 
@@ -22,39 +23,50 @@ class Aligned:
     test_ids: np.ndarray  # (m,) str
     test_logits: np.ndarray  # (runs, m, classes) float
     classes: tuple[str, ...]
+    groups: np.ndarray | None = None  # (n,) str; None if rows have no groups
 
 
-def align(predictions: Sequence[Predictions]) -> Aligned:
+def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = False) -> Aligned:
     """Join runs by id; neither the order of the runs nor the order of their rows changes the result.
 
-    Raises PredictionsError with every run whose ids, labels, classes, folds or data differ from the first run's.
+    `rehearsed` runs have some of the validation rows. Raises PredictionsError with every run that differs from the
+    lock in data, folds, ids, labels or classes.
     """
-    if not predictions:
-        raise PredictionsError("There are no predictions to align.", expected="at least one run", found="none")
     runs = [_sorted_by_id(run) for run in sorted(predictions, key=lambda run: run.run)]
-    first = runs[0]
+    rows = np.flatnonzero(lock.folds >= 0)
+    if rehearsed:
+        rows = rows[np.isin(lock.train_ids[rows], runs[0].oof_ids)]
+    rows = rows[np.argsort(lock.train_ids[rows])]
+    expected = {
+        "fingerprint": lock.fingerprint,
+        "fold_sha256": lock.fold_sha256,
+        "classes": tuple(lock.classes),
+        "oof_ids": lock.train_ids[rows],
+        "oof_labels": lock.train_labels[rows],
+        "test_ids": np.sort(lock.test_ids),
+    }
     faults = []
     for previous, run in zip([None, *runs], runs, strict=False):
         name = f"{run.run} ({run.file or 'in memory'})"
         if previous is not None and run.run == previous.run:
             faults.append(f"{name}: the same run is in {previous.file or 'memory'}")
-        faults += [f"{name}: {difference}" for difference in _differences(run, first)]
+        faults += [f"{name}: {difference}" for difference in _differences(run, expected)]
     if faults:
         raise PredictionsError(
-            "These runs cannot be blended, because they do not have the same rows.",
-            expected=f"the rows of {first.run} ({first.file or 'in memory'})",
-            fix="train the runs that differ again, or move their files away",
+            "Predictions and data.lock are about different data.",
             faults=faults,
+            fix="move these files away and train the runs again, or restore data.lock",
         )
     return Aligned(
         runs=tuple(run.run for run in runs),
         abouts=tuple(run.about for run in runs),
-        oof_ids=first.oof_ids,
+        oof_ids=expected["oof_ids"],
         oof_logits=np.stack([widened(run.oof_logits) for run in runs]),
-        oof_labels=first.oof_labels,
-        test_ids=first.test_ids,
+        oof_labels=expected["oof_labels"],
+        test_ids=expected["test_ids"],
         test_logits=np.stack([widened(run.test_logits) for run in runs]),
-        classes=first.classes,
+        classes=expected["classes"],
+        groups=None if lock.groups is None else lock.groups[rows],
     )
 
 
@@ -72,18 +84,19 @@ def _sorted_by_id(run: Predictions) -> Predictions:
     )
 
 
-def _differences(run: Predictions, first: Predictions) -> list[str]:
-    """Why a run cannot be blended with the first; both are sorted by id."""
-    faults = []
-    if run.classes != first.classes:
-        faults.append(f"classes {examples(run.classes, most=4)} instead of {examples(first.classes, most=4)}")
-    for key, words in (("fold_sha256", "folds"), ("fingerprint", "data fingerprint")):
-        if run.about[key] != first.about[key]:
-            faults.append(f"{words} {run.about[key][:12]} instead of {first.about[key][:12]}")
-    oof_faults = id_faults(run.oof_ids, first.oof_ids, part="validation ")
-    if not oof_faults and (differs := run.oof_labels != first.oof_labels).any():
+def _differences(run: Predictions, expected: dict[str, Any]) -> list[str]:
+    """Everything in which a run, sorted by id, differs from what the lock says."""
+    faults = [
+        f"{key}: expected {expected[key][:12]}, found {run.about[key][:12]}"
+        for key in ("fingerprint", "fold_sha256")
+        if run.about[key] != expected[key]
+    ]
+    if run.classes != expected["classes"]:
+        faults.append(f"classes: expected {examples(expected['classes'])}, found {examples(run.classes)}")
+    oof_faults = id_faults(run.oof_ids, expected["oof_ids"], part="validation ")
+    if not oof_faults and (differs := run.oof_labels != expected["oof_labels"]).any():
         faults.append(f"other labels in {differs.sum()} rows (ids {examples(run.oof_ids[differs])})")
-    return faults + oof_faults + id_faults(run.test_ids, first.test_ids, part="test ")
+    return faults + oof_faults + id_faults(run.test_ids, expected["test_ids"], part="test ")
 
 
 def id_faults(ids: np.ndarray, expected: np.ndarray, *, part: str = "") -> list[str]:
@@ -95,4 +108,4 @@ def id_faults(ids: np.ndarray, expected: np.ndarray, *, part: str = "") -> list[
         "unknown": np.setdiff1d(ids, expected),
         "repeated": np.unique(ids[1:][ids[1:] == ids[:-1]]),
     }
-    return [f"{len(some)} {part}ids are {word} ({examples(some)})" for word, some in differences.items() if len(some)]
+    return [f"{len(rows)} {part}ids are {kind} ({examples(rows)})" for kind, rows in differences.items() if len(rows)]

@@ -17,7 +17,7 @@ from podium.lock import Lock
 from podium.plan.stamp import ensemble_is_fresh, file_sha256
 from podium.predictions.align import Aligned
 from podium.predictions.artefact import DAMAGE
-from podium.predictions.load import groups_of, load_runs
+from podium.predictions.load import load_runs
 from podium.submission import check_submission
 from podium.workspace import Workspace
 
@@ -58,7 +58,6 @@ def load_report_data(workspace: Workspace) -> ReportData:
     Raises SubmissionError where there are no predictions, PredictionsError where they cannot be blended.
     """
     settings, paths, aligned = workspace.competition, workspace.paths, load_runs(workspace)
-    groups = groups_of(workspace.lock, aligned)
     histories = {run: _read_history(paths.history_file(run)) for run in aligned.runs}
     lr_curves = {file.stem: _read_lr_curve(file) for file in sorted(paths.lr_find_folder.glob("*.csv"))}
     ledger, ledger_fault = [], ""
@@ -69,7 +68,7 @@ def load_report_data(workspace: Workspace) -> ReportData:
     return ReportData(
         workspace=workspace,
         aligned=aligned,
-        result=build_ensemble(aligned, settings.ensemble, metric=settings.metric, groups=groups),
+        result=build_ensemble(aligned, settings.ensemble, metric=settings.metric),
         histories={run: epochs for run, epochs in histories.items() if epochs},
         lr_curves={recipe: curve for recipe, curve in lr_curves.items() if curve[0]},
         ledger=ledger,

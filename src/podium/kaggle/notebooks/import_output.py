@@ -14,7 +14,6 @@ from podium.plan.runs import PlannedRun
 from podium.plan.stamp import file_sha256, weights_sha256
 from podium.predictions.align import align
 from podium.predictions.artefact import load_predictions
-from podium.predictions.load import check_against_lock
 from podium.workspace import Workspace
 
 
@@ -93,7 +92,7 @@ def _check(workspace: Workspace, file: Path, planned: PlannedRun | None) -> None
     weights = weights_sha256(planned.recipe, workspace.paths.root)
     if weights and predictions.about.get("weights_sha256") != weights:
         raise PredictionsError("it started from another weights file")
-    check_against_lock(align([predictions]), workspace.lock, paths=workspace.paths)
+    align([predictions], workspace.lock)
 
 
 def _copy(source: Path, target: Path) -> None:
