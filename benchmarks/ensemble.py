@@ -1,11 +1,10 @@
-"""How long retuning takes: the whole command, each strategy beside what a user would otherwise run, and growth.
+"""The time of the whole command, of each strategy beside what a user would run instead, and on more data.
 
     python benchmarks/ensemble.py [--repeats 5] [--large]
 
-The command is `make ensemble` in a project of its own, interpreter start included. Greedy selection stands beside
-the loop as it is commonly written (every candidate's sum made anew, every row scored), and must choose the same;
-the stack beside scikit-learn's LogisticRegression on the same log-probabilities. `--large` adds 20 runs of 100,000
-rows and 100 classes, memory-mapped.
+The command is `make ensemble` in its own project, with the start of the interpreter. Greedy selection is compared with
+the plain loop (every row scored at every step), and must give the same weights; the stack with scikit-learn's
+LogisticRegression on the same log-probabilities. `--large` adds 20 runs of 100,000 rows and 100 classes, memory-mapped.
 """
 
 import argparse
@@ -41,32 +40,32 @@ SETTINGS = 'title = "Benchmark"\n[data]\nsource = "folders"\n[validation]\nrows 
 RECIPE = 'architecture = "resnet34"\nseeds = [1]\nepochs = 1\nlearning_rate = 0.1\n'
 
 
-def made_logits(runs: int, rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (runs, rows, classes) float32 that are right nineteen times in twenty or so, and labels (rows,)."""
+def random_logits(runs: int, rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (runs, rows, classes) float32 with an accuracy of about 0.95, and labels (rows,)."""
     draw = np.random.default_rng(0)
     labels = draw.integers(classes, size=rows)
     difficulty = draw.exponential(size=(rows, 1)).astype(np.float32)
     common = draw.standard_normal((rows, classes), dtype=np.float32)
     logits = np.empty((runs, rows, classes), np.float32)
-    for one in logits:
-        one[:] = (common + draw.standard_normal((rows, classes), dtype=np.float32)) * difficulty
-        one[np.arange(rows), labels] += 7
+    for run in logits:
+        run[:] = (common + draw.standard_normal((rows, classes), dtype=np.float32)) * difficulty
+        run[np.arange(rows), labels] += 7
     return logits, labels
 
 
 def aligned_of(logits: np.ndarray, labels: np.ndarray) -> Aligned:
-    runs = tuple(f"run{one:03}.s1" for one in range(len(logits)))
+    runs = tuple(f"run{run:03}.s1" for run in range(len(logits)))
     abouts = tuple({"architecture": run.split(".")[0], "recipe": {}} for run in runs)
-    ids, classes = np.arange(logits.shape[1]).astype(str), tuple(str(one) for one in range(logits.shape[2]))
+    ids, classes = np.arange(logits.shape[1]).astype(str), tuple(str(k) for k in range(logits.shape[2]))
     return Aligned(runs, abouts, ids, logits, labels, ids[:100], logits[:, :100], classes)
 
 
 def seconds_of(work: Callable[[], object], repeats: int) -> tuple[float, object]:
     times, result = [], None
     for _ in range(repeats):
-        began = time.perf_counter()
+        start = time.perf_counter()
         result = work()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     return statistics.median(times), result
 
 
@@ -75,8 +74,8 @@ def load() -> str:
 
 
 def command(repeats: int) -> None:
-    """`make ensemble` on 9 runs of 10,000 rows and 10 classes, in a project of its own."""
-    logits, labels = made_logits(9, 20_000, 10)
+    """`make ensemble` on 9 runs of 10,000 rows and 10 classes, in its own project."""
+    logits, labels = random_logits(9, 20_000, 10)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name in ("Makefile", "environment.mk", "pyproject.toml", "requirements.lock"):
@@ -84,48 +83,48 @@ def command(repeats: int) -> None:
         (folder / "src").symlink_to(ROOT / "src")
         _write_project(folder, logits, labels)
         print(f"make ensemble, 9 runs x 10,000 rows x 10 classes, medians of {repeats}, {load()}")
-        for words in ([], ["STRATEGY=accuracy"], ["STRATEGY=log-loss"], ["STRATEGY=greedy"], ["STRATEGY=stack"]):
-            line = ["make", f"PYTHON={sys.executable}", "ensemble", "COMPETITION=benchmark", *words]
+        for options in ([], ["STRATEGY=accuracy"], ["STRATEGY=log-loss"], ["STRATEGY=greedy"], ["STRATEGY=stack"]):
+            line = ["make", f"PYTHON={sys.executable}", "ensemble", "COMPETITION=benchmark", *options]
             run = lambda line=line: subprocess.run(line, cwd=folder, check=True, capture_output=True)  # noqa: E731
-            taken, _ = seconds_of(run, repeats)
-            print(f"  {' '.join(words) or 'all strategies':<20} {taken:6.2f} s")
+            seconds, _ = seconds_of(run, repeats)
+            print(f"  {' '.join(options) or 'all strategies':<20} {seconds:6.2f} s")
 
 
 def _write_project(folder: Path, logits: np.ndarray, labels: np.ndarray) -> None:
     paths, half = Paths("benchmark", folder, folder), logits.shape[1] // 2
-    home = folder / "competitions" / "benchmark"
-    home.mkdir(parents=True)
-    (home / "competition.toml").write_text(SETTINGS.format(rows=half))
-    (home / "run.toml").write_text(RECIPE)
-    ids = np.array([f"{one:06}" for one in range(2 * half)])
-    classes = tuple(f"class{one}" for one in range(logits.shape[2]))
+    competition = folder / "competitions" / "benchmark"
+    competition.mkdir(parents=True)
+    (competition / "competition.toml").write_text(SETTINGS.format(rows=half))
+    (competition / "run.toml").write_text(RECIPE)
+    ids = np.array([f"{row:06}" for row in range(2 * half)])
+    classes = tuple(f"class{k}" for k in range(logits.shape[2]))
     lock = Lock("data", classes, ids[:half], labels[:half], np.zeros(half, np.int64), ids[half:])
     write_lock(paths.lock_file, lock)
-    for place, one in enumerate(logits):
+    for place, run_logits in enumerate(logits):
         run = f"run{place}.s1"
         about = {"run": run, "architecture": run.split(".")[0], "recipe": {}, "fingerprint": "data"}
         about["fold_sha256"] = lock.fold_sha256
-        arrays = (ids[:half], one[:half], labels[:half], ids[half:], one[half:])
+        arrays = (ids[:half], run_logits[:half], labels[:half], ids[half:], run_logits[half:])
         save_predictions(paths.predictions_file(run), Predictions(*arrays, classes, about))
 
 
 def plain_loop(probabilities: np.ndarray, labels: np.ndarray, steps: int) -> list[int]:
-    """Caruana's algorithm as it is commonly written."""
+    """Caruana's algorithm without a running sum."""
     bag: list[int] = []
     for _ in range(steps):
         scores = []
         for member in range(len(probabilities)):
-            blend = sum(probabilities[one] for one in [*bag, member]) / (len(bag) + 1)
+            blend = sum(probabilities[chosen] for chosen in [*bag, member]) / (len(bag) + 1)
             scores.append((METRICS["accuracy"](blend, labels), -METRICS["log_loss"](blend, labels), member))
         bag.append(max(scores)[2])
     return bag
 
 
-def beside_others(runs: int, repeats: int) -> None:
-    """Greedy beside the plain loop, the stack beside scikit-learn."""
+def compare_with_others(runs: int, repeats: int) -> None:
+    """Greedy selection compared with the plain loop, the stack with scikit-learn."""
     from sklearn.linear_model import LogisticRegression
 
-    logits, labels = made_logits(runs, 10_000, 10)
+    logits, labels = random_logits(runs, 10_000, 10)
     logs = log_softmax(logits)
     probabilities = np.exp(logs)
     greedy_module.BAGS = 1
@@ -135,28 +134,28 @@ def beside_others(runs: int, repeats: int) -> None:
     same = np.allclose(weights, np.bincount(bag[: best[2]], minlength=runs) / best[2])
     print(f"{runs} runs x 10,000 x 10, {load()}")
     print(f"  greedy, one bag of {greedy_module.STEPS} steps {ours:10.3f} s")
-    print(f"  the plain loop                {theirs:10.3f} s   {theirs / ours:.0f}x; the same weights: {same}")
+    print(f"  the plain loop                {theirs:10.3f} s   {theirs / ours:.0f}x; same weights: {same}")
     stack, _ = seconds_of(lambda: stack_coefficients(logs, labels), repeats)
     columns = logs.transpose(1, 0, 2).reshape(len(labels), -1)
     regression = LogisticRegression(max_iter=50 if runs > 9 else 200)
     sklearn, _ = seconds_of(lambda: regression.fit(columns, labels), 1)
-    print(f"  stack, its strength chosen    {stack:10.3f} s")
+    print(f"  stack, strength selected      {stack:10.3f} s")
     print(f"  scikit-learn, one strength    {sklearn:10.3f} s   {sklearn / stack:.1f}x; {regression.n_iter_[0]} steps")
 
 
 def _prefixes(probabilities: np.ndarray, labels: np.ndarray, bag: list[int]) -> list[tuple[float, float, int]]:
-    told = []
+    scores = []
     for length in range(1, len(bag) + 1):
         blend = probabilities[bag[:length]].mean(axis=0)
-        told.append((METRICS["accuracy"](blend, labels), -METRICS["log_loss"](blend, labels), length))
-    return told
+        scores.append((METRICS["accuracy"](blend, labels), -METRICS["log_loss"](blend, labels), length))
+    return scores
 
 
 def growth(runs: int, rows: int, classes: int, names: list[str]) -> None:
-    """Each strategy fitted once, and one judged whole, in a process of its own; peak memory."""
+    """Each strategy fitted once, and one built and scored, in its own process; peak memory."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "logits.npy"
-        logits, labels = made_logits(runs, rows, classes)
+        logits, labels = random_logits(runs, rows, classes)
         np.save(file, logits)
         np.save(file.with_name("labels.npy"), labels)
         del logits
@@ -166,22 +165,24 @@ def growth(runs: int, rows: int, classes: int, names: list[str]) -> None:
 
 def child(file: Path, names: list[str]) -> None:
     logits, labels = np.load(file, mmap_mode="r"), np.load(file.with_name("labels.npy"))
-    print(f"{' x '.join(f'{one:,}' for one in logits.shape)}, memory-mapped, {load()}")
+    print(f"{' x '.join(f'{size:,}' for size in logits.shape)}, memory-mapped, {load()}")
     for name in names:
         logs = log_softmax(np.asarray(logits))
         average = "logits" if name in ONE_AVERAGE else "probabilities"
-        taken, _ = seconds_of(
+        seconds, _ = seconds_of(
             lambda logs=logs, name=name, average=average: STRATEGIES[name](
                 Material(logs, labels, "accuracy", 0, logs.argmax(axis=2) == labels), average
             ),
             1,
         )
         del logs
-        print(f"  {name:<12} fitted once  {taken:8.2f} s", flush=True)
+        print(f"  {name:<12} fitted once  {seconds:8.2f} s", flush=True)
     settings = Ensemble(strategy="accuracy", select="all", cross_fit_repeats=1)
-    taken, _ = seconds_of(lambda: build_ensemble(aligned_of(logits, labels), settings, metric="accuracy", only=True), 1)
+    seconds, _ = seconds_of(
+        lambda: build_ensemble(aligned_of(logits, labels), settings, metric="accuracy", only=True), 1
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"  accuracy, judged whole    {taken:8.2f} s; peak memory of the process {peak:.2f} GB", flush=True)
+    print(f"  accuracy, built and scored    {seconds:8.2f} s; peak memory of the process {peak:.2f} GB", flush=True)
 
 
 def main() -> None:
@@ -195,7 +196,7 @@ def main() -> None:
         return
     command(options.repeats)
     for runs in (9, 100):
-        beside_others(runs, options.repeats)
+        compare_with_others(runs, options.repeats)
     growth(100, 10_000, 10, ["accuracy", "log-loss", "greedy", "stack"])
     if options.large:
         growth(20, 100_000, 100, ["accuracy", "log-loss", "greedy"])

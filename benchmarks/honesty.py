@@ -1,9 +1,9 @@
-"""Can the honest score be believed? Blends are fitted and judged many times where the truth is known.
+"""Is the cross-fitted score right? Blends are fitted and scored on many simulated data sets whose true score is known.
 
     python benchmarks/honesty.py [--draws 300] [--rows 1000] [--plot docs/honesty.png]
 
-Each draw makes runs of random strength, random likeness and random confidence over some validation rows, and judges
-every strategy as `make ensemble` does. The truth is what the same blend scores on 50,000 rows more of the same kind.
+Each draw simulates runs of random accuracy, error correlation and confidence on some validation rows, and scores every
+strategy as `make ensemble` does. The true score is the score of the same blend on 50,000 more rows.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from podium.metrics import accuracy
 from podium.predictions.align import Aligned
 
 CLASSES, TRUTH_ROWS = 10, 50_000
-WANTED = [(name, "logits" if name in ONE_AVERAGE else "probabilities") for name in STRATEGIES]
-NAMES = [name for name, _ in WANTED]
+CANDIDATES = [(name, "logits" if name in ONE_AVERAGE else "probabilities") for name in STRATEGIES]
+NAMES = [name for name, _ in CANDIDATES]
 Scores = dict[str, tuple[float, float, float, bool, bool]]  # truth, cross-fitted, in sample, covered, test covered
 
 
 def population(draw: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (runs, rows, classes) of runs that share their difficulties in part, and labels (rows,)."""
+    """Logits (runs, rows, classes) of runs whose errors are correlated, and labels (rows,)."""
     runs = int(draw.integers(3, 10))
     strength = draw.uniform(4, 7) + draw.normal(scale=draw.uniform(0, 1), size=runs)
     shared, confidence = draw.uniform(0.3, 0.9), draw.uniform(0.5, 2.0, size=runs)
@@ -41,11 +41,11 @@ def population(draw: np.random.Generator, rows: int) -> tuple[np.ndarray, np.nda
     return ((signal + 2 * difficulty * noise) * confidence[:, None, None]).astype(np.float32), labels
 
 
-def judge(seed: int, rows: int, tests: int) -> Scores:
-    """Every strategy's truth beside its scores, in one draw."""
+def simulate(seed: int, rows: int, tests: int) -> Scores:
+    """The true score and the estimated scores of every strategy, in one draw."""
     draw = np.random.default_rng([seed, rows])
     logits, labels = population(draw, rows + TRUTH_ROWS)
-    runs = tuple(f"run.s{one}" for one in range(len(logits)))
+    runs = tuple(f"run.s{seed}" for seed in range(len(logits)))
     aligned = Aligned(
         runs=runs,
         abouts=tuple({"architecture": run} for run in runs),
@@ -58,21 +58,22 @@ def judge(seed: int, rows: int, tests: int) -> Scores:
     )
     settings = Ensemble(seed=seed)
     pool = pool_of(aligned, settings)
-    crossed = cross_fit(pool, split_rows(pool.labels, None, settings), WANTED, settings, metric="accuracy")
+    crossed = cross_fit(pool, split_rows(pool.labels, None, settings), CANDIDATES, settings, metric="accuracy")
     resampled = bootstrap(crossed.probabilities, pool.labels, metric="accuracy", draws=draw_rows(rows, None, seed))
-    blends = fit_blends(pool, WANTED, settings, metric="accuracy")
-    taken = int(choose(resampled.whole, resampled.standard_errors(), NAMES))
+    blends = fit_blends(pool, CANDIDATES, settings, metric="accuracy")
+    choice = int(choose(resampled.whole, resampled.standard_errors(), NAMES))
     scores = {}
-    for name, place in [*zip(NAMES, range(len(NAMES)), strict=True), ("auto", taken)]:
-        said = blends[place].probabilities(aligned.test_logits)
-        truth, of_test = accuracy(said, labels[rows:]), accuracy(said[:tests], labels[rows : rows + tests])
-        honest = estimate(resampled, place, names=NAMES, metric="accuracy", chosen=name == "auto", tests=tests)
+    for name, place in [*zip(NAMES, range(len(NAMES)), strict=True), ("auto", choice)]:
+        predicted = blends[place].probabilities(aligned.test_logits)
+        truth, of_test = accuracy(predicted, labels[rows:]), accuracy(predicted[:tests], labels[rows : rows + tests])
+        chosen_among = NAMES if name == "auto" else None
+        score = estimate(resampled, place, metric="accuracy", tests=tests, chosen_among=chosen_among)
         scores[name] = (
             truth,
-            honest.score,
+            score.score,
             accuracy(blends[place].probabilities(pool.log_probabilities), pool.labels),
-            honest.interval[0] <= truth <= honest.interval[1],
-            honest.test_interval[0] <= of_test <= honest.test_interval[1],
+            score.interval[0] <= truth <= score.interval[1],
+            score.test_interval[0] <= of_test <= score.test_interval[1],
         )
     return scores
 
@@ -84,10 +85,10 @@ def table(draws: list[Scores], rows: int) -> str:
         f"{'test':>7}",
     ]
     for name in [*NAMES, "auto"]:
-        truth, honest, flattered, covered, tested = np.array([draw[name] for draw in draws], dtype=float).T
+        truth, cross_fitted, in_sample, covered, test_covered = np.array([draw[name] for draw in draws], dtype=float).T
         lines.append(
-            f"{name:<10} {truth.mean() * 100:7.2f} {_spread(honest - truth):>22} {_spread(flattered - truth):>20} "
-            f"{covered.mean():9.1%} {tested.mean():7.1%}"
+            f"{name:<10} {truth.mean() * 100:7.2f} {_spread(cross_fitted - truth):>22} "
+            f"{_spread(in_sample - truth):>20} {covered.mean():9.1%} {test_covered.mean():7.1%}"
         )
     auto, best = (np.array([draw[name][0] for draw in draws]) for name in ("auto", "best"))
     noise = np.sqrt(best * (1 - best) / rows)
@@ -104,15 +105,15 @@ def _spread(differences: np.ndarray) -> str:
 
 
 def plot(draws: list[Scores], rows: int, file: Path) -> None:
-    """Both scores less the truth, for each strategy: the middle 95 % of the draws and their mean."""
+    """Both scores minus the true score, for each strategy: the middle 95 % of the draws and their mean."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
     names = [*NAMES, "auto"]
-    for column, (words, colour, shift) in enumerate(
+    for column, (label, colour, shift) in enumerate(
         (
             ("in sample: tuned and scored on the same rows", "#b35806", 0.16),
-            ("cross-fitted: the honest score", "#2166ac", -0.16),
+            ("cross-fitted", "#2166ac", -0.16),
         )
     ):
         gaps = defaultdict(list)
@@ -123,7 +124,7 @@ def plot(draws: list[Scores], rows: int, file: Path) -> None:
         low, high = np.array([np.percentile(gaps[name], [2.5, 97.5]) for name in names]).T
         middle = [np.mean(gaps[name]) for name in names]
         axes.hlines(places, low, high, color=colour, linewidth=2)
-        axes.plot(middle, places, "os"[column], color=colour, label=words)
+        axes.plot(middle, places, "os"[column], color=colour, label=label)
     axes.axvline(0, color="#444444", linewidth=1)
     axes.set_yticks(np.arange(len(names))[::-1], names)
     axes.set_xlabel(f"points by which the score is too good ({len(draws)} simulations, {rows:,} validation rows)")
@@ -138,7 +139,7 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=1000)
     arguments.add_argument("--plot", type=Path)
     options = arguments.parse_args()
-    draws = map_in_threads(lambda seed: judge(seed, options.rows, options.rows), range(options.draws))
+    draws = map_in_threads(lambda seed: simulate(seed, options.rows, options.rows), range(options.draws))
     print(table(draws, options.rows))
     if options.plot:
         plot(draws, options.rows, options.plot)

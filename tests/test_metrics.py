@@ -9,8 +9,8 @@ from sklearn import metrics as reference
 from podium.metrics import METRICS, accuracy, auc, log_loss, macro_f1, qwk, softmax, wilson_interval
 
 
-def one_hot(said, classes):
-    return np.eye(classes)[said]
+def one_hot(predicted, classes):
+    return np.eye(classes)[predicted]
 
 
 def random_case(seed, *, rows=200, classes=4, ties=False):
@@ -44,7 +44,7 @@ def test_log_loss_of_a_coin_is_log_two_and_of_a_sure_mistake_finite():
 
 
 def test_macro_f1_by_hand_and_without_classes_that_nobody_names():
-    # class 0: 1 right, 1 missed -> 2/3; class 1: 1 right, 1 too many -> 2/3; class 2: nobody.
+    # class 0: 1 correct, 1 missed -> 2/3; class 1: 1 correct, 1 too many -> 2/3; class 2: no rows.
     assert macro_f1(one_hot([0, 1, 1], 3), np.array([0, 0, 1])) == pytest.approx(2 / 3)
 
 
@@ -57,9 +57,9 @@ def test_qwk_is_one_for_agreement_minus_one_for_the_reverse_and_zero_for_a_const
 
 
 def test_qwk_knows_the_distance_between_classes_although_one_between_is_missing():
-    labels, said = np.array([0, 0, 3, 3]), np.array([0, 1, 3, 3])
-    expected = reference.cohen_kappa_score(labels, said, weights="quadratic", labels=range(4))
-    assert qwk(one_hot(said, 4), labels) == pytest.approx(expected)
+    labels, predicted = np.array([0, 0, 3, 3]), np.array([0, 1, 3, 3])
+    expected = reference.cohen_kappa_score(labels, predicted, weights="quadratic", labels=range(4))
+    assert qwk(one_hot(predicted, 4), labels) == pytest.approx(expected)
 
 
 def test_auc_by_hand_counts_a_tie_as_half():
@@ -86,12 +86,12 @@ def test_auc_leaves_out_a_class_without_rows():
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_metrics_equal_those_of_scikit_learn(seed, ties, classes):
     probabilities, labels = random_case(seed, classes=classes, ties=ties)
-    said = probabilities.argmax(axis=1)
-    assert accuracy(probabilities, labels) == pytest.approx(reference.accuracy_score(labels, said))
-    assert macro_f1(probabilities, labels) == pytest.approx(reference.f1_score(labels, said, average="macro"))
-    kappa = reference.cohen_kappa_score(labels, said, weights="quadratic", labels=range(classes))
+    predicted = probabilities.argmax(axis=1)
+    assert accuracy(probabilities, labels) == pytest.approx(reference.accuracy_score(labels, predicted))
+    assert macro_f1(probabilities, labels) == pytest.approx(reference.f1_score(labels, predicted, average="macro"))
+    kappa = reference.cohen_kappa_score(labels, predicted, weights="quadratic", labels=range(classes))
     assert qwk(probabilities, labels) == pytest.approx(kappa)
-    if ties:  # rounded rows no longer sum to 1: scikit-learn takes one class at a time only
+    if ties:  # rounded rows no longer sum to 1: scikit-learn accepts only one class at a time
         columns = [1] if classes == 2 else range(classes)
         area = np.mean([reference.roc_auc_score(labels == k, probabilities[:, k]) for k in columns])
     else:

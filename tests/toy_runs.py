@@ -44,9 +44,9 @@ def random_run(name, *, rows=40, tests=30, classes=CLASSES, seed=0, noise=1.0):
     labels, answers = truth.integers(len(classes), size=rows), truth.integers(len(classes), size=tests)
     own = np.random.default_rng([seed, 1])
 
-    def logits(right):
-        draws = own.normal(scale=noise, size=(len(right), len(classes)))
-        return (np.eye(len(classes))[right] * 2 + draws).astype(np.float32)
+    def logits(classes_of_rows):
+        draws = own.normal(scale=noise, size=(len(classes_of_rows), len(classes)))
+        return (np.eye(len(classes))[classes_of_rows] * 2 + draws).astype(np.float32)
 
     return Predictions(
         oof_ids=np.array([f"v{row}" for row in range(rows)]),

@@ -1,4 +1,4 @@
-"""The whole judgement: members, weights, the honest score, and edge cases whose answer is known."""
+"""A whole ensemble: members, weights, the cross-fitted score, and edge cases whose answer is known."""
 
 import numpy as np
 import pytest
@@ -18,21 +18,21 @@ def build(*runs, metric="accuracy", only=False, **settings):
 def test_a_single_run_is_its_own_ensemble():
     result = build(random_run("a.s1"))
     assert [(run.run, run.weight) for run in result.members] == [("a.s1", 1.0)]
-    assert result.taken.in_sample["accuracy"] == result.best.scores["accuracy"] == result.runs[0].scores["accuracy"]
-    assert [one.verdict for one in result.contributions] == ["keep: it is the whole blend"]
+    assert result.used.in_sample["accuracy"] == result.best.scores["accuracy"] == result.runs[0].scores["accuracy"]
+    assert [contribution.verdict for contribution in result.contributions] == ["keep: it is the whole blend"]
 
 
 def test_two_identical_runs_blend_to_either():
-    one, other = random_run("a.s1", seed=1), random_run("b.s1", seed=1)
-    result = build(one, other)
+    first, second = random_run("a.s1", seed=1), random_run("b.s1", seed=1)
+    result = build(first, second)
     assert [run.weight for run in result.runs] == [0.5, 0.5]
     assert result.best.run == "a.s1"
-    np.testing.assert_allclose(result.test_probabilities, build(one).test_probabilities, atol=1e-6)
-    assert all(one.gain == 0 and not one.real and one.p == 1 for one in result.comparisons)
+    np.testing.assert_allclose(result.test_probabilities, build(first).test_probabilities, atol=1e-6)
+    assert all(row.gain == 0 and not row.real and row.p == 1 for row in result.comparisons)
     assert result.error_correlation[0, 1] == pytest.approx(1) and result.disagreement[0, 1] == 0
 
 
-def test_weights_follow_accuracy_and_runs_left_out_have_none():
+def test_weights_are_proportional_to_accuracy_and_other_runs_have_none():
     labels = (0, 1, 2, 0)
     result = build(
         run_of("a.s1", labels=labels),
@@ -42,37 +42,37 @@ def test_weights_follow_accuracy_and_runs_left_out_have_none():
     assert [run.member for run in result.runs] == [True, False, True]
     assert [run.weight for run in result.runs] == pytest.approx([2 / 3, 0, 1 / 3])
     assert [run.scores["accuracy"] for run in result.runs] == [1.0, 0.75, 0.5]
-    assert result.taken.in_sample["accuracy"] == 1.0
+    assert result.used.in_sample["accuracy"] == 1.0
     assert result.validation_rows == 4
 
 
-def test_a_run_left_out_does_not_move_the_blend():
+def test_a_run_that_is_not_a_member_does_not_change_the_blend():
     members = run_of("a.s1"), run_of("b.s1", predicted=(0, 1, 2, 1))
-    with_it = build(*members, run_of("b.s2", predicted=(1, 1, 1, 1), test=(2, 2, 2)))
-    assert with_it.contributions[2].verdict == "drop: it has no weight"
-    np.testing.assert_array_equal(with_it.test_probabilities, build(*members).test_probabilities)
+    with_other_run = build(*members, run_of("b.s2", predicted=(1, 1, 1, 1), test=(2, 2, 2)))
+    assert with_other_run.contributions[2].verdict == "drop: it has no weight"
+    np.testing.assert_array_equal(with_other_run.test_probabilities, build(*members).test_probabilities)
 
 
-def test_nobody_above_the_threshold_blends_the_best_of_each_architecture():
+def test_without_a_run_above_the_threshold_the_best_of_each_architecture_are_blended():
     result = build(random_run("a.s1", seed=1), random_run("b.s1", seed=2), threshold=1.0)
     assert [run.run for run in result.members] == ["a.s1", "b.s1"]
 
 
-def test_nobody_at_all_is_refused():
+def test_an_ensemble_without_members_is_refused():
     with pytest.raises(ConfigError, match="No run is a member"):
         build(random_run("a.s1"), threshold=1.0, best_per_architecture=0)
 
 
-def test_the_best_single_run_is_judged_by_the_metric_of_the_competition():
-    bold = run_of("a.s1", predicted=(0, 1, 2, 1), sure=20.0)  # three right, and one wrong without a doubt
-    shy = run_of("b.s1", predicted=(0, 1, 0, 1), sure=0.1)  # two right, never sure
-    assert build(bold, shy).best.run == "a.s1"
-    result = build(bold, shy, metric="log_loss")
+def test_the_best_single_run_is_best_by_the_metric_of_the_competition():
+    confident = run_of("a.s1", predicted=(0, 1, 2, 1), sure=20.0)  # three rows correct, one wrong with high confidence
+    uncertain = run_of("b.s1", predicted=(0, 1, 0, 1), sure=0.1)  # two rows correct, low confidence
+    assert build(confident, uncertain).best.run == "a.s1"
+    result = build(confident, uncertain, metric="log_loss")
     assert result.best.run == "b.s1"
-    assert set(result.taken.in_sample) == {"accuracy", "log_loss"}
+    assert set(result.used.in_sample) == {"accuracy", "log_loss"}
 
 
-def test_a_run_that_was_refitted_says_so():
+def test_a_refitted_run_is_reported():
     about = {"scored": "validation rows, before refit", "test_logits_from": "refit on all labelled rows"}
     result = build(run_of("a.s1", **about), run_of("b.s1"))
     assert (result.runs[0].scored, result.runs[0].test_logits_from) == tuple(about.values())
@@ -90,33 +90,33 @@ def test_binary_and_many_classes_blend_to_rows_that_sum_to_one(classes):
 
 @pytest.mark.parametrize("strategy", ALL)
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_every_strategy_is_judged_and_reported_beside_the_others(strategy, average):
+def test_every_strategy_is_scored_and_reported(strategy, average):
     runs = [random_run(f"{name}.s1", rows=200, seed=seed) for seed, name in enumerate("abc")]
     result = build(*runs, strategy=strategy, average=average)
-    told = [(one.strategy, one.average) for one in result.strategies]
+    scored = [(score.strategy, score.average) for score in result.strategies]
     both = [
         (name, kind) for name in ("uniform", "accuracy", "log-loss", "greedy") for kind in ("probabilities", "logits")
     ]
-    assert sorted(told) == sorted([*both, ("best", "logits"), ("stack", "logits")])
-    assert strategy in ("auto", result.taken.strategy)
-    low, high = result.honest.interval
-    test_low, test_high = result.honest.test_interval
-    assert test_low < low < result.honest.score < high < test_high
+    assert sorted(scored) == sorted([*both, ("best", "logits"), ("stack", "logits")])
+    assert strategy in ("auto", result.used.strategy)
+    low, high = result.score.interval
+    test_low, test_high = result.score.test_interval
+    assert test_low < low < result.score.score < high < test_high
     np.testing.assert_allclose(result.test_probabilities.sum(axis=1), 1)
 
 
-def test_a_strategy_that_is_asked_for_alone_is_judged_beside_the_best_run_and_the_uniform_blend():
+def test_only_the_requested_strategy_the_best_run_and_the_uniform_blend_are_scored():
     runs = [random_run(f"{name}.s1", rows=100, seed=seed) for seed, name in enumerate("abc")]
     result = build(*runs, strategy="greedy", only=True)
-    assert [one.strategy for one in result.strategies] == ["best", "uniform", "greedy"]
-    assert [one.against for one in result.comparisons] == ["best", "uniform"]
+    assert [score.strategy for score in result.strategies] == ["best", "uniform", "greedy"]
+    assert [comparison.against for comparison in result.comparisons] == ["best", "uniform"]
     everything = build(*runs, strategy="greedy")
-    assert result.taken.cross_fitted == everything.taken.cross_fitted
-    assert result.honest == everything.honest
+    assert result.used.cross_fitted == everything.used.cross_fitted
+    assert result.score == everything.score
 
 
 @pytest.mark.parametrize("strategy", ["log-loss", "greedy", "stack"])
-def test_a_run_of_random_logits_gets_next_to_no_weight(strategy):
+def test_a_run_of_random_logits_has_a_small_weight(strategy):
     good = [random_run(f"{name}.s1", rows=3000, seed=seed) for seed, name in enumerate("ab")]
     noise = random_run("noise.s1", rows=3000, seed=7)
     draw = np.random.default_rng(1)
@@ -126,16 +126,16 @@ def test_a_run_of_random_logits_gets_next_to_no_weight(strategy):
 
 
 @pytest.mark.parametrize("strategy", ["log-loss", "greedy", "best", "auto"])
-def test_a_perfect_run_is_never_outvoted(strategy):
+def test_a_perfect_run_decides_the_blend(strategy):
     perfect = run_of("perfect.s1", labels=tuple(random_run("x.s1").oof_labels), sure=9.0, test=(0,) * 30)
     perfect.test_ids[:] = random_run("x.s1").test_ids
     weak = [random_run(f"{name}.s1", seed=seed, noise=3.0) for seed, name in enumerate("ab")]
     result = build(perfect, *weak, strategy=strategy)
-    assert result.taken.cross_fitted["accuracy"] == 1
+    assert result.used.cross_fitted["accuracy"] == 1
     assert max(result.runs, key=lambda run: run.weight).run == "perfect.s1"
 
 
-def test_a_run_with_constant_output_changes_nothing_that_a_uniform_share_would_not():
+def test_a_run_with_constant_logits_changes_no_label():
     constant = random_run("constant.s1", seed=5)
     constant.oof_logits[:], constant.test_logits[:] = 0, 0
     good = random_run("a.s1", seed=1)
@@ -144,52 +144,52 @@ def test_a_run_with_constant_output_changes_nothing_that_a_uniform_share_would_n
     assert build(good, constant, strategy="log-loss").runs[1].weight < 0.2
 
 
-def test_temperatures_make_logits_of_very_different_scales_equal():
-    one, other = random_run("a.s1", rows=400, seed=1), random_run("b.s1", rows=400, seed=2)
-    loud = random_run("b.s1", rows=400, seed=2)
-    loud.oof_logits[:] *= 50
-    loud.test_logits[:] *= 50
-    plain = build(one, other, strategy="uniform", run_temperatures="always")
-    scaled = build(one, loud, strategy="uniform", run_temperatures="always")
+def test_temperatures_remove_the_scale_of_logits():
+    first, second = random_run("a.s1", rows=400, seed=1), random_run("b.s1", rows=400, seed=2)
+    large = random_run("b.s1", rows=400, seed=2)
+    large.oof_logits[:] *= 50
+    large.test_logits[:] *= 50
+    plain = build(first, second, strategy="uniform", run_temperatures="always")
+    scaled = build(first, large, strategy="uniform", run_temperatures="always")
     assert scaled.runs[1].temperature == pytest.approx(50 * plain.runs[1].temperature, rel=0.02)
     np.testing.assert_allclose(scaled.test_probabilities, plain.test_probabilities, atol=0.01)
 
 
-def test_runs_are_calibrated_where_they_were_smoothed_differently_or_nobody_knows():
+def test_runs_get_temperatures_if_their_smoothing_differs_or_is_unknown():
     smooth = {"label_smoothing": 0.1}
-    alike = random_run("a.s1"), random_run("b.s1", seed=1)
-    for one in alike:
-        one.about["recipe"] = smooth
-    assert {run.temperature for run in build(*alike, run_temperatures="auto").runs} == {1.0}
-    alike[1].about["recipe"] = {"label_smoothing": 0.0}
-    assert 1.0 not in {run.temperature for run in build(*alike, run_temperatures="auto").runs}
-    del alike[1].about["recipe"]
-    assert 1.0 not in {run.temperature for run in build(*alike, run_temperatures="auto").runs}
+    runs = random_run("a.s1"), random_run("b.s1", seed=1)
+    for run in runs:
+        run.about["recipe"] = smooth
+    assert {run.temperature for run in build(*runs, run_temperatures="auto").runs} == {1.0}
+    runs[1].about["recipe"] = {"label_smoothing": 0.0}
+    assert 1.0 not in {run.temperature for run in build(*runs, run_temperatures="auto").runs}
+    del runs[1].about["recipe"]
+    assert 1.0 not in {run.temperature for run in build(*runs, run_temperatures="auto").runs}
 
 
 @pytest.mark.parametrize("strategy", ALL)
-def test_a_class_that_no_validation_row_has_is_no_obstacle(strategy):
+def test_a_class_may_have_no_validation_rows(strategy):
     runs = [random_run(f"{name}.s1", seed=seed, classes=("a", "b", "c", "d")) for seed, name in enumerate("xy")]
     labels = np.where(runs[0].oof_labels == 3, 0, runs[0].oof_labels)
     for run in runs:
         run.oof_labels[:] = labels
-    assert 0 <= build(*runs, strategy=strategy).honest.score <= 1
+    assert 0 <= build(*runs, strategy=strategy).score.score <= 1
 
 
-def test_thirty_rows_give_a_wide_interval_and_say_so():
+def test_thirty_rows_give_a_wide_interval_and_a_caveat():
     result = build(*(random_run(f"{name}.s1", rows=30, seed=seed) for seed, name in enumerate("ab")), strategy="auto")
-    low, high = result.honest.interval
+    low, high = result.score.interval
     assert high - low > 0.1
     assert result.caveats[0].startswith("only 30 validation rows: the true accuracy may be anywhere from")
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "macro_f1", "qwk", "auc"])
-def test_other_metrics_have_an_honest_score_too(metric):
+def test_other_metrics_have_a_cross_fitted_score_and_an_interval(metric):
     runs = [random_run(f"{name}.s1", rows=60, seed=seed) for seed, name in enumerate("ab")]
     result = build(*runs, metric=metric, strategy="auto")
-    low, high = result.honest.interval
-    assert low < high and np.isfinite([low, high, result.honest.score]).all()
-    assert result.taken.cross_fitted.keys() == {"accuracy", "log_loss", metric}
+    low, high = result.score.interval
+    assert low < high and np.isfinite([low, high, result.score.score]).all()
+    assert result.used.cross_fitted.keys() == {"accuracy", "log_loss", metric}
 
 
 def test_float16_logits_blend_like_float32():
@@ -202,17 +202,17 @@ def test_float16_logits_blend_like_float32():
     np.testing.assert_allclose(half.test_probabilities, full.test_probabilities, atol=2e-3)
 
 
-def test_auto_takes_the_best_single_run_where_no_blend_beats_it_beyond_noise():
+def test_auto_chooses_the_best_single_run_if_no_blend_beats_it_beyond_noise():
     result = build(random_run("a.s1", seed=1, noise=0.3), random_run("b.s1", seed=2, noise=4.0), strategy="auto")
-    assert result.taken.strategy == "best"
+    assert result.used.strategy == "best"
     assert [run.run for run in result.members] == ["a.s1"]
 
 
-def test_auto_blends_where_that_is_better_and_pays_for_having_chosen():
+def test_auto_chooses_a_better_blend_and_corrects_its_score_for_the_choice():
     runs = [random_run(f"{name}.s1", rows=2000, seed=seed, noise=2.0) for seed, name in enumerate("abcdef")]
     result = build(*runs, strategy="auto")
-    assert result.taken.strategy != "best"
+    assert result.used.strategy != "best"
     assert result.comparisons[0].against == "best" and result.comparisons[0].real
-    assert result.honest.corrected_for_choosing != 0
-    named = build(*runs, strategy=result.taken.strategy)
-    assert named.honest.corrected_for_choosing == 0
+    assert result.score.corrected_for_choosing != 0
+    named = build(*runs, strategy=result.used.strategy)
+    assert named.score.corrected_for_choosing == 0

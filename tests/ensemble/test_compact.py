@@ -26,7 +26,7 @@ def test_compact_predictions_are_smaller_and_give_the_same_csv(tmp_path):
 def test_where_a_label_would_change_every_file_stays(tmp_path):
     run = random_run("a.s1")
     logits = run.test_logits.copy()
-    logits[0] = [1.0, 1.0 + 1e-6, 0.0]  # one number in float16, and the first of equals wins
+    logits[0] = [1.0, 1.0 + 1e-6, 0.0]  # both are 1.0 in float16, and the first of equal ones is predicted
     workspace = make_project(tmp_path, [replace(run, test_logits=logits)])
     file = workspace.paths.predictions_file("a.s1")
     bytes_before = file.read_bytes()

@@ -1,4 +1,4 @@
-"""What a run adds to the blend, and which run to train next."""
+"""How much a run adds to the blend, and which run to train next."""
 
 import numpy as np
 import pytest
@@ -13,27 +13,31 @@ SETTINGS = Ensemble(run_temperatures="never")
 
 
 def test_error_correlation_is_one_for_the_same_errors_and_minus_one_for_the_opposite():
-    right = np.array([[True, True, False, False], [True, True, False, False], [False, False, True, True], [True] * 4])
-    found = error_correlations(right)
-    assert found[0].tolist() == pytest.approx([1, 1, -1, 0])
-    assert found[3].tolist() == [0, 0, 0, 0]  # a run without errors is like nobody
+    correct = np.array([[True, True, False, False], [True, True, False, False], [False, False, True, True], [True] * 4])
+    correlation = error_correlations(correct)
+    assert correlation[0].tolist() == pytest.approx([1, 1, -1, 0])
+    assert correlation[3].tolist() == [0, 0, 0, 0]  # a run without errors
 
 
 def test_disagreement_is_the_share_of_rows_with_another_class():
     assert disagreements(np.array([[0, 1, 2, 0], [0, 1, 1, 1]]))[0].tolist() == [0, 0.5]
 
 
-def test_a_run_that_misleads_is_told_to_go_and_one_that_carries_to_stay():
+def test_the_verdict_is_drop_for_a_harmful_run_and_keep_for_a_useful_one():
     good = [random_run(f"good.s{seed}", rows=800, seed=seed, noise=1.5) for seed in (1, 2)]
     bad = random_run("bad.s1", rows=800, seed=9, noise=1.0)
     bad.oof_logits[:] = -3 * good[0].oof_logits
     settings = Ensemble(run_temperatures="never", strategy="uniform", select="all")
-    told = {one.run: one for one in build_ensemble(join([*good, bad]), settings, metric="accuracy").contributions}
-    assert told["bad.s1"].verdict == "drop: the blend is better without it" and told["bad.s1"].interval[1] < 0
-    assert told["good.s2"].verdict == "keep" and told["good.s2"].loss > 0
+    result = build_ensemble(join([*good, bad]), settings, metric="accuracy")
+    contributions = {row.run: row for row in result.contributions}
+    assert (
+        contributions["bad.s1"].verdict == "drop: the blend is better without it"
+        and contributions["bad.s1"].interval[1] < 0
+    )
+    assert contributions["good.s2"].verdict == "keep" and contributions["good.s2"].loss > 0
 
 
-def test_the_recipe_that_mends_most_in_an_hour_is_suggested_and_an_unknown_one_first():
+def test_recipes_are_ordered_by_fixed_rows_per_hour_after_those_never_trained():
     labels = (0, 0, 0, 0)
     runs = [
         run_of("weak.s1", labels=labels, predicted=(0, 0, 0, 1)),
@@ -45,6 +49,6 @@ def test_the_recipe_that_mends_most_in_an_hour_is_suggested_and_an_unknown_one_f
     seconds = {"weak.s1": 1800.0, "other.s1": 60.0, "other.s2": 60.0}
     first, second, third = suggest(pool, recipe_of, seconds, ["weak", "other", "new"])
     assert first.recipe == "new" and first.fixed_per_hour is None
-    # The others' vote has rows 2 and 3 wrong; weak has one of them right, in half an hour.
+    # The vote of the other recipes is wrong in rows 2 and 3; weak predicts one of them correctly, in half an hour.
     assert (second.recipe, second.fixed, second.fixed_per_hour) == ("weak", 0.5, 2.0)
-    assert (third.recipe, third.fixed) == ("other", 0.0)  # weak's only error is theirs too
+    assert (third.recipe, third.fixed) == ("other", 0.0)  # it has the same error as weak

@@ -1,4 +1,6 @@
-"""Parts and what is fitted without them."""
+"""Splits of the rows, and blends that are fitted without a part."""
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +15,7 @@ SETTINGS = Ensemble(threshold=0.6, run_temperatures="always")
 
 
 def pool(rows=60):
-    return pool_of(join([random_run(f"{one}.s1", rows=rows, seed=i) for i, one in enumerate("abc")]), SETTINGS)
+    return pool_of(join([random_run(f"{name}.s1", rows=rows, seed=seed) for seed, name in enumerate("abc")]), SETTINGS)
 
 
 def test_each_part_has_every_class_in_its_share():
@@ -23,14 +25,14 @@ def test_each_part_has_every_class_in_its_share():
         assert counts.tolist() == [[10, 6, 4]] * 5
 
 
-def test_repeats_deal_anew_and_a_seed_deals_alike():
+def test_repeats_split_differently_and_a_seed_splits_equally():
     labels = np.arange(100) % 4
     first, second = split_rows(labels, None, SETTINGS)
     assert (first != second).any()
     assert np.array_equal(split_rows(labels, None, SETTINGS)[1], second)
 
 
-def test_rows_of_one_group_never_lie_on_both_sides():
+def test_rows_of_one_group_are_in_the_same_part():
     draw = np.random.default_rng(0)
     groups = draw.integers(25, size=200).astype(str)
     for parts in split_rows(draw.integers(3, size=200), groups, SETTINGS):
@@ -38,49 +40,47 @@ def test_rows_of_one_group_never_lie_on_both_sides():
         assert set(parts) == set(range(5))
 
 
-def test_fewer_rows_than_parts_leave_out_one_row_at_a_time():
+def test_with_fewer_rows_than_parts_each_part_has_one_row():
     assert sorted(split_rows(np.array([0, 1, 0]), None, SETTINGS)[0]) == [0, 1, 2]
 
 
-def test_a_row_is_scored_by_blends_that_never_saw_it():
+def test_a_row_is_predicted_by_a_blend_that_was_fitted_without_it():
     whole = pool()
     parts = split_rows(whole.labels, None, SETTINGS)
-    wanted = [("log-loss", "probabilities"), ("stack", "logits")]
-    found = cross_fit(whole, parts, wanted, SETTINGS, metric="accuracy")
+    candidates = [("log-loss", "probabilities"), ("stack", "logits")]
+    crossed = cross_fit(whole, parts, candidates, SETTINGS, metric="accuracy")
     inside, outside = np.flatnonzero(parts[1] != 2), np.flatnonzero(parts[1] == 2)
-    by_hand = fit_blends(whole.rows(inside), wanted, SETTINGS, metric="accuracy")
-    for place, blend in enumerate(by_hand):
-        said = blend.probabilities(whole.log_probabilities[:, outside])
-        np.testing.assert_allclose(found.probabilities[place, 1, outside], said, atol=1e-5)
+    expected_blends = fit_blends(whole.rows(inside), candidates, SETTINGS, metric="accuracy")
+    for place, blend in enumerate(expected_blends):
+        expected = blend.probabilities(whole.log_probabilities[:, outside])
+        np.testing.assert_allclose(crossed.probabilities[place, 1, outside], expected, atol=1e-5)
 
 
-def test_blending_a_few_rows_at_a_time_and_all_at_once_give_the_same_bits(monkeypatch):
+def test_blending_in_blocks_of_rows_gives_the_same_bits(monkeypatch):
     whole = pool()
-    wanted = [("greedy", "probabilities"), ("uniform", "logits"), ("stack", "logits")]
-    blends = fit_blends(whole, wanted, SETTINGS, metric="accuracy")
+    candidates = [("greedy", "probabilities"), ("uniform", "logits"), ("stack", "logits")]
+    blends = fit_blends(whole, candidates, SETTINGS, metric="accuracy")
     at_once = blend_module.blended(blends, whole.log_probabilities)
     monkeypatch.setattr(blend_module, "ROWS_AT_A_TIME", 7)
     assert np.array_equal(blend_module.blended(blends, whole.log_probabilities), at_once)
 
 
-def test_other_labels_outside_a_part_do_not_change_what_is_fitted_inside_it():
+def test_predictions_of_a_part_do_not_depend_on_its_labels():
     whole = pool()
     parts = split_rows(whole.labels, None, SETTINGS)
     before = cross_fit(whole, parts[:1], [("accuracy", "logits")], SETTINGS, metric="accuracy")
     changed = np.where(parts[0] == 3, 0, whole.labels)
-    from dataclasses import replace
-
     after = cross_fit(replace(whole, labels=changed), parts[:1], [("accuracy", "logits")], SETTINGS, metric="accuracy")
     own = parts[0] == 3
     assert np.array_equal(before.probabilities[0, 0, own], after.probabilities[0, 0, own])
     assert not np.array_equal(before.probabilities[0, 0, ~own], after.probabilities[0, 0, ~own])
 
 
-def test_parts_side_by_side_and_one_by_one_give_the_same_bits(monkeypatch):
+def test_fitting_parts_in_threads_and_in_sequence_gives_the_same_bits(monkeypatch):
     whole = pool()
     parts = split_rows(whole.labels, None, SETTINGS)
-    wanted = [("greedy", "probabilities"), ("log-loss", "logits"), ("stack", "logits")]
-    together = cross_fit(whole, parts, wanted, SETTINGS, metric="accuracy")
+    candidates = [("greedy", "probabilities"), ("log-loss", "logits"), ("stack", "logits")]
+    in_threads = cross_fit(whole, parts, candidates, SETTINGS, metric="accuracy")
     monkeypatch.setattr(cross_fit_module, "MANY_LOGITS", 0)
-    alone = cross_fit(whole, parts, wanted, SETTINGS, metric="accuracy")
-    assert np.array_equal(together.probabilities, alone.probabilities)
+    in_sequence = cross_fit(whole, parts, candidates, SETTINGS, metric="accuracy")
+    assert np.array_equal(in_threads.probabilities, in_sequence.probabilities)

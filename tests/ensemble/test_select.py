@@ -1,7 +1,8 @@
-"""Who is a member, and why."""
+"""Which runs are members, and the reasons."""
 
 import pytest
 
+from podium.config.keys import Ensemble
 from podium.ensemble.select import select
 from podium.errors import ConfigError
 
@@ -11,12 +12,10 @@ def members(accuracies, *, threshold=0.95, best=1):
     choices = select(
         list(accuracies),
         [run.split(".")[0] for run in accuracies],
-        accuracies=list(accuracies.values()),
-        threshold=threshold,
-        best_per_architecture=best,
+        list(accuracies.values()),
+        Ensemble(threshold=threshold, best_per_architecture=best),
     )
-    assert [choice.run for choice in choices] == list(accuracies)
-    return [choice.run for choice in choices if choice.member]
+    return [run for run, choice in zip(accuracies, choices, strict=True) if choice.member]
 
 
 def test_runs_above_the_threshold_and_the_best_of_each_architecture_are_members():
@@ -28,11 +27,11 @@ def test_a_run_at_the_threshold_is_not_above_it():
     assert members({"a.s1": 0.96, "a.s2": 0.95}) == ["a.s1"]
 
 
-def test_nobody_above_the_threshold_leaves_the_best_of_each_architecture():
+def test_without_a_run_above_the_threshold_the_best_of_each_architecture_is_a_member():
     assert members({"a.s1": 0.5, "a.s2": 0.6, "b.s1": 0.1}) == ["a.s2", "b.s1"]
 
 
-def test_two_of_each_architecture_when_asked_and_one_where_there_is_but_one():
+def test_best_per_architecture_2_selects_two_runs_or_the_only_one():
     assert members({"a.s1": 0.5, "a.s2": 0.6, "a.s3": 0.7, "b.s1": 0.1}, best=2) == ["a.s2", "a.s3", "b.s1"]
 
 
@@ -40,12 +39,12 @@ def test_a_single_run_is_a_member():
     assert members({"a.s1": 0.0}) == ["a.s1"]
 
 
-def test_of_equal_runs_the_first_by_name_is_the_better_whatever_their_order():
+def test_of_equal_runs_the_first_by_name_is_the_member_in_any_order():
     assert members({"a.s2": 0.9, "a.s1": 0.9}) == ["a.s1"]
     assert members({"a.s1": 0.9, "a.s2": 0.9}) == ["a.s1"]
 
 
-def test_nobody_at_all_is_refused_with_what_would_help():
+def test_an_ensemble_without_members_is_refused_with_the_settings_to_change():
     with pytest.raises(ConfigError, match=r"threshold below 0\.9000, or best_per_architecture = 1"):
         members({"a.s1": 0.9, "b.s1": 0.8}, best=0)
 
@@ -54,13 +53,12 @@ def test_without_best_per_architecture_only_the_threshold_counts():
     assert members({"a.s1": 0.96, "b.s1": 0.8}, best=0) == ["a.s1"]
 
 
-def test_every_choice_says_why():
+def test_every_choice_has_its_reason():
     choices = select(
         ["a.s1", "a.s2", "a.s3", "b.s1"],
         ["a", "a", "a", "b"],
-        accuracies=[0.96, 0.94, 0.93, 0.5],
-        threshold=0.95,
-        best_per_architecture=1,
+        [0.96, 0.94, 0.93, 0.5],
+        Ensemble(threshold=0.95, best_per_architecture=1),
     )
     assert [choice.reason for choice in choices] == [
         "above threshold 0.95",

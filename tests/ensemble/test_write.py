@@ -27,44 +27,44 @@ def is_fresh(workspace, out="ensemble"):
     return ensemble_is_fresh(plan.paths, plan.competition, out)
 
 
-def runs_by_hand():
+def three_runs():
     """Three runs over the same rows."""
     return [random_run(name, seed=seed) for seed, name in enumerate(RUNS)]
 
 
-def test_the_csv_has_the_locks_rows_in_its_order_and_the_json_tells_what_made_it(tmp_path):
-    workspace = make_project(tmp_path, runs_by_hand())
+def test_the_csv_has_the_order_of_the_lock_and_the_json_records_how_it_was_made(tmp_path):
+    workspace = make_project(tmp_path, three_runs())
     written = write_ensemble(workspace)
     lines = written.csv_file.read_text().splitlines()
     assert lines[0] == "id,label"
-    assert [line.split(",")[0] for line in lines[1:]] == [str(one) for one in range(1, 31)]
-    told = json.loads(written.json_file.read_text())
-    assert told["inputs"] == {run: file_sha256(workspace.paths.predictions_file(run)) for run in RUNS}
-    assert told["csv_sha256"] == file_sha256(written.csv_file)
-    assert [run["run"] for run in told["runs"]] == list(RUNS)
-    assert sum(run["weight"] for run in told["runs"]) == pytest.approx(1)
-    assert told["honest_score"]["score"] == pytest.approx(written.result.honest.score)
-    assert told["honest_score"]["scored"].startswith("cross-fitted")
-    assert told["in_sample"]["scores"] == pytest.approx(written.result.taken.in_sample)
-    assert {one["strategy"] for one in told["strategies"]} >= {"best", "uniform", "stack"}
-    assert len(told["contributions"]) == len(told["error_correlation"]) == 3
+    assert [line.split(",")[0] for line in lines[1:]] == [str(row) for row in range(1, 31)]
+    record = json.loads(written.json_file.read_text())
+    assert record["inputs"] == {run: file_sha256(workspace.paths.predictions_file(run)) for run in RUNS}
+    assert record["csv_sha256"] == file_sha256(written.csv_file)
+    assert [run["run"] for run in record["runs"]] == list(RUNS)
+    assert sum(run["weight"] for run in record["runs"]) == pytest.approx(1)
+    assert record["honest_score"]["score"] == pytest.approx(written.result.score.score)
+    assert record["honest_score"]["scored"].startswith("cross-fitted")
+    assert record["in_sample"]["scores"] == pytest.approx(written.result.used.in_sample)
+    assert {score["strategy"] for score in record["strategies"]} >= {"best", "uniform", "stack"}
+    assert len(record["contributions"]) == len(record["error_correlation"]) == 3
     with np.load(written.csv_file.with_suffix(".probabilities.npz"), allow_pickle=False) as beside:
-        assert beside["ids"].tolist() == [str(one) for one in range(1, 31)]
+        assert beside["ids"].tolist() == [str(row) for row in range(1, 31)]
         named = beside["classes"][beside["probabilities"].argmax(axis=1)].tolist()
     assert named == [line.split(",")[1] for line in lines[1:]]
 
 
-def test_labels_are_those_of_the_blend_by_id(tmp_path):
-    written = write_ensemble(make_project(tmp_path, runs_by_hand()))
+def test_each_row_has_the_most_probable_class_of_its_id(tmp_path):
+    written = write_ensemble(make_project(tmp_path, three_runs()))
     result = written.result
     expected = {
-        one: result.classes[row.argmax()] for one, row in zip(result.test_ids, result.test_probabilities, strict=True)
+        id_: result.classes[row.argmax()] for id_, row in zip(result.test_ids, result.test_probabilities, strict=True)
     }
     assert dict(line.split(",") for line in written.csv_file.read_text().splitlines()[1:]) == expected
 
 
 def test_the_order_of_any_runs_rows_leaves_the_csv_byte_identical(tmp_path):
-    runs = runs_by_hand()
+    runs = three_runs()
     settings = SETTINGS + '[submission]\nkind = "probabilities"\n'
     straight = write_ensemble(make_project(tmp_path / "straight", runs, settings=settings))
     for index in range(len(runs)):
@@ -78,16 +78,16 @@ def test_the_order_of_any_runs_rows_leaves_the_csv_byte_identical(tmp_path):
         )
 
 
-def test_the_same_inputs_give_the_same_bytes_and_another_name_its_own_files(tmp_path):
-    workspace = make_project(tmp_path, runs_by_hand())
-    one, other = write_ensemble(workspace), write_ensemble(workspace, out="try2")
-    assert one.csv_file.name == "ensemble.csv"
-    assert other.csv_file.read_bytes() == one.csv_file.read_bytes()
-    assert other.json_file.read_bytes() == one.json_file.read_bytes()
+def test_equal_inputs_give_equal_bytes_under_another_name(tmp_path):
+    workspace = make_project(tmp_path, three_runs())
+    first, second = write_ensemble(workspace), write_ensemble(workspace, out="try2")
+    assert first.csv_file.name == "ensemble.csv"
+    assert second.csv_file.read_bytes() == first.csv_file.read_bytes()
+    assert second.json_file.read_bytes() == first.json_file.read_bytes()
 
 
-def test_an_ensemble_is_fresh_until_anything_that_made_it_changes(tmp_path):
-    runs = runs_by_hand()
+def test_an_ensemble_is_fresh_until_one_of_its_inputs_changes(tmp_path):
+    runs = three_runs()
     workspace = make_project(tmp_path, runs)
     assert not is_fresh(workspace)
     written = write_ensemble(workspace)
@@ -109,13 +109,13 @@ def test_an_ensemble_is_fresh_until_anything_that_made_it_changes(tmp_path):
     assert not is_fresh(workspace)
 
 
-def test_another_strategy_or_threshold_is_tried_without_touching_the_settings(tmp_path):
-    workspace = make_project(tmp_path, runs_by_hand())
+def test_a_strategy_and_a_threshold_override_the_settings_for_one_command(tmp_path):
+    workspace = make_project(tmp_path, three_runs())
     tried = write_ensemble(workspace, strategy="greedy", threshold=0.1, out="try2")
-    told = json.loads(tried.json_file.read_text())
+    record = json.loads(tried.json_file.read_text())
     assert tried.csv_file.name == "try2.csv"
-    assert (told["settings"]["strategy"], told["settings"]["threshold"]) == ("greedy", 0.1)
-    assert [one["strategy"] for one in told["strategies"]] == ["best", "uniform", "greedy"]
+    assert (record["settings"]["strategy"], record["settings"]["threshold"]) == ("greedy", 0.1)
+    assert [score["strategy"] for score in record["strategies"]] == ["best", "uniform", "greedy"]
     write_ensemble(workspace, strategy="uniform")
     assert not is_fresh(workspace)  # `make` would write what the TOML says
     for keys in ({"strategy": "gredy"}, {"threshold": 1.5}):
@@ -134,7 +134,7 @@ def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
     monkeypatch.setattr(write_module, "build_ensemble", spy)
     lock = lock_for(random_run("any.s1"))
     order = np.argsort(lock.train_ids)
-    groups = np.array([f"g{one[-1]}" for one in lock.train_ids])
+    groups = np.array([f"g{id_[-1]}" for id_ in lock.train_ids])
     grouped = replace(
         lock,
         train_ids=lock.train_ids[order],
@@ -143,7 +143,7 @@ def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
         groups=groups[order],
     )
     workspace = make_project(tmp_path, [], lock=grouped)
-    for run in runs_by_hand():
+    for run in three_runs():
         about = run.about | {"fold_sha256": grouped.fold_sha256}
         save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))
     write_ensemble(workspace)
@@ -152,25 +152,25 @@ def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null"])
 def test_a_damaged_json_is_not_fresh(content, tmp_path):
-    workspace = make_project(tmp_path, runs_by_hand())
+    workspace = make_project(tmp_path, three_runs())
     write_ensemble(workspace).json_file.write_text(content)
     assert not is_fresh(workspace)
 
 
-def test_without_predictions_the_command_that_makes_them_is_told(tmp_path):
+def test_without_predictions_the_error_names_the_command_that_makes_them(tmp_path):
     with pytest.raises(SubmissionError, match="make train COMPETITION=toy"):
         write_ensemble(make_project(tmp_path, []))
 
 
 def test_a_single_run_makes_a_submission(tmp_path):
-    written = write_ensemble(make_project(tmp_path, runs_by_hand()[:1]))
+    written = write_ensemble(make_project(tmp_path, three_runs()[:1]))
     assert [run.weight for run in written.result.members] == [1.0]
 
 
 def test_a_name_that_is_a_path_is_refused(tmp_path):
     for out in ("../up", "a/b", "", "."):
         with pytest.raises(SubmissionError, match="name"):
-            write_ensemble(make_project(tmp_path, runs_by_hand()), out=out)
+            write_ensemble(make_project(tmp_path, three_runs()), out=out)
 
 
 OTHER_DATA = {
@@ -184,9 +184,9 @@ OTHER_DATA = {
 
 
 @pytest.mark.parametrize("case", OTHER_DATA)
-def test_predictions_of_other_data_than_the_locks_are_refused(case, tmp_path):
+def test_predictions_of_other_data_than_the_lock_are_refused(case, tmp_path):
     changes, message = OTHER_DATA[case]
-    runs = runs_by_hand()
+    runs = three_runs()
     workspace = make_project(tmp_path, runs, lock=replace(lock_for(runs[0]), **changes))
     with pytest.raises(PredictionsError, match=message):
         write_ensemble(workspace)
@@ -194,7 +194,7 @@ def test_predictions_of_other_data_than_the_locks_are_refused(case, tmp_path):
 
 
 def test_a_damaged_run_is_named_and_the_last_submission_stays(tmp_path):
-    workspace = make_project(tmp_path, runs_by_hand())
+    workspace = make_project(tmp_path, three_runs())
     before = write_ensemble(workspace).csv_file.read_bytes()
     file = workspace.paths.predictions_file("vgg19.s1")
     file.write_bytes(file.read_bytes()[:-100])
@@ -204,7 +204,7 @@ def test_a_damaged_run_is_named_and_the_last_submission_stays(tmp_path):
 
 
 def test_the_process_that_writes_an_ensemble_loads_no_heavy_library(tmp_path):
-    make_project(tmp_path, runs_by_hand())
+    make_project(tmp_path, three_runs())
     code = (
         "import sys; from podium.ensemble.write import write_ensemble; from podium.workspace import open_workspace;"
         "write_ensemble(open_workspace('toy', sys.argv[1]));"

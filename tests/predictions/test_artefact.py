@@ -21,7 +21,7 @@ def arrays_of(file):
 
 
 def changed(file, predictions, **changes):
-    """Write `predictions` with some arrays replaced, past the checks of save_predictions."""
+    """Write `predictions` with some arrays replaced, without the checks of save_predictions."""
     save_predictions(file, predictions)
     about = changes.pop("about", json.dumps(predictions.about))
     np.savez(file, **(arrays_of(file) | changes))
@@ -30,7 +30,7 @@ def changed(file, predictions, **changes):
     return file
 
 
-def test_what_is_loaded_is_what_was_saved(tmp_path):
+def test_loaded_predictions_equal_the_saved_ones(tmp_path):
     file = tmp_path / "resnet34.s1.npz"
     saved = run_of(test=(2, 1, 0), scores={"accuracy": 1.0})
     save_predictions(file, saved)
@@ -60,12 +60,12 @@ def test_older_files_whose_description_is_an_array_are_read(tmp_path):
 
 
 def test_equal_predictions_give_equal_bytes_at_another_time(tmp_path, monkeypatch):
-    one, other = tmp_path / "one.npz", tmp_path / "other.npz"
-    save_predictions(one, random_run("a.s1"))
+    first, second = tmp_path / "first.npz", tmp_path / "second.npz"
+    save_predictions(first, random_run("a.s1"))
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
-    save_predictions(other, random_run("a.s1"))
-    assert one.read_bytes() == other.read_bytes()
-    with zipfile.ZipFile(one) as archive:
+    save_predictions(second, random_run("a.s1"))
+    assert first.read_bytes() == second.read_bytes()
+    with zipfile.ZipFile(first) as archive:
         assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
@@ -78,7 +78,7 @@ def test_half_precision_logits_are_widened_and_doubles_are_kept(tmp_path):
         np.testing.assert_array_equal(loaded.oof_logits, run.oof_logits)
 
 
-def test_saving_refuses_what_loading_would_refuse_and_leaves_no_file(tmp_path):
+def test_saving_refuses_invalid_predictions_and_leaves_no_file(tmp_path):
     run = run_of()
     run.test_logits[1, 0] = np.nan
     with pytest.raises(PredictionsError, match=r"test_logits: NaN or infinity in 1 rows \(ids t1\)"):
@@ -132,7 +132,7 @@ BAD_ARRAYS = {
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
-def test_loading_refuses_by_file_and_fault(case, tmp_path):
+def test_loading_names_the_file_and_the_fault(case, tmp_path):
     changes, message = BAD_ARRAYS[case]
     file = changed(tmp_path / "run.npz", run_of(), **changes)
     with pytest.raises(PredictionsError, match=message) as error:
@@ -140,7 +140,7 @@ def test_loading_refuses_by_file_and_fault(case, tmp_path):
     assert str(file) in str(error.value)
 
 
-def test_all_faults_of_a_file_are_told_at_once(tmp_path):
+def test_all_faults_of_a_file_are_reported_at_once(tmp_path):
     file = changed(tmp_path / "run.npz", run_of(), oof_logits=NAN_ROW, oof_labels=np.array([0, 9, 0, 0]))
     with pytest.raises(PredictionsError) as error:
         load_predictions(file)
@@ -148,14 +148,14 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x80\x04N.", b"PK\x03\x04 and no more"])
-def test_a_file_that_is_no_archive_is_refused(content, tmp_path):
+def test_a_file_that_is_not_an_archive_is_refused(content, tmp_path):
     file = tmp_path / "run.npz"
     file.write_bytes(content)
     with pytest.raises(PredictionsError, match="is damaged"):
         load_predictions(file)
 
 
-def test_a_lone_array_is_not_predictions(tmp_path):
+def test_an_npy_file_is_refused(tmp_path):
     file, stream = tmp_path / "run.npz", io.BytesIO()
     np.save(stream, np.zeros(3))
     file.write_bytes(stream.getvalue())
@@ -163,7 +163,7 @@ def test_a_lone_array_is_not_predictions(tmp_path):
         load_predictions(file)
 
 
-def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
+def test_a_file_truncated_at_any_byte_is_refused(tmp_path):
     file = tmp_path / "run.npz"
     save_predictions(file, run_of())
     whole = file.read_bytes()
@@ -173,14 +173,14 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
             load_predictions(file)
 
 
-def test_a_flipped_byte_is_never_a_traceback(tmp_path):
+def test_a_changed_byte_never_gives_a_traceback(tmp_path):
     file = tmp_path / "run.npz"
     save_predictions(file, run_of())
     whole = file.read_bytes()
     for place in range(0, len(whole), 13):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
-            load_predictions(file)  # some bytes, such as a member's date, mean nothing to us
+            load_predictions(file)  # some bytes, such as a member's date, are not read
         except PredictionsError as error:
             assert str(file) in str(error)
 
@@ -195,23 +195,23 @@ def test_a_missing_array_is_named(tmp_path):
         load_predictions(file)
 
 
-def test_a_missing_file_says_how_to_make_it(tmp_path):
+def test_the_error_for_a_missing_file_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(PredictionsError, match=r"fix: .*make train"):
         load_predictions(tmp_path / "run.npz")
 
 
-def test_runs_are_joined_by_id_whatever_the_order_of_their_rows():
+def test_runs_are_joined_by_id_in_any_order_of_their_rows():
     runs = [random_run(name, seed=seed) for seed, name in enumerate(("a.s1", "a.s2", "b.s1"))]
-    straight = join(runs)
+    ordered = join(runs)
     mixed = join([shuffled(run, seed=seed) for seed, run in enumerate(reversed(runs))])
-    assert straight.runs == mixed.runs == ("a.s1", "a.s2", "b.s1")
+    assert ordered.runs == mixed.runs == ("a.s1", "a.s2", "b.s1")
     for name in ("oof_ids", "oof_logits", "oof_labels", "test_ids", "test_logits"):
-        np.testing.assert_array_equal(getattr(straight, name), getattr(mixed, name))
-    row = list(straight.test_ids).index("17")
-    np.testing.assert_array_equal(straight.test_logits[1, row], runs[1].test_logits[16])
+        np.testing.assert_array_equal(getattr(ordered, name), getattr(mixed, name))
+    row = list(ordered.test_ids).index("17")
+    np.testing.assert_array_equal(ordered.test_logits[1, row], runs[1].test_logits[16])
 
 
-def test_one_run_aligns_with_itself():
+def test_a_single_run_is_aligned():
     aligned = join([run_of()])
     assert aligned.oof_logits.shape == (1, 4, 3)
     assert aligned.oof_ids.tolist() == ["v0", "v1", "v2", "v3"]

@@ -1,4 +1,4 @@
-"""Predictions from elsewhere: any order, any of three kinds of file, the same checks."""
+"""Predictions of another program: three kinds of file, rows in any order, the same checks."""
 
 import csv
 
@@ -26,9 +26,9 @@ def workspace(tmp_path):
     (folder / "competition.toml").write_text(SETTINGS)
     (folder / "resnet34.toml").write_text(RECIPE)
     workspace = open_workspace("toy", tmp_path)
-    ids = np.array([f"v{one:02}" for one in range(30)])
+    ids = np.array([f"v{row:02}" for row in range(30)])
     folds = np.where(np.arange(30) < 20, 0, -1)
-    lock = Lock("data", CLASSES, ids, np.arange(30) % 3, folds, np.array([f"t{one}" for one in range(6)]))
+    lock = Lock("data", CLASSES, ids, np.arange(30) % 3, folds, np.array([f"t{row}" for row in range(6)]))
     write_lock(workspace.paths.lock_file, lock)
     return workspace
 
@@ -39,11 +39,11 @@ def logits(count, *, sure=2.0):
 
 
 def table(prefix, values, *, order=(2, 0, 1), seed=None, width=2):
-    """Columns by name, class columns in another order; rows shuffled where there is a seed."""
-    ids = [f"{prefix}{one:0{width}}" for one in range(len(values))]
+    """Columns by name, class columns in another order; rows shuffled if there is a seed."""
+    ids = [f"{prefix}{row:0{width}}" for row in range(len(values))]
     rows = np.arange(len(values)) if seed is None else np.random.default_rng(seed).permutation(len(values))
     columns = {"id": [ids[row] for row in rows]}
-    return columns | {CLASSES[one]: values[rows, one].tolist() for one in order}
+    return columns | {CLASSES[k]: values[rows, k].tolist() for k in order}
 
 
 def write(file, columns):
@@ -53,7 +53,7 @@ def write(file, columns):
     elif file.suffix == ".parquet":
         pandas.DataFrame(columns).to_parquet(file)
     else:
-        np.savez(file, **{name: np.array(one) for name, one in columns.items()})
+        np.savez(file, **{name: np.array(column) for name, column in columns.items()})
     return file
 
 
@@ -66,7 +66,7 @@ def tables(folder, *, suffix=".csv", seed=None, of=softmax):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
-def test_each_kind_of_file_becomes_the_same_run_whatever_the_order_of_its_rows(workspace, tmp_path, suffix):
+def test_each_kind_of_file_gives_the_same_run_in_any_order_of_its_rows(workspace, tmp_path, suffix):
     import_predictions(workspace, "colleague.s1", **tables(tmp_path))
     file = workspace.paths.predictions_file("colleague.s1")
     before = file.read_bytes()
@@ -78,19 +78,19 @@ def test_each_kind_of_file_becomes_the_same_run_whatever_the_order_of_its_rows(w
     assert loaded.about["scores"]["accuracy"] == (logits(20).argmax(axis=1) == np.arange(20) % 3).mean()
 
 
-def test_logits_are_taken_as_they_are_and_a_matrix_with_its_classes_too(workspace, tmp_path):
+def test_logits_are_kept_and_an_npz_file_may_contain_a_matrix(workspace, tmp_path):
     run = import_predictions(workspace, "one.s1", **tables(tmp_path, of=lambda values: values))
     np.testing.assert_allclose(run.oof_logits, logits(20), atol=1e-6)
     assert run.about["came_as"] == "logits"
     for name, prefix, count, width in (("oof", "v", 20, 2), ("test", "t", 6, 1)):
-        ids = np.array([f"{prefix}{one:0{width}}" for one in range(count)])
+        ids = np.array([f"{prefix}{row:0{width}}" for row in range(count)])
         np.savez(tmp_path / f"{name}.npz", ids=ids, logits=logits(count)[:, [2, 1, 0]], classes=np.array(CLASSES[::-1]))
     files = {name: tmp_path / f"{name}.npz" for name in ("oof", "test")}
     matrix = import_predictions(workspace, "one.s1", **files)
     assert np.array_equal(matrix.oof_logits, run.oof_logits)
 
 
-def test_an_imported_run_is_blended_and_its_authors_word_is_named(workspace, tmp_path):
+def test_an_imported_run_is_blended_with_a_caveat(workspace, tmp_path):
     import_predictions(workspace, "colleague.s1", **tables(tmp_path), architecture="vit")
     result = write_ensemble(workspace).result
     assert [run.architecture for run in result.members] == ["vit"]
@@ -119,7 +119,7 @@ def broken(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("a class is missing", "no column for the class 'cat'; is it 'catt'"),
         ("a column too many", "columns that are not classes: label"),
@@ -131,19 +131,19 @@ def broken(name):
         ("sums", "rows do not sum to 1"),
     ],
 )
-def test_what_cannot_be_taken_in_is_told_by_file(workspace, tmp_path, name, told):
+def test_a_faulty_table_is_refused_by_file(workspace, tmp_path, name, message):
     files = tables(tmp_path)
     write(files["oof"], broken(name))
-    with pytest.raises(PredictionsError, match=told) as caught:
+    with pytest.raises(PredictionsError, match=message) as caught:
         import_predictions(workspace, "colleague.s1", **files)
     assert str(files["oof"]) in str(caught.value)
     assert not workspace.paths.predictions_file("colleague.s1").exists()
 
 
-def test_files_that_are_none_and_kinds_that_differ_are_refused(workspace, tmp_path):
+def test_missing_damaged_and_different_kinds_of_tables_are_refused(workspace, tmp_path):
     files = tables(tmp_path)
-    for name, told in (("none.csv", "no such file"), ("oof.txt", "cannot read this kind")):
-        with pytest.raises(PredictionsError, match=told):
+    for name, message in (("none.csv", "no such file"), ("oof.txt", "cannot read this kind")):
+        with pytest.raises(PredictionsError, match=message):
             import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / name})
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
     (tmp_path / "bad.parquet").write_bytes(b"no parquet")
@@ -156,8 +156,8 @@ def test_files_that_are_none_and_kinds_that_differ_are_refused(workspace, tmp_pa
         import_predictions(workspace, "colleague.s1", **files)
 
 
-def test_a_name_that_a_recipes_run_has_is_refused(workspace, tmp_path):
+def test_the_name_of_a_recipes_run_is_refused(workspace, tmp_path):
     files = tables(tmp_path)
-    for name, told in (("resnet34.s1", "name of a recipe.s run"), ("../up", "cannot be the name")):
-        with pytest.raises(ConfigError, match=told):
+    for name, message in (("resnet34.s1", "name of a recipe.s run"), ("../up", "cannot be the name")):
+        with pytest.raises(ConfigError, match=message):
             import_predictions(workspace, name, **files)

@@ -29,9 +29,9 @@ def project(tmp_path):
 def test_the_blend_of_the_frames_is_the_blend_of_the_ensemble(project, strategy):
     made = write_ensemble(project, strategy=strategy).result
     frames = podium.load("toy", project.paths.root)
-    assert (frames.predictions["blend"] == frames.predictions["label"]).mean() == made.taken.in_sample["accuracy"]
+    assert (frames.predictions["blend"] == frames.predictions["label"]).mean() == made.used.in_sample["accuracy"]
     labels = random_run(RUNS[0]).oof_labels[np.argsort(random_run(RUNS[0]).oof_ids)]
-    assert log_loss(frames._blend, labels) == pytest.approx(made.taken.in_sample["log_loss"], abs=1e-5)
+    assert log_loss(frames._blend, labels) == pytest.approx(made.used.in_sample["log_loss"], abs=1e-5)
     with (project.paths.submissions / "ensemble.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == frames.test.index.tolist()

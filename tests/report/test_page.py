@@ -264,10 +264,10 @@ def test_the_score_and_every_run_use_the_metric_of_the_competition(tmp_path, met
     workspace = make_toy(tmp_path, [random_run("vgg19.s1"), random_run("b.s1", seed=2)], settings=settings)
     made = write_ensemble(workspace).result
     page = read_page(workspace)
-    assert re.findall(r'class="value">([^<]+)', page)[0] == f"{made.honest.score:.4f}"
+    assert re.findall(r'class="value">([^<]+)', page)[0] == f"{made.score.score:.4f}"
     scores = {row[0]: float(row[8]) for row in table(page, "runs")[1:]}
     assert scores == {run.run: pytest.approx(run.scores[metric], rel=1e-4) for run in made.runs}
-    low, high = made.honest.test_interval
+    low, high = made.score.test_interval
     assert low >= (-1 if metric == "qwk" else 0) and (metric == "log_loss" or high <= 1)
 
 

@@ -51,7 +51,6 @@ class Blend:
 
     strategy: str
     average: str
-    choices: tuple[Choice, ...]  # one per run
     temperatures: np.ndarray  # (runs,); 1 if none was fitted
     weights: np.ndarray  # (runs,)
     biases: np.ndarray | None  # (classes,), only for the strategy stack
@@ -94,24 +93,24 @@ def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
     )
 
 
+def choose_members(pool: Pool, settings: Ensemble) -> list[Choice]:
+    """Whether each run of a pool is a member; raises ConfigError if none is."""
+    return select(pool.runs, pool.architectures, pool.correct.mean(axis=1).tolist(), settings)
+
+
 def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ensemble, *, metric: str) -> list[Blend]:
     """Select members and fit temperatures and weights on a pool's rows, for each candidate (strategy, average).
 
     Raises ConfigError if no run is a member.
     """
-    choices = select(
-        pool.runs,
-        pool.architectures,
-        accuracies=pool.correct.mean(axis=1).tolist(),
-        threshold=settings.threshold,
-        best_per_architecture=settings.best_per_architecture,
-        everyone=settings.select == "all",
-    )
     temperatures, logs = np.ones(len(pool.runs)), pool.log_probabilities
     if pool.calibrated:
         temperatures = fit_temperatures(logs, pool.labels)
         logs = log_softmax(logs / temperatures[:, None, None].astype(logs.dtype))
-    runs, members = np.arange(len(pool.runs)), np.flatnonzero([choice.member for choice in choices])
+    runs, members = (
+        np.arange(len(pool.runs)),
+        np.flatnonzero([choice.member for choice in choose_members(pool, settings)]),
+    )
     of_runs = Material(logs, pool.labels, metric=metric, seed=settings.seed, correct=pool.correct)
     of_members = of_runs
     if len(members) < len(runs):
@@ -123,7 +122,7 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
         member_weights, biases = STRATEGIES[strategy](material, average)
         weights = np.zeros(len(pool.runs))
         weights[places] = member_weights
-        blend = Blend(strategy, average, choices, temperatures, weights, biases, 1.0)
+        blend = Blend(strategy, average, temperatures, weights, biases, 1.0)
         probabilities = material.probabilities if average == "probabilities" else None
         blend_logs = blend.average_of(material.log_probabilities, probabilities, member_weights)
         blends.append(replace(blend, temperature=float(fit_temperatures(blend_logs[None], pool.labels)[0])))

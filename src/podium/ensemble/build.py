@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import Blend, Pool, blended, fit_blends, pool_of, scores_of
+from podium.ensemble.blend import Blend, Pool, blended, choose_members, fit_blends, pool_of, scores_of
 from podium.ensemble.compare import (
     Bootstrap,
     Comparison,
@@ -15,7 +15,6 @@ from podium.ensemble.compare import (
     compare,
     draw_rows,
     estimate,
-    plain_interval,
 )
 from podium.ensemble.contribution import Contribution, contributions, disagreements, error_correlations
 from podium.ensemble.cross_fit import CrossFit, cross_fit, split_rows
@@ -72,8 +71,8 @@ class EnsembleResult:
     blend: Blend
     metric: str
     strategies: tuple[StrategyScore, ...]
-    taken: StrategyScore
-    honest: Estimate
+    used: StrategyScore
+    score: Estimate  # of the strategy in use
     comparisons: tuple[Comparison, ...]
     calibration: dict[str, dict[str, float]]  # before and after the blend's temperature, cross-fitted
     contributions: tuple[Contribution, ...]
@@ -122,21 +121,23 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
     place = eligible[choice]
     blend = blends[place]
     strategies = _strategy_scores(pool, crossed, blends, resampled, eligible, metric)
-    honest = estimate(resampled, choice, names=names, metric=metric, chosen=auto, tests=len(aligned.test_ids))
+    score = estimate(
+        resampled, choice, metric=metric, tests=len(aligned.test_ids), chosen_among=names if auto else None
+    )
     return EnsembleResult(
-        runs=_runs(aligned, pool, blend, metric),
+        runs=_runs(aligned, pool, blend, settings, metric),
         settings=settings,
         blend=blend,
         metric=metric,
         strategies=strategies,
-        taken=strategies[place],
-        honest=honest,
+        used=strategies[place],
+        score=score,
         comparisons=_comparisons(resampled, crossed.probabilities[eligible, 0], pool.labels, names, choice),
         calibration=_calibration(crossed, place, pool.labels),
         contributions=contributions(pool, crossed, place, blend, metric=metric, draws=draws),
         error_correlation=error_correlations(pool.correct),
         disagreement=disagreements(pool.predicted),
-        caveats=_caveats(aligned, blend, honest, metric),
+        caveats=_caveats(aligned, blend, score, metric),
         validation_rows=len(pool.labels),
         classes=aligned.classes,
         test_ids=aligned.test_ids,
@@ -173,7 +174,7 @@ def _strategy_scores(
                 average=blend.average,
                 cross_fitted={name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},
                 error_of_difference=float("nan") if index is None else float(errors[index]),
-                interval=None if index is None else plain_interval(resampled, index, metric=metric),
+                interval=None if index is None else estimate(resampled, index, metric=metric, tests=1).interval,
                 in_sample=scores_of(softmax(logs / blend.temperature), pool.labels, metric),
             )
         )
@@ -189,10 +190,11 @@ def _comparisons(
     return tuple(compare(resampled, correct, choice, names.index(other), against=other) for other in others)
 
 
-def _runs(aligned: Aligned, pool: Pool, blend: Blend, metric: str) -> tuple[RunInBlend, ...]:
+def _runs(aligned: Aligned, pool: Pool, blend: Blend, settings: Ensemble, metric: str) -> tuple[RunInBlend, ...]:
+    choices = choose_members(pool, settings)
     return tuple(
         RunInBlend(
-            run=choice.run,
+            run=run,
             architecture=about["architecture"],
             member=choice.member,
             weight=float(blend.weights[place]),
@@ -202,7 +204,7 @@ def _runs(aligned: Aligned, pool: Pool, blend: Blend, metric: str) -> tuple[RunI
             scored=about.get("scored", "unknown"),
             test_logits_from=about.get("test_logits_from", "unknown"),
         )
-        for place, (choice, about) in enumerate(zip(blend.choices, aligned.abouts, strict=True))
+        for place, (run, choice, about) in enumerate(zip(pool.runs, choices, aligned.abouts, strict=True))
     )
 
 
@@ -215,11 +217,11 @@ def _calibration(crossed: CrossFit, place: int, labels: np.ndarray) -> dict[str,
     }
 
 
-def _caveats(aligned: Aligned, blend: Blend, honest: Estimate, metric: str) -> tuple[str, ...]:
+def _caveats(aligned: Aligned, blend: Blend, score: Estimate, metric: str) -> tuple[str, ...]:
     """What the cross-fitted score does not measure."""
     caveats, rows = [], len(aligned.oof_ids)
     if rows < FEW_ROWS:
-        low, high = honest.interval
+        low, high = score.interval
         caveats.append(f"only {rows} validation rows: the true {metric} may be anywhere from {low:.4f} to {high:.4f}")
     caveats.append("the final weights use all validation rows, so they are slightly better than the scored ones")
     abouts = [aligned.abouts[place] for place in np.flatnonzero(blend.weights)]

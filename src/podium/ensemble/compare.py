@@ -5,13 +5,13 @@ predictions on the drawn rows, and on the rows that were not drawn.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from podium.ensemble.strategies.table import STRATEGIES
-from podium.metrics import METRICS, Z_95, wilson_interval
+from podium.metrics import METRICS, Z_95, Metric, wilson_interval
 from podium.seeding import stream_seed
 
 DRAWS, FEWER_DRAWS = 1000, 200
@@ -90,45 +90,46 @@ def bootstrap(
     probabilities: np.ndarray, labels: np.ndarray, *, metric: str, draws: Draws, outside: bool = True
 ) -> Bootstrap:
     """Score all draws of probabilities (strategies, repeats, n, classes); with `outside` also the rows not drawn."""
-    score = _by_rows if METRICS[metric].rows is not None else _by_draws
-    gains = score(probabilities, labels, metric, draws, outside)
-    return Bootstrap(*gains, rows=len(labels), grouped=draws.counts.shape[1] < len(labels))
+    is_mean = METRICS[metric].rows is not None
+    whole, score = (_row_means if is_mean else _whole_draws)(probabilities, labels, METRICS[metric], draws.unit)
+    inside, not_drawn = np.nan_to_num(score(draws.counts)), None
+    if outside:
+        not_drawn = score((draws.counts == 0).astype(np.float32))
+        not_drawn = np.where(np.isnan(not_drawn), inside, not_drawn)
+    return Bootstrap(whole, inside, not_drawn, rows=len(labels), grouped=draws.counts.shape[1] < len(labels))
 
 
-Gains = tuple[np.ndarray, np.ndarray, np.ndarray | None]  # whole, inside, outside
+# The gains on all rows (strategies,), and a function: counts (draws, units) -> gains (draws, strategies), NaN if a draw
+# has no rows or no score.
+Gains = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]
 
 
-def _by_rows(probabilities: np.ndarray, labels: np.ndarray, metric: str, draws: Draws, outside: bool) -> Gains:
+def _row_means(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, unit: np.ndarray) -> Gains:
     """Gains of a metric that is a mean over rows, by matrix products."""
-    measure, count = METRICS[metric], draws.counts.shape[1]
-    gains = [[measure.gain(1) * measure.rows(repeat, labels) for repeat in repeats] for repeats in probabilities]
+    gains = [[metric.gain(1) * metric.rows(repeat, labels) for repeat in repeats] for repeats in probabilities]
     gains = np.stack(gains).mean(axis=1)  # (strategies, n)
-    totals = np.stack([np.bincount(draws.unit, weights=row, minlength=count) for row in gains], axis=1)
-    totals = totals.astype(np.float32)
-    sizes = np.bincount(draws.unit, minlength=count)[:, None].astype(np.float32)
-    inside = (draws.counts @ totals) / (draws.counts @ sizes)
-    if not outside:
-        return gains.mean(axis=1), inside, None
-    not_drawn = (draws.counts == 0).astype(np.float32)
-    rows = not_drawn @ sizes
-    return gains.mean(axis=1), inside, np.where(rows > 0, (not_drawn @ totals) / np.maximum(rows, 1), inside)
+    totals = np.stack([np.bincount(unit, weights=row) for row in gains], axis=1).astype(np.float32)
+    sizes = np.bincount(unit)[:, None].astype(np.float32)
+
+    def score(counts: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return (counts @ totals) / (counts @ sizes)
+
+    return gains.mean(axis=1), score
 
 
-def _by_draws(probabilities: np.ndarray, labels: np.ndarray, metric: str, draws: Draws, outside: bool) -> Gains:
+def _whole_draws(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, unit: np.ndarray) -> Gains:
     """Gains of any other metric: one evaluation per draw, on the first repeat."""
-    measure, first = METRICS[metric], probabilities[:, 0]
 
-    def gains(rows: np.ndarray) -> list[float]:
-        return [measure.gain(measure(strategy[rows], labels[rows])) for strategy in first]
+    def score(counts: np.ndarray) -> np.ndarray:
+        gains = np.full((min(len(counts), FEWER_DRAWS), len(probabilities)), np.nan)
+        for place, drawn in enumerate(counts[:FEWER_DRAWS]):
+            rows = np.repeat(np.arange(len(labels)), drawn[unit].astype(int))
+            if len(rows):
+                gains[place] = [metric.gain(metric(repeats[0, rows], labels[rows])) for repeats in probabilities]
+        return gains
 
-    inside, not_drawn = [], []
-    for counts in draws.counts[:FEWER_DRAWS]:
-        times = counts[draws.unit].astype(int)
-        inside.append(gains(np.repeat(np.arange(len(labels)), times)))
-        if outside:
-            not_drawn.append(gains(np.flatnonzero(times == 0)) if (times == 0).any() else inside[-1])
-    whole = [np.mean([measure.gain(measure(repeat, labels)) for repeat in repeats]) for repeats in probabilities]
-    return np.array(whole), np.nan_to_num(inside), np.nan_to_num(not_drawn) if outside else None
+    return np.array([np.mean([metric.gain(metric(r, labels)) for r in repeats]) for repeats in probabilities]), score
 
 
 def choose(means: np.ndarray, errors: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -148,16 +149,16 @@ def choose(means: np.ndarray, errors: np.ndarray, names: Sequence[str]) -> np.nd
 
 
 def estimate(
-    resampled: Bootstrap, place: int, *, names: Sequence[str], metric: str, chosen: bool, tests: int
+    resampled: Bootstrap, place: int, *, metric: str, tests: int, chosen_among: Sequence[str] | None = None
 ) -> Estimate:
-    """The cross-fitted score of strategy number `place`; if it was `chosen` on these rows, corrected for that.
+    """The cross-fitted score of strategy number `place`, corrected if it was chosen on these rows by its score.
 
     The correction is the bootstrap bias-corrected cross-validation of Tsamardinos et al. (Machine Learning 107, 2018):
-    choose on the drawn rows, score on the others. Intervals of an accuracy are Wilson's.
+    choose among the strategies on the drawn rows, score on the others. Intervals of an accuracy are Wilson's.
     """
     measure, optimism = METRICS[metric], 0.0
-    if chosen:
-        choices = choose(resampled.inside, resampled.standard_errors(), names)
+    if chosen_among is not None:
+        choices = choose(resampled.inside, resampled.standard_errors(), chosen_among)
         outside = np.take_along_axis(resampled.outside, choices[:, None], axis=1).mean()
         optimism = float(resampled.whole[place] - outside)
     gain = float(resampled.whole[place]) - optimism
@@ -175,11 +176,6 @@ def estimate(
     scores = np.clip(np.sort([[measure.gain(end) for end in pair] for pair in ends]), measure.least, measure.most)
     interval, test_interval = ((float(low), float(high)) for low, high in scores)
     return Estimate(measure.gain(gain), interval, test_interval, optimism)
-
-
-def plain_interval(resampled: Bootstrap, place: int, *, metric: str) -> tuple[float, float]:
-    """The 95 % interval of a strategy's score, without a correction for choosing it."""
-    return estimate(resampled, place, names=(), metric=metric, chosen=False, tests=resampled.rows).interval
 
 
 def compare(resampled: Bootstrap, correct: np.ndarray, strategy: int, other: int, *, against: str) -> Comparison:

@@ -24,7 +24,6 @@ MANY_LOGITS = 20_000_000
 class CrossFit:
     """What each candidate (strategy, average) predicts for every row, fitted without that row."""
 
-    candidates: tuple[tuple[str, str], ...]
     probabilities: np.ndarray  # (candidates, repeats, n, classes) float32
     uncalibrated: np.ndarray  # (candidates, n, classes) float32: first repeat, without the blend's temperature
     blends: tuple[tuple[np.ndarray, list[Blend]], ...]  # first repeat: rows, and the blends fitted without them
@@ -70,7 +69,7 @@ def cross_fit(
     jobs = [(repeat, part) for repeat in range(repeats) for part in range(parts[repeat].max() + 1)]
     results = map_in_threads(fit, jobs, one_by_one=pool.log_probabilities.size > MANY_LOGITS)
     first_repeat = tuple(result for result, (repeat, _) in zip(results, jobs, strict=True) if repeat == 0)
-    return CrossFit(tuple(candidates), probabilities, uncalibrated, first_repeat)
+    return CrossFit(probabilities, uncalibrated, first_repeat)
 
 
 def map_in_threads(function: Callable, jobs: Sequence, *, one_by_one: bool = False) -> list:

@@ -53,7 +53,7 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
     for score in result.strategies:
         average = "-" if score.strategy in ONE_AVERAGE else score.average
         in_sample, optimism = score.in_sample[metric], score.optimism(metric)
-        mark = "  <- used" if score is result.taken else ""
+        mark = "  <- used" if score is result.used else ""
         lines.append(
             f"{score.strategy:<11} {average:<14} {score.cross_fitted[metric]:11.4f} "
             f"{score.cross_fitted['log_loss']:9.4f} {in_sample:10.4f} {optimism:+9.4f}{mark}"
@@ -62,17 +62,17 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
 
 
 def _score_lines(result: EnsembleResult) -> list[str]:
-    honest, taken, metric = result.honest, result.taken, result.metric
-    low, high = honest.interval
-    test_low, test_high = honest.test_interval
+    score, used, metric = result.score, result.used, result.metric
+    low, high = score.interval
+    test_low, test_high = score.test_interval
     chosen = " (chosen by auto)" if result.settings.strategy == "auto" else ""
     lines = [
-        f"{taken.strategy}{chosen}: {metric} {honest.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}",
+        f"{used.strategy}{chosen}: {metric} {score.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}",
         f"  on a test of {len(result.test_ids):,} rows: {test_low:.4f} to {test_high:.4f}",
-        f"  in sample {taken.in_sample[metric]:.4f}, too good by {taken.optimism(metric):+.4f}",
+        f"  in sample {used.in_sample[metric]:.4f}, too good by {used.optimism(metric):+.4f}",
     ]
-    if honest.corrected_for_choosing:
-        lines.append(f"  corrected by {-honest.corrected_for_choosing:+.4f} for choosing the strategy on these rows")
+    if score.corrected_for_choosing:
+        lines.append(f"  corrected by {-score.corrected_for_choosing:+.4f} for choosing the strategy on these rows")
     for comparison in result.comparisons:
         lines += _comparison_lines(comparison, result)
     before, after = result.calibration["before"], result.calibration["after"]

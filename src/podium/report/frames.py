@@ -101,7 +101,6 @@ class Frames:
         blend = Blend(
             strategy=record["strategy"]["used"],
             average=record["strategy"]["average"],
-            choices=(),
             temperatures=np.array([settings[run]["temperature"] for run in runs.runs]),
             weights=np.array([settings[run]["weight"] for run in runs.runs]),
             biases=None if biases is None else np.array([biases[name] for name in runs.classes]),

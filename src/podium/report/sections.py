@@ -67,7 +67,7 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
     by_weight = sorted(range(len(result.runs)), key=lambda index: -result.runs[index].weight)
     return {
         "figure": figures.interval_chart(
-            intervals, highlighted=result.taken.strategy, label=f"cross-fitted {metric}, 95 % interval"
+            intervals, highlighted=result.used.strategy, label=f"cross-fitted {metric}, 95 % interval"
         ),
         "runs": [(result.runs[index], result.contributions[index]) for index in by_weight],
         "names": [result.runs[index].run for index in by_weight],

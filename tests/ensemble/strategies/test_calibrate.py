@@ -8,7 +8,7 @@ from podium.metrics import log_loss, softmax
 
 
 def test_the_temperature_makes_confidence_equal_accuracy():
-    # Always [z, 0] and right three times in four: the best z is log 3.
+    # Logits [z, 0], and three of four rows correct: the best z is log 3.
     logits, labels = np.tile([6.0, 0.0], (4, 1)), np.array([0, 0, 0, 1])
     (temperature,) = fit_temperatures(logits[None], labels)
     assert temperature == pytest.approx(6 / np.log(3), rel=1e-4)
@@ -18,8 +18,8 @@ def test_each_run_has_its_own_and_scale_is_all_that_it_undoes():
     draw = np.random.default_rng(0)
     labels = draw.integers(3, size=300)
     logits = np.eye(3)[labels] * 2 + draw.normal(size=(300, 3))
-    found = fit_temperatures(np.stack([logits, logits * 8, logits / 4]), labels)
-    assert found[1:] / found[0] == pytest.approx([8, 1 / 4], rel=1e-3)
+    temperatures = fit_temperatures(np.stack([logits, logits * 8, logits / 4]), labels)
+    assert temperatures[1:] / temperatures[0] == pytest.approx([8, 1 / 4], rel=1e-3)
 
 
 def test_no_other_temperature_has_less_log_loss():
@@ -45,6 +45,6 @@ def test_brier_is_zero_for_the_truth_two_for_its_opposite_and_a_half_for_a_coin(
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
-    said = np.tile([0.8, 0.2], (4, 1))
-    assert calibration_error(said, np.array([0, 0, 0, 1])) == pytest.approx(0.05)
+    probabilities = np.tile([0.8, 0.2], (4, 1))
+    assert calibration_error(probabilities, np.array([0, 0, 0, 1])) == pytest.approx(0.05)
     assert calibration_error(np.eye(2), np.array([0, 1])) == 0

@@ -1,4 +1,4 @@
-"""Greedy selection beside the loop that everybody writes, and by hand."""
+"""Greedy selection compared with the plain loop, and on toy data."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def draws(members=5, rows=300, classes=4, *, seed=0):
 
 
 def plain_loop(averaged, labels, metric, *, are_logs=False, steps=greedy_module.STEPS):
-    """Caruana's algorithm as it is written down: every sum made anew, every row scored."""
+    """Caruana's algorithm without a running sum: every row is scored at every step."""
     measure, bag, best, best_bag = METRICS[metric], [], (-np.inf, -np.inf), []
     for _ in range(steps):
         scored = []
@@ -51,16 +51,16 @@ def test_rows_that_all_members_predict_correctly_are_skipped():
     assert candidates.lead.shape == (3, 4, 2000 - candidates.uncontested)
 
 
-def test_the_stream_of_the_seed_settles_what_nothing_else_does():
-    one, labels = draws(members=1)
-    twins = np.repeat(one, 3, axis=0)
-    found = {tuple(greedy_weights(twins, labels, metric="accuracy", seed=seed)) for seed in range(8)}
-    assert len(found) > 1
-    again = greedy_weights(twins, labels, metric="accuracy", seed=3)
-    assert again.tolist() == greedy_weights(twins, labels, metric="accuracy", seed=3).tolist()
+def test_the_seed_decides_between_equal_members():
+    member, labels = draws(members=1)
+    copies = np.repeat(member, 3, axis=0)
+    weights = {tuple(greedy_weights(copies, labels, metric="accuracy", seed=seed)) for seed in range(8)}
+    assert len(weights) > 1
+    again = greedy_weights(copies, labels, metric="accuracy", seed=3)
+    assert again.tolist() == greedy_weights(copies, labels, metric="accuracy", seed=3).tolist()
 
 
-def test_a_perfect_member_is_all_that_is_chosen():
+def test_a_perfect_member_has_the_largest_weight():
     probabilities, labels = draws()
     perfect = np.eye(4)[labels][None] * 0.97 + 0.01
     weights = greedy_weights(np.concatenate([perfect, probabilities]), labels, metric="accuracy", seed=0)

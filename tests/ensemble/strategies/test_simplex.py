@@ -25,11 +25,15 @@ def test_a_minimum_inside_is_found_and_one_outside_is_projected():
 @pytest.mark.parametrize("members", [2, 9, 40])
 def test_the_best_mixture_is_what_scipy_finds(members):
     draw = np.random.default_rng(members)
-    right = draw.uniform(0.01, 1, size=(members, 500)) ** draw.uniform(0.3, 3, size=(members, 1))
+    label_probabilities = draw.uniform(0.01, 1, size=(members, 500)) ** draw.uniform(0.3, 3, size=(members, 1))
 
     def convex(weights):
-        ratio = right / np.maximum(weights @ right, 1e-12)
-        return float(-np.log(np.maximum(weights @ right, 1e-12)).mean()), -ratio.mean(axis=1), ratio @ ratio.T / 500
+        ratio = label_probabilities / np.maximum(weights @ label_probabilities, 1e-12)
+        return (
+            float(-np.log(np.maximum(weights @ label_probabilities, 1e-12)).mean()),
+            -ratio.mean(axis=1),
+            ratio @ ratio.T / 500,
+        )
 
     start = np.full(members, 1 / members)
     weights = minimise_on_simplex(convex, start)
@@ -48,10 +52,10 @@ def test_the_best_mixture_is_what_scipy_finds(members):
 
 
 def test_identical_members_share_without_trouble():
-    right = np.tile(np.linspace(0.1, 0.9, 20), (3, 1))
+    label_probabilities = np.tile(np.linspace(0.1, 0.9, 20), (3, 1))
 
     def convex(weights):
-        ratio = right / (weights @ right)
-        return float(-np.log(weights @ right).mean()), -ratio.mean(axis=1), ratio @ ratio.T / 20
+        ratio = label_probabilities / (weights @ label_probabilities)
+        return float(-np.log(weights @ label_probabilities).mean()), -ratio.mean(axis=1), ratio @ ratio.T / 20
 
     np.testing.assert_allclose(minimise_on_simplex(convex, np.full(3, 1 / 3)), np.full(3, 1 / 3))

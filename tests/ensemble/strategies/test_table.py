@@ -11,13 +11,13 @@ from podium.metrics import log_softmax
 LABELS = np.array([0, 1, 0, 1])
 
 
-def said(*rows):
+def certain(*rows):
     return np.eye(2)[np.array(rows)]
 
 
 def material(probabilities):
-    right = probabilities.argmax(axis=2) == LABELS
-    return Material(np.log(np.maximum(probabilities, 1e-9)), LABELS, metric="accuracy", seed=0, correct=right)
+    correct = probabilities.argmax(axis=2) == LABELS
+    return Material(np.log(np.maximum(probabilities, 1e-9)), LABELS, metric="accuracy", seed=0, correct=correct)
 
 
 def accuracy(probabilities, labels):
@@ -25,17 +25,17 @@ def accuracy(probabilities, labels):
     return weigh_by_accuracy(material(probabilities), "probabilities")[0]
 
 
-def test_accuracy_weighs_in_proportion_to_rows_that_are_right():
-    probabilities = said([0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 0])  # 4, 2 and 1 of 4 right
+def test_weights_are_proportional_to_the_correct_rows():
+    probabilities = certain([0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 0])  # 4, 2 and 1 of 4 correct
     np.testing.assert_allclose(accuracy(probabilities, LABELS), [4 / 7, 2 / 7, 1 / 7])
 
 
-def test_a_run_that_is_never_right_gets_no_weight():
-    np.testing.assert_allclose(accuracy(said([0, 1, 0, 1], [1, 0, 1, 0]), LABELS), [1, 0])
+def test_a_run_without_correct_rows_has_no_weight():
+    np.testing.assert_allclose(accuracy(certain([0, 1, 0, 1], [1, 0, 1, 0]), LABELS), [1, 0])
 
 
-def test_runs_that_are_all_always_wrong_get_equal_weights():
-    np.testing.assert_allclose(accuracy(said([1, 0, 1, 0], [1, 0, 1, 0]), LABELS), [0.5, 0.5])
+def test_runs_without_correct_rows_have_equal_weights():
+    np.testing.assert_allclose(accuracy(certain([1, 0, 1, 0], [1, 0, 1, 0]), LABELS), [0.5, 0.5])
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
@@ -50,32 +50,32 @@ def test_every_strategy_gives_weights_that_sum_to_one_and_all_to_a_single_member
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_log_loss_puts_everything_on_a_member_that_is_better_everywhere(average):
+def test_log_loss_gives_all_weight_to_a_member_that_is_better_in_every_row(average):
     good, bad = np.tile([0.9, 0.1], (4, 1)), np.tile([0.4, 0.6], (4, 1))
     rows = np.arange(4)
     probabilities = np.zeros((2, 4, 2))
-    for member, said_of_label in enumerate((good, bad)):
-        probabilities[member, rows, LABELS], probabilities[member, rows, 1 - LABELS] = said_of_label.T
+    for member, of_labels in enumerate((good, bad)):
+        probabilities[member, rows, LABELS], probabilities[member, rows, 1 - LABELS] = of_labels.T
     weights, _ = STRATEGIES["log-loss"](material(probabilities), average)
     np.testing.assert_allclose(weights, [1, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_log_loss_weighs_smoothed_members_like_the_same_members_unsmoothed(average):
-    """Softened alike, two equal members and a worse, bolder one are what they were: the temperature comes later."""
+def test_log_loss_weights_do_not_depend_on_the_temperature_of_all_members(average):
+    """Two equal members and a worse, more confident one have the same weights at another temperature."""
     draw = np.random.default_rng(3)
     labels = draw.integers(2, size=400)
-    sure = np.array([2.0, 2.0, 3.0])[:, None] * np.where(draw.random((3, 400)) < [[0.9], [0.9], [0.75]], 1, -1)
-    logits = sure[:, :, None] * np.eye(2)[labels] * 2
-    found = []
+    confidence = np.array([2.0, 2.0, 3.0])[:, None] * np.where(draw.random((3, 400)) < [[0.9], [0.9], [0.75]], 1, -1)
+    logits = confidence[:, :, None] * np.eye(2)[labels] * 2
+    weights = []
     for softness in (1.0, 4.0):
         logs = log_softmax(logits / softness)
-        right = logs.argmax(axis=2) == labels
-        found.append(STRATEGIES["log-loss"](Material(logs, labels, "log_loss", 0, right), average)[0])
-    np.testing.assert_allclose(found[0], found[1], atol=0.02)
-    assert found[1][2] < 0.2
+        correct = logs.argmax(axis=2) == labels
+        weights.append(STRATEGIES["log-loss"](Material(logs, labels, "log_loss", 0, correct), average)[0])
+    np.testing.assert_allclose(weights[0], weights[1], atol=0.02)
+    assert weights[1][2] < 0.2
 
 
-def test_the_settings_know_every_strategy_and_no_other():
+def test_the_setting_accepts_exactly_these_strategies():
     choices = next(f for f in Ensemble.__dataclass_fields__.values() if f.name == "strategy").metadata["choices"]
     assert set(choices) == {*STRATEGIES, "auto"}

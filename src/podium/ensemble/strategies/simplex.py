@@ -1,35 +1,43 @@
-"""The minimum of a convex function of weights: none negative, sum 1."""
+"""The minimum of a convex function by Newton's method: of any numbers, or of weights (none negative, sum 1)."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-# weights (m,) -> value, gradient (m,), Hessian (m, m)
+# point (m,) -> value, gradient (m,), Hessian (m, m)
 Convex = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
+# gradient, Hessian, point -> the step to the minimum of the quadratic approximation
+Step = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 RIDGE = 1e-9
 
 
-def minimise_on_simplex(convex: Convex, start: np.ndarray, *, tolerance: float = 1e-8) -> np.ndarray:
-    """Weights (m,) that minimise `convex`, by Newton steps: each minimises a quadratic over the simplex.
-
-    Stops when no step promises more than `tolerance`. SciPy's SLSQP finds the same weights (a test compares them), but
-    its import takes half a second, and it does not use the Hessian.
-    """
-    weights = start
-    value, gradient, hessian = convex(weights)
+def minimise(convex: Convex, start: np.ndarray, step_of: Step, *, tolerance: float) -> np.ndarray:
+    """The point (m,) that minimises `convex`; stops when no step promises more than `tolerance`."""
+    point = start
+    value, gradient, hessian = convex(point)
     for _ in range(100):
-        step = _quadratic_minimum(gradient, hessian, weights) - weights
+        step = step_of(gradient, hessian, point)
         promise = -float(gradient @ step)
         if promise <= tolerance:
             break
         length = 1.0
         while True:
-            candidate = weights + length * step
+            candidate = point + length * step
             result = convex(candidate)
             if result[0] <= value - 1e-4 * length * promise or length < 1e-8:
                 break
             length /= 2
-        weights, (value, gradient, hessian) = candidate, result
+        point, (value, gradient, hessian) = candidate, result
+    return point
+
+
+def minimise_on_simplex(convex: Convex, start: np.ndarray, *, tolerance: float = 1e-8) -> np.ndarray:
+    """Weights (m,) that minimise `convex`: each step minimises a quadratic over the simplex.
+
+    SciPy's SLSQP finds the same weights (a test compares them), but its import takes half a second, and it does not use
+    the Hessian.
+    """
+    weights = minimise(convex, start, lambda g, h, w: _quadratic_minimum(g, h, w) - w, tolerance=tolerance)
     weights = np.maximum(weights, 0.0)
     return weights / weights.sum()
 

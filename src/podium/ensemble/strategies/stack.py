@@ -6,6 +6,8 @@ some hundred contested rows are enough. The strength of the shrinkage is chosen 
 
 import numpy as np
 
+from podium.ensemble.strategies.simplex import minimise
+
 STRENGTHS = (1.0, 0.03, 0.001)
 # Of log loss: while strengths are compared, and for the final fit.
 SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-6
@@ -30,40 +32,28 @@ def fit_stack(
     *,
     strength: float,
     start: tuple[np.ndarray, np.ndarray] | None = None,
-    centre: float | None = None,
     tolerance: float = TOLERANCE,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise log loss + strength / 2 * (members * |coefficients - centre|^2 + |biases|^2) by Newton's method.
-
-    `centre` is 1 / members, the uniform geometric mean, by default.
-    """
+    """Minimise log loss + strength / 2 * (members * |coefficients - 1 / members|^2 + |biases|^2) by Newton's method."""
     members, _, classes = log_probabilities.shape
     z = _rows_last(log_probabilities)
     of_labels = z[:, labels, np.arange(len(labels))].mean(axis=1, dtype=np.float64)
     observed = np.append(of_labels, np.bincount(labels, minlength=classes) / len(labels))
     shrink = np.concatenate([np.full(members, strength * members), np.full(classes, strength)])
-    target = np.concatenate([np.full(members, 1 / members if centre is None else centre), np.zeros(classes)])
+    target = np.concatenate([np.full(members, 1 / members), np.zeros(classes)])
     point = target if start is None else np.concatenate(start)
 
-    def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
+    def penalised_loss(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         value, probabilities = _loss(z, labels, point[:members], point[members:])
-        return value + float(shrink @ (point - target) ** 2) / 2, probabilities
-
-    value, probabilities = loss(point)
-    for _ in range(50):
         expected, hessian = _moments(z, probabilities)
-        gradient = expected - observed + shrink * (point - target)
-        step = -np.linalg.solve(hessian + np.diag(shrink), gradient)
-        promise = -float(gradient @ step)
-        if promise <= tolerance:
-            break
-        length = 1.0
-        while True:
-            result = loss(point + length * step)
-            if result[0] <= value - 1e-4 * length * promise or length < 1e-6:
-                break
-            length /= 2
-        point, (value, probabilities) = point + length * step, result
+        distance = point - target
+        return (
+            value + float(shrink @ distance**2) / 2,
+            expected - observed + shrink * distance,
+            hessian + np.diag(shrink),
+        )
+
+    point = minimise(penalised_loss, point, lambda g, h, _: -np.linalg.solve(h, g), tolerance=tolerance)
     return point[:members], point[members:]
 
 
