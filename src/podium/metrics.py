@@ -112,11 +112,10 @@ def wilson_interval(correct: float, rows: float, *, z: float = Z_95) -> tuple[fl
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, its direction and range, and whether it needs probabilities, not only predicted classes."""
+    """A metric, its direction and its range."""
 
     compute: Callable[[np.ndarray, np.ndarray], float]
     greater_is_better: bool = True
-    needs_probabilities: bool = False
     rows: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # values per row, if the metric is their mean
     least: float = 0.0
     most: float = 1.0
@@ -132,10 +131,10 @@ class Metric:
 
 METRICS = {
     "accuracy": Metric(accuracy, rows=hits),
-    "log_loss": Metric(log_loss, greater_is_better=False, needs_probabilities=True, rows=log_losses, most=math.inf),
+    "log_loss": Metric(log_loss, greater_is_better=False, rows=log_losses, most=math.inf),
     "macro_f1": Metric(macro_f1),
     "qwk": Metric(qwk, least=-1.0),
-    "auc": Metric(auc, needs_probabilities=True),
+    "auc": Metric(auc),
 }
 
 
