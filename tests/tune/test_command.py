@@ -46,7 +46,7 @@ def test_a_search_prints_its_rows_ranges_and_trials_and_writes_the_best(tune, to
         "0 earlier trials of this recipe",
         "learning_rate          0.0002 to 0.2, logarithmic",
         "progressive_pixels     [], [8]",
-        " at a time until 12 trials in all",
+        " at a time, up to 12 trials in all",
         "trial   0  complete  0.5000  ",
         "compares trial ",
         "is the best of 12 trials",
@@ -65,7 +65,7 @@ def test_a_search_prints_its_rows_ranges_and_trials_and_writes_the_best(tune, to
     toy.recipe_file.write_text(RECIPE)
     new = tune("tiny", "--minutes", "0", "--out", "third")
     assert "0 earlier trials of this recipe" in new.stdout and "dropout                0 to 0.5\n" in new.stdout
-    assert "until 0.0 minutes" in new.stdout and "no trial has a score" in new.stdout
+    assert "up to 0 minutes" in new.stdout and "no trial has a score" in new.stdout
 
 
 def test_no_recipe_is_written_where_the_recipe_itself_is_the_best(tune, toy):

@@ -28,9 +28,13 @@ def first_lines(tuning: Tuning, trials: int | None, minutes: float | None, paral
             text = ", ".join(map(str, values))
         lines.append(f"  {key:<22} {text}")
     lines.append(f"{len(tuning.finished)} earlier trials of this recipe with these ranges and data")
-    limits = [f"{trials} trials in all"] * (trials is not None) + [f"{minutes} minutes"] * (minutes is not None)
+    limits = []
+    if trials is not None:
+        limits.append(f"{trials} trials in all")
+    if minutes is not None:
+        limits.append(f"{minutes:g} minutes")
     repeats = "; parallel trials do not repeat exactly" if parallel > 1 else ""
-    return [*lines, f"runs {parallel} at a time until {' or '.join(limits)}{repeats}"]
+    return [*lines, f"runs {parallel} at a time, up to {' or '.join(limits)}{repeats}"]
 
 
 def trial_line(tuning: Tuning, trial: FrozenTrial) -> str:
