@@ -74,7 +74,7 @@ class NotebookToy:
     def predictions(self, name, **about):
         """A run as its notebook would leave it; `about` changes its description."""
         workspace = self.workspace
-        lock, planned = workspace.lock, {one.run: one for one in workspace.runs}[name]
+        lock, planned = workspace.lock, {run.run: run for run in workspace.runs}[name]
         judged = np.flatnonzero(lock.folds >= 0)
         description = {"run": name, "architecture": "net", "stamp": planned.stamp}
         description |= {"fingerprint": lock.fingerprint, "fold_sha256": lock.fold_sha256}

@@ -44,11 +44,11 @@ def test_after_ctrl_c_in_mid_upload_the_next_submit_uploads_only_what_did_not_ar
             assert run.poll() is None, run.communicate()
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=20)
-    assert run.returncode == 130 and "Stopped" in said and "Traceback" not in said
-    assert [one.state for one in project.ledger] == ["uploading"]
+        _, errors = run.communicate(timeout=20)
+    assert run.returncode == 130 and "Stopped" in errors and "Traceback" not in errors
+    assert [entry.state for entry in project.ledger] == ["uploading"]
     assert submit(project.session(), project.csv, "second").state == "scored"
-    assert [one.state for one in project.ledger] == (["scored"] if arrived else ["lost", "scored"])
+    assert [entry.state for entry in project.ledger] == (["scored"] if arrived else ["lost", "scored"])
     assert len(project.state.submissions) == 1
 
 
@@ -61,8 +61,8 @@ def test_two_at_once_make_one_submission(project):
             time.sleep(0.02)
         with pytest.raises(KaggleError, match="Another command submits to birds"):
             submit(project.session(), project.csv, "second")
-        said, _ = run.communicate(timeout=60)
-    assert run.returncode == 0 and "public score 1" in said and len(project.state.submissions) == 1
+        output, _ = run.communicate(timeout=60)
+    assert run.returncode == 0 and "public score 1" in output and len(project.state.submissions) == 1
 
 
 def test_an_upload_that_outlives_a_killed_podium_is_not_made_twice(project):
@@ -92,33 +92,35 @@ def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(project):
             archive.writestr(place, stream.getvalue())
         project.state.files = {member.filename: member.file_size for member in archive.infolist()}
     project.state.archive = file.read_bytes()
-    code, said, warned = run(project, "new", "--kaggle", "birds-and-others", competition="pets")
-    assert (code, warned) == (0, "") and "6 labelled images (one folder per class), 2 test images" in said
-    assert "next: check these files, then type make rehearse COMPETITION=pets\n" in said
+    code, output, errors = run(project, "new", "--kaggle", "birds-and-others", competition="pets")
+    assert (code, errors) == (0, "") and "6 labelled images (one folder per class), 2 test images" in output
+    assert "next: check these files, then type make rehearse COMPETITION=pets\n" in output
     settings = read_competition(project.folder / "competitions" / "pets")
     assert (settings.kaggle.competition, settings.data.archive) == ("birds-and-others", "birds-and-others.zip")
 
 
 def run(project, *words, **options):
     with podium(project, *words, **options) as process:
-        said, warned = process.communicate(timeout=60)
-    return process.returncode, said, warned
+        output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
 
 
 def test_submit_prints_the_score_and_where_it_is_written(project):
-    code, said, warned = run(project, "submit", "--message", "first")
-    assert (code, warned) == (0, "")
-    assert "5 submissions left today" in said and "uploading submissions/birds/ensemble.csv" in said
-    assert "ensemble.csv: submission 1000, public score 1, private 1; cross-fitted 1 (standard error 0.0510213)" in said
-    assert "recorded in submissions/birds/ledger.csv" in said and TOKEN not in said
+    code, output, errors = run(project, "submit", "--message", "first")
+    assert (code, errors) == (0, "")
+    assert "5 submissions left today" in output and "uploading submissions/birds/ensemble.csv" in output
+    assert (
+        "ensemble.csv: submission 1000, public score 1, private 1; cross-fitted 1 (standard error 0.0510213)" in output
+    )
+    assert "recorded in submissions/birds/ledger.csv" in output and TOKEN not in output
 
 
 def test_a_fault_is_one_screen_and_exit_code_2(project):
     project.state.script["PUT"] = [Fault(403)]
-    code, _, warned = run(project, "submit", "--message", "first")
-    assert code == 2 and "The upload failed" in warned and "Traceback" not in warned
-    code, _, warned = run(project, "submit")
-    assert code == 2 and "MESSAGE=" in warned
+    code, _, errors = run(project, "submit", "--message", "first")
+    assert code == 2 and "The upload failed" in errors and "Traceback" not in errors
+    code, _, errors = run(project, "submit")
+    assert code == 2 and "MESSAGE=" in errors
 
 
 def test_submissions_picks_up_what_was_pending_and_says_what_to_select(project):
@@ -127,13 +129,15 @@ def test_submissions_picks_up_what_was_pending_and_says_what_to_select(project):
         project.write(wrong)
         with pytest.raises(KaggleError, match="not scored"):
             submit(project.session(wait_seconds=0.1), project.csv, f"try {wrong}")
-    code, said, _ = run(project, "submissions")
-    assert code == 0 and said.count("pending") == 5 and "rank correlation: needs 5" in said
+    code, output, _ = run(project, "submissions")
+    assert code == 0 and output.count("pending") == 5 and "rank correlation: needs 5" in output
     project.state.polls_before_score = 0
-    code, said, _ = run(project, "submissions")
-    assert code == 0 and "pending" not in said and "rank correlation of cross-fitted and public scores: +1.00" in said
-    assert "select 1000 (ensemble.csv, try 0): best cross-fitted score" in said
-    assert "select 1001 (ensemble.csv, try 1): best public score of the others" in said
+    code, output, _ = run(project, "submissions")
+    assert (
+        code == 0 and "pending" not in output and "rank correlation of cross-fitted and public scores: +1.00" in output
+    )
+    assert "select 1000 (ensemble.csv, try 0): best cross-fitted score" in output
+    assert "select 1001 (ensemble.csv, try 1): best public score of the others" in output
 
 
 def test_submissions_tells_when_there_are_none(project):
@@ -146,19 +150,19 @@ def test_leaderboard_says_rank_zone_and_distance(project):
     with zipfile.ZipFile(board, "w") as archive:
         archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n" + rows)
     project.state.leaderboard = board.read_bytes()
-    code, _, warned = run(project, "leaderboard")
-    assert code == 2 and "No submission has a score yet." in warned
-    code, said, _ = run(project, "leaderboard", "--score", "0.985")
-    assert code == 0 and "rank 15 of 50 teams, the bronze zone" in said
-    assert "silver ends at rank 10 with 0.99: 0.005 away" in said
+    code, _, errors = run(project, "leaderboard")
+    assert code == 2 and "No submission has a score yet." in errors
+    code, output, _ = run(project, "leaderboard", "--score", "0.985")
+    assert code == 0 and "rank 15 of 50 teams, the bronze zone" in output
+    assert "silver ends at rank 10 with 0.99: 0.005 away" in output
     project.write(1)
     project.state.grade = lambda _: Graded("0.93", "0.9")
     submit(project.session(), project.csv, "first")
-    code, said, _ = run(project, "leaderboard")
-    assert "accuracy 0.93: below all 50 teams, no medal zone" in said and "rank 51" not in said
-    assert "that is 1.0 standard errors of the validation score of submission 1000" in said
-    code, said, _ = run(project, "leaderboard", "--score", "0.985")
-    assert "0.005 away" in said and "standard errors" not in said
+    code, output, _ = run(project, "leaderboard")
+    assert "accuracy 0.93: below all 50 teams, no medal zone" in output and "rank 51" not in output
+    assert "that is 1.0 standard errors of the validation score of submission 1000" in output
+    code, output, _ = run(project, "leaderboard", "--score", "0.985")
+    assert "0.005 away" in output and "standard errors" not in output
     with zipfile.ZipFile(board, "w") as archive:
         archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n")
     project.state.leaderboard = board.read_bytes()
@@ -170,9 +174,9 @@ def test_download_fetches_and_says_what_the_archive_is_called(project):
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("train.csv", "id,label\n")
     project.state.archive, project.state.files = file.read_bytes(), {"train.csv": 9}
-    code, said, warned = run(project, "download")
-    assert (code, warned) == (0, "") and "data/birds-and-others.zip" in said
-    assert "1 file(s) have the names and sizes that Kaggle lists" in said
+    code, output, errors = run(project, "download")
+    assert (code, errors) == (0, "") and "data/birds-and-others.zip" in output
+    assert "1 file(s) have the names and sizes that Kaggle lists" in output
     assert (project.folder / "data" / "birds-and-others.zip").read_bytes() == file.read_bytes()
 
 
@@ -180,8 +184,8 @@ def test_a_competition_that_is_not_on_kaggle_is_refused(project):
     toml = project.folder / "competitions" / "birds" / "competition.toml"
     toml.write_text(toml.read_text().split("[kaggle]")[0])
     for words in (["submit", "-m", "first"], ["submissions"], ["download"], ["leaderboard"]):
-        code, _, warned = run(project, *words)
-        assert code == 2 and "does not say which competition on Kaggle" in warned and "make check" in warned
+        code, _, errors = run(project, *words)
+        assert code == 2 and "does not say which competition on Kaggle" in errors and "make check" in errors
     assert project.state.asked == [] and project.ledger == []
 
 

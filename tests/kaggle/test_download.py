@@ -36,7 +36,7 @@ def fetch(project):
 
 def test_a_download_is_whole_and_is_not_fetched_again(offered):
     file = fetch(offered)
-    assert file.read_bytes() == offered.state.archive and [one.name for one in file.parent.iterdir()] == [file.name]
+    assert file.read_bytes() == offered.state.archive and [other.name for other in file.parent.iterdir()] == [file.name]
     asked = offered.state.asked.count("DownloadDataFiles")
     assert fetch(offered) == file and offered.state.asked.count("DownloadDataFiles") == asked
     assert "exists and is whole; 1 file(s) have the names" in offered.lines[-1]

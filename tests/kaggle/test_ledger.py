@@ -1,5 +1,7 @@
 """The ledger: what is written is read back, and what is no ledger is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from podium.errors import KaggleError
@@ -18,13 +20,13 @@ def row(ref, message=f"x {ENTRY.tag}", status="COMPLETE"):
 def test_what_is_written_is_read_back(tmp_path):
     file = tmp_path / "ledger.csv"
     assert read_ledger(file) == []
-    write_ledger(file, [ENTRY, ENTRY.changed(state="scored")])
-    assert read_ledger(file) == [ENTRY, ENTRY.changed(state="scored")]
+    write_ledger(file, [ENTRY, replace(ENTRY, state="scored")])
+    assert read_ledger(file) == [ENTRY, replace(ENTRY, state="scored")]
     assert file.read_text().splitlines()[0] == ",".join(COLUMNS)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "fault"),
     [
         ("uploading", "somewhere", "row 1: state 'somewhere'"),
         ("time,", "when,", "line 1: other columns"),
@@ -34,11 +36,11 @@ def test_what_is_written_is_read_back(tmp_path):
         (",,,", ",much,,", "row 1: could not convert"),
     ],
 )
-def test_a_damaged_ledger_is_refused_by_line(tmp_path, before, after, told):
+def test_a_damaged_ledger_is_refused_by_line(tmp_path, before, after, fault):
     file = tmp_path / "ledger.csv"
     write_ledger(file, [ENTRY])
     file.write_text(file.read_text().replace(before, after))
-    with pytest.raises(KaggleError, match=told):
+    with pytest.raises(KaggleError, match=fault):
         read_ledger(file)
 
 
@@ -46,7 +48,7 @@ def test_an_upload_is_found_by_its_tag_among_later_rows_that_are_nobody_else_s()
     rows = [row(9, "x"), row(8), row(7), row(6)]
     assert find_submission(ENTRY, rows) == row(8)
     assert find_submission(ENTRY, rows, other_refs={"8"}) is None
-    assert find_submission(ENTRY.changed(ref="6"), rows, other_refs={"6"}) == row(6)
+    assert find_submission(replace(ENTRY, ref="6"), rows, other_refs={"6"}) == row(6)
 
 
 def test_what_kaggle_says_goes_into_the_entry():
@@ -57,6 +59,6 @@ def test_what_kaggle_says_goes_into_the_entry():
 
 
 def test_a_message_that_kaggle_cut_is_known_by_its_beginning_and_the_file():
-    long = ENTRY.changed(message="m" * 300)
+    long = replace(ENTRY, message="m" * 300)
     assert find_submission(long, [row(8, "m" * 255)]) == row(8, "m" * 255)
     assert find_submission(long, [row(8, "m" * 20)]) is None

@@ -18,7 +18,7 @@ RISING = [entry(str(i), f"0.9{i}", f"0.8{i}") for i in range(5)]
 def test_scores_that_rise_together_correlate_by_one_and_four_are_too_few():
     assert rank_correlation(RISING) == pytest.approx(1)
     assert rank_correlation(RISING[:4]) is None
-    falling = [entry(one.ref, one.cross_fitted, f"{0.9 - float(one.public) / 10:.3f}") for one in RISING]
+    falling = [entry(old.ref, old.cross_fitted, f"{0.9 - float(old.public) / 10:.3f}") for old in RISING]
     assert rank_correlation(falling) == pytest.approx(-1)
     assert rank_correlation([entry(str(i), "0.9", f"0.8{i}") for i in range(5)]) is None
 
@@ -34,9 +34,9 @@ def test_the_best_cross_fitted_and_the_best_public_of_the_others_are_selected():
         entry("3", "0.94", "0.91"),
         entry("4", "", "0.89"),
     ]
-    assert [one.ref for one, _ in select_final(entries, "accuracy")] == ["1", "2"]
-    assert [one.ref for one, _ in select_final(entries, "log_loss")] == ["2", "4"]
-    assert [one.ref for one, _ in select_final([entries[3]], "accuracy")] == ["4"]
+    assert [chosen.ref for chosen, _ in select_final(entries, "accuracy")] == ["1", "2"]
+    assert [chosen.ref for chosen, _ in select_final(entries, "log_loss")] == ["2", "4"]
+    assert [chosen.ref for chosen, _ in select_final([entries[3]], "accuracy")] == ["4"]
     assert select_final([entries[3]], "accuracy")[0][1].startswith(
         "best public score: no submission has a cross-fitted"
     )

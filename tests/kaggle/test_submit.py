@@ -15,6 +15,7 @@ from podium import files
 from podium.errors import KaggleError, SubmissionError
 from podium.kaggle.session import settle
 from podium.kaggle.submit import submit
+from podium.kaggle.waiting import Patience
 
 START, CREATE, LIST = "StartSubmissionUpload", "CreateSubmission", "ListSubmissions"
 
@@ -51,7 +52,7 @@ def test_the_token_is_in_no_argument_no_line_and_no_file(project, monkeypatch):
     monkeypatch.setattr("podium.kaggle.client.subprocess.Popen", Recorded)
     Recorded.commands.clear()
     submit(project.session(VERBOSE="1", VERBOSE_OUTPUT="true"), project.csv, "first")
-    assert len(Recorded.commands) >= 8 and any("submit" in command for command in Recorded.commands)
+    assert len(Recorded.commands) >= 8 and any("competition_submit" in command for command in Recorded.commands)
     assert not any(TOKEN in word for command in Recorded.commands for word in command)
     written = [file.read_bytes() for file in project.folder.rglob("*") if file.is_file()]
     assert not any(TOKEN.encode() in content for content in written)
@@ -121,7 +122,7 @@ def test_rules_that_are_not_accepted(project, message):
     project.state.script[START] = [Fault(403, message)]
     with pytest.raises(KaggleError, match="denied access to this account"):
         submit(project.session(), project.csv, "first")
-    assert [one.state for one in project.ledger] == ["refused"]
+    assert [entry.state for entry in project.ledger] == ["refused"]
 
 
 def test_an_unknown_competition(project):
@@ -137,7 +138,7 @@ def test_an_upload_that_fails_with_exit_code_0_is_no_submission(project, status)
     with pytest.raises(KaggleError, match="upload failed") as refusal:
         submit(project.session(), project.csv, "first")
     assert "no submission was used up" in refusal.value.fix
-    assert CREATE not in project.state.asked and [one.state for one in project.ledger] == ["refused"]
+    assert CREATE not in project.state.asked and [entry.state for entry in project.ledger] == ["refused"]
     assert submit(project.session(), project.csv, "again").state == "scored"
 
 
@@ -145,7 +146,7 @@ def test_a_submission_that_kaggle_refuses_to_create(project):
     project.state.script[CREATE] = [Fault(400)]
     with pytest.raises(KaggleError, match="refused the request") as refusal:
         submit(project.session(), project.csv, "first")
-    assert "400 Client Error" in refusal.value.found and [one.state for one in project.ledger] == ["refused"]
+    assert "400 Client Error" in refusal.value.found and [entry.state for entry in project.ledger] == ["refused"]
 
 
 def test_too_many_requests(project):
@@ -167,7 +168,7 @@ def test_a_server_error_after_the_submission_was_made_uploads_nothing_twice(proj
     with pytest.raises(KaggleError, match="is not known whether") as refusal:
         submit(project.session(), project.csv, "first")
     assert "make submissions COMPETITION=birds" in refusal.value.fix
-    assert [one.state for one in project.ledger] == ["uploading"]
+    assert [entry.state for entry in project.ledger] == ["uploading"]
     project.state.script.clear()
     assert submit(project.session(), project.csv, "first").ref == "1000" and len(project.state.submissions) == 1
 
@@ -198,16 +199,19 @@ def test_a_connection_that_is_always_cut_leaves_nothing_behind_and_says_so(proje
     project.state.script["PUT"] = [Fault(cut=True, times=99)]
     with pytest.raises(KaggleError, match="was not made: Kaggle does not list it") as refusal:
         submit(project.session(timeout_seconds=3, retry_seconds=()), project.csv, "first")
-    assert "did not answer in time" in refusal.value.found and [one.state for one in project.ledger] == ["lost"]
+    assert "did not answer in time" in refusal.value.found and [entry.state for entry in project.ledger] == ["lost"]
 
 
-@pytest.mark.parametrize(("reason", "told"), [("Row 7 has no label", "Row 7 has no label"), ("", "gives no reason")])
-def test_a_submission_that_kaggle_cannot_score(project, reason, told):
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("Row 7 has no label", "Row 7 has no label"), ("", "gives no reason")]
+)
+def test_a_submission_that_kaggle_cannot_score(project, reason, expected):
     project.state.grade = lambda _: Graded(error=reason)
     with pytest.raises(KaggleError, match="could not score") as refusal:
         submit(project.session(), project.csv, "first")
-    assert told in refusal.value.found
-    assert [(one.state, one.ref) for one in project.ledger] == [("failed", "1000")] and told in project.ledger[0].reason
+    assert expected in refusal.value.found
+    (entry,) = project.ledger
+    assert (entry.state, entry.ref) == ("failed", "1000") and expected in entry.reason
 
 
 def test_a_submission_that_stays_pending_is_waited_for_and_then_picked_up(project):
@@ -215,7 +219,7 @@ def test_a_submission_that_stays_pending_is_waited_for_and_then_picked_up(projec
     with pytest.raises(KaggleError, match="has not scored the submission yet") as refusal:
         submit(project.session(wait_seconds=0.3), project.csv, "first")
     assert "submission 1000 is pending" in refusal.value.found and "make submissions" in refusal.value.fix
-    assert [one.state for one in project.ledger] == ["pending"]
+    assert [entry.state for entry in project.ledger] == ["pending"]
     project.state.polls_before_score = 0
     again = submit(project.session(), project.csv, "second")
     assert (again.ref, again.message, len(project.state.submissions)) == ("1000", "first", 1)
@@ -226,6 +230,7 @@ def test_a_csv_that_changes_after_the_check_is_not_uploaded(project):
     with pytest.raises(SubmissionError, match="changed after it was checked"):
         submit(project.session(), project.csv, "first")
     assert START not in project.state.asked and project.ledger == []
+    assert not list((project.csv.parent / "submitted").iterdir())
 
 
 def test_a_full_disk_stops_before_the_upload(project, monkeypatch):
@@ -252,32 +257,40 @@ def test_a_submission_made_elsewhere_is_not_taken_for_ours(project):
             "graded": None,
         },
     )
-    assert [one.state for one in settle(project.session())[0]] == ["lost"]
+    assert [entry.state for entry in settle(project.session())[0]] == ["lost"]
 
 
-def test_what_was_given_up_and_arrived_after_all_is_found(project):
+def hide_submission(project, *, requests):
+    """Hide the newest submission from this number of lists, asked for after the upload."""
     hidden = []
-    project.state.polls_before_score = 0
-    project.state.script[LIST] = [Fault(), Fault(before=lambda: hidden.append(project.state.submissions.pop()))]
+    hide = Fault(before=lambda: hidden.append(project.state.submissions.pop()))
+    show = Fault(before=lambda: project.state.submissions.extend(hidden))
+    project.state.script[LIST] = [Fault(), hide, *[Fault()] * (requests - 1), show]
+
+
+def test_a_submission_that_kaggle_lists_only_later_is_found(project):
+    hide_submission(project, requests=3)
+    assert submit(project.session(grace_seconds=60), project.csv, "first").ref == "1000"
+    assert project.state.asked.count(CREATE) == 1 and [entry.ref for entry in project.ledger] == ["1000"]
+    assert "Kaggle may not list a recent upload yet" in "\n".join(project.lines)
+
+
+def test_a_submission_that_kaggle_lists_after_the_grace_period_is_found_by_the_next_command(project):
+    hide_submission(project, requests=99)
     with pytest.raises(KaggleError, match="was not made") as refusal:
         submit(project.session(), project.csv, "first")
-    assert refusal.value.found == "the kaggle CLI reported success" and project.ledger[0].state == "lost"
-    project.state.submissions.extend(hidden)
-    entries, _ = settle(project.session())
-    assert [(one.state, one.ref) for one in entries] == [("scored", "1000")]
-
-
-def test_a_list_that_lags_behind_the_upload_brings_no_second_one(project, monkeypatch):
-    hidden, slept = [], []
-    monkeypatch.setattr("podium.kaggle.session.time.sleep", slept.append)
-    lagging = [Fault(), Fault(before=lambda: hidden.append(project.state.submissions.pop())), Fault(), Fault(), Fault()]
-    project.state.script[LIST] = [*lagging, Fault(before=lambda: project.state.submissions.extend(hidden))]
-    with pytest.raises(KaggleError, match="does not list it"):
-        submit(project.session(), project.csv, "first")
+    assert refusal.value.found == "Kaggle reported success" and project.ledger[0].state == "lost"
+    (show,) = [fault for fault in project.state.script[LIST] if fault.before]
+    project.state.script[LIST] = [show]
     with pytest.raises(SubmissionError, match="Kaggle has this file already"):
-        submit(project.session(grace_seconds=60), project.csv, "second")
-    assert project.state.asked.count(CREATE) == 1 and [one.ref for one in project.ledger] == ["1000"]
-    assert 0 < max(slept) < 60
+        submit(project.session(), project.csv, "second")
+    assert [(entry.state, entry.ref) for entry in project.ledger] == [("scored", "1000")]
+    assert project.state.asked.count(CREATE) == 1
+
+
+def test_a_clock_that_went_back_does_not_prolong_the_grace_period():
+    assert Patience(grace_seconds=60).grace_left("2999-01-01T00:00:00Z") == 60
+    assert Patience(grace_seconds=60).grace_left("2026-01-01T00:00:00Z") < 0
 
 
 def test_a_reason_that_kaggle_did_not_tell_yet_is_asked_for_again(project):
@@ -285,7 +298,7 @@ def test_a_reason_that_kaggle_did_not_tell_yet_is_asked_for_again(project):
     project.state.script["GetSubmission"] = [Fault(500, times=2)]
     with pytest.raises(KaggleError, match="did not answer when asked for the reason"):
         submit(project.session(), project.csv, "first")
-    assert [(one.state, one.reason) for one in project.ledger] == [("failed", "")]
+    assert [(entry.state, entry.reason) for entry in project.ledger] == [("failed", "")]
     assert settle(project.session())[0][0].reason == "Row 7 has no label. See the page."
 
 

@@ -1,1 +1,1 @@
-"""From a checked CSV to a verified score: the kaggle CLI, believed little."""
+"""From a checked CSV to its score on Kaggle, through the package kaggle."""

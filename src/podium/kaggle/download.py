@@ -1,4 +1,4 @@
-"""Download a competition's files, whole or not at all: the kaggle CLI's exit code is 0 for a truncated zip too."""
+"""Download a competition's files, whole or not at all: the package kaggle raises nothing for a truncated zip."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def download(kaggle: Kaggle, folder: Path, *, log: Log) -> Path:
             log(f"{target} is whole; {compared}")
             return target
     raise KaggleError(
-        "The download is not whole, although the kaggle CLI reported success.",
+        "The download is not whole.",
         file=fetched,
         faults=faults,
         fix=f"rm -r {partial}, then repeat the command; or download the files in a browser as {target}",

@@ -5,19 +5,18 @@ the row and looks for the submission at Kaggle instead of uploading again.
 """
 
 import csv
-import dataclasses
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 
 from podium.errors import KaggleError
 from podium.files import atomic_write
 from podium.kaggle.client import ListedSubmission
+from podium.kaggle.waiting import TIME
 
 LEDGER = "ledger.csv"
-TIME = "%Y-%m-%dT%H:%M:%SZ"
 # Kaggle may cut a message of this length, and with it the tag at its end.
 LONG_MESSAGE = 100
 # uploading: perhaps at Kaggle; pending: at Kaggle, without a score; failed: Kaggle could not score it;
@@ -60,33 +59,20 @@ class Entry:
         """Identifies the entry."""
         return self.time, self.sha256
 
-    def age_seconds(self) -> float:
-        """Seconds since the upload began."""
-        return (datetime.now(UTC) - datetime.strptime(self.time, TIME).replace(tzinfo=UTC)).total_seconds()
-
-    def changed(self, **changes: str) -> "Entry":
-        """The entry with other values."""
-        return dataclasses.replace(self, **changes)
-
     def updated(self, listed: ListedSubmission) -> "Entry":
         """The entry with the state and the scores that Kaggle lists."""
         scores = {"public": listed.public, "private": listed.private}
         known = {name: f"{score:.10g}" for name, score in scores.items() if score is not None}
-        return self.changed(state=STATE_OF_STATUS.get(listed.status, PENDING), ref=str(listed.ref), **known)
+        return replace(self, state=STATE_OF_STATUS.get(listed.status, PENDING), ref=str(listed.ref), **known)
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Entry))
+COLUMNS = tuple(field.name for field in fields(Entry))
 NUMBERS = ("cross_fitted", "standard_error", "public", "private", "ref")
 
 
 def tag_of(sha256: str) -> str:
     """What the message of a file's submission ends with: `(sha256 1a2b3c4d5e6f)`."""
     return f"(sha256 {sha256[:12]})"
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).strftime(TIME)
 
 
 def read_ledger(file: Path) -> list[Entry]:
@@ -125,7 +111,7 @@ def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows(dataclasses.astuple(entry) for entry in entries)
+    table.writerows(astuple(entry) for entry in entries)
     try:
         with atomic_write(file) as stream:
             stream.write(text.getvalue().encode())
@@ -135,7 +121,7 @@ def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
 
 
 def find_submission(
-    entry: Entry, submissions: Sequence[ListedSubmission], *, other_refs: frozenset[str] | set[str] = frozenset()
+    entry: Entry, submissions: Sequence[ListedSubmission], *, other_refs: Collection[str] = ()
 ) -> ListedSubmission | None:
     """The entry's submission in Kaggle's list: by its ref, else the oldest one after the upload began with its tag.
 
@@ -144,7 +130,9 @@ def find_submission(
     if entry.ref:
         return next((submission for submission in submissions if str(submission.ref) == entry.ref), None)
     newer = [submission for submission in submissions if submission.ref > int(entry.after)]
-    candidates = [one for one in newer if str(one.ref) not in other_refs and _has_message(one, entry)]
+    candidates = [
+        submission for submission in newer if str(submission.ref) not in other_refs and _has_message(submission, entry)
+    ]
     return min(candidates, key=lambda submission: submission.ref, default=None)
 
 

@@ -1,9 +1,7 @@
 """A session with Kaggle for one competition: its ledger, kept equal to Kaggle's list of submissions."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from podium.errors import ConfigError, KaggleError
@@ -43,26 +41,15 @@ class Session:
         """The command that looks for a score later."""
         return f"make submissions COMPETITION={self.workspace.name}"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the ledger's lock; raises KaggleError where another process holds it."""
         message = f"Another command submits to {self.workspace.name}, or asks for its scores."
-        with one_process(self.ledger.with_name(".ledger.lock"), message):
-            yield
+        return one_process(self.ledger.with_name(".ledger.lock"), message)
 
-    def save(self, entry: Entry) -> Entry:
+    def save(self, entry: Entry) -> None:
         """Write an entry into the ledger, in place of the one with the same key."""
         entries = {known.key: known for known in read_ledger(self.ledger)} | {entry.key: entry}
         write_ledger(self.ledger, list(entries.values()))
-        return entry
-
-    def update(self, entry: Entry, listed: ListedSubmission) -> Entry:
-        """The entry with what Kaggle lists, and the reason of a failure if Kaggle gives it now."""
-        entry = entry.updated(listed)
-        if entry.state == FAILED and not entry.reason:
-            reason = self.kaggle.reason(int(entry.ref))
-            entry = entry if reason is None else entry.changed(reason=reason or "Kaggle gives no reason")
-        return entry
 
 
 def open_session(
@@ -91,45 +78,31 @@ def settle(session: Session) -> tuple[list[Entry], list[ListedSubmission]]:
         entry = entries[index]
         listed = find_submission(entry, submissions, other_refs=known_refs)
         if listed is not None:
-            settled[index] = session.update(entry, listed)
+            settled[index] = _update(session, entry, listed)
             known_refs.add(str(listed.ref))
         elif entry.state == UPLOADING:
             session.log(f"{entry.file} of {entry.time} did not arrive at Kaggle; it may be submitted again")
-            settled[index] = entry.changed(state=LOST, reason="it did not arrive")
+            settled[index] = replace(entry, state=LOST, reason="it did not arrive")
     if settled != entries:
         write_ledger(session.ledger, settled)
     return settled, submissions
 
 
-def _list_submissions(session: Session, entries: list[Entry]) -> list[ListedSubmission]:
-    """Kaggle's list, asked for again after the grace period where a recent upload is not in it."""
-    submissions = session.kaggle.submissions()
-    missing = [
-        entry for entry in entries if entry.state in (UPLOADING, LOST) and find_submission(entry, submissions) is None
-    ]
-    seconds = max((session.patience.grace_seconds - entry.age_seconds() for entry in missing), default=0)
-    if seconds <= 0:
-        return submissions
-    session.log(f"waiting {seconds:.0f} s: Kaggle may not list a recent upload yet")
-    time.sleep(seconds)
-    return session.kaggle.submissions()
+def settle_entry(session: Session, entry: Entry) -> Entry:
+    """The entry as it is after `settle`."""
+    return next(known for known in settle(session)[0] if known.key == entry.key)
 
 
 def wait_for_score(session: Session, entry: Entry) -> Entry:
     """The scored entry; raises KaggleError where Kaggle could not score it, or the wait is over."""
-    began = time.monotonic()
-    if entry.state == SCORED:
-        return entry
-    for pause in session.patience.pauses():
-        listed = find_submission(entry, session.kaggle.submissions())
-        if listed is not None:
-            entry = session.save(session.update(entry, listed))
+    for waited in session.patience.attempts():
+        if waited:
+            entry = settle_entry(session, entry)
         if entry.state == SCORED:
             return entry
         if entry.state == FAILED:
             raise _failure(session, entry)
-        session.log(f"{entry.file} is at Kaggle as {entry.ref}, not scored yet ({time.monotonic() - began:.0f} s)")
-        time.sleep(pause)
+        session.log(f"{entry.file} is at Kaggle as {entry.ref}, not scored yet ({waited:.0f} s)")
     raise KaggleError(
         "Kaggle has not scored the submission yet.",
         file=entry.file,
@@ -137,6 +110,31 @@ def wait_for_score(session: Session, entry: Entry) -> Entry:
         found=f"submission {entry.ref} is pending, as {session.ledger} records",
         fix=f"later: {session.later}",
     )
+
+
+def _list_submissions(session: Session, entries: list[Entry]) -> list[ListedSubmission]:
+    """Kaggle's list; during the grace period it is asked for again while a recent upload is missing."""
+    for _ in session.patience.attempts():
+        submissions = session.kaggle.submissions()
+        missing = [
+            entry
+            for entry in entries
+            if entry.state in (UPLOADING, LOST) and find_submission(entry, submissions) is None
+        ]
+        seconds = max((session.patience.grace_left(entry.time) for entry in missing), default=0)
+        if seconds <= 0:
+            break
+        session.log(f"waiting at most {seconds:.0f} s: Kaggle may not list a recent upload yet")
+    return submissions
+
+
+def _update(session: Session, entry: Entry, listed: ListedSubmission) -> Entry:
+    """The entry with what Kaggle lists, and the reason of a failure if Kaggle gives it now."""
+    entry = entry.updated(listed)
+    if entry.state == FAILED and not entry.reason:
+        reason = session.kaggle.reason(int(entry.ref))
+        return entry if reason is None else replace(entry, reason=reason or "Kaggle gives no reason")
+    return entry
 
 
 def _failure(session: Session, entry: Entry) -> KaggleError:

@@ -80,7 +80,7 @@ def best_public(entries: Sequence[Entry], metric: str) -> Entry | None:
 
 
 def read_leaderboard(file: Path) -> list[float]:
-    """The scores in the zip that the kaggle CLI downloads; raises KaggleError for another file."""
+    """The scores in the zip that Kaggle gives; raises KaggleError for another file."""
     try:
         with zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if name.endswith(".csv"))

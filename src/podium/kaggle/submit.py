@@ -3,11 +3,9 @@
 import csv
 import json
 import shutil
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +13,11 @@ import numpy as np
 from podium.config.keys import Submission
 from podium.errors import KaggleError, SubmissionError
 from podium.files import atomic_write
-from podium.kaggle.cli_messages import UploadError
+from podium.kaggle.answers import RefusedError
 from podium.kaggle.client import ListedSubmission
-from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, find_submission, now, read_ledger, tag_of
-from podium.kaggle.session import Session, settle, wait_for_score
+from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, read_ledger, tag_of
+from podium.kaggle.session import Session, settle, settle_entry, wait_for_score
+from podium.kaggle.waiting import now
 from podium.lock import Lock
 from podium.metrics import Z_95
 from podium.plan.stamp import file_sha256
@@ -30,28 +29,6 @@ WRONG_SHARES = 0.30
 MAX_CLASSES_SHOWN = 4
 
 
-@dataclass(frozen=True)
-class CheckedFile:
-    """A valid CSV: the user's file, the copy that is uploaded, and the JSON that records what made it."""
-
-    file: Path
-    copy: Path
-    sha256: str
-    description: dict
-
-    def check_unchanged(self) -> None:
-        """Raise SubmissionError if the user's file has changed since it was copied."""
-        sha256 = file_sha256(self.file)
-        if sha256 != self.sha256:
-            raise SubmissionError(
-                "The CSV changed after it was checked: nothing was uploaded.",
-                file=self.file,
-                expected=f"sha256 {self.sha256[:12]}",
-                found=sha256[:12] or "no file",
-                fix="wait until it is written, then repeat the command",
-            )
-
-
 def submit(session: Session, file: Path, message: str, *, force: bool = False) -> Entry:
     """Check a CSV, upload it, and wait for its score; returns the scored entry of the ledger.
 
@@ -61,33 +38,33 @@ def submit(session: Session, file: Path, message: str, *, force: bool = False) -
     """
     if not message.strip():
         raise SubmissionError("A submission needs a message.", fix="MESSAGE='what is new in it'")
-    with session.locked(), tempfile.TemporaryDirectory() as folder:
-        checked = _check(session, file, Path(folder), force=force)
+    with session.locked():
+        sha256 = _check(session, file, force=force)
         open_keys = {entry.key for entry in read_ledger(session.ledger) if entry.state in (UPLOADING, PENDING)}
         entries, submissions = settle(session)
-        same = [entry for entry in entries if entry.sha256 == checked.sha256 and entry.is_at_kaggle]
+        same = [entry for entry in entries if entry.sha256 == sha256 and entry.is_at_kaggle]
         if same and same[-1].key in open_keys:
             session.log(f"{file} is at Kaggle as {same[-1].ref} already: waiting for its score, without an upload")
             return wait_for_score(session, same[-1])
         if not force:
-            _refuse_duplicate(checked, same, submissions)
+            _refuse_duplicate(file, sha256, same, submissions)
         _check_remaining(session)
-        checked.check_unchanged()
         newest = max((submission.ref for submission in submissions), default=0)
-        return wait_for_score(session, _upload(session, checked, message, after=newest))
+        entry = _write_entry(session, file, sha256, message, after=newest)
+        return wait_for_score(session, _upload(session, entry, file))
 
 
-def _check(session: Session, file: Path, folder: Path, *, force: bool) -> CheckedFile:
-    """Copy a CSV into `folder` and check the copy, so that the checked bytes are uploaded."""
+def _check(session: Session, file: Path, *, force: bool) -> str:
+    """The SHA-256 of a CSV that may be submitted; raises SubmissionError for another CSV."""
     name = session.workspace.name
     if not file.is_file():
         raise SubmissionError("There is no such file.", file=file, fix=f"make ensemble COMPETITION={name}")
-    copy = _copy(file, folder / file.name)
+    sha256 = file_sha256(file)
     lock, settings = session.workspace.lock, session.workspace.competition.submission
-    faults = check_submission(copy, lock=lock, settings=settings)
+    faults = check_submission(file, lock=lock, settings=settings)
     if faults:
         raise SubmissionError(f"Not a submission of {name}: nothing was uploaded.", file=file, faults=faults)
-    distance, differences = compare_shares(copy, lock=lock, settings=settings)
+    distance, differences = compare_shares(file, lock=lock, settings=settings)
     if distance > WRONG_SHARES and not force:
         raise SubmissionError(
             "The predicted class shares differ from those of the training labels: nothing was uploaded.",
@@ -98,8 +75,7 @@ def _check(session: Session, file: Path, folder: Path, *, force: bool) -> Checke
         )
     if distance > UNUSUAL_SHARES:
         session.log(f"unusual class shares: {differences}")
-    sha256 = file_sha256(copy)
-    return CheckedFile(file, copy, sha256, _read_description(file, sha256))
+    return sha256
 
 
 def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[float, str]:
@@ -124,15 +100,15 @@ def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[flo
     return max(0.0, float(differences.sum()) / 2 - by_chance), ", ".join(shown)
 
 
-def _refuse_duplicate(checked: CheckedFile, same: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> None:
+def _refuse_duplicate(file: Path, sha256: str, same: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> None:
     refs = {entry.ref for entry in same}
-    tag = tag_of(checked.sha256)
+    tag = tag_of(sha256)
     found = [f"{entry.ref} of {entry.time}, public score {entry.public or 'unknown'}" for entry in same]
     found += [f"{row.ref} of {row.date}" for row in submissions if tag in row.message and str(row.ref) not in refs]
     if found:
         raise SubmissionError(
             "Kaggle has this file already: the same file gives the same score.",
-            file=checked.file,
+            file=file,
             found=f"submission {found[-1]}",
             fix="FORCE=1 submits it once more",
         )
@@ -147,68 +123,80 @@ def _check_remaining(session: Session) -> None:
     session.log(unknown if remaining is None else f"{remaining} submissions left today")
 
 
-def _upload(session: Session, checked: CheckedFile, message: str, *, after: int) -> Entry:
-    """Write the entry, upload the copy, and return the entry as Kaggle lists it; raises KaggleError."""
-    kept = session.ledger.parent / "submitted" / checked.sha256[:12] / checked.file.name
-    _copy(checked.copy, kept)
-    honest = checked.description.get("honest_score") or {}
+def _write_entry(session: Session, file: Path, sha256: str, message: str, *, after: int) -> Entry:
+    """Keep copies of the CSV and of its JSON, and write the entry into the ledger, before anything is uploaded."""
+    kept = _kept_copy(session, sha256, file.name)
+    description = _read_description(file, sha256)
+    try:
+        with file.open("rb") as source, atomic_write(kept) as stream:
+            shutil.copyfileobj(source, stream)
+        if description:
+            with atomic_write(kept.with_suffix(".json")) as stream:
+                stream.write(json.dumps(description, indent=2).encode() + b"\n")
+    except OSError as error:
+        fix = "free space, then repeat the command; nothing was uploaded"
+        raise KaggleError("The CSV cannot be copied.", file=kept, found=error.strerror, fix=fix) from None
+    copied = file_sha256(kept)
+    if copied != sha256:
+        shutil.rmtree(kept.parent)
+        raise SubmissionError(
+            "The CSV changed after it was checked: nothing was uploaded.",
+            file=file,
+            expected=f"sha256 {sha256[:12]}",
+            found=copied[:12],
+            fix="wait until it is written, then repeat the command",
+        )
+    score, error = _honest_score(description)
     entry = Entry(
         time=now(),
         state=UPLOADING,
-        file=checked.file.name,
-        sha256=checked.sha256,
-        ensemble=_keep_description(session, checked, kept),
-        cross_fitted=_cell(honest.get("score")),
-        standard_error=_cell(_standard_error(honest.get("interval"))),
+        file=file.name,
+        sha256=sha256,
+        ensemble=str(kept.with_suffix(".json").relative_to(session.ledger.parent)) if description else "",
+        cross_fitted=score,
+        standard_error=error,
         after=str(after),
         message=message,
     )
     session.save(entry)
-    session.log(f"uploading {checked.file} ({kept.stat().st_size:,} bytes)")
-    error = None
+    return entry
+
+
+def _upload(session: Session, entry: Entry, file: Path) -> Entry:
+    """Upload the kept copy, and return the entry as Kaggle lists it; raises KaggleError."""
+    kept = _kept_copy(session, entry.sha256, entry.file)
+    session.log(f"uploading {file} ({kept.stat().st_size:,} bytes)")
+    outcome = "Kaggle reported success"
     try:
-        session.kaggle.submit(kept, f"{message} {entry.tag}")
-    except UploadError as refusal:
-        session.save(entry.changed(state=REFUSED, reason=refusal.found or refusal.what))
+        session.kaggle.submit(kept, f"{entry.message} {entry.tag}")
+    except RefusedError as refusal:
+        session.save(replace(entry, state=REFUSED, reason=refusal.found or refusal.what))
         raise
-    except KaggleError as uncertain:
-        error = uncertain
-    return _find_uploaded(session, entry, error)
-
-
-def _find_uploaded(session: Session, entry: Entry, error: KaggleError | None) -> Entry:
-    """The entry with Kaggle's ref: only the list of submissions proves that one was made."""
-    for pause in (*(session.patience.first_pause_seconds,) * 2, 0):
-        try:
-            listed = find_submission(entry, session.kaggle.submissions())
-        except KaggleError as unreachable:
-            raise KaggleError(
-                "Kaggle stopped answering: it is not known whether the submission was made.",
-                file=entry.file,
-                found=(error or unreachable).found or (error or unreachable).what,
-                fix=f"{session.later} looks for it; until then the same file is not uploaded again",
-            ) from None
-        if listed is not None:
-            return session.save(session.update(entry, listed))
-        time.sleep(pause)
-    session.save(entry.changed(state=LOST, reason=error.what if error else "exit code 0, but no submission"))
-    raise KaggleError(
-        "The submission was not made: Kaggle does not list it.",
-        file=entry.file,
-        expected="a new row in kaggle competitions submissions",
-        found=f"{error.what} {error.found or ''}".strip() if error else "the kaggle CLI reported success",
-        fix="repeat the command: it looks for the submission before it uploads anything",
-    )
-
-
-def _copy(file: Path, target: Path) -> Path:
+    except KaggleError as error:
+        outcome = f"{error.what} {error.found or ''}".strip()
+    # Only the list of submissions proves that one was made.
     try:
-        with file.open("rb") as source, atomic_write(target) as stream:
-            shutil.copyfileobj(source, stream)
-    except OSError as error:
-        fix = "free space, then repeat the command; nothing was uploaded"
-        raise KaggleError("The CSV cannot be copied.", file=target, found=error.strerror, fix=fix) from None
-    return target
+        entry = settle_entry(session, entry)
+    except KaggleError as error:
+        raise KaggleError(
+            "It is not known whether the submission was made.",
+            file=entry.file,
+            found=f"{outcome}; then: {error.what} {error.found or ''}",
+            fix=f"{session.later} looks for it; until then the same file is not uploaded again",
+        ) from None
+    if entry.state == LOST:
+        raise KaggleError(
+            "The submission was not made: Kaggle does not list it.",
+            file=entry.file,
+            expected="a new row in the list of submissions",
+            found=outcome,
+            fix="repeat the command: it looks for the submission before it uploads anything",
+        )
+    return entry
+
+
+def _kept_copy(session: Session, sha256: str, name: str) -> Path:
+    return session.ledger.parent / "submitted" / sha256[:12] / name
 
 
 def _read_description(file: Path, sha256: str) -> dict:
@@ -220,20 +208,9 @@ def _read_description(file: Path, sha256: str) -> dict:
     return description if isinstance(description, dict) and description.get("csv_sha256") == sha256 else {}
 
 
-def _keep_description(session: Session, checked: CheckedFile, kept: Path) -> str:
-    """Write the JSON beside the kept CSV; returns its path relative to the ledger."""
-    if not checked.description:
-        return ""
-    file = checked.copy.with_suffix(".json")
-    file.write_text(json.dumps(checked.description, indent=2) + "\n", encoding="utf-8")
-    return str(_copy(file, kept.with_suffix(".json")).relative_to(session.ledger.parent))
-
-
-def _standard_error(interval: object) -> float | None:
-    if isinstance(interval, list) and len(interval) == 2 and all(isinstance(end, float | int) for end in interval):
-        return (interval[1] - interval[0]) / (2 * Z_95)
-    return None
-
-
-def _cell(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float | int) else ""
+def _honest_score(description: dict) -> tuple[str, str]:
+    """The cross-fitted score and its standard error as cells of the ledger; empty where they are not known."""
+    honest = description.get("honest_score") or {}
+    score, interval = honest.get("score"), honest.get("interval")
+    error = f"{(interval[1] - interval[0]) / (2 * Z_95):.6g}" if interval else ""
+    return f"{score:.6g}" if score is not None else "", error

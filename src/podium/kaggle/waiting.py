@@ -1,13 +1,16 @@
 """Waiting for Kaggle: how often and how long to ask, and one process at a time."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from podium.errors import KaggleError
 from podium.files import file_lock
 
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 Log = Callable[[str], None]
 """Receives one line about the progress."""
 
@@ -21,20 +24,32 @@ class Patience:
     wait_seconds: float = 600
     grace_seconds: float = 60  # how long Kaggle may take to list what was sent
 
-    def pauses(self) -> Iterator[float]:
-        """Seconds between two questions, until the wait is over."""
+    def attempts(self) -> Iterator[float]:
+        """Yield the seconds of the pauses so far, and sleep after each attempt, until the wait is over."""
         pause, waited = self.first_pause_seconds, 0.0
+        yield waited
         while waited < self.wait_seconds:
-            yield pause
+            time.sleep(pause)
             waited += pause
+            yield waited
             pause = min(pause * 1.5, self.longest_pause_seconds)
+
+    def grace_left(self, sent: str) -> float:
+        """Seconds until Kaggle must list what was sent at this time; 0 or less where they are over."""
+        age = datetime.now(UTC) - datetime.strptime(sent, TIME).replace(tzinfo=UTC)
+        return min(self.grace_seconds - age.total_seconds(), self.grace_seconds)
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime(TIME)
 
 
 @contextmanager
 def one_process(file: Path, message: str) -> Iterator[None]:
     """Hold a lock file; raises KaggleError with `message` where another process holds it.
 
-    Child processes hold the lock too: the kaggle CLI may go on uploading after Podium was killed.
+    Child processes hold the lock too: an upload may go on after Podium was killed.
     """
     with ExitStack() as stack:
         try:

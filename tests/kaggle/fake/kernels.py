@@ -26,12 +26,12 @@ RunKernel = Callable[[dict[str, Any], Mapping[str, Mapping[str, bytes]]], Ran]
 
 @dataclass
 class KernelState:
-    """Datasets, kernels and what runs them. Files that `lost` names never arrive."""
+    """Datasets, kernels and what runs them. A Kaggle that `loses_files` keeps none of an upload."""
 
     run: RunKernel = lambda push, datasets: Ran("ERROR", "nothing runs kernels here")
     datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     statuses: list[str] = field(default_factory=list)  # of the dataset, before it is ready
-    lost: set[str] = field(default_factory=set)
+    loses_files: bool = False
     pushes: list[dict[str, Any]] = field(default_factory=list)
     ran: dict[str, Ran] = field(default_factory=dict)
     invalid: dict[str, list[str]] = field(default_factory=dict)  # what a push says it could not attach
@@ -60,8 +60,8 @@ def _create_version(handler: Any, request: dict) -> None:
 
 
 def _take_files(handler: Any, dataset: str, files: list[dict]) -> None:
-    state, names = handler.state, {one["token"]: one["token"].split("-", 2)[2] for one in files}
-    kept = {name: state.uploads[token] for token, name in names.items() if name not in state.kernels.lost}
+    state, names = handler.state, {file["token"]: file["token"].split("-", 2)[2] for file in files}
+    kept = {} if state.kernels.loses_files else {name: state.uploads[token] for token, name in names.items()}
     state.kernels.datasets[dataset] = kept
     handler.json({"status": "ok", "url": f"http://localhost/{dataset}", "ref": dataset})
 
@@ -130,7 +130,7 @@ def _kernel_output(handler: Any, request: dict) -> None:
 
 def _get_kernel(handler: Any, request: dict) -> None:
     if _ran(handler, request) is not None:
-        push = [one for one in handler.state.kernels.pushes if one["slug"].endswith(f"/{request['kernelSlug']}")][-1]
+        push = [push for push in handler.state.kernels.pushes if push["slug"].endswith(f"/{request['kernelSlug']}")][-1]
         blob = {"source": push["text"], "language": "python", "kernelType": "script", "slug": request["kernelSlug"]}
         handler.json({"metadata": {"ref": push["slug"]}, "blob": blob})
 

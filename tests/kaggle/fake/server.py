@@ -167,15 +167,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list_submissions(self, _: dict) -> None:
         with self.state.lock:
-            for one in self.state.submissions:
-                self.state.polls[one["ref"]] = self.state.polls.get(one["ref"], -1) + 1
-            self.json({"submissions": [self._shown(one) for one in self.state.submissions]})
+            for submission in self.state.submissions:
+                self.state.polls[submission["ref"]] = self.state.polls.get(submission["ref"], -1) + 1
+            self.json({"submissions": [self._shown(submission) for submission in self.state.submissions]})
 
     def _get_submission(self, request: dict) -> None:
-        one = next(one for one in self.state.submissions if one["ref"] == int(request["ref"]))
-        graded = one["graded"]
+        submission = next(
+            submission for submission in self.state.submissions if submission["ref"] == int(request["ref"])
+        )
+        graded = submission["graded"]
         reason = {"errorDescription": graded.error} if graded and graded.error else {}
-        self.json(self._shown(one) | reason)
+        self.json(self._shown(submission) | reason)
 
     def _list_data_files(self, request: dict) -> None:
         date = "2026-01-01T00:00:00.000Z"
@@ -192,10 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _download_leaderboard(self, _: dict) -> None:
         self._redirect("leaderboard.zip")
 
-    def _shown(self, one: dict[str, Any]) -> dict[str, Any]:
-        row = {name: value for name, value in one.items() if name != "graded"}
-        graded: Graded | None = one["graded"]
-        if graded is None or self.state.polls.get(one["ref"], 0) < self.state.polls_before_score:
+    def _shown(self, submission: dict[str, Any]) -> dict[str, Any]:
+        row = {name: value for name, value in submission.items() if name != "graded"}
+        graded: Graded | None = submission["graded"]
+        if graded is None or self.state.polls.get(submission["ref"], 0) < self.state.polls_before_score:
             return row | {"status": "PENDING"}
         if graded.error is not None:
             return row | {"status": "ERROR"}
@@ -244,8 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stall(self, content: bytes, seconds: float) -> None:
         self.send_response(200)
-        told = {"Content-Type": "application/zip", "Content-Length": str(len(content)), "Accept-Ranges": "bytes"}
-        for name, value in (told | {"Last-Modified": MODIFIED}).items():
+        headers = {"Content-Type": "application/zip", "Content-Length": str(len(content)), "Accept-Ranges": "bytes"}
+        for name, value in (headers | {"Last-Modified": MODIFIED}).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content[: len(content) // 2])

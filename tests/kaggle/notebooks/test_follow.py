@@ -16,7 +16,6 @@ from fake.state import Fault, State
 import podium as package
 from notebook_toys import NOTEBOOK, NotebookToy, log_text
 from podium.errors import ConfigError, KaggleError
-from podium.kaggle.notebooks.follow import Push
 from podium.kaggle.waiting import Patience
 from podium.predictions.artefact import save_predictions
 
@@ -67,7 +66,7 @@ def test_stale_runs_are_trained_in_a_notebook_and_are_then_up_to_date(toy):
     assert push["datasetDataSources"] == [DATASET] and not push["enableInternet"] and push["isPrivate"]
     assert push["enableGpu"] and push["machineShape"] == "NvidiaTeslaT4" and TOKEN not in push["text"]
     messages = "\n".join(toy.messages)
-    assert "podium.pyz" in messages and "blobs received" in messages and not toy.push_file.exists()
+    assert "podium-" in messages and "blobs received" in messages and not toy.push_file.exists()
     requests = len(toy.requests)
     assert toy.train() is None and len(toy.requests) == requests
 
@@ -82,31 +81,32 @@ def test_a_dataset_is_uploaded_again_only_if_it_changed(toy):
     recipe.write_text(recipe.read_text().replace("0.01", "0.02"))
     toy.changes = {}
     assert toy.train().imported == BOTH and toy.requests.count("CreateDatasetVersion") == 1
-    assert b"0.02" in toy.state.datasets[DATASET]["net.toml"]
+    (archive,) = toy.state.datasets[DATASET].values()
+    assert b"learning_rate = 0.02" in archive
 
 
-@pytest.mark.parametrize("how", ["refused", "lost"])
-def test_no_notebook_is_pushed_where_a_file_of_the_dataset_did_not_arrive(toy, how):
-    if how == "refused":
-        toy.server.state.script["net.toml"] = [Fault(403)]  # the CLI skips the file without an error
+@pytest.mark.parametrize("reason", ["refused", "lost"])
+def test_no_notebook_is_pushed_where_the_archive_did_not_arrive(toy, reason):
+    if reason == "refused":
+        toy.server.state.script[".pyz"] = [Fault(403)]  # the package skips the file without an error
     else:
-        toy.state.lost = {"net.toml"}
-    with pytest.raises(KaggleError, match="not complete and ready at Kaggle") as refusal:
-        toy.train()
-    assert refusal.value.faults == ("net.toml: missing",) and toy.state.pushes == []
-    toy.state.lost = set()
+        toy.state.loses_files = True
+    with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
+        toy.train(dataset_patience=Patience(0.05, 0.05, 0.1, 0))
+    assert refusal.value.found == "status READY, with no file" and toy.state.pushes == []
+    toy.state.loses_files = False
     assert toy.train().imported == BOTH and toy.requests.count("CreateDatasetVersion") == 1
 
 
 def test_no_notebook_is_pushed_where_the_dataset_is_never_ready(toy):
     toy.state.statuses = ["BLOBS_RECEIVED"] * 99
-    with pytest.raises(KaggleError, match="not complete and ready") as refusal:
+    with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
         toy.train(dataset_patience=Patience(0.05, 0.05, 0.1, 0))
-    assert refusal.value.found == "status BLOBS_RECEIVED" and toy.state.pushes == []
+    assert refusal.value.found == "status BLOBS_RECEIVED, with no file" and toy.state.pushes == []
     toy.state.statuses = ["FAILED"]
-    with pytest.raises(KaggleError, match="not complete and ready") as refusal:
+    with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
         toy.train()
-    assert refusal.value.found == "status FAILED"
+    assert refusal.value.found == "status FAILED, with no file"
 
 
 def test_missing_credentials_are_refused_before_anything_is_uploaded(toy):
@@ -120,8 +120,8 @@ def test_missing_credentials_are_refused_before_anything_is_uploaded(toy):
     ("change", "found"),
     [
         ({"refusal": "Maximum weekly GPU quota of 30.00 hours reached."}, "GPU quota of 30.00 hours reached"),
-        ({"invalid": {"invalidDatasetSources": [DATASET]}}, "not valid dataset sources"),
-        ({"invalid": {"invalidCompetitionSources": ["dogs"]}}, "not valid competition sources"),
+        ({"invalid": {"invalidDatasetSources": [DATASET]}}, f"datasets {DATASET}"),
+        ({"invalid": {"invalidCompetitionSources": ["dogs"]}}, "competitions dogs"),
     ],
 )
 def test_a_push_that_kaggle_refused_with_exit_code_0_is_not_followed(toy, change, found):
@@ -163,7 +163,10 @@ def test_a_run_that_ended_before_the_failure_and_is_refused_is_named(pushed):
     pushed.push(stopped(pushed, "the end\n", runs=("net.s1",), stamp="of another recipe"))
     with pytest.raises(KaggleError, match="The notebook failed at Kaggle") as refusal:
         pushed.train()
-    assert refusal.value.faults == ("net.s1: its recipe, its seed or the data changed since the push", "the end")
+    assert refusal.value.faults == (
+        "net.s1: its recipe, seed, weights or data changed since the push",
+        "the end",
+    )
     assert pushed.oof == []
 
 
@@ -220,7 +223,7 @@ def test_a_run_of_another_recipe_is_refused_by_name_and_the_others_are_imported(
     pushed.push(ran)
     with pytest.raises(KaggleError, match="Not every run of the notebook was imported") as refusal:
         pushed.train()
-    assert refusal.value.faults == ("net.s2: its recipe, its seed or the data changed since the push",)
+    assert refusal.value.faults == ("net.s2: its recipe, seed, weights or data changed since the push",)
     assert pushed.oof == ["net.s1"] and refusal.value.found == "1 runs imported: net.s1"
 
 
@@ -251,15 +254,15 @@ def test_a_push_is_made_again_only_if_it_is_not_at_kaggle(pushed, arrived):
 
 def test_a_push_that_kaggle_does_not_show_yet_is_waited_for(pushed, monkeypatch):
     pushed.push(complete(pushed), text="# before")
-    ages = iter([0, 30])
+    seconds_left = iter([60, 30])
 
-    def age(push):
-        seconds = next(ages, 61)
+    def grace_left(patience, sent):
+        seconds = next(seconds_left, 0)
         if seconds == 30:
             pushed.state.pushes[0]["text"] = "# abc123"
         return seconds
 
-    monkeypatch.setattr(Push, "age_seconds", age)
+    monkeypatch.setattr(Patience, "grace_left", grace_left)
     assert pushed.train(patience=Patience(0.01, 0.01, 20, 60)).imported == BOTH
     assert pushed.requests.count("GetKernel") == 3 and PUSH not in pushed.requests
     assert "is not at Kaggle yet" in "\n".join(pushed.messages)
@@ -300,8 +303,8 @@ def test_server_errors_are_waited_out(pushed):
 
 
 def test_a_status_just_after_the_push_may_be_of_the_version_before(pushed, monkeypatch):
-    ages = iter([30, 30, 30, 61])
-    monkeypatch.setattr(Push, "age_seconds", lambda _: next(ages, 61))
+    seconds_left = iter([30, 30])
+    monkeypatch.setattr(Patience, "grace_left", lambda patience, sent: next(seconds_left, 0))
     pushed.push(complete(pushed))
     assert pushed.train(patience=Patience(0.01, 0.01, 20, 60)).imported and pushed.requests.count(STATUS) == 3
 

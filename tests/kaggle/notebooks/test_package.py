@@ -1,7 +1,6 @@
 """What goes to Kaggle: which files, under which names, and the script that is pushed."""
 
 import ast
-import hashlib
 import json
 import tomllib
 import zipfile
@@ -12,7 +11,7 @@ import pytest
 
 from notebook_toys import RECIPE, write_competition
 from podium.errors import ConfigError, DataError
-from podium.kaggle.notebooks.package import check_images, notebook_slug, pack_notebook, write_sources
+from podium.kaggle.notebooks.package import check_images, notebook_slug, pack_notebook
 from podium.kaggle.notebooks.script import REQUIRED
 from podium.lock import Lock, write_lock
 from podium.workspace import open_workspace
@@ -33,15 +32,15 @@ def packed(home, *, new_version=False):
     return pack_notebook(workspace, workspace.runs, user="me", new_version=new_version)
 
 
-def places(package):
-    """Place in the project -> the file in the dataset."""
-    entries = json.loads((package.dataset.folder / package.dataset.listing).read_text())
-    return {entry["place"]: package.dataset.folder / entry["name"] for entry in entries}
+def content(package):
+    """Place in the project -> content of the file in the dataset's archive."""
+    with zipfile.ZipFile(package.archive) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def settings_of(package):
     assignments = ast.parse((package.script_folder / "kernel.py").read_text()).body
-    (value,) = (one.value for one in assignments if isinstance(one, ast.AnnAssign) and one.target.id == "SETTINGS")
+    (value,) = (line.value for line in assignments if isinstance(line, ast.AnnAssign) and line.target.id == "SETTINGS")
     return ast.literal_eval(value)
 
 
@@ -49,31 +48,29 @@ def metadata_of(package):
     return json.loads((package.script_folder / "kernel-metadata.json").read_text())
 
 
-def test_the_dataset_holds_the_competition_and_podium_each_with_its_hash(home):
+def test_the_archive_has_the_competition_and_the_sources(home):
     package = packed(home)
+    names = set(content(package))
     folder = "competitions/tiny"
-    expected = {f"{folder}/competition.toml", f"{folder}/data.lock", f"{folder}/net.toml", "podium.pyz"}
-    assert set(places(package)) == expected
-    for entry in json.loads((package.dataset.folder / package.dataset.listing).read_text()):
-        content = (package.dataset.folder / entry["name"]).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
-    metadata = json.loads((package.dataset.folder / "dataset-metadata.json").read_text())
-    assert metadata["id"] == "me/podium-tiny-files" and 6 <= len(metadata["title"]) <= 50
+    assert {f"{folder}/competition.toml", f"{folder}/data.lock", f"{folder}/net.toml"} <= names
+    assert {"src/podium/__main__.py", "src/podium/kaggle/notebooks/script.py"} <= names
+    assert not any("__pycache__" in name for name in names)
+    assert package.dataset == "me/podium-tiny-files"
 
 
-def test_equal_content_has_an_equal_listing_and_every_push_has_its_own_id(home):
+def test_equal_content_has_an_equal_archive_and_every_push_has_its_own_id(home):
     first, second = packed(home), packed(home)
-    assert first.dataset.listing == second.dataset.listing and first.push != second.push
+    assert first.archive == second.archive and first.push != second.push
     (home / "net.toml").write_text(RECIPE + "dropout = 0.1\n")
-    assert packed(home).dataset.listing != first.dataset.listing
-    assert packed(home, new_version=True).dataset.listing != packed(home, new_version=True).dataset.listing
+    assert packed(home).archive != first.archive
+    assert packed(home, new_version=True).archive != packed(home, new_version=True).archive
 
 
 def test_the_script_knows_its_push_and_the_notebook_is_private_and_offline(home):
     package = packed(home)
     settings, metadata = settings_of(package), metadata_of(package)
     assert (settings["push"], settings["runs"], settings["source"]) == (package.push, ["net.s1", "net.s2"], "")
-    assert (settings["dataset"], settings["listing"]) == ("me/podium-tiny-files", package.dataset.listing)
+    assert (settings["dataset"], settings["archive"]) == ("me/podium-tiny-files", package.archive.name)
     assert (metadata["id"], metadata["title"], metadata["code_file"]) == ("me/podium-tiny", "podium-tiny", "kernel.py")
     assert metadata["enable_internet"] is False and metadata["is_private"] is True and metadata["enable_gpu"] is True
 
@@ -106,7 +103,7 @@ def test_a_weights_file_lies_where_the_recipe_expects_it(home):
     root = home.parents[1]
     (root / "weights").mkdir()
     (root / "weights" / "net.pth").write_bytes(b"weights")
-    assert places(packed(home))["weights/net.pth"].read_bytes() == b"weights"
+    assert content(packed(home))["weights/net.pth"] == b"weights"
 
 
 @pytest.mark.parametrize("place", ["/somewhere/net.pth", "../net.pth"])
@@ -123,16 +120,7 @@ def test_published_weights_are_packed_because_a_notebook_is_offline(home):
     file = home.parents[1] / ".kernel" / "published" / "timm-test_resnet.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")
-    assert places(packed(home))["published/timm-test_resnet.safetensors"].read_bytes() == b"weights"
-
-
-def test_the_sources_are_packed_into_the_same_bytes_each_time(tmp_path):
-    for name in ("one", "two"):
-        write_sources(tmp_path / name)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    with zipfile.ZipFile(tmp_path / "one") as archive:
-        assert {"podium/__main__.py", "podium/kaggle/notebooks/script.py"} <= set(archive.namelist())
-        assert not any("__pycache__" in name for name in archive.namelist())
+    assert content(packed(home))["published/timm-test_resnet.safetensors"] == b"weights"
 
 
 def test_the_image_must_have_what_pyproject_asks_for():

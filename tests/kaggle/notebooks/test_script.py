@@ -18,7 +18,7 @@ from podium.kaggle.notebooks.script import (
     list_gpus,
     main,
     train_runs,
-    unpack_dataset,
+    unpack,
 )
 
 
@@ -30,26 +30,20 @@ def machine(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_dataset(machine, files=None, *, folder="input/datasets/me/some-files"):
-    """An attached dataset; `files` maps a name to a place and the content."""
-    folder = machine / folder
-    folder.mkdir(parents=True)
-    with zipfile.ZipFile(folder / "podium.pyz", "w") as archive:
-        archive.writestr("podium/__init__.py", "")
-    entries = [{"name": "podium.pyz", "place": "podium.pyz"}]
-    for name, (place, content) in (files or {}).items():
-        (folder / name).write_bytes(content)
-        entries.append({"name": name, "place": place})
-    for entry in entries:
-        entry["sha256"] = hashlib.sha256((folder / entry["name"]).read_bytes()).hexdigest()
-    (folder / "files-1.json").write_text(json.dumps(entries))
-    return folder
+def write_dataset(machine, *, folder="input/datasets/me/some-files"):
+    """An attached dataset; returns its archive."""
+    file = machine / folder / "archive"
+    file.parent.mkdir(parents=True)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("src/podium/__init__.py", "")
+        archive.writestr("competitions/x/a.toml", "1")
+    return file.rename(file.with_name(f"podium-{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}.pyz"))
 
 
 @pytest.mark.parametrize("folder", ["input/datasets/me/some-files", "input/some-files"])
 def test_a_dataset_is_found_in_both_places_where_kaggle_mounts_it(machine, folder):
-    dataset = write_dataset(machine, folder=folder)
-    assert attached_folder("me/some-files", "datasets") == dataset
+    archive = write_dataset(machine, folder=folder)
+    assert attached_folder("me/some-files", "datasets") == archive.parent
 
 
 def test_a_competition_that_is_not_attached_is_named_with_what_is(machine):
@@ -58,16 +52,16 @@ def test_a_competition_that_is_not_attached_is_named_with_what_is(machine):
         attached_folder("dogs", "competitions")
 
 
-def test_files_are_copied_to_their_places_and_a_damaged_file_is_refused(machine):
-    folder = write_dataset(machine, {"a.toml": ("competitions/x/a.toml", b"1")})
-    unpack_dataset(folder, "files-1.json")
+def test_the_archive_is_unpacked_and_a_damaged_archive_is_refused(machine):
+    archive = write_dataset(machine)
+    unpack(archive)
     assert (machine / "project/competitions/x/a.toml").read_bytes() == b"1"
     assert (machine / "project/src/podium/__init__.py").is_file()
-    (folder / "a.toml").write_bytes(b"2")
-    with pytest.raises(SystemExit, match=r"damaged: a\.toml"):
-        unpack_dataset(folder, "files-1.json")
-    with pytest.raises(SystemExit, match="Another version of the dataset is attached"):
-        unpack_dataset(folder, "files-2.json")
+    with pytest.raises(SystemExit, match=rf"expected podium-2\.pyz, found \['{archive.name}'\]"):
+        unpack(archive.with_name("podium-2.pyz"))
+    archive.write_bytes(archive.read_bytes()[:-1])
+    with pytest.raises(SystemExit, match=r"is damaged; make kernel FORCE=1"):
+        unpack(archive)
 
 
 def test_an_image_that_is_too_old_is_refused_with_every_fault_at_once():
@@ -142,7 +136,6 @@ SETTINGS = {
     "competition": "x",
     "runs": ["a.s1", "b.s1", "c.s1"],
     "dataset": "me/some-files",
-    "listing": "files-1.json",
     "source": "",
     "hours": 8.5,
 }
@@ -153,11 +146,11 @@ def read_manifest(machine):
 
 
 def test_every_run_is_trained_and_a_run_that_fails_stops_no_other(machine, monkeypatch):
-    write_dataset(machine)
+    archive = write_dataset(machine)
     images = machine / "input" / "competitions" / "dogs"
     images.mkdir(parents=True)
     commands = Commands(monkeypatch, **{"b.s1": 2, "nvidia": 0})
-    assert main(SETTINGS | {"source": "dogs"}) == 0
+    assert main(SETTINGS | {"archive": archive.name, "source": "dogs"}) == 0
     manifest = read_manifest(machine)
     assert (sorted(manifest["trained"]), manifest["failed"], manifest["left"]) == (["a.s1", "c.s1"], ["b.s1"], [])
     assert manifest["push"] == "abc" and len(manifest["files"]) == 4
@@ -171,25 +164,25 @@ def test_every_run_is_trained_and_a_run_that_fails_stops_no_other(machine, monke
 
 
 def test_a_notebook_where_every_run_failed_fails(machine, monkeypatch):
-    write_dataset(machine)
+    archive = write_dataset(machine)
     Commands(monkeypatch, train=2)
-    assert main(SETTINGS) == 1
+    assert main(SETTINGS | {"archive": archive.name}) == 1
     assert read_manifest(machine)["failed"] == ["a.s1", "b.s1", "c.s1"]
 
 
 def test_a_full_disk_fails_the_notebook(machine, monkeypatch):
-    write_dataset(machine)
+    archive = write_dataset(machine)
     Commands(monkeypatch)
     monkeypatch.setattr(script.Output, "files", lambda *_: ["nothing.npz"])
     monkeypatch.setattr("threading.excepthook", lambda _: None)
-    assert main(SETTINGS) == 1 and read_manifest(machine)["trained"] == []
+    assert main(SETTINGS | {"archive": archive.name}) == 1 and read_manifest(machine)["trained"] == []
 
 
 def test_images_that_cannot_be_prepared_end_the_notebook(machine, monkeypatch):
-    write_dataset(machine)
+    archive = write_dataset(machine)
     Commands(monkeypatch, prepare=2)
     with pytest.raises(SystemExit, match="cannot be prepared"):
-        main(SETTINGS)
+        main(SETTINGS | {"archive": archive.name})
 
 
 def test_runs_that_would_outlast_the_session_are_left_for_the_next_session(machine, monkeypatch):

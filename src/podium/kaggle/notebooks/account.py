@@ -1,23 +1,20 @@
-"""An account's datasets and notebooks at Kaggle. Kaggle's API and its CLI call notebooks "kernels"."""
+"""An account's datasets and notebooks at Kaggle. Kaggle's API calls notebooks "kernels"."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.errors import KaggleError
-from podium.kaggle.cli_messages import AnswerError, PushError, ServerError, error_line
-from podium.kaggle.client import PAGE_SIZE, UPLOAD_BYTES_PER_SECOND, Kaggle
+from podium.kaggle.answers import RefusedError
+from podium.kaggle.client import PAGE_SIZE, Kaggle
 
 READY, FAILED = "READY", "FAILED"
 COMPLETE = "COMPLETE"
 ENDED = (COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED")
-# The CLI prints this where Kaggle accepted a push in part.
-NOT_ATTACHED = re.compile(r"^The following are not valid .*$", re.MULTILINE)
 OUTPUT_SECONDS = 1800
+NOT_ATTACHED = {"invalidDatasetSources": "datasets", "invalidCompetitionSources": "competitions"}
 
 
-class NotFoundError(KaggleError):
+class NotFoundError(RefusedError):
     """There is no such dataset or notebook, or the account may not see it: Kaggle answers both alike."""
 
 
@@ -41,31 +38,28 @@ class Account:
 
     def upload_dataset(self, folder: Path, *, new: bool, message: str) -> None:
         """Upload a folder as a new dataset or as its new version; only its list of files shows what arrived."""
+        method = "dataset_create_new" if new else "dataset_create_version"
+        fields = {"folder": str(folder), "quiet": True, "convert_to_csv": False}
+        fields |= {} if new else {"version_notes": message}
         size = sum(file.stat().st_size for file in folder.iterdir())
-        arguments = ["create"] if new else ["version", "-m", message]
-        seconds = self.kaggle.timeout_seconds + size / UPLOAD_BYTES_PER_SECOND
-        result = self.kaggle.check_cli("datasets", *arguments, "-p", str(folder), "-q", "-t", timeout_seconds=seconds)
-        if " is being created" not in result.output:  # the exit code is 0 also where Kaggle refused
-            raise KaggleError("Kaggle made no dataset.", found=error_line(result.output))
+        result = self.kaggle.call("package", method, fields, seconds=self.kaggle.upload_seconds(size))
+        answer = result["answer"] or {}
+        if (answer.get("status") or "").lower() != "ok":
+            raise RefusedError("Kaggle made no dataset.", found=answer.get("error") or result["printed"])
 
     def push_notebook(self, folder: Path) -> None:
-        """Push a notebook, which then runs; raises PushError where Kaggle refused it, or did not attach its data.
+        """Push a notebook, which then runs; raises RefusedError where Kaggle refused it, or did not attach its data.
 
         After any other error it may run or not: only the notebook's source shows it.
         """
-        result = self.kaggle.run_cli("kernels", "push", "-p", str(folder))
-        if result.code != 0:
-            error = self.kaggle.cli_error(result)
-            if isinstance(error, ServerError) or error.status is None:
-                raise error
-            raise PushError(error.what, expected=error.expected, found=error.found, fix=error.fix)
-        if "successfully pushed" not in result.output:
-            found = error_line(result.output).removeprefix("Kernel push error: ")
-            error_type = PushError if "Kernel push error" in result.output else KaggleError
-            raise error_type("Kaggle did not accept the notebook.", found=found)
-        if not_attached := NOT_ATTACHED.search(result.output):
+        answer = self.kaggle.ask("package", "kernels_push", folder=str(folder))
+        if answer["error"]:
+            raise RefusedError("Kaggle did not accept the notebook.", found=answer["error"])
+        missing = [f"{kind} {', '.join(answer[key])}" for key, kind in NOT_ATTACHED.items() if answer[key]]
+        if missing:
             fix = "accept the competition's rules, or wait until Kaggle lists the dataset; then make kernel again"
-            raise PushError("Kaggle accepted the notebook without its data.", found=not_attached[0], fix=fix)
+            found = f"not attached: {'; '.join(missing)}"
+            raise RefusedError("Kaggle accepted the notebook without its data.", found=found, fix=fix)
 
     def notebook_source(self, notebook: str) -> str:
         """The script of a notebook's newest version; empty where there is no such notebook."""
@@ -81,8 +75,8 @@ class Account:
 
     def download_output(self, notebook: str, folder: Path) -> None:
         """Download a notebook's output and its log; files may arrive incomplete."""
-        options = ("-p", str(folder), "-o", "-q", "--page-size", str(PAGE_SIZE))
-        self.kaggle.check_cli("kernels", "output", notebook, *options, timeout_seconds=OUTPUT_SECONDS)
+        fields = {"kernel": notebook, "path": str(folder), "force": True, "page_size": PAGE_SIZE}
+        self.kaggle.call("package", "kernels_output", fields, seconds=OUTPUT_SECONDS)
 
     def _ask_dataset(self, method: str, dataset: str, **fields: Any) -> dict[str, Any]:
         owner, slug = dataset.split("/")
@@ -95,7 +89,7 @@ class Account:
     def _ask(self, service: str, method: str, **fields: Any) -> dict[str, Any]:
         try:
             return self.kaggle.ask(service, method, **fields)
-        except AnswerError as error:
+        except RefusedError as error:
             if error.status not in (403, 404):
                 raise
             fix = "check that the account may use notebooks and datasets: https://www.kaggle.com/settings"

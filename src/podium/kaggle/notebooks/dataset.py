@@ -1,12 +1,10 @@
-"""A private dataset at Kaggle: packed as one flat folder, uploaded if it changed, and checked by its list of files."""
+"""A private dataset at Kaggle with one archive, whose name has a hash of its content."""
 
-import hashlib
 import json
 import secrets
 import shutil
-import time
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from podium.errors import KaggleError
@@ -14,80 +12,55 @@ from podium.kaggle.notebooks.account import FAILED, READY, Account
 from podium.kaggle.waiting import Log, Patience
 from podium.plan.stamp import file_sha256
 
-
-@dataclass(frozen=True)
-class PackedDataset:
-    """A dataset `<user>/<slug>`: everything in `folder`. The name of the file `listing` is a hash of the content."""
-
-    name: str
-    folder: Path
-    listing: str
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that Kaggle must have."""
-        return sorted(file for file in self.folder.iterdir() if file.name != "dataset-metadata.json")
-
-    @property
-    def bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.stat().st_size for file in self.files)
+DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def pack_dataset(name: str, folder: Path, files: Mapping[str, Path], *, new_version: bool = False) -> PackedDataset:
-    """Replace `folder` by copies of the files and a listing of them; returns the dataset.
+def pack_dataset(name: str, folder: Path, files: Mapping[str, Path], *, new_version: bool = False) -> Path:
+    """Replace `folder` by an archive of the files and the description of the dataset `<user>/<slug>`.
 
-    `files` maps a path in the project at Kaggle to a file here. A dataset has no folders, so each file gets a name of
-    its own, and the listing says path and SHA-256. Equal content gives an equal listing, except for a `new_version`.
+    `files` maps a path in the project at Kaggle to a file here. Returns the archive `podium-<hash>.pyz`: Kaggle unpacks
+    a file called .zip. Equal files give an equal archive, except for a `new_version`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    entries = []
-    for place, file in sorted(files.items()):
-        flat_name = file.name
-        if (folder / flat_name).exists():
-            flat_name = f"{hashlib.sha256(place.encode()).hexdigest()[:12]}-{file.name}"
-        shutil.copyfile(file, folder / flat_name)
-        entries.append({"name": flat_name, "place": place, "sha256": file_sha256(file)})
-    text = json.dumps(entries, indent=1)
-    salt = secrets.token_hex(6) if new_version else ""
-    listing = f"files-{hashlib.sha256((text + salt).encode()).hexdigest()[:12]}.json"
-    (folder / listing).write_text(text, encoding="utf-8")
+    temporary = folder / "archive.tmp"
+    with zipfile.ZipFile(temporary, "w") as archive:
+        for place, file in sorted(files.items()):
+            entry = zipfile.ZipInfo(place, DATE)
+            with file.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target)
+        archive.comment = secrets.token_bytes(6) if new_version else b""
     # Kaggle requires a licence, even for a private dataset.
     metadata = {"id": name, "title": name.split("/")[1], "licenses": [{"name": "other"}]}
     (folder / "dataset-metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
-    return PackedDataset(name, folder, listing)
+    return temporary.rename(folder / f"podium-{file_sha256(temporary)[:12]}.pyz")
 
 
-def upload_dataset(account: Account, dataset: PackedDataset, *, log: Log, patience: Patience, fix: str) -> None:
-    """Upload a dataset unless Kaggle has it already, and wait until it is ready.
+def upload_dataset(account: Account, name: str, archive: Path, *, log: Log, patience: Patience, fix: str) -> None:
+    """Upload a dataset's archive unless Kaggle has it already, and wait until the dataset is ready.
 
-    The kaggle CLI skips a file that it cannot upload, without an error. Raises KaggleError where a file is missing at
-    Kaggle, or the dataset is not ready in time.
+    The package kaggle skips a file that it cannot upload, without an error: only Kaggle's list shows what arrived.
+    Raises KaggleError where the archive is not there in time.
     """
-    wanted = {file.name for file in dataset.files}
-    before = account.dataset_files(dataset.name)
-    if wanted <= set(before or ()):
-        log(f"{dataset.name} is at Kaggle already")
+    before = account.dataset_files(name)
+    if archive.name in (before or ()):
+        log(f"{archive.name} is at Kaggle already")
     else:
-        log(f"uploading {dataset.name}: {len(wanted)} files, {dataset.bytes:,} bytes")
-        account.upload_dataset(dataset.folder, new=before is None, message=dataset.listing)
-    for pause in (*patience.pauses(), 0.0):
-        status = account.dataset_status(dataset.name)
-        listed = set(account.dataset_files(dataset.name) or ()) if status == READY else set()
-        if status == READY and wanted <= listed:
-            return
+        log(f"uploading {archive.name} into {name}: {archive.stat().st_size:,} bytes")
+        account.upload_dataset(archive.parent, new=before is None, message=archive.name)
+    for _ in patience.attempts():
+        status = account.dataset_status(name)
         # While Kaggle makes a new version, it may list the previous version as ready.
-        is_new_version = dataset.listing in listed and dataset.listing not in (before or ())
-        if status == FAILED or is_new_version:
+        listed = account.dataset_files(name) or [] if status == READY else []
+        if archive.name in listed:
+            return
+        if status == FAILED:
             break
-        log(f"{dataset.name} is {status.lower().replace('_', ' ')} at Kaggle, not done yet")
-        time.sleep(pause)
+        log(f"{name} is {status.lower().replace('_', ' ')} at Kaggle, not done yet")
     raise KaggleError(
-        "The dataset is not complete and ready at Kaggle: no notebook was pushed.",
-        file=dataset.name,
-        expected=f"status {READY}, with {len(wanted)} files",
-        found=f"status {status}",
-        faults=[f"{name}: missing" for name in sorted(wanted - listed)] if status == READY else (),
-        fix=f"{fix}; or first delete https://www.kaggle.com/datasets/{dataset.name}",
+        "The dataset is not ready at Kaggle: no notebook was pushed.",
+        file=name,
+        expected=f"status {READY}, with {archive.name}",
+        found=f"status {status}, with {', '.join(listed) or 'no file'}",
+        fix=f"{fix}; or first delete https://www.kaggle.com/datasets/{name}",
     )

@@ -10,25 +10,17 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from podium.errors import KaggleError
 from podium.files import atomic_write
-from podium.kaggle.cli_messages import PushError, ServerError
-from podium.kaggle.ledger import TIME, now
+from podium.kaggle.answers import RefusedError, ServerError
 from podium.kaggle.notebooks.account import COMPLETE, ENDED, Account
 from podium.kaggle.notebooks.dataset import upload_dataset
-from podium.kaggle.notebooks.import_output import (
-    ImportedOutput,
-    ManifestError,
-    damaged_files,
-    import_output,
-    read_manifest,
-)
+from podium.kaggle.notebooks.import_output import ImportedOutput, OutputError, import_output, read_manifest
 from podium.kaggle.notebooks.package import check_images, pack_notebook
 from podium.kaggle.notebooks.script import MANIFEST
-from podium.kaggle.waiting import Log, Patience, one_process
+from podium.kaggle.waiting import Log, Patience, now, one_process
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
 
@@ -47,10 +39,6 @@ class Push:
     notebook: str
     time: str
     runs: tuple[str, ...]
-
-    def age_seconds(self) -> float:
-        """Seconds since the push."""
-        return (datetime.now(UTC) - datetime.strptime(self.time, TIME).replace(tzinfo=UTC)).total_seconds()
 
 
 @dataclass(frozen=True)
@@ -111,7 +99,7 @@ def _pending_push(session: NotebookSession) -> Push | None:
         fix = f"{session.command} FORCE=1 forgets the push"
         raise KaggleError("Not a record of a push.", file=session.push_file, found=str(error), fix=fix) from None
     while push.push not in session.account.notebook_source(push.notebook):
-        if push.age_seconds() >= session.patience.grace_seconds:
+        if session.patience.grace_left(push.time) <= 0:
             session.log(f"the push of {push.time} is not at Kaggle: it failed, or another push replaced it")
             session.push_file.unlink()
             return None
@@ -126,16 +114,19 @@ def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: 
     check_images(session.workspace)
     user = session.account.kaggle.user()
     package = pack_notebook(session.workspace, runs, user=user, new_version=new_version)
-    for file in package.dataset.files:
-        session.log(f"  {file.stat().st_size:>12,}  {file.name}")
     upload_dataset(
-        session.account, package.dataset, log=session.log, patience=session.dataset_patience, fix=session.command
+        session.account,
+        package.dataset,
+        package.archive,
+        log=session.log,
+        patience=session.dataset_patience,
+        fix=session.command,
     )
     push = Push(package.push, package.notebook, now(), tuple(run.run for run in runs))
     session.save(push)
     try:
         session.account.push_notebook(package.script_folder)
-    except PushError:
+    except RefusedError:
         session.push_file.unlink()
         raise
     except BaseException:
@@ -147,21 +138,19 @@ def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: 
 
 def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str]:
     """Ask for the status until the notebook has ended; returns it, and why it failed. Server errors are waited out."""
-    status = "unknown"
-    for pause in session.patience.pauses():
+    for waited in session.patience.attempts():
         try:
             status, reason = session.account.notebook_status(push.notebook)
             # Just after a push the answer may be about the version before it.
-            if status in ENDED and push.age_seconds() >= session.patience.grace_seconds:
+            if status in ENDED and session.patience.grace_left(push.time) <= 0:
                 return status, reason
         except ServerError as error:
             status = f"unknown ({error.what})"
-        session.log(f"{push.notebook} is {status.lower()}, not done yet ({push.age_seconds():.0f} s)")
-        time.sleep(pause)
+        session.log(f"{push.notebook} is {status.lower()}, not done yet ({waited:.0f} s)")
     raise KaggleError(
         "The notebook has not ended yet.",
         file=push.notebook,
-        found=f"status {status} after {push.age_seconds() / 3600:.1f} hours",
+        found=f"status {status} after {waited / 3600:.1f} hours",
         fix=f"later: {session.command} follows it; https://www.kaggle.com/code/{push.notebook}",
     )
 
@@ -175,26 +164,26 @@ def _import(session: NotebookSession, push: Push, status: str, reason: str) -> I
     output = session.workspace.paths.notebook_folder / "output"
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    if status != COMPLETE:
+    complete = status == COMPLETE
+    if not complete:
         session.log(f"{push.notebook} failed: {reason or status}; FORCE=1 would forget it")
-    manifest = _download(session, push, output, may_be_empty=status != COMPLETE)
+    manifest = _download(session, push, output, may_be_empty=not complete)
     result = import_output(session.workspace, output, manifest)
     if result.kept:
         session.log(f"up to date here already, and kept: {', '.join(result.kept)}")
     session.push_file.unlink()
-    missing = set(push.runs) - {*result.imported, *result.kept, *result.refused, *result.left}
-    if status == COMPLETE and not result.refused and not missing:
+    missing = [run for run in push.runs if run not in (*result.imported, *result.kept, *result.refused, *result.left)]
+    if complete and not result.refused and not missing:
         return result
     faults = [f"{run}: {refusal}" for run, refusal in result.refused.items()]
-    if status == COMPLETE:
-        faults += [f"{run}: its training failed" for run in push.runs if run in missing]
-    log = _read_log(output)[-LOG_LINES_SHOWN:] if missing else []
+    faults += [f"{run}: its training failed" for run in missing] if complete else []
+    faults += _read_log(output)[-LOG_LINES_SHOWN:] if missing else []
     counted = f"{len(result.imported)} runs imported: {', '.join(result.imported) or 'none'}"
     raise KaggleError(
-        "Not every run of the notebook was imported." if status == COMPLETE else "The notebook failed at Kaggle.",
+        "Not every run of the notebook was imported." if complete else "The notebook failed at Kaggle.",
         file=output,
-        found=counted if status == COMPLETE else f"{reason or f'status {status}'}; {counted}",
-        faults=[*faults, *log],
+        found=counted if complete else f"{reason or f'status {status}'}; {counted}",
+        faults=faults,
         fix=f"correct the cause, then {session.command} trains what is stale; "
         f"the notebook's page: https://www.kaggle.com/code/{push.notebook}",
     )
@@ -213,14 +202,11 @@ def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empt
             if may_be_empty and not (output / MANIFEST).exists():
                 return {"trained": [], "left": []}
             manifest = read_manifest(output)
-        except (ServerError, ManifestError) as error:
-            faults = [f"{error.what} {error.found}"]
-        else:
-            faults = [f"{name}: not as the notebook wrote it" for name in damaged_files(output, manifest)]
-            if manifest.get("push") != push.push:
-                faults = [f"Kaggle gives the output of another push: {manifest.get('push')}, not {push.push}"]
-            if not faults:
+            if manifest.get("push") == push.push:
                 return manifest
+            faults = [f"Kaggle gives the output of another push: {manifest.get('push')}, not {push.push}"]
+        except (ServerError, OutputError) as error:
+            faults = list(error.faults) or [f"{error.what} {error.found}"]
         time.sleep(session.patience.first_pause_seconds)
     raise KaggleError(
         "The notebook's output did not arrive complete.",

@@ -11,14 +11,14 @@ from podium.errors import KaggleError, PredictionsError
 from podium.files import atomic_write
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.plan.runs import PlannedRun
-from podium.plan.stamp import file_sha256, weights_sha256
+from podium.plan.stamp import file_sha256, is_stale, weights_sha256
 from podium.predictions.align import align
 from podium.predictions.artefact import load_predictions
 from podium.workspace import Workspace
 
 
-class ManifestError(KaggleError):
-    """The output has no manifest, or a damaged one."""
+class OutputError(KaggleError):
+    """A notebook's output is not complete."""
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,24 @@ class ImportedOutput:
 
 
 def read_manifest(output: Path) -> dict[str, Any]:
-    """The manifest that the script wrote; raises ManifestError where it is missing or damaged."""
+    """The manifest that the script wrote; raises OutputError where it, or a file that it names, is damaged."""
     file = output / MANIFEST
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        runs = [run for key in ("trained", "failed", "left") for run in manifest[key]]
-        if not all(isinstance(run, str) for run in runs) or not isinstance(manifest["files"], dict):
-            raise ValueError("not lists of runs and a table of files")
-        return manifest
+        damaged = [name for name, sha256 in manifest["files"].items() if file_sha256(output / name) != sha256]
     except (OSError, ValueError, LookupError, TypeError) as error:
         found = error.strerror if isinstance(error, OSError) else str(error)
-        raise ManifestError("The notebook's output has no manifest.", file=file, found=found) from None
-
-
-def damaged_files(output: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """The files that differ from what the notebook wrote."""
-    return [name for name, sha256 in manifest["files"].items() if file_sha256(output / name) != sha256]
+        raise OutputError("The notebook's output has no manifest.", file=file, found=found) from None
+    if damaged:
+        faults = [f"{name}: not as the notebook wrote it" for name in damaged]
+        raise OutputError("The notebook's output is not complete.", file=output, faults=faults)
+    return manifest
 
 
 def import_output(workspace: Workspace, output: Path, manifest: Mapping[str, Any]) -> ImportedOutput:
     """Copy every trained run that is what the plan expects today into `oof/<competition>/`; refuse the others.
 
-    Runs that are up to date here are kept. The files must be checked before (see `damaged_files`).
-    Raises DataError where there is no `data.lock`.
+    Runs that are up to date here are kept. Raises DataError where there is no `data.lock`.
     """
     planned_runs = {run.run: run for run in workspace.runs}
     imported, kept, refused = [], [], {}
@@ -85,13 +80,8 @@ def _check(workspace: Workspace, file: Path, planned: PlannedRun | None) -> None
     if planned is None:
         raise PredictionsError("no recipe here has this run")
     predictions = load_predictions(file)
-    if predictions.run != planned.run:
-        raise PredictionsError(f"the file is of the run {predictions.run}")
-    if predictions.about.get("stamp") != planned.stamp:
-        raise PredictionsError("its recipe, its seed or the data changed since the push")
-    weights = weights_sha256(planned.recipe, workspace.paths.root)
-    if weights and predictions.about.get("weights_sha256") != weights:
-        raise PredictionsError("it started from another weights file")
+    if is_stale(file, stamp=planned.stamp, weights=weights_sha256(planned.recipe, workspace.paths.root)):
+        raise PredictionsError("its recipe, seed, weights or data changed since the push")
     align([predictions], workspace.lock)
 
 

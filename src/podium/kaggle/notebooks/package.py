@@ -6,7 +6,6 @@ import pprint
 import re
 import secrets
 import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import podium
 from podium.config.keys import Recipe, published_name
 from podium.errors import ConfigError
 from podium.kaggle.notebooks import script
-from podium.kaggle.notebooks.dataset import PackedDataset, pack_dataset
+from podium.kaggle.notebooks.dataset import pack_dataset
 from podium.plan.runs import PlannedRun, longest_first
 from podium.plan.stamp import git_commit
 from podium.workspace import Workspace
@@ -26,37 +25,39 @@ HOURS = 8.5
 # Two T4. Newer builds of torch have no code for the P100, which `enable_gpu` alone may give.
 ACCELERATOR = "NvidiaTeslaT4"
 LONGEST_SLUG = 30
-DATE = (1980, 1, 1, 0, 0, 0)
 SETTINGS_LINE = "SETTINGS: dict[str, Any] = {}\n"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A dataset and a notebook `<user>/<slug>`; `push` identifies this push, in the script and in its output."""
+    """A notebook `<user>/<slug>` and its dataset; `push` identifies this push, in the script and in its output."""
 
-    dataset: PackedDataset
     notebook: str
     script_folder: Path
+    archive: Path
     push: str
+
+    @property
+    def dataset(self) -> str:
+        """The dataset `<user>/<slug>` with the archive."""
+        return f"{self.notebook}-files"
 
 
 def pack_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, user: str, new_version: bool = False) -> Package:
     """Write the dataset's and the notebook's folders into `.kernel/<competition>/`.
 
-    Equal content gives a dataset with an equal listing, except for a `new_version`. Published weights must be there
-    before, see `published_weights_file`. Raises ConfigError for weights that a notebook cannot have, and for a
-    competition whose images Kaggle cannot attach.
+    Equal content gives an equal archive, except for a `new_version`. Published weights must be there before, see
+    `published_weights_file`. Raises ConfigError for weights that a notebook cannot have, and for a competition whose
+    images Kaggle cannot attach.
     """
     check_images(workspace)
-    paths, slug = workspace.paths, notebook_slug(workspace.name)
-    folder = paths.notebook_folder
-    sources = folder / script.SOURCES
-    write_sources(sources)
+    paths, notebook = workspace.paths, f"{user}/{notebook_slug(workspace.name)}"
     tables = [paths.settings_file, paths.lock_file, *(paths.recipe_file(recipe) for recipe in workspace.recipes)]
     files = {file.relative_to(paths.root).as_posix(): file for file in tables}
-    files |= _weights_files(workspace.paths.root, runs) | {script.SOURCES: sources}
-    dataset = pack_dataset(f"{user}/{slug}-files", folder / "files", files, new_version=new_version)
-    package = Package(dataset, f"{user}/{slug}", folder / "script", secrets.token_hex(6))
+    files |= source_files() | _weights_files(paths.root, runs)
+    folder = paths.notebook_folder
+    archive = pack_dataset(f"{notebook}-files", folder / "files", files, new_version=new_version)
+    package = Package(notebook, folder / "script", archive, secrets.token_hex(6))
     _write_notebook(workspace, package, [run.run for run in longest_first(paths, runs)])
     return package
 
@@ -83,15 +84,11 @@ def check_images(workspace: Workspace) -> None:
         )
 
 
-def write_sources(file: Path) -> None:
-    """Write Podium's sources as a zip archive; equal sources give equal bytes."""
+def source_files() -> dict[str, Path]:
+    """Place -> file of Podium's sources."""
     package = Path(podium.__file__).parent
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(file, "w") as archive:
-        for source in sorted(package.rglob("*")):
-            if source.is_file() and "__pycache__" not in source.parts:
-                entry = zipfile.ZipInfo(f"podium/{source.relative_to(package).as_posix()}", DATE)
-                archive.writestr(entry, source.read_bytes(), zipfile.ZIP_DEFLATED)
+    files = [file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    return {f"src/podium/{file.relative_to(package).as_posix()}": file for file in files}
 
 
 def published_weights_file(root: Path, recipe: Recipe) -> Path:
@@ -124,8 +121,8 @@ def _write_notebook(workspace: Workspace, package: Package, runs: Sequence[str])
         "push": package.push,
         "competition": workspace.name,
         "runs": list(runs),
-        "dataset": package.dataset.name,
-        "listing": package.dataset.listing,
+        "dataset": package.dataset,
+        "archive": package.archive.name,
         "source": source,
         "hours": HOURS,
         "commit": git_commit(workspace.paths.root),
@@ -141,7 +138,7 @@ def _write_notebook(workspace: Workspace, package: Package, runs: Sequence[str])
         "enable_internet": False,
         "machine_shape": ACCELERATOR,
         "docker_image_pinning_type": "latest",
-        "dataset_sources": [package.dataset.name],
+        "dataset_sources": [package.dataset],
         "competition_sources": [source] if source else [],
     }
     head, line, rest = Path(script.__file__).read_text(encoding="utf-8").partition(SETTINGS_LINE)

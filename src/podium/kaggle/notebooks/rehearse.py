@@ -61,9 +61,9 @@ def run_script(script: Path, root: Path) -> int:
 def _lay_out(root: Path, package: Package, competition: str, images: Path | None) -> None:
     """Attach the dataset and the images below `root`."""
     shutil.rmtree(root, ignore_errors=True)
-    attached = root / "kaggle" / "input" / "datasets" / package.dataset.name
+    attached = root / "kaggle" / "input" / "datasets" / package.dataset
     attached.parent.mkdir(parents=True)
-    attached.symlink_to(package.dataset.folder.resolve())
+    attached.symlink_to(package.archive.parent.resolve())
     if images is not None:
         folder = root / "kaggle" / "input" / "competitions" / competition
         folder.mkdir(parents=True)

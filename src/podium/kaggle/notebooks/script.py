@@ -25,7 +25,6 @@ from typing import Any
 SETTINGS: dict[str, Any] = {}
 
 MANIFEST = "podium-output.json"
-SOURCES = "podium.pyz"
 # A rehearsal uses the folders of Kaggle's machine below a folder of its own.
 ROOT = Path(os.environ.get("PODIUM_NOTEBOOK_ROOT", "/"))
 INPUT, WORKING = ROOT / "kaggle" / "input", ROOT / "kaggle" / "working"
@@ -49,7 +48,7 @@ def main(settings: dict[str, Any]) -> int:
     """Train the runs that the settings name; returns 0 if there is output."""
     began = time.monotonic()
     check_image(REQUIRED)
-    unpack_dataset(attached_folder(settings["dataset"], "datasets"), settings["listing"])
+    unpack(attached_folder(settings["dataset"], "datasets") / settings["archive"])
     data = ["--data", str(image_folder(settings["source"]))] if settings["source"] else []
     if podium("prepare", "--competition", settings["competition"], *data) != 0:
         sys.exit("The competition's images cannot be prepared: see the message above.")
@@ -101,23 +100,15 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def unpack_dataset(dataset: Path, listing: str) -> None:
-    """Check the hash of every file of the dataset, copy the files to their places, and unpack Podium's sources."""
-    if not (dataset / listing).is_file():
-        found = [file.name for file in dataset.glob("files-*.json")]
-        sys.exit(f"Another version of the dataset is attached: expected {listing}, found {found}")
-    damaged = []
-    for entry in json.loads((dataset / listing).read_text(encoding="utf-8")):
-        file, target = dataset / entry["name"], PROJECT / entry["place"]
-        if not file.is_file() or file_sha256(file) != entry["sha256"]:
-            damaged.append(entry["name"])
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
-    if damaged:
-        sys.exit(f"Files of the attached dataset are damaged: {', '.join(damaged)}; make kernel FORCE=1 sends it again")
-    with zipfile.ZipFile(PROJECT / SOURCES) as archive:
-        archive.extractall(PROJECT / "src")
+def unpack(archive: Path) -> None:
+    """Unpack the dataset's archive, whose name has a hash of its content, into PROJECT."""
+    if not archive.is_file():
+        found = [file.name for file in archive.parent.iterdir()]
+        sys.exit(f"Another version of the dataset is attached: expected {archive.name}, found {found}")
+    if file_sha256(archive)[:12] not in archive.name:
+        sys.exit(f"The attached {archive.name} is damaged; make kernel FORCE=1 sends it again")
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(PROJECT)
 
 
 def image_folder(competition: str) -> Path:
