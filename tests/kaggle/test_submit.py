@@ -230,7 +230,7 @@ def test_a_csv_that_changes_after_the_check_is_not_uploaded(project):
     with pytest.raises(SubmissionError, match="changed after it was checked"):
         submit(project.session(), project.csv, "first")
     assert START not in project.state.asked and project.ledger == []
-    assert not list((project.csv.parent / "submitted").iterdir())
+    assert not (project.csv.parent / "submitted").exists()
 
 
 def test_a_full_disk_stops_before_the_upload(project, monkeypatch):

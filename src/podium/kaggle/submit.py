@@ -1,8 +1,8 @@
 """One submission, from the check of the CSV to its score: uploaded once, also if a command is killed on the way."""
 
 import csv
+import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -125,27 +125,22 @@ def _check_remaining(session: Session) -> None:
 
 def _write_entry(session: Session, file: Path, sha256: str, message: str, *, after: int) -> Entry:
     """Keep copies of the CSV and of its JSON, and write the entry into the ledger, before anything is uploaded."""
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        fix = "wait until it is written, then repeat the command"
+        raise SubmissionError("The CSV changed after it was checked: nothing was uploaded.", file=file, fix=fix)
     kept = _kept_copy(session, sha256, file.name)
     description = _read_description(file, sha256)
+    copies = {kept: content}
+    if description:
+        copies[kept.with_suffix(".json")] = json.dumps(description, indent=2).encode() + b"\n"
     try:
-        with file.open("rb") as source, atomic_write(kept) as stream:
-            shutil.copyfileobj(source, stream)
-        if description:
-            with atomic_write(kept.with_suffix(".json")) as stream:
-                stream.write(json.dumps(description, indent=2).encode() + b"\n")
+        for target, copy in copies.items():
+            with atomic_write(target) as stream:
+                stream.write(copy)
     except OSError as error:
         fix = "free space, then repeat the command; nothing was uploaded"
         raise KaggleError("The CSV cannot be copied.", file=kept, found=error.strerror, fix=fix) from None
-    copied = file_sha256(kept)
-    if copied != sha256:
-        shutil.rmtree(kept.parent)
-        raise SubmissionError(
-            "The CSV changed after it was checked: nothing was uploaded.",
-            file=file,
-            expected=f"sha256 {sha256[:12]}",
-            found=copied[:12],
-            fix="wait until it is written, then repeat the command",
-        )
     score, error = _honest_score(description)
     entry = Entry(
         time=now(),

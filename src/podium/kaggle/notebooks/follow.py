@@ -103,7 +103,7 @@ def _pending_push(session: NotebookSession) -> Push | None:
             session.log(f"the push of {push.time} is not at Kaggle: it failed, or another push replaced it")
             session.push_file.unlink()
             return None
-        session.log(f"the push of {push.time} is not at Kaggle yet, not done yet")
+        session.log(f"the push of {push.time} is not at Kaggle yet")
         time.sleep(session.patience.first_pause_seconds)
     session.log(f"following {push.notebook}, pushed {push.time}: {', '.join(push.runs)}; FORCE=1 would forget it")
     return push
