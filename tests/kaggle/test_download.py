@@ -69,7 +69,7 @@ def test_a_download_that_was_stopped_is_resumed_by_the_next_command(offered):
 
 def test_a_download_that_is_always_truncated_is_never_taken(offered):
     offered.state.script["archive.zip"] = [Fault(cut=True, times=99)]
-    with pytest.raises(KaggleError, match="is not whole, although the kaggle CLI reported success"):
+    with pytest.raises(KaggleError, match="The download is not whole"):
         fetch(offered)
     assert not list((offered.folder / "data").glob("*.zip"))
 

@@ -276,6 +276,7 @@ def test_a_submission_that_kaggle_lists_only_later_is_found(project):
 
 
 def test_a_submission_that_kaggle_lists_after_the_grace_period_is_found_by_the_next_command(project):
+    project.state.polls_before_score = 0
     hide_submission(project, requests=99)
     with pytest.raises(KaggleError, match="was not made") as refusal:
         submit(project.session(), project.csv, "first")

@@ -52,11 +52,11 @@ def _start_upload(handler: Any, request: dict) -> None:
 
 
 def _create_dataset(handler: Any, request: dict) -> None:
-    _take_files(handler, f"{request['ownerSlug']}/{request['slug']}", request["files"])
+    _take_files(handler, f"{request['ownerSlug']}/{request['slug']}", request.get("files", []))
 
 
 def _create_version(handler: Any, request: dict) -> None:
-    _take_files(handler, f"{request['ownerSlug']}/{request['datasetSlug']}", request["body"]["files"])
+    _take_files(handler, f"{request['ownerSlug']}/{request['datasetSlug']}", request["body"].get("files", []))
 
 
 def _take_files(handler: Any, dataset: str, files: list[dict]) -> None:
