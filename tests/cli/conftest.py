@@ -71,3 +71,12 @@ def prepared(tmp_path_factory) -> Path:
 def project(prepared: Path, tmp_path: Path) -> Path:
     """A copy of the prepared competition."""
     return shutil.copytree(prepared, tmp_path / "project")
+
+
+@pytest.fixture
+def without_recipes(tmp_path: Path) -> Path:
+    """A competition that has only settings."""
+    folder = tmp_path / "competitions" / "digits"
+    folder.mkdir(parents=True)
+    (folder / "competition.toml").write_text(COMPETITION)
+    return tmp_path

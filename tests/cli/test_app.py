@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from podium.cli.app import app
 from podium.cli.options import DEFAULT
+from podium.lock import read_lock
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COMPETITION": "digits"}
@@ -54,6 +56,30 @@ def test_an_error_that_the_user_can_fix_is_one_screen_and_exit_code_2(project, p
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert all(part in done.stderr for part in expected), done.stderr
     assert len(done.stderr.splitlines()) < 30
+
+
+def test_a_competition_with_only_imported_runs_is_prepared_and_blended(without_recipes, podium):
+    assert podium(without_recipes, "prepare").returncode == 0
+    lock = read_lock(without_recipes / "competitions" / "digits" / "data.lock")
+    for name, ids in [("oof", lock.train_ids[lock.folds >= 0]), ("test", lock.test_ids)]:
+        logits = np.random.default_rng(len(ids)).normal(scale=9, size=(len(ids), 10))
+        np.savez(without_recipes / f"{name}.npz", ids=ids, classes=np.array(lock.classes), logits=logits)
+    for arguments in [
+        ["import", "colleague.s1", "--oof", "oof.npz", "--test", "test.npz"],
+        ["ensemble", "--threshold", "0"],
+        ["check", "submissions/digits/ensemble.csv"],
+        ["runs"],
+        ["compact"],
+        ["report"],
+    ]:
+        done = podium(without_recipes, *arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+@pytest.mark.parametrize("command", ["train", "estimate", "rehearse", "suggest", "tune x", "show x", "lr-find x"])
+def test_a_command_that_trains_is_refused_without_a_recipe(without_recipes, podium, command):
+    done = podium(without_recipes, *command.split())
+    assert done.returncode == 2 and "A competition without a recipe." in done.stderr, done.stderr
 
 
 def test_an_error_of_the_operating_system_has_no_traceback(project, podium):

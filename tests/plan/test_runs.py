@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from podium.errors import ConfigError
-from podium.plan.__main__ import make_assignments
+from podium.plan.__main__ import main, make_assignments
 from podium.plan.names import check_goals
 from podium.plan.paths import find_competition
 from podium.plan.runs import longest_first, named_run, read_plan
@@ -218,11 +218,16 @@ def test_the_faults_of_all_recipes_are_told_at_once(paths):
         _ = plan_of(paths).runs
 
 
-def test_a_competition_without_recipes_is_refused(paths):
+def test_a_competition_without_recipes_has_no_runs_and_cannot_be_trained(paths, monkeypatch, capsys):
     for name in ("net", "other"):
         recipe_file(paths, name).unlink()
+    plan = plan_of(paths)
+    assert plan.recipes == {} and plan.runs == () and make_assignments(plan) == ["ENSEMBLE_STALE=yes"]
     with pytest.raises(ConfigError, match="without a recipe"):
-        _ = plan_of(paths).runs
+        _ = plan.trainable_runs
+    monkeypatch.chdir(paths.root)
+    assert main(["toy", "all", "all train"]) == 0
+    assert main(["toy", "train", "all train"]) == 2 and "without a recipe" in capsys.readouterr().err
 
 
 def test_an_unknown_goal_is_refused_with_the_nearest_spelling():

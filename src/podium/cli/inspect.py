@@ -23,7 +23,7 @@ def show(
 ) -> None:
     """Draw labelled images as the run's training loader augments them. It shows wrong labels and wrong settings."""
     workspace = open_workspace(competition)
-    planned = named_run(workspace.runs, run, option="RUN")
+    planned = named_run(workspace.trainable_runs, run, option="RUN")
     from podium.training.canvas import save_png
     from podium.training.sheet import make_sheet
     from podium.training.sheet_picture import draw_sheet
@@ -46,7 +46,7 @@ def lr_find(
     from podium.config.editing import check_writable, write_learning_rate
 
     workspace = open_workspace(competition)
-    run = named_run(workspace.runs, recipe, option="RECIPE")
+    run = named_run(workspace.trainable_runs, recipe, option="RECIPE")
     file = workspace.paths.recipe_file(recipe)
     if write:
         check_writable(file)

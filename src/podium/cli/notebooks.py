@@ -30,7 +30,7 @@ def kernel(
     from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
 
     workspace = open_workspace(competition)
-    stale = [run for run in wanted_runs(workspace.runs, runs or []) if run.stale]
+    stale = [run for run in wanted_runs(workspace.trainable_runs, runs or []) if run.stale]
     _download_weights(stale)
     account = Account(Kaggle(workspace.competition.kaggle.competition))
     session = NotebookSession(workspace, account, print_log)
@@ -44,7 +44,7 @@ def rehearse_kernel(runs: RunNames = None, competition: CompetitionName = DEFAUL
     from podium.kaggle.notebooks.rehearse import rehearse_notebook
 
     workspace = open_workspace(competition)
-    wanted = wanted_runs(workspace.runs, runs or [])
+    wanted = wanted_runs(workspace.trainable_runs, runs or [])
     wanted = wanted if runs else wanted[:1]
     images, settings = None, workspace.competition
     if settings.data.source != "digits":

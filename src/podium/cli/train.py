@@ -49,7 +49,7 @@ def prepare(
 def estimate(competition: CompetitionName = DEFAULT) -> None:
     """Print how long the stale runs will take on this machine, from a few timed steps of each recipe."""
     workspace = open_workspace(competition)
-    stale = workspace.stale_runs
+    stale = [run for run in workspace.trainable_runs if run.stale]
     if not stale:
         print(f"{competition}: every run is up to date.")
         return
@@ -73,7 +73,7 @@ def train(
 ) -> None:
     """Train the runs whose recipe, seed or data changed, one after the other. Writes oof/<competition>/<run>.npz."""
     workspace = open_workspace(competition)
-    selected = wanted_runs(workspace.runs, runs or [])
+    selected = wanted_runs(workspace.trainable_runs, runs or [])
     to_train = [run for run in selected if run.stale or (again and runs)]
     for run in selected:
         if run not in to_train:

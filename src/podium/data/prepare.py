@@ -5,7 +5,7 @@ import hashlib
 import shlex
 from collections.abc import Callable, Sequence
 
-from podium.config.keys import Competition, Recipe, recipe_files
+from podium.config.keys import Competition, Recipe
 from podium.data.cache import decode_images, find_images
 from podium.data.folds import assign_folds
 from podium.data.locate import Progress, download_source, find_source, quiet
@@ -54,9 +54,8 @@ def prepare(
 
 def recipe_sizes(workspace: Workspace) -> list[Size]:
     """Every size at which the recipes store images; the default size where there is no recipe."""
-    recipes = workspace.recipes.values() if recipe_files(workspace.paths.folder) else ()
     default = tuple(Recipe.__dataclass_fields__[key].default for key in ("stored_pixels", "shape"))
-    return sorted({(recipe.stored_pixels, recipe.shape) for recipe in recipes}) or [default]
+    return sorted({(recipe.stored_pixels, recipe.shape) for recipe in workspace.recipes.values()}) or [default]
 
 
 def _are_decoded(paths: Paths, known: Lock, sizes: Sequence[Size]) -> bool:

@@ -72,13 +72,14 @@ def write_ensemble(
 
 
 def suggest_run(workspace: Workspace) -> tuple[Suggestion, ...]:
-    """Which recipe deserves one more run; raises PredictionsError."""
+    """Which recipe deserves one more run; raises PredictionsError, and ConfigError where there is no recipe."""
+    recipes = dict.fromkeys(run.recipe_name for run in workspace.trainable_runs)
     aligned = load_runs(workspace)
     pool = pool_of(aligned, workspace.competition.ensemble)
     abouts = dict(zip(aligned.runs, aligned.abouts, strict=True))
     recipe_of = {run: about.get("recipe_name", "") for run, about in abouts.items()}
     seconds_of = {run: about["seconds"] for run, about in abouts.items() if "seconds" in about}
-    return suggest(pool, recipe_of, seconds_of, list(workspace.recipes))
+    return suggest(pool, recipe_of, seconds_of, list(recipes))
 
 
 def _describe(result: EnsembleResult) -> dict[str, Any]:

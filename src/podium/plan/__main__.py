@@ -25,9 +25,12 @@ def main(arguments: Sequence[str]) -> int:
     """Print the plan of COMPETITION, or an error; GOALS are checked against TARGETS and the names of runs."""
     competition_name, goals, targets = [*arguments, "", ""][:3]
     try:
-        words = make_assignments(read_plan(competition_name))
+        plan = read_plan(competition_name)
+        words = make_assignments(plan)
         names = [word.split("=")[1] for word in words if word.startswith(("RECIPES+", "RUNS+"))]
         check_goals(goals.split(), targets.split(), names)
+        if "train" in goals.split():
+            _ = plan.trainable_runs  # raises ConfigError where there is no recipe
     except (PodiumError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -41,7 +41,7 @@ class Plan:
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
-        """Recipe name -> recipe; raises ConfigError with the faults of all recipes, or where there is none."""
+        """Recipe name -> recipe; empty where every run is imported. Raises ConfigError with all recipes' faults."""
         return read_recipes(self.paths.folder)
 
     @cached_property
@@ -61,6 +61,17 @@ class Plan:
         return tuple(runs)
 
     @property
+    def trainable_runs(self) -> tuple[PlannedRun, ...]:
+        """Every run, for commands that train; raises ConfigError where there is no recipe."""
+        if not self.recipes:
+            raise ConfigError(
+                "A competition without a recipe.",
+                expected=str(self.paths.recipe_file("<recipe>")),
+                fix="copy one from another competition: ls competitions/*/*.toml",
+            )
+        return self.runs
+
+    @property
     def stale_runs(self) -> list[PlannedRun]:
         """The runs that are to be trained."""
         return [run for run in self.runs if run.stale]
@@ -74,7 +85,7 @@ def read_plan(name: str, root: Path | str = ".", outputs: Path | str | None = No
 
 
 def read_recipes(folder: Path) -> dict[str, Recipe]:
-    """Recipe name -> recipe; raises ConfigError with the faults of all recipes, or where there is none."""
+    """Recipe name -> recipe; raises ConfigError with the faults of all recipes."""
     recipes, errors = {}, []
     for name, file in recipe_files(folder).items():
         try:
@@ -90,12 +101,6 @@ def read_recipes(folder: Path) -> dict[str, Recipe]:
     if errors:
         faults = [f"{one.file}: {fault}" for one in errors for fault in one.faults or (one.found or one.what,)]
         raise ConfigError("Several recipes have faults.", faults=faults, fix="edit these files")
-    if not recipes:
-        raise ConfigError(
-            "A competition without a recipe.",
-            expected=str(folder / "<recipe>.toml"),
-            fix="copy one from another competition: ls competitions/*/*.toml",
-        )
     return recipes
 
 

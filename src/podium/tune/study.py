@@ -108,7 +108,7 @@ class Tuning:
 @contextmanager
 def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
     """Open a recipe's search with its earlier trials; a file lock admits one command at a time. Raises PodiumError."""
-    run = named_run(workspace.runs, recipe_name, option="RECIPE")
+    run = named_run(workspace.trainable_runs, recipe_name, option="RECIPE")
     search = read_search(workspace.paths.recipe_file(recipe_name), run.recipe) or default_search(run.recipe)
     split = inner_split(workspace.lock, workspace.competition.validation)
     folder = workspace.paths.reports / "tune" / recipe_name
