@@ -24,9 +24,8 @@ def show(
     """Draw labelled images as the run's training loader augments them. It shows wrong labels and wrong settings."""
     workspace = open_workspace(competition)
     planned = named_run(workspace.trainable_runs, run, option="RUN")
-    from podium.training.canvas import save_png
-    from podium.training.sheet import make_sheet
-    from podium.training.sheet_picture import draw_sheet
+    from podium.training.png import save_png
+    from podium.training.sheet import draw_sheet, make_sheet
 
     sheet = make_sheet(workspace, planned)
     file = workspace.paths.sheet_file(planned.run)

@@ -105,7 +105,7 @@ def lr_curve(recipe: str, points: Sequence[tuple[float, float]], suggestions: di
     """The loss over the learning rate as lr_find measured it (rate, loss), with its suggestions."""
     rates, losses = zip(*points, strict=True)
     with _figure(f"lr-find-{recipe}", height=2.8) as (figure, axes):
-        plot_lr_curve(axes, rates, losses, suggestions, curve_colour=SERIES[0], colours=SERIES[1:])
+        plot_lr_curve(axes, rates, losses, suggestions)
         axes.set_title(recipe)
         return _svg(figure)
 

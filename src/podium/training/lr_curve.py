@@ -1,7 +1,5 @@
 """The result of lr_find: its files, and the drawing that the PNG and the report share. Does not import torch."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from podium.files import atomic_write
-from podium.training.canvas import GREY, PLAIN_STYLE, new_figure, save_png
+from podium.training.png import PNG_STYLE, save_png
 
 # The suggestion that `learning_rate = "find"` and WRITE=1 use.
 USED = "valley"
-CURVE_COLOUR = "#30588c"
-SUGGESTION_COLOURS = ("#b3261e", "#7a4fb5", "#1f7a4d", "#b06a00")
+# Okabe and Ito's, which colour-blind readers can tell apart: the curve, then the suggestions.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 
 
 @dataclass(frozen=True)
@@ -37,23 +35,15 @@ class LrFindResult:
         return self.suggestions[USED]
 
 
-def plot_lr_curve(
-    axes: Axes,
-    rates: Sequence[float],
-    losses: Sequence[float],
-    suggestions: dict[str, float],
-    *,
-    curve_colour: str = CURVE_COLOUR,
-    colours: Sequence[str] = SUGGESTION_COLOURS,
-) -> None:
+def plot_lr_curve(axes: Axes, rates: Sequence[float], losses: Sequence[float], suggestions: dict[str, float]) -> None:
     """Plot the loss over the learning rate, and a marker for each suggestion."""
-    axes.plot(rates, losses, color=curve_colour)
+    axes.plot(rates, losses, color=COLOURS[0])
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")  # the default labels are formulas
-    for number, (name, rate) in enumerate(suggestions.items()):
+    for (name, rate), colour, marker in zip(suggestions.items(), COLOURS[1:], "os^D", strict=False):
         loss = float(np.interp(np.log(rate), np.log(rates), losses))
         label = f"{name} {rate:.2g}" + (", used" if name == USED else "")
-        axes.plot(rate, loss, "os^D"[number % 4], color=colours[number % len(colours)], label=label, markersize=7)
+        axes.plot(rate, loss, marker, color=colour, label=label, markersize=7)
     low, high = min(losses), max(losses[: max(len(losses) // 2, 1)])  # the loss diverges in the second half
     margin = (high - low) or 1.0
     axes.set_ylim(low - 0.08 * margin, high + 0.3 * margin)
@@ -64,10 +54,7 @@ def plot_lr_curve(
 
 def write_lr_curve(folder: Path, recipe_name: str, result: LrFindResult) -> Path:
     """Write `<recipe>.csv`, `.json` and `.png` into `folder`; returns the PNG."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["learning_rate", "loss"])
-    writer.writerows((f"{rate:.6g}", f"{loss:.6g}") for rate, loss in zip(result.rates, result.losses, strict=True))
+    rows = [f"{rate:.6g},{loss:.6g}\n" for rate, loss in zip(result.rates, result.losses, strict=True)]
     description = {
         "recipe": recipe_name,
         "suggestions": result.suggestions,
@@ -75,7 +62,8 @@ def write_lr_curve(folder: Path, recipe_name: str, result: LrFindResult) -> Path
         "seconds": round(result.seconds, 1),
         "batch_size": result.batch_size,
     }
-    for suffix, text in ((".csv", table.getvalue()), (".json", json.dumps(description, indent=2) + "\n")):
+    texts = {".csv": "learning_rate,loss\n" + "".join(rows), ".json": json.dumps(description, indent=2) + "\n"}
+    for suffix, text in texts.items():
         with atomic_write(folder / f"{recipe_name}{suffix}") as stream:
             stream.write(text.encode())
     png_file = folder / f"{recipe_name}.png"
@@ -83,15 +71,12 @@ def write_lr_curve(folder: Path, recipe_name: str, result: LrFindResult) -> Path
     return png_file
 
 
-@PLAIN_STYLE
+@PNG_STYLE
 def _draw(recipe_name: str, result: LrFindResult) -> Figure:
-    figure = new_figure(9, 5.4)
-    axes = figure.add_axes((0.105, 0.12, 0.865, 0.75))
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    axes = figure.subplots()
     plot_lr_curve(axes, result.rates, result.losses, result.suggestions)
     axes.grid(color="#e4e4e4")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     steps = f"{len(result.rates)} steps of {min(result.batch_size, result.rows):,} images"
-    figure.text(0.105, 0.945, f"{recipe_name}: lr_find", size=15, weight="bold", parse_math=False)
-    figure.text(0.105, 0.895, f"{steps} in {result.seconds:.0f} s", size=11, color=GREY, parse_math=False)
+    axes.set_title(f"lr_find of {recipe_name}: {steps} in {result.seconds:.0f} s", loc="left")
     return figure

@@ -20,7 +20,7 @@ from podium.training.errors import name_run_in_errors
 from podium.training.learner import make_callbacks, make_learner, prepare_network, seeded_dropout
 from podium.training.lr_curve import LrFindResult
 from podium.training.optimisers import KINDS, list_rates
-from podium.training.progress import Listener, StepProgress
+from podium.training.progress import Listener
 from podium.training.rows import FitData, first_fold
 from podium.workspace import Workspace
 
@@ -54,12 +54,9 @@ def find_learning_rate(
     """
     started = time.perf_counter()
     network, normalisation = prepare_network(recipe, data, root=root, seed=stream_seed(seed, "network/lr-find"))
-    finder, groups = LRFinder(num_it=STEPS), len(network.layer_groups())
-    # LRFinder's own schedule would give all lists of parameters the same rate.
-    finder.scheds = {"lr": lambda share: _scheduled_rates(recipe, share, groups=groups)}
-    recorder = Recorder()
+    recorder, finder = Recorder(), _Finder(recipe, listener or Listener(), groups=len(network.layer_groups()))
     callbacks = make_callbacks(recipe, pick_precision(recipe, network, data.store.device), data.store.device)
-    callbacks += [recorder, StepProgress(listener or Listener(), STEPS), finder]
+    callbacks += [recorder, finder]
     with tempfile.TemporaryDirectory() as folder, seeded_dropout(data.store.device, seed, "dropout/lr-find"):
         learner = make_learner(
             recipe, network, data, normalisation=normalisation, seed=seed, purpose="/lr-find", folder=Path(folder)
@@ -72,9 +69,20 @@ def find_learning_rate(
     return result_of_losses(rates, losses, seconds=seconds, batch_size=recipe.batch_size, rows=rows)
 
 
-def find_if_asked(recipe: Recipe, data: FitData, *, seed: int, root: Path) -> LrFindResult | None:
-    """The result of lr_find where `learning_rate = "find"`, else None."""
-    return find_learning_rate(recipe, data, seed=seed, root=root) if recipe.learning_rate == "find" else None
+class _Finder(LRFinder):
+    """fastai's LRFinder, with the rates of each list of parameters; reports each step to a listener."""
+
+    def __init__(self, recipe: Recipe, listener: Listener, *, groups: int):
+        super().__init__(num_it=STEPS)
+        # LRFinder's own schedule would give all lists of parameters the same rate.
+        self.scheds = {"lr": lambda share: _scheduled_rates(recipe, share, groups=groups)}
+        self.listener, self.started = listener, time.perf_counter()
+
+    def after_batch(self) -> None:
+        """Report one step; LRFinder may end the fit after it."""
+        images = self.learn.train_iter * len(self.learn.xb[0])
+        self.listener.step(self.learn.train_iter / STEPS, images / max(time.perf_counter() - self.started, 1e-9))
+        super().after_batch()
 
 
 def result_of_losses(

@@ -40,9 +40,19 @@ def optimiser_maker(recipe: Recipe) -> Callable:
         else:
             kind = torch.optim.SGD if recipe.optimiser == "sgd" else MuonAndSgd
             optimiser = kind(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
-        return OptimWrapper(opt=optimiser)
+        return _Optimiser(opt=optimiser)
 
     return make
+
+
+class _Optimiser(OptimWrapper):
+    """fastai's wrapper, whose hyperparameters are numbers: trackers cannot draw torch's flags."""
+
+    @property
+    def hypers(self) -> list[dict[str, float]]:
+        """The hyperparameters of each list of parameters."""
+        names = ("lr", "mom", "wd")
+        return [{name: group[name] for name in names if name in group} for group in super().hypers]
 
 
 class MuonAndSgd(torch.optim.SGD):

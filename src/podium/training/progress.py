@@ -143,22 +143,3 @@ class ProgressCallback(Callback):
                 seconds_left=round(seconds_left, 1),
             )
         )
-
-
-class StepProgress(Callback):
-    """Notifies a listener after each of `steps` training steps: the progress of lr_find."""
-
-    order = 55  # before fastai's LRFinder, which may end the fit after any step
-
-    def __init__(self, listener: Listener, steps: int):
-        self.listener, self.steps = listener, steps
-
-    def before_fit(self) -> None:
-        """Start the clock."""
-        self.images, self.started = 0, time.perf_counter()
-
-    def after_batch(self) -> None:
-        """Report one step."""
-        self.images += len(self.learn.xb[0])
-        seconds = time.perf_counter() - self.started
-        self.listener.step(self.learn.train_iter / self.steps, self.images / max(seconds, 1e-9))

@@ -25,7 +25,7 @@ from podium.training.device import cpu_threads, device_name, pick_device, repeat
 from podium.training.errors import name_run_in_errors
 from podium.training.learner import TrainedNetwork, fit_network
 from podium.training.lr_curve import write_lr_curve
-from podium.training.lr_find import find_if_asked
+from podium.training.lr_find import find_learning_rate
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.rows import FitData, count_images, open_recipe_images
 from podium.training.trackers import open_trackers
@@ -132,7 +132,8 @@ def _fit(
 ) -> TrainedNetwork:
     """Train one network, with lr_find before it where the recipe asks for it."""
     recipe, paths = run.recipe, workspace.paths
-    if result := find_if_asked(recipe, data, seed=run.seed, root=paths.root):
+    if recipe.learning_rate == "find":
+        result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root)
         write_lr_curve(paths.lr_find_folder, run.recipe_name, result)
         progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
         recipe = replace(recipe, learning_rate=result.rate)

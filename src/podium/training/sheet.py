@@ -1,42 +1,42 @@
-"""Labelled images as they are stored, and as training augments them: the content of `make show`."""
+"""Labelled images as they are stored, and as training augments them: `make show`."""
 
+import textwrap
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
+from matplotlib.figure import Figure
 
 from podium.config.keys import Recipe
 from podium.plan.runs import PlannedRun
-from podium.training.batches.loader import Normalisation
+from podium.training.batches.loader import Normalisation, TrainingLoader
 from podium.training.callbacks import side_of_epoch
 from podium.training.errors import name_run_in_errors
 from podium.training.learner import training_loader
 from podium.training.networks.architectures import build_network
+from podium.training.png import PNG_STYLE
 from podium.training.rows import FitData, first_fold
 from podium.workspace import Workspace
 
 IMAGES, DRAWS = 10, 8
 # Smaller shares of a mixed label are not shown.
 SMALLEST_SHARE = 0.005
-
-Mixture = list[tuple[str, float]]
-"""Class names and their shares of a label, largest share first."""
+# Inches: a cell of the grid, the column of names, the rows of titles.
+CELL, NAMES, TITLES = 1.2, 2.5, 1.5
+NAME_CHARACTERS, SHARE_CHARACTERS, TITLE_CHARACTERS = 18, 13, 140
 
 
 @dataclass(frozen=True)
 class Sheet:
     """n labelled images, each as stored and in d draws: one epoch per draw, small sides first."""
 
-    competition: str
-    run: str
+    title: str
     description: str  # of the augmentation
     ids: list[str]
     labels: list[str]
     stored: np.ndarray  # (n, side, side, 3) uint8
     draws: list[np.ndarray]  # d of (n, side of the epoch, the same, 3) uint8
-    mixtures: list[list[Mixture]]  # d of n
-    mixed: bool
+    shares: list[list[dict[str, float]]]  # d of n: class name -> share of the label; empty where nothing is mixed
 
 
 def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
@@ -44,23 +44,21 @@ def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
 
     Uses as many epochs as there are draws instead of the recipe's. Raises TrainingError and DataError.
     """
-    recipe, paths = run.recipe, workspace.paths
+    recipe, paths, lock = run.recipe, workspace.paths, workspace.lock
     data = first_fold(workspace, recipe)
     with name_run_in_errors(run.run, paths.recipe_file(run.recipe_name)):
         network = build_network(recipe, data.classes, root=paths.root, seed=0, weights=False)
     rows = spread_rows(data.labels, data.training_rows)
-    draws, shares = _draw(run, data, rows, network.normalisation or data.normalisation)
-    classes = [workspace.lock.classes[label] for label in data.labels[rows]]
+    draws, targets = _draw_rows(run, data, rows, network.normalisation or data.normalisation)
+    is_mixed = recipe.mixup or recipe.cutmix
     return Sheet(
-        competition=workspace.name,
-        run=run.run,
+        title=f"{workspace.name}: training images of {run.run}",
         description=describe_augmentation(recipe),
-        ids=workspace.lock.train_ids[rows].tolist(),
-        labels=classes,
+        ids=lock.train_ids[rows].tolist(),
+        labels=[lock.classes[label] for label in data.labels[rows]],
         stored=np.asarray(data.store.array[rows]),
         draws=draws,
-        mixtures=[[_mixture(image_shares, classes) for image_shares in draw] for draw in shares],
-        mixed=bool(recipe.mixup or recipe.cutmix),
+        shares=[[_shares(target, lock.classes) for target in draw] for draw in targets] if is_mixed else [],
     )
 
 
@@ -94,49 +92,66 @@ def describe_augmentation(recipe: Recipe) -> str:
     return f"{description}. Stored at {recipe.stored_pixels} px, trained at {', then '.join(map(str, sides))} px."
 
 
-def _draw(
+def _draw_rows(
     run: PlannedRun, data: FitData, rows: np.ndarray, normalisation: Normalisation
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Images (n, side, side, 3) and label shares (n, n) of each draw, in the order of `rows`.
-
-    Each row gets a class of its own, so that the targets of a batch tell which rows an image is mixed from.
-    """
-    row_classes = np.zeros(len(data.labels), dtype=np.int64)
-    row_classes[rows] = np.arange(len(rows))
-    sheet_data = replace(data, labels=row_classes, classes=len(rows), training_rows=rows, validation_rows=rows[:0])
+) -> tuple[list[np.ndarray], list[list[torch.Tensor]]]:
+    """Images (n, side, side, 3) and targets of each draw, in the order of `rows`."""
     recipe = replace(run.recipe, hard_share=1.0)  # every draw has every row
+    sheet_data = replace(data, training_rows=rows, validation_rows=rows[:0])
     loader = training_loader(recipe, sheet_data, normalisation=normalisation, seed=run.seed, purpose="/show")
-    sides = [*run.recipe.progressive_pixels, run.recipe.network_pixels]
-    draws, shares = [], []
+    sides = [*recipe.progressive_pixels, recipe.network_pixels]
     epochs = max(DRAWS, len(sides))
+    draws, targets = [], []
     for epoch in range(epochs):
         loader.pixels = side_of_epoch(sides, epoch, epochs)
-        batches = [(_pixels(images, normalisation), _shares(targets, len(rows))) for images, targets in loader]
-        images, image_shares = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-        # A row's own share may be the smaller one, so that the largest share does not say which row an image is of.
-        order = linear_sum_assignment(image_shares.T, maximize=True)[1]
-        draws.append(images[order])
-        shares.append(image_shares[order])
-    return draws, shares
+        drawn = _draw_epoch(loader, normalisation)
+        draws.append(np.stack([drawn[row][0] for row in rows]))
+        targets.append([drawn[row][1] for row in rows])
+    return draws, targets
 
 
-def _pixels(images: torch.Tensor, normalisation: Normalisation) -> np.ndarray:
-    """(n, 3, side, side) normalised -> (n, side, side, 3) uint8."""
-    levels = images.permute(0, 2, 3, 1).cpu().double().numpy() * normalisation.deviation + normalisation.mean
-    return np.rint(levels * 255).clip(0, 255).astype(np.uint8)
+def _draw_epoch(loader: TrainingLoader, normalisation: Normalisation) -> dict[int, tuple[np.ndarray, torch.Tensor]]:
+    """Row -> its augmented image (side, side, 3) uint8 and its target."""
+    drawn = {}
+    for images, targets in loader:
+        levels = images.permute(0, 2, 3, 1).cpu().double().numpy() * normalisation.deviation + normalisation.mean
+        pixels = np.rint(levels * 255).clip(0, 255).astype(np.uint8)
+        drawn |= zip(loader.last_rows.tolist(), zip(pixels, targets, strict=True), strict=True)
+    return drawn
 
 
-def _shares(targets: torch.Tensor, classes: int) -> np.ndarray:
-    """Targets (n,) or (n, classes) -> shares (n, classes)."""
-    if targets.ndim == 1:
-        targets = torch.nn.functional.one_hot(targets, classes)
-    return targets.cpu().double().numpy()
+def _shares(target: torch.Tensor, classes: tuple[str, ...]) -> dict[str, float]:
+    """A target (classes,) -> the shares of its classes, the largest first."""
+    shares = {classes[label]: share for label, share in enumerate(target.tolist()) if share >= SMALLEST_SHARE}
+    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
-def _mixture(shares: np.ndarray, classes: list[str]) -> Mixture:
-    """Shares (n,) of the images -> shares of their classes."""
-    total: dict[str, float] = {}
-    for share, name in zip(shares.tolist(), classes, strict=True):
-        if share >= SMALLEST_SHARE:
-            total[name] = total.get(name, 0.0) + share
-    return sorted(total.items(), key=lambda pair: -pair[1])
+@PNG_STYLE
+def draw_sheet(sheet: Sheet) -> Figure:
+    """One row per image: its class and id, the stored pixels, and each draw of the training loader."""
+    columns = [sheet.stored, *sheet.draws]
+    height = TITLES + len(sheet.ids) * CELL * (1.25 if sheet.shares else 1)
+    width = NAMES + len(columns) * CELL
+    figure = Figure(figsize=(width, height))
+    figure.text(0.2 / width, 1 - 0.2 / height, _fill(sheet.title, 70, lines=1), size=15, weight="bold", va="top")
+    figure.text(0.2 / width, 1 - 0.55 / height, _fill(sheet.description, TITLE_CHARACTERS), size=10, va="top")
+    grid = figure.subplots(len(sheet.ids), len(columns), squeeze=False)
+    figure.subplots_adjust(NAMES / width, 0.1 / height, 1 - 0.1 / width, 1 - TITLES / height, 0.06, 0.06)
+    for row, (name, image_id) in enumerate(zip(sheet.labels, sheet.ids, strict=True)):
+        label = f"{_fill(name, NAME_CHARACTERS)}\n{image_id if len(image_id) < 25 else f'…{image_id[-24:]}'}"
+        grid[row, 0].text(-0.1, 0.5, label, size=9, ha="right", va="center", transform=grid[row, 0].transAxes)
+        for column, images in enumerate(columns):
+            lines = [f"{f'draw {column}' if column else 'stored'}\n{images.shape[1]} px"] if row == 0 else []
+            if sheet.shares and column:
+                shares = sheet.shares[column - 1][row].items()
+                lines += [f"{share:.2f} {_fill(name, SHARE_CHARACTERS, lines=1)}" for name, share in shares]
+            axes = grid[row, column]
+            axes.set_title("\n".join(lines), size=7.5, pad=2)
+            axes.set_axis_off()
+            axes.imshow(images[row])
+    return figure
+
+
+def _fill(text: str, characters: int, *, lines: int = 2) -> str:
+    """The text in at most so many lines of so many characters."""
+    return textwrap.fill(text, characters, max_lines=lines, placeholder="…")

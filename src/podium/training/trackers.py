@@ -36,18 +36,25 @@ class Trackers:
 
     def callbacks(self, learner: Learner, stage: str) -> list[Callback]:
         """The callbacks for one fit of the run, which is named `stage`."""
-        if not self.names:
-            return []
-        learner.logger = _ignore  # fastai's Recorder would print a table
-        validated = len(learner.dls.valid) > 0
-        learner.metrics = [validation_accuracy] if validated else []
-        callbacks: list[Callback] = [Recorder(valid_metrics=validated)]
+        callbacks: list[Callback] = []
         if "tensorboard" in self.names:
+            from fastai.callback.tensorboard import TensorBoardCallback
+
             folder = self.tensorboard_folder / "-".join(stage.replace("/", " of ").split())
-            callbacks.append(_tensorboard_callback(folder))
+            callbacks.append(TensorBoardCallback(log_dir=folder, trace_model=False, log_preds=False))
         if "wandb" in self.names:
-            callbacks.append(_wandb_callback())
-        return callbacks
+            from fastai.callback.wandb import WandbCallback
+
+            learner.gather_args = dict  # the config is the recipe, not the names of fastai's objects
+            callbacks.append(WandbCallback(log_preds=False))
+        if not callbacks:
+            return []
+        for callback in callbacks:
+            callback.run_valid = False  # or each validation batch is logged as a training step
+        learner.logger = lambda *_: None  # fastai's Recorder would print a table
+        is_validated = len(learner.dls.valid) > 0
+        learner.metrics = [validation_accuracy] if is_validated else []
+        return [Recorder(valid_metrics=is_validated), *callbacks]
 
 
 @contextmanager
@@ -58,32 +65,24 @@ def open_trackers(workspace: Workspace, run: PlannedRun) -> Iterator[Trackers]:
     """
     names, curves = workspace.competition.trackers, workspace.paths.reports / "tensorboard" / run.run
     shutil.rmtree(curves, ignore_errors=True)  # TensorBoard would draw an earlier training over this one
-    if "wandb" not in names:
-        yield Trackers(names, curves)
-        return
-    wandb_run = _start_wandb(workspace, run)
+    wandb_run = _start_wandb(workspace, run) if "wandb" in names else None
     exit_code = 1
     try:
         yield Trackers(names, curves)
         exit_code = 0
     finally:
-        wandb_run.finish(exit_code=exit_code)
+        if wandb_run:
+            wandb_run.finish(exit_code=exit_code)
 
 
 def _start_wandb(workspace: Workspace, run: PlannedRun) -> Any:
     import wandb
 
     settings = wandb.Settings(silent=True, console="off", finish_timeout=FINISH_SECONDS)
-    if wandb.setup(settings).settings.mode == "online" and not wandb.login(prompt=False):
-        raise TrainingError(
-            "Weights & Biases has no account on this machine.",
-            file=workspace.paths.settings_file,
-            expected="an account, or WANDB_MODE=offline",
-            found='trackers = ["wandb"]',
-            fix="WANDB_MODE=offline make ..., or wandb login",
-        )
     workspace.paths.reports.mkdir(parents=True, exist_ok=True)
     try:
+        if wandb.setup(settings).settings.mode == "online" and not wandb.login(prompt=False):
+            raise wandb.Error("no account on this machine")
         return wandb.init(
             project=f"podium-{workspace.name}",
             name=run.run,
@@ -95,48 +94,7 @@ def _start_wandb(workspace: Workspace, run: PlannedRun) -> Any:
         raise TrainingError(
             "Weights & Biases could not be started: nothing was trained.",
             file=workspace.paths.settings_file,
+            expected="an account and a network, or WANDB_MODE=offline",
             found=str(error).splitlines()[0],
-            fix="WANDB_MODE=offline make ..., and wandb sync later",
+            fix="wandb login; or WANDB_MODE=offline make ..., and wandb sync later",
         ) from None
-
-
-def _ignore(*_: object) -> None:
-    pass
-
-
-class _Hypers:
-    """An optimiser's hyperparameters that are numbers; torch's have None and flags too, which cannot be drawn."""
-
-    def __init__(self, optimiser: Any):
-        names = ("lr", "mom", "wd")
-        self.hypers = [{name: float(group[name]) for name in names if name in group} for group in optimiser.hypers]
-
-
-def _tensorboard_callback(folder: Path) -> Callback:
-    from fastai.callback.tensorboard import TensorBoardCallback
-
-    class PodiumTensorBoard(TensorBoardCallback):
-        run_valid = False  # or each validation batch is logged as a training step
-
-        @property
-        def opt(self) -> _Hypers:
-            return _Hypers(self.learn.opt)
-
-    return PodiumTensorBoard(log_dir=folder, trace_model=False, log_preds=False)
-
-
-def _wandb_callback() -> Callback:
-    from fastai.callback.wandb import WandbCallback
-
-    class PodiumWandb(WandbCallback):
-        run_valid = False
-
-        @property
-        def opt(self) -> _Hypers:
-            return _Hypers(self.learn.opt)
-
-        def before_fit(self) -> None:
-            self.learn.gather_args = dict  # the config is the recipe, not the names of fastai's objects
-            super().before_fit()
-
-    return PodiumWandb(log_preds=False)

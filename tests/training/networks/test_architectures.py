@@ -107,9 +107,9 @@ def test_a_small_stem_keeps_pretrained_parameters(tmp_path):
 
 def test_a_weights_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"layer": print}, tmp_path / "weights.pth")
-    with pytest.raises(TrainingError, match="without running code") as told:
+    with pytest.raises(TrainingError, match="without running code") as error:
         built("resnet34", root=tmp_path, pretrained="weights.pth")
-    assert "weights_only" not in str(told.value) and "trust" not in str(told.value)
+    assert "weights_only" not in str(error.value) and "trust" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"hello world\n", b"e", b"", b"123\n456\n.", b"<html>", b"version 1\n"])
@@ -121,22 +121,17 @@ def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path, content, suff
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        ({"state_dict": [1]}, "a list instead"),
-        ({"conv1.weight": 5}, "a int under 'conv1.weight'"),
-        ({1: torch.zeros(1)}, "a Tensor under 1"),
-        ([torch.zeros(1)], "a list instead"),
-    ],
+    "content",
+    [{"state_dict": [1]}, {"conv1.weight": 5}, {1: torch.zeros(1)}, [torch.zeros(1)]],
     ids=["state_dict", "number", "numbered", "list"],
 )
-def test_weights_that_are_not_tensors_by_name_are_refused(tmp_path, content, found):
+def test_weights_that_are_not_tensors_by_name_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(TrainingError, match=found):
+    with pytest.raises(TrainingError, match="not tensors"):
         built("resnet34", root=tmp_path, pretrained="weights.pth")
 
 
-def test_a_download_that_fails_is_told_once_and_the_hub_does_not_warn_of_each_try(monkeypatch):
+def test_a_failed_download_is_one_error_and_the_hub_does_not_warn_of_each_try(monkeypatch):
     def fail(*_, **__):
         raise OSError("no network")
 
@@ -160,7 +155,7 @@ def test_a_missing_weights_file_is_named(tmp_path):
 def test_an_unknown_architecture_gets_the_nearest_spelling():
     with pytest.raises(TrainingError, match="resnet34"):
         built("resnet43")
-    with pytest.raises(TrainingError, match="timm has no such architecture"):
+    with pytest.raises(TrainingError, match=r"(?s)no such architecture.*timm:resnet18"):
         built("timm:resnot18")
 
 

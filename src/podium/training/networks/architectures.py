@@ -17,7 +17,7 @@ from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.loader import Normalisation
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
-from podium.training.networks.weights import download_error, load_weights, with_local_weights
+from podium.training.networks.weights import load_weights, with_local_weights
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM_PREFIX = "timm:"
@@ -61,9 +61,7 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
 
 def published_state(recipe: Recipe) -> dict[str, Tensor]:
     """The published weights of a recipe with `pretrained = true`, downloaded unless they are in the cache."""
-    if recipe.architecture in _TORCHVISION:
-        return _torchvision_model(_TORCHVISION[recipe.architecture][0], recipe, Path()).state_dict()
-    return _body(recipe, Path())[0].state_dict()
+    return _published_model(recipe, Path()).state_dict()
 
 
 def has_depthwise_convolutions(network: nn.Module) -> bool:
@@ -91,68 +89,68 @@ def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
 
 def _body(recipe: Recipe, root: Path) -> tuple[nn.Module, Normalisation | None]:
     """The recipe's network without its classifier, and the normalisation of its published weights."""
-    name = recipe.architecture
-    if name == "fastnet":
+    if recipe.architecture == "fastnet":
         return FastNetBody(recipe.fastnet), None
-    if name.startswith(TIMM_PREFIX):
-        return _timm_body(recipe, root)
-    if name not in _TORCHVISION:
-        nearest = difflib.get_close_matches(name, _TORCHVISION, n=1)
+    model = _published_model(recipe, root)
+    if recipe.architecture in _TORCHVISION:
+        _, remove_classifier = _TORCHVISION[recipe.architecture]
+        return remove_classifier(model), IMAGENET
+    import timm
+
+    settings = timm.data.resolve_model_data_config(model)
+    return model, Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
+
+
+def _published_model(recipe: Recipe, root: Path) -> nn.Module:
+    """Torchvision's model with its classifier, or timm's without, and the weights that the recipe asks for."""
+    is_downloaded = recipe.pretrained is True
+    make_model = _torchvision_model if recipe.architecture in _TORCHVISION else _timm_model
+    try:
+        model = make_model(recipe.architecture, is_downloaded)
+    except (OSError, RuntimeError) as error:  # errors of the network are one or the other
+        if not is_downloaded:
+            raise
         raise TrainingError(
-            "There is no such architecture.",
-            expected=f"one of {', '.join(_TORCHVISION)}, or {TIMM_PREFIX}<a name of timm.list_models()>",
-            found=f'architecture = "{name}"',
-            fix=f'architecture = "{nearest[0]}"' if nearest else None,
-        )
-    published_name, remove_classifier = _TORCHVISION[name]
-    return remove_classifier(_torchvision_model(published_name, recipe, root)), IMAGENET
+            "The pretrained weights could not be downloaded.",
+            expected=f"published weights of {recipe.architecture}",
+            found=str(error).splitlines()[0][:200],
+            fix='pretrained = "path/to/weights.safetensors" (or .pth) in the recipe',
+        ) from None
+    if isinstance(recipe.pretrained, str):
+        load_weights(model, root / recipe.pretrained)
+    return model
 
 
-def _torchvision_model(published_name: str, recipe: Recipe, root: Path) -> nn.Module:
+def _torchvision_model(name: str, is_downloaded: bool) -> nn.Module:
     import torchvision.models
 
-    if recipe.pretrained is not True:
-        model = torchvision.models.get_model(published_name, weights=None)
-        if recipe.pretrained:
-            load_weights(model, root / str(recipe.pretrained))
-        return model
-    try:
-        return torchvision.models.get_model(published_name, weights="IMAGENET1K_V1")
-    except OSError as error:  # urllib's errors are OSErrors
-        raise download_error(recipe, error) from None
+    return torchvision.models.get_model(_TORCHVISION[name][0], weights="IMAGENET1K_V1" if is_downloaded else None)
 
 
-def _timm_body(recipe: Recipe, root: Path) -> tuple[nn.Module, Normalisation | None]:
+def _timm_model(name: str, is_downloaded: bool) -> nn.Module:
     import huggingface_hub
     import timm
 
-    # The hub retries for half a minute and warns each time; download_error has its last message.
+    # The hub retries for half a minute and warns each time; Podium's error has its last message.
     huggingface_hub.logging.set_verbosity_error()
-    name = recipe.architecture.removeprefix(TIMM_PREFIX)
-    if not timm.is_model(name):
-        nearest = difflib.get_close_matches(name, timm.list_models(), n=3)
+    timm_name = name.removeprefix(TIMM_PREFIX)
+    if timm_name == name or not timm.is_model(timm_name):
+        known = [*_TORCHVISION, *(f"{TIMM_PREFIX}{model}" for model in timm.list_models())]
+        nearest = difflib.get_close_matches(name, known, n=3)
         raise TrainingError(
-            "timm has no such architecture.",
-            expected="a name of timm.list_models()",
-            found=f'architecture = "{recipe.architecture}"',
+            "There is no such architecture.",
+            expected=f"fastnet, {', '.join(_TORCHVISION)}, or {TIMM_PREFIX}<a name of timm.list_models()>",
+            found=f'architecture = "{name}"',
             fix=f"one of {', '.join(nearest)}" if nearest else None,
         )
-    try:
-        model = timm.create_model(name, pretrained=recipe.pretrained is True, num_classes=0, global_pool="")
-    except (OSError, RuntimeError) as error:  # the hub's errors are one or the other
-        if recipe.pretrained is not True:
-            raise
-        raise download_error(recipe, error) from None
-    if isinstance(recipe.pretrained, str):
-        load_weights(model, root / recipe.pretrained)
-    settings = timm.data.resolve_model_data_config(model)
-    return model, Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
+    return timm.create_model(timm_name, pretrained=is_downloaded, num_classes=0, global_pool="")
 
 
 def _shrink_stem(body: nn.Module, *, keep_parameters: bool) -> None:
     """Remove the stride of the first convolution and the pooling before the second, so that small images stay large.
 
-    A body without either (VGG) loses its last pooling instead.
+    A body without either (VGG) loses its last pooling instead. A first convolution larger than 3 x 3 is replaced by a
+    new one of 3 x 3, unless `keep_parameters`.
     """
     layers = [(name, layer) for name, layer in body.named_modules() if isinstance(layer, nn.Conv2d | nn.MaxPool2d)]
     first, second = [index for index, (_, layer) in enumerate(layers) if isinstance(layer, nn.Conv2d)][:2]
@@ -160,29 +158,14 @@ def _shrink_stem(body: nn.Module, *, keep_parameters: bool) -> None:
     last_pooling = [name for name, layer in layers if isinstance(layer, nn.MaxPool2d)][-1:]
     name, convolution = layers[first]
     for pooling in early_poolings or (last_pooling if convolution.stride == (1, 1) else []):
-        _replace(body, pooling, nn.Identity())
-    _replace(body, name, _unstrided(convolution, keep_parameters=keep_parameters))
-
-
-def _unstrided(convolution: nn.Conv2d, *, keep_parameters: bool) -> nn.Conv2d:
-    """The convolution without stride; a new one of 3 x 3 instead of a larger one, unless `keep_parameters`."""
+        body.set_submodule(pooling, nn.Identity())
     if keep_parameters or convolution.kernel_size[0] <= 3:
         convolution.stride = (1, 1)
-        return convolution
-    small = nn.Conv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        kernel_size=3,
-        padding=1,
-        bias=convolution.bias is not None,
-    )
+        return
+    channels, has_bias = (convolution.in_channels, convolution.out_channels), convolution.bias is not None
+    small = nn.Conv2d(*channels, kernel_size=3, padding=1, bias=has_bias)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
-    return small
-
-
-def _replace(body: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, own_name = name.rpartition(".")
-    setattr(body.get_submodule(parent), own_name, layer)
+    body.set_submodule(name, small)
 
 
 def _count_features(body: nn.Module, recipe: Recipe) -> int:
@@ -223,22 +206,10 @@ def _head(recipe: Recipe, features: int, classes: int) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(recipe.dropout), classifier)
 
 
-def _features(model: nn.Module) -> nn.Module:
-    return model.features
-
-
-def _resnet_features(model: nn.Module) -> nn.Module:
-    return nn.Sequential(*(layer for name, layer in model.named_children() if name not in ("avgpool", "fc")))
-
-
-def _densenet_features(model: nn.Module) -> nn.Module:
-    return nn.Sequential(*model.features.children(), nn.ReLU(inplace=True))
-
-
 # Podium's name -> torchvision's name, and the function that removes the classifier.
 _TORCHVISION: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
-    "vgg19": ("vgg19_bn", _features),
-    "resnet34": ("resnet34", _resnet_features),
-    "densenet121": ("densenet121", _densenet_features),
-    "efficientnet_b0": ("efficientnet_b0", _features),
+    "vgg19": ("vgg19_bn", lambda model: model.features),
+    "resnet34": ("resnet34", lambda model: nn.Sequential(*list(model.children())[:-2])),  # pooling and classifier
+    "densenet121": ("densenet121", lambda model: nn.Sequential(*model.features.children(), nn.ReLU(inplace=True))),
+    "efficientnet_b0": ("efficientnet_b0", lambda model: model.features),
 }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from podium.config.keys import Recipe, published_name
 from podium.errors import TrainingError
 
-# What torch's unpickler and safetensors raise for files that are not weights.
+# What torch's unpickler, safetensors and json raise for a damaged file, or a file of another program.
 DAMAGE = (
     OSError,
     RuntimeError,
@@ -38,16 +38,6 @@ def with_local_weights(recipe: Recipe) -> Recipe:
     return replace(recipe, pretrained=str(file)) if file.is_file() else recipe
 
 
-def download_error(recipe: Recipe, error: Exception) -> TrainingError:
-    """The error for published weights that could not be downloaded."""
-    return TrainingError(
-        "The pretrained weights could not be downloaded.",
-        expected=f"published weights of {recipe.architecture}",
-        found=str(error).splitlines()[0][:200],
-        fix='pretrained = "path/to/weights.safetensors" (or .pth) in the recipe',
-    )
-
-
 def load_weights(model: nn.Module, file: Path) -> None:
     """Load published weights into a model, all but the classifier's; raises TrainingError."""
     if not file.is_file():
@@ -69,25 +59,19 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     try:
         safe = file.suffix == ".safetensors"
         state = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        is_state = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
     except DAMAGE:  # torch's own message advises to run the file's code
-        raise _format_error(file, "a damaged file, another format, or objects that are not tensors") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise _format_error(file, f"a {type(state).__name__} instead of tensors by name")
-    wrong = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
-    if wrong:
-        raise _format_error(file, f"a {type(state[wrong[0]]).__name__} under {wrong[0]!r}")
+        is_state = False
+    if not is_state:
+        raise TrainingError(
+            "The weights file cannot be loaded without running code.",
+            file=file,
+            expected=".safetensors, or .pth, with tensors by name only",
+            found="a damaged file, another format, or objects that are not tensors",
+            fix="save only the model's state_dict(), or correct `pretrained` in the recipe",
+        )
     return state
-
-
-def _format_error(file: Path, found: str) -> TrainingError:
-    return TrainingError(
-        "The weights file cannot be loaded without running code.",
-        file=file,
-        expected=".safetensors, or .pth with tensors only",
-        found=found,
-        fix="save only the model's state_dict(), or correct `pretrained` in the recipe",
-    )
 
 
 def _is_classifier(name: str) -> bool:
