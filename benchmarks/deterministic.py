@@ -18,11 +18,10 @@ import torch
 from podium.config.keys import Recipe, read_recipe
 from podium.data.cache import Dataset, open_images
 from podium.errors import TrainingError
-from podium.training.batches.loader import PixelStore
+from podium.training.batches.loader import FitData, PixelStore
 from podium.training.device import cpu_threads, pick_device, repeatable
 from podium.training.learner import fit_network
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.rows import FitData
 from podium.workspace import open_workspace
 from training import RECIPES, ROOT, machine
 

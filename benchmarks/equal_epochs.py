@@ -32,11 +32,10 @@ from podium.config.keys import Augment, Recipe
 from podium.data.cache import Dataset, open_images
 from podium.metrics import log_losses, softmax
 from podium.seeding import stream_seed
-from podium.training.batches.loader import PixelStore
+from podium.training.batches.loader import FitData, PixelStore
 from podium.training.learner import fit_network
 from podium.training.networks.architectures import build_network
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.rows import FitData
 from podium.workspace import open_workspace
 from training import ROOT, machine, stock_learner
 

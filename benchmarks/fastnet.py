@@ -27,11 +27,10 @@ from torch import nn
 from podium.config.keys import Augment, FastNet, Recipe, read_recipe
 from podium.data.cache import open_images
 from podium.metrics import log_loss, softmax
-from podium.training.batches.loader import PixelStore
+from podium.training.batches.loader import FitData, PixelStore
 from podium.training.learner import fit_network
 from podium.training.networks import fastnet
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.rows import FitData
 from podium.workspace import open_workspace
 
 COMPETITION, JUDGED_PER_CLASS = "cifar10-cpu", 400

@@ -22,7 +22,7 @@ from PIL import Image
 
 from podium.config.keys import Augment, Recipe
 from podium.data.cache import Dataset, open_images
-from podium.training.batches.loader import PixelStore, TrainingLoader, measure_normalisation
+from podium.training.batches.loader import FitData, PixelStore, TrainingLoader
 from podium.workspace import open_workspace
 
 SIDE, BATCH = 32, 128
@@ -37,15 +37,9 @@ def podium_epoch(dataset: Dataset, count: int) -> Callable[[], int]:
         augment=Augment(flip="horizontal", shift_pixels=4),
     )
     rows = np.arange(count)
-    loader = TrainingLoader(
-        PixelStore(dataset.train_images, torch.device("cpu")),
-        rows,
-        labels=dataset.lock.train_labels,
-        recipe=recipe,
-        classes=len(dataset.lock.classes),
-        normalisation=measure_normalisation(dataset.train_images, rows),
-        seed=1,
-    )
+    store = PixelStore(dataset.train_images, torch.device("cpu"))
+    data = FitData(store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0])
+    loader = TrainingLoader(recipe, data, normalisation=data.normalisation, seed=1)
 
     def epoch() -> int:
         torch.set_num_threads(1)

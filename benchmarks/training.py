@@ -40,14 +40,13 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from podium.config.keys import Recipe, read_recipe
 from podium.data.cache import Dataset, open_images
-from podium.training.batches.loader import EvaluationLoader, PixelStore, TrainingLoader
+from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
 from podium.training.device import cpu_threads, device_name, pick_device
-from podium.training.learner import TrainedNetwork, evaluation_loader, fit_network
+from podium.training.learner import TrainedNetwork, fit_network
 from podium.training.logits import predict_logits
 from podium.training.networks.architectures import IMAGENET, Network, build_network
 from podium.training.networks.fastnet import FastNetBody
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.rows import FitData
 from podium.workspace import open_workspace
 
 ROOT = Path(__file__).parents[1]
@@ -114,7 +113,9 @@ class Bench:
         network = build_network(self.recipe, len(self.dataset.lock.classes), root=ROOT, seed=1, weights=False)
         network.to(self.device, memory_format=torch.contiguous_format)
         if isinstance(network.body, FastNetBody):
-            loader = evaluation_loader(self.store, np.arange(1000), recipe=self.recipe, normalisation=IMAGENET)
+            loader = EvaluationLoader(
+                self.store, np.arange(1000), pixels=self.recipe.network_pixels, normalisation=IMAGENET
+            )
             network.body.whiten(torch.cat([images for (images,) in loader]))
         return network
 
@@ -258,10 +259,9 @@ def podium(bench: Bench) -> tuple[float, float]:
     looks = EvaluationLoader(
         bench.store,
         inference.rows,
-        labels=None,
         batch_size=inference.batch,
         pixels=bench.recipe.network_pixels,
-        normalisation=fitted.normalisation,
+        normalisation=fitted.network.normalisation,
     )
 
     def ticking() -> Iterator[tuple[torch.Tensor, ...]]:

@@ -9,13 +9,12 @@ import torch
 from podium.config.keys import Augment, FastNet, Recipe
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
-from podium.training.batches.loader import PixelStore, TrainingLoader
+from podium.training.batches.loader import FitData, PixelStore, TrainingLoader
 from podium.training.learner import fit_network
 from podium.training.logits import predict_logits
 from podium.training.lr_find import find_learning_rate
 from podium.training.optimisers import list_rates
 from podium.training.progress import EpochReport, Listener, ProgressRecorder
-from podium.training.rows import FitData
 
 TINY = Recipe(
     architecture="timm:test_resnet",
@@ -221,8 +220,8 @@ def test_the_filters_of_the_first_layer_of_a_fastnet_are_not_trained(tmp_path):
 def test_an_epoch_is_validated_on_at_most_epoch_rows_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(learner_module, "EPOCH_ROWS", 10)
     data = data_of()
-    network = learner_module.build_network(TINY, 2, root=tmp_path, seed=1)
-    learner = learner_module.make_learner(TINY, network, data, normalisation=data.normalisation, seed=1, purpose="")
+    network = learner_module.prepare_network(TINY, data, root=tmp_path, seed=1)
+    learner = learner_module.make_learner(TINY, network, data, precision=torch.float32, seed=1, purpose="")
     assert learner.dls.valid.rows.tolist() == list(range(80, 120, 4))
 
 

@@ -15,11 +15,10 @@ from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training import learner as learner_module
 from podium.training import lr_find as lr_find_module
-from podium.training.batches.loader import PixelStore
+from podium.training.batches.loader import FitData, PixelStore
 from podium.training.lr_curve import write_lr_curve
 from podium.training.lr_find import find_learning_rate, result_of_losses
 from podium.training.progress import Listener
-from podium.training.rows import FitData
 
 TINY = Recipe(
     architecture="timm:test_resnet",

@@ -92,36 +92,25 @@ def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
     if not deterministic:
         yield
         return
-    enabled, cudnn = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn
-    warn_only, benchmark = torch.is_deterministic_algorithms_warn_only_enabled(), cudnn.benchmark
+    enabled, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
-    cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = False
     try:
         yield
     except RuntimeError as error:
-        if training_error := _determinism_error(str(error)):
-            raise training_error from None
-        raise
+        message, cublas = str(error), "CUBLAS_WORKSPACE_CONFIG"
+        if cublas not in message and "does not have a deterministic implementation" not in message:
+            raise
+        raise TrainingError(
+            "An operation of this network does not repeat bit for bit.",
+            expected="operations that repeat bit for bit, because of deterministic = true",
+            found=f"{cublas}={os.environ.get(cublas, '')}" if cublas in message else message.split(", ")[0],
+            fix=f"unset {cublas}" if cublas in message else "deterministic = false, or another architecture",
+        ) from None
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        cudnn.benchmark = benchmark
-
-
-def _determinism_error(message: str) -> TrainingError | None:
-    """The error for torch's message about an operation that does not repeat; None for other messages."""
-    if "CUBLAS_WORKSPACE_CONFIG" in message:
-        return TrainingError(
-            "cuBLAS is not set to repeat bit for bit.",
-            expected="CUBLAS_WORKSPACE_CONFIG=:4096:8",
-            found=f"CUBLAS_WORKSPACE_CONFIG={os.environ.get('CUBLAS_WORKSPACE_CONFIG', '')}",
-            fix="unset CUBLAS_WORKSPACE_CONFIG",
-        )
-    operation, text, _ = message.partition(" does not have a deterministic implementation")
-    if not text:
-        return None
-    return TrainingError(
-        "An operation of this network has no deterministic kernel.",
-        expected="an operation that repeats bit for bit, because of deterministic = true",
-        found=operation,
-        fix="deterministic = false, or another architecture, in the recipe",
-    )
+        torch.backends.cudnn.benchmark = benchmark

@@ -68,17 +68,15 @@ def _seconds_per_image(recipe: Recipe, classes: int, *, root: Path, images: int)
 
         def evaluate(part: torch.Tensor) -> torch.Tensor:
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                return network(part)
+                return network(part).float()
 
         def train(part: torch.Tensor) -> None:
-            labels = torch.zeros(len(part), dtype=torch.int64, device=device)
-            cross_entropy(evaluate(part).float(), labels).backward()
+            cross_entropy(evaluate(part), torch.zeros(len(part), dtype=torch.int64, device=device)).backward()
 
         training = _seconds(train, batch)
         network.eval()
         with torch.inference_mode():
-            evaluation = _seconds(evaluate, batch)
-    return training / images, evaluation / images
+            return training / images, _seconds(evaluate, batch) / images
 
 
 def _seconds(function: Callable[[torch.Tensor], object], batch: torch.Tensor) -> float:

@@ -16,7 +16,7 @@ from torch import nn
 
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
-from podium.training.batches.loader import EvaluationLoader, Normalisation, PixelStore, TrainingLoader
+from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
 from podium.training.callbacks import Autocast, LossRecorder, ParameterAverage, ProgressiveSize
 from podium.training.device import pick_precision
 from podium.training.logits import predict_logits
@@ -32,9 +32,7 @@ from podium.training.optimisers import (
     split_parameters,
 )
 from podium.training.progress import ProgressCallback, ProgressRecorder
-from podium.training.rows import FitData
 
-EVALUATION_BATCH = 256
 # At most so many validation rows after each epoch, to follow the training. The run's score is of all of them.
 EPOCH_ROWS = 2_000
 # At most so many training images determine the first layer of a fastnet.
@@ -43,16 +41,17 @@ WHITENING_ROWS = 5_000
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network, the recipe that it was trained by, and how its images are normalised."""
+    """A network, and the recipe that it was trained by."""
 
     network: Network
     recipe: Recipe  # with the learning rate as a number
-    normalisation: Normalisation
     precision: torch.dtype
 
     def logits(self, store: PixelStore, rows: np.ndarray) -> np.ndarray:
         """Logits (n, classes) float32 of the rows of a store."""
-        loader = evaluation_loader(store, rows, recipe=self.recipe, normalisation=self.normalisation)
+        loader = EvaluationLoader(
+            store, rows, pixels=self.recipe.network_pixels, normalisation=self.network.normalisation
+        )
         return predict_logits(self.network, loader, views=self.recipe.test_time_augmentation, precision=self.precision)
 
 
@@ -65,27 +64,27 @@ def fit_network(
     folder that `pretrained` is relative to. `stage` names the fit in reports. Raises TrainingError.
     """
     device = data.store.device
-    network, normalisation = prepare_network(recipe, data, root=root, seed=stream_seed(seed, f"network{purpose}"))
+    network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, f"network{purpose}"))
     precision = pick_precision(recipe, network, device)
     epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_an_epoch(len(data.training_rows))
     precision_name = str(precision).removeprefix("torch.")
     progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
-    learner = make_learner(recipe, network, data, normalisation=normalisation, seed=seed, purpose=purpose)
+    learner = make_learner(recipe, network, data, precision=precision, seed=seed, purpose=purpose)
     with seeded_dropout(device, seed, f"dropout{purpose}"):
-        _fit_stages(learner, recipe, precision=precision, progress=progress, stage=stage)
-    return TrainedNetwork(network, recipe, normalisation, precision)
+        _fit_stages(learner, recipe, progress=progress, stage=stage)
+    return TrainedNetwork(network, recipe, precision)
 
 
-def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> tuple[Network, Normalisation]:
-    """A network on the device, ready to be trained, and the normalisation of its images."""
+def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> Network:
+    """A network on the device, ready to be trained."""
     network = build_network(recipe, data.classes, root=root, seed=seed)
     network.to(data.store.device)
-    normalisation = network.normalisation or data.normalisation
+    network.normalisation = network.normalisation or data.normalisation
     if isinstance(network.body, FastNetBody):
         rows = every_nth(data.training_rows, WHITENING_ROWS)
-        loader = evaluation_loader(data.store, rows, recipe=recipe, normalisation=normalisation)
+        loader = EvaluationLoader(data.store, rows, pixels=recipe.network_pixels, normalisation=network.normalisation)
         network.body.whiten(torch.cat([images for (images,) in loader]))
-    return network, normalisation
+    return network
 
 
 @contextmanager
@@ -101,85 +100,44 @@ def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
     return rows[:: max(1, -(-len(rows) // most))]
 
 
-def evaluation_loader(
-    store: PixelStore,
-    rows: np.ndarray,
-    *,
-    recipe: Recipe,
-    normalisation: Normalisation,
-    labels: np.ndarray | None = None,
-) -> EvaluationLoader:
-    """A loader of rows in order, not augmented, at the size that the network is validated at."""
-    return EvaluationLoader(
-        store,
-        rows,
-        labels=labels,
-        batch_size=EVALUATION_BATCH,
-        pixels=recipe.network_pixels,
-        normalisation=normalisation,
-    )
-
-
-def training_loader(
-    recipe: Recipe, data: FitData, *, normalisation: Normalisation, seed: int, purpose: str
-) -> TrainingLoader:
-    """A loader of the training rows, shuffled and augmented."""
-    return TrainingLoader(
-        data.store,
-        data.training_rows,
-        labels=data.labels,
-        recipe=recipe,
-        classes=data.classes,
-        normalisation=normalisation,
-        seed=seed,
-        purpose=purpose,
-    )
-
-
 def make_learner(
     recipe: Recipe,
     network: Network,
     data: FitData,
     *,
-    normalisation: Normalisation,
+    precision: torch.dtype,
     seed: int,
     purpose: str,
     folder: Path | None = None,
 ) -> Learner:
     """Fastai's Learner of a network; `folder` is where LRFinder keeps the initial parameters."""
-    training = training_loader(recipe, data, normalisation=normalisation, seed=seed, purpose=purpose)
-    rows = every_nth(data.validation_rows, EPOCH_ROWS)
-    validation = evaluation_loader(data.store, rows, recipe=recipe, normalisation=normalisation, labels=data.labels)
+    normalisation, rows = network.normalisation, every_nth(data.validation_rows, EPOCH_ROWS)
+    training = TrainingLoader(recipe, data, normalisation=normalisation, seed=seed, purpose=purpose)
+    validation = EvaluationLoader(
+        data.store, rows, pixels=recipe.network_pixels, normalisation=normalisation, labels=data.labels
+    )
+    callbacks: list[Callback] = [TrainEvalCallback()]
+    if precision != torch.float32:
+        callbacks.append(Autocast(data.store.device, precision))
+    if recipe.gradient_clip:
+        callbacks.append(GradientClip(recipe.gradient_clip))
+    if recipe.hard_share < 1:
+        callbacks.append(LossRecorder())
     return Learner(
         DataLoaders(training, validation if len(rows) else []),
         network,
         loss_func=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
         opt_func=optimiser_maker(recipe),
         splitter=split_parameters,
-        cbs=[TrainEvalCallback()],
+        cbs=callbacks,
         path=folder,
         default_cbs=False,
     )
 
 
-def make_callbacks(recipe: Recipe, precision: torch.dtype, device: torch.device) -> list[Callback]:
-    """The callbacks that both training and lr_find need."""
-    callbacks: list[Callback] = []
-    if precision != torch.float32:
-        callbacks.append(Autocast(device, precision))
-    if recipe.gradient_clip:
-        callbacks.append(GradientClip(recipe.gradient_clip))
-    if recipe.hard_share < 1:
-        callbacks.append(LossRecorder())
-    return callbacks
-
-
-def _fit_stages(
-    learner: Learner, recipe: Recipe, *, precision: torch.dtype, progress: ProgressRecorder, stage: str
-) -> None:
+def _fit_stages(learner: Learner, recipe: Recipe, *, progress: ProgressRecorder, stage: str) -> None:
     """Train the head alone for `freeze_epochs`, then all layers for `epochs`."""
     rate, groups = recipe.learning_rate, len(learner.model.layer_groups())
-    callbacks = make_callbacks(recipe, precision, learner.dls.train.device)
 
     def progress_callbacks(stage: str) -> list[Callback]:
         return [ProgressCallback(progress, stage), *progress.trackers.callbacks(learner, stage)]
@@ -187,13 +145,13 @@ def _fit_stages(
     if recipe.freeze_epochs:
         learner.freeze_to(-KINDS)  # all but the head's lists of parameters
         scheduler = ParamScheduler(frozen_schedule(recipe, rate, groups=groups))
-        learner.fit(recipe.freeze_epochs, rate, cbs=[*callbacks, *progress_callbacks(f"freeze{stage}"), scheduler])
+        learner.fit(recipe.freeze_epochs, rate, cbs=[*progress_callbacks(f"freeze{stage}"), scheduler])
         learner.unfreeze()
         rate /= AFTER_FREEZE_DIVISOR
-    sides = [*recipe.progressive_pixels, recipe.network_pixels]
-    if len(sides) > 1:
-        callbacks.append(ProgressiveSize(sides))
+    callbacks = progress_callbacks(stage or "train")
+    if recipe.progressive_pixels:
+        callbacks.append(ProgressiveSize([*recipe.progressive_pixels, recipe.network_pixels]))
     if recipe.ema_decay:
         callbacks.append(ParameterAverage(recipe.ema_decay))
     scheduler = ParamScheduler(schedule(recipe, list_rates(recipe, rate, groups=groups)))
-    learner.fit(recipe.epochs, rate, cbs=[*callbacks, *progress_callbacks(stage or "train"), scheduler])
+    learner.fit(recipe.epochs, rate, cbs=[*callbacks, scheduler])

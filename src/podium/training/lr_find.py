@@ -15,13 +15,14 @@ from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
 from podium.seeding import stream_seed
+from podium.training.batches.loader import FitData
 from podium.training.device import cpu_threads, pick_precision
 from podium.training.errors import name_run_in_errors
-from podium.training.learner import make_callbacks, make_learner, prepare_network, seeded_dropout
+from podium.training.learner import make_learner, prepare_network, seeded_dropout
 from podium.training.lr_curve import LrFindResult
 from podium.training.optimisers import KINDS, list_rates
 from podium.training.progress import Listener
-from podium.training.rows import FitData, first_fold
+from podium.training.rows import first_fold
 from podium.workspace import Workspace
 
 RULES = {"valley": valley, "slide": slide, "steep": steep, "minimum": minimum}
@@ -53,16 +54,15 @@ def find_learning_rate(
     Filters that Muon trains keep still. Raises TrainingError where the loss diverges at once.
     """
     started = time.perf_counter()
-    network, normalisation = prepare_network(recipe, data, root=root, seed=stream_seed(seed, "network/lr-find"))
+    network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, "network/lr-find"))
+    precision = pick_precision(recipe, network, data.store.device)
     recorder, finder = Recorder(), _Finder(recipe, listener or Listener(), groups=len(network.layer_groups()))
-    callbacks = make_callbacks(recipe, pick_precision(recipe, network, data.store.device), data.store.device)
-    callbacks += [recorder, finder]
     with tempfile.TemporaryDirectory() as folder, seeded_dropout(data.store.device, seed, "dropout/lr-find"):
         learner = make_learner(
-            recipe, network, data, normalisation=normalisation, seed=seed, purpose="/lr-find", folder=Path(folder)
+            recipe, network, data, precision=precision, seed=seed, purpose="/lr-find", folder=Path(folder)
         )
         with learner.no_logging():
-            learner.fit(STEPS // len(learner.dls.train) + 1, cbs=callbacks)
+            learner.fit(STEPS // len(learner.dls.train) + 1, cbs=[recorder, finder])
         losses = [float(loss) for loss in recorder.losses]
     rates = [_rate(step / STEPS) for step in range(len(losses))]
     seconds, rows = time.perf_counter() - started, len(data.training_rows)

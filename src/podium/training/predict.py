@@ -77,7 +77,8 @@ def _read_image(file: Path, recipe: Recipe) -> np.ndarray:
 
 def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | None) -> list[TrainedNetwork]:
     """The networks of a run's parameters file; raises TrainingError if `stamp`, the predictions' own, is another."""
-    file = workspace.paths.parameters_file(run)
+    file, device = workspace.paths.parameters_file(run), pick_device()
+    models = []
     try:
         with safe_open(file, framework="pt") as parameters:
             about, normalisations = (json.loads(parameters.metadata()[key]) for key in ("about", "normalisations"))
@@ -90,26 +91,19 @@ def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | N
                     fix=_training_command(workspace, run),
                 )
             recipe = recipe_of(about["recipe"], file)
-            return [
-                _read_network(parameters, name, recipe, classes, Normalisation(**values))
-                for name, values in normalisations.items()
-            ]
+            for name, values in normalisations.items():
+                network = build_network(recipe, classes, root=Path(), seed=0, weights=False)
+                keys = network.state_dict().keys()
+                network.load_state_dict({key: parameters.get_tensor(f"{name}.{key}") for key in keys})
+                network.normalisation = Normalisation(**values)
+                precision = pick_precision(recipe, network.to(device), device)
+                models.append(TrainedNetwork(network, recipe, precision))
     except DAMAGE as error:
         raise TrainingError(
             "The parameters file is damaged.",
             file=file,
             expected="a .safetensors file that podium train wrote",
-            found=f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}",
+            found=f"{type(error).__name__}: {str(error)[:200]}",
             fix=_training_command(workspace, run),
         ) from None
-
-
-def _read_network(
-    parameters: safe_open, name: str, recipe: Recipe, classes: int, normalisation: Normalisation
-) -> TrainedNetwork:
-    device, prefix = pick_device(), f"{name}."
-    network = build_network(recipe, classes, root=Path(), seed=0, weights=False)
-    keys = [key for key in parameters.keys() if key.startswith(prefix)]  # noqa: SIM118 - not a mapping
-    network.load_state_dict({key.removeprefix(prefix): parameters.get_tensor(key) for key in keys})
-    network.to(device)
-    return TrainedNetwork(network, recipe, normalisation, pick_precision(recipe, network, device))
+    return models

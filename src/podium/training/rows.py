@@ -1,31 +1,12 @@
-"""The images, labels and rows that one fit uses."""
-
-from dataclasses import dataclass
-from functools import cached_property
+"""The images of a run, the rows of its first fit, and how many images all its fits process."""
 
 import numpy as np
 
 from podium.config.keys import Recipe
 from podium.data.cache import Dataset, open_images
-from podium.training.batches.loader import Normalisation, PixelStore, measure_normalisation
+from podium.training.batches.loader import FitData, PixelStore
 from podium.training.device import pick_device
 from podium.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class FitData:
-    """The images and labels of one fit, and which rows train and which validate."""
-
-    store: PixelStore
-    labels: np.ndarray  # (n,) int64
-    classes: int
-    training_rows: np.ndarray
-    validation_rows: np.ndarray  # empty for a refit
-
-    @cached_property
-    def normalisation(self) -> Normalisation:
-        """Mean and deviation of the training rows, measured once."""
-        return measure_normalisation(self.store.array, self.training_rows)
 
 
 def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:

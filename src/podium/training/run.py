@@ -19,7 +19,7 @@ from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import TRAINING_VERSION, git_commit, weights_sha256
 from podium.predictions.artefact import Predictions, save_predictions
-from podium.training.batches.loader import PixelStore
+from podium.training.batches.loader import FitData, PixelStore
 from podium.training.cores import claim_cores
 from podium.training.device import cpu_threads, device_name, pick_device, repeatable
 from podium.training.errors import name_run_in_errors
@@ -27,7 +27,7 @@ from podium.training.learner import TrainedNetwork, fit_network
 from podium.training.lr_curve import write_lr_curve
 from podium.training.lr_find import find_learning_rate
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.rows import FitData, count_images, open_recipe_images
+from podium.training.rows import count_images, open_recipe_images
 from podium.training.trackers import open_trackers
 from podium.workspace import Workspace
 
@@ -56,7 +56,7 @@ def train_run(
     `rows` (n,) are the indices of the labelled rows to use, `test_rows` is how many of the test images get logits; by
     default all. Raises TrainingError and DataError.
     """
-    listener, recipe, paths, device = listener or Listener(), run.recipe, workspace.paths, pick_device()
+    listener, recipe, paths = listener or Listener(), run.recipe, workspace.paths
     dataset = open_recipe_images(workspace, recipe)
     rows = np.arange(len(workspace.lock.train_ids)) if rows is None else rows
     cores = "core" if recipe.threads == 1 else "cores"
@@ -68,13 +68,13 @@ def train_run(
             while_waiting=listener.wait,
         ),
         cpu_threads(recipe.threads),
-        repeatable(recipe.deterministic, device),
+        repeatable(recipe.deterministic, pick_device()),
         open_trackers(workspace, run) as trackers,
     ):
         images = count_images(recipe, workspace.lock.folds[rows])
         progress = ProgressRecorder(listener, images=images, history=paths.history_file(run.run), trackers=trackers)
-        outcome = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, progress=progress, device=device)
-        predictions = _predictions(workspace, run, outcome, progress=progress, device=device)
+        outcome = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, progress=progress)
+        predictions = _predictions(workspace, run, outcome, progress)
         # The predictions are last: a run that has them is up to date. Both are saved before the trackers close, which
         # may wait for a network.
         _save_parameters(paths.parameters_file(run.run), outcome.networks, about=predictions.about)
@@ -90,9 +90,8 @@ def _fit_folds(
     rows: np.ndarray,
     test_rows: int | None,
     progress: ProgressRecorder,
-    device: torch.device,
 ) -> _Outcome:
-    lock = workspace.lock
+    lock, device = workspace.lock, pick_device()
     folds_of_rows, labels, classes = lock.folds[rows], lock.train_labels, len(lock.classes)
     train_store, test_store = PixelStore(dataset.train_images, device), PixelStore(dataset.test_images, device)
     test_indices = np.arange(len(lock.test_ids))[:test_rows]
@@ -100,22 +99,20 @@ def _fit_folds(
     oof_logits = np.zeros((len(lock.train_ids), classes), dtype=np.float32)
     test_logits: list[np.ndarray] = []
     networks: dict[str, TrainedNetwork] = {}
-
-    def test(name: str, trained: TrainedNetwork) -> None:
-        networks[name] = trained
-        test_logits.append(check_finite(trained.logits(test_store, test_indices)))
-
-    for fold in folds:
-        validates = folds_of_rows == fold
-        data = FitData(train_store, labels, classes, rows[~validates], rows[validates])
-        stage = f" fold {fold + 1}/{len(folds)}" if len(folds) > 1 else ""
-        trained = _fit(workspace, run, data, purpose=f"/fold{fold}", progress=progress, stage=stage)
-        oof_logits[rows[validates]] = check_finite(trained.logits(train_store, rows[validates]))
-        if not run.recipe.refit:
-            test(f"fold{fold}", trained)
+    fits = [
+        (f"fold{fold}", f" fold {fold + 1}/{len(folds)}" if len(folds) > 1 else "", folds_of_rows == fold)
+        for fold in folds
+    ]
     if run.recipe.refit:
-        data = FitData(train_store, labels, classes, rows, rows[:0])
-        test("refit", _fit(workspace, run, data, purpose="/refit", progress=progress, stage=" refit"))
+        fits.append(("refit", " refit", np.zeros(len(rows), dtype=bool)))
+    for name, stage, validates in fits:
+        data = FitData(train_store, labels, classes, rows[~validates], rows[validates])
+        trained = _fit(workspace, run, data, purpose=f"/{name}", progress=progress, stage=stage)
+        if name != "refit":
+            oof_logits[rows[validates]] = check_finite(trained.logits(train_store, rows[validates]))
+        if name == "refit" or not run.recipe.refit:
+            networks[name] = trained
+            test_logits.append(check_finite(trained.logits(test_store, test_indices)))
     source = "this model" if len(folds) == 1 else f"average of {len(folds)} fold models"
     oof_rows = rows[folds_of_rows >= 0]
     return _Outcome(
@@ -153,9 +150,7 @@ def check_finite(logits: np.ndarray) -> np.ndarray:
     return logits
 
 
-def _predictions(
-    workspace: Workspace, run: PlannedRun, outcome: _Outcome, *, progress: ProgressRecorder, device: torch.device
-) -> Predictions:
+def _predictions(workspace: Workspace, run: PlannedRun, outcome: _Outcome, progress: ProgressRecorder) -> Predictions:
     lock = workspace.lock
     return Predictions(
         oof_ids=lock.train_ids[outcome.oof_rows],
@@ -164,15 +159,13 @@ def _predictions(
         test_ids=lock.test_ids[: len(outcome.test_logits)],
         test_logits=outcome.test_logits,
         classes=np.array(lock.classes),
-        about=_about(workspace, run, outcome, progress=progress, device=device),
+        about=_about(workspace, run, outcome, progress),
     )
 
 
-def _about(
-    workspace: Workspace, run: PlannedRun, outcome: _Outcome, *, progress: ProgressRecorder, device: torch.device
-) -> dict[str, Any]:
+def _about(workspace: Workspace, run: PlannedRun, outcome: _Outcome, progress: ProgressRecorder) -> dict[str, Any]:
     """The JSON description of the predictions."""
-    lock, root = workspace.lock, workspace.paths.root
+    lock, root, device = workspace.lock, workspace.paths.root, pick_device()
     probabilities = softmax(outcome.oof_logits)
     labels = lock.train_labels[outcome.oof_rows]
     trained = next(reversed(outcome.networks.values()))
@@ -194,7 +187,7 @@ def _about(
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "precision": str(trained.precision).removeprefix("torch."),
         "learning_rate": trained.recipe.learning_rate,
-        "normalisation": asdict(trained.normalisation),
+        "normalisation": asdict(trained.network.normalisation),
         "seconds": round(progress.seconds, 1),
         "images_per_second": round(progress.images_per_second, 1),
         "scores": {
@@ -214,7 +207,7 @@ def _save_parameters(file: Path, networks: dict[str, TrainedNetwork], *, about: 
         for name, trained in networks.items()
         for key, value in trained.network.state_dict().items()
     }
-    normalisations = {name: asdict(trained.normalisation) for name, trained in networks.items()}
+    normalisations = {name: asdict(trained.network.normalisation) for name, trained in networks.items()}
     metadata = {"about": json.dumps(about), "normalisations": json.dumps(normalisations)}
     with atomic_write(file) as stream:
         stream.write(save(tensors, metadata))

@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 
 from podium.config.keys import Recipe
 from podium.plan.runs import PlannedRun
-from podium.training.batches.loader import Normalisation, TrainingLoader
+from podium.training.batches.loader import FitData, Normalisation, TrainingLoader
 from podium.training.callbacks import side_of_epoch
 from podium.training.errors import name_run_in_errors
-from podium.training.learner import training_loader
 from podium.training.networks.architectures import build_network
 from podium.training.png import PNG_STYLE
-from podium.training.rows import FitData, first_fold
+from podium.training.rows import first_fold
 from podium.workspace import Workspace
 
 IMAGES, DRAWS = 10, 8
@@ -98,7 +97,7 @@ def _draw_rows(
     """Images (n, side, side, 3) and targets of each draw, in the order of `rows`."""
     recipe = replace(run.recipe, hard_share=1.0)  # every draw has every row
     sheet_data = replace(data, training_rows=rows, validation_rows=rows[:0])
-    loader = training_loader(recipe, sheet_data, normalisation=normalisation, seed=run.seed, purpose="/show")
+    loader = TrainingLoader(recipe, sheet_data, normalisation=normalisation, seed=run.seed, purpose="/show")
     sides = [*recipe.progressive_pixels, recipe.network_pixels]
     epochs = max(DRAWS, len(sides))
     draws, targets = [], []

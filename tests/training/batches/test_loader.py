@@ -10,6 +10,7 @@ import torch
 from podium.config.keys import Augment, Recipe
 from podium.training.batches.loader import (
     EvaluationLoader,
+    FitData,
     Normalisation,
     PixelStore,
     TrainingLoader,
@@ -28,15 +29,13 @@ def numbered(count: int, side: int = 4) -> np.ndarray:
 
 def training(count: int, *, seed: int = 1, **keys) -> TrainingLoader:
     recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.1, training_pixels=8, **keys)
-    return TrainingLoader(
-        PixelStore(numbered(count), CPU),
-        np.arange(count),
-        labels=np.arange(count) % 2,
-        recipe=recipe,
-        classes=2,
-        normalisation=PLAIN,
-        seed=seed,
-    )
+    return loader_of(recipe, numbered(count), np.arange(count) % 2, seed=seed)
+
+
+def loader_of(recipe: Recipe, images: np.ndarray, labels: np.ndarray, *, seed: int = 1) -> TrainingLoader:
+    rows = np.arange(len(images))
+    data = FitData(PixelStore(images, CPU), labels, len(np.unique(labels)), rows, rows[:0])
+    return TrainingLoader(recipe, data, normalisation=PLAIN, seed=seed)
 
 
 def rows_of(images: torch.Tensor) -> list[int]:
@@ -90,13 +89,12 @@ def test_a_hard_share_is_taken_of_each_stretch_of_the_order_and_is_as_many_rows_
     assert len(easy) == 2
 
 
-def test_an_image_that_rested_is_mirrored_when_its_turn_comes():
+def test_a_skipped_image_is_mirrored_the_next_time_it_is_selected():
     images = np.zeros((8, 4, 4, 3), dtype=np.uint8)
     images[:, :, 0] = np.arange(8)[:, None, None] + 1  # the left column has the number, the rest is black
     recipe = Recipe(architecture="fastnet", epochs=1, learning_rate=0.1, hard_share=0.5, training_pixels=4)
     recipe = replace(recipe, augment=Augment(flip="alternating"))
-    store, rows = PixelStore(images, CPU), np.arange(8)
-    loader = TrainingLoader(store, rows, labels=rows, recipe=recipe, classes=8, normalisation=PLAIN, seed=1)
+    loader = loader_of(recipe, images, np.arange(8))
     shown: dict[int, list[bool]] = {row: [] for row in range(8)}
     for _ in range(8):
         for batch, labels in loader:
@@ -183,15 +181,7 @@ def test_alternating_flips_show_each_image_and_its_mirror_in_two_epochs():
     images = np.zeros((30, 4, 4, 3), dtype=np.uint8)
     images[:, :, 0] = np.arange(30)[:, None, None] + 1  # the left column has the number, the rest is black
     recipe = Recipe(architecture="fastnet", epochs=1, learning_rate=0.1, augment=Augment(flip="alternating"))
-    loader = TrainingLoader(
-        PixelStore(images, CPU),
-        np.arange(30),
-        labels=np.zeros(30),
-        recipe=replace(recipe, training_pixels=4),
-        classes=2,
-        normalisation=PLAIN,
-        seed=1,
-    )
+    loader = loader_of(replace(recipe, training_pixels=4), images, np.zeros(30))
     left = [{row - 1 for batch, _ in loader for row in rows_of(batch) if row} for _ in range(3)]
     assert left[0] == left[2] and not left[0] & left[1]
     assert left[0] | left[1] == set(range(30)) and 5 < len(left[0]) < 25

@@ -7,6 +7,7 @@ one gather of pixels (which also shifts and flips), one conversion to float, and
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from podium.config.keys import Recipe
 from podium.seeding import stream_seed
 from podium.training.batches.augment import change_light, cut_out, mix, rotate_and_zoom, shifted_positions
 
+EVALUATION_BATCH = 256
 # Images may use this share of the free GPU memory; the network needs the rest.
 RESIDENT_SHARE = 0.4
 
@@ -83,6 +85,22 @@ def _fits(size_bytes: int, device: torch.device) -> bool:
     return size_bytes < free * RESIDENT_SHARE
 
 
+@dataclass(frozen=True)
+class FitData:
+    """The images and labels of one fit, and which rows train and which validate."""
+
+    store: PixelStore
+    labels: np.ndarray  # (n,) int64
+    classes: int
+    training_rows: np.ndarray
+    validation_rows: np.ndarray  # empty for a refit
+
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        """Mean and deviation of the training rows, measured once."""
+        return measure_normalisation(self.store.array, self.training_rows)
+
+
 class _Loader:
     """Base class of both loaders, with the attributes that fastai needs."""
 
@@ -109,10 +127,10 @@ class EvaluationLoader(_Loader):
         store: PixelStore,
         rows: np.ndarray,
         *,
-        labels: np.ndarray | None,
-        batch_size: int,
         pixels: int,
         normalisation: Normalisation,
+        labels: np.ndarray | None = None,
+        batch_size: int = EVALUATION_BATCH,
     ):
         super().__init__(store, rows, labels, batch_size)
         self.pixels = pixels
@@ -137,23 +155,13 @@ class TrainingLoader(_Loader):
     row keeps its last loss, so it is selected again once the other losses drop below it.
     """
 
-    def __init__(
-        self,
-        store: PixelStore,
-        rows: np.ndarray,
-        *,
-        labels: np.ndarray,
-        recipe: Recipe,
-        classes: int,
-        normalisation: Normalisation,
-        seed: int,
-        purpose: str = "",
-    ):
-        super().__init__(store, rows, labels, recipe.batch_size)
+    def __init__(self, recipe: Recipe, data: FitData, *, normalisation: Normalisation, seed: int, purpose: str = ""):
+        store, rows = data.store, data.training_rows
+        super().__init__(store, rows, data.labels, recipe.batch_size)
         self.images = recipe.images_an_epoch(len(rows))
         # Batch norm cannot be trained on one image.
         self.batches = max(1, min(-(-self.images // recipe.batch_size), self.images // 2))
-        self.recipe, self.classes, self.pixels = recipe, classes, recipe.network_pixels
+        self.recipe, self.classes, self.pixels = recipe, data.classes, recipe.network_pixels
         self.order = self._generator(seed, f"order{purpose}")
         self.draws = self._generator(seed, f"augment{purpose}")
         self.losses = torch.full((len(store),), float("inf"), device=self.device)  # last loss of each image

@@ -29,7 +29,7 @@ class Network(nn.Module):
     def __init__(self, body: nn.Module, head: nn.Module, normalisation: Normalisation | None):
         super().__init__()
         self.body, self.head = body, head
-        self.normalisation = normalisation  # of the pretrained weights; None without them
+        self.normalisation = normalisation  # of its images; None until it is measured on them
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, classes) of (n, 3, pixels, pixels) images."""
