@@ -40,16 +40,16 @@ class Training:
 
 
 def train(recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) -> Training:
-    """Train on the first `rows` and look at the last ones."""
+    """Train on the first `rows` and predict the last ones."""
     store = PixelStore(dataset.train_images, device)
     training, judged = np.arange(rows), np.arange(len(store) - JUDGED_ROWS, len(store))
     labels, classes = dataset.lock.train_labels, len(dataset.lock.classes)
     data = FitData(store, labels, classes, training, judged[:0])
     with repeatable(recipe.deterministic, device):
         progress = ProgressRecorder(Listener(), images=rows * recipe.epochs)
-        began = time.perf_counter()
+        started = time.perf_counter()
         trained = fit_network(recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         logits = trained.logits(store, judged)
     tensors = [value.flatten().double().cpu() for value in trained.network.state_dict().values()]
     return Training(torch.cat(tensors), logits, seconds)
@@ -57,17 +57,17 @@ def train(recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) 
 
 def compare(name: str, recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) -> list[Sequence[str]]:
     """The lines of the table about one recipe."""
-    found: dict[bool, list[Training]] = {mode: [] for mode in MODES}
+    trials: dict[bool, list[Training]] = {mode: [] for mode in MODES}
     try:
         for mode in MODES:
             train(replace(recipe, deterministic=mode, epochs=1), dataset, device, rows=WARM_UP_ROWS)
         for mode in (False, True, True, False):
-            found[mode].append(train(replace(recipe, deterministic=mode), dataset, device, rows=rows))
+            trials[mode].append(train(replace(recipe, deterministic=mode), dataset, device, rows=rows))
     except TrainingError as error:
         return [(name, "deterministic", "", "", f"{error.what} {error.found}", "", "")]
-    quickest = min(one.seconds for one in found[False])
+    quickest = min(trial.seconds for trial in trials[False])
     lines = []
-    for mode, (first, again) in found.items():
+    for mode, (first, again) in trials.items():
         seconds = min(first.seconds, again.seconds)
         parameters = int((first.parameters != again.parameters).sum())
         logits = int((first.logits != again.logits).sum())
@@ -75,7 +75,7 @@ def compare(name: str, recipe: Recipe, dataset: Dataset, device: torch.device, *
         counts = f"{parameters:,} of {len(first.parameters):,}", f"{logits:,} of {first.logits.size:,}"
         times = f"{first.seconds:.2f}, {again.seconds:.2f}", f"{seconds / quickest:.2f}x"
         lines.append((name, MODES[mode], *times, *counts, f"{largest:.2g}"))
-    plain, repeating = (some[0] for some in found.values())
+    plain, repeating = (trials_of_mode[0] for trials_of_mode in trials.values())
     same = np.array_equal(plain.logits, repeating.logits)
     print(f"{name}: the two modes give {'the same' if same else 'other'} logits", flush=True)
     return lines
@@ -88,16 +88,19 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["cifar10-cpu/fastnet"], help=f"such as {' '.join(known)}")
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--epochs", type=int, default=2)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     device, lines = pick_device(), []
-    print(f"{machine(device)}\n{given.epochs} epochs of {given.rows:,} rows; cost is of the quicker one", flush=True)
-    for name in given.recipes:
-        recipe = replace(read_recipe(ROOT / "competitions" / f"{name}.toml"), epochs=given.epochs)
+    print(
+        f"{machine(device)}\n{arguments.epochs} epochs of {arguments.rows:,} rows; cost is of the quicker one",
+        flush=True,
+    )
+    for name in arguments.recipes:
+        recipe = replace(read_recipe(ROOT / "competitions" / f"{name}.toml"), epochs=arguments.epochs)
         workspace = open_workspace(COMPETITION, ROOT)
         dataset = open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
         with cpu_threads(recipe.threads):
-            lines += compare(name, recipe, dataset, device, rows=given.rows)
+            lines += compare(name, recipe, dataset, device, rows=arguments.rows)
     print()
     for line in (HEAD, ["---"] * len(HEAD), *lines):
         print(f"| {' | '.join(line)} |")

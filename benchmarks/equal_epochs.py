@@ -5,10 +5,10 @@
 Both learn by AdamW and one-cycle with fastai's own defaults (rate 0.001, decay 0.01, momentum 0.95 to 0.85), in batches
 of 64, with mirrored images. Stock fastai is written as its documentation writes it: DataBlock on PNG files, its Adam,
 float32, ImageNet's mean and deviation. Podium is `fit_network` with a recipe that says the same, in the precision that
-it picks. Every network is judged on 4,000 other training rows, in one look: the validation rows are not used.
+it picks. Every network is judged on 4,000 other training rows, once: the validation rows are not used.
 
 As many networks train side by side as there are cores, each on one thread, stock fastai without workers. Standard
-errors are over the rows, of the seeds' mean hits: how far seeds lie apart is told beside them.
+errors are over the rows, of the seeds' mean hits: the spread of the seeds is printed beside them.
 """
 
 import argparse
@@ -47,7 +47,7 @@ ARCHITECTURES = ("efficientnet_b0", "vgg19", "resnet34", "densenet121")
 
 @dataclass(frozen=True)
 class Trial:
-    """What one network does on the rows that judge."""
+    """The results of one network on the evaluation rows."""
 
     hits: np.ndarray  # (4000,), 0 or 1
     losses: np.ndarray  # (4000,): their mean is the log loss
@@ -80,8 +80,8 @@ def prepare(recipe: Recipe, rows: int) -> tuple[Dataset, np.ndarray, np.ndarray]
 def write_files(folder: Path, recipe: Recipe, rows: int) -> None:
     """The rows as PNG files: train/<class>/<row>.png and valid/<class>/<row>.png."""
     dataset, training, judged = prepare(recipe, rows)
-    for part, some in (("train", training), ("valid", judged)):
-        for row in some:
+    for part, part_rows in (("train", training), ("valid", judged)):
+        for row in part_rows:
             file = folder / part / dataset.lock.classes[dataset.lock.train_labels[row]] / f"{row}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.asarray(dataset.train_images[row])).save(file)
@@ -113,9 +113,9 @@ def stock_fastai(task: Task) -> tuple[np.ndarray, float, str]:
         num_workers=0,
     )
     with learner.no_bar(), learner.no_logging():
-        began = time.process_time()
+        started = time.process_time()
         learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, wd=recipe.weight_decay, cbs=NoValidation())
-        seconds = time.process_time() - began
+        seconds = time.process_time() - started
         logits, _ = learner.get_preds(act=fastai.noop)
     assert list(learner.dls.vocab) == list(dataset.lock.classes), "both number the classes alike"
     rows = [int(file.stem) for file in learner.dls.valid_ds.items]
@@ -128,9 +128,9 @@ def podium(task: Task) -> tuple[np.ndarray, float, str]:
     store = PixelStore(dataset.train_images, CPU)
     data = FitData(store, dataset.lock.train_labels, len(dataset.lock.classes), training, judged[:0])
     progress = ProgressRecorder(Listener(), images=len(training) * recipe.epochs)
-    began = time.process_time()
+    started = time.process_time()
     network = fit_network(recipe, data, seed=task.seed, purpose="", root=ROOT, progress=progress, stage="")
-    seconds = time.process_time() - began
+    seconds = time.process_time() - started
     return network.logits(store, judged), seconds, str(network.precision).removeprefix("torch.")
 
 
@@ -150,23 +150,23 @@ def judge(task: Task) -> Trial:
 def change(stock: list[np.ndarray], ours: list[np.ndarray], *, digits: int) -> tuple[str, str]:
     """The mean difference over rows with its standard error, and the difference of each seed."""
     rows = np.mean(ours, axis=0) - np.mean(stock, axis=0)
-    seeds = [mine.mean() - its.mean() for its, mine in zip(stock, ours, strict=True)]
+    seeds = [mine.mean() - theirs.mean() for theirs, mine in zip(stock, ours, strict=True)]
     error = rows.std() / len(rows) ** 0.5
-    return f"{rows.mean():+.{digits}f} ± {error:.{digits}f}", ", ".join(f"{one:+.{digits}f}" for one in seeds)
+    return f"{rows.mean():+.{digits}f} ± {error:.{digits}f}", ", ".join(f"{seed:+.{digits}f}" for seed in seeds)
 
 
 def row(name: str, trials: dict[str, list[Trial]]) -> list[str]:
     stock, ours = trials.values()
-    points = [[100.0 * one.hits for one in some] for some in (stock, ours)]
-    losses = [[one.losses for one in some] for some in (stock, ours)]
-    seconds = [np.mean([one.seconds for one in some]) for some in (stock, ours)]
+    points = [[100.0 * trial.hits for trial in trials_of_variant] for trials_of_variant in (stock, ours)]
+    losses = [[trial.losses for trial in trials_of_variant] for trials_of_variant in (stock, ours)]
+    seconds = [np.mean([trial.seconds for trial in trials_of_variant]) for trials_of_variant in (stock, ours)]
     return [
         f"{name} ({ours[0].precision})",
-        *(f"{np.mean(some):.2f}" for some in points),
+        *(f"{np.mean(variant):.2f}" for variant in points),
         *change(*points, digits=2),
-        *(f"{np.mean(some):.4f}" for some in losses),
+        *(f"{np.mean(variant):.4f}" for variant in losses),
         *change(*losses, digits=4),
-        *(f"{one:.0f}" for one in seconds),
+        *(f"{mean:.0f}" for mean in seconds),
         f"{seconds[0] / seconds[1]:.2f}x",
     ]
 
@@ -185,7 +185,7 @@ HEAD = [
 
 
 def main() -> None:
-    """Train every architecture both ways with every seed; a line of the table as soon as it is there."""
+    """Train every architecture both ways with every seed; print each line of the table as soon as it is complete."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
     parser.add_argument("--rows", type=int, default=2_000)
@@ -193,40 +193,42 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--precision", default="auto", help="Podium's; stock fastai's is float32")
-    given = parser.parse_args()
-    print(f"{machine(CPU)}\n{given.epochs} epochs of {given.rows:,} rows, {given.seeds} seeds\n", flush=True)
+    arguments = parser.parse_args()
+    print(
+        f"{machine(CPU)}\n{arguments.epochs} epochs of {arguments.rows:,} rows, {arguments.seeds} seeds\n", flush=True
+    )
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}", flush=True)
     with (
         tempfile.TemporaryDirectory() as scratch,
         ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
     ):
-        recipes = {name: make_recipe(name, given) for name in given.architectures}
-        write_files(Path(scratch), next(iter(recipes.values())), given.rows)
-        task = partial(Task, rows=given.rows, folder=Path(scratch))
+        recipes = {name: make_recipe(name, arguments) for name in arguments.architectures}
+        write_files(Path(scratch), next(iter(recipes.values())), arguments.rows)
+        task = partial(Task, rows=arguments.rows, folder=Path(scratch))
         waiting: dict[str, dict[str, list[Future]]] = {
             name: {
                 variant: [
                     pool.submit(judge, task(variant=variant, seed=seed, recipe=recipe))
-                    for seed in range(1, given.seeds + 1)
+                    for seed in range(1, arguments.seeds + 1)
                 ]
                 for variant in VARIANTS
             }
             for name, recipe in recipes.items()
         }
         for name, variants in waiting.items():
-            trials = {variant: [one.result() for one in some] for variant, some in variants.items()}
+            trials = {variant: [future.result() for future in futures] for variant, futures in variants.items()}
             print(f"| {' | '.join(row(name, trials))} |", flush=True)
 
 
-def make_recipe(name: str, given: argparse.Namespace) -> Recipe:
+def make_recipe(name: str, arguments: argparse.Namespace) -> Recipe:
     return Recipe(
         architecture=name,
         stem="small",
-        epochs=given.epochs,
+        epochs=arguments.epochs,
         batch_size=64,
-        learning_rate=given.learning_rate,
+        learning_rate=arguments.learning_rate,
         momentum=0.95,
-        precision=given.precision,
+        precision=arguments.precision,
         augment=Augment(flip="horizontal"),
     )
 

@@ -1,4 +1,4 @@
-"""What each part of the fastnet's method brings: the recipe of cifar10-cpu, with one part taken away at a time.
+"""The gain from each part of fastnet's method: the recipe of cifar10-cpu, with one part removed at a time.
 
     python benchmarks/fastnet.py [--rows 20000] [--epochs 6] [--seeds 2] [--only WORD ...]
 
@@ -49,7 +49,7 @@ VARIANTS: dict[str, dict[str, Any] | str] = {
     "small images first": {"progressive_pixels": ()},
     "the triangular schedule: one-cycle": {"schedule": "one-cycle"},
     "nothing, but with averaged parameters": {"ema_decay": 0.99},
-    "views: one look at a test image": {"test_time_augmentation": "none"},
+    "views: one view of a test image": {"test_time_augmentation": "none"},
 }
 
 
@@ -92,7 +92,7 @@ def network_change(name: str) -> Iterator[None]:
 def split(labels: np.ndarray, folds: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows to learn from and rows to judge on, both from those that always train."""
     training = np.flatnonzero(folds == -1)
-    judged = np.concatenate([training[labels[training] == one][:JUDGED_PER_CLASS] for one in np.unique(labels)])
+    judged = np.concatenate([training[labels[training] == label][:JUDGED_PER_CLASS] for label in np.unique(labels)])
     others = np.setdiff1d(training, judged)
     return others[np.linspace(0, len(others) - 1, min(rows, len(others))).astype(int)], np.sort(judged)
 
@@ -109,19 +109,19 @@ def judge(task: tuple[str, int], *, recipe: Recipe, rows: int) -> tuple[np.ndarr
     training, judged = split(lock.train_labels, lock.folds, rows)
     store = PixelStore(dataset.train_images, torch.device("cpu"))
     data = FitData(store, lock.train_labels, len(lock.classes), training, judged[:0])
-    images, began = recipe.images_an_epoch(len(training)) * recipe.epochs, time.process_time()
+    images, started = recipe.images_an_epoch(len(training)) * recipe.epochs, time.process_time()
     with network_change(change if isinstance(change, str) else ""):
         progress = ProgressRecorder(Listener(), images=images)
         network = fit_network(
             recipe, data, seed=seed, purpose="", root=workspace.paths.root, progress=progress, stage=""
         )
-    seconds = time.process_time() - began
+    seconds = time.process_time() - started
     logits = network.logits(store, judged)
     labels = lock.train_labels[judged]
     return logits.argmax(axis=1) == labels, log_loss(softmax(logits), labels), seconds
 
 
-def tell(names: list[str], seeds: int, results: list[tuple[np.ndarray, float, float]]) -> None:
+def print_table(names: list[str], seeds: int, results: list[tuple[np.ndarray, float, float]]) -> None:
     """Print the table; the standard error of a difference is that of the mean over rows, of the seeds' mean hits."""
     by_name = {name: results[place * seeds : (place + 1) * seeds] for place, name in enumerate(names)}
     base = np.mean([hits for hits, _, _ in by_name["nothing"]], axis=0)
@@ -135,27 +135,29 @@ def tell(names: list[str], seeds: int, results: list[tuple[np.ndarray, float, fl
 
 
 def main() -> None:
-    """Train every variant with every seed and print what each part brings."""
+    """Train every variant with every seed and print the gain from each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--recipe", default="fastnet")
     parser.add_argument("--only", nargs="*", help="variants whose names contain one of these words")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     folder = Path(__file__).parents[1] / "competitions" / COMPETITION
-    recipe = replace(read_recipe(folder / f"{given.recipe}.toml"), epochs=given.epochs)
+    recipe = replace(read_recipe(folder / f"{arguments.recipe}.toml"), epochs=arguments.epochs)
     names = [
-        name for name in VARIANTS if name == "nothing" or not given.only or any(word in name for word in given.only)
+        name
+        for name in VARIANTS
+        if name == "nothing" or not arguments.only or any(word in name for word in arguments.only)
     ]
-    tasks = [(name, seed) for name in names for seed in range(1, given.seeds + 1)]
-    print(f"{len(tasks)} fits of {given.epochs} epochs of {given.rows:,} rows", flush=True)
-    work, results = partial(judge, recipe=recipe, rows=given.rows), []
+    tasks = [(name, seed) for name in names for seed in range(1, arguments.seeds + 1)]
+    print(f"{len(tasks)} fits of {arguments.epochs} epochs of {arguments.rows:,} rows", flush=True)
+    work, results = partial(judge, recipe=recipe, rows=arguments.rows), []
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for task, result in zip(tasks, pool.map(work, tasks), strict=True):
             print(f"{task[0]}, seed {task[1]}: {result[0].mean():.4f}", flush=True)
             results.append(result)
-    tell(names, given.seeds, results)
+    print_table(names, arguments.seeds, results)
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ def fastai_epoch(dataset: Dataset, count: int, folder: Path, *, workers: int | N
 
 
 def images_per_second(epoch: Callable[[], int]) -> float:
-    began = time.perf_counter()
-    return epoch() / (time.perf_counter() - began)
+    started = time.perf_counter()
+    return epoch() / (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -113,7 +113,7 @@ def main() -> None:
                 speed = images_per_second(epoch)
                 if turn:
                     speeds[name].append(speed)
-    load = " ".join(f"{one:.2f}" for one in os.getloadavg())
+    load = " ".join(f"{minutes:.2f}" for minutes in os.getloadavg())
     print(f"{count:,} images at {SIDE} px, batches of {BATCH}, {options.pairs} turns, load average {load}")
     ours = statistics.median(speeds["Podium, one thread"])
     for name, found in speeds.items():

@@ -63,7 +63,7 @@ SHIFT_PIXELS = 4
 
 
 class Clock:
-    """Times steps, once the warm-up ones are done."""
+    """Times the steps after the warm-up."""
 
     def __init__(self, device: torch.device, *, batch: int, images: int):
         self.device, self.batch, self.warm_up = device, batch, WARM_UP_STEPS[device.type]
@@ -76,23 +76,23 @@ class Clock:
         return self.batch * self.steps / self.seconds
 
     def tick(self) -> bool:
-        """One step is done: were these enough?"""
+        """Count one step; True when all steps to be timed are done."""
         self.done += 1
         if self.done == self.warm_up:
-            self.began, self.running = self.now(), True
+            self.started, self.running = self.now(), True
         elif self.done == self.warm_up + self.steps:
-            self.seconds, self.running = self.now() - self.began, False
+            self.seconds, self.running = self.now() - self.started, False
         return self.done >= self.warm_up + self.steps
 
     def now(self) -> float:
-        """Seconds, when the device has finished what it was told."""
+        """Seconds, after the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
 
 @dataclass(frozen=True)
-class Bench:
+class Setup:
     """One architecture on its images, in memory and as files in class folders."""
 
     recipe: Recipe
@@ -134,16 +134,16 @@ class Bench:
 
 
 class StopFastai(Callback):
-    """Ticks after each batch and ends the fit, or the look, when there were enough."""
+    """Counts batches, and ends the fit or the inference after the last timed one."""
 
     order = 100
 
-    def __init__(self, clock: Clock, enough: type[Exception]):
-        self.clock, self.enough = clock, enough
+    def __init__(self, clock: Clock, stop: type[Exception]):
+        self.clock, self.stop = clock, stop
 
     def after_batch(self) -> None:
         if self.clock.tick():
-            raise self.enough
+            raise self.stop
 
 
 def stock_learner(
@@ -171,33 +171,33 @@ def stock_learner(
     return fastai.Learner(dls, network, loss_func=fastai.CrossEntropyLossFlat(), metrics=fastai.accuracy)
 
 
-def stock_fastai(bench: Bench) -> tuple[float, float]:
+def stock_fastai(setup: Setup) -> tuple[float, float]:
     from fastai.vision import all as fastai
 
-    side = bench.recipe.network_pixels
+    side = setup.recipe.network_pixels
     learner = stock_learner(
-        bench.folder,
-        bench.network(),
+        setup.folder,
+        setup.network(),
         splitter=fastai.RandomSplitter(valid_pct=0.01, seed=1),
         item_tfms=[fastai.CropPad(side + 2 * SHIFT_PIXELS), fastai.RandomCrop(side)],
-        batch=bench.recipe.batch_size,
-        device=bench.device,
+        batch=setup.recipe.batch_size,
+        device=setup.device,
     )
-    training, inference = bench.clock(), bench.clock()
+    training, inference = setup.clock(), setup.clock()
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(1, cbs=StopFastai(training, CancelFitException))
-        looks = learner.dls.test_dl(fastai.get_image_files(bench.folder), bs=inference.batch)
-        learner.get_preds(dl=looks, reorder=False, cbs=StopFastai(inference, CancelValidException))
+        loader = learner.dls.test_dl(fastai.get_image_files(setup.folder), bs=inference.batch)
+        learner.get_preds(dl=loader, reorder=False, cbs=StopFastai(inference, CancelValidException))
     return training.images_per_second, inference.images_per_second
 
 
-def plain_loop(bench: Bench) -> tuple[float, float]:
-    network = bench.network()
-    training, inference = bench.clock(), bench.clock()
+def plain_loop(setup: Setup) -> tuple[float, float]:
+    network = setup.network()
+    training, inference = setup.clock(), setup.clock()
     criterion = nn.CrossEntropyLoss()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     network.train()
-    for images, labels in plain_batches(bench, training, augmented=True):
+    for images, labels in plain_batches(setup, training, augmented=True):
         loss = criterion(network(images), labels)
         optimiser.zero_grad()
         loss.backward()
@@ -206,37 +206,37 @@ def plain_loop(bench: Bench) -> tuple[float, float]:
             break
     network.eval()
     with torch.no_grad():
-        for images, labels in plain_batches(bench, inference, augmented=False):
+        for images, labels in plain_batches(setup, inference, augmented=False):
             (network(images).argmax(1) == labels).sum().item()
             if inference.tick():
                 break
     return training.images_per_second, inference.images_per_second
 
 
-def plain_batches(bench: Bench, clock: Clock, *, augmented: bool) -> Iterator[list[torch.Tensor]]:
+def plain_batches(setup: Setup, clock: Clock, *, augmented: bool) -> Iterator[list[torch.Tensor]]:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
     moves = [
         transforms.RandomHorizontalFlip(),
-        transforms.RandomCrop(bench.recipe.network_pixels, padding=SHIFT_PIXELS),
+        transforms.RandomCrop(setup.recipe.network_pixels, padding=SHIFT_PIXELS),
     ]
     change = transforms.Compose(
         [*(moves if augmented else []), transforms.ToTensor(), transforms.Normalize(IMAGENET.mean, IMAGENET.deviation)]
     )
     loader = torch.utils.data.DataLoader(
-        ImageFolder(bench.folder, change),
+        ImageFolder(setup.folder, change),
         batch_size=clock.batch,
         shuffle=augmented,
         num_workers=CORES,
-        pin_memory=bench.device.type == "cuda",
+        pin_memory=setup.device.type == "cuda",
     )
     for batch in loader:
-        yield [part.to(bench.device, non_blocking=True) for part in batch]
+        yield [part.to(setup.device, non_blocking=True) for part in batch]
 
 
 class StopPodium(Listener):
-    """Ticks after each step and ends the fit when there were enough."""
+    """Counts steps, and ends the fit after the last timed one."""
 
     def __init__(self, clock: Clock):
         self.clock = clock
@@ -246,26 +246,26 @@ class StopPodium(Listener):
             raise CancelFitException
 
 
-def fit_podium(bench: Bench, clock: Clock) -> TrainedNetwork:
-    rows, dataset = clock.rows, bench.dataset
-    data = FitData(bench.store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0])
-    progress = ProgressRecorder(StopPodium(clock), images=len(rows) * bench.recipe.epochs)
-    return fit_network(bench.recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
+def fit_podium(setup: Setup, clock: Clock) -> TrainedNetwork:
+    rows, dataset = clock.rows, setup.dataset
+    data = FitData(setup.store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0])
+    progress = ProgressRecorder(StopPodium(clock), images=len(rows) * setup.recipe.epochs)
+    return fit_network(setup.recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
 
 
-def podium(bench: Bench) -> tuple[float, float]:
-    training, inference = bench.clock(), bench.clock()
-    fitted = fit_podium(bench, training)
-    looks = EvaluationLoader(
-        bench.store,
+def podium(setup: Setup) -> tuple[float, float]:
+    training, inference = setup.clock(), setup.clock()
+    fitted = fit_podium(setup, training)
+    loader = EvaluationLoader(
+        setup.store,
         inference.rows,
         batch_size=inference.batch,
-        pixels=bench.recipe.network_pixels,
+        pixels=setup.recipe.network_pixels,
         normalisation=fitted.network.normalisation,
     )
 
     def ticking() -> Iterator[tuple[torch.Tensor, ...]]:
-        for batch in looks:
+        for batch in loader:
             yield batch
             inference.tick()
 
@@ -273,8 +273,8 @@ def podium(bench: Bench) -> tuple[float, float]:
     return training.images_per_second, inference.images_per_second
 
 
-# By architecture: what was timed, and what `compare` found.
-Results = dict[str, tuple[Bench, dict[str, Any]]]
+# By architecture: what was timed, and what `compare` measured.
+Results = dict[str, tuple[Setup, dict[str, Any]]]
 VARIANTS = {"stock fastai": stock_fastai, "plain loop": plain_loop, "Podium": podium}
 
 
@@ -285,12 +285,12 @@ class Parts:
         self.clock, self.seconds = clock, dict.fromkeys(PARTS, 0.0)
 
     def timed(self, name: str, work: Callable) -> Callable:
-        def wrapper(*given: Any, **named: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             if not self.clock.running:
-                return work(*given, **named)
-            began = self.clock.now()
-            result = work(*given, **named)
-            self.seconds[name] += self.clock.now() - began
+                return work(*args, **kwargs)
+            started = self.clock.now()
+            result = work(*args, **kwargs)
+            self.seconds[name] += self.clock.now() - started
             return result
 
         return wrapper
@@ -317,26 +317,26 @@ class Parts:
             yield
 
 
-def measure_parts(bench: Bench) -> tuple[dict[str, float], torch.dtype]:
+def measure_parts(setup: Setup) -> tuple[dict[str, float], torch.dtype]:
     """Shares of a step, what is no part being fastai's and our callbacks'; and the precision that was picked."""
-    clock = bench.clock()
+    clock = setup.clock()
     parts = Parts(clock)
     with parts.watching():
-        fitted = fit_podium(bench, clock)
+        fitted = fit_podium(setup, clock)
     shares = {name: spent / clock.seconds for name, spent in parts.seconds.items()}
     return shares | {"fastai": 1 - sum(shares.values())}, fitted.precision
 
 
-def count_flops(bench: Bench, *, images: int = 4) -> float:
+def count_flops(setup: Setup, *, images: int = 4) -> float:
     """Floating-point operations of a training step an image: forward and backward, two to a multiplication."""
 
     def backward(grad, inputs, filters, *others, out_shape=None, **named) -> int:
         # torch's own formula takes a depthwise convolution for a dense one.
         return conv_flop_count(inputs, filters, grad) * sum(others[-1][:2])
 
-    side = bench.recipe.network_pixels
-    network, batch = bench.network(), torch.rand(images, 3, side, side, device=bench.device)
-    labels = torch.zeros(images, dtype=torch.int64, device=bench.device)
+    side = setup.recipe.network_pixels
+    network, batch = setup.network(), torch.rand(images, 3, side, side, device=setup.device)
+    labels = torch.zeros(images, dtype=torch.int64, device=setup.device)
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: backward}) as counter:
         cross_entropy(network(batch), labels).backward()
     return counter.get_total_flops() / images
@@ -345,77 +345,79 @@ def count_flops(bench: Bench, *, images: int = 4) -> float:
 def matrix_rate(device: torch.device, precision: torch.dtype, *, turns: int = 8) -> float:
     """Floating-point operations a second of the product of two square matrices, the best of a few."""
     side = 8192 if device.type == "cuda" else 2048
-    one, other = (torch.rand(side, side, device=device).to(precision) for _ in range(2))
+    left, right = (torch.rand(side, side, device=device).to(precision) for _ in range(2))
     clock, times = Clock(device, batch=1, images=1), []
     for _ in range(turns):
-        began = clock.now()
-        torch.mm(one, other)
-        times.append(clock.now() - began)
+        started = clock.now()
+        torch.mm(left, right)
+        times.append(clock.now() - started)
     return 2 * side**3 / min(times)
 
 
-def compare(bench: Bench, repeats: int) -> dict[str, Any]:
+def compare(setup: Setup, repeats: int) -> dict[str, Any]:
     """Everything about one architecture: speeds a variant, shares of a step a part, matrix rates a precision."""
-    found: dict[str, Any] = {name: [] for name in VARIANTS}
+    measured: dict[str, Any] = {name: [] for name in VARIANTS}
     shares, rates = [], []
     for turn in range(1, repeats + 1):
         for name, run in VARIANTS.items() if turn % 2 else reversed(VARIANTS.items()):
-            training, inference = run(bench)
-            found[name].append((training, inference))
-            say(f"  turn {turn}: {name:<12} training {training:9,.1f}, inference {inference:9,.1f} images/s")
-        parts, found["precision"] = measure_parts(bench)
+            training, inference = run(setup)
+            measured[name].append((training, inference))
+            print_now(f"  turn {turn}: {name:<12} training {training:9,.1f}, inference {inference:9,.1f} images/s")
+        parts, measured["precision"] = measure_parts(setup)
         shares.append(parts.values())
-        rates.append([matrix_rate(bench.device, precision) for precision in PRECISIONS])
-        say(f"  turn {turn}: " + ", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
+        rates.append([matrix_rate(setup.device, precision) for precision in PRECISIONS])
+        print_now(f"  turn {turn}: " + ", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
     best = dict(zip(PRECISIONS, map(max, zip(*rates, strict=True)), strict=True))
-    return found | {"shares": list(zip(*shares, strict=True)), "rates": best}
+    return measured | {"shares": list(zip(*shares, strict=True)), "rates": best}
 
 
-def say(text: str = "") -> None:
+def print_now(text: str = "") -> None:
     print(text, flush=True)
 
 
 def table(title: str, *rows: Iterable[str]) -> None:
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    say("\n".join(["", f"## {title}", "", head, re.sub(r"[^|]+", " --- ", head), *body]))
+    print_now("\n".join(["", f"## {title}", "", head, re.sub(r"[^|]+", " --- ", head), *body]))
 
 
-def tell_speeds(title: str, results: Results, *, place: int) -> None:
+def print_speeds(title: str, results: Results, *, place: int) -> None:
     rows = []
-    for name, (bench, found) in results.items():
-        speeds = {variant: [pair[place] for pair in found[variant]] for variant in VARIANTS}
-        told = [f"{median(one):,.1f} ({min(one):,.1f} to {max(one):,.1f})" for one in speeds.values()]
-        *others, ours = speeds.values()
-        ratios = [median(mine / its for mine, its in zip(ours, other, strict=True)) for other in others]
-        rows.append([name, str(bench.recipe.batch_size), *told, *(f"{ratio:.2f}x" for ratio in ratios)])
+    for name, (setup, measured) in results.items():
+        speeds = {variant: [pair[place] for pair in measured[variant]] for variant in VARIANTS}
+        cells = [f"{median(speed):,.1f} ({min(speed):,.1f} to {max(speed):,.1f})" for speed in speeds.values()]
+        *other_speeds, podium_speeds = speeds.values()
+        ratios = [
+            median(ours / theirs for ours, theirs in zip(podium_speeds, speeds, strict=True)) for speeds in other_speeds
+        ]
+        rows.append([name, str(setup.recipe.batch_size), *cells, *(f"{ratio:.2f}x" for ratio in ratios)])
     table(title, ["architecture", "batch", *VARIANTS, "Podium / stock fastai", "Podium / plain loop"], *rows)
 
 
-def tell_parts(title: str, results: Results) -> None:
+def print_parts(title: str, results: Results) -> None:
     rows = []
-    for name, (_, found) in results.items():
-        shares = [*found["shares"], [data + own for data, *_, own in zip(*found["shares"], strict=True)]]
+    for name, (_, measured) in results.items():
+        shares = [*measured["shares"], [data + own for data, *_, own in zip(*measured["shares"], strict=True)]]
         rows.append([name, *(f"{median(share):.1%}" for share in shares)])
     table(title, ["architecture", *PARTS, "fastai and callbacks", "data + fastai"], *rows)
 
 
-def tell_floor(title: str, results: Results) -> None:
+def print_floor(title: str, results: Results) -> None:
     rows = []
-    for name, (bench, found) in results.items():
-        flops, rates, precision = count_flops(bench), found["rates"], found["precision"]
-        floor = 1000 * bench.recipe.batch_size * flops / rates[precision]
-        step = 1000 * bench.recipe.batch_size / median(training for training, _ in found["Podium"])
-        told = [str(precision).removeprefix("torch."), *(f"{rate / 1e12:,.3f}" for rate in rates.values())]
-        rows.append([name, f"{flops / 1e9:.2f}", *told, f"{floor:,.1f}", f"{step:,.1f}", f"{floor / step:.0%}"])
-    head = ["precision", *(f"{str(one).removeprefix('torch.')} TFLOP/s" for one in PRECISIONS)]
+    for name, (setup, measured) in results.items():
+        flops, rates, precision = count_flops(setup), measured["rates"], measured["precision"]
+        floor = 1000 * setup.recipe.batch_size * flops / rates[precision]
+        step = 1000 * setup.recipe.batch_size / median(training for training, _ in measured["Podium"])
+        cells = [str(precision).removeprefix("torch."), *(f"{rate / 1e12:,.3f}" for rate in rates.values())]
+        rows.append([name, f"{flops / 1e9:.2f}", *cells, f"{floor:,.1f}", f"{step:,.1f}", f"{floor / step:.0%}"])
+    head = ["precision", *(f"{str(precision).removeprefix('torch.')} TFLOP/s" for precision in PRECISIONS)]
     table(title, ["architecture", "GFLOP an image", *head, "floor, ms a step", "Podium, ms a step", "reached"], *rows)
 
 
-def tell(results: Results) -> None:
-    tell_speeds("Training, images/s: median (least to most). Aim: at least 2x stock fastai", results, place=0)
-    tell_speeds("Inference, images/s, one view of each image", results, place=1)
-    tell_parts("Where Podium's step goes. Aim: data + fastai below 5 %", results)
-    tell_floor("The floor: a step's convolutions and matrix products at the rate of square matrices here", results)
+def print_results(results: Results) -> None:
+    print_speeds("Training, images/s: median (least to most). Aim: at least 2x stock fastai", results, place=0)
+    print_speeds("Inference, images/s, one view of each image", results, place=1)
+    print_parts("Where Podium's step goes. Aim: data + fastai below 5 %", results)
+    print_floor("The floor: a step's convolutions and matrix products at the rate of square matrices here", results)
 
 
 def main() -> None:
@@ -425,41 +427,41 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="timed in each turn, at least two steps; 192, on a GPU 20,000")
     parser.add_argument("--batch", type=int, help="images of a step; the recipe's, on a CPU 64 (but for fastnet)")
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     device = pick_device()
-    images = given.images or TIMED_IMAGES[device.type]
-    say(f"{machine(device)}\nload average before: {load()}")
+    images = arguments.images or TIMED_IMAGES[device.type]
+    print_now(f"{machine(device)}\nload average before: {load()}")
     results = {}
     with tempfile.TemporaryDirectory() as scratch, cpu_threads(CORES):
-        for name in given.architectures:
+        for name in arguments.architectures:
             recipe = read_recipe(ROOT / "competitions" / RECIPES[name] / f"{name}.toml")
-            batch = given.batch or (CPU_BATCH if device.type == "cpu" and name != "fastnet" else recipe.batch_size)
+            batch = arguments.batch or (CPU_BATCH if device.type == "cpu" and name != "fastnet" else recipe.batch_size)
             recipe = replace(recipe, batch_size=batch, progressive_pixels=())
-            bench = prepare(recipe, given.competition, folder=Path(scratch), device=device, images=images)
-            say(f"{name}: {bench.clock().steps} timed steps of {bench.recipe.batch_size} images in each turn")
-            results[name] = bench, compare(bench, given.repeats)
-        tell(results)
-    say(f"\nload average after: {load()} (this benchmark among it); medians of {given.repeats} turns")
+            setup = prepare(recipe, arguments.competition, folder=Path(scratch), device=device, images=images)
+            print_now(f"{name}: {setup.clock().steps} timed steps of {setup.recipe.batch_size} images in each turn")
+            results[name] = setup, compare(setup, arguments.repeats)
+        print_results(results)
+    print_now(f"\nload average after: {load()} (this benchmark among it); medians of {arguments.repeats} turns")
 
 
-def prepare(recipe: Recipe, competition: str, *, folder: Path, device: torch.device, images: int) -> Bench:
+def prepare(recipe: Recipe, competition: str, *, folder: Path, device: torch.device, images: int) -> Setup:
     workspace = open_workspace(competition, ROOT)
     dataset = open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
-    bench = Bench(recipe, dataset, folder / f"{recipe.stored_pixels}-{recipe.shape}", device, images)
-    bench.write_files()
-    return bench
+    setup = Setup(recipe, dataset, folder / f"{recipe.stored_pixels}-{recipe.shape}", device, images)
+    setup.write_files()
+    return setup
 
 
 def machine(device: torch.device) -> str:
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"model name\s*: (.+)", told)
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"model name\s*: (.+)", text)
     cpu = model[1] if model else platform.processor()
     return f"{cpu}, {CORES} cores, {CORES} threads; {device_name(device)}; torch {torch.__version__}"
 
 
 def load() -> str:
-    return " ".join(f"{one:.2f}" for one in os.getloadavg())
+    return " ".join(f"{minutes:.2f}" for minutes in os.getloadavg())
 
 
 if __name__ == "__main__":

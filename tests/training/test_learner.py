@@ -176,8 +176,8 @@ def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tm
     body = [p for p in start[0] if p.ndim > 1]
     assert all(torch.equal(a, b) for a, b in zip(body, kept["body"], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(start[2], kept["head"], strict=True))
-    ended = [p for p in fitted.network.layer_groups()[0] if p.ndim > 1]
-    assert not all(torch.equal(a, b) for a, b in zip(body, ended, strict=True))
+    final = [p for p in fitted.network.layer_groups()[0] if p.ndim > 1]
+    assert not all(torch.equal(a, b) for a, b in zip(body, final, strict=True))
 
 
 def test_early_layers_biases_and_muons_filters_have_their_own_rates():
@@ -212,9 +212,9 @@ def test_a_fastnet_trained_with_muon_repeats_bit_for_bit(tmp_path):
 def test_the_filters_of_the_first_layer_of_a_fastnet_are_not_trained(tmp_path):
     short, _, _ = trained(replace(FAST, epochs=1), tmp_path)
     long, _, _ = trained(FAST, tmp_path)
-    ours, theirs = short.network.body[0], long.network.body[0]
-    assert ours.filters.abs().sum() > 0 and torch.equal(ours.filters, theirs.filters)
-    assert not torch.equal(ours.bias, theirs.bias)
+    first, second = short.network.body[0], long.network.body[0]
+    assert first.filters.abs().sum() > 0 and torch.equal(first.filters, second.filters)
+    assert not torch.equal(first.bias, second.bias)
 
 
 def test_an_epoch_is_validated_on_at_most_epoch_rows_rows(tmp_path, monkeypatch):

@@ -145,8 +145,8 @@ def test_lr_find_does_not_train_the_filters_of_muon(tmp_path, monkeypatch):
     run_lr_find(fast, tmp_path)
     moved = [p for p in networks[0].parameters() if p.requires_grad and p.ndim > 2]
     start = build(fast, 2, root=tmp_path, seed=stream_seed(1, "network/lr-find"))
-    began = [p for p in start.parameters() if p.requires_grad and p.ndim > 2]
-    for one, then in zip(moved, began, strict=True):
-        assert torch.allclose(one / one.norm(), then / then.norm(), atol=1e-5)
+    initial = [p for p in start.parameters() if p.requires_grad and p.ndim > 2]
+    for after, before in zip(moved, initial, strict=True):
+        assert torch.allclose(after / after.norm(), before / before.norm(), atol=1e-5)
     heads = zip(networks[0].head.parameters(), start.head.parameters(), strict=True)
-    assert not all(torch.allclose(one, then) for one, then in heads)
+    assert not all(torch.allclose(after, before) for after, before in heads)

@@ -36,7 +36,7 @@ def test_biases_and_norms_do_not_decay(tmp_path):
 
 def test_every_parameter_that_learns_is_in_one_list(tmp_path):
     network = build_network(Recipe(architecture="fastnet", epochs=1, learning_rate=0.1), 2, root=tmp_path, seed=1)
-    listed = [p for one in split_parameters(network) for p in one]
+    listed = [p for parameters in split_parameters(network) for p in parameters]
     assert {id(p) for p in listed} == {id(p) for p in network.parameters() if p.requires_grad}
     assert len(listed) == len({id(p) for p in listed})
 

@@ -67,17 +67,17 @@ def test_training_a_run_twice_gives_equal_logits_bit_for_bit(tmp_path):
 
 def test_deterministic_mode_is_on_during_training_only_and_changes_no_bit_on_a_cpu(tmp_path):
     class ModeRecorder(Listener):
-        seen: ClassVar[list[bool]] = []
+        modes: ClassVar[list[bool]] = []
 
         def epoch(self, report):
-            self.seen.append(torch.are_deterministic_algorithms_enabled())
+            self.modes.append(torch.are_deterministic_algorithms_enabled())
 
     workspace = digits_workspace(tmp_path)
     plain = train_tiny(workspace)
     (run,) = workspace.runs
     repeating = replace(run, recipe=replace(run.recipe, deterministic=True))
     again = train_run(workspace, repeating, listener=ModeRecorder())
-    assert ModeRecorder.seen == [True, True] and not torch.are_deterministic_algorithms_enabled()
+    assert ModeRecorder.modes == [True, True] and not torch.are_deterministic_algorithms_enabled()
     assert np.array_equal(plain.oof_logits, again.oof_logits)
     assert np.array_equal(plain.test_logits, again.test_logits)
     assert plain.about["deterministic"] and again.about["deterministic"]
@@ -90,7 +90,7 @@ def test_the_error_for_an_operation_without_a_deterministic_kernel_names_the_run
 
     workspace = digits_workspace(tmp_path)
     monkeypatch.setattr(run_module, "fit_network", put)
-    with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: .*no deterministic kernel.*tiny\.toml.*put_"):
+    with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: .*does not repeat.*tiny\.toml.*put_"):
         train_tiny(workspace, deterministic=True)
 
 
@@ -193,9 +193,9 @@ def test_the_error_for_an_unknown_run_names_the_runs_with_parameters(tmp_path):
     with pytest.raises(TrainingError, match=r"podium train tiny\.s1 --again"):
         predict_folder(workspace, "tiny.s1", folder)
     train_tiny(workspace, epochs=1)
-    with pytest.raises(TrainingError, match=r"one of tiny\.s1") as told:
+    with pytest.raises(TrainingError, match=r"one of tiny\.s1") as error:
         predict_folder(workspace, "tiny.s9", folder)
-    assert "--again" not in str(told.value)
+    assert "--again" not in str(error.value)
 
 
 def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,17 +30,6 @@ from podium.training.progress import Listener, ProgressRecorder
 from podium.training.rows import count_images, open_recipe_images
 from podium.training.trackers import open_trackers
 from podium.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """The logits and the networks of all fits of a run."""
-
-    oof_rows: np.ndarray
-    oof_logits: np.ndarray
-    test_logits: np.ndarray
-    test_logits_from: str
-    networks: dict[str, TrainedNetwork]
 
 
 def train_run(
@@ -73,11 +62,11 @@ def train_run(
     ):
         images = count_images(recipe, workspace.lock.folds[rows])
         progress = ProgressRecorder(listener, images=images, history=paths.history_file(run.run), trackers=trackers)
-        outcome = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, progress=progress)
-        predictions = _predictions(workspace, run, outcome, progress)
+        predictions, networks = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, progress=progress)
+        predictions.about.update(_about(workspace, run, predictions, networks, progress))
         # The predictions are last: a run that has them is up to date. Both are saved before the trackers close, which
         # may wait for a network.
-        _save_parameters(paths.parameters_file(run.run), outcome.networks, about=predictions.about)
+        _save_parameters(paths.parameters_file(run.run), networks, about=predictions.about)
         save_predictions(paths.predictions_file(run.run), predictions)
     return predictions
 
@@ -90,7 +79,8 @@ def _fit_folds(
     rows: np.ndarray,
     test_rows: int | None,
     progress: ProgressRecorder,
-) -> _Outcome:
+) -> tuple[Predictions, dict[str, TrainedNetwork]]:
+    """The logits of the validation and test rows, and the networks that give those of the test rows."""
     lock, device = workspace.lock, pick_device()
     folds_of_rows, labels, classes = lock.folds[rows], lock.train_labels, len(lock.classes)
     train_store, test_store = PixelStore(dataset.train_images, device), PixelStore(dataset.test_images, device)
@@ -113,15 +103,17 @@ def _fit_folds(
         if name == "refit" or not run.recipe.refit:
             networks[name] = trained
             test_logits.append(check_finite(trained.logits(test_store, test_indices)))
-    source = "this model" if len(folds) == 1 else f"average of {len(folds)} fold models"
     oof_rows = rows[folds_of_rows >= 0]
-    return _Outcome(
-        oof_rows,
-        oof_logits[oof_rows],
-        np.mean(test_logits, axis=0, dtype=np.float64).astype(np.float32),
-        "refit on all labelled rows" if run.recipe.refit else source,
-        networks,
+    predictions = Predictions(
+        oof_ids=lock.train_ids[oof_rows],
+        oof_logits=oof_logits[oof_rows],
+        oof_labels=labels[oof_rows],
+        test_ids=lock.test_ids[test_indices],
+        test_logits=np.mean(test_logits, axis=0, dtype=np.float64).astype(np.float32),
+        classes=np.array(lock.classes),
+        about={},
     )
+    return predictions, networks
 
 
 def _fit(
@@ -150,25 +142,18 @@ def check_finite(logits: np.ndarray) -> np.ndarray:
     return logits
 
 
-def _predictions(workspace: Workspace, run: PlannedRun, outcome: _Outcome, progress: ProgressRecorder) -> Predictions:
-    lock = workspace.lock
-    return Predictions(
-        oof_ids=lock.train_ids[outcome.oof_rows],
-        oof_logits=outcome.oof_logits,
-        oof_labels=lock.train_labels[outcome.oof_rows],
-        test_ids=lock.test_ids[: len(outcome.test_logits)],
-        test_logits=outcome.test_logits,
-        classes=np.array(lock.classes),
-        about=_about(workspace, run, outcome, progress),
-    )
-
-
-def _about(workspace: Workspace, run: PlannedRun, outcome: _Outcome, progress: ProgressRecorder) -> dict[str, Any]:
+def _about(
+    workspace: Workspace,
+    run: PlannedRun,
+    predictions: Predictions,
+    networks: dict[str, TrainedNetwork],
+    progress: ProgressRecorder,
+) -> dict[str, Any]:
     """The JSON description of the predictions."""
     lock, root, device = workspace.lock, workspace.paths.root, pick_device()
-    probabilities = softmax(outcome.oof_logits)
-    labels = lock.train_labels[outcome.oof_rows]
-    trained = next(reversed(outcome.networks.values()))
+    probabilities, labels = softmax(predictions.oof_logits), predictions.oof_labels
+    *_, trained = networks.values()
+    fold_models = "this model" if len(networks) == 1 else f"average of {len(networks)} fold models"
     packages = ("torch", "torchvision", "fastai", "timm", "numpy")
     return {
         "run": run.run,
@@ -195,7 +180,7 @@ def _about(workspace: Workspace, run: PlannedRun, outcome: _Outcome, progress: P
             "log_loss": round(log_loss(probabilities, labels), 6),
         },
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
-        "test_logits_from": outcome.test_logits_from,
+        "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
         "git_commit": git_commit(root),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,4 +1,4 @@
-"""Augmentation: what moves where, and that nothing draws but from its own generator."""
+"""Augmentation: where pixels move, and that random numbers come from the given generator only."""
 
 import torch
 
@@ -18,8 +18,8 @@ def test_without_shift_or_flip_every_pixel_stays():
 def test_a_shift_is_the_same_for_a_whole_image_and_mirrors_the_edge():
     line = torch.arange(5)
     expected = {
-        tuple(position if 0 <= position < 5 else (-position if position < 0 else 8 - position) for position in one)
-        for one in (list((line + shift).tolist()) for shift in (-2, -1, 0, 1, 2))
+        tuple(position if 0 <= position < 5 else (-position if position < 0 else 8 - position) for position in shifted)
+        for shifted in (list((line + shift).tolist()) for shift in (-2, -1, 0, 1, 2))
     }
     positions = shifted_positions(200, 5, augment=Augment(shift_pixels=2), generator=generator())
     rows = {tuple(row.tolist()) for row in positions[:, :, 0] // 5}

@@ -1,4 +1,4 @@
-"""The resident loader: every row once, in whole batches, with a stream of its own."""
+"""The resident loader: every row once per epoch, in whole batches, with its own random stream."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -61,13 +61,13 @@ def test_no_training_batch_has_a_single_image_where_there_are_more(count, sizes)
 
 
 def hard_epoch(loader: TrainingLoader, losses: list[float]) -> list[int]:
-    """The rows that an epoch learns from, each of which then has its loss."""
+    """The rows of one epoch; each then gets its loss."""
     rows = []
     for images, labels in loader:
-        seen = rows_of(images)
-        assert labels.tolist() == [row % 2 for row in seen]
-        loader.record_losses(torch.tensor([losses[row] for row in seen]))
-        rows += seen
+        batch_rows = rows_of(images)
+        assert labels.tolist() == [row % 2 for row in batch_rows]
+        loader.record_losses(torch.tensor([losses[row] for row in batch_rows]))
+        rows += batch_rows
     return rows
 
 
@@ -77,7 +77,7 @@ def test_a_hard_share_learns_from_what_it_never_saw_then_from_what_had_the_large
     first, second = hard_epoch(loader, losses), hard_epoch(loader, losses)
     assert sorted(first + second) == list(range(20)) and len(loader) == 1
     assert sorted(hard_epoch(loader, [0.0] * 20)) == list(range(10, 20))
-    # Those that were hard are learned by now, and those that rested kept their losses.
+    # The selected rows have small losses now; the skipped rows kept theirs.
     assert set(hard_epoch(loader, losses)) > set(range(1, 10))
 
 
@@ -102,7 +102,7 @@ def test_a_skipped_image_is_mirrored_the_next_time_it_is_selected():
                 shown[row].append(left == 0)
             loader.record_losses(torch.zeros(len(labels)))
     assert sum(map(len, shown.values())) == 8 * 4
-    assert all(one != other for turns in shown.values() for one, other in pairwise(turns))
+    assert all(turn != next_turn for turns in shown.values() for turn, next_turn in pairwise(turns))
 
 
 def test_epochs_differ_and_seeds_differ_and_one_seed_repeats():

@@ -41,7 +41,7 @@ def test_a_convolution_begins_by_passing_its_input_on():
 def test_widths_and_depth_give_the_size_and_features_are_one_pixel():
     shallow, deep = body(widths=(8, 16)), body(widths=(8, 16), depth=3)
     assert shallow(torch.zeros(2, 3, 32, 32)).shape == (2, 16, 1, 1)
-    count = {name: sum(p.numel() for p in one.parameters()) for name, one in (("2", shallow), ("3", deep))}
+    count = {name: sum(p.numel() for p in network.parameters()) for name, network in (("2", shallow), ("3", deep))}
     assert count["3"] - count["2"] == sum(9 * width**2 + 2 * width for width in (8, 16))
 
 
@@ -52,11 +52,11 @@ def test_the_scale_of_a_batch_norm_does_not_learn():
 
 def test_the_features_are_scaled_before_the_classifier():
     images = correlated_images()
-    one, ninth = body(widths=(8,), feature_scale=1.0), body(widths=(8,))
-    ninth.load_state_dict(one.state_dict())
-    for network in (one, ninth):
+    whole, ninth = body(widths=(8,), feature_scale=1.0), body(widths=(8,))
+    ninth.load_state_dict(whole.state_dict())
+    for network in (whole, ninth):
         network.whiten(images)
-    assert one(images).abs().sum() > 0 and torch.allclose(one(images), ninth(images) * 9, rtol=1e-4)
+    assert whole(images).abs().sum() > 0 and torch.allclose(whole(images), ninth(images) * 9, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
