@@ -83,15 +83,14 @@ def write_lock(file: Path, lock: Lock) -> None:
 
 
 def read_lock(file: Path) -> Lock:
-    """Read a lock; raises DataError where it is missing, damaged or edited by hand."""
+    """Read a lock; raises DataError where it is missing, damaged or edited by hand, OSError where it is unreadable."""
     fix = f"make prepare COMPETITION={file.parent.name}"
     try:
-        first, _, rows = file.read_bytes().decode().partition("\n")
+        content = file.read_bytes()
     except FileNotFoundError:
         raise DataError("The data are not prepared yet.", file=file, fix=fix) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError("data.lock cannot be read.", file=file, found=str(error)) from None
     try:
+        first, _, rows = content.decode().partition("\n")
         head = json.loads(first)
         if head["format"] != FORMAT:
             raise ValueError(f"format {head['format']}; this Podium reads format {FORMAT}")

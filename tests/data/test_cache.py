@@ -52,7 +52,8 @@ def test_rows_are_the_files_that_their_ids_name(toy):
 
 def test_processes_decode_what_one_process_decodes(toy, monkeypatch):
     monkeypatch.setattr(cache_module, "FEW_ROWS", 0)
-    monkeypatch.setattr(cache_module, "ROWS_PER_JOB", 3)
+    for module in ("cache", "checksums"):
+        monkeypatch.setattr(f"podium.data.{module}.ROWS_PER_BLOCK", 3)
     toy.competition()
     toy.zip(toy.data / "pets.zip", toy.folders())
     check_rows(toy, open_pets(toy))
@@ -149,7 +150,7 @@ def test_faults_of_images_and_of_the_listing_come_together(toy):
     assert left == ["lock"]
 
 
-@pytest.mark.parametrize("name", ["listing.lock", "train-8-crop.npy", "test-8-crop.npy"])
+@pytest.mark.parametrize("name", ["listing.lock", "train-8-crop.npy", "test-8-crop.npy", "checksums-8-crop.json"])
 @pytest.mark.parametrize("length", [0, 40, -20])
 def test_a_damaged_cache_is_decoded_again(toy, name, length):
     toy.competition()
@@ -158,6 +159,40 @@ def test_a_damaged_cache_is_decoded_again(toy, name, length):
     (file,) = toy.paths.cache.rglob(name)
     file.write_bytes(file.read_bytes()[:length])
     check_rows(toy, open_pets(toy))
+
+
+def test_arrays_that_are_not_pixels_are_decoded_again(toy):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    open_pets(toy)
+    (file,) = toy.paths.cache.rglob("train-8-crop.npy")
+    file.write_bytes(file.read_bytes().replace(b"|u1", b"|i1", 1))
+    check_rows(toy, open_pets(toy))
+
+
+@pytest.mark.parametrize("name", ["listing.lock", "train-8-crop.npy", "test-8-crop.npy", "checksums-8-crop.json"])
+def test_a_cache_that_cannot_be_read_is_not_taken_for_missing(toy, name):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    lock = open_pets(toy).lock
+    (file,) = toy.paths.cache.rglob(name)
+    file.unlink()
+    file.symlink_to(file.name)  # to itself: the operating system refuses to open it
+    for open_again in (lambda: open_pets(toy), lambda: open_images(toy.paths, lock, pixels=8, shape="crop")):
+        with pytest.raises(DataError, match=rf"cannot be read(.|\n)*{name}(.|\n)*symbolic links"):
+            open_again()
+
+
+def test_a_cache_folder_that_cannot_be_listed_is_not_taken_for_empty(toy, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    lock = open_pets(toy).lock
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot be read(.|\n)*Permission denied"):
+        find_images(toy.paths, lock)
 
 
 def test_a_cache_that_cannot_be_written_is_named(toy, monkeypatch):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from dataclasses import replace
 from typing import ClassVar
 
@@ -108,6 +109,27 @@ def test_a_refit_changes_the_test_logits_and_not_the_oof_logits(tmp_path):
     assert not np.array_equal(plain.test_logits, refit.test_logits)
     assert refit.about["test_logits_from"] == "refit on all labelled rows"
     assert refit.about["scored"] == "validation rows, before refit"
+
+
+def test_a_run_on_damaged_images_saves_nothing_and_ends_after_an_epoch(tmp_path):
+    class EpochCounter(Listener):
+        epochs = 0
+
+        def epoch(self, report):
+            self.epochs += 1
+            time.sleep(1)  # the verification of so few images takes less
+
+    workspace, listener = digits_workspace(tmp_path), EpochCounter()
+    (file,) = workspace.paths.cache.rglob("train-16-crop.npy")
+    content = bytearray(file.read_bytes())
+    content[-600_000:] = (byte ^ 255 for byte in content[-600_000:])
+    file.write_bytes(content)
+    (run,) = workspace.runs
+    with pytest.raises(DataError, match=r"images are damaged(.|\n)*rm .*train-16-crop.npy && make prepare"):
+        train_run(workspace, run, listener=listener)
+    assert listener.epochs == 1
+    assert not workspace.paths.predictions_file("tiny.s1").exists()
+    assert not workspace.paths.parameters_file("tiny.s1").exists()
 
 
 def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path):

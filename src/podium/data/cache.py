@@ -4,17 +4,20 @@ import hashlib
 import json
 import multiprocessing
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.config.keys import Competition
+from podium.data.checksums import ROWS_PER_BLOCK, UNREADABLE, count_blocks
 from podium.data.digits import SIGNATURE
 from podium.data.folds import ALWAYS_TRAINS
 from podium.data.images import bombs_are_faults, decode
@@ -22,14 +25,13 @@ from podium.data.listing import ImageFiles, Listing
 from podium.data.locate import Progress, Source
 from podium.data.scan import data_faults, scan
 from podium.errors import DataError
-from podium.files import cache_lock, require_free_space
+from podium.files import atomic_write, cache_lock, os_error_as_data_error, require_free_space
 from podium.lock import Lock, read_lock, write_lock
 from podium.plan.paths import Paths
 
 # Increase it when the same files would decode to other pixels, ids or order, or the files of the cache change.
 CACHE_VERSION = 2
 LISTING_FILE = "listing.lock"
-ROWS_PER_JOB = 256
 # A process takes half a second to start: fewer images are decoded faster without.
 FEW_ROWS = 2000
 
@@ -41,12 +43,19 @@ class Dataset:
     lock: Lock  # ids, labels and groups; `decode_images` assigns no folds
     train_images: np.memmap  # (n, pixels, pixels, 3) uint8, read-only
     test_images: np.memmap  # (m, pixels, pixels, 3) uint8, read-only
+    checksums: Sequence[int]  # CRC-32 of each block of rows of the train images, then of the test images
+
+    @property
+    def arrays(self) -> tuple[np.memmap, np.memmap]:
+        """Both arrays, in the order of the checksums."""
+        return self.train_images, self.test_images
 
 
 def open_images(paths: Paths, lock: Lock, *, pixels: int, shape: str) -> Dataset:
     """Open the decoded images that `lock` describes, with sides of `pixels`; the original files are not needed.
 
-    Raises DataError where `podium prepare` has not decoded the images at this size.
+    Raises DataError where `podium prepare` has not decoded the images at this size. The pixels are not read: who
+    trains on them verifies them meanwhile (`verify_in_background`).
     """
     dataset = find_images(paths, lock, size=f"{pixels}-{shape}")
     if dataset is None:
@@ -63,9 +72,9 @@ def find_images(paths: Paths, lock: Lock, *, size: str = "*") -> Dataset | None:
     """Open the decoded images that `lock` describes at one size, such as "32-crop", else at the largest size.
 
     The fingerprint does not depend on the order of the test ids, so the ids are compared too. None where these
-    images are not decoded.
+    images are not decoded. Raises DataError where the cache cannot be read.
     """
-    datasets = [_load(file) for file in sorted(paths.cache.glob(f"*/train-{size}.npy"))]
+    datasets = [_load(file) for file in _train_files(paths.cache, size)]
     same = [replace(dataset, lock=lock) for dataset in datasets if dataset and _same_images(dataset.lock, lock)]
     return max(same, key=lambda dataset: dataset.train_images.shape[1], default=None)
 
@@ -114,13 +123,41 @@ def _test_file(train_file: Path) -> Path:
     return train_file.with_name(train_file.name.replace("train-", "test-"))
 
 
+def _checksum_file(train_file: Path) -> Path:
+    return train_file.with_name(train_file.name.replace("train-", "checksums-")).with_suffix(".json")
+
+
+@os_error_as_data_error(UNREADABLE)
+def _train_files(cache: Path, size: str) -> list[Path]:
+    """Files of train images, sorted. `Path.glob` would ignore a folder that cannot be read."""
+    folders = sorted(entry.path for entry in os.scandir(cache) if entry.is_dir()) if cache.is_dir() else []
+    return [
+        Path(folder, name)
+        for folder in folders
+        for name in sorted(os.listdir(folder))
+        if fnmatch(name, f"train-{size}.npy")
+    ]
+
+
+@os_error_as_data_error(UNREADABLE)
 def _load(train_file: Path) -> Dataset | None:
-    """The images in a folder of the cache; None where they are missing or damaged, and so have to be decoded."""
+    """The images in a folder of the cache; None where they are missing or damaged, and so have to be decoded.
+
+    Raises DataError where they cannot be read.
+    """
     try:
         train, test = (open_memmap(file, mode="r") for file in (train_file, _test_file(train_file)))
-        return Dataset(read_lock(train_file.with_name(LISTING_FILE)), train, test)
-    except (OSError, ValueError, EOFError, TypeError, LookupError):
+        checksums = json.loads(_checksum_file(train_file).read_bytes())
+        dataset = Dataset(read_lock(train_file.with_name(LISTING_FILE)), train, test, checksums)
+        return dataset if _is_whole(dataset) else None
+    except (FileNotFoundError, ValueError, EOFError, TypeError, LookupError):
         return None
+
+
+def _is_whole(dataset: Dataset) -> bool:
+    """Whether the arrays hold pixels, and every block of rows has a checksum."""
+    are_pixels = all(array.dtype == np.uint8 and array.flags.c_contiguous for array in dataset.arrays)
+    return are_pixels and len(dataset.checksums) == sum(map(count_blocks, dataset.arrays))
 
 
 def _same_images(first: Lock, second: Lock) -> bool:
@@ -147,15 +184,17 @@ def _decode_listing(
             # At least one row: an empty file cannot be mapped. That there is no image is a fault of the listing.
             open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(max(len(names), 1), pixels, pixels, 3))
             jobs += [
-                DecodeJob(files, names[start : start + ROWS_PER_JOB], temporary, start, pixels, shape)
-                for start in range(0, len(names), ROWS_PER_JOB)
+                DecodeJob(files, names[start : start + ROWS_PER_BLOCK], temporary, start, pixels, shape)
+                for start in range(0, len(names), ROWS_PER_BLOCK)
             ]
         results = _run_jobs(jobs, rows, progress)
-        faults = [*listing.faults, *(fault for _, job_faults in results for fault in job_faults)]
+        faults = [*listing.faults, *(fault for result in results for fault in result.faults)]
         if faults:
             raise data_faults(name, faults)
-        digests = [digest for job_digests, _ in results for digest in job_digests]
+        digests = [digest for result in results for digest in result.digests]
         write_lock(train_file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
+        with atomic_write(_checksum_file(train_file)) as stream:
+            stream.write(json.dumps([result.checksum for result in results]).encode())
         for temporary, target in zip(temporaries, targets, strict=True):
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -191,8 +230,17 @@ class DecodeJob:
     shape: str
 
 
-def decode_rows(job: DecodeJob) -> tuple[list[bytes], list[str]]:
-    """Decode a job's images into their rows; returns the SHA-256 digest of each file and the faults of damaged ones."""
+@dataclass(frozen=True)
+class DecodedRows:
+    """SHA-256 digest of each file of a job, faults of damaged files, and CRC-32 of the decoded rows."""
+
+    digests: Sequence[bytes]
+    faults: Sequence[str]
+    checksum: int
+
+
+def decode_rows(job: DecodeJob) -> DecodedRows:
+    """Decode a job's images into their rows."""
     array = open_memmap(job.array_file, mode="r+")
     digests, faults = [], []
     with bombs_are_faults():
@@ -204,10 +252,10 @@ def decode_rows(job: DecodeJob) -> tuple[list[bytes], list[str]]:
             except DataError as error:
                 reason = f"{error.what} {error.found or ''}".strip()
                 faults.append(f"{job.files.where(name)}: {reason}")
-    return digests, faults
+    return DecodedRows(digests, faults, zlib.crc32(array[job.first_row : job.first_row + len(job.names)]))
 
 
-def _run_jobs(jobs: Sequence[DecodeJob], rows: int, progress: Progress) -> list[tuple[list[bytes], list[str]]]:
+def _run_jobs(jobs: Sequence[DecodeJob], rows: int, progress: Progress) -> list[DecodedRows]:
     """The results in the order of the jobs."""
     results, done = [], 0
     with _process_map(rows, len(jobs)) as process_map:

@@ -3,6 +3,7 @@
 import csv
 import math
 import time
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class Listener:
 class ProgressRecorder:
     """Times a run over all its fits, notifies the listener, and writes each epoch into the history file at once.
 
-    `images` is how many training images all fits process.
+    `images` is how many training images all fits process. `verification` ends a run at the end of the epoch in which
+    it finds damaged images.
     """
 
     def __init__(
@@ -55,9 +57,10 @@ class ProgressRecorder:
         images: int,
         history: Path | None = None,
         trackers: Trackers | None = None,
+        verification: Future[None] | None = None,
     ):
         self.listener, self.history, self.images = listener, history, images
-        self.trackers = trackers or Trackers()
+        self.trackers, self.verification = trackers or Trackers(), verification
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         if history:
             history.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +81,8 @@ class ProgressRecorder:
         if self.history:
             self._write_row(asdict(report).values(), mode="a")
         self.listener.epoch(report)
+        if self.verification and self.verification.done():
+            self.verification.result()
 
     def _write_row(self, cells: object, *, mode: str) -> None:
         with self.history.open(mode, newline="") as file:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 
 from podium.data.cache import Dataset
+from podium.data.checksums import verify_in_background
 from podium.errors import DivergedError
 from podium.files import atomic_write
 from podium.metrics import accuracy, log_loss, softmax
@@ -59,10 +60,19 @@ def train_run(
         cpu_threads(recipe.threads),
         repeatable(recipe.deterministic, pick_device()),
         open_trackers(workspace, run) as trackers,
+        verify_in_background(
+            dataset.arrays, dataset.checksums, fix=f"make prepare COMPETITION={paths.name}"
+        ) as verification,
     ):
-        images = count_images(recipe, workspace.lock.folds[rows])
-        progress = ProgressRecorder(listener, images=images, history=paths.history_file(run.run), trackers=trackers)
+        progress = ProgressRecorder(
+            listener,
+            images=count_images(recipe, workspace.lock.folds[rows]),
+            history=paths.history_file(run.run),
+            trackers=trackers,
+            verification=verification,
+        )
         predictions, networks = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, progress=progress)
+        verification.result()  # raises DataError: nothing that was trained on damaged images is saved
         predictions.about.update(_about(workspace, run, predictions, networks, progress))
         # The predictions are last: a run that has them is up to date. Both are saved before the trackers close, which
         # may wait for a network.
