@@ -109,7 +109,7 @@ def judge(task: tuple[str, int], *, recipe: Recipe, rows: int) -> tuple[np.ndarr
     training, judged = split(lock.train_labels, lock.folds, rows)
     store = PixelStore(dataset.train_images, torch.device("cpu"))
     data = FitData(store, lock.train_labels, len(lock.classes), training, judged[:0])
-    images, started = recipe.images_an_epoch(len(training)) * recipe.epochs, time.process_time()
+    images, started = recipe.images_per_epoch(len(training)) * recipe.epochs, time.process_time()
     with network_change(change if isinstance(change, str) else ""):
         progress = ProgressRecorder(Listener(), images=images)
         network = fit_network(

@@ -144,7 +144,7 @@ def test_faults_of_images_and_of_the_listing_come_together(toy):
     with pytest.raises(DataError, match=r"3 fault\(s\)") as caught:
         open_pets(toy)
     faults = "\n".join(caught.value.faults)
-    assert "stray.png: an image in no class folder" in faults
+    assert "stray.png: this image is not in a class folder" in faults
     assert "pets.zip/train/cat/cat_0.png: not a whole image" in faults and "pets.zip/test/1.png: not a whole" in faults
     left = [file.name for file in toy.paths.cache.rglob("*") if file.is_file()]
     assert left == ["lock"]

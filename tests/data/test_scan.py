@@ -250,7 +250,7 @@ def test_faults_of_class_folders_are_listed_at_once(toy):
         "pets/train/bird: a class without images; it holds 1 other file(s), such as bird/notes.txt",
         "pets/train/cat/cat_0.jpg, pets/train/cat/cat_0.png: the id 'cat/cat_0' 2 times",
         "pets/train/fish: a class without images",
-        "pets/train/stray.png: an image in no class folder",
+        "pets/train/stray.png: this image is not in a class folder",
     ]
 
 

@@ -13,7 +13,7 @@ from podium.errors import ConfigError
 from podium.plan.__main__ import main, make_assignments
 from podium.plan.names import check_goals
 from podium.plan.paths import find_competition
-from podium.plan.runs import longest_first, named_run, read_plan
+from podium.plan.runs import find_run, longest_first, read_plan
 from podium.plan.stamp import git_commit
 
 COMPETITION = """
@@ -251,12 +251,12 @@ def test_planning_imports_only_the_standard_library():
 
 def test_a_run_is_named_by_itself_or_by_its_recipe(paths):
     runs = plan_of(paths).runs
-    assert [named_run(runs, name, option="RUN").run for name in ("net.s2", "net", "other")] == [
+    assert [find_run(runs, name, option="RUN").run for name in ("net.s2", "net", "other")] == [
         "net.s2",
         "net.s1",
         "other.s1",
     ]
-    assert named_run(runs, "net", option="RECIPE").run == "net.s1"
+    assert find_run(runs, "net", option="RECIPE").run == "net.s1"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_run_is_named_by_itself_or_by_its_recipe(paths):
 )
 def test_a_name_that_nothing_has_is_answered_with_the_nearest(paths, name, option, told):
     with pytest.raises(ConfigError, match=told):
-        named_run(plan_of(paths).runs, name, option=option)
+        find_run(plan_of(paths).runs, name, option=option)
 
 
 def test_outside_a_checkout_the_commit_is_what_the_environment_says(tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def data_of() -> FitData:
 def trained(recipe: Recipe, folder, *, seed: int = 1):
     torch.set_num_threads(1)
     data, listener = data_of(), EpochRecorder()
-    images = recipe.images_an_epoch(80) * (recipe.epochs + recipe.freeze_epochs)
+    images = recipe.images_per_epoch(80) * (recipe.epochs + recipe.freeze_epochs)
     if recipe.learning_rate == "find":
         result = find_learning_rate(recipe, data, seed=seed, root=folder)
         recipe = replace(recipe, learning_rate=result.rate)

@@ -7,7 +7,7 @@ import typer
 
 from podium.cli.options import DEFAULT, CompetitionName, open_workspace
 from podium.cli.printing import RunPrinter, print_line
-from podium.plan.runs import named_run
+from podium.plan.runs import find_run
 
 if TYPE_CHECKING:
     from podium.config.keys import Recipe
@@ -23,7 +23,7 @@ def show(
 ) -> None:
     """Draw labelled images as the run's training loader augments them. It shows wrong labels and wrong settings."""
     workspace = open_workspace(competition)
-    planned = named_run(workspace.trainable_runs, run, option="RUN")
+    planned = find_run(workspace.trainable_runs, run, option="RUN")
     from podium.training.png import save_png
     from podium.training.sheet import draw_sheet, make_sheet
 
@@ -45,7 +45,7 @@ def lr_find(
     from podium.config.editing import check_writable, write_learning_rate
 
     workspace = open_workspace(competition)
-    run = named_run(workspace.trainable_runs, recipe, option="RECIPE")
+    run = find_run(workspace.trainable_runs, recipe, option="RECIPE")
     file = workspace.paths.recipe_file(recipe)
     if write:
         check_writable(file)

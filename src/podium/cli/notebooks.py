@@ -8,7 +8,7 @@ import typer
 
 from podium.cli.options import DEFAULT, CompetitionName, DataPlace, RunNames, open_workspace
 from podium.cli.printing import print_log
-from podium.plan.runs import PlannedRun, wanted_runs
+from podium.plan.runs import PlannedRun, select_runs
 
 if TYPE_CHECKING:
     from podium.kaggle.notebooks.import_output import ImportedOutput
@@ -30,7 +30,7 @@ def kernel(
     from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
 
     workspace = open_workspace(competition)
-    stale = [run for run in wanted_runs(workspace.trainable_runs, runs or []) if run.stale]
+    stale = [run for run in select_runs(workspace.trainable_runs, runs or []) if run.stale]
     _download_weights(stale)
     account = Account(Kaggle(workspace.competition.kaggle.competition))
     session = NotebookSession(workspace, account, print_log)
@@ -44,7 +44,7 @@ def rehearse_kernel(runs: RunNames = None, competition: CompetitionName = DEFAUL
     from podium.kaggle.notebooks.rehearse import rehearse_notebook
 
     workspace = open_workspace(competition)
-    wanted = wanted_runs(workspace.trainable_runs, runs or [])
+    wanted = select_runs(workspace.trainable_runs, runs or [])
     wanted = wanted if runs else wanted[:1]
     images, settings = None, workspace.competition
     if settings.data.source != "digits":

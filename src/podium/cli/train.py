@@ -12,7 +12,7 @@ import typer
 from podium.cli.ensemble import check
 from podium.cli.options import DEFAULT, CompetitionName, DataPlace, RunNames, open_workspace
 from podium.cli.printing import RunPrinter, TaskPrinter, duration, print_line
-from podium.plan.runs import wanted_runs
+from podium.plan.runs import select_runs
 
 commands = typer.Typer()
 
@@ -73,7 +73,7 @@ def train(
 ) -> None:
     """Train the runs whose recipe, seed or data changed, one after the other. Writes oof/<competition>/<run>.npz."""
     workspace = open_workspace(competition)
-    selected = wanted_runs(workspace.trainable_runs, runs or [])
+    selected = select_runs(workspace.trainable_runs, runs or [])
     to_train = [run for run in selected if run.stale or (again and runs)]
     for run in selected:
         if run not in to_train:

@@ -1,7 +1,8 @@
 """The keys of competition.toml (Competition) and of a recipe (Recipe).
 
 Every key is declared once, with its meaning, unit, default and range; `podium.config.schema` checks files against
-them. Only the standard library is imported, because make plans before an environment exists.
+them. This module imports only the standard library,
+because make reads settings before the environment exists.
 """
 
 import dataclasses
@@ -25,7 +26,10 @@ class Data:
         "folders: one folder per class; csv: a table of labels beside one folder; digits: the bundled digits",
         choices=("folders", "csv", "digits"),
     )
-    archive: str = key("file or folder that is searched for in DATA=, $PODIUM_DATA, data/ and ../shared/data/", "")
+    archive: str = key(
+        "name of the archive or folder of the images; searched for in DATA=, $PODIUM_DATA, data/ and ../shared/data/",
+        "",
+    )
     train: str = key("folder or archive of the labelled images", "train")
     test: str = key("folder or archive of the unlabelled images", "test")
     labels: str = key("the table of labels (csv)", "train.csv")
@@ -67,24 +71,24 @@ class Ensemble:
     threshold: float = key("every run with a higher validation accuracy is a member", 0.95, low=0, high=1)
     best_per_architecture: int = key("number of runs of each architecture that are members in any case", 1, low=0)
     strategy: str = key(
-        "how members are weighted; auto: the simplest strategy that is as good as the best one, where that one is "
-        "better than the best run",
+        "how members are weighted; auto: the simplest strategy within one standard error of the best one, or the best "
+        "run if the best strategy is not clearly better",
         "accuracy",
         choices=("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack"),
     )
     average: str = key(
-        "what is averaged: probabilities, or logits (the geometric mean of probabilities)",
+        "what is averaged: probabilities, or logits (equal to a geometric mean of the probabilities)",
         "probabilities",
         choices=("probabilities", "logits"),
     )
     run_temperatures: str = key(
-        "fit a temperature to each run before blending; auto: only where the runs differ in label smoothing or mixing",
+        "fit a temperature to each run before blending; auto: only if label smoothing, mixup or cutmix differ",
         "auto",
         choices=("auto", "always", "never"),
     )
-    cross_fit_parts: int = key("parts of the validation rows; a blend is fitted on the others, scored on one", 5, low=2)
+    cross_fit_parts: int = key("parts of the validation rows; each is scored by a blend fitted on the others", 5, low=2)
     cross_fit_repeats: int = key("number of random divisions into parts", 2, low=1)
-    seed: int = key("seed of the parts, the bags and the bootstrap", 0, low=0)
+    seed: int = key("seed of the parts, the random subsets of greedy, and the bootstrap", 0, low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +122,7 @@ class Competition:
         choices=("accuracy", "log_loss", "macro_f1", "qwk", "auc"),
     )
     trackers: tuple[str, ...] = key(
-        "services that record training, beside reports/<competition>/history/; they do not change a run",
+        "services that record the training beside reports/<competition>/history/; no effect on results",
         (),
         choices=("tensorboard", "wandb"),
     )
@@ -139,10 +143,10 @@ class Augment:
         "none",
         choices=("none", "horizontal", "alternating"),
     )
-    shift_pixels: int = key("largest shift in each direction, stored pixels; edges are mirrored", 0, low=0)
+    shift_pixels: int = key("largest shift in each direction, in stored pixels; edges are mirrored", 0, low=0)
     rotate_degrees: float = key("largest rotation in each direction, degrees", 0.0, low=0, high=180)
     zoom: float = key("largest factor of enlargement or reduction", 1.0, low=1, high=4)
-    cutout_pixels: int = key("side of a square that is set to the mean, training pixels", 0, low=0)
+    cutout_pixels: int = key("side of a square that is filled with the mean colour, in training pixels", 0, low=0)
     brightness: float = key("largest change, as a share of the full range", 0.0, low=0, high=1)
     contrast: float = key("largest relative change", 0.0, low=0, high=1)
 
@@ -190,16 +194,20 @@ class Recipe:
     optimiser: str = key(
         "adamw, sgd, or muon for filters and sgd for all else", "adamw", choices=("adamw", "sgd", "muon")
     )
-    muon_rate: float = key("peak learning rate of the filters (muon); learning_rate is that of all else", 0.1, low=0)
+    muon_rate: float = key(
+        "peak learning rate of the filters (muon); all other parameters use learning_rate", 0.1, low=0
+    )
     bias_ratio: float = key("learning rate of biases and norms divided by that of the weights", 1.0, low=0)
     momentum: float = key("Nesterov momentum (sgd, muon) or beta 1 (adamw)", 0.9, low=0, high=0.999)
     weight_decay: float = key("decay of weights; biases and norms do not decay", 0.01, low=0)
     gradient_clip: float = key("largest norm of the whole gradient; 0: no limit", 0.0, low=0)
     label_smoothing: float = key("share of the target that is spread over all classes", 0.0, low=0, high=0.9)
-    mixup: float = key("alpha of the Beta distribution that mixes pairs of images; 0: off", 0.0, low=0)
-    cutmix: float = key("alpha of the Beta distribution that exchanges rectangles of pairs; 0: off", 0.0, low=0)
+    mixup: float = key("mix two images: alpha of the Beta distribution of the share; 0: off", 0.0, low=0)
+    cutmix: float = key(
+        "paste a rectangle of another image: alpha of the Beta distribution of its size; 0: off", 0.0, low=0
+    )
     hard_share: float = key(
-        "share of the training rows that an epoch uses: those whose last loss was largest (arXiv:1511.06343); 1: all",
+        "share of the training rows that an epoch uses: the rows with the largest last loss (arXiv:1511.06343); 1: all",
         1.0,
         low=0.05,
         high=1,
@@ -208,24 +216,28 @@ class Recipe:
 
     stored_pixels: int = key("side of the decoded images", 32, low=8, high=2048)
     shape: str = key(
-        "how other shapes become square: crop the centre, squash, or pad with mirrored edges",
+        "how an image that is not square is made square: crop the centre, squash, or pad with mirrored edges",
         "crop",
         choices=("crop", "squash", "pad"),
     )
     training_pixels: int = key("side of the images that the network gets; 0: as stored", 0, low=0, high=2048)
-    progressive_pixels: tuple[int, ...] = key("sides in earlier training stages of equal length", (), low=8)
+    progressive_pixels: tuple[int, ...] = key(
+        "image sides in earlier stages; all stages have the same number of epochs", (), low=8
+    )
     augment: Augment = key("augmentation of the training images", table=Augment)
     test_time_augmentation: str = key(
         "views whose logits are averaged", "none", choices=("none", "flip", "flip-and-shift")
     )
 
     precision: str = key(
-        "auto: bfloat16 where the device multiplies it faster and the architecture gains, else float32",
+        "auto: bfloat16 if it is faster on this device with this architecture, else float32",
         "auto",
         choices=("auto", "float32", "bfloat16"),
     )
-    threads: int = key("CPU threads of a run; part of the recipe because it changes the last bits", 1, low=1, high=256)
-    deterministic: bool = key("use kernels that repeat bit for bit on a GPU, even slower ones; on a CPU all do", False)
+    threads: int = key("CPU threads of a run; another number changes the last bits of the results", 1, low=1, high=256)
+    deterministic: bool = key(
+        "on a GPU, use only operations that repeat bit for bit, even if they are slower; on a CPU all do", False
+    )
     refit: bool = key("train again on training and validation rows; that network makes the test logits", False)
 
     @property
@@ -233,7 +245,7 @@ class Recipe:
         """Side of the images in the last training stage, and at validation and test."""
         return self.training_pixels or self.stored_pixels
 
-    def images_an_epoch(self, rows: int) -> int:
+    def images_per_epoch(self, rows: int) -> int:
         """Number of images in an epoch over `rows` training rows; at least two, because batch norm needs two."""
         return min(rows, max(2, round(self.hard_share * rows)))
 

@@ -29,7 +29,7 @@ from podium.files import atomic_write, cache_lock, os_error_as_data_error, requi
 from podium.lock import Lock, read_lock, write_lock
 from podium.plan.paths import Paths
 
-# Increase it when the same files would decode to other pixels, ids or order, or the files of the cache change.
+# Increase it when a change of the code gives other pixels, ids or order, or another format of the cache.
 CACHE_VERSION = 2
 LISTING_FILE = "listing.lock"
 # A process takes half a second to start: fewer images are decoded faster without.
@@ -99,7 +99,7 @@ def decode_images(
 
 
 def fingerprint(listing: Listing, digests: Sequence[bytes]) -> str:
-    """SHA-256 over ids, labels and the digests of train and test files: the same for every arrangement of them."""
+    """SHA-256 over ids, labels and file digests; their order and place do not change it."""
     train = zip(listing.rows, digests[: len(listing.rows)], strict=True)
     lines = [f"train\0{row.id}\0{row.label}\0{digest.hex()}" for row, digest in train]
     test = zip(listing.test_images, digests[len(listing.rows) :], strict=True)

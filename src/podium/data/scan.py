@@ -43,10 +43,10 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
 
 
 def _name_faults(listing: Listing, competition: Competition) -> list[str]:
-    """Faults of ids, classes and groups that would be changed by a CSV or by data.lock."""
+    """Faults of ids, classes and groups that cannot be written to a CSV or to data.lock and read back."""
     train, test, submission = listing.train.where(), listing.test.where(), competition.submission
     bad_labels = {label for label in listing.classes if name_fault(label)}
-    # With class folders an id starts with its class: a fault of the class is reported once.
+    # With class folders an id contains its class name; a bad class name is reported once.
     ids = [row.id for row in listing.rows if not (row.label in bad_labels and row.id.startswith(f"{row.label}/"))]
     faults = [
         *name_faults(train, "class", listing.classes),
@@ -91,7 +91,7 @@ def _base_stem(name: str) -> str:
 
 def _class_folders(train: Files, faults: list[str]) -> list[LabelledImage]:
     images = _images(train)
-    faults += [f"{train.where(name)}: an image in no class folder" for name in images if "/" not in name]
+    faults += [f"{train.where(name)}: this image is not in a class folder" for name in images if "/" not in name]
     rows = [LabelledImage(_stem(name), name, name.split("/", 1)[0]) for name in images if "/" in name]
     for folder in sorted(set(train.folders()) - {row.label for row in rows}):
         others = [name for name in train.names() if name.startswith(f"{folder}/")]
@@ -125,7 +125,7 @@ def _test_images(test: Files, data: Data, faults: list[str]) -> dict[str, str]:
 def _test_order(
     files: Files, test: Files, images: dict[str, str], competition: Competition, faults: list[str]
 ) -> dict[str, str]:
-    """The test images with the ids and in the order of the sample submission, if there is one."""
+    """Id -> file name of each test image; a sample submission, if there is one, gives the ids and their order."""
     sample, hash_order = competition.data.sample_submission, competition.data.test_ids == "hash-order"
     # In hash order the ids are known without a sample submission: public copies of the images have none.
     if not sample or (hash_order and not files.has_file(sample)):

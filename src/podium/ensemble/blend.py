@@ -21,14 +21,14 @@ ROWS_AT_A_TIME = 2000
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """All runs over some rows: the data that blends are fitted on."""
+    """The predictions of all runs for one set of rows; blends are fitted on it."""
 
     runs: tuple[str, ...]
     architectures: tuple[str, ...]
     log_probabilities: np.ndarray  # (runs, n, classes) float32, without temperatures
     predicted: np.ndarray  # (runs, n): the most probable class
     labels: np.ndarray  # (n,)
-    calibrated: bool  # whether each run gets its own temperature
+    fits_temperatures: bool  # whether a temperature is fitted to each run
 
     @property
     def correct(self) -> np.ndarray:
@@ -36,7 +36,7 @@ class Pool:
         return self.predicted == self.labels
 
     def rows(self, indices: np.ndarray) -> "Pool":
-        """The same runs over some rows."""
+        """A pool with the same runs, but only the rows at `indices`."""
         return replace(
             self,
             log_probabilities=self.log_probabilities[:, indices],
@@ -61,9 +61,9 @@ class Blend:
         return softmax(blended([self], logits)[0] / self.temperature)
 
     def average_of(self, logs: np.ndarray, probabilities: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
-        """The blend's log-probabilities (n, classes), up to a constant per row, of log-probabilities (m, n, classes).
+        """Combine the log-probabilities `logs` (m, n, classes) of m runs; each row may be off by a constant.
 
-        `probabilities` are the exponentials of `logs`, if they are known; `weights` (m,) are those of the same runs.
+        `weights` (m,) has one weight per run. Pass `probabilities` = exp(`logs`) if they are known, else None.
         """
         if self.biases is not None:
             return weighted_sum(logs, weights) + self.biases.astype(logs.dtype)
@@ -73,13 +73,16 @@ class Blend:
         return np.log(np.maximum(weighted_sum(shares, weights), MIN_PROBABILITY))
 
     def weights_without(self, run: int) -> np.ndarray | None:
-        """The weights (runs,) if one run's is divided among the others; None if it is the only one with a weight."""
+        """The weights (runs,) after `run` is removed and its weight shared; None if no other run has a weight."""
         others = np.where(np.arange(len(self.weights)) == run, 0.0, self.weights)
         return others * (self.weights.sum() / others.sum()) if np.abs(others).sum() > 0 else None
 
 
 def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
-    """The pool of aligned runs; with `run_temperatures = "auto"`, runs that were smoothed differently get their own."""
+    """Make a pool from aligned runs.
+
+    With `run_temperatures = "auto"`, each run gets its own temperature if label smoothing, mixup or cutmix differ.
+    """
     logs = log_softmax(aligned.oof_logits.astype(np.float32, copy=False))
     smoothings = {_smoothing(about) for about in aligned.abouts}
     differ = len(smoothings) > 1 or None in smoothings
@@ -89,7 +92,7 @@ def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
         log_probabilities=logs,
         predicted=logs.argmax(axis=2),
         labels=aligned.oof_labels,
-        calibrated=settings.run_temperatures == "always" or (settings.run_temperatures == "auto" and differ),
+        fits_temperatures=settings.run_temperatures == "always" or (settings.run_temperatures == "auto" and differ),
     )
 
 
@@ -104,7 +107,7 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
     Raises ConfigError if no run is a member.
     """
     temperatures, logs = np.ones(len(pool.runs)), pool.log_probabilities
-    if pool.calibrated:
+    if pool.fits_temperatures:
         temperatures = fit_temperatures(logs, pool.labels)
         logs = log_softmax(logs / temperatures[:, None, None].astype(logs.dtype))
     runs, members = (
@@ -117,7 +120,7 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
         of_members = replace(of_runs, log_probabilities=logs[members], correct=of_runs.correct[members])
     blends = []
     for strategy, average in candidates:
-        # The best single run need not be a member.
+        # The strategy best chooses among all runs, not only among members.
         material, places = (of_runs, runs) if strategy == "best" else (of_members, members)
         member_weights, biases = STRATEGIES[strategy](material, average)
         weights = np.zeros(len(pool.runs))
@@ -130,9 +133,10 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
 
 
 def blended(blends: Sequence[Blend], logits: np.ndarray) -> np.ndarray:
-    """The blends' log-probabilities (blends, n, classes), up to a constant per row, before their temperatures.
+    """The log-probabilities of each blend (blends, n, classes) before its temperature, up to a constant per row.
 
-    `logits` (runs, n, classes). The blends were fitted together, and so have the same temperatures of runs.
+    `logits` (runs, n, classes). All blends must come from one call of `fit_blends`: the run temperatures of the first
+    are used for all.
     """
     used = np.flatnonzero(np.any([blend.weights for blend in blends], axis=0))
     temperatures = blends[0].temperatures[used, None, None].astype(logits.dtype)

@@ -38,7 +38,9 @@ def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
             f"{run.run:<{width}} {run.scores['accuracy']:8.4f} {weight:>7} {run.temperature:5.2f} {gain:>6} "
             f"{contribution.error_correlation:11.2f}  {contribution.verdict.split(':')[0]}; {run.reason}"
         )
-    lines.append("gain: of the blend by this run, in points; error corr.: correlation of its errors with the others'")
+    lines.append(
+        "gain: points that the blend gains by this run; error corr.: correlation of its errors with those of other runs"
+    )
     if stale_runs := [run.run for run in result.runs if run.run in stale]:
         lines.append(f"STALE, because the recipe or the data changed: {', '.join(stale_runs)}")
     return lines
@@ -97,8 +99,8 @@ def _comparison_lines(comparison: Comparison, result: EnsembleResult) -> list[st
 
 
 def suggestion_lines(suggestions: Sequence[Suggestion], seeds: Mapping[str, Sequence[int]]) -> list[str]:
-    """Recipes by the errors that one more run may fix per hour, and what to do for the first of them."""
-    lines = [f"{'recipe':<20} {'fixes':>8} {'seconds':>8} {'rows/hour':>10}"]
+    """A table of recipes, sorted by how many errors one more run may fix per hour, and the next step."""
+    lines = [f"{'recipe':<20} {'fixes':>8} {'seconds':>8} {'fixed/hour':>10}"]
     for suggestion in suggestions:
         fixed = _number(suggestion.fixed, ".1%")
         seconds, per_hour = _number(suggestion.seconds, ".0f"), _number(suggestion.fixed_per_hour, ".1f")

@@ -17,7 +17,7 @@ from podium.plan.stamp import file_sha256, is_stale, read_about, run_stamp, weig
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One recipe with one seed; `stale` where its predictions are missing or were made from something else."""
+    """One recipe with one seed; `stale`: predictions are missing, or their recipe, seed, data or split was another."""
 
     run: str
     recipe_name: str
@@ -41,7 +41,7 @@ class Plan:
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
-        """Recipe name -> recipe; empty where every run is imported. Raises ConfigError with all recipes' faults."""
+        """Recipe name -> recipe; empty if all runs are imported. Raises ConfigError with the faults of all recipes."""
         return read_recipes(self.paths.folder)
 
     @cached_property
@@ -50,11 +50,11 @@ class Plan:
         lock_sha256 = file_sha256(self.paths.lock_file)
         runs = []
         for recipe_name, recipe in self.recipes.items():
-            weights = weights_sha256(recipe, self.paths.root)
+            weights_hash = weights_sha256(recipe, self.paths.root)
             for seed in recipe.seeds:
                 run = run_name(recipe_name, seed)
                 stamp = run_stamp(self.competition, recipe, seed, lock_sha256=lock_sha256)
-                stale = is_stale(self.paths.predictions_file(run), stamp=stamp, weights=weights)
+                stale = is_stale(self.paths.predictions_file(run), stamp=stamp, weights=weights_hash)
                 runs.append(
                     PlannedRun(run=run, recipe_name=recipe_name, recipe=recipe, seed=seed, stamp=stamp, stale=stale)
                 )
@@ -93,25 +93,27 @@ def read_recipes(folder: Path) -> dict[str, Recipe]:
             table = read_table(file)
             ranges = table.pop(SEARCH_TABLE, {})
             recipes[name] = recipe_of(table, file)
-            search_of(ranges, recipes[name], file)  # only a search needs it, but all faults are reported at once
+            search_of(ranges, recipes[name], file)  # reports the faults of [search] with the others
         except ConfigError as error:
             errors.append(error)
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        faults = [f"{one.file}: {fault}" for one in errors for fault in one.faults or (one.found or one.what,)]
+        faults = [
+            f"{error.file}: {fault}" for error in errors for fault in error.faults or (error.found or error.what,)
+        ]
         raise ConfigError("Several recipes have faults.", faults=faults, fix="edit these files")
     return recipes
 
 
-def named_run(runs: Sequence[PlannedRun], name: str, *, option: str) -> PlannedRun:
-    """The run that RUN= names, or the first of the recipe that RUN= or RECIPE= names; raises ConfigError.
+def find_run(runs: Sequence[PlannedRun], name: str, *, option: str) -> PlannedRun:
+    """Find a run by its name, or by the name of its recipe, which gives the first run; raises ConfigError.
 
-    `option` is the one that was asked for: RUN or RECIPE.
+    `option` is the variable that the user set: RUN (a run or a recipe) or RECIPE (a recipe).
     """
-    known = {one.recipe_name: one for one in reversed(runs)}
+    known = {run.recipe_name: run for run in reversed(runs)}
     if option == "RUN":
-        known |= {one.run: one for one in runs}
+        known |= {run.run: run for run in runs}
     if name in known:
         return known[name]
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4) or [runs[0].recipe_name]
@@ -124,10 +126,9 @@ def named_run(runs: Sequence[PlannedRun], name: str, *, option: str) -> PlannedR
 
 
 def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The runs by the seconds that their last training took, longest first.
+    """Sort runs by the longest known training time of their recipe, longest first; unknown times come before.
 
-    A run that was never trained is taken to last as long as its recipe's other runs, or the longest of all:
-    side by side, a long run that starts last would run alone at the end.
+    So no long run is left alone at the end while other cores are idle.
     """
     seconds: dict[str, float] = {}
     for run in runs:
@@ -138,7 +139,7 @@ def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     return sorted(runs, key=lambda run: -seconds.get(run.recipe_name, float("inf")))
 
 
-def wanted_runs(known: Sequence[PlannedRun], names: Sequence[str]) -> list[PlannedRun]:
-    """The runs that are named, by themselves or by their recipe; all where nothing is; raises ConfigError."""
+def select_runs(known: Sequence[PlannedRun], names: Sequence[str]) -> list[PlannedRun]:
+    """The runs whose name or recipe is in `names`; all if `names` is empty. Raises ConfigError for unknown names."""
     check_goals(names, [], [name for run in known for name in (run.recipe_name, run.run)])
     return [run for run in known if not names or run.run in names or run.recipe_name in names]

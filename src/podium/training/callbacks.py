@@ -31,7 +31,7 @@ class Autocast(Callback):
 
 
 class LossRecorder(Callback):
-    """Passes the loss of each image to the training loader, which selects the hardest by it."""
+    """Passes the loss of each image to the training loader, which selects the images with the largest loss."""
 
     def after_loss(self) -> None:
         """Record the losses of one batch, (n,)."""
@@ -43,7 +43,7 @@ class LossRecorder(Callback):
 
 
 class ParameterAverage(Callback):
-    """Averages parameters and running statistics over the steps, and validates and keeps the average.
+    """Keeps a moving average of the parameters and running statistics, which is validated and is the final network.
 
     The decay is at most (1 + steps) / (10 + steps), so that the average forgets the first steps.
     """
@@ -64,11 +64,11 @@ class ParameterAverage(Callback):
         self.average.update_parameters(self.learn.model)
 
     def before_validate(self) -> None:
-        """Validate the average."""
+        """Put the average into the network."""
         self._swap()
 
     def after_validate(self) -> None:
-        """Continue to train the network."""
+        """Put the trained parameters back."""
         self._swap()
 
     def after_fit(self) -> None:

@@ -66,7 +66,7 @@ def fit_network(
     device = data.store.device
     network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, f"network{purpose}"))
     precision = pick_precision(recipe, network, device)
-    epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_an_epoch(len(data.training_rows))
+    epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_per_epoch(len(data.training_rows))
     precision_name = str(precision).removeprefix("torch.")
     progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
     learner = make_learner(recipe, network, data, precision=precision, seed=seed, purpose=purpose)

@@ -36,4 +36,4 @@ def count_images(recipe: Recipe, folds: np.ndarray) -> int:
     training_rows = [int((folds != fold).sum()) for fold in np.unique(folds[folds >= 0])]
     if recipe.refit:
         training_rows.append(len(folds))
-    return epochs * sum(recipe.images_an_epoch(rows) for rows in training_rows)
+    return epochs * sum(recipe.images_per_epoch(rows) for rows in training_rows)

@@ -43,8 +43,8 @@ def train_run(
 ) -> Predictions:
     """Train one run, write its history, parameters and predictions, and return the predictions.
 
-    `rows` (n,) are the indices of the labelled rows to use, `test_rows` is how many of the test images get logits; by
-    default all. Raises TrainingError and DataError.
+    `rows` (n,): indices of the labelled rows to use; `test_rows`: number of test images to predict; default: all.
+    Raises TrainingError and DataError.
     """
     listener, recipe, paths = listener or Listener(), run.recipe, workspace.paths
     dataset = open_recipe_images(workspace, recipe)

@@ -72,7 +72,7 @@ def worker_pool(tuning: Tuning, count: int) -> Iterator[Executor]:
         raise TrainingError(
             "A worker process was killed.",
             found="the usual cause is too little memory for parallel trials",
-            fix="free memory, or raise `threads` in the recipe; then the same command: finished trials are kept",
+            fix="free memory, or raise `threads` in the recipe; then repeat the command, which keeps finished trials",
         ) from None
     finally:
         # Not terminate(): a process that is killed while it writes the journal leaves the journal locked.

@@ -19,7 +19,7 @@ from podium.config.search import Range, Search, changed_recipe, default_search, 
 from podium.errors import ConfigError
 from podium.files import file_lock
 from podium.metrics import METRICS, Metric
-from podium.plan.runs import PlannedRun, named_run
+from podium.plan.runs import PlannedRun, find_run
 from podium.plan.stamp import weights_sha256
 from podium.seeding import stream_seed
 from podium.tune.inner import InnerSplit, inner_split
@@ -108,7 +108,7 @@ class Tuning:
 @contextmanager
 def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
     """Open a recipe's search with its earlier trials; a file lock admits one command at a time. Raises PodiumError."""
-    run = named_run(workspace.trainable_runs, recipe_name, option="RECIPE")
+    run = find_run(workspace.trainable_runs, recipe_name, option="RECIPE")
     search = read_search(workspace.paths.recipe_file(recipe_name), run.recipe) or default_search(run.recipe)
     split = inner_split(workspace.lock, workspace.competition.validation)
     folder = workspace.paths.reports / "tune" / recipe_name

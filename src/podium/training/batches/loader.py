@@ -158,7 +158,7 @@ class TrainingLoader(_Loader):
     def __init__(self, recipe: Recipe, data: FitData, *, normalisation: Normalisation, seed: int, purpose: str = ""):
         store, rows = data.store, data.training_rows
         super().__init__(store, rows, data.labels, recipe.batch_size)
-        self.images = recipe.images_an_epoch(len(rows))
+        self.images = recipe.images_per_epoch(len(rows))
         # Batch norm cannot be trained on one image.
         self.batches = max(1, min(-(-self.images // recipe.batch_size), self.images // 2))
         self.recipe, self.classes, self.pixels = recipe, data.classes, recipe.network_pixels
