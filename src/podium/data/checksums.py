@@ -25,8 +25,8 @@ UNREADABLE = "The decoded images cannot be read."
 def verify_in_background(arrays: Sequence[np.memmap], checksums: Sequence[int], *, fix: str) -> Iterator[Future[None]]:
     """Compare the files of the arrays with their checksums in a thread; the future raises DataError at a difference.
 
-    `checksums` are the CRC-32 of each block of `ROWS_PER_BLOCK` rows, array after array: 0.4 s of one core per GB. `fix` is the
-    command that decodes the images again. The end of the context stops the thread.
+    `checksums` are the CRC-32 of each block of `ROWS_PER_BLOCK` rows, array after array: 0.4 s of one core per GB.
+    `fix` is the command that decodes the images again. The end of the context stops the thread.
     """
     stop = Event()
     with ThreadPoolExecutor(1) as pool:
