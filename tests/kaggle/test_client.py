@@ -1,16 +1,13 @@
 """The package kaggle as a child process: what it knows, what it prints, and that nothing reaches the real host."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 from fake.server import TOKEN, FakeServer
 from fake.state import Fault, State
 
 from podium.errors import KaggleError
 from podium.kaggle.answers import RefusedError, ServerError, answer_error
-from podium.kaggle.client import ASK, Kaggle
+from podium.kaggle.client import Kaggle
+from podium.kaggle.credentials import cleaned_environment
 
 OWN = {
     "KAGGLE_API_TOKEN": "own-token",
@@ -109,6 +106,7 @@ def test_each_status_has_its_message(status, error_type, what):
         ("access_token", "secret-of-mine\n"),
         ("access_token.txt", "secret-of-mine"),
         ("kaggle.json", '{"username": "somebody", "key": "secret-of-mine"}'),
+        ("credentials.json", '{"refresh_token": "secret-of-mine", "username": "somebody"}'),
     ],
 )
 def test_a_token_in_a_file_is_masked(tmp_path, name, text):
@@ -117,19 +115,54 @@ def test_a_token_in_a_file_is_masked(tmp_path, name, text):
         del environment["KAGGLE_API_TOKEN"]
         (tmp_path / ".kaggle").mkdir()
         (tmp_path / ".kaggle" / name).write_text(text)
-        assert "'[token]'" in message_of_child(environment, "secret-of-mine")
+        assert "'[token]'" in printed_by_cli(environment, "secret-of-mine")
 
 
 def test_a_token_in_a_file_that_the_environment_names_is_masked(tmp_path):
     (tmp_path / "mine").write_text("secret-of-mine\n")
     with FakeServer(State("birds", lambda _: None)) as server:
         environment = server.environment({}, tmp_path) | {"KAGGLE_API_TOKEN": str(tmp_path / "mine")}
-        assert "'[token]'" in message_of_child(environment, "secret-of-mine")
+        assert "'[token]'" in printed_by_cli(environment, "secret-of-mine")
 
 
-def message_of_child(environment, folder):
-    """The message of a child process that is asked to push a folder that does not exist."""
-    command = [sys.executable, str(ASK), "package", "kernels_push", json.dumps({"folder": f"'{folder}'"})]
-    child = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert folder not in child.stdout + child.stderr
-    return json.loads(child.stdout)["message"]
+def printed_by_cli(environment, name):
+    """What Podium keeps of the CLI's output about a command that does not exist."""
+    code, output = Kaggle("birds", environment).run_cli(name, seconds=20)
+    assert code == 2 and name not in output
+    return output
+
+
+@pytest.mark.parametrize("host", ["LOCALHST", "TEST", "localhost"])
+def test_a_misspelt_host_is_refused_before_anything_is_sent(project, host):
+    with pytest.raises(KaggleError, match="Wrong KAGGLE_API_ENVIRONMENT") as refusal:
+        project.session(KAGGLE_API_ENVIRONMENT=host).kaggle.submissions()
+    assert refusal.value.found == host and project.state.asked == []
+
+
+def test_a_setting_of_another_competition_does_not_reach_the_cli():
+    cleaned = cleaned_environment({"KAGGLE_COMPETITION": "cats", "VERBOSE": "1", "KAGGLE_KEY": "k", "PATH": "/bin"})
+    assert cleaned == {"KAGGLE_KEY": "k", "PATH": "/bin"}
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_mistyped_competition_is_not_a_matter_of_its_rules(project, status):
+    project.state.slug, project.state.unknown_status = "another", status
+    with pytest.raises(RefusedError, match="no competition 'birds-and-others' on Kaggle") as refusal:
+        project.session().kaggle.submissions()
+    assert "competition.toml" in refusal.value.fix and "rules" not in refusal.value.fix
+
+
+def test_rules_are_named_only_where_they_are_not_accepted(project):
+    project.state.script["ListSubmissions"] = [Fault(403, "no", times=2)]
+    for entered, fix in [(False, "birds-and-others/rules"), (True, "see https")]:
+        project.state.entered = entered
+        with pytest.raises(RefusedError, match="denied access") as refusal:
+            project.session().kaggle.submissions()
+        assert fix in refusal.value.fix and refusal.value.found == "no"
+
+
+def test_a_submission_without_a_private_score_is_listed(monkeypatch):
+    row = {"ref": 1, "fileName": "a.csv", "date": "", "description": "", "status": "COMPLETE", "publicScore": "0.5"}
+    monkeypatch.setattr(Kaggle, "ask", lambda *_, **__: {"submissions": [row]})
+    (submission,) = Kaggle("birds", {}).submissions()
+    assert (submission.public, submission.private) == (0.5, None)

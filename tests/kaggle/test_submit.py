@@ -52,7 +52,8 @@ def test_the_token_is_in_no_argument_no_line_and_no_file(project, monkeypatch):
     monkeypatch.setattr("podium.kaggle.client.subprocess.Popen", Recorded)
     Recorded.commands.clear()
     submit(project.session(VERBOSE="1", VERBOSE_OUTPUT="true"), project.csv, "first")
-    assert len(Recorded.commands) >= 8 and any("competition_submit" in command for command in Recorded.commands)
+    uploads = [command for command in Recorded.commands if "submit" in command]
+    assert len(Recorded.commands) >= 8 and uploads[0][1:7] == ["-P", "-m", "kaggle", "-W", "competitions", "submit"]
     assert not any(TOKEN in word for command in Recorded.commands for word in command)
     written = [file.read_bytes() for file in project.folder.rglob("*") if file.is_file()]
     assert not any(TOKEN.encode() in content for content in written)
@@ -115,7 +116,7 @@ RULES = "You must accept this competition's rules before you'll be able to submi
 
 @pytest.mark.parametrize("message", ["", RULES])
 def test_rules_that_are_not_accepted(project, message):
-    project.state.script[LIST] = [Fault(403, message)]
+    project.state.script[LIST], project.state.entered = [Fault(403, message)], False
     with pytest.raises(KaggleError, match="denied access to this account") as refusal:
         submit(project.session(), project.csv, "first")
     assert "birds-and-others/rules" in refusal.value.fix and message in refusal.value.found
@@ -142,11 +143,15 @@ def test_an_upload_that_fails_with_exit_code_0_is_no_submission(project, status)
     assert submit(project.session(), project.csv, "again").state == "scored"
 
 
-def test_a_submission_that_kaggle_refuses_to_create(project):
-    project.state.script[CREATE] = [Fault(400)]
-    with pytest.raises(KaggleError, match="refused the request") as refusal:
+@pytest.mark.parametrize("message", ["", "Only notebooks may be submitted"])
+def test_a_submission_that_kaggle_refuses_to_create_has_kaggle_s_words(project, message):
+    project.state.script[CREATE] = [Fault(400, message)]
+    with pytest.raises(KaggleError, match="was not made: Kaggle does not list it") as refusal:
         submit(project.session(), project.csv, "first")
-    assert "400 Client Error" in refusal.value.found and [entry.state for entry in project.ledger] == ["refused"]
+    words = message or "400 Client Error"
+    assert words in refusal.value.found and "exit" not in refusal.value.found
+    (entry,) = project.ledger
+    assert entry.state == "lost" and words in entry.reason
 
 
 def test_too_many_requests(project):
@@ -158,9 +163,16 @@ def test_too_many_requests(project):
 
 def test_a_server_error_once_is_not_noticed(project):
     project.state.script[LIST] = [Fault(500)]
-    project.state.script[START] = [Fault(503)]
     assert submit(project.session(), project.csv, "first").state == "scored"
     assert len(project.state.submissions) == 1
+
+
+def test_an_upload_that_kaggle_does_not_start_is_no_submission(project):
+    project.state.script[START] = [Fault(503)]
+    with pytest.raises(KaggleError, match="was not made: Kaggle does not list it") as refusal:
+        submit(project.session(), project.csv, "first")
+    assert "503 Server Error" in refusal.value.found
+    assert submit(project.session(), project.csv, "first").state == "scored" and len(project.state.submissions) == 1
 
 
 def test_a_server_error_after_the_submission_was_made_uploads_nothing_twice(project):
@@ -233,6 +245,13 @@ def test_a_csv_that_changes_after_the_check_is_not_uploaded(project):
     assert not (project.csv.parent / "submitted").exists()
 
 
+def test_a_csv_that_is_deleted_after_the_check_is_one_screen(project):
+    project.state.script[LIST] = [Fault(before=project.csv.unlink)]
+    with pytest.raises(SubmissionError, match="cannot be read any more: nothing was uploaded") as refusal:
+        submit(project.session(), project.csv, "first")
+    assert "make ensemble" in refusal.value.fix and START not in project.state.asked and project.ledger == []
+
+
 def test_a_full_disk_stops_before_the_upload(project, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -280,7 +299,7 @@ def test_a_submission_that_kaggle_lists_after_the_grace_period_is_found_by_the_n
     hide_submission(project, requests=99)
     with pytest.raises(KaggleError, match="was not made") as refusal:
         submit(project.session(), project.csv, "first")
-    assert refusal.value.found == "Kaggle reported success" and project.ledger[0].state == "lost"
+    assert refusal.value.found == "the kaggle command reported success" and project.ledger[0].state == "lost"
     (show,) = [fault for fault in project.state.script[LIST] if fault.before]
     project.state.script[LIST] = [show]
     with pytest.raises(SubmissionError, match="Kaggle has this file already"):

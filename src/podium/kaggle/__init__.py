@@ -1,1 +1,1 @@
-"""From a checked CSV to its score on Kaggle, through the package kaggle."""
+"""From a checked CSV to its score on Kaggle, by the kaggle CLI."""

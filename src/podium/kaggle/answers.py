@@ -18,9 +18,12 @@ class ServerError(KaggleError):
 
 
 def answer_error(
-    status: int | None, message: str, *, slug: str, has_credentials: bool = True
+    status: int | None, message: str, *, slug: str, has_credentials: bool = True, has_entered: bool = False
 ) -> RefusedError | ServerError:
-    """The error for an HTTP status (None where Kaggle did not answer) and Kaggle's message, with its fix."""
+    """The error for an HTTP status (None where Kaggle did not answer) and Kaggle's message, with its fix.
+
+    An account that `has_entered` the competition has accepted its rules.
+    """
     page = f"https://www.kaggle.com/competitions/{slug}"
     kind, expected, found = RefusedError, None, message or f"status {status}"
     if status is None:
@@ -33,7 +36,8 @@ def answer_error(
         fix = f"create a token at {TOKENS_PAGE}; export KAGGLE_API_TOKEN=..."
     elif status == 403:
         what = "Kaggle denied access to this account."
-        fix = f"accept the rules of the competition at {page}/rules with the account of the token"
+        task = f"see {page}" if has_entered else f"accept the rules of the competition at {page}/rules"
+        fix = f"{task} with the account of the token"
     elif status == 404:
         what = f"There is no competition '{slug}' on Kaggle."
         fix = "correct [kaggle] competition in competition.toml: the last part of the competition's address"

@@ -1,5 +1,6 @@
-"""One competition on Kaggle, asked through the package kaggle in a child process (ask.py), because it logs in when it
-is imported.
+"""One competition on Kaggle: questions in a child process (ask.py), uploads and downloads by the kaggle CLI.
+
+Nothing of the package kaggle is imported here: it logs in when it is imported.
 """
 
 import json
@@ -16,15 +17,14 @@ from typing import Any
 
 from podium.errors import KaggleError
 from podium.kaggle.answers import RefusedError, ServerError, answer_error
+from podium.kaggle.credentials import cleaned_environment, find_secrets, masked
 
 ASK = Path(__file__).with_name("ask.py")
 PAGE_SIZE = 200
 MAX_PAGES = 25
 MAX_CHARACTERS = 300
 RETRIED_STATUS = (500, 502, 503, 504)
-# Repeating these could make a second submission or start a second notebook.
-NOT_RETRIED_CALLS = ("CreateSubmission", "SaveKernel")
-# What the package returns instead of an error.
+# The CLI prints this where the upload failed, with exit code 0 in some versions: nothing was submitted.
 NO_UPLOAD = "Could not submit to competition"
 # An hour at this rate is 700 MB.
 UPLOAD_BYTES_PER_SECOND = 200_000
@@ -67,8 +67,8 @@ class Kaggle:
                 date=row["date"] or "",
                 message=row["description"] or "",
                 status=row["status"],
-                public=_score(row["publicScore"]),
-                private=_score(row["privateScore"]),
+                public=_score(row.get("publicScore")),
+                private=_score(row.get("privateScore")),
             )
             for row in answer["submissions"]
         ]
@@ -87,7 +87,7 @@ class Kaggle:
             description = self.ask("competitions", "get_submission", ref=ref)["errorDescription"] or ""
         except KaggleError:
             return None
-        return " ".join(description.split())[:MAX_CHARACTERS]
+        return shorten(description)
 
     def files(self) -> tuple[dict[str, int], bool]:
         """Name -> bytes of the competition's files, and whether these are all: at most MAX_PAGES pages are read."""
@@ -102,59 +102,115 @@ class Kaggle:
         return sizes, False
 
     def submit(self, file: Path, message: str) -> None:
-        """Upload a CSV and submit it; RefusedError means that nothing was submitted.
+        """Upload a CSV and submit it by the kaggle CLI; RefusedError means that nothing was submitted.
 
-        After any other error the file may be at Kaggle or not: only the list of submissions shows it.
+        Returning does not mean that it was: only the list of submissions shows it, as after any other error.
         """
-        fields = {"file_name": str(file), "message": message, "competition": self.slug, "quiet": True}
-        result = self.call("package", "competition_submit", fields, seconds=self.upload_seconds(file.stat().st_size))
-        if result["answer"]["message"] == NO_UPLOAD:
+        arguments = ("submit", self.slug, "-f", str(file), f"--message={message}", "-q")
+        seconds = self.upload_seconds(file.stat().st_size)
+        code, output = self.run_cli("competitions", *arguments, seconds=seconds)
+        if NO_UPLOAD in output:
             raise RefusedError(
                 "The upload failed: Kaggle's storage did not accept the file.",
                 file=file.name,
-                found=result["printed"] or NO_UPLOAD,
+                found=shorten(output.replace(NO_UPLOAD, "")) or f"{NO_UPLOAD}, exit code {code}",
                 fix="repeat the command; no submission was used up",
             )
+        if code != 0:
+            raise self.cli_error("competitions", output)
 
     def download(self, folder: Path, *, force: bool, timeout_seconds: float) -> None:
         """Fetch the competition's files as `<slug>.zip` into a folder; it may be cut although no error is raised."""
-        fields = {"competition": self.slug, "path": str(folder), "force": force}
-        self.call("package", "competition_download_files", fields, seconds=timeout_seconds)
+        options = ("-p", str(folder), "-q", *(["-o"] if force else []))
+        self.check_cli("competitions", "download", self.slug, *options, seconds=timeout_seconds)
 
     def leaderboard(self, folder: Path) -> Path:
         """Fetch the whole public leaderboard into a folder: a zip with one CSV."""
-        self.ask("package", "competition_leaderboard_download", competition=self.slug, path=str(folder))
+        options = ("--download", "-p", str(folder), "-q")
+        self.check_cli("competitions", "leaderboard", self.slug, *options, seconds=self.timeout_seconds)
         return folder / f"{self.slug}.zip"
 
     def upload_seconds(self, size: int) -> float:
         """How long an upload of this many bytes may take."""
         return self.timeout_seconds + size / UPLOAD_BYTES_PER_SECOND
 
-    def ask(self, service: str, method: str, **fields: Any) -> Any:
-        """Kaggle's answer to one call of its API, by the API's names, or of the package, by the package's names."""
-        return self.call(service, method, fields, seconds=self.timeout_seconds)["answer"]
-
-    def call(self, service: str, method: str, fields: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
-        """What ask.py prints; it is asked again where Kaggle's server failed.
+    def ask(self, service: str, method: str, **fields: Any) -> dict[str, Any]:
+        """Kaggle's answer to a question, by the API's names; it is asked again where Kaggle's server failed.
 
         Raises RefusedError or ServerError with the HTTP status, and KaggleError where the package itself fails.
         """
-        command = [sys.executable, "-P", str(ASK), service, method, json.dumps(fields)]
         for pause in (*self.retry_seconds, None):
-            result = self._run(command, seconds)
-            if result["status"] == 200:
-                return result
-            if pause is None or result["status"] not in RETRIED_STATUS or result["call"] in NOT_RETRIED_CALLS:
+            result = self._ask(service, method, fields)
+            if pause is None or result["status"] not in RETRIED_STATUS:
                 break
             time.sleep(pause)
-        message, has_credentials = result["message"][:MAX_CHARACTERS], result["has_credentials"]
-        raise answer_error(result["status"], message, slug=self.slug, has_credentials=has_credentials)
+        if result["status"] == 200:
+            return result["answer"]
+        if result["status"] == 403 and service == "competitions":
+            raise self._denial(result["message"]) or self._error(403, result["message"], has_entered=True)
+        raise self._error(result["status"], result["message"])
 
-    def _run(self, command: Sequence[str], seconds: float) -> dict[str, Any]:
-        # A session of its own: Ctrl-C reaches Podium alone, which then ends the child.
+    def run_cli(self, *arguments: str, seconds: float) -> tuple[int, str]:
+        """Exit code and output of a command of the kaggle CLI; both may report a success that there was not.
+
+        Raises ServerError where the command does not end in time.
+        """
+        code, stdout, stderr = self._run([sys.executable, "-P", "-m", "kaggle", "-W", *arguments], seconds)
+        return code, f"{stdout}\n{stderr}"
+
+    def check_cli(self, *arguments: str, seconds: float) -> str:
+        """Output of a command of the kaggle CLI, which is repeated where it fails without a reason; see `cli_error`."""
+        for pause in (*self.retry_seconds, None):
+            code, output = self.run_cli(*arguments, seconds=seconds)
+            if code == 0:
+                return output
+            error = self.cli_error(arguments[0], output)
+            if pause is None:
+                break
+            time.sleep(pause)
+        raise error
+
+    def cli_error(self, service: str, output: str) -> ServerError:
+        """The error for a command of the kaggle CLI that failed without a reason of Kaggle.
+
+        Its output does not always have the HTTP status, so Kaggle is asked a question: if it refuses that too, its
+        answer is raised as RefusedError or ServerError.
+        """
+        if service != "competitions":
+            self.user()
+        elif error := self._denial(shorten(output)):
+            raise error
+        return ServerError("The kaggle command failed.", found=shorten(output) or "no output", fix="repeat the command")
+
+    def _denial(self, message: str) -> KaggleError | None:
+        """Why this account has no access to the competition, if so: Kaggle answers 403 also to a mistyped slug."""
+        result = self._ask("competitions", "get_competition", {"competitionName": self.slug})
+        if result["status"] == 200:
+            return None if result["answer"]["userHasEntered"] else self._error(403, message)
+        return self._error(404 if result["status"] == 403 else result["status"], result["message"])
+
+    def _error(self, status: int | None, message: str, *, has_entered: bool = False) -> KaggleError:
+        has_credentials = bool(find_secrets(self.environment))
+        options = {"has_credentials": has_credentials, "has_entered": has_entered}
+        return answer_error(status, shorten(message), slug=self.slug, **options)
+
+    def _ask(self, service: str, method: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What ask.py prints."""
+        command = [sys.executable, "-P", str(ASK), service, method, json.dumps(fields)]
+        code, stdout, stderr = self._run(command, self.timeout_seconds)
+        if code != 0:
+            found = shorten(stderr.strip().rpartition("\n")[2])
+            raise KaggleError("The package kaggle failed.", found=found, fix="make setup")
+        return json.loads(stdout)
+
+    def _run(self, command: Sequence[str], seconds: float) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of a child process, without secrets."""
+        environment = cleaned_environment(self.environment)
+        secrets = find_secrets(environment)
+        # A session of its own: Ctrl-C reaches Podium alone, which then ends the child; the CLI would exit with 0.
         with subprocess.Popen(
             command,
-            env=self.environment,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -164,7 +220,7 @@ class Kaggle:
             close_fds=False,  # the child holds the ledger's lock as long as it lives
         ) as process:
             try:
-                stdout, stderr = process.communicate(timeout=seconds)
+                outputs = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
                 _kill(process)
                 fix = "check the connection, then repeat the command"
@@ -172,10 +228,14 @@ class Kaggle:
             except BaseException:
                 _kill(process)
                 raise
-        if process.returncode != 0:
-            found = stderr.strip().rpartition("\n")[2][:MAX_CHARACTERS]
-            raise KaggleError("The package kaggle failed.", found=found, fix="make setup")
-        return json.loads(stdout)
+        secrets |= find_secrets(environment)  # the package may have deleted or renewed a token
+        stdout, stderr = (masked(output, secrets) for output in outputs)
+        return process.returncode, stdout, stderr
+
+
+def shorten(output: str) -> str:
+    """The beginning of a message or of an output, in one line; hints of the kaggle CLI come after Kaggle's words."""
+    return " ".join(output.split())[:MAX_CHARACTERS]
 
 
 def _kill(process: subprocess.Popen) -> None:

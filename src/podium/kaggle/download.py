@@ -1,4 +1,4 @@
-"""Download a competition's files, whole or not at all: the package kaggle raises nothing for a truncated zip."""
+"""Download a competition's files, whole or not at all: the kaggle CLI's exit code is 0 for a truncated zip."""
 
 import os
 import shutil

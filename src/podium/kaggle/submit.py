@@ -125,7 +125,12 @@ def _check_remaining(session: Session) -> None:
 
 def _write_entry(session: Session, file: Path, sha256: str, message: str, *, after: int) -> Entry:
     """Keep copies of the CSV and of its JSON, and write the entry into the ledger, before anything is uploaded."""
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        fix = f"make ensemble COMPETITION={session.workspace.name}"
+        what = "The CSV cannot be read any more: nothing was uploaded."
+        raise SubmissionError(what, file=file, found=error.strerror, fix=fix) from None
     if hashlib.sha256(content).hexdigest() != sha256:
         fix = "wait until it is written, then repeat the command"
         raise SubmissionError("The CSV changed after it was checked: nothing was uploaded.", file=file, fix=fix)
@@ -161,7 +166,7 @@ def _upload(session: Session, entry: Entry, file: Path) -> Entry:
     """Upload the kept copy, and return the entry as Kaggle lists it; raises KaggleError."""
     kept = _kept_copy(session, entry.sha256, entry.file)
     session.log(f"uploading {file} ({kept.stat().st_size:,} bytes)")
-    outcome = "Kaggle reported success"
+    outcome = "the kaggle command reported success"
     try:
         session.kaggle.submit(kept, f"{entry.message} {entry.tag}")
     except RefusedError as refusal:
@@ -180,6 +185,7 @@ def _upload(session: Session, entry: Entry, file: Path) -> Entry:
             fix=f"{session.later} looks for it; until then the same file is not uploaded again",
         ) from None
     if entry.state == LOST:
+        session.save(replace(entry, reason=outcome))
         raise KaggleError(
             "The submission was not made: Kaggle does not list it.",
             file=entry.file,

@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = ROUTES.get(method)
         request = json.loads(body or b"{}")
         if answer is None or request.get("competitionName", self.state.slug) != self.state.slug:
-            self.refuse(404, "Not found")
+            self.refuse(self.state.unknown_status, "Permission 'competitions.participate' was denied")
         else:
             answer(self, request)
 
@@ -160,6 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
                 },
             )
         self.json({"message": "Successfully submitted", "ref": ref})
+
+    def _get_competition(self, _: dict) -> None:
+        self.json({"ref": f"http://localhost/competitions/{self.state.slug}", "userHasEntered": self.state.entered})
 
     def _get_submission_limits(self, _: dict) -> None:
         used = len(self.state.submissions)
@@ -270,6 +273,7 @@ ROUTES = {
     "IntrospectToken": _Handler._introspect_token,
     "StartSubmissionUpload": _Handler._start_submission_upload,
     "CreateSubmission": _Handler._create_submission,
+    "GetCompetition": _Handler._get_competition,
     "GetSubmissionLimits": _Handler._get_submission_limits,
     "ListSubmissions": _Handler._list_submissions,
     "GetSubmission": _Handler._get_submission,

@@ -41,6 +41,8 @@ class State:
     leaderboard: bytes = b""
     polls_before_score: int = 1
     daily: int = 5
+    entered: bool = True  # the account has accepted the rules
+    unknown_status: int = 404  # the answer about another competition; Kaggle gives 403 too
     announce_length: bool = True
     kernels: KernelState = field(default_factory=KernelState)
     script: dict[str, list[Fault]] = field(default_factory=dict)

@@ -120,8 +120,11 @@ def test_missing_credentials_are_refused_before_anything_is_uploaded(toy):
     ("change", "found"),
     [
         ({"refusal": "Maximum weekly GPU quota of 30.00 hours reached."}, "GPU quota of 30.00 hours reached"),
-        ({"invalid": {"invalidDatasetSources": [DATASET]}}, f"datasets {DATASET}"),
-        ({"invalid": {"invalidCompetitionSources": ["dogs"]}}, "competitions dogs"),
+        (
+            {"invalid": {"invalidDatasetSources": [DATASET]}},
+            f"dataset sources and could not be added to the kernel: ['{DATASET}']",
+        ),
+        ({"invalid": {"invalidCompetitionSources": ["dogs"]}}, "['dogs']"),
     ],
 )
 def test_a_push_that_kaggle_refused_with_exit_code_0_is_not_followed(toy, change, found):
@@ -271,7 +274,7 @@ def test_a_push_that_kaggle_does_not_show_yet_is_waited_for(pushed, monkeypatch)
 @pytest.mark.parametrize("fault", [Fault(500), Fault(cut=True)])
 def test_after_a_push_without_an_answer_the_next_command_asks_whether_it_arrived(toy, fault):
     toy.server.state.script[PUSH] = [fault]
-    with pytest.raises(KaggleError, match=r"Kaggle('s server failed| cannot be reached| refused the request)"):
+    with pytest.raises(KaggleError, match="The kaggle command failed"):
         toy.train()
     assert toy.push_file.exists()
     assert toy.train().imported == BOTH and toy.requests.count("GetKernel") == 1

@@ -1,17 +1,20 @@
-"""An account's datasets and notebooks at Kaggle. Kaggle's API calls notebooks "kernels"."""
+"""An account's datasets and notebooks at Kaggle. Kaggle's API and its CLI call notebooks "kernels"."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.kaggle.answers import RefusedError
-from podium.kaggle.client import PAGE_SIZE, Kaggle
+from podium.kaggle.answers import RefusedError, ServerError
+from podium.kaggle.client import PAGE_SIZE, Kaggle, shorten
 
 READY, FAILED = "READY", "FAILED"
 COMPLETE = "COMPLETE"
 ENDED = (COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED")
 OUTPUT_SECONDS = 1800
-NOT_ATTACHED = {"invalidDatasetSources": "datasets", "invalidCompetitionSources": "competitions"}
+PUSH_ERROR = "Kernel push error: "
+# The CLI prints this where Kaggle accepted a push in part.
+NOT_ATTACHED = re.compile(r"^The following are not valid .*$", re.MULTILINE)
 
 
 class NotFoundError(RefusedError):
@@ -38,28 +41,27 @@ class Account:
 
     def upload_dataset(self, folder: Path, *, new: bool, message: str) -> None:
         """Upload a folder as a new dataset or as its new version; only its list of files shows what arrived."""
-        method = "dataset_create_new" if new else "dataset_create_version"
-        fields = {"folder": str(folder), "quiet": True, "convert_to_csv": False}
-        fields |= {} if new else {"version_notes": message}
         size = sum(file.stat().st_size for file in folder.iterdir())
-        result = self.kaggle.call("package", method, fields, seconds=self.kaggle.upload_seconds(size))
-        answer = result["answer"] or {}
-        if (answer.get("status") or "").lower() != "ok":
-            raise RefusedError("Kaggle made no dataset.", found=answer.get("error") or result["printed"])
+        arguments = ["create"] if new else ["version", "-m", message]
+        arguments += ["-p", str(folder), "-q", "-t"]
+        output = self.kaggle.check_cli("datasets", *arguments, seconds=self.kaggle.upload_seconds(size))
+        if " is being created" not in output:  # the exit code is 0 also where Kaggle refused
+            raise RefusedError("Kaggle made no dataset.", found=shorten(output))
 
     def push_notebook(self, folder: Path) -> None:
         """Push a notebook, which then runs; raises RefusedError where Kaggle refused it, or did not attach its data.
 
         After any other error it may run or not: only the notebook's source shows it.
         """
-        answer = self.kaggle.ask("package", "kernels_push", folder=str(folder))
-        if answer["error"]:
-            raise RefusedError("Kaggle did not accept the notebook.", found=answer["error"])
-        missing = [f"{kind} {', '.join(answer[key])}" for key, kind in NOT_ATTACHED.items() if answer[key]]
-        if missing:
+        code, output = self.kaggle.run_cli("kernels", "push", "-p", str(folder), seconds=self.kaggle.timeout_seconds)
+        if code != 0:
+            raise self.kaggle.cli_error("kernels", output)
+        if "successfully pushed" not in output:  # the exit code is 0 also where Kaggle refused
+            error_type = RefusedError if PUSH_ERROR in output else ServerError
+            raise error_type("Kaggle did not accept the notebook.", found=shorten(output).removeprefix(PUSH_ERROR))
+        if not_attached := NOT_ATTACHED.search(output):
             fix = "accept the competition's rules, or wait until Kaggle lists the dataset; then make kernel again"
-            found = f"not attached: {'; '.join(missing)}"
-            raise RefusedError("Kaggle accepted the notebook without its data.", found=found, fix=fix)
+            raise RefusedError("Kaggle accepted the notebook without its data.", found=not_attached[0], fix=fix)
 
     def notebook_source(self, notebook: str) -> str:
         """The script of a notebook's newest version; empty where there is no such notebook."""
@@ -75,8 +77,8 @@ class Account:
 
     def download_output(self, notebook: str, folder: Path) -> None:
         """Download a notebook's output and its log; files may arrive incomplete."""
-        fields = {"kernel": notebook, "path": str(folder), "force": True, "page_size": PAGE_SIZE}
-        self.kaggle.call("package", "kernels_output", fields, seconds=OUTPUT_SECONDS)
+        options = ("-p", str(folder), "-o", "-q", "--page-size", str(PAGE_SIZE))
+        self.kaggle.check_cli("kernels", "output", notebook, *options, seconds=OUTPUT_SECONDS)
 
     def _ask_dataset(self, method: str, dataset: str, **fields: Any) -> dict[str, Any]:
         owner, slug = dataset.split("/")
