@@ -35,7 +35,10 @@ if module != "podium" or os.environ.get("FAIL") in arguments:
     sys.exit(module == "podium")
 plan = read_plan(arguments[arguments.index("--competition") + 1])
 if verb == ["train"]:
-    time.sleep(float(os.environ.get("SLEEP", 0)))
+    starts, deadline = int(os.environ.get("STARTS", 0)), time.monotonic() + 20
+    while Path("calls.log").read_text().count("podium train") < starts and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.4 if starts else 0)
     stamp = {{one.run: one.stamp for one in plan.runs}}[rest[0]]
     file = plan.paths.predictions_file(rest[0])
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -230,25 +233,26 @@ def test_a_search_is_handed_on_with_its_bounds_and_plans_nothing(house):
     ]
 
 
-def starts_before_first_end(house, *words, **environment):
-    house.make("train", *words, SLEEP="0.4", **environment)
+def starts_before_first_end(house, expected, *words, **environment):
+    """How many trainings start before the first one ends, which waits for `expected` starts, then 0.4 s for more."""
+    house.make("train", *words, STARTS=str(expected), **environment)
     lines = (house.folder / "calls.log").read_text().splitlines()
     ends = next(place for place, line in enumerate(lines) if line.startswith("trained"))
     return sum(line.startswith("-m podium train") for line in lines[:ends])
 
 
 @pytest.mark.parametrize(("words", "side_by_side"), [(["-j1"], 1), (["-j2"], 2), (["-j3"], 3)])
-def test_as_many_runs_side_by_side_as_make_was_told(house, words, side_by_side):
-    assert starts_before_first_end(house, *words) == side_by_side
+def test_as_many_runs_train_side_by_side_as_j_says(house, words, side_by_side):
+    assert starts_before_first_end(house, side_by_side, *words) == side_by_side
 
 
-def test_makes_own_environment_variable_is_heard_too(house):
-    assert starts_before_first_end(house, MAKEFLAGS="-j1") == 1
+def test_the_environment_variable_of_make_is_used_too(house):
+    assert starts_before_first_end(house, 1, MAKEFLAGS="-j1") == 1
 
 
-def test_without_a_word_there_is_one_run_a_core(house):
-    cores = len(os.sched_getaffinity(0))
-    assert starts_before_first_end(house) == min(cores, 3)
+def test_without_j_one_run_per_core_trains(house):
+    expected = min(len(os.sched_getaffinity(0)), 3)
+    assert starts_before_first_end(house, expected) == expected
 
 
 def test_a_failed_run_ends_make_and_leaves_what_was_trained(house):
