@@ -131,7 +131,7 @@ def podium(task: Task) -> tuple[np.ndarray, float, str]:
     started = time.process_time()
     network = fit_network(recipe, data, seed=task.seed, purpose="", root=ROOT, progress=progress, stage="")
     seconds = time.process_time() - started
-    return network.logits(store, judged), seconds, str(network.precision).removeprefix("torch.")
+    return network.logits(store, judged), seconds, str(network.network.precision).removeprefix("torch.")
 
 
 VARIANTS = {"stock fastai": stock_fastai, "Podium": podium}

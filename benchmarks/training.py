@@ -269,7 +269,7 @@ def podium(setup: Setup) -> tuple[float, float]:
             yield batch
             inference.tick()
 
-    predict_logits(fitted.network, ticking(), views="none", precision=fitted.precision)
+    predict_logits(fitted.network, ticking(), views="none")
     return training.images_per_second, inference.images_per_second
 
 
@@ -324,7 +324,7 @@ def measure_parts(setup: Setup) -> tuple[dict[str, float], torch.dtype]:
     with parts.watching():
         fitted = fit_podium(setup, clock)
     shares = {name: spent / clock.seconds for name, spent in parts.seconds.items()}
-    return shares | {"fastai": 1 - sum(shares.values())}, fitted.precision
+    return shares | {"fastai": 1 - sum(shares.values())}, fitted.network.precision
 
 
 def count_flops(setup: Setup, *, images: int = 4) -> float:

@@ -1,5 +1,6 @@
 """Devices, precision, threads and repeatable kernels; the cores that runs share."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import torch
 from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.training import cores as cores_module
-from podium.training.cores import claim_cores
-from podium.training.device import cpu_threads, pick_device, pick_precision, repeatable
+from podium.training.cores import claim_cores, claim_gpu
+from podium.training.device import cpu_threads, pick_device, pick_precision, repeatable, spread_over_gpus
 from podium.training.networks.architectures import build_network
 
 
@@ -42,10 +43,22 @@ def holder(count: int) -> subprocess.Popen:
     return process
 
 
+def claims(count: int) -> bool:
+    """Whether so many cores are free."""
+
+    def wait():
+        raise BlockingIOError
+
+    try:
+        with claim_cores(count, on_wait=wait):
+            return True
+    except BlockingIOError:
+        return False
+
+
 def test_a_run_waits_for_cores_and_continues_when_the_run_that_holds_them_is_killed():
     process = holder(1)
-    with claim_cores(1):
-        pass  # the other core is free
+    assert claims(1) and not claims(2)
     calls = []
 
     def on_wait():
@@ -71,13 +84,31 @@ def test_a_waiting_run_can_be_cancelled():
     finally:
         process.kill()
         process.wait()
-    with claim_cores(64):
-        pass  # the cancelled run holds no core
+    assert claims(64), "the cancelled run holds no core"
 
 
 def test_a_run_with_more_threads_than_cores_claims_all_cores():
-    with claim_cores(64):
-        pass
+    with claim_cores(64, on_wait=lambda: pytest.fail("all cores are free")):
+        assert not claims(1)
+    assert claims(1)
+
+
+def test_runs_are_spread_over_the_gpus(monkeypatch):
+    with claim_gpu(3) as first, claim_gpu(3) as second, claim_gpu(3) as third:
+        assert {first, second, third} == {0, 1, 2}
+        with claim_gpu(3) as fourth:
+            assert fourth in {0, 1, 2}
+    monkeypatch.delenv("PODIUM_DEVICE", raising=False)
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device", lambda gpu: contextlib.nullcontext(chosen.append(gpu)))
+    for count in (1, 2):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        with spread_over_gpus(), spread_over_gpus():
+            pass
+    assert chosen == [0, 1], "one GPU has all runs, two have one each"
+    monkeypatch.setenv("PODIUM_DEVICE", "cuda:0")
+    with spread_over_gpus():
+        assert chosen == [0, 1]
 
 
 def test_cpu_threads_are_set_and_restored():
@@ -107,6 +138,15 @@ def test_repeatable_sets_deterministic_kernels_and_restores_torchs_settings(monk
     with repeatable(True, CPU):
         assert torch_settings() == (True, False, False)
     assert torch_settings() == before
+
+
+def test_cudnn_measures_its_kernels_on_a_gpu_where_a_run_need_not_repeat(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    for deterministic in (False, True):
+        with repeatable(deterministic, torch.device("cuda")):
+            assert torch.backends.cudnn.benchmark is not deterministic
+        assert not torch.backends.cudnn.benchmark
 
 
 def test_an_operation_that_does_not_repeat_is_named_and_torchs_settings_are_restored():
@@ -167,6 +207,21 @@ def test_auto_is_bfloat16_only_where_the_cpu_has_it_and_without_depthwise_convol
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert chosen("timm:resnet10t") == torch.float32
     assert chosen("timm:resnet10t", "bfloat16") == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("has_bfloat16", "precision", "expected"),
+    [
+        (True, "auto", torch.bfloat16),
+        (False, "auto", torch.float16),
+        (False, "bfloat16", torch.bfloat16),
+        (False, "float32", torch.float32),
+    ],
+)
+def test_a_gpu_without_bfloat16_trains_in_float16(monkeypatch, has_bfloat16, precision, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bfloat16)
+    recipe = Recipe(architecture="timm:resnet10t", epochs=1, learning_rate=0.1, precision=precision)
+    assert pick_precision(recipe, torch.nn.Identity(), torch.device("cuda")) == expected
 
 
 def test_a_stride_longer_than_the_image_is_never_trained_in_bfloat16_on_a_cpu(monkeypatch):

@@ -70,6 +70,14 @@ def test_a_timed_batch_has_at_most_the_training_rows_and_1024_images(timed):
     assert timed == [8, 8, 1024, 1024]
 
 
+def test_a_timed_training_step_has_the_step_of_the_optimiser(monkeypatch):
+    steps = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *arguments: steps.append(1) or step(*arguments))
+    estimate_seconds(workspace(8), [planned(batch_size=4)])
+    assert len(steps) == 2  # to warm up, and timed
+
+
 def test_the_error_for_an_unknown_architecture_names_the_recipe_and_its_file():
     with pytest.raises(TrainingError, match=r"(?s)tiny: There is no such architecture.*toy/tiny\.toml"):
         estimate_seconds(workspace(8), [planned(architecture="resnet43")])

@@ -68,8 +68,9 @@ def trained(recipe: Recipe, folder, *, seed: int = 1):
     if recipe.learning_rate == "find":
         result = find_learning_rate(recipe, data, seed=seed, root=folder)
         recipe = replace(recipe, learning_rate=result.rate)
-    progress = ProgressRecorder(listener, images=images, history=folder / "history.csv")
+    progress = ProgressRecorder(listener, images=images)
     network = fit_network(recipe, data, seed=seed, purpose="", root=folder, progress=progress, stage="")
+    progress.write_history(folder / "history.csv")
     return network, network.logits(data.store, data.validation_rows), listener
 
 
@@ -221,14 +222,55 @@ def test_an_epoch_is_validated_on_at_most_epoch_rows_rows(tmp_path, monkeypatch)
     monkeypatch.setattr(learner_module, "EPOCH_ROWS", 10)
     data = data_of()
     network = learner_module.prepare_network(TINY, data, root=tmp_path, seed=1)
-    learner = learner_module.make_learner(TINY, network, data, precision=torch.float32, seed=1, purpose="")
+    learner = learner_module.make_learner(TINY, network, data, seed=1, purpose="")
     assert learner.dls.valid.rows.tolist() == list(range(80, 120, 4))
 
 
 def test_bfloat16_keeps_the_parameters_in_float32(tmp_path):
     fitted, logits, _ = trained(replace(TINY, precision="bfloat16", epochs=1, training_pixels=64), tmp_path)
-    assert fitted.precision == torch.bfloat16 and logits.dtype == np.float32
+    assert fitted.network.precision == torch.bfloat16 and logits.dtype == np.float32
     assert {value.dtype for value in fitted.network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_an_exception_leaves_autocast(tmp_path, monkeypatch, precision):
+    def fail(*_):
+        assert torch.is_autocast_enabled("cpu")
+        raise InterruptedError
+
+    monkeypatch.setattr(learner_module, "pick_precision", lambda *_: precision)
+    monkeypatch.setattr(torch.nn.Linear, "forward", fail)  # of the head
+    with pytest.raises(InterruptedError):
+        trained(TINY, tmp_path)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_float16_scales_the_loss_and_skips_steps_with_infinite_gradients(tmp_path, monkeypatch):
+    scales, steps = [], []
+
+    class Scaling(learner_module.GradientScaling):
+        def after_step(self):
+            scales.append(self.scaler.get_scale())
+            steps.append(self.is_finite)
+            super().after_step()
+
+    monkeypatch.setattr(learner_module, "pick_precision", lambda *_: torch.float16)
+    monkeypatch.setattr(learner_module, "GradientScaling", Scaling)
+    fitted, logits, _ = trained(replace(TINY, epochs=6, gradient_clip=1.0), tmp_path)
+    assert accuracy(logits) > 0.9 and logits.dtype == np.float32 and fitted.network.precision == torch.float16
+    assert {value.dtype for value in fitted.network.parameters()} == {torch.float32}
+    assert len(steps) == 6 * 4 and steps[-1] and min(scales) >= 1024
+    # A step whose gradients are not finite changes no parameter, and halves the scale.
+    data = data_of()
+    network = learner_module.prepare_network(TINY, data, root=tmp_path, seed=1)
+    before = [value.clone() for value in network.parameters()]
+    learner = learner_module.make_learner(TINY, network, data, seed=1, purpose="")
+    for value in network.parameters():
+        value.register_hook(lambda gradient: gradient * torch.inf)
+    steps.clear()
+    learner.fit(1, 0.1)
+    assert steps == [False] * 4
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
 def test_flip_averages_the_logits_of_an_image_and_its_mirror_image():
@@ -237,7 +279,7 @@ def test_flip_averages_the_logits_of_an_image_and_its_mirror_image():
             return images[:, :2, 0, 0]
 
     images = torch.arange(24.0).view(1, 3, 2, 4)
-    logits = predict_logits(FirstColumn(), [(images,)], views="flip", precision=torch.float32)
+    logits = predict_logits(FirstColumn(), [(images,)], views="flip")
     assert logits.tolist() == [[(0 + 3) / 2, (8 + 11) / 2]]
 
 
@@ -247,5 +289,5 @@ def test_all_views_of_an_image_of_one_pixel_are_equal():
             return images[:, :2, 0, 0]
 
     images = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
-    logits = predict_logits(Colours(), [(images,)], views="flip-and-shift", precision=torch.float32)
+    logits = predict_logits(Colours(), [(images,)], views="flip-and-shift")
     assert logits.tolist() == [[1.0, 2.0]]

@@ -86,7 +86,7 @@ def test_a_result_is_written_as_csv_json_and_png(tmp_path):
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(RATES, rel=1e-5)
     assert [float(row["loss"]) for row in rows] == pytest.approx(list(result.losses), rel=1e-5)
     assert json.loads((tmp_path / "lr-find" / "tiny.json").read_text()) == {
-        "recipe": "tiny",
+        "name": "tiny",
         "suggestions": result.suggestions,
         "used": "valley",
         "seconds": 12.3,

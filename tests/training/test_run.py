@@ -1,6 +1,7 @@
 """One run from its recipe to its files."""
 
 import csv
+import errno
 import json
 import time
 from dataclasses import replace
@@ -17,6 +18,7 @@ from digits_toys import RECIPE, digits_workspace
 from podium.data.cache import open_images
 from podium.data.digits import digits_answers
 from podium.errors import DataError, TrainingError
+from podium.predictions import artefact
 from podium.predictions.artefact import load_predictions
 from podium.training import run as run_module
 from podium.training.predict import predict_folder
@@ -54,8 +56,9 @@ def test_a_run_with_learning_rate_find_writes_the_result_of_lr_find(tmp_path):
     workspace = digits_workspace(tmp_path)
     about = train_tiny(workspace, epochs=1, learning_rate="find").about
     folder = workspace.paths.lr_find_folder
-    assert sorted(file.name for file in folder.iterdir()) == ["tiny.csv", "tiny.json", "tiny.png"]
-    written = json.loads((folder / "tiny.json").read_text())
+    # Named by the run, not by the recipe: another seed beside it must not overwrite them.
+    assert sorted(file.name for file in folder.iterdir()) == ["tiny.s1.csv", "tiny.s1.json", "tiny.s1.png"]
+    written = json.loads((folder / "tiny.s1.json").read_text())
     assert written["suggestions"][written["used"]] == about["learning_rate"]
 
 
@@ -161,12 +164,44 @@ def image_folder(folder):
 def test_a_run_that_diverges_in_its_last_step_keeps_the_old_files(tmp_path):
     workspace = digits_workspace(tmp_path)
     train_tiny(workspace, epochs=1)
-    files = [workspace.paths.parameters_file("tiny.s1"), workspace.paths.predictions_file("tiny.s1")]
+    paths = workspace.paths
+    files = [place("tiny.s1") for place in (paths.parameters_file, paths.predictions_file, paths.history_file)]
     before = [file.read_bytes() for file in files]
     one_step = {"epochs": 1, "batch_size": 1000, "optimiser": "sgd", "schedule": "constant", "learning_rate": 1e30}
     with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: Training diverged.*after the last epoch.*learning_rate"):
         train_tiny(workspace, **one_step)
     assert [file.read_bytes() for file in files] == before
+
+
+def test_a_killed_training_leaves_the_history_of_the_earlier_one_and_no_other_file(tmp_path):
+    class Killed(Listener):
+        def epoch(self, report):
+            raise KeyboardInterrupt
+
+    workspace = digits_workspace(tmp_path)
+    train_tiny(workspace, epochs=1)
+    history = workspace.paths.history_file("tiny.s1")
+    before = history.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        train_run(workspace, workspace.runs[0], listener=Killed())
+    assert history.read_bytes() == before and list(history.parent.iterdir()) == [history]
+
+
+def test_a_disk_that_is_full_for_the_parameters_loses_no_predictions_and_is_named(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_module, "save", full)  # of the parameters
+    workspace = digits_workspace(tmp_path)
+    message = r"(?s)tiny\.s1 is trained and its predictions are saved.*models/digits/tiny\.s1\.safetensors.*No space"
+    with pytest.raises(DataError, match=message):
+        train_tiny(workspace, epochs=1)
+    assert not open_workspace("digits", tmp_path).runs[0].stale
+    monkeypatch.setattr(run_module, "save", lambda *_: b"parameters")
+    monkeypatch.setattr(artefact.zipfile.ZipFile, "open", full)
+    with pytest.raises(OSError, match="No space") as error:
+        train_tiny(workspace, epochs=1)
+    assert error.value.filename == str(workspace.paths.predictions_file("tiny.s1"))
 
 
 def test_parameters_and_predictions_of_different_trainings_are_refused(tmp_path):
@@ -208,6 +243,22 @@ def test_damaged_parameters_are_refused(tmp_path):
     refused()
     save_file(tensors, file, metadata | {"normalisations": "[1]"})
     refused()
+
+
+def test_parameters_that_are_not_numbers_predict_nothing(tmp_path):
+    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
+    train_tiny(workspace, epochs=1)
+    file = workspace.paths.parameters_file("tiny.s1")
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata()
+    tensors = load(file.read_bytes())
+    save_file(
+        {name: value * torch.nan if value.is_floating_point() else value for name, value in tensors.items()},
+        file,
+        metadata,
+    )
+    with pytest.raises(TrainingError, match=r"(?s)not finite.*tiny\.s1\.safetensors.*1 of 1 images.*--again"):
+        predict_folder(workspace, "tiny.s1", folder)
 
 
 def test_the_error_for_an_unknown_run_names_the_runs_with_parameters(tmp_path):

@@ -96,6 +96,15 @@ def test_training_again_replaces_the_curve_of_tensorboard(tmp_path):
     assert len(list(folder.iterdir())) == 1
 
 
+def test_a_training_without_trackers_keeps_an_earlier_curve_of_tensorboard(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    curve = tmp_path / "reports" / "digits" / "tensorboard" / "tiny.s1" / "train" / "events"
+    curve.parent.mkdir(parents=True)
+    curve.write_text("an hour of training")
+    train(workspace, epochs=1)
+    assert curve.read_text() == "an hour of training"
+
+
 class Endless:
     """A W&B run that never finishes, until the user presses Ctrl-C."""
 

@@ -96,10 +96,12 @@ def test_a_worker_ends_once_the_main_process_is_gone(tuning, monkeypatch):
     assert statuses == [1] and reporter.epochs == 1
 
 
-def test_a_gpu_has_one_trial_at_a_time_and_a_cpu_one_for_each_recipes_threads(tuning, monkeypatch):
+def test_each_gpu_has_one_trial_at_a_time_and_a_cpu_one_for_each_recipes_threads(tuning, monkeypatch):
     monkeypatch.setattr(trial_module.os, "sched_getaffinity", lambda _: set(range(8)))
     recipe = tuning.run.recipe
     counts = [parallel_trials(replace(recipe, threads=threads)) for threads in (1, 3, 16)]
     assert counts == [8, 2, 1]
-    monkeypatch.setattr(trial_module, "pick_device", lambda: torch.device("cuda"))
-    assert parallel_trials(recipe) == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device, count in [("cuda", 2), ("cuda:1", 1)]:
+        monkeypatch.setattr(trial_module, "pick_device", lambda device=device: torch.device(device))
+        assert parallel_trials(recipe) == count

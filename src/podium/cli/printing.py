@@ -1,4 +1,7 @@
-"""How commands print their progress: as lines, and on a terminal also as lines that the next line overwrites."""
+"""How commands print their progress: as lines, and on a terminal also as lines that the next line overwrites.
+
+Progress output never fails: neither a reader that goes away (`| head -1`) nor a full disk ends hours of training.
+"""
 
 import os
 import sys
@@ -13,9 +16,22 @@ WAITING = ("not scored yet", "not done yet")
 
 
 def print_line(line: str, *, is_overwritten: bool = False) -> None:
-    """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`."""
-    is_terminal = sys.stdout.isatty()
-    print(f"{line:<79}" if is_terminal else line, end="\r" if is_overwritten and is_terminal else "\n", flush=True)
+    """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`.
+
+    Once a line cannot be written, it and all later output of the process are discarded.
+    """
+    is_terminal = _is_terminal()
+    try:
+        print(f"{line:<79}" if is_terminal else line, end="\r" if is_overwritten and is_terminal else "\n", flush=True)
+    except OSError:
+        # Not only sys.stdout is replaced: Python would write the rest of its buffer when it ends, and fail then.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()  # None where the process was started with it closed
 
 
 def print_log(line: str) -> None:
@@ -38,7 +54,7 @@ class TaskPrinter:
 
     def __call__(self, task: str, done: int, total: int) -> None:
         """Print that `done` of `total` items are done; `total` is 0 where it is unknown."""
-        if time.monotonic() > self.printed + (0.2 if sys.stdout.isatty() else 10):
+        if time.monotonic() > self.printed + (0.2 if _is_terminal() else 10):
             self.printed = time.monotonic()
             print_line(f"{task}: {done:,}{f' of {total:,}' if total else ''}", is_overwritten=True)
 
@@ -52,7 +68,7 @@ class RunPrinter:
     def __init__(self, name: str):
         self.name, self.printed = name, 0.0
         # Runs that make starts side by side would overwrite each other's line.
-        self.prints_steps = sys.stdout.isatty() and "-j" not in os.environ.get("MAKEFLAGS", "")
+        self.prints_steps = _is_terminal() and "-j" not in os.environ.get("MAKEFLAGS", "")
 
     def wait(self) -> None:
         """Print nothing while the run waits for free cores."""

@@ -38,7 +38,7 @@ def prepare(
         note=lambda text: print_line(f"{competition}: {text}"),
     )
     validation_rows = int((lock.folds >= 0).sum())
-    print(
+    print_line(
         f"{competition}: {len(lock.train_ids):,} labelled images ({validation_rows:,} of them validation rows), "
         f"{len(lock.test_ids):,} test images, {len(lock.classes)} classes. "
         f"Prepared in {time.perf_counter() - started:.1f} s."
@@ -51,7 +51,7 @@ def estimate(competition: CompetitionName = DEFAULT) -> None:
     workspace = open_workspace(competition)
     stale = [run for run in workspace.trainable_runs if run.stale]
     if not stale:
-        print(f"{competition}: every run is up to date.")
+        print_line(f"{competition}: every run is up to date.")
         return
     from podium.training.estimate import estimate_seconds
 
@@ -60,9 +60,9 @@ def estimate(competition: CompetitionName = DEFAULT) -> None:
     core_seconds = sum(seconds_of_recipe[run.recipe_name] * min(run.recipe.threads, cores) for run in stale)
     for name, seconds in seconds_of_recipe.items():
         count = sum(run.recipe_name == name for run in stale)
-        print(f"  {name:<20} {count} x {duration(seconds)}")
+        print_line(f"  {name:<20} {count} x {duration(seconds)}")
     total = core_seconds / cores
-    print(f"{competition}: {len(stale)} runs to train, about {duration(total)} ({total / 3600:.2f} hours)")
+    print_line(f"{competition}: {len(stale)} runs to train, about {duration(total)} ({total / 3600:.2f} hours)")
 
 
 @commands.command()
@@ -77,14 +77,15 @@ def train(
     to_train = [run for run in selected if run.stale or (again and runs)]
     for run in selected:
         if run not in to_train:
-            print(f"{run.run}: up to date")
+            print_line(f"{run.run}: up to date")
     if not to_train:
         return
-    from podium.training.run import train_run
+    from podium.training.run import train_if_stale, train_run
 
     workspace.paths.check_writable()
     for run in to_train:
-        about = train_run(workspace, run, listener=RunPrinter(run.run)).about
+        train_one = train_if_stale if run.stale else train_run
+        about = train_one(workspace, run, listener=RunPrinter(run.run)).about
         print_line(
             f"{run.run:<20} validation accuracy {about['scores']['accuracy']:.4f} ({about['scored']}), "
             f"{about['images_per_second']:,.0f} images/s, {about['precision']}, {duration(about['seconds'])}"

@@ -230,7 +230,7 @@ class Recipe:
     )
 
     precision: str = key(
-        "auto: bfloat16 if it is faster on this device with this architecture, else float32",
+        "auto: bfloat16 if it is faster on this device with this architecture, float16 on an older GPU, else float32",
         "auto",
         choices=("auto", "float32", "bfloat16"),
     )

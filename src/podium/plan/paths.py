@@ -66,7 +66,7 @@ class Paths:
 
     @property
     def lr_find_folder(self) -> Path:
-        """The result of lr_find for each recipe: a curve (PNG, CSV) and suggestions (JSON)."""
+        """The result of lr_find for a recipe or a run: a curve (PNG, CSV) and suggestions (JSON)."""
         return self.reports / "lr-find"
 
     def sheet_file(self, run: str) -> Path:

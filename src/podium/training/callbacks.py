@@ -3,31 +3,46 @@
 from collections.abc import Sequence
 
 import torch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelStepException
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-class Autocast(Callback):
-    """Computes the network in a lower precision; loss and parameters stay float32.
+class GradientScaling(Callback):
+    """Scales the loss of a network in float16, whose gradients would be 0, and skips steps with infinite gradients.
 
-    fastai's MixedPrecision supports CUDA only, and does nothing on a CPU.
+    fastai's MixedPrecision does the same, on CUDA only.
     """
 
-    order = 10
+    order = 10  # before GradientClip, which needs the gradients unscaled
 
-    def __init__(self, device: torch.device, precision: torch.dtype):
-        self.device_type, self.precision = device.type, precision
+    def before_fit(self) -> None:
+        """Start with torch's initial scale."""
+        self.scaler = torch.amp.GradScaler(self.learn.dls.train.device.type)
 
-    def before_batch(self) -> None:
-        """Enter autocast."""
-        self.context = torch.autocast(self.device_type, self.precision)
-        self.context.__enter__()
+    def before_backward(self) -> None:
+        """Scale the loss."""
+        self.learn.loss_grad = self.scaler.scale(self.learn.loss_grad)
 
-    def after_pred(self) -> None:
-        """Leave autocast before the loss."""
-        self.context.__exit__(None, None, None)
-        self.learn.pred = self.learn.pred.float()
+    def before_step(self) -> None:
+        """Unscale the gradients; skip the step where one of them is not finite."""
+        self.is_finite = False
+        self.scaler.step(self)  # calls `step` below where all are finite
+        if not self.is_finite:
+            raise CancelStepException
+
+    def after_step(self) -> None:
+        """Adapt the scale, also after a skipped step."""
+        self.scaler.update()
+
+    @property
+    def param_groups(self) -> list[dict]:
+        """The parameters, for GradScaler, which takes this callback as the optimiser."""
+        return self.learn.opt.opt.param_groups
+
+    def step(self) -> None:
+        """Let fastai make the step."""
+        self.is_finite = True
 
 
 class LossRecorder(Callback):

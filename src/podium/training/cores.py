@@ -1,7 +1,8 @@
-"""Share the cores of one machine among runs that train at the same time."""
+"""Share the cores and GPUs of one machine among runs that train at the same time, each run in one process."""
 
 import contextlib
 import fcntl
+import itertools
 import os
 import tempfile
 import time
@@ -23,9 +24,7 @@ def claim_cores(
     A core is a lock on a file in the temporary folder, which the system releases when a run is killed. A gate lock
     lets one run at a time collect its cores, which prevents deadlock.
     """
-    cores = len(os.sched_getaffinity(0))
-    folder = Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
+    cores, folder = len(os.sched_getaffinity(0)), _lock_folder()
     with contextlib.ExitStack() as claimed, (folder / "gate").open("w") as gate:
         attempts = _attempts(on_wait, while_waiting)
         while not _try_lock(gate):
@@ -46,6 +45,37 @@ def claim_cores(
                 next(attempts)
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield
+
+
+@contextlib.contextmanager
+def claim_run(lock_file: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of one run, and wait until no other process holds it; `on_wait` is called once when waiting begins.
+
+    Its holder may wait for cores, but who waits for it holds none, so that there is no deadlock.
+    """
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file.open("w") as lock:
+        attempts = _attempts(on_wait, lambda: None)
+        while not _try_lock(lock):
+            next(attempts)
+        yield
+
+
+@contextlib.contextmanager
+def claim_gpu(count: int) -> Iterator[int]:
+    """Hold one of `count` GPUs, one that few of the other runs hold; a GPU may have several runs."""
+    places = ((gpu, place) for place in itertools.count() for gpu in range(count))
+    for gpu, place in places:
+        with (_lock_folder() / f"gpu{gpu}-{place}").open("w") as lock:
+            if _try_lock(lock):
+                yield gpu
+                return
+
+
+def _lock_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _attempts(on_wait: Callable[[], None], while_waiting: Callable[[], None]) -> Iterator[None]:

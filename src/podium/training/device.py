@@ -9,11 +9,12 @@ from torch import nn
 
 from podium.config.keys import Recipe
 from podium.errors import TrainingError
+from podium.training.cores import claim_gpu
 from podium.training.networks.architectures import has_depthwise_convolutions, strides_past_the_image
 
 
 def pick_device() -> torch.device:
-    """The device named by PODIUM_DEVICE, else the first GPU, else the CPU; raises TrainingError if it is missing."""
+    """The device named by PODIUM_DEVICE, else torch's current GPU, else the CPU; raises TrainingError if missing."""
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     available = ["cuda", *gpus, "cpu"] if gpus else ["cpu"]
     name = os.environ.get("PODIUM_DEVICE") or available[0]
@@ -27,6 +28,17 @@ def pick_device() -> torch.device:
     return torch.device(name)
 
 
+@contextlib.contextmanager
+def spread_over_gpus() -> Iterator[None]:
+    """Compute on a GPU that few other runs use, where the machine has several and PODIUM_DEVICE names none."""
+    count = torch.cuda.device_count()
+    if count < 2 or pick_device() != torch.device("cuda"):
+        yield
+        return
+    with claim_gpu(count) as gpu, torch.cuda.device(gpu):  # what torch.device("cuda") then means
+        yield
+
+
 def device_name(device: torch.device) -> str:
     """The GPU's product name, or the CPU's vector instructions."""
     if device.type == "cuda":
@@ -37,16 +49,16 @@ def device_name(device: torch.device) -> str:
 def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> torch.dtype:
     """The data type of the convolutions; parameters and their averages stay float32.
 
-    `auto` is bfloat16 where the device has instructions for it; elsewhere it is emulated, a hundred times slower. On
-    a CPU, depthwise convolutions are slower in bfloat16, and a stride that is longer than the image gives wrong
-    gradients: oneDNN 3.13 adds uninitialised memory, so that they differ each time or are NaN. Raises TrainingError
-    where the recipe asks for bfloat16 with such a stride.
+    `auto` is bfloat16 where the device has instructions for it; elsewhere it is emulated, a hundred times slower, and
+    a GPU computes in float16 instead. On a CPU, depthwise convolutions are slower in bfloat16, and a stride that is
+    longer than the image gives wrong gradients: oneDNN 3.13 adds uninitialised memory, so that they differ each time
+    or are NaN. Raises TrainingError where the recipe asks for bfloat16 with such a stride.
     """
     if recipe.precision == "float32":
         return torch.float32
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast or recipe.precision == "bfloat16" else torch.float32
+        return torch.bfloat16 if fast or recipe.precision == "bfloat16" else torch.float16
     required = recipe.precision == "bfloat16"
     if not required and (not _cpu_has_bfloat16() or has_depthwise_convolutions(network)):
         return torch.float32
@@ -83,27 +95,26 @@ def cpu_threads(count: int) -> Iterator[None]:
 def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
     """Where `deterministic`, use only kernels that repeat bit for bit; restore torch's settings afterwards.
 
-    A CPU repeats without it. Raises TrainingError for an operation that has no such kernel
-    (torch.use_deterministic_algorithms lists them).
+    Else cuDNN measures which of its kernels are fastest for the network. A CPU repeats without it. Raises
+    TrainingError for an operation that has no such kernel (torch.use_deterministic_algorithms lists them).
     """
     if device.type == "cuda":
         # cuBLAS reads it at the first product of the process, which may be another run's.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if not deterministic:
-        yield
-        return
-    enabled, warn_only = (
+    enabled, warn_only, benchmark = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
     )
-    benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    if deterministic:
+        torch.use_deterministic_algorithms(True)
+    if deterministic or device.type == "cuda":
+        torch.backends.cudnn.benchmark = not deterministic
     try:
         yield
     except RuntimeError as error:
         message, cublas = str(error), "CUBLAS_WORKSPACE_CONFIG"
-        if cublas not in message and "does not have a deterministic implementation" not in message:
+        if not deterministic or (cublas not in message and "does not have a deterministic" not in message):
             raise
         raise TrainingError(
             "An operation of this network does not repeat bit for bit.",

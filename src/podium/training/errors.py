@@ -22,11 +22,15 @@ def name_run_in_errors(run: str, recipe_file: Path) -> Iterator[None]:
             found=error.found,
             fix=error.fix or f"edit {recipe_file}",
         ) from None
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        # A GPU, torch on a CPU, and Python and NumPy each have their own error.
+        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        if not is_memory:
+            raise
         raise DeviceMemoryError(
             f"{run}: The device has too little memory.",
             file=recipe_file,
             expected="memory for the network and its batches, beside other programs on the device",
-            found=str(error).splitlines()[0],
+            found=(str(error).splitlines() or ["no memory left"])[0],
             fix="make -j1, which trains one run at a time; or a smaller batch_size",
         ) from None

@@ -16,6 +16,7 @@ from podium.training.errors import name_run_in_errors
 from podium.training.learner import EPOCH_ROWS
 from podium.training.logits import VIEWS
 from podium.training.networks.architectures import build_network
+from podium.training.optimisers import optimiser_maker, split_parameters
 from podium.training.rows import count_images
 from podium.workspace import Workspace
 
@@ -61,22 +62,20 @@ def _seconds_per_image(recipe: Recipe, classes: int, *, root: Path, images: int)
     device = pick_device()
     with cpu_threads(recipe.threads):
         network = build_network(recipe, classes, root=root, seed=0, weights=False)
-        network.to(device)
-        precision = pick_precision(recipe, network, device)
+        network.precision = pick_precision(recipe, network.to(device), device)
+        optimiser = optimiser_maker(recipe)(split_parameters(network), 0.0)
         shape = (images, 3, recipe.network_pixels, recipe.network_pixels)
         batch = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
 
-        def evaluate(part: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                return network(part).float()
-
         def train(part: torch.Tensor) -> None:
-            cross_entropy(evaluate(part), torch.zeros(len(part), dtype=torch.int64, device=device)).backward()
+            cross_entropy(network(part), torch.zeros(len(part), dtype=torch.int64, device=device)).backward()
+            optimiser.step()
+            optimiser.zero_grad()
 
         training = _seconds(train, batch)
         network.eval()
         with torch.inference_mode():
-            return training / images, _seconds(evaluate, batch) / images
+            return training / images, _seconds(network, batch) / images
 
 
 def _seconds(function: Callable[[torch.Tensor], object], batch: torch.Tensor) -> float:

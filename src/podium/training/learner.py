@@ -17,7 +17,7 @@ from torch import nn
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
 from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
-from podium.training.callbacks import Autocast, LossRecorder, ParameterAverage, ProgressiveSize
+from podium.training.callbacks import GradientScaling, LossRecorder, ParameterAverage, ProgressiveSize
 from podium.training.device import pick_precision
 from podium.training.logits import predict_logits
 from podium.training.networks.architectures import Network, build_network
@@ -45,14 +45,13 @@ class TrainedNetwork:
 
     network: Network
     recipe: Recipe  # with the learning rate as a number
-    precision: torch.dtype
 
     def logits(self, store: PixelStore, rows: np.ndarray) -> np.ndarray:
         """Logits (n, classes) float32 of the rows of a store."""
         loader = EvaluationLoader(
             store, rows, pixels=self.recipe.network_pixels, normalisation=self.network.normalisation
         )
-        return predict_logits(self.network, loader, views=self.recipe.test_time_augmentation, precision=self.precision)
+        return predict_logits(self.network, loader, views=self.recipe.test_time_augmentation)
 
 
 def fit_network(
@@ -65,14 +64,13 @@ def fit_network(
     """
     device = data.store.device
     network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, f"network{purpose}"))
-    precision = pick_precision(recipe, network, device)
     epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_per_epoch(len(data.training_rows))
-    precision_name = str(precision).removeprefix("torch.")
+    precision_name = str(network.precision).removeprefix("torch.")
     progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
-    learner = make_learner(recipe, network, data, precision=precision, seed=seed, purpose=purpose)
+    learner = make_learner(recipe, network, data, seed=seed, purpose=purpose)
     with seeded_dropout(device, seed, f"dropout{purpose}"):
         _fit_stages(learner, recipe, progress=progress, stage=stage)
-    return TrainedNetwork(network, recipe, precision)
+    return TrainedNetwork(network, recipe)
 
 
 def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> Network:
@@ -84,6 +82,7 @@ def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> 
         rows = every_nth(data.training_rows, WHITENING_ROWS)
         loader = EvaluationLoader(data.store, rows, pixels=recipe.network_pixels, normalisation=network.normalisation)
         network.body.whiten(torch.cat([images for (images,) in loader]))
+    network.precision = pick_precision(recipe, network, data.store.device)
     return network
 
 
@@ -105,7 +104,6 @@ def make_learner(
     network: Network,
     data: FitData,
     *,
-    precision: torch.dtype,
     seed: int,
     purpose: str,
     folder: Path | None = None,
@@ -117,8 +115,8 @@ def make_learner(
         data.store, rows, pixels=recipe.network_pixels, normalisation=normalisation, labels=data.labels
     )
     callbacks: list[Callback] = [TrainEvalCallback()]
-    if precision != torch.float32:
-        callbacks.append(Autocast(data.store.device, precision))
+    if network.precision == torch.float16:
+        callbacks.append(GradientScaling())
     if recipe.gradient_clip:
         callbacks.append(GradientClip(recipe.gradient_clip))
     if recipe.hard_share < 1:

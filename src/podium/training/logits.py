@@ -11,14 +11,13 @@ from torch import Tensor, nn
 VIEWS = {"none": 1, "flip": 2, "flip-and-shift": 6}
 
 
-def predict_logits(network: nn.Module, loader: Iterable, *, views: str, precision: torch.dtype) -> np.ndarray:
+def predict_logits(network: nn.Module, loader: Iterable, *, views: str) -> np.ndarray:
     """Logits (n, classes) float32 of the loader's rows in its order, averaged over the `views` of each image."""
     network.eval()
     batches = []
     with torch.inference_mode():
         for images, *_ in loader:
-            with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
-                logits = sum(weight * network(view).float() for weight, view in _views(images, views))
+            logits = sum(weight * network(view) for weight, view in _views(images, views))
             batches.append(logits.cpu())
     return torch.cat(batches).numpy()
 

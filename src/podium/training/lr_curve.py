@@ -52,11 +52,11 @@ def plot_lr_curve(axes: Axes, rates: Sequence[float], losses: Sequence[float], s
         axes.legend()
 
 
-def write_lr_curve(folder: Path, recipe_name: str, result: LrFindResult) -> Path:
-    """Write `<recipe>.csv`, `.json` and `.png` into `folder`; returns the PNG."""
+def write_lr_curve(folder: Path, name: str, result: LrFindResult) -> Path:
+    """Write `<name>.csv`, `.json` and `.png` into `folder`, for a recipe or a run; returns the PNG."""
     rows = [f"{rate:.6g},{loss:.6g}\n" for rate, loss in zip(result.rates, result.losses, strict=True)]
     description = {
-        "recipe": recipe_name,
+        "name": name,
         "suggestions": result.suggestions,
         "used": USED,
         "seconds": round(result.seconds, 1),
@@ -64,19 +64,19 @@ def write_lr_curve(folder: Path, recipe_name: str, result: LrFindResult) -> Path
     }
     texts = {".csv": "learning_rate,loss\n" + "".join(rows), ".json": json.dumps(description, indent=2) + "\n"}
     for suffix, text in texts.items():
-        with atomic_write(folder / f"{recipe_name}{suffix}") as stream:
+        with atomic_write(folder / f"{name}{suffix}") as stream:
             stream.write(text.encode())
-    png_file = folder / f"{recipe_name}.png"
-    save_png(png_file, _draw(recipe_name, result))
+    png_file = folder / f"{name}.png"
+    save_png(png_file, _draw(name, result))
     return png_file
 
 
 @PNG_STYLE
-def _draw(recipe_name: str, result: LrFindResult) -> Figure:
+def _draw(name: str, result: LrFindResult) -> Figure:
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     axes = figure.subplots()
     plot_lr_curve(axes, result.rates, result.losses, result.suggestions)
     axes.grid(color="#e4e4e4")
     steps = f"{len(result.rates)} steps of {min(result.batch_size, result.rows):,} images"
-    axes.set_title(f"lr_find of {recipe_name}: {steps} in {result.seconds:.0f} s", loc="left")
+    axes.set_title(f"lr_find of {name}: {steps} in {result.seconds:.0f} s", loc="left")
     return figure

@@ -16,7 +16,7 @@ from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
 from podium.seeding import stream_seed
 from podium.training.batches.loader import FitData
-from podium.training.device import cpu_threads, pick_precision
+from podium.training.device import cpu_threads
 from podium.training.errors import name_run_in_errors
 from podium.training.learner import make_learner, prepare_network, seeded_dropout
 from podium.training.lr_curve import LrFindResult
@@ -55,12 +55,9 @@ def find_learning_rate(
     """
     started = time.perf_counter()
     network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, "network/lr-find"))
-    precision = pick_precision(recipe, network, data.store.device)
     recorder, finder = Recorder(), _Finder(recipe, listener or Listener(), groups=len(network.layer_groups()))
     with tempfile.TemporaryDirectory() as folder, seeded_dropout(data.store.device, seed, "dropout/lr-find"):
-        learner = make_learner(
-            recipe, network, data, precision=precision, seed=seed, purpose="/lr-find", folder=Path(folder)
-        )
+        learner = make_learner(recipe, network, data, seed=seed, purpose="/lr-find", folder=Path(folder))
         with learner.no_logging():
             learner.fit(STEPS // len(learner.dls.train) + 1, cbs=[recorder, finder])
         losses = [float(loss) for loss in recorder.losses]

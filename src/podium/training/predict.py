@@ -42,6 +42,14 @@ def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[s
     store = PixelStore(images, pick_device())
     with cpu_threads(models[0].recipe.threads):
         logits = [model.logits(store, np.arange(len(images))) for model in models]
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            "The trained parameters give logits that are not finite.",
+            file=file,
+            expected="finite logits",
+            found=f"NaN or infinity for {int((~np.isfinite(logits).all(axis=(0, 2))).sum())} of {len(names)} images",
+            fix=_training_command(workspace, run),
+        )
     probabilities = softmax(np.mean(logits, axis=0))
     return [
         (name, predictions.classes[row.argmax()], float(row.max()))
@@ -96,8 +104,8 @@ def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | N
                 keys = network.state_dict().keys()
                 network.load_state_dict({key: parameters.get_tensor(f"{name}.{key}") for key in keys})
                 network.normalisation = Normalisation(**values)
-                precision = pick_precision(recipe, network.to(device), device)
-                models.append(TrainedNetwork(network, recipe, precision))
+                network.precision = pick_precision(recipe, network.to(device), device)
+                models.append(TrainedNetwork(network, recipe))
     except DAMAGE as error:
         raise TrainingError(
             "The parameters file is damaged.",

@@ -1,6 +1,7 @@
-"""The progress of a run: times it, reports it to a listener and the trackers, and writes the history file."""
+"""The progress of a run: times it, reports it to a listener and the trackers, and keeps its history."""
 
 import csv
+import io
 import math
 import time
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ from pathlib import Path
 from fastai.callback.core import Callback
 
 from podium.errors import DivergedError
+from podium.files import atomic_write
 from podium.training.trackers import Trackers
 
 
@@ -44,7 +46,7 @@ class Listener:
 
 
 class ProgressRecorder:
-    """Times a run over all its fits, notifies the listener, and writes each epoch into the history file at once.
+    """Times a run over all its fits, notifies the listener of each epoch, and keeps the epochs for the history file.
 
     `images` is how many training images all fits process. `verification` ends a run at the end of the epoch in which
     it finds damaged images.
@@ -55,16 +57,13 @@ class ProgressRecorder:
         listener: Listener,
         *,
         images: int,
-        history: Path | None = None,
         trackers: Trackers | None = None,
         verification: Future[None] | None = None,
     ):
-        self.listener, self.history, self.images = listener, history, images
+        self.listener, self.images = listener, images
         self.trackers, self.verification = trackers or Trackers(), verification
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
-        if history:
-            history.parent.mkdir(parents=True, exist_ok=True)
-            self._write_row([field.name for field in fields(EpochReport)], mode="w")
+        self.epochs: list[EpochReport] = []
 
     @property
     def seconds(self) -> float:
@@ -77,16 +76,20 @@ class ProgressRecorder:
         return self.images_done / max(self.training_seconds, 1e-9)
 
     def finish_epoch(self, report: EpochReport) -> None:
-        """Write the epoch into the history file and notify the listener."""
-        if self.history:
-            self._write_row(asdict(report).values(), mode="a")
+        """Keep the epoch and notify the listener."""
+        self.epochs.append(report)
         self.listener.epoch(report)
         if self.verification and self.verification.done():
             self.verification.result()
 
-    def _write_row(self, cells: object, *, mode: str) -> None:
-        with self.history.open(mode, newline="") as file:
-            csv.writer(file).writerow(cells)
+    def write_history(self, file: Path) -> None:
+        """Write the epochs, a row each, once the run is trained: a run that fails keeps its earlier history."""
+        rows = io.StringIO(newline="")
+        writer = csv.writer(rows)
+        writer.writerow(field.name for field in fields(EpochReport))
+        writer.writerows(asdict(report).values() for report in self.epochs)
+        with atomic_write(file) as stream:
+            stream.write(rows.getvalue().encode())
 
 
 class ProgressCallback(Callback):

@@ -4,6 +4,7 @@ import json
 import platform
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ from safetensors.torch import save
 from podium.data.cache import Dataset
 from podium.data.checksums import verify_in_background
 from podium.errors import DivergedError
-from podium.files import atomic_write
+from podium.files import atomic_write, os_error_as_data_error
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.runs import PlannedRun
-from podium.plan.stamp import TRAINING_VERSION, git_commit, weights_sha256
-from podium.predictions.artefact import Predictions, save_predictions
+from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, weights_sha256
+from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.training.batches.loader import FitData, PixelStore
-from podium.training.cores import claim_cores
-from podium.training.device import cpu_threads, device_name, pick_device, repeatable
+from podium.training.cores import claim_cores, claim_run
+from podium.training.device import cpu_threads, device_name, pick_device, repeatable, spread_over_gpus
 from podium.training.errors import name_run_in_errors
 from podium.training.learner import TrainedNetwork, fit_network
 from podium.training.lr_curve import write_lr_curve
@@ -31,6 +32,18 @@ from podium.training.progress import Listener, ProgressRecorder
 from podium.training.rows import count_images, open_recipe_images
 from podium.training.trackers import open_trackers
 from podium.workspace import Workspace
+
+
+def train_if_stale(workspace: Workspace, run: PlannedRun, *, listener: Listener) -> Predictions:
+    """Train one run, or load its predictions where another process trained it at the same time; see `train_run`."""
+    paths = workspace.paths
+    file, weights = paths.predictions_file(run.run), weights_sha256(run.recipe, paths.root)
+    on_wait = partial(listener.note, "waits for another process that trains it")
+    with claim_run(paths.cache / f"{run.run}.lock", on_wait=on_wait):
+        if is_stale(file, stamp=run.stamp, weights=weights):
+            return train_run(workspace, run, listener=listener)
+    listener.note("another process has trained it")
+    return load_predictions(file)
 
 
 def train_run(
@@ -58,26 +71,25 @@ def train_run(
             while_waiting=listener.wait,
         ),
         cpu_threads(recipe.threads),
+        spread_over_gpus(),
         repeatable(recipe.deterministic, pick_device()),
         open_trackers(workspace, run) as trackers,
         verify_in_background(
             dataset.arrays, dataset.checksums, fix=f"make prepare COMPETITION={paths.name}"
         ) as verification,
     ):
-        progress = ProgressRecorder(
-            listener,
-            images=count_images(recipe, workspace.lock.folds[rows]),
-            history=paths.history_file(run.run),
-            trackers=trackers,
-            verification=verification,
-        )
+        images = count_images(recipe, workspace.lock.folds[rows])
+        progress = ProgressRecorder(listener, images=images, trackers=trackers, verification=verification)
         predictions, networks = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, progress=progress)
         verification.result()  # raises DataError: nothing that was trained on damaged images is saved
         predictions.about.update(_about(workspace, run, predictions, networks, progress))
-        # The predictions are last: a run that has them is up to date. Both are saved before the trackers close, which
-        # may wait for a network.
-        _save_parameters(paths.parameters_file(run.run), networks, about=predictions.about)
+        # The predictions are first, as they are small and a full disk must not lose them. All files are saved before
+        # the trackers close, which may wait for a network.
         save_predictions(paths.predictions_file(run.run), predictions)
+        what = f"{run.run} is trained and its predictions are saved, but a file beside them could not be written."
+        with os_error_as_data_error(what, fix="free space on the disk of this folder before the next run is trained"):
+            progress.write_history(paths.history_file(run.run))
+            _save_parameters(paths.parameters_file(run.run), networks, about=predictions.about)
     return predictions
 
 
@@ -133,7 +145,7 @@ def _fit(
     recipe, paths = run.recipe, workspace.paths
     if recipe.learning_rate == "find":
         result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root)
-        write_lr_curve(paths.lr_find_folder, run.recipe_name, result)
+        write_lr_curve(paths.lr_find_folder, run.run, result)
         progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
         recipe = replace(recipe, learning_rate=result.rate)
     return fit_network(recipe, data, seed=run.seed, purpose=purpose, root=paths.root, progress=progress, stage=stage)
@@ -180,7 +192,7 @@ def _about(
         "device": device_name(device),
         "threads": run.recipe.threads,
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
-        "precision": str(trained.precision).removeprefix("torch."),
+        "precision": str(trained.network.precision).removeprefix("torch."),
         "learning_rate": trained.recipe.learning_rate,
         "normalisation": asdict(trained.network.normalisation),
         "seconds": round(progress.seconds, 1),

@@ -64,7 +64,8 @@ def open_trackers(workspace: Workspace, run: PlannedRun) -> Iterator[Trackers]:
     Raises TrainingError where Weights & Biases cannot start, before anything is trained.
     """
     names, curves = workspace.competition.trackers, workspace.paths.reports / "tensorboard" / run.run
-    shutil.rmtree(curves, ignore_errors=True)  # TensorBoard would draw an earlier training over this one
+    if "tensorboard" in names:
+        shutil.rmtree(curves, ignore_errors=True)  # TensorBoard would draw an earlier training over this one
     wandb_run = _start_wandb(workspace, run) if "wandb" in names else None
     exit_code = 1
     try:

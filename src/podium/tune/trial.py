@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import torch
 
 from podium.config.keys import Recipe
 from podium.config.search import Range, WholeRange
@@ -64,9 +65,10 @@ def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener
 
 
 def parallel_trials(recipe: Recipe) -> int:
-    """How many trials run at once: one on a GPU, else as many as have CPU cores of their own."""
-    if pick_device().type != "cpu":
-        return 1
+    """How many trials run at once: one on each GPU, else as many as have CPU cores of their own."""
+    device = pick_device()
+    if device.type != "cpu":
+        return torch.cuda.device_count() if device.index is None else 1
     return max(1, len(os.sched_getaffinity(0)) // recipe.threads)
 
 

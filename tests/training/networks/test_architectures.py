@@ -159,6 +159,23 @@ def test_an_unknown_architecture_gets_the_nearest_spelling():
         built("timm:resnot18")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "pixels", "found"),
+    [
+        ("swin_tiny_patch4_window7_224", 224, "(1, 7, 7, 768), not 768 channels first"),
+        ("swinv2_tiny_window8_256", 256, "(1, 8, 8, 768), not 768 channels first"),
+        ("mambaout_femto", 64, "(1, 2, 2, 1152), not 288 or 1152 channels first"),
+        ("vit_tiny_patch16_224", 224, "(1, 197, 192)"),
+        ("crossvit_9_240", 240, "pooling"),
+        ("efficientvim_m1", 224, "features of the type list"),
+    ],
+)
+def test_an_architecture_whose_features_are_not_maps_with_channels_first_is_refused(architecture, pixels, found):
+    with pytest.raises(TrainingError, match="does not give feature maps") as error:
+        built(f"timm:{architecture}", stored_pixels=pixels)
+    assert f"timm:{architecture} with " in error.value.found and found in error.value.found
+
+
 def test_images_too_small_for_an_architecture_are_refused_before_training():
     with pytest.raises(TrainingError, match="images are too small for the architecture"):
         built("vgg19", stored_pixels=16)

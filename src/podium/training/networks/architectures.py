@@ -30,10 +30,14 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.head = body, head
         self.normalisation = normalisation  # of its images; None until it is measured on them
+        self.precision = torch.float32  # what it computes in; parameters and logits stay float32
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes) of (n, 3, pixels, pixels) images."""
-        return self.head(self.body(images))
+        """Logits (n, classes) float32 of (n, 3, pixels, pixels) images."""
+        # fastai's MixedPrecision supports CUDA only, and leaves autocast on after an exception.
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+            logits = self.head(self.body(images))
+        return logits.float()
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The parameters in three groups: first half of the body, second half, head."""
@@ -143,7 +147,10 @@ def _timm_model(name: str, is_downloaded: bool) -> nn.Module:
             found=f'architecture = "{name}"',
             fix=f"one of {', '.join(nearest)}" if nearest else None,
         )
-    return timm.create_model(timm_name, pretrained=is_downloaded, num_classes=0, global_pool="")
+    try:
+        return timm.create_model(timm_name, pretrained=is_downloaded, num_classes=0, global_pool="")
+    except (AssertionError, TypeError) as error:  # what timm raises for a pooling that cannot be removed
+        raise _without_maps(name, str(error)) from None
 
 
 def _shrink_stem(body: nn.Module, *, keep_parameters: bool) -> None:
@@ -174,7 +181,7 @@ def _count_features(body: nn.Module, recipe: Recipe) -> int:
     body.eval()
     try:
         with torch.no_grad():
-            shape = body(torch.zeros(1, 3, smallest, smallest)).shape
+            features = body(torch.zeros(1, 3, smallest, smallest))
     except (RuntimeError, AssertionError) as error:
         key = "training_pixels" if smallest == recipe.network_pixels else "progressive_pixels"
         raise TrainingError(
@@ -185,13 +192,24 @@ def _count_features(body: nn.Module, recipe: Recipe) -> int:
         ) from None
     finally:
         body.train()
-    if len(shape) != 4:
-        raise TrainingError(
-            "The architecture does not give feature maps.",
-            expected="a convolutional architecture, whose features are (n, channels, height, width)",
-            found=f"{recipe.architecture} with features of shape {tuple(shape)}",
-        )
+    # timm gives the number of channels; what it calls the head's may come after a last convolution.
+    known = [getattr(body, name) for name in ("num_features", "head_hidden_size") if hasattr(body, name)]
+    if not isinstance(features, Tensor):
+        raise _without_maps(recipe.architecture, f"features of the type {type(features).__name__}")
+    shape = tuple(features.shape)
+    if len(shape) != 4 or (known and shape[1] not in known):
+        channels = f", not {' or '.join(map(str, sorted(set(known))))} channels first" if len(shape) == 4 else ""
+        raise _without_maps(recipe.architecture, f"features of shape {shape}{channels}")
     return shape[1]
+
+
+def _without_maps(architecture: str, found: str) -> TrainingError:
+    return TrainingError(
+        "The architecture does not give feature maps.",
+        expected="a convolutional architecture, whose features are (n, channels, height, width)",
+        found=f"{architecture} with {found}",
+        fix="another architecture, such as timm:resnet18",
+    )
 
 
 def _head(recipe: Recipe, features: int, classes: int) -> nn.Module:

@@ -1,0 +1,51 @@
+"""Progress output never fails, and a run is trained once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "COMPETITION": "digits"}
+PRINT = """
+import sys
+from podium.cli.printing import RunPrinter, TaskPrinter, print_line
+for _ in range(3):
+    print_line("x" * 100_000)
+    RunPrinter("tiny.s1").note("3 epochs")
+    TaskPrinter()("decoded", 1, 2)
+print("the end", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("place", ["closed pipe", "full disk", "closed"])
+def test_progress_that_cannot_be_printed_is_discarded(place):
+    command, reader, writer = [sys.executable, "-c", PRINT], *os.pipe()
+    os.close(reader)
+    if place == "closed":
+        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    with open("/dev/full", "w") as full:
+        stdout = full if place == "full disk" else writer
+        done = subprocess.run(command, env=ENVIRONMENT, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "the end\n")
+
+
+def test_a_reader_that_goes_away_does_not_end_a_training(project):
+    command = [sys.executable, "-m", "podium", "train", "tiny"]
+    with subprocess.Popen(command, cwd=project, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as training:
+        training.stdout.readline()
+        training.stdout.close()
+        assert training.wait(timeout=120) == 0
+    assert (project / "oof" / "digits" / "tiny.s1.npz").is_file()
+
+
+def test_two_trainings_of_a_run_at_once_train_it_once(project):
+    command = [sys.executable, "-m", "podium", "train", "tiny"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    trainings = [subprocess.Popen(command, cwd=project, env=ENVIRONMENT, **pipes) for _ in range(2)]
+    outputs = [training.communicate(timeout=120)[0] for training in trainings]
+    assert [training.returncode for training in trainings] == [0, 0], outputs
+    assert sum("1 epochs of 1,000 images" in output for output in outputs) == 1, outputs
+    assert sum("another process has trained it" in output for output in outputs) == 1, outputs
