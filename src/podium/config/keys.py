@@ -109,6 +109,7 @@ class Kaggle:
     """[kaggle]: the competition on kaggle.com."""
 
     competition: str = key("slug, as in kaggle.com/competitions/<slug>", "")
+    notebook_hours: float = key("hours after which Kaggle ends a session with a GPU (make kernel)", 12, low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

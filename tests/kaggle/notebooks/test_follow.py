@@ -277,7 +277,7 @@ def test_after_a_push_without_an_answer_the_next_command_asks_whether_it_arrived
     with pytest.raises(KaggleError, match="The kaggle command failed"):
         toy.train()
     assert toy.push_file.exists()
-    assert toy.train().imported == BOTH and toy.requests.count("GetKernel") == 1
+    assert toy.train().imported == BOTH and toy.requests.count("GetKernel") == 3  # before each push too
 
 
 def test_force_forgets_a_notebook_and_pushes_again(pushed):
@@ -310,6 +310,23 @@ def test_a_status_just_after_the_push_may_be_of_the_version_before(pushed, monke
     monkeypatch.setattr(Patience, "grace_left", lambda patience, sent: next(seconds_left, 0))
     pushed.push(complete(pushed))
     assert pushed.train(patience=Patience(0.01, 0.01, 20, 60)).imported and pushed.requests.count(STATUS) == 3
+
+
+def test_a_notebook_that_ran_and_failed_is_believed_at_once(pushed, monkeypatch):
+    monkeypatch.setattr(Patience, "grace_left", lambda patience, sent: 60)
+    pushed.push(Ran("RUNNING"))
+    fail = Fault(before=lambda: pushed.state.ran.update({NOTEBOOK: stopped(pushed, "x\n", runs=())}))
+    pushed.server.state.script[STATUS] = [Fault(), fail]
+    with pytest.raises(KaggleError, match="The notebook failed at Kaggle"):
+        pushed.train(patience=Patience(0.01, 0.01, 0.05, 60))
+    assert pushed.requests.count(STATUS) == 2
+
+
+def test_the_first_push_of_a_notebook_that_fails_is_believed_at_once(toy):
+    toy.state.run = lambda push, datasets: Ran("ERROR", "no GPU", {}, log_text("x\n"))
+    with pytest.raises(KaggleError, match="The notebook failed at Kaggle") as refusal:
+        toy.train(patience=Patience(0.01, 0.01, 0.05, 60))
+    assert refusal.value.found.startswith("no GPU")
 
 
 def start_command(toy, *arguments):

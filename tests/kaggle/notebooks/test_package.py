@@ -75,6 +75,12 @@ def test_the_script_knows_its_push_and_the_notebook_is_private_and_offline(home)
     assert metadata["enable_internet"] is False and metadata["is_private"] is True and metadata["enable_gpu"] is True
 
 
+@pytest.mark.parametrize(("table", "hours"), [("", 11.5), ("[kaggle]\nnotebook_hours = 9\n", 8.5)])
+def test_runs_may_last_as_long_as_a_session_except_for_half_an_hour(home, table, hours):
+    (home / "competition.toml").write_text((home / "competition.toml").read_text() + table)
+    assert settings_of(packed(home))["hours"] == hours
+
+
 def test_a_competition_at_kaggle_is_attached(home):
     file = home / "competition.toml"
     file.write_text(file.read_text() + '[kaggle]\ncompetition = "dogs"\n')

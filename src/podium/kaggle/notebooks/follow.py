@@ -24,8 +24,8 @@ from podium.kaggle.waiting import Log, Patience, now, one_process
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
 
-# A session of nine hours, and some hours in the queue before it.
-PATIENCE = Patience(first_pause_seconds=10, longest_pause_seconds=60, wait_seconds=14 * 3600, grace_seconds=60)
+# A session of twelve hours, and some hours in the queue before it.
+PATIENCE = Patience(first_pause_seconds=10, longest_pause_seconds=60, wait_seconds=17 * 3600, grace_seconds=60)
 DATASET_PATIENCE = Patience(first_pause_seconds=3, longest_pause_seconds=20, wait_seconds=1200)
 ATTEMPTS = 3
 LOG_LINES_SHOWN = 15
@@ -33,12 +33,16 @@ LOG_LINES_SHOWN = 15
 
 @dataclass(frozen=True)
 class Push:
-    """A notebook that was pushed, or was about to be: the id `push` is in its script and in its output's manifest."""
+    """A notebook that was pushed, or was about to be: the id `push` is in its script and in its output's manifest.
+
+    Where it `replaces` an earlier version, Kaggle may give that version's status for some seconds.
+    """
 
     push: str
     notebook: str
     time: str
     runs: tuple[str, ...]
+    replaces: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: 
         patience=session.dataset_patience,
         fix=session.command,
     )
-    push = Push(package.push, package.notebook, now(), tuple(run.run for run in runs))
+    replaces = session.account.notebook_source(package.notebook) != ""
+    push = Push(package.push, package.notebook, now(), tuple(run.run for run in runs), replaces)
     session.save(push)
     try:
         session.account.push_notebook(package.script_folder)
@@ -138,11 +143,13 @@ def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: 
 
 def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str]:
     """Ask for the status until the notebook has ended; returns it, and why it failed. Server errors are waited out."""
+    may_be_earlier_version = push.replaces
     for waited in session.patience.attempts():
         try:
             status, reason = session.account.notebook_status(push.notebook)
-            # Just after a push the answer may be about the version before it.
-            if status in ENDED and session.patience.grace_left(push.time) <= 0:
+            if status not in ENDED or session.patience.grace_left(push.time) <= 0:
+                may_be_earlier_version = False
+            if status in ENDED and not may_be_earlier_version:
                 return status, reason
         except ServerError as error:
             status = f"unknown ({error.what})"

@@ -20,8 +20,8 @@ from podium.plan.stamp import git_commit
 from podium.workspace import Workspace
 
 SCRIPT = "kernel.py"
-# Kaggle ends a session with a GPU after nine hours.
-HOURS = 8.5
+# What a session needs beside training: to unpack, to decode the images and to keep the output.
+RESERVED_HOURS = 0.5
 # Two T4. Newer builds of torch have no code for the P100, which `enable_gpu` alone may give.
 ACCELERATOR = "NvidiaTeslaT4"
 LONGEST_SLUG = 30
@@ -124,7 +124,7 @@ def _write_notebook(workspace: Workspace, package: Package, runs: Sequence[str])
         "dataset": package.dataset,
         "archive": package.archive.name,
         "source": source,
-        "hours": HOURS,
+        "hours": workspace.competition.kaggle.notebook_hours - RESERVED_HOURS,
         "commit": git_commit(workspace.paths.root),
     }
     metadata = {
