@@ -1,5 +1,6 @@
 """Atomic writes, and locks that do not wait or outlive their holder."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podium.files import atomic_write, file_lock
+from podium.files import atomic_write, file_lock, remove_abandoned_temporaries
 
 
 def test_a_lock_that_does_not_wait_is_refused_while_another_holds_it_and_free_afterwards(tmp_path):
@@ -56,3 +57,61 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
         stream.write(b"new")
         raise RuntimeError
     assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from podium.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as stream:
+    stream.write(b"half")
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_write_has_left_is_removed_by_the_next_write_of_the_file(tmp_path):
+    file, other = tmp_path / "[a]", tmp_path / "b"
+    for target in (file, file, other):
+        assert subprocess.run([sys.executable, "-c", KILLED, target], check=False).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2  # the second write has removed what the first had left
+    with atomic_write(file) as stream:
+        stream.write(b"new")
+    left = [name for name in os.listdir(tmp_path) if name != "[a]"]
+    assert file.read_bytes() == b"new" and len(left) == 1 and left[0].startswith(".b.")
+
+
+def test_two_writes_of_one_file_at_a_time_do_not_disturb_each_other(tmp_path):
+    file = tmp_path / "file"
+    with atomic_write(file) as first:
+        first.write(b"first")
+        with atomic_write(file) as second:
+            second.write(b"second")
+        assert file.read_bytes() == b"second"
+    assert file.read_bytes() == b"first" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_temporary_file_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    file, flock, removed = tmp_path / "file", fcntl.flock, []
+
+    def remove_first(stream, operation):
+        if not removed:
+            removed.append(stream.name)
+            os.unlink(stream.name)
+        flock(stream, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with atomic_write(file) as stream:
+        stream.write(b"new")
+    assert removed and file.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+
+
+def test_temporaries_of_the_cache_are_removed_unless_somebody_holds_the_lock(tmp_path):
+    for name in ("dead", "alive"):
+        (tmp_path / name / "a.tmp").mkdir(parents=True)
+        for file in ("lock", "a.tmp/1.png", ".b.tmp", "train.npy"):
+            (tmp_path / name / file).touch()
+    with file_lock(tmp_path / "alive" / "lock"):
+        remove_abandoned_temporaries(tmp_path)
+    assert sorted(os.listdir(tmp_path / "dead")) == ["lock", "train.npy"]
+    assert sorted(os.listdir(tmp_path / "alive")) == [".b.tmp", "a.tmp", "lock", "train.npy"]

@@ -330,7 +330,14 @@ def test_clean_keeps_what_was_trained_and_written(house):
     house.make("all")
     for name in (".cache/cifar10", ".rehearsal", "tests/__pycache__", "models/cifar10", "data"):
         (house.folder / name).mkdir(parents=True)
+    left = [house.folder / name for name in ("data/.a.zip.12-ab12.tmp", "models/cifar10/.resnet34.s1.12-ab12.tmp")]
+    for file in left:
+        file.touch()
+        os.utime(file, (1, 1))
+    writing = house.folder / "submissions" / ".ensemble.csv.12-ab12.tmp"
+    writing.touch()
     assert house.make("clean").returncode == 0
+    assert writing.exists() and not any(file.exists() for file in left)
     kept = {file.name for file in house.folder.iterdir()}
     assert kept >= {"oof", "submissions", "models", "data"}
     assert not kept & {".cache", ".rehearsal"}

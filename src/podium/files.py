@@ -1,6 +1,7 @@
 """Atomic writes and file locks."""
 
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -20,22 +21,44 @@ LARGER_CACHE = "free space, or set PODIUM_CACHE to a folder on a larger disk"
 def atomic_write(file: Path) -> Iterator[BinaryIO]:
     """Yield a binary stream whose content replaces `file` after it was flushed to disk.
 
-    Missing parent folders are created. After an exception `file` is unchanged, and no temporary file is left.
+    Missing parent folders are created. After an exception `file` is unchanged, and no temporary file is left. The
+    temporary file that a killed process has left is removed by the next one that writes `file`.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    _remove_abandoned(file)
+    stream = _open_temporary(file)
     try:
-        with temporary.open("xb") as stream:
+        with stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, file)
+            os.replace(stream.name, file)
     except BaseException as error:
         with suppress(FileNotFoundError):
-            temporary.unlink()
+            os.unlink(stream.name)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(file)  # the system does not name it where a disk is full
         raise
+
+
+def _open_temporary(file: Path) -> BinaryIO:
+    """A new file beside `file`, locked until it is closed or the process ends."""
+    while True:
+        stream = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp").open("xb")
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        # Another process may have removed it before it was locked.
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream
+        stream.close()
+
+
+def _remove_abandoned(file: Path) -> None:
+    """Remove temporary files of `file` that no process has locked."""
+    for temporary in file.parent.glob(f".{glob.escape(file.name)}.*.tmp"):
+        with suppress(OSError), temporary.open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            temporary.unlink()
 
 
 @contextmanager
@@ -72,6 +95,22 @@ def cache_lock(file: Path) -> Iterator[None]:
         file.open("ab").close()
     with file_lock(file):
         yield
+
+
+def remove_abandoned_temporaries(cache: Path) -> None:
+    """Remove what killed processes have left in the folders of the cache: `*.tmp` where nobody holds the `lock`."""
+    for lock in cache.glob("*/lock"):
+        with suppress(OSError), file_lock(lock, wait=False):
+            for temporary in lock.parent.glob("*.tmp"):
+                remove_path(temporary)
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file, or a folder with its content, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def require_free_space(folder: Path, needed_bytes: int, *, what: str, fix: str = LARGER_CACHE) -> None:

@@ -1,5 +1,13 @@
 """What `podium prepare` writes, keeps and refuses."""
 
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -141,3 +149,72 @@ def test_nothing_is_downloaded_again_where_the_images_are_decoded(toy, monkeypat
         array.unlink()
     with pytest.raises(DataError, match="cannot be downloaded"):
         toy.prepare()
+
+
+KILLED_WHILE_UNPACKING = """
+import os, shutil, signal, sys
+from podium.data.prepare import prepare
+from podium.workspace import open_workspace
+shutil.copyfileobj = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+prepare(open_workspace("pets", sys.argv[1]))
+"""
+KILLED_WHILE_DECODING = """
+import os, signal, sys
+from podium.data import cache
+from podium.data.prepare import prepare
+from podium.workspace import open_workspace
+cache._run_jobs = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+prepare(open_workspace("pets", sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [KILLED_WHILE_UNPACKING, KILLED_WHILE_DECODING])
+def test_what_a_killed_prepare_has_left_is_removed_by_the_next(toy, code):
+    toy.competition()
+    archive = toy.data / "pets.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(toy.write(toy.paths.root / "images", toy.folders()), ".")
+    for second in (1, 2):
+        os.utime(archive, (second, second))  # another version: nobody unpacks or decodes the first one again
+        done = subprocess.run([sys.executable, "-c", code, toy.paths.root], check=False, capture_output=True)
+        assert done.returncode == -9, done.stderr
+        assert list(toy.paths.cache.rglob("*.tmp"))
+    os.utime(archive, (3, 3))
+    toy.prepare()
+    left = [path for path in toy.paths.cache.rglob("*") if path.suffix == ".tmp" or path.name.startswith(".")]
+    assert not left
+
+
+PARENT = """
+import multiprocessing, time
+from podium.data import cache
+cache.FEW_ROWS = 0
+with cache._process_map(1, 2) as process_map:
+    results = process_map(time.sleep, [0, 600])
+    next(results)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    next(results)
+"""
+
+
+def test_the_processes_that_decode_end_when_prepare_is_killed():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        assert workers
+        parent.kill()
+    deadline = time.monotonic() + 60
+    while running := list(filter(is_running, workers)):
+        if time.monotonic() > deadline:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+            pytest.fail("a process that decodes outlives prepare")
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    """Whether there is such a process that has not ended; one that nobody has waited for does not count."""
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

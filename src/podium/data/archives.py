@@ -12,10 +12,10 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
-from podium.data.unpack import damage_as_data_error, leads_out, refuse_bomb, unpack, unsafe
+from podium.data.unpack import damage_as_data_error, leads_out, refuse_bomb, refuse_empty, unpack, unsafe
 from podium.errors import DataError
 from podium.files import atomic_write, cache_lock, os_error_as_data_error, require_free_space
 
@@ -43,6 +43,18 @@ class Folder:
     def folders(self) -> list[str]:
         """Names of the top-level folders, including empty ones, sorted."""
         return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir() and _is_kept(entry.name))
+
+    @os_error_as_data_error(UNREADABLE)
+    def names_inside(self, other: "Folder") -> list[str]:
+        """Names of the files that are, after all links are followed, in a folder of `other`, sorted."""
+        folder_id = cache(_folder_id)
+        inside = {folder_id(os.path.dirname(entry.path)) for _, entry in other._walk()}
+        real_files = (
+            (name, os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
+            for name, entry in self._walk()
+            if entry.is_file()
+        )
+        return sorted(name for name, file in real_files if folder_id(os.path.dirname(file)) in inside)
 
     def has_folder(self, name: str) -> bool:
         """Whether there is a folder of this name."""
@@ -136,7 +148,7 @@ class Zip:
         archive, members = _open_zip(self.file)
         member = members[self.prefix + name]
         copy = _unpacked(self.file, cache).with_suffix(f".{name.replace('/', '-')}")
-        with cache_lock(copy.with_name(f"{copy.name}.lock")), damage_as_data_error(self.where(name)):
+        with cache_lock(copy.with_name("lock")), damage_as_data_error(self.where(name)):
             if not copy.is_file():
                 refuse_bomb(self.where(name), member.file_size, member.compress_size)
                 require_free_space(copy.parent, member.file_size, what="The unpacked files")
@@ -199,10 +211,16 @@ def open_files(path: Path, cache: Path) -> Files:
         known = ", ".join(ARCHIVE_SUFFIXES)
         raise DataError("Not an archive that Podium can read.", file=path, expected=f"a folder, or {known}")
     folder = _unpacked(path, cache)
-    with cache_lock(folder.with_suffix(".lock")):
+    with cache_lock(folder.with_name("lock")):
         if not folder.is_dir():
             unpack(path, folder)
     return Folder(folder)
+
+
+def _folder_id(folder: str) -> tuple[int, int]:
+    """What all names of one folder have in common."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _is_kept(name: str) -> bool:
@@ -224,6 +242,7 @@ def _open_zip(file: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
 def _open_zip_once(file: Path, version: tuple[int, int]) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
     with damage_as_data_error(file):
         archive = zipfile.ZipFile(file)
+    refuse_empty(file, sum(member.file_size == 0 for member in archive.infolist()))
     # Some archivers on Windows write backslashes, others a leading "./".
     members = [(member.filename.replace("\\", "/").removeprefix("./"), member) for member in archive.infolist()]
     faults = [f"{name}: leads out of its folder" for name, _ in members if leads_out(name)]

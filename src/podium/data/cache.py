@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -274,10 +275,21 @@ def _process_map(rows: int, jobs: int) -> Iterator[Callable[..., Iterable]]:
         return
     # Spawned, not forked: a parent that has started torch's threads cannot be forked safely.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), jobs), mp_context=context)
+    processes = min(len(os.sched_getaffinity(0)), jobs)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
     try:
         yield pool.map
     except BrokenProcessPool:
         raise DataError("A process that decodes images was killed.", fix="free memory and try again") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed: it would wait for jobs for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

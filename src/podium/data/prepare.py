@@ -10,6 +10,7 @@ from podium.data.cache import decode_images, find_images
 from podium.data.folds import assign_folds
 from podium.data.locate import Progress, download_source, find_source, quiet
 from podium.errors import DataError
+from podium.files import remove_abandoned_temporaries
 from podium.lock import Lock, read_lock, write_lock
 from podium.plan.paths import Paths
 from podium.workspace import Workspace
@@ -35,6 +36,7 @@ def prepare(
     """
     competition, paths = workspace.competition, workspace.paths
     known = read_lock(paths.lock_file) if paths.lock_file.is_file() else None
+    remove_abandoned_temporaries(paths.cache)
     sizes, bundled = recipe_sizes(workspace), competition.data.source == "digits"
     source = None if bundled else find_source(competition, paths, data=data)
     if source is None and not bundled and known is not None and _are_decoded(paths, known, sizes):
