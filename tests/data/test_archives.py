@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import stat
 import subprocess
 import tarfile
 import zipfile
@@ -136,12 +137,41 @@ def test_a_link_in_a_zip_is_refused(toy):
         Zip(toy.data / "a.zip").names()
 
 
-def test_a_link_in_a_7z_is_refused(toy):
-    (toy.data / "link").symlink_to("/etc/passwd")
-    with py7zr.SevenZipFile(toy.data / "a.7z", "w") as archive:
-        archive.write(toy.data / "link", "train/link")
-    with pytest.raises(DataError, match="neither a file nor a folder"):
-        open_files(toy.data / "a.7z", toy.data / "cache")
+@pytest.mark.parametrize("target", ["/etc/passwd", "1.png"])
+def test_a_link_in_a_7z_is_refused(toy, target):
+    folder, file = toy.write(toy.data / "train", {"1.png": b"one"}), toy.data / "a.7z"
+    (folder / "link").symlink_to(target)
+    with py7zr.SevenZipFile(file, "w") as archive:
+        archive.writeall(folder, "train")
+    with pytest.raises(DataError, match=r"not safe(.|\n)*train/link: neither a file nor a folder"):
+        open_files(file, toy.data / "cache")
+    assert os.listdir(toy.data / "cache" / "unpacked") == ["lock"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        (stat.FILE_ATTRIBUTE_REPARSE_POINT, "train/link: neither a file nor a folder"),
+        (stat.FILE_ATTRIBUTE_REPARSE_POINT | stat.FILE_ATTRIBUTE_DIRECTORY, "is_directory"),  # a link to a folder
+    ],
+)
+def test_a_link_of_windows_in_a_7z_is_refused(toy, attributes, reason):
+    file = toy.data / "a.7z"
+    with py7zr.SevenZipFile(file, "w") as archive:
+        archive.writestr(b"1.png", "train/link")
+        archive.header.files_info.files[0]["attributes"] = attributes
+    with pytest.raises(DataError, match=reason):
+        open_files(file, toy.data / "cache")
+
+
+@pytest.mark.parametrize("kind", [".zip", ".tgz", ".7z"])
+def test_an_archive_with_too_many_empty_files_is_refused(toy, kind, monkeypatch):
+    monkeypatch.setattr(unpack, "MOST_EMPTY", 5)
+    file = make(toy, kind, FILES | {f"train/cat/{i}.png": b"" for i in range(6)})
+    with pytest.raises(DataError, match=r"too many empty files and folders(.|\n)*at most 5"):
+        open_files(file, toy.data / "cache").names()
+    assert not list((toy.data / "cache").rglob("*.png"))
+    assert open_files(make(toy, kind, FILES | {"train/cat/9.png": b""}), toy.data / "cache").names()
 
 
 @pytest.mark.parametrize("kind", [".zip", ".tgz", ".7z"])

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from podium.data.archives import Zip
 from podium.data.listing import natural_order
 from podium.data.locate import download, download_source, find_source, quiet
 from podium.data.scan import data_faults, scan
@@ -279,6 +280,62 @@ def test_broken_links_are_faults(toy):
     assert faults_of(toy, toy.competition(data=HASH_ORDER)) == [
         f"pets/{name}: a broken link" for name in ("test/9.png", "train/bird", "train/cat/9.png")
     ]
+
+
+LINKS = {
+    "test/up": "..",
+    "test/labelled": "../train",
+    "test/9.png": "../train/cat/cat_0.png",
+    "train/cat/unlabelled": "../../test",
+    "train/dog/9.png": "../../test/1.png",
+}
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_links_between_labelled_and_test_images_are_faults(toy, link):
+    folder, competition = toy.write(toy.data / "pets", toy.folders()), toy.competition()
+    check_pets(listing_of(toy, competition))
+    (folder / link).symlink_to(LINKS[link])
+    assert any(f"pets/{link}" in fault and ": a link to the " in fault for fault in faults_of(toy, competition))
+
+
+def test_links_to_folders_and_files_elsewhere_are_followed(toy):
+    folder, elsewhere = toy.write(toy.data / "pets", toy.folders()), toy.data / "elsewhere"
+    (folder / "train").rename(elsewhere)
+    (folder / "train").symlink_to(elsewhere)
+    (folder / "test/1.png").rename(toy.data / "blob")
+    (folder / "test/1.png").symlink_to(toy.data / "blob")
+    check_pets(listing_of(toy, toy.competition()))
+
+
+def test_of_two_archives_side_by_side_none_is_taken_silently(toy):
+    competition = toy.competition()
+    for name in ("pets.tar.gz", "pets.7z"):
+        (toy.data / name).write_bytes(b"")
+    with pytest.raises(DataError, match=r"Several archives(.|\n)*pets\.7z, pets\.tar\.gz(.|\n)*keep one"):
+        listing_of(toy, competition)
+    toy.zip(toy.data / "pets.zip", toy.folders())
+    check_pets(listing_of(toy, competition))  # competition.toml has its whole name
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_of_two_archives_of_one_part_none_is_taken_silently(toy, inside):
+    files = toy.folders()
+    files = {name: content for name, content in files.items() if name.startswith("test/")}
+    files |= {"train.zip": b"", "train.7z": b""}
+    toy.zip(toy.data / "pets.zip", files) if inside else toy.write(toy.data / "pets", files)
+    with pytest.raises(DataError, match=r"Several archives(.|\n)*train\.zip, train\.7z"):
+        listing_of(toy, toy.competition())
+
+
+def test_many_empty_classes_are_listed_in_linear_time(toy):
+    calls, files = [], toy.folders() | {f"train/{i}/": b"" for i in range(50)}
+    toy.zip(toy.data / "pets.zip", files)
+    competition, names = toy.competition(), Zip.names
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Zip, "names", lambda zip_: calls.append(1) or names(zip_))
+        assert len(faults_of(toy, competition)) == 50
+    assert len(calls) < 10
 
 
 def test_names_that_no_csv_and_no_lock_can_hold_are_listed_at_once(toy):

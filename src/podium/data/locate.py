@@ -73,11 +73,26 @@ class Source:
 
 
 def find_part(files: Files, name: str) -> str | None:
-    """The folder or archive in `files` that matches `name`, with or without its suffix; None if there is none."""
+    """The folder or archive in `files` that matches `name`, with or without its suffix; None if there is none.
+
+    Raises DataError where several archives match.
+    """
     stem = without_archive_suffix(name)
     if files.has_folder(stem):
         return stem
-    return next((other for other in _spellings(name) if files.has_file(other)), None)
+    return _only_archive(name, [other for other in _spellings(name) if files.has_file(other)], files.where())
+
+
+def _only_archive(name: str, archives: Sequence[str], place: str) -> str | None:
+    """The archive called `name`, else the only one, else None; raises DataError where there are several."""
+    if len(archives) > 1 and name not in archives:
+        raise DataError(
+            f"Several archives may be '{name}'.",
+            file=place,
+            found=", ".join(archives),
+            fix="keep one of them, or write its whole name into competition.toml",
+        )
+    return name if name in archives else next(iter(archives), None)
 
 
 def _unwrapped(files: Files, train: str) -> Files:
@@ -111,11 +126,10 @@ def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> 
     """The archive, or the folder with the part `train`, in one place."""
     if place.is_file():
         return place
-    named = [place / name for name in [*_spellings(archive), without_archive_suffix(archive)]]
-    for path in named:
-        if path.is_file():
-            return path
-    for folder in filter(Path.is_dir, [*named, place]):
+    names = [*_spellings(archive), without_archive_suffix(archive)]
+    if file := _only_archive(archive, [name for name in names if (place / name).is_file()], str(place)):
+        return place / file
+    for folder in filter(Path.is_dir, [*(place / name for name in names), place]):
         # The only folder in a search place may be another competition, so it is used only in a place the user named.
         files = Folder(folder) if folder == place and not named_by_user else _unwrapped(Folder(folder), train)
         if find_part(files, train):
@@ -125,7 +139,7 @@ def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> 
 
 def _spellings(name: str) -> list[str]:
     """The file name, and the names of the same archive of another kind."""
-    return [name, *(without_archive_suffix(name) + suffix for suffix in ARCHIVE_SUFFIXES)]
+    return list(dict.fromkeys([name, *(without_archive_suffix(name) + suffix for suffix in ARCHIVE_SUFFIXES)]))
 
 
 @os_error_as_data_error("The images cannot be downloaded.")

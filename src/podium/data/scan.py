@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from podium.config.keys import Competition, Data
-from podium.data.archives import Files
+from podium.data.archives import Files, Folder
 from podium.data.digits import digits_listing
 from podium.data.images import is_image
 from podium.data.listing import LabelledImage, Listing, is_harmless, name_fault, name_faults, natural_order
@@ -34,6 +34,7 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     train = source.open_part(files, data.train)
     rows = _class_folders(train, faults) if data.source == "folders" else _labels(files, train, data, faults)
     test = source.open_part(files, data.test)
+    faults += _shared_files(train, test)
     faults += _unreadable_files(train, test, rows if data.source == "folders" else [])
     ordered = _test_order(files, test, _test_images(test, data, faults), competition, faults)
     listing = Listing(train, sorted(rows, key=lambda row: row.id), test, ordered)
@@ -77,6 +78,17 @@ def _unreadable_files(train: Files, test: Files, rows: Sequence[LabelledImage]) 
     ]
 
 
+def _shared_files(train: Files, test: Files) -> list[str]:
+    """Faults of files that are in both parts, because a link leads from one into the other."""
+    if not (isinstance(train, Folder) and isinstance(test, Folder)):
+        return []  # an archive with links is refused
+    return [
+        f"{files.where(name)}: a link to the {title} images"
+        for files, other, title in ((train, test, "test"), (test, train, "labelled"))
+        for name in files.names_inside(other)
+    ]
+
+
 def _images(files: Files) -> list[str]:
     return [name for name in files.names() if is_image(name)]
 
@@ -93,9 +105,12 @@ def _class_folders(train: Files, faults: list[str]) -> list[LabelledImage]:
     images = _images(train)
     faults += [f"{train.where(name)}: this image is not in a class folder" for name in images if "/" not in name]
     rows = [LabelledImage(_stem(name), name, name.split("/", 1)[0]) for name in images if "/" in name]
+    others: dict[str, list[str]] = {}
+    for name in train.names():
+        others.setdefault(name.split("/", 1)[0], []).append(name)
     for folder in sorted(set(train.folders()) - {row.label for row in rows}):
-        others = [name for name in train.names() if name.startswith(f"{folder}/")]
-        rest = f"; it holds {len(others)} other file(s), such as {others[0]}" if others else ""
+        names = others.get(folder)
+        rest = f"; it holds {len(names)} other file(s), such as {names[0]}" if names else ""
         faults.append(f"{train.where(folder)}: a class without images{rest}")
     faults += _repeated_ids((row.id, train.where(row.file)) for row in rows)
     return rows
