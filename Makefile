@@ -151,7 +151,7 @@ format: | $(READY)
 	$(PYTHON) -m ruff check --fix .
 
 clean: # trained runs, submissions and .venv stay
-	@rm -rf .cache .rehearsal .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.*
+	@rm -rf .cache .rehearsal competitions/.new-* .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 	# What killed commands have left: files that are being written are younger than a minute.
 	find $(wildcard .kernel oof models reports submissions competitions data/.*.tmp) -name '.*.tmp' -type f -mmin +1 -exec rm -f {} +
 	find . \( -path ./$(VENV) -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -36,7 +36,7 @@ def atomic_write(file: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(stream.name)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno and not error.filename:
             error.filename = str(file)  # the system does not name it where a disk is full
         raise
 
