@@ -10,7 +10,6 @@ import torch
 
 from podium.errors import DeviceMemoryError, DivergedError, TrainingError
 from podium.training import run as training_run
-from podium.training.progress import EpochReport
 from podium.tune import trial as trial_module
 from podium.tune.study import OWN_VALUES
 from podium.tune.trial import FAILURES, _prunable_epochs, parallel_trials, run_trial, train_inner
@@ -33,6 +32,16 @@ def test_a_trial_reports_its_epochs_and_repeats_bit_for_bit(tuning):
     assert not (tuning.workspace.paths.outputs / "oof").exists() and not list(tuning.scratch.iterdir())
 
 
+def test_the_gain_of_an_epoch_is_that_of_the_competitions_metric(toy):
+    toy.settings_file.write_text('metric = "log_loss"\n' + toy.settings_file.read_text())
+    tuning = toy.open()
+    trial = tuning.study.ask()
+    logits, labels = np.log([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0])
+    trial_module._Reporter(tuning, trial).validation(logits, labels)
+    (gain,) = tuning.study.trials[0].intermediate_values.values()
+    assert gain == pytest.approx((np.log(0.9) + np.log(0.4)) / 2), "minus the log loss: less is better"
+
+
 def test_a_trial_below_the_median_is_pruned_before_its_last_epoch(tuning):
     for _ in range(5):
         good = tuning.study.ask()
@@ -41,7 +50,7 @@ def test_a_trial_below_the_median_is_pruned_before_its_last_epoch(tuning):
         tuning.study.tell(good, 1.0)
 
     def train(recipe, prunable_epochs):
-        listener = trial_module._Reporter(tuning.stop_file, tuning.study.ask(), prunable_epochs=prunable_epochs)
+        listener = trial_module._Reporter(tuning, tuning.study.ask(), prunable_epochs=prunable_epochs)
         train_inner(tuning, recipe, part=0, listener=listener)
 
     recipe = replace(tuning.run.recipe, epochs=3)
@@ -85,9 +94,9 @@ def test_a_trial_stops_where_the_search_was_stopped_and_leaves_no_file(tuning):
 
 
 def test_a_worker_ends_once_the_main_process_is_gone(tuning, monkeypatch):
-    reporter, statuses = trial_module._Reporter(tuning.stop_file), []
+    reporter, statuses = trial_module._Reporter(tuning), []
     reporter.step(0.5, 1.0)
-    reporter.epoch(EpochReport("train", 1, 2, 0.1, 0.5, 1.0, 1.0, 1.0))
+    reporter.validation(np.eye(2), np.array([0, 1]))
     monkeypatch.setattr(trial_module.os, "_exit", statuses.append)
     for is_alive in (True, False):
         main = SimpleNamespace(is_alive=lambda is_alive=is_alive: is_alive)

@@ -84,6 +84,9 @@ class RunPrinter:
             line = f"{self.name:<20} {share_done:4.0%}  {images_per_second:,.0f} images/s"
             print_line(line, is_overwritten=True)
 
+    def validation(self, *_: object) -> None:
+        """Print nothing: `epoch` has the accuracy."""
+
     def epoch(self, report: "EpochReport") -> None:
         """Print the losses and speed of an epoch."""
         is_validated = report.validation_accuracy == report.validation_accuracy  # NaN in a refit

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+import torch
 from fastai.callback.core import Callback
 
 from podium.errors import DivergedError
@@ -40,6 +42,9 @@ class Listener:
 
     def step(self, share_done: float, images_per_second: float) -> None:
         """Called after each training step; `share_done` is 0 to 1 over the whole run."""
+
+    def validation(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Called after each epoch with validation rows, before `epoch`: logits (n, classes) and labels (n,)."""
 
     def epoch(self, report: EpochReport) -> None:
         """Called after each epoch."""
@@ -105,11 +110,11 @@ class ProgressCallback(Callback):
         self.images, self.total_loss, self.epoch_started = 0, 0.0, time.perf_counter()
 
     def before_validate(self) -> None:
-        """Reset the counts of the validation rows."""
-        self.rows, self.hits = 0, 0
+        """Forget the validation of the previous epoch."""
+        self.logits, self.labels = [], []
 
     def after_batch(self) -> None:
-        """Add one batch; the sums stay on the device, so that a GPU does not wait for them."""
+        """Add one batch; losses and logits stay on the device, so that a GPU does not wait for them."""
         count = len(self.learn.xb[0])
         if self.learn.training:
             self.images += count
@@ -119,8 +124,8 @@ class ProgressCallback(Callback):
             share_done = self.recorder.images_done / self.recorder.images
             self.recorder.listener.step(share_done, self.images / max(seconds, 1e-9))
         else:
-            self.rows += count
-            self.hits = self.hits + (self.learn.pred.argmax(1) == self.learn.yb[0]).sum()
+            self.logits.append(self.learn.pred.detach())
+            self.labels.append(self.learn.yb[0])
 
     def after_train(self) -> None:
         """Compute the mean loss, which waits for a GPU to finish, and then the time."""
@@ -137,7 +142,11 @@ class ProgressCallback(Callback):
 
     def after_epoch(self) -> None:
         """Report the epoch."""
-        recorder = self.recorder
+        recorder, accuracy = self.recorder, math.nan
+        if self.logits:
+            logits, labels = (torch.cat(parts).cpu().numpy() for parts in (self.logits, self.labels))
+            accuracy = float((logits.argmax(axis=1) == labels).mean())
+            recorder.listener.validation(logits, labels)
         seconds_left = recorder.seconds * (recorder.images / recorder.images_done - 1)
         recorder.finish_epoch(
             EpochReport(
@@ -145,7 +154,7 @@ class ProgressCallback(Callback):
                 epoch=self.learn.epoch + 1,
                 epochs=self.learn.n_epoch,
                 training_loss=round(self.mean_loss, 5),
-                validation_accuracy=round(float(self.hits) / self.rows, 5) if self.rows else math.nan,
+                validation_accuracy=round(accuracy, 5),
                 images_per_second=round(self.images / max(self.epoch_seconds, 1e-9), 1),
                 seconds=round(recorder.seconds, 1),
                 seconds_left=round(seconds_left, 1),

@@ -16,7 +16,7 @@ from podium.errors import ConfigError, DeviceMemoryError, DivergedError
 from podium.metrics import log_loss, softmax
 from podium.seeding import stream_seed
 from podium.training.device import pick_device
-from podium.training.progress import EpochReport, Listener
+from podium.training.progress import Listener
 from podium.training.run import train_run
 from podium.tune.study import LOG_LOSS, OWN_VALUES, REASON, SCORE, Tuning, encode
 
@@ -33,7 +33,7 @@ def run_trial(tuning: Tuning, trial: optuna.Trial) -> float:
         _suggest(trial, name, values)
     try:
         recipe = tuning.recipe_of(trial)
-        listener = _Reporter(tuning.stop_file, trial, prunable_epochs=_prunable_epochs(tuning, trial, recipe))
+        listener = _Reporter(tuning, trial, prunable_epochs=_prunable_epochs(tuning, trial, recipe))
         probabilities = train_inner(tuning, recipe, part=0, listener=listener)
     except FAILURES as error:
         trial.set_user_attr(REASON, "; ".join(error.faults) or f"{error.what} {error.found}")
@@ -59,7 +59,7 @@ def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener
             competition=replace(tuning.workspace.competition, trackers=()),
         ).with_lock(tuning.split.lock_for(part))
         predictions = train_run(
-            workspace, run, listener=listener or _Reporter(tuning.stop_file), rows=tuning.split.rows, test_rows=1
+            workspace, run, listener=listener or _Reporter(tuning), rows=tuning.split.rows, test_rows=1
         )
     return softmax(predictions.oof_logits)
 
@@ -73,13 +73,14 @@ def parallel_trials(recipe: Recipe) -> int:
 
 
 class _Reporter(Listener):
-    """Reports the epochs of a trial to Optuna; raises TrialPruned in one of the first `prunable_epochs`.
+    """Reports the gain of each epoch of a trial to Optuna; raises TrialPruned in one of the first `prunable_epochs`.
 
     Raises KeyboardInterrupt once the main process has stopped the search.
     """
 
-    def __init__(self, stop_file: Path, trial: optuna.Trial | None = None, *, prunable_epochs: int = 0):
-        self.stop_file, self.trial, self.prunable_epochs, self.epochs = stop_file, trial, prunable_epochs, 0
+    def __init__(self, tuning: Tuning, trial: optuna.Trial | None = None, *, prunable_epochs: int = 0):
+        self.stop_file, self.metric, self.trial = tuning.stop_file, tuning.metric, trial
+        self.prunable_epochs, self.epochs = prunable_epochs, 0
 
     def step(self, share_done: float, images_per_second: float) -> None:
         self.wait()
@@ -91,10 +92,10 @@ class _Reporter(Listener):
         if self.stop_file.exists():
             raise KeyboardInterrupt
 
-    def epoch(self, report: EpochReport) -> None:
+    def validation(self, logits: np.ndarray, labels: np.ndarray) -> None:
         self.epochs += 1
         if self.trial is not None:
-            self.trial.report(report.validation_accuracy, self.epochs)
+            self.trial.report(self.metric.gain(self.metric(softmax(logits), labels)), self.epochs)
             if self.epochs <= self.prunable_epochs and self.trial.should_prune():
                 raise optuna.TrialPruned("below the median")  # fastai needs a message
 
