@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "COMPETITION": "digits"}
+SOURCE = str(Path(__file__).parents[2] / "src")
 PRINT = """
 import sys
 from podium.cli.printing import RunPrinter, TaskPrinter, print_line
@@ -19,33 +19,39 @@ print("the end", file=sys.stderr)
 """
 
 
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Made late: conftest sets a TMPDIR, so that no test waits for cores that other trainings hold."""
+    return os.environ | {"PYTHONPATH": SOURCE, "COMPETITION": "digits"}
+
+
 @pytest.mark.parametrize("place", ["closed pipe", "full disk", "closed"])
-def test_progress_that_cannot_be_printed_is_discarded(place):
+def test_progress_that_cannot_be_printed_is_discarded(place, environment):
     command, reader, writer = [sys.executable, "-c", PRINT], *os.pipe()
     os.close(reader)
     if place == "closed":
         command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
     with open("/dev/full", "w") as full:
         stdout = full if place == "full disk" else writer
-        done = subprocess.run(command, env=ENVIRONMENT, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "the end\n")
 
 
-def test_a_reader_that_goes_away_does_not_end_a_training(project):
+def test_a_reader_that_goes_away_does_not_end_a_training(project, environment):
     command = [sys.executable, "-m", "podium", "train", "tiny"]
-    with subprocess.Popen(command, cwd=project, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as training:
+    with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True) as training:
         training.stdout.readline()
         training.stdout.close()
-        assert training.wait(timeout=120) == 0
+        assert training.wait(timeout=300) == 0
     assert (project / "oof" / "digits" / "tiny.s1.npz").is_file()
 
 
-def test_two_trainings_of_a_run_at_once_train_it_once(project):
+def test_two_trainings_of_a_run_at_once_train_it_once(project, environment):
     command = [sys.executable, "-m", "podium", "train", "tiny"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    trainings = [subprocess.Popen(command, cwd=project, env=ENVIRONMENT, **pipes) for _ in range(2)]
-    outputs = [training.communicate(timeout=120)[0] for training in trainings]
+    trainings = [subprocess.Popen(command, cwd=project, env=environment, **pipes) for _ in range(2)]
+    outputs = [training.communicate(timeout=300)[0] for training in trainings]
     assert [training.returncode for training in trainings] == [0, 0], outputs
     assert sum("1 epochs of 1,000 images" in output for output in outputs) == 1, outputs
     assert sum("another process has trained it" in output for output in outputs) == 1, outputs

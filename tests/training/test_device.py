@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ def two_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(cores_module.os, "sched_getaffinity", lambda _: {0, 1})
 
 
+SOURCE = str(Path(__file__).parents[2] / "src")
 HOLD = """
 import sys, time, os
 os.sched_getaffinity = lambda _: {0, 1}
@@ -37,7 +39,11 @@ with claim_cores(int(sys.argv[1])):
 
 def holder(count: int) -> subprocess.Popen:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": SOURCE},
     )
     assert process.stdout.readline() == "held\n"
     return process
@@ -54,6 +60,12 @@ def claims(count: int) -> bool:
             return True
     except BlockingIOError:
         return False
+
+
+def test_a_run_leaves_the_cores_that_it_does_not_need():
+    with claim_cores(1):
+        assert claims(1) and not claims(2)
+    assert claims(2)
 
 
 def test_a_run_waits_for_cores_and_continues_when_the_run_that_holds_them_is_killed():
