@@ -5,9 +5,8 @@ import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
-from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
@@ -29,33 +28,34 @@ def verify_in_background(arrays: Sequence[np.memmap], checksums: Sequence[int], 
     `fix` is the command that decodes the images again. The end of the context stops the thread.
     """
     stop = Event()
-    with ThreadPoolExecutor(1) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        # Opened now: like the mapped arrays, the files can be read after `make clean` has removed them.
+        with os_error_as_data_error(UNREADABLE):
+            streams = [stack.enter_context(open(array.filename, "rb")) for array in arrays]
         try:
-            yield pool.submit(_verify, arrays, checksums, stop=stop, fix=fix)
+            yield pool.submit(_verify, arrays, streams, checksums, stop=stop, fix=fix)
         finally:
             stop.set()
 
 
-@os_error_as_data_error(UNREADABLE)
-def _verify(arrays: Sequence[np.memmap], checksums: Sequence[int], *, stop: Event, fix: str) -> None:
+def _verify(
+    arrays: Sequence[np.memmap], streams: Sequence[BinaryIO], checksums: Sequence[int], *, stop: Event, fix: str
+) -> None:
     remaining = iter(checksums)
-    for array in arrays:
-        file = Path(array.filename)
-        # Read, not mapped: a disk that fails while a mapped file is used kills the process.
-        with file.open("rb") as stream:
-            stream.seek(array.offset)
-            for block, expected in enumerate(islice(remaining, count_blocks(array))):
-                checksum = _read_checksum(stream, ROWS_PER_BLOCK * array[0].nbytes, stop)
-                if stop.is_set():
-                    return
-                if checksum != expected:
-                    raise DataError(
-                        "The decoded images are damaged.",
-                        file=file,
-                        expected=f"checksum {expected} of block {block} ({ROWS_PER_BLOCK} images)",
-                        found=f"checksum {checksum}",
-                        fix=f"rm {shlex.quote(str(file))} && {fix}",
-                    )
+    for array, stream in zip(arrays, streams, strict=True):
+        stream.seek(array.offset)
+        for block, expected in enumerate(islice(remaining, count_blocks(array))):
+            checksum = _read_checksum(stream, ROWS_PER_BLOCK * array[0].nbytes, stop)
+            if stop.is_set():
+                return
+            if checksum != expected:
+                raise DataError(
+                    "The decoded images are damaged.",
+                    file=stream.name,
+                    expected=f"checksum {expected} of block {block} ({ROWS_PER_BLOCK} images)",
+                    found=f"checksum {checksum}",
+                    fix=f"rm {shlex.quote(str(stream.name))} && {fix}",
+                )
 
 
 def count_blocks(array: np.ndarray) -> int:
@@ -64,8 +64,11 @@ def count_blocks(array: np.ndarray) -> int:
 
 
 def _read_checksum(stream: BinaryIO, size: int, stop: Event) -> int:
-    """The CRC-32 of the next `size` bytes."""
+    """The CRC-32 of the next `size` bytes. They are read: an error of the disk in a mapped file kills the process."""
     checksum = 0
-    while size and not stop.is_set() and (content := stream.read(min(size, BYTES_PER_READ))):
-        checksum, size = zlib.crc32(content, checksum), size - len(content)
+    try:
+        while size and not stop.is_set() and (content := stream.read(min(size, BYTES_PER_READ))):
+            checksum, size = zlib.crc32(content, checksum), size - len(content)
+    except OSError as error:
+        raise DataError(UNREADABLE, file=stream.name, found=error.strerror) from None
     return checksum
