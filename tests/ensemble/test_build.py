@@ -1,10 +1,14 @@
 """A whole ensemble: members, weights, the cross-fitted score, and edge cases whose answer is known."""
 
+import re
+
 import numpy as np
 import pytest
 
 from podium.config.keys import Ensemble
 from podium.ensemble.build import build_ensemble
+from podium.ensemble.text import ensemble_lines
+from podium.ensemble.write import WrittenEnsemble
 from podium.errors import ConfigError
 from toy_runs import join, random_run, run_of
 
@@ -70,6 +74,48 @@ def test_the_best_single_run_is_best_by_the_metric_of_the_competition():
     result = build(confident, uncertain, metric="log_loss")
     assert result.best.run == "b.s1"
     assert set(result.used.in_sample) == {"accuracy", "log_loss"}
+
+
+def test_selection_follows_the_metric_of_the_competition():
+    confident = run_of("a.s1", predicted=(0, 1, 2, 1), sure=20.0)
+    uncertain = run_of("a.s2", predicted=(0, 1, 0, 1), sure=0.1)
+    by_accuracy = build(confident, uncertain, threshold=1.0)
+    assert [run.run for run in by_accuracy.members] == ["a.s1"]
+    by_log_loss = build(confident, uncertain, metric="log_loss", threshold=0.0)
+    assert [run.run for run in by_log_loss.members] == ["a.s2"]
+
+
+def test_the_table_of_runs_has_the_metric_of_the_competition(tmp_path):
+    runs = [random_run(f"{name}.s1", rows=100, seed=seed) for seed, name in enumerate("ab")]
+    for metric, gain in (("accuracy", r"[+-]\d+\.\d\d "), ("log_loss", r"[+-]\d\.\d{4} ")):
+        result = build(*runs, metric=metric)
+        lines = ensemble_lines(WrittenEnsemble(result, tmp_path / "a.csv", tmp_path / "a.json"), stale=set())
+        assert lines[1].split()[:2] == ["run", metric]
+        by_name = {line.split()[0]: line for line in lines[2:4]}
+        for run in result.runs:
+            assert float(by_name[run.run].split()[1]) == pytest.approx(run.scores[metric], abs=1e-4)
+            assert re.search(gain, by_name[run.run])
+
+
+def test_a_part_in_which_no_run_is_above_the_threshold_uses_the_best_run():
+    runs = [random_run(f"{name}.s1", rows=60, seed=seed) for seed, name in enumerate("ab")]
+    best = max((run.oof_logits.argmax(axis=1) == run.oof_labels).mean() for run in runs)
+    settings = {"threshold": best - 1e-6, "best_per_architecture": 0}
+    result = build(*runs, **settings)  # in some part the best run is below its score on all rows
+    assert [run.member for run in result.runs].count(True) == 1
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss", "macro_f1", "qwk", "auc"])
+def test_too_few_validation_rows_are_refused_or_scored(metric):
+    with pytest.raises(ConfigError, match="at least two validation rows"):
+        build(run_of("a.s1", labels=(0,)), metric=metric)
+    two = build(run_of("a.s1", labels=(0, 1)), run_of("b.s1", labels=(0, 1), predicted=(1, 1)), metric=metric)
+    assert np.isfinite(two.test_probabilities).all()
+
+
+def test_auc_of_rows_of_one_class_is_refused():
+    with pytest.raises(ConfigError, match="validation rows have no auc"):
+        build(run_of("a.s1", labels=(1, 1, 1)), metric="auc")
 
 
 def test_a_refitted_run_is_reported():

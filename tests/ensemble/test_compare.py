@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from podium.ensemble import compare as compare_module
-from podium.ensemble.compare import Bootstrap, Draws, bootstrap, choose, compare, draw_rows, estimate, mcnemar
-from podium.metrics import wilson_interval
+from podium.ensemble.compare import Bootstrap, Draws, bootstrap, choose, compare, draw_rows, estimate, holm, mcnemar
+from podium.metrics import METRICS, wilson_interval
 
 NAMES = ["best", "uniform", "accuracy", "log-loss"]
 
@@ -85,11 +86,61 @@ def test_mcnemar_is_a_two_sided_sign_test(won, lost, p):
 
 def test_a_gain_is_real_only_if_its_interval_does_not_contain_0():
     better, worse = np.arange(1000) % 10 != 0, np.arange(1000) % 5 != 0
-    labels_right = np.stack([better, worse])
-    real = compare(of_hits(better, worse), labels_right, 0, 1, against="best")
+    labels_right, unit = np.stack([better, worse]), np.arange(1000)
+    real = compare(of_hits(better, worse), labels_right, 0, 1, unit=unit, against="best")
     assert real.real and real.gain == pytest.approx(0.1) and (real.won, real.lost) == (100, 0)
-    same = compare(of_hits(better, better), np.stack([better, better]), 0, 1, against="best")
+    same = compare(of_hits(better, better), np.stack([better, better]), 0, 1, unit=unit, against="best")
     assert not same.real and same.gain == 0 and same.p == 1
+
+
+def test_mcnemar_counts_groups_where_rows_have_groups():
+    # 40 rows are won, but they are two groups: what happens to one row of a group happens to all.
+    better, worse = np.ones(200, bool), np.arange(200) >= 40
+    groups = (np.arange(200) // 20).astype(str)
+    draws = draw_rows(200, groups, 0)
+    result = compare(
+        of_hits(better, worse, groups=groups), np.stack([better, worse]), 0, 1, unit=draws.unit, against="best"
+    )
+    assert (result.won, result.lost, result.counted) == (2, 0, "groups")
+    assert result.p == mcnemar(2, 0) == 0.5
+
+
+def test_holm_needs_more_of_the_smallest_of_several_p_values():
+    assert holm([0.04]) == [True]
+    assert holm([0.04, 0.5]) == [False, False]
+    assert holm([0.03, 0.001, 0.02, 0.6]) == [False, True, False, False]  # 0.02 is above 0.05 / 3
+    assert holm([0.016, 0.001, 0.024, 0.6]) == [True, True, True, False]
+    assert holm([]) == []
+
+
+def test_the_p_value_of_a_difference_is_that_of_a_normal_distribution():
+    draw = np.random.default_rng(0)
+    better, worse = draw.random(2000) < 0.83, draw.random(2000) < 0.8
+    resampled = of_hits(better, worse)
+    difference = better.astype(float) - worse
+    z = difference.mean() / (difference.std() / np.sqrt(2000))
+    assert resampled.p(0, 1) == pytest.approx(2 * norm.sf(z), rel=0.25)
+    assert of_hits(better, better).p(0, 1) == 1
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "qwk", "auc"])
+def test_metrics_that_are_no_mean_are_scored_on_1000_draws_of_rows(metric):
+    draw = np.random.default_rng(0)
+    labels, probabilities = draw.integers(3, size=30), np.round(draw.dirichlet(np.ones(3), size=30), 1)
+    draws = draw_rows(30, None, 0)
+    resampled = bootstrap(probabilities[None, None], labels, metric=metric, draws=draws)
+    assert len(resampled.inside) == len(resampled.outside) == 1000
+    for place in range(20):
+        rows = np.repeat(np.arange(30), draws.counts[place].astype(int))
+        assert resampled.inside[place, 0] == pytest.approx(METRICS[metric](probabilities[rows], labels[rows]))
+
+
+def test_a_draw_without_a_score_has_that_of_all_rows():
+    labels = np.array([0, 1, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6], [0.95, 0.05]])[None, None]
+    draws = Draws(np.arange(4), np.array([[0, 1, 1, 2], [1, 1, 1, 1]], np.float32))
+    resampled = bootstrap(probabilities, labels, metric="auc", draws=draws)
+    assert resampled.inside[:, 0].tolist() == pytest.approx([2 / 3, 2 / 3])
 
 
 def chosen(means, error):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import pool_of
+from podium.ensemble.blend import Blend, pool_of
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.contribution import disagreements, error_correlations, suggest
 from toy_runs import join, random_run, run_of
@@ -35,6 +35,24 @@ def test_the_verdict_is_drop_for_a_harmful_run_and_keep_for_a_useful_one():
         and contributions["bad.s1"].interval[1] < 0
     )
     assert contributions["good.s2"].verdict == "keep" and contributions["good.s2"].loss > 0
+
+
+def test_without_a_run_of_a_stack_its_coefficient_is_divided_by_the_sizes_of_the_others():
+    blend = Blend("stack", "logits", np.ones(3), np.array([0.8, 0.5, -0.45]), np.zeros(3), 1.0)
+    assert blend.weights_without(0) == pytest.approx([0, 0.5 + 0.8 * 0.5 / 0.95, -0.45 + 0.8 * 0.45 / 0.95])
+    blend = Blend("uniform", "logits", np.ones(3), np.array([0.5, 0.3, 0.2]), None, 1.0)
+    assert blend.weights_without(0) == pytest.approx([0, 0.6, 0.4])
+    assert Blend("best", "logits", np.ones(2), np.array([1.0, 0.0]), None, 1.0).weights_without(0) is None
+
+
+def test_verdicts_are_corrected_for_the_number_of_runs():
+    runs = [random_run(f"a.s{seed:02}", rows=300, seed=seed, noise=3.0) for seed in range(1, 21)]
+    settings = Ensemble(run_temperatures="never", strategy="uniform", select="all")
+    result = build_ensemble(join(runs), settings, metric="log_loss", only=True)
+    rows = result.contributions
+    # Of twenty intervals, one misses 0 by chance.
+    verdicts = {row.verdict for row in rows if row.interval[0] > 0 or row.interval[1] < 0}
+    assert verdicts == {"keep", "unclear: no difference beyond noise"}
 
 
 def test_recipes_are_ordered_by_fixed_rows_per_hour_after_those_never_trained():

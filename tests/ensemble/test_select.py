@@ -3,19 +3,21 @@
 import pytest
 
 from podium.config.keys import Ensemble
-from podium.ensemble.select import select
+from podium.ensemble.select import check_members, select
 from podium.errors import ConfigError
 
 
-def members(accuracies, *, threshold=0.95, best=1):
+def members(gains, *, threshold=0.95, best=1, metric="accuracy"):
     """Names of the members among runs named `architecture.seed`."""
-    choices = select(
-        list(accuracies),
-        [run.split(".")[0] for run in accuracies],
-        list(accuracies.values()),
-        Ensemble(threshold=threshold, best_per_architecture=best),
-    )
-    return [run for run, choice in zip(accuracies, choices, strict=True) if choice.member]
+    settings = Ensemble(threshold=threshold, best_per_architecture=best)
+    choices = select(list(gains), [run.split(".")[0] for run in gains], list(gains.values()), settings, metric=metric)
+    check_members(choices, settings)
+    return [run for run, choice in zip(gains, choices, strict=True) if choice.member]
+
+
+def test_a_log_loss_below_the_threshold_is_better():
+    assert members({"a.s1": -0.2, "a.s2": -0.4, "b.s1": -0.9}, threshold=0.3, best=0, metric="log_loss") == ["a.s1"]
+    assert members({"a.s1": -0.2, "a.s2": -0.1}, threshold=0, metric="log_loss") == ["a.s2"]
 
 
 def test_runs_above_the_threshold_and_the_best_of_each_architecture_are_members():
@@ -45,7 +47,7 @@ def test_of_equal_runs_the_first_by_name_is_the_member_in_any_order():
 
 
 def test_an_ensemble_without_members_is_refused_with_the_settings_to_change():
-    with pytest.raises(ConfigError, match=r"threshold below 0\.9000, or best_per_architecture = 1"):
+    with pytest.raises(ConfigError, match=r"threshold that some run reaches, or best_per_architecture = 1"):
         members({"a.s1": 0.9, "b.s1": 0.8}, best=0)
 
 
@@ -59,6 +61,7 @@ def test_every_choice_has_its_reason():
         ["a", "a", "a", "b"],
         [0.96, 0.94, 0.93, 0.5],
         Ensemble(threshold=0.95, best_per_architecture=1),
+        metric="accuracy",
     )
     assert [choice.reason for choice in choices] == [
         "above threshold 0.95",

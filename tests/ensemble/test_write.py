@@ -203,6 +203,32 @@ def test_a_damaged_run_is_named_and_the_last_submission_stays(tmp_path):
     assert (workspace.paths.submissions / "ensemble.csv").read_bytes() == before
 
 
+OTHER_CPUS = ("X86_V3 X86_V4 AVX512_ICL AVX512_SPR", "X86_V4 AVX512_ICL AVX512_SPR", "")
+
+
+def test_cpus_with_other_instructions_write_the_same_json(tmp_path):
+    """NumPy and OpenBLAS compute the last bits otherwise where a CPU lacks AVX2 or AVX-512."""
+    runs = [
+        random_run(f"{name}.s1", rows=1000, seed=seed, classes=tuple("abcdefghij")) for seed, name in enumerate("xyz")
+    ]
+    workspace = make_project(tmp_path, [], lock=lock_for(runs[0]))
+    for run in runs:
+        about = run.about | {"fold_sha256": lock_for(run).fold_sha256}
+        save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))
+    code = (
+        "import sys; from podium.ensemble.write import write_ensemble; from podium.workspace import open_workspace;"
+        "sys.stdout.write(write_ensemble(open_workspace('toy', sys.argv[1])).json_file.read_text())"
+    )
+    texts = set()
+    for disabled, core in zip(OTHER_CPUS, ("Nehalem", "Haswell", ""), strict=True):
+        other = {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "NPY_DISABLE_CPU_FEATURES": disabled}
+        environment = os.environ | other | ({"OPENBLAS_CORETYPE": core} if core else {})
+        done = subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        texts.add(done.stdout)
+    assert len(texts) == 1
+
+
 def test_the_process_that_writes_an_ensemble_loads_no_heavy_library(tmp_path):
     make_project(tmp_path, three_runs())
     code = (

@@ -25,7 +25,7 @@ def ensemble(
         typer.Option(help="auto, best, uniform, accuracy, log-loss, greedy or stack; overrides competition.toml."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="A run with a higher accuracy is a member; overrides competition.toml.")
+        float | None, typer.Option(help="A run with a better score is a member; overrides competition.toml.")
     ] = None,
 ) -> None:
     """Select, weight and blend the runs in oof/<competition>/, print the scores, and write a submission."""

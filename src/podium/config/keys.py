@@ -68,7 +68,7 @@ class Ensemble:
         "rule",
         choices=("rule", "all"),
     )
-    threshold: float = key("every run with a higher validation accuracy is a member", 0.95, low=0, high=1)
+    threshold: float = key("every run with a better validation score, by the metric, is a member", 0.95, low=0, high=1)
     best_per_architecture: int = key("number of runs of each architecture that are members in any case", 1, low=0)
     strategy: str = key(
         "how members are weighted; auto: the simplest strategy within one standard error of the best one, or the best "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from podium.config.keys import Ensemble
-from podium.ensemble.select import Choice, select
+from podium.ensemble.select import select
 from podium.ensemble.strategies.calibrate import fit_temperatures
 from podium.ensemble.strategies.stack import weighted_sum
 from podium.ensemble.strategies.table import STRATEGIES, Material
@@ -25,7 +25,7 @@ class Pool:
 
     runs: tuple[str, ...]
     architectures: tuple[str, ...]
-    log_probabilities: np.ndarray  # (runs, n, classes) float32, without temperatures
+    log_probabilities: np.ndarray  # (runs, n, classes) float64, without temperatures
     predicted: np.ndarray  # (runs, n): the most probable class
     labels: np.ndarray  # (n,)
     fits_temperatures: bool  # whether a temperature is fitted to each run
@@ -34,6 +34,14 @@ class Pool:
     def correct(self) -> np.ndarray:
         """Which rows each run predicts correctly: (runs, n) bool."""
         return self.predicted == self.labels
+
+    def gains(self, metric: str) -> np.ndarray:
+        """The score of each run by a metric, (runs,): more is better; -inf if these rows have no score."""
+        if metric == "accuracy":
+            return self.correct.mean(axis=1)
+        measure = METRICS[metric]
+        gains = [measure.gain(measure(np.exp(logs), self.labels)) for logs in self.log_probabilities]
+        return np.nan_to_num(gains, nan=-np.inf)
 
     def rows(self, indices: np.ndarray) -> "Pool":
         """A pool with the same runs, but only the rows at `indices`."""
@@ -66,7 +74,7 @@ class Blend:
         `weights` (m,) has one weight per run. Pass `probabilities` = exp(`logs`) if they are known, else None.
         """
         if self.biases is not None:
-            return weighted_sum(logs, weights) + self.biases.astype(logs.dtype)
+            return weighted_sum(logs, weights) + self.biases
         if self.average == "logits" or np.count_nonzero(weights) == 1:
             return weighted_sum(logs, weights)
         shares = np.exp(logs) if probabilities is None else probabilities
@@ -75,7 +83,8 @@ class Blend:
     def weights_without(self, run: int) -> np.ndarray | None:
         """The weights (runs,) after `run` is removed and its weight shared; None if no other run has a weight."""
         others = np.where(np.arange(len(self.weights)) == run, 0.0, self.weights)
-        return others * (self.weights.sum() / others.sum()) if np.abs(others).sum() > 0 else None
+        sizes = np.abs(others)  # the coefficients of a stack may be negative
+        return others + self.weights[run] * sizes / sizes.sum() if sizes.any() else None
 
 
 def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
@@ -83,7 +92,8 @@ def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
 
     With `run_temperatures = "auto"`, each run gets its own temperature if label smoothing, mixup or cutmix differ.
     """
-    logs = log_softmax(aligned.oof_logits.astype(np.float32, copy=False))
+    # In float64, so that what CPUs compute differently in the last bits is rounded away in the JSON.
+    logs = log_softmax(aligned.oof_logits.astype(np.float64))
     smoothings = {_smoothing(about) for about in aligned.abouts}
     differ = len(smoothings) > 1 or None in smoothings
     return Pool(
@@ -96,24 +106,20 @@ def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
     )
 
 
-def choose_members(pool: Pool, settings: Ensemble) -> list[Choice]:
-    """Whether each run of a pool is a member; raises ConfigError if none is."""
-    return select(pool.runs, pool.architectures, pool.correct.mean(axis=1).tolist(), settings)
-
-
 def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ensemble, *, metric: str) -> list[Blend]:
     """Select members and fit temperatures and weights on a pool's rows, for each candidate (strategy, average).
 
-    Raises ConfigError if no run is a member.
+    If no run is a member by these rows, although one is by all validation rows, the best run is the only member.
     """
     temperatures, logs = np.ones(len(pool.runs)), pool.log_probabilities
     if pool.fits_temperatures:
         temperatures = fit_temperatures(logs, pool.labels)
-        logs = log_softmax(logs / temperatures[:, None, None].astype(logs.dtype))
-    runs, members = (
-        np.arange(len(pool.runs)),
-        np.flatnonzero([choice.member for choice in choose_members(pool, settings)]),
-    )
+        logs = log_softmax(logs / temperatures[:, None, None])
+    gains = pool.gains(metric)
+    choices = select(pool.runs, pool.architectures, gains, settings, metric=metric)
+    runs, members = np.arange(len(pool.runs)), np.flatnonzero([choice.member for choice in choices])
+    if not len(members):
+        members = np.array([gains.argmax()])
     of_runs = Material(logs, pool.labels, metric=metric, seed=settings.seed, correct=pool.correct)
     of_members = of_runs
     if len(members) < len(runs):
@@ -139,9 +145,9 @@ def blended(blends: Sequence[Blend], logits: np.ndarray) -> np.ndarray:
     are used for all.
     """
     used = np.flatnonzero(np.any([blend.weights for blend in blends], axis=0))
-    temperatures = blends[0].temperatures[used, None, None].astype(logits.dtype)
+    temperatures = blends[0].temperatures[used, None, None]
     need_probabilities = any(blend.average == "probabilities" for blend in blends)
-    result = np.empty((len(blends), *logits.shape[1:]), logits.dtype)
+    result = np.empty((len(blends), *logits.shape[1:]))
     for start in range(0, logits.shape[1], ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
         logs = log_softmax(logits[used, rows] / temperatures)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import Blend, Pool, blended, choose_members, fit_blends, pool_of, scores_of
+from podium.ensemble.blend import Blend, Pool, blended, fit_blends, pool_of, scores_of
 from podium.ensemble.compare import (
     Bootstrap,
     Comparison,
@@ -18,13 +18,16 @@ from podium.ensemble.compare import (
 )
 from podium.ensemble.contribution import Contribution, contributions, disagreements, error_correlations
 from podium.ensemble.cross_fit import CrossFit, cross_fit, split_rows
+from podium.ensemble.select import Choice, check_members, select
 from podium.ensemble.strategies.calibrate import brier, calibration_error
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
+from podium.errors import ConfigError
 from podium.metrics import METRICS, hits, log_loss, softmax
 from podium.predictions.align import Aligned
 
 AVERAGES = ("probabilities", "logits")
 FEW_ROWS = 500
+LARGER_VALIDATION = "increase [validation] rows in competition.toml"
 
 
 @dataclass(frozen=True)
@@ -95,16 +98,19 @@ class EnsembleResult:
     def best(self) -> RunInBlend:
         """The run, member or not, with the best score on these rows; of equal ones the first by name."""
         metric = METRICS[self.metric]
-        return max(self.runs, key=lambda run: np.nan_to_num(metric.gain(run.scores[self.metric]), nan=-np.inf))
+        return max(self.runs, key=lambda run: metric.gain(run.scores[self.metric]))
 
 
 def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: bool = False) -> EnsembleResult:
     """Fit and score blends of joined runs as `[ensemble]` says; rows of one group stay together.
 
     With `only`, nothing but the requested strategy, the best single run and the uniform blend is scored. Raises
-    ConfigError if no run is a member.
+    ConfigError if no run is a member, or the validation rows are too few to score a blend.
     """
     pool = pool_of(aligned, settings)
+    _check_rows(aligned, metric)
+    choices = select(pool.runs, pool.architectures, pool.gains(metric), settings, metric=metric)
+    check_members(choices, settings)
     candidates = _candidates(settings, only=only)
     crossed = cross_fit(pool, split_rows(pool.labels, aligned.groups, settings), candidates, settings, metric=metric)
     blends = fit_blends(pool, candidates, settings, metric=metric)
@@ -125,14 +131,14 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         resampled, choice, metric=metric, tests=len(aligned.test_ids), chosen_among=names if auto else None
     )
     return EnsembleResult(
-        runs=_runs(aligned, pool, blend, settings, metric),
+        runs=_runs(aligned, pool, blend, choices, metric),
         settings=settings,
         blend=blend,
         metric=metric,
         strategies=strategies,
         used=strategies[place],
         score=score,
-        comparisons=_comparisons(resampled, crossed.probabilities[eligible, 0], pool.labels, names, choice),
+        comparisons=_comparisons(resampled, crossed.probabilities[eligible, 0], pool.labels, names, choice, draws.unit),
         calibration=_calibration(crossed, place, pool.labels),
         contributions=contributions(pool, crossed, place, blend, metric=metric, draws=draws),
         error_correlation=error_correlations(pool.correct),
@@ -141,10 +147,23 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         validation_rows=len(pool.labels),
         classes=aligned.classes,
         test_ids=aligned.test_ids,
-        test_probabilities=blend.probabilities(aligned.test_logits.astype(np.float32, copy=False)),
+        test_probabilities=blend.probabilities(aligned.test_logits),
         cross_fitted=crossed.probabilities[place, 0],
         uncalibrated=crossed.uncalibrated[place],
     )
+
+
+def _check_rows(aligned: Aligned, metric: str) -> None:
+    """Raise ConfigError if blends cannot be fitted on some rows and scored on others."""
+    units, found = ("rows", aligned.oof_ids) if aligned.groups is None else ("groups", np.unique(aligned.groups))
+    if len(found) < 2:
+        raise ConfigError(
+            "A blend cannot be scored.", expected=f"at least two validation {units}", found="one", fix=LARGER_VALIDATION
+        )
+    if metric == "auc" and len(np.unique(aligned.oof_labels)) < 2:
+        raise ConfigError(
+            "The validation rows have no auc.", expected="rows of two classes", found="one class", fix=LARGER_VALIDATION
+        )
 
 
 def _candidates(settings: Ensemble, *, only: bool) -> list[tuple[str, str]]:
@@ -182,16 +201,15 @@ def _strategy_scores(
 
 
 def _comparisons(
-    resampled: Bootstrap, probabilities: np.ndarray, labels: np.ndarray, names: list[str], choice: int
+    resampled: Bootstrap, probabilities: np.ndarray, labels: np.ndarray, names: list[str], choice: int, unit: np.ndarray
 ) -> tuple[Comparison, ...]:
     """The chosen strategy compared with the best run and the uniform blend; probabilities (strategies, n, classes)."""
     correct = np.stack([hits(strategy, labels) for strategy in probabilities])
     others = [other for other in ("best", "uniform") if names.index(other) != choice]
-    return tuple(compare(resampled, correct, choice, names.index(other), against=other) for other in others)
+    return tuple(compare(resampled, correct, choice, names.index(other), unit=unit, against=other) for other in others)
 
 
-def _runs(aligned: Aligned, pool: Pool, blend: Blend, settings: Ensemble, metric: str) -> tuple[RunInBlend, ...]:
-    choices = choose_members(pool, settings)
+def _runs(aligned: Aligned, pool: Pool, blend: Blend, choices: list[Choice], metric: str) -> tuple[RunInBlend, ...]:
     return tuple(
         RunInBlend(
             run=run,

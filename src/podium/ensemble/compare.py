@@ -14,7 +14,7 @@ from podium.ensemble.strategies.table import STRATEGIES
 from podium.metrics import METRICS, Z_95, Metric, wilson_interval
 from podium.seeding import stream_seed
 
-DRAWS, FEWER_DRAWS = 1000, 200
+DRAWS = 1000
 # Largest number of drawn rows in all: with very many rows, fewer draws are enough.
 MOST_DRAWN = 20_000_000
 
@@ -41,6 +41,11 @@ class Bootstrap:
         low, high = _middle_95(self.inside[:, strategy] - self.inside[:, other])
         return float(self.whole[strategy] - self.whole[other]), (float(low), float(high))
 
+    def p(self, strategy: int, other: int) -> float:
+        """Two-sided p value of the difference, by its normal approximation."""
+        gain, error = self.whole[strategy] - self.whole[other], self.standard_errors()[strategy, other]
+        return math.erfc(abs(gain) / error / math.sqrt(2)) if error else float(gain == 0)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -59,9 +64,10 @@ class Comparison:
     against: str
     gain: float  # more is better
     interval: tuple[float, float]
-    won: int  # rows that only the first predicts correctly
+    won: int  # rows that only the first predicts correctly; or groups of which it predicts more rows correctly
     lost: int
-    p: float  # McNemar's exact test
+    counted: str  # rows or groups
+    p: float  # McNemar's exact test of these rows or groups
     real: bool  # the interval does not contain 0
 
 
@@ -92,7 +98,8 @@ def bootstrap(
     """Score all draws of probabilities (strategies, repeats, n, classes); with `outside` also the rows not drawn."""
     is_mean = METRICS[metric].rows is not None
     whole, score = (_row_means if is_mean else _whole_draws)(probabilities, labels, METRICS[metric], draws.unit)
-    inside, not_drawn = np.nan_to_num(score(draws.counts)), None
+    inside, not_drawn = score(draws.counts), None
+    inside = np.where(np.isnan(inside), whole, inside)
     if outside:
         not_drawn = score((draws.counts == 0).astype(np.float32))
         not_drawn = np.where(np.isnan(not_drawn), inside, not_drawn)
@@ -108,8 +115,8 @@ def _row_means(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, un
     """Gains of a metric that is a mean over rows, by matrix products."""
     gains = [[metric.gain(1) * metric.rows(repeat, labels) for repeat in repeats] for repeats in probabilities]
     gains = np.stack(gains).mean(axis=1)  # (strategies, n)
-    totals = np.stack([np.bincount(unit, weights=row) for row in gains], axis=1).astype(np.float32)
-    sizes = np.bincount(unit)[:, None].astype(np.float32)
+    totals = np.stack([np.bincount(unit, weights=row) for row in gains], axis=1)
+    sizes = np.bincount(unit)[:, None].astype(np.float64)
 
     def score(counts: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
@@ -120,13 +127,14 @@ def _row_means(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, un
 
 def _whole_draws(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, unit: np.ndarray) -> Gains:
     """Gains of any other metric: one evaluation per draw, on the first repeat."""
+    scores = [metric.of_counts(repeats[0], labels) for repeats in probabilities]
 
     def score(counts: np.ndarray) -> np.ndarray:
-        gains = np.full((min(len(counts), FEWER_DRAWS), len(probabilities)), np.nan)
-        for place, drawn in enumerate(counts[:FEWER_DRAWS]):
-            rows = np.repeat(np.arange(len(labels)), drawn[unit].astype(int))
-            if len(rows):
-                gains[place] = [metric.gain(metric(repeats[0, rows], labels[rows])) for repeats in probabilities]
+        gains = np.full((len(counts), len(probabilities)), np.nan)
+        for place, drawn in enumerate(counts):
+            if drawn.any():
+                row_counts = drawn[unit].astype(np.float64)
+                gains[place] = [metric.gain(score(row_counts)) for score in scores]
         return gains
 
     return np.array([np.mean([metric.gain(metric(r, labels)) for r in repeats]) for repeats in probabilities]), score
@@ -178,17 +186,40 @@ def estimate(
     return Estimate(measure.gain(gain), interval, test_interval, optimism)
 
 
-def compare(resampled: Bootstrap, correct: np.ndarray, strategy: int, other: int, *, against: str) -> Comparison:
-    """Compare two strategies; correct (strategies, n) bool of one repeat."""
+def compare(
+    resampled: Bootstrap, correct: np.ndarray, strategy: int, other: int, *, unit: np.ndarray, against: str
+) -> Comparison:
+    """Compare two strategies; correct (strategies, n) bool of one repeat; unit (n,): each row's row or group.
+
+    Rows of a group are alike, so that McNemar's test counts groups.
+    """
     gain, interval = resampled.difference(strategy, other)
-    won = int((correct[strategy] & ~correct[other]).sum())
-    lost = int((correct[other] & ~correct[strategy]).sum())
-    real = not interval[0] <= 0 <= interval[1]
-    return Comparison(against, gain, interval, won, lost, mcnemar(won, lost), real)
+    more_correct = np.bincount(unit, weights=correct[strategy].astype(int) - correct[other].astype(int))
+    won, lost = int((more_correct > 0).sum()), int((more_correct < 0).sum())
+    return Comparison(
+        against=against,
+        gain=gain,
+        interval=interval,
+        won=won,
+        lost=lost,
+        counted="groups" if resampled.grouped else "rows",
+        p=mcnemar(won, lost),
+        real=not interval[0] <= 0 <= interval[1],
+    )
+
+
+def holm(p_values: Sequence[float], *, level: float = 0.05) -> list[bool]:
+    """Which of several differences are real, so that any of them is noise in `level` of all cases (Holm, 1979)."""
+    order, real = sorted(range(len(p_values)), key=lambda place: p_values[place]), [False] * len(p_values)
+    for rank, place in enumerate(order):
+        if p_values[place] > level / (len(order) - rank):
+            break
+        real[place] = True
+    return real
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Two-sided exact p value of `won` against `lost` rows (McNemar, 1947).
+    """Two-sided exact p value of `won` against `lost` rows or groups (McNemar, 1947).
 
     `scipy.stats.binomtest` gives the same, but its import takes longer than the whole command.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from podium.ensemble.blend import Blend, Pool, blended
-from podium.ensemble.compare import Draws, bootstrap
+from podium.ensemble.compare import Draws, bootstrap, holm
 from podium.ensemble.cross_fit import CrossFit
 from podium.metrics import softmax
 
@@ -52,7 +52,8 @@ def contributions(
 ) -> tuple[Contribution, ...]:
     """What each run adds to candidate number `place`, by cross-fitted scores (first repeat) with and without it.
 
-    Without a run, its weight is divided among the other runs, in proportion to theirs.
+    Without a run, its weight is divided among the other runs, in proportion to theirs. The verdicts are corrected for
+    their number.
     """
     used = [run for run in np.flatnonzero(blend.weights).tolist() if blend.weights_without(run) is not None]
     probabilities = np.empty((1 + len(used), 1, *crossed.uncalibrated.shape[1:]), np.float32)
@@ -64,6 +65,7 @@ def contributions(
         probabilities[:, 0, rows] = softmax(logs / fitted.temperature)
     resampled = bootstrap(probabilities, pool.labels, metric=metric, draws=draws, outside=False)
     correlation, disagreement = error_correlations(pool.correct), disagreements(pool.predicted)
+    real = holm([resampled.p(0, 1 + place) for place in range(len(used))])
     other_runs = max(len(pool.runs) - 1, 1)
     results = []
     for index, run in enumerate(pool.runs):
@@ -75,20 +77,18 @@ def contributions(
                 disagreement=float(disagreement[index].sum() / other_runs),
                 loss=loss,
                 interval=interval,
-                verdict=_verdict(blend.weights[index], interval),
+                verdict=_verdict(blend.weights[index], loss, index in used and real[used.index(index)]),
             )
         )
     return tuple(results)
 
 
-def _verdict(weight: float, interval: tuple[float, float] | None) -> str:
-    if weight and interval is None:
-        return "keep: it is the whole blend"
-    if interval is None:
-        return "drop: it has no weight"
-    if interval[1] < 0:
-        return "drop: the blend is better without it"
-    return "keep" if interval[0] > 0 else "unclear: no difference beyond noise"
+def _verdict(weight: float, loss: float | None, real: bool) -> str:
+    if loss is None:
+        return "keep: it is the whole blend" if weight else "drop: it has no weight"
+    if not real:
+        return "unclear: no difference beyond noise"
+    return "keep" if loss > 0 else "drop: the blend is better without it"
 
 
 def suggest(

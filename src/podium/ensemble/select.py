@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from podium.config.keys import Ensemble
 from podium.errors import ConfigError
+from podium.metrics import METRICS
 
 
 class Choice(NamedTuple):
@@ -15,34 +16,39 @@ class Choice(NamedTuple):
 
 
 def select(
-    runs: Sequence[str], architectures: Sequence[str], accuracies: Sequence[float], settings: Ensemble
+    runs: Sequence[str], architectures: Sequence[str], gains: Sequence[float], settings: Ensemble, *, metric: str
 ) -> list[Choice]:
-    """Choose members by validation accuracy (0 to 1), in the order of `runs`.
+    """Choose members by their gain, a validation score of which more is better, in the order of `runs`.
 
-    A run is a member if its accuracy is above the threshold, or if it is among the best of its architecture; of runs
-    with equal accuracy, the first by name ranks higher. Raises ConfigError if no run is a member.
+    A run is a member if its score is better than the threshold, or if it is among the best of its architecture; of runs
+    with equal scores, the first by name ranks higher.
     """
     if settings.select == "all":
         return [Choice(True, "all runs are members")] * len(runs)
     choices = []
-    ranking = sorted(zip([-accuracy for accuracy in accuracies], runs, architectures, strict=True))
-    for run, architecture, accuracy in zip(runs, architectures, accuracies, strict=True):
+    better = "above" if METRICS[metric].greater_is_better else "below"
+    ranking = sorted(zip([-gain for gain in gains], runs, architectures, strict=True))
+    for run, architecture, gain in zip(runs, architectures, gains, strict=True):
         rivals = [other for _, other, other_architecture in ranking if other_architecture == architecture]
         rank = rivals.index(run) + 1
         position = f"rank {rank} of {len(rivals)} in its architecture"
         if len(rivals) == 1:
             position = "only run of its architecture"
-        if accuracy > settings.threshold:
-            choices.append(Choice(True, f"above threshold {settings.threshold:g}"))
+        if gain > METRICS[metric].gain(settings.threshold):
+            choices.append(Choice(True, f"{better} threshold {settings.threshold:g}"))
         elif rank <= settings.best_per_architecture:
             choices.append(Choice(True, position))
         else:
-            choices.append(Choice(False, f"not above {settings.threshold:g}; {position}"))
+            choices.append(Choice(False, f"not {better} {settings.threshold:g}; {position}"))
+    return choices
+
+
+def check_members(choices: Sequence[Choice], settings: Ensemble) -> None:
+    """Raise ConfigError if no run is a member."""
     if not any(choice.member for choice in choices):
         raise ConfigError(
             "No run is a member of the ensemble.",
-            expected=f"[ensemble] threshold below {max(accuracies):.4f}, or best_per_architecture = 1",
+            expected="a [ensemble] threshold that some run reaches, or best_per_architecture = 1",
             found=f"threshold = {settings.threshold:g}, best_per_architecture = {settings.best_per_architecture}",
             fix="edit [ensemble] in competition.toml",
         )
-    return choices

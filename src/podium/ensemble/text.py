@@ -7,6 +7,7 @@ from podium.ensemble.compare import Comparison
 from podium.ensemble.contribution import Suggestion
 from podium.ensemble.strategies.table import ONE_AVERAGE
 from podium.ensemble.write import WrittenEnsemble
+from podium.metrics import METRICS
 
 
 def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
@@ -27,19 +28,21 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
 
 def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
     width = max(len(run.run) for run in result.runs)
-    numbers = f"{'accuracy':>8} {'weight':>7} {'temp.':>5} {'gain':>6} {'error corr.':>11}"
+    metric, (factor, digits) = result.metric, (100, 2) if result.metric == "accuracy" else (1, 4)
+    numbers = f"{metric:>8} {'weight':>7} {'temp.':>5} {'gain':>6} {'error corr.':>11}"
     lines = [f"{'run':<{width}} {numbers}  verdict; why (not) a member"]
     contributions = {contribution.run: contribution for contribution in result.contributions}
-    for run in sorted(result.runs, key=lambda run: (-run.weight, -run.scores["accuracy"], run.run)):
+    for run in sorted(result.runs, key=lambda run: (-run.weight, -METRICS[metric].gain(run.scores[metric]), run.run)):
         contribution = contributions[run.run]
         weight = f"{run.weight:.4f}" if run.weight else "-"
-        gain = f"{contribution.loss * 100:+.2f}" if contribution.loss is not None else "-"
+        gain = f"{contribution.loss * factor:+.{digits}f}" if contribution.loss is not None else "-"
         lines.append(
-            f"{run.run:<{width}} {run.scores['accuracy']:8.4f} {weight:>7} {run.temperature:5.2f} {gain:>6} "
+            f"{run.run:<{width}} {run.scores[metric]:8.4f} {weight:>7} {run.temperature:5.2f} {gain:>6} "
             f"{contribution.error_correlation:11.2f}  {contribution.verdict.split(':')[0]}; {run.reason}"
         )
+    unit = "points" if factor == 100 else metric
     lines.append(
-        "gain: points that the blend gains by this run; error corr.: correlation of its errors with those of other runs"
+        f"gain: {unit} that the blend gains by this run; error corr.: correlation of its errors with those of other runs"
     )
     if stale_runs := [run.run for run in result.runs if run.run in stale]:
         lines.append(f"STALE, because the recipe or the data changed: {', '.join(stale_runs)}")
@@ -94,7 +97,7 @@ def _comparison_lines(comparison: Comparison, result: EnsembleResult) -> list[st
     return [
         f"  compared with {other}: {comparison.gain * factor:+.2f}{unit}: {verdict}",
         f"    95 % interval {low * factor:+.2f} to {high * factor:+.2f}; "
-        f"{comparison.won} rows won, {comparison.lost} lost, McNemar p {p}",
+        f"{comparison.won} {comparison.counted} won, {comparison.lost} lost, McNemar p {p}",
     ]
 
 

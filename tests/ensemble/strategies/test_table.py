@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from podium.config.keys import Ensemble
+from podium.ensemble.blend import pool_of
+from podium.ensemble.strategies import table
+from podium.ensemble.strategies.simplex import minimise
 from podium.ensemble.strategies.table import STRATEGIES, Material
 from podium.ensemble.strategies.table import accuracy as weigh_by_accuracy
 from podium.metrics import log_softmax
+from toy_runs import join, random_run
 
 LABELS = np.array([0, 1, 0, 1])
 
@@ -74,6 +78,26 @@ def test_log_loss_weights_do_not_depend_on_the_temperature_of_all_members(averag
         weights.append(STRATEGIES["log-loss"](Material(logs, labels, "log_loss", 0, correct), average)[0])
     np.testing.assert_allclose(weights[0], weights[1], atol=0.02)
     assert weights[1][2] < 0.2
+
+
+def test_log_loss_needs_few_evaluations(monkeypatch):
+    """A loss whose rounding errors are larger than the last gains would make the line search fail."""
+    evaluations, original = [], table._geometric_loss
+    monkeypatch.setattr(table, "_geometric_loss", lambda z, weights: evaluations.append(1) or original(z, weights))
+    runs = join([random_run(f"a.s{seed}", rows=2000, seed=seed, noise=0.6 + seed / 20) for seed in range(12)])
+    pool = pool_of(runs, Ensemble(run_temperatures="never"))
+    for seed in range(4):
+        part = pool.rows(np.random.default_rng(seed).permutation(2000)[:1600])
+        evaluations.clear()
+        STRATEGIES["log-loss"](Material(part.log_probabilities, part.labels, "log_loss", 0, part.correct), "logits")
+        assert len(evaluations) < 20
+
+
+def test_a_line_search_that_cannot_gain_stops_where_it_is():
+    point = minimise(
+        lambda x: (float(x[0] > 0), np.array([-1.0]), np.eye(1)), np.zeros(1), lambda g, h, _: -g, tolerance=1e-8
+    )
+    assert point.tolist() == [0]
 
 
 def test_the_setting_accepts_exactly_these_strategies():

@@ -25,9 +25,10 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         low, high = np.where(slope < 0, sharpness, low), np.where(slope > 0, sharpness, high)
         step = slope / np.maximum(variance, 1e-12)
         target = sharpness - step
+        # At the minimum, rounding may put the target on a bound.
+        done = np.abs(step) <= TOLERANCE * sharpness
         inside = (target > low) & (target < high)
-        target = np.where(inside, target, np.sqrt(low * high))
-        done = np.abs(target - sharpness) <= TOLERANCE * sharpness
+        target = np.where(inside | done, target, np.sqrt(low * high))
         sharpness = np.where(slope == 0, sharpness, target)
         if np.all(done | (slope == 0)):
             break
@@ -36,12 +37,12 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _moments(logits: np.ndarray, sharpness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over rows of the logits' mean and variance under each run's probabilities, (runs,) each."""
-    shares = np.exp(logits * sharpness[:, None, None].astype(logits.dtype))
+    shares = np.exp(logits * sharpness[:, None, None])
     total = over_classes(np.add, shares)
     shares *= logits
-    first = (over_classes(np.add, shares) / total).astype(np.float64)
+    first = over_classes(np.add, shares) / total
     shares *= logits
-    second = (over_classes(np.add, shares) / total).astype(np.float64)
+    second = over_classes(np.add, shares) / total
     return first.mean(axis=1), (second - first**2).mean(axis=1)
 
 

@@ -94,7 +94,8 @@ class _Candidates:
             return -self.losses(bag, count)
         means = ((self._mean(member, count).T) for member in bag)
         blends = (softmax(mean) if self.are_logs else mean for mean in means)
-        return np.array([self.metric.gain(self.metric(blend, self.labels)) for blend in blends])
+        gains = [self.metric.gain(self.metric(blend, self.labels)) for blend in blends]
+        return np.nan_to_num(gains, nan=-np.inf)
 
     def _correct_rows(self) -> np.ndarray:
         """The number of correct rows with each member added, (members,); a tie is not correct."""

@@ -24,9 +24,11 @@ def minimise(convex: Convex, start: np.ndarray, step_of: Step, *, tolerance: flo
         while True:
             candidate = point + length * step
             result = convex(candidate)
-            if result[0] <= value - 1e-4 * length * promise or length < 1e-8:
+            if result[0] <= value - 1e-4 * length * promise:
                 break
             length /= 2
+            if length < 1e-8:  # rounding errors are larger than what a step can gain
+                return point
         point, (value, gradient, hessian) = candidate, result
     return point
 

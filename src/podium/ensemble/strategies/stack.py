@@ -37,7 +37,7 @@ def fit_stack(
     """Minimise log loss + strength / 2 * (members * |coefficients - 1 / members|^2 + |biases|^2) by Newton's method."""
     members, _, classes = log_probabilities.shape
     z = _rows_last(log_probabilities)
-    of_labels = z[:, labels, np.arange(len(labels))].mean(axis=1, dtype=np.float64)
+    of_labels = z[:, labels, np.arange(len(labels))].mean(axis=1)
     observed = np.append(of_labels, np.bincount(labels, minlength=classes) / len(labels))
     shrink = np.concatenate([np.full(members, strength * members), np.full(classes, strength)])
     target = np.concatenate([np.full(members, 1 / members), np.zeros(classes)])
@@ -59,8 +59,8 @@ def fit_stack(
 
 def weighted_sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weighted sum over the first axis of (m, ...), in a fixed order, unlike BLAS; weights of 0 cost nothing."""
-    shares = zip(values, weights.astype(values.dtype), strict=True)
-    return sum((value * share for value, share in shares if share), start=np.zeros_like(values[0]))
+    shares = zip(values, weights, strict=True)
+    return sum((value * share for value, share in shares if share), start=np.zeros(values[0].shape))
 
 
 def _rows_last(z: np.ndarray) -> np.ndarray:
@@ -70,13 +70,13 @@ def _rows_last(z: np.ndarray) -> np.ndarray:
 
 def _loss(z: np.ndarray, labels: np.ndarray, coefficients: np.ndarray, biases: np.ndarray) -> tuple[float, np.ndarray]:
     """Mean log loss, and each row's probabilities (classes, n); z (members, classes, n)."""
-    scores = weighted_sum(z, coefficients) + biases[:, None].astype(z.dtype)
+    scores = weighted_sum(z, coefficients) + biases[:, None]
     scores -= scores.max(axis=0)
     of_labels = scores[labels, np.arange(len(labels))]
     shares = np.exp(scores, out=scores)
     total = shares.sum(axis=0)
     shares /= total
-    return float((np.log(total) - of_labels).mean(dtype=np.float64)), shares
+    return float((np.log(total) - of_labels).mean()), shares
 
 
 def _moments(z: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,8 +91,7 @@ def _moments(z: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     across = weighted.sum(axis=2) - expected @ shares.T  # (members, classes)
     biases = np.diag(shares.sum(axis=1)) - shares @ shares.T
     hessian = np.block([[own, across], [across.T, biases]]) / rows
-    mean = np.concatenate([expected.mean(axis=1, dtype=np.float64), shares.mean(axis=1, dtype=np.float64)])
-    return mean, hessian.astype(np.float64)
+    return np.concatenate([expected.mean(axis=1), shares.mean(axis=1)]), hessian
 
 
 def _halves(labels: np.ndarray) -> list[np.ndarray]:

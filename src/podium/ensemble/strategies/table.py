@@ -80,7 +80,7 @@ def log_loss(material: Material, average: str) -> Weights:
     logs = _at_blend_temperature(material, average)
     of_labels = logs[:, rows, material.labels]
     if average == "probabilities":
-        label_probabilities = np.exp(of_labels.astype(np.float64))
+        label_probabilities = np.exp(of_labels)
         return minimise_on_simplex(lambda weights: _mixture_loss(label_probabilities, weights), start), None
     z = logs - of_labels[:, :, None]
     return minimise_on_simplex(lambda weights: _geometric_loss(z, weights), start), None
@@ -119,7 +119,7 @@ def _at_blend_temperature(material: Material, average: str) -> np.ndarray:
     if average == "probabilities":
         uniform_blend = np.log(np.maximum(material.probabilities.mean(axis=0), np.finfo(logs.dtype).tiny))
     temperature = np.clip(fit_temperatures(uniform_blend[None], material.labels)[0], *TEMPERATURES)
-    return log_softmax(logs / temperature.astype(logs.dtype))
+    return log_softmax(logs / temperature)
 
 
 def _mixture_loss(label_probabilities: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -141,4 +141,4 @@ def _geometric_loss(z: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarr
     weighted = flat * (shares / total[:, None]).reshape(-1)
     expected = over_classes(np.add, weighted.reshape(z.shape))
     hessian = (weighted @ flat.T - expected @ expected.T) / rows
-    return value, expected.mean(axis=1, dtype=np.float64), hessian.astype(np.float64)
+    return value, expected.mean(axis=1), hessian
