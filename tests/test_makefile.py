@@ -23,7 +23,7 @@ sys.path.insert(0, {str(ROOT / "src")!r})
 import json, zipfile
 from pathlib import Path
 from podium.plan.runs import read_plan
-from podium.plan.stamp import ensemble_stamp, file_sha256
+from podium.plan.stamp import ensemble_stamp, with_hashes
 
 def log(line):
     with open("calls.log", "a") as stream:
@@ -50,7 +50,8 @@ if verb == ["ensemble"]:
     folder = plan.paths.submissions
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ensemble.csv").write_text("id,label\\n")
-    made = {{"stamp": ensemble_stamp(plan.paths, plan.competition), "csv_sha256": file_sha256(folder / "ensemble.csv")}}
+    (folder / "ensemble.probabilities.npz").write_text("none")
+    made = with_hashes({{"stamp": ensemble_stamp(plan.paths, plan.competition)}}, folder / "ensemble")
     (folder / "ensemble.json").write_text(json.dumps(made))
 """
 

@@ -37,6 +37,17 @@ def test_a_written_submission_has_the_format_of_the_sample_and_passes_the_check(
     assert check_submission(file, lock=lock, settings=settings) == []
 
 
+def test_probabilities_that_are_not_finite_are_refused_and_no_file_is_written(tmp_path):
+    rows = ROWS.copy()
+    rows[1, 2] = np.nan
+    for settings in (LABELS, PROBABILITIES):
+        with pytest.raises(SubmissionError, match=r"NaN or infinity in 1 rows \(ids 1\)"):
+            write_submission(
+                tmp_path / "some.csv", ["3", "1", "2"], probabilities=rows, classes=lock_of().classes, settings=settings
+            )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_names_with_commas_quotes_and_letters_beyond_ascii_are_valid(tmp_path):
     lock = lock_of(classes=("a,b", 'say "no"', "Übel"), test_ids=("x,1", "ü", "-"))
     for settings in (LABELS, PROBABILITIES):

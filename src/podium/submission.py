@@ -43,6 +43,22 @@ def write_submission(
 ) -> None:
     """Write probabilities `(m, classes)` as a submission, rows in the order of `ids`, atomically.
 
+    Raises SubmissionError for probabilities that are not finite.
+    """
+    if not (finite := np.isfinite(probabilities).all(axis=1)).all():
+        first = ", ".join([id_ for id_, is_finite in zip(ids, finite, strict=True) if not is_finite][:MOST_EXAMPLES])
+        found = f"NaN or infinity in {(~finite).sum()} rows (ids {first})"
+        raise SubmissionError("A submission was not written.", file=file, expected="finite numbers", found=found)
+    text = submission_text(ids, probabilities=probabilities, classes=classes, settings=settings)
+    with atomic_write(file) as stream:
+        stream.write(text.encode())
+
+
+def submission_text(
+    ids: Sequence[str], *, probabilities: np.ndarray, classes: Sequence[str], settings: Submission
+) -> str:
+    """The content of a submission with these probabilities `(m, classes)`.
+
     A label is the most probable class (the first of equal ones); probabilities have nine significant digits.
     """
     assert probabilities.shape == (len(ids), len(classes)), (probabilities.shape, len(ids), len(classes))
@@ -55,8 +71,7 @@ def write_submission(
     else:
         rows = zip(ids, probabilities.tolist(), strict=True)
         writer.writerows([id_, *(f"{value:.9g}" for value in row)] for id_, row in rows)
-    with atomic_write(file) as stream:
-        stream.write(text.getvalue().encode())
+    return text.getvalue()
 
 
 def check_submission(file: Path, *, lock: Lock, settings: Submission) -> list[str]:

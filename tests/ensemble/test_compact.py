@@ -1,15 +1,17 @@
 """Compact predictions: half the bytes, the same submission, or nothing at all."""
 
+import errno
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from podium.ensemble import compact as compact_module
 from podium.ensemble.compact import compact_predictions
 from podium.ensemble.write import write_ensemble
 from podium.errors import PredictionsError
 from podium.predictions.artefact import load_predictions
-from toy_runs import make_project, random_run
+from toy_runs import SETTINGS, make_project, random_run
 
 
 def test_compact_predictions_are_smaller_and_give_the_same_csv(tmp_path):
@@ -30,9 +32,36 @@ def test_where_a_label_would_change_every_file_stays(tmp_path):
     workspace = make_project(tmp_path, [replace(run, test_logits=logits)])
     file = workspace.paths.predictions_file("a.s1")
     bytes_before = file.read_bytes()
-    with pytest.raises(PredictionsError, match="other labels in 1 of 30 test rows"):
+    with pytest.raises(PredictionsError, match="1 of 30 rows change"):
         compact_predictions(workspace)
     assert file.read_bytes() == bytes_before
+
+
+def test_where_a_probability_would_change_every_file_stays(tmp_path):
+    settings = SETTINGS + '[submission]\nkind = "probabilities"\n'
+    workspace = make_project(tmp_path, [random_run("a.s1")], settings=settings)
+    file = workspace.paths.predictions_file("a.s1")
+    bytes_before = file.read_bytes()
+    with pytest.raises(PredictionsError, match="30 of 30 rows change"):
+        compact_predictions(workspace)
+    assert file.read_bytes() == bytes_before
+
+
+def test_an_error_while_the_last_run_is_written_leaves_every_file(tmp_path, monkeypatch):
+    workspace = make_project(tmp_path, [random_run(f"a.s{seed}", seed=seed) for seed in (1, 2)])
+    folder = workspace.paths.predictions_folder
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    original = compact_module.write_predictions
+
+    def fails_at_the_second(stream, file, predictions):
+        original(stream, file, predictions)
+        if file.stem == "a.s2":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(compact_module, "write_predictions", fails_at_the_second)
+    with pytest.raises(OSError, match="No space"):
+        compact_predictions(workspace)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_logits_beyond_float16_are_its_largest(tmp_path):

@@ -72,10 +72,9 @@ def test_the_order_of_any_runs_rows_leaves_the_csv_byte_identical(tmp_path):
         folder = tmp_path / f"mixed{index}"
         written = write_ensemble(make_project(folder, mixed, settings=settings))
         assert written.csv_file.read_bytes() == straight.csv_file.read_bytes()
-        assert (
-            written.json_file.read_text().split('"settings"')[1]
-            == straight.json_file.read_text().split('"settings"')[1]
-        )
+        records = [json.loads(result.json_file.read_text()) for result in (written, straight)]
+        differ = {key for key in records[0] if records[0][key] != records[1][key]}
+        assert differ == {"stamp", "inputs", "content_sha256"}
 
 
 def test_equal_inputs_give_equal_bytes_under_another_name(tmp_path):
@@ -107,6 +106,59 @@ def test_an_ensemble_is_fresh_until_one_of_its_inputs_changes(tmp_path):
 
     save(workspace, random_run("vgg19.s1", seed=9))
     assert not is_fresh(workspace)
+
+
+def test_an_edited_score_or_weight_and_a_cut_or_missing_file_are_not_fresh(tmp_path):
+    workspace = make_project(tmp_path, three_runs())
+    written = write_ensemble(workspace)
+    probabilities = written.csv_file.with_suffix(".probabilities.npz")
+    record = json.loads(written.json_file.read_text())
+    record["honest_score"]["score"] += 0.01
+    score = json.dumps(record).encode()
+    record = json.loads(written.json_file.read_text())
+    record["runs"][0]["weight"] = 0.9
+    weight = json.dumps(record).encode()
+    for file, contents in ((written.json_file, [score, weight]), (probabilities, [probabilities.read_bytes()[:-50]])):
+        original = file.read_bytes()
+        for content in contents:
+            file.write_bytes(content)
+            assert not is_fresh(workspace)
+        file.write_bytes(original)
+        assert is_fresh(workspace)
+    for file in (probabilities, written.csv_file):
+        original = file.read_bytes()
+        file.unlink()
+        assert not is_fresh(workspace)
+        file.write_bytes(original)
+
+
+def test_a_json_that_the_system_cannot_read_is_an_error(tmp_path, monkeypatch):
+    workspace = make_project(tmp_path, three_runs())
+    write_ensemble(workspace)
+    original = Path.read_text
+
+    def refuse(file, *arguments, **options):
+        if file.name == "ensemble.json":
+            raise PermissionError(13, "Permission denied", str(file))
+        return original(file, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(PermissionError):
+        is_fresh(workspace)
+
+
+def test_a_csv_with_a_fault_is_never_left_with_a_record(tmp_path, monkeypatch):
+    """The written CSV is read again and checked."""
+    workspace = make_project(tmp_path, three_runs())
+    original = write_module.write_submission
+
+    def without_a_row(file, ids, *, probabilities, **options):
+        original(file, ids[:-1], probabilities=probabilities[:-1], **options)
+
+    monkeypatch.setattr(write_module, "write_submission", without_a_row)
+    with pytest.raises(AssertionError, match="1 ids are missing"):
+        write_ensemble(workspace)
+    assert not is_fresh(workspace) and not (workspace.paths.submissions / "ensemble.json").exists()
 
 
 def test_a_strategy_and_a_threshold_override_the_settings_for_one_command(tmp_path):
@@ -150,7 +202,7 @@ def test_groups_of_the_lock_stay_together(tmp_path, monkeypatch):
     assert len(groups_seen) == 40 and all(group == f"g{id_[-1]}" for id_, group in groups_seen.items())
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", "null"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "null", "[" * 100_000])
 def test_a_damaged_json_is_not_fresh(content, tmp_path):
     workspace = make_project(tmp_path, three_runs())
     write_ensemble(workspace).json_file.write_text(content)

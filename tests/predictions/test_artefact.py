@@ -1,15 +1,18 @@
 """Predictions: checked loading, atomic and repeatable saving, joining by id."""
 
 import dataclasses
+import errno
 import io
 import json
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from podium.errors import PredictionsError
-from podium.plan.stamp import read_about
+from podium.plan.stamp import is_stale, read_about
+from podium.predictions import artefact
 from podium.predictions.align import align
 from podium.predictions.artefact import load_predictions, save_predictions
 from toy_runs import join, lock_for, random_run, run_of, shuffled
@@ -131,6 +134,18 @@ BAD_ARRAYS = {
 }
 
 
+BAD_ARRAYS |= {
+    "infinity in float32": (
+        {"oof_logits": np.full((4, 3), 1e39)},
+        r"oof_logits: NaN or infinity in 4 rows \(ids v0, v1, v2, \.\.\.\)",
+    ),
+    "seconds are infinite": ({"about": '{"run": "a.s1", "seconds": Infinity}'}, "is damaged(?s:.*)not a finite number"),
+    "seconds beyond float64": ({"about": '{"run": "a.s1", "seconds": 1e999}'}, "is damaged(?s:.*)not a finite number"),
+    "seconds of 400 digits": ({"about": '{"seconds": 1' + "0" * 400 + "}"}, "is damaged(?s:.*)401 digits"),
+    "nested lists": ({"about": "[" * 100_000 + "]" * 100_000}, "is damaged"),
+}
+
+
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_loading_names_the_file_and_the_fault(case, tmp_path):
     changes, message = BAD_ARRAYS[case]
@@ -138,6 +153,77 @@ def test_loading_names_the_file_and_the_fault(case, tmp_path):
     with pytest.raises(PredictionsError, match=message) as error:
         load_predictions(file)
     assert str(file) in str(error.value)
+
+
+def raw_members(file, run):
+    """The bytes of each member of a predictions file."""
+    save_predictions(file, run)
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_members(file, members):
+    """Write an archive of these members."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("member", ["about.json", "about.npy", "oof_logits.npy"])
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_that(member, tmp_path, monkeypatch):
+    file, run = tmp_path / "run.npz", run_of()
+    monkeypatch.setattr(artefact, "LARGE_BYTES", 1 << 22)
+    members = raw_members(file, run) | {"about.json": json.dumps(run.about)}
+    members.pop("about.json" if member == "about.npy" else member)
+    write_members(file, members)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(member, "w") as stream:
+        stream.write(b"\x93NUMPY\x01\x00")
+        for _ in range(100):
+            stream.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(PredictionsError, match=r"is damaged(?s:.*) bytes"):
+        load_predictions(file)
+    assert member == "oof_logits.npy" or read_about(file) is None
+    assert tracemalloc.get_traced_memory()[1] < 30e6
+    tracemalloc.stop()
+
+
+def test_an_array_whose_header_promises_more_than_there_is_is_refused(tmp_path):
+    file, run, stream = tmp_path / "run.npz", run_of(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 3)})
+    about = {"about.json": json.dumps(run.about)}
+    write_members(file, raw_members(file, run) | about | {"test_logits.npy": stream.getvalue()})
+    with pytest.raises(PredictionsError, match=r"test_logits\.npy of shape \(1000000000, 3\)"):
+        load_predictions(file)
+
+
+def test_arrays_that_are_not_those_saved_with_the_description_are_stale_and_refused(tmp_path):
+    file, run, stream = tmp_path / "run.npz", run_of(stamp="now"), io.BytesIO()
+    members = raw_members(file, run)
+    assert not is_stale(file, stamp="now", weights="")
+    run.test_logits[0, 0] = np.nan
+    np.save(stream, run.test_logits)
+    write_members(file, members | {"test_logits.npy": stream.getvalue()})
+    assert is_stale(file, stamp="now", weights="")
+    with pytest.raises(PredictionsError, match=r"not those that were saved with about\.json"):
+        load_predictions(file)
+
+
+def test_a_file_that_the_system_cannot_read_is_neither_damaged_nor_stale(tmp_path, monkeypatch):
+    file = tmp_path / "run.npz"
+    save_predictions(file, run_of())
+    for number, reason in ((errno.EACCES, "Permission denied"), (errno.EIO, "Input/output error")):
+
+        def refuse(*_, number=number, reason=reason):
+            raise OSError(number, reason, str(file))
+
+        monkeypatch.setattr(zipfile.ZipFile, "__init__", refuse)
+        with pytest.raises(PredictionsError, match=f"cannot be read(?s:.*){reason}") as error:
+            load_predictions(file)
+        assert "rm " not in str(error.value)
+        with pytest.raises(OSError, match=reason):
+            is_stale(file, stamp="now", weights="")
+        monkeypatch.undo()
 
 
 def test_all_faults_of_a_file_are_reported_at_once(tmp_path):

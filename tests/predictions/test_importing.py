@@ -113,6 +113,8 @@ def broken(name):
         columns["dog"][3] = "much"
     if name == "NaN":
         columns["dog"][3] = float("nan")
+    if name == "beyond float32":
+        columns["dog"][3] = 1e39
     if name == "sums":
         columns["dog"] = [0.9] * 20
     return columns
@@ -128,6 +130,7 @@ def broken(name):
         ("another id", "1 ids are unknown \\(w04\\)"),
         ("no number", "A cell is not a number"),
         ("NaN", "NaN or infinity in 1 rows"),
+        ("beyond float32", r"NaN or infinity in 1 rows: ids v03"),
         ("sums", "rows do not sum to 1"),
     ],
 )
@@ -154,6 +157,13 @@ def test_missing_damaged_and_different_kinds_of_tables_are_refused(workspace, tm
     write(files["test"], table("t", logits(6), width=1))
     with pytest.raises(PredictionsError, match="different kinds"):
         import_predictions(workspace, "colleague.s1", **files)
+
+
+def test_a_competition_without_recipes_imports_and_blends(workspace, tmp_path):
+    (workspace.paths.folder / "resnet34.toml").unlink()
+    workspace = open_workspace("toy", tmp_path)
+    import_predictions(workspace, "colleague.s1", **tables(tmp_path))
+    assert write_ensemble(workspace).csv_file.is_file()
 
 
 def test_the_name_of_a_recipes_run_is_refused(workspace, tmp_path):

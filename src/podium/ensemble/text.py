@@ -41,9 +41,7 @@ def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
             f"{contribution.error_correlation:11.2f}  {contribution.verdict.split(':')[0]}; {run.reason}"
         )
     unit = "points" if factor == 100 else metric
-    lines.append(
-        f"gain: {unit} that the blend gains by this run; error corr.: correlation of its errors with those of other runs"
-    )
+    lines.append(f"gain: {unit} that the blend gains by this run; error corr.: of its errors with those of other runs")
     if stale_runs := [run.run for run in result.runs if run.run in stale]:
         lines.append(f"STALE, because the recipe or the data changed: {', '.join(stale_runs)}")
     return lines

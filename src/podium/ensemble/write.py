@@ -17,7 +17,7 @@ from podium.ensemble.contribution import Suggestion, suggest
 from podium.errors import SubmissionError
 from podium.files import atomic_write
 from podium.plan.names import NAME
-from podium.plan.stamp import ensemble_stamp, file_sha256
+from podium.plan.stamp import ensemble_stamp, file_sha256, with_hashes
 from podium.predictions.load import load_runs, prediction_files
 from podium.submission import check_submission, write_submission
 from podium.workspace import Workspace
@@ -65,9 +65,9 @@ def write_ensemble(
     result = build_ensemble(aligned, settings, metric=competition.metric, only=only)
     written = WrittenEnsemble(result, folder / f"{out}.csv", folder / f"{out}.json")
     _write_csv(written, workspace)
-    record |= {**_describe(result), "csv_sha256": file_sha256(written.csv_file)}
+    record = with_hashes(_rounded(record | _describe(result)), folder / out)
     with atomic_write(written.json_file) as stream:
-        stream.write((json.dumps(_rounded(record), indent=2) + "\n").encode())
+        stream.write((json.dumps(record, indent=2) + "\n").encode())
     return written
 
 
@@ -123,6 +123,8 @@ def _write_csv(written: WrittenEnsemble, workspace: Workspace) -> None:
     result, lock, settings = written.result, workspace.lock, workspace.competition.submission
     rows = np.searchsorted(result.test_ids, lock.test_ids)
     probabilities = result.test_probabilities[rows]
+    ids = lock.test_ids.tolist()
+    write_submission(written.csv_file, ids, probabilities=probabilities, classes=result.classes, settings=settings)
     with atomic_write(written.csv_file.with_suffix(".probabilities.npz")) as stream:
         np.savez_compressed(
             stream,
@@ -130,7 +132,5 @@ def _write_csv(written: WrittenEnsemble, workspace: Workspace) -> None:
             probabilities=probabilities.astype(np.float32),
             classes=np.array(result.classes),
         )
-    ids = lock.test_ids.tolist()
-    write_submission(written.csv_file, ids, probabilities=probabilities, classes=result.classes, settings=settings)
     faults = check_submission(written.csv_file, lock=lock, settings=settings)
     assert not faults, faults

@@ -3,12 +3,17 @@
 Only the standard library is imported, because make plans before an environment exists.
 """
 
+import errno
 import hashlib
 import json
+import math
 import os
+import struct
 import subprocess
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,14 +28,37 @@ TRAINING_VERSION = 1
 ENSEMBLE_VERSION = 4
 
 ABOUT_MEMBER = "about.json"
+CRC_KEY = "crc32"
+# The description is a few kilobytes; a larger one is refused before it is unpacked.
+MOST_ABOUT_BYTES = 1 << 22
+MOST_DIGITS = 18
+
+# What zipfile, zlib and NumPy raise for a damaged archive.
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+PROBABILITIES_KEY, CONTENT_KEY = "probabilities_sha256", "content_sha256"
+
+
+class DamagedFileError(ValueError):
+    """A predictions file is not what was written."""
 
 
 def file_sha256(file: Path) -> str:
     """SHA-256 of a file's bytes; empty if there is no file."""
-    if not file.is_file():
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return ""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str) -> str:
@@ -77,36 +105,100 @@ def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | 
 
 
 def ensemble_is_fresh(paths: Paths, competition: Competition, out: str = "ensemble") -> bool:
-    """Whether `<out>.csv` equals, byte for byte, what the ensemble of the present runs would write."""
+    """Whether the files `<out>` are, byte for byte, what the ensemble of the present runs wrote.
+
+    Only a missing or damaged file is not: an OSError is raised.
+    """
     folder = paths.submissions
     try:
         record = json.loads((folder / f"{out}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return False
     if not isinstance(record, dict) or record.get("stamp") != ensemble_stamp(paths, competition):
         return False
-    csv_sha256 = file_sha256(folder / f"{out}.csv")
-    return bool(csv_sha256) and record.get("csv_sha256") == csv_sha256
+    return record == with_hashes(record, folder / out) and "" not in (record["csv_sha256"], record[PROBABILITIES_KEY])
+
+
+def with_hashes(record: dict[str, Any], stem: Path) -> dict[str, Any]:
+    """The record of an ensemble with hashes of its CSV, of its probabilities, and of its own content."""
+    record = {key: value for key, value in record.items() if key != CONTENT_KEY}
+    record["csv_sha256"] = file_sha256(stem.with_name(f"{stem.name}.csv"))
+    record[PROBABILITIES_KEY] = file_sha256(stem.with_name(f"{stem.name}.probabilities.npz"))
+    return record | {CONTENT_KEY: _digest(record)}
 
 
 def read_about(file: Path) -> dict[str, Any] | None:
-    """The description in a predictions file, read without NumPy; None if it cannot be read."""
+    """The description in a predictions file, read without NumPy; None if the file is missing or damaged.
+
+    An OSError, such as a missing permission, is raised.
+    """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_archive(file) as archive:
             about = parse_about(archive)
         return about if isinstance(about, dict) else None
-    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except (FileNotFoundError, DamagedFileError):
         return None
 
 
+@contextmanager
+def open_archive(file: Path) -> Iterator[zipfile.ZipFile]:
+    """Yield a predictions file as an archive; raises DamagedFileError, or OSError if the system cannot read it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            yield archive
+    except DAMAGE as error:
+        # A damaged archive may contain an offset before its start.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise DamagedFileError(f"{type(error).__name__}: {str(error)[:200]}") from None
+
+
 def parse_about(archive: zipfile.ZipFile) -> Any:
-    """The description in an open predictions file; raises KeyError or ValueError if there is none."""
-    if ABOUT_MEMBER in archive.namelist():
-        return json.loads(archive.read(ABOUT_MEMBER))
-    # Older files have a NumPy array instead: a header, whose length is in bytes 8 and 9, and one text in UTF-32.
-    array = archive.read("about.npy")
-    header_length = int.from_bytes(array[8:10], "little")
-    return json.loads(array[10 + header_length :].decode("utf-32-le"))
+    """The description in an open predictions file; raises KeyError or ValueError if there is none.
+
+    A description that has the checksums of the arrays beside it belongs only to these; older files have none.
+    """
+    if ABOUT_MEMBER not in archive.namelist():
+        # Older files have a NumPy array instead: a header, whose length is in bytes 8 and 9, and one text in UTF-32.
+        array = _read_bounded(archive, "about.npy")
+        header_length = int.from_bytes(array[8:10], "little")
+        return _parse_json(array[10 + header_length :].decode("utf-32-le"))
+    about = _parse_json(_read_bounded(archive, ABOUT_MEMBER))
+    checksums = about.pop(CRC_KEY, None) if isinstance(about, dict) else None
+    if checksums not in (None, member_checksums(archive)):
+        raise ValueError(f"the arrays are not those that were saved with {ABOUT_MEMBER}")
+    return about
+
+
+def member_checksums(archive: zipfile.ZipFile) -> dict[str, int]:
+    """CRC-32 of each array in a predictions file, from the archive's directory."""
+    return {member.filename: member.CRC for member in archive.infolist() if member.filename != ABOUT_MEMBER}
+
+
+def _read_bounded(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as member:
+        content = member.read(MOST_ABOUT_BYTES + 1)
+    if len(content) > MOST_ABOUT_BYTES:
+        raise ValueError(f"{name} has more than {MOST_ABOUT_BYTES:,} bytes")
+    return content
+
+
+def _parse_json(text: str | bytes) -> Any:
+    """Parse JSON whose numbers all fit in a float64; raises ValueError."""
+    return json.loads(text, parse_constant=_finite_number, parse_float=_finite_number, parse_int=_small_integer)
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+def _small_integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def is_stale(predictions_file: Path, *, stamp: str, weights: str) -> bool:

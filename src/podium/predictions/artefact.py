@@ -4,18 +4,18 @@ Everything that reads these files works without torch. Runs are joined by id, ne
 """
 
 import json
+import math
 import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from podium.errors import PredictionsError
 from podium.files import atomic_write
-from podium.plan.stamp import ABOUT_MEMBER, parse_about
+from podium.plan.stamp import ABOUT_MEMBER, CRC_KEY, DamagedFileError, member_checksums, open_archive, parse_about
 
 # Array -> number of dimensions, kinds of its dtype, their name in a message.
 ARRAYS = {
@@ -36,8 +36,8 @@ OPTIONAL_KEYS = {
     "scored": str,
     "test_logits_from": str,
 }
-# What zipfile, zlib and NumPy raise for a damaged archive.
-DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+# A larger array that compresses better than 100 to 1 has no content that a model computed.
+LARGE_BYTES, MOST_COMPRESSION = 1 << 28, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +64,21 @@ def save_predictions(file: Path, predictions: Predictions) -> None:
 
     Raises PredictionsError for predictions that `load_predictions` would refuse.
     """
+    with atomic_write(file) as stream:
+        write_predictions(stream, file, predictions)
+
+
+def write_predictions(stream: BinaryIO, file: Path, predictions: Predictions) -> None:
+    """Write predictions to a stream whose content will be `file`; raises as `save_predictions` does."""
     arrays = {name: np.asarray(getattr(predictions, name)) for name in ARRAYS}
     _refuse(file, _array_faults(arrays) or _about_faults(predictions.about))
-    about = json.dumps(predictions.about, sort_keys=True, allow_nan=False)
-    with atomic_write(file) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+        about = predictions.about | {CRC_KEY: member_checksums(archive)}
         with archive.open(ABOUT_MEMBER, "w") as member:  # writestr() would store the time of day
-            member.write(about.encode())
+            member.write(json.dumps(about, sort_keys=True, allow_nan=False).encode())
 
 
 def load_predictions(file: Path) -> Predictions:
@@ -81,18 +87,20 @@ def load_predictions(file: Path) -> Predictions:
     Raises PredictionsError with the file and everything that is wrong with it.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_archive(file) as archive:
             about = parse_about(archive)
             arrays = {name: _read_array(archive, name) for name in ARRAYS}
     except FileNotFoundError:
         fix = f"make train COMPETITION={file.parent.name}"
         raise PredictionsError("There are no predictions here.", file=file, fix=fix) from None
-    except DAMAGE as error:
+    except OSError as error:
+        raise PredictionsError("A predictions file cannot be read.", file=file, found=error.strerror) from None
+    except DamagedFileError as error:
         raise PredictionsError(
             "A predictions file is damaged.",
             file=file,
             expected=f"a zip archive of {', '.join(ARRAYS)} and {ABOUT_MEMBER}",
-            found=f"{type(error).__name__}: {str(error)[:200]}",
+            found=str(error),
             fix=_train_again(file),
         ) from None
     _refuse(file, _array_faults(arrays) or _about_faults(about))
@@ -120,13 +128,28 @@ def widened(logits: np.ndarray) -> np.ndarray:
     return logits.astype(np.float32) if logits.dtype.itemsize < 4 else logits
 
 
+def finite_in_float32(logits: np.ndarray) -> np.ndarray:
+    """Which rows (n,) of logits (n, classes) are finite in float32, which has a smaller range than float64."""
+    with np.errstate(over="ignore"):
+        return np.isfinite(logits.astype(np.float32, copy=False)).all(axis=1)
+
+
 def is_increasing(ids: np.ndarray) -> bool:
     """Whether each id sorts after the previous one, so that all are different."""
     return bool((ids[1:] > ids[:-1]).all())
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(f"{name}.npy") as member:
+    """One array; raises ValueError before anything is allocated that the file cannot have the content of."""
+    info = archive.getinfo(f"{name}.npy")
+    if info.file_size > max(LARGE_BYTES, MOST_COMPRESSION * info.compress_size):
+        raise ValueError(f"{info.filename} has {info.file_size:,} bytes, compressed to {info.compress_size:,}")
+    with archive.open(info) as member:
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read_header[np.lib.format.read_magic(member)](member)
+        if math.prod(shape) * dtype.itemsize != info.file_size - member.tell():
+            raise ValueError(f"{info.filename} of shape {shape} has {info.file_size:,} bytes")
+    with archive.open(info) as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
@@ -169,8 +192,8 @@ def _row_faults(part: str, ids: np.ndarray, logits: np.ndarray, classes: int) ->
         faults.append(f"{part}_ids: expected at least one row, found none")
     if logits.shape != (len(ids), classes):
         faults.append(f"{part}_logits: expected shape {(len(ids), classes)}, found {logits.shape}")
-    elif not np.isfinite(logits).all():
-        rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    elif not (finite := finite_in_float32(logits)).all():
+        rows = np.flatnonzero(~finite)
         faults.append(f"{part}_logits: NaN or infinity in {len(rows)} rows (ids {examples(ids[rows])})")
     if not is_increasing(ids):
         unique, counts = np.unique(ids, return_counts=True)

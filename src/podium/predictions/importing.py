@@ -9,8 +9,9 @@ import numpy as np
 from podium.errors import PredictionsError
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.names import check_run_name, run_name
+from podium.plan.stamp import DAMAGE
 from podium.predictions.align import id_faults
-from podium.predictions.artefact import DAMAGE, Predictions, examples, save_predictions
+from podium.predictions.artefact import Predictions, examples, finite_in_float32, save_predictions
 from podium.workspace import Workspace
 
 SUM_TOLERANCE = 1e-3
@@ -71,7 +72,7 @@ def _read_logits(file: Path, ids: np.ndarray, workspace: Workspace) -> tuple[np.
         raise PredictionsError("A cell is not a number.", file=file, found=str(error)) from None
     order = np.argsort(table_ids)
     faults = id_faults(table_ids[order], np.sort(ids))
-    if not (finite := np.isfinite(values).all(axis=1)).all():
+    if not (finite := finite_in_float32(values)).all():
         faults.append(f"NaN or infinity in {(~finite).sum()} rows: ids {examples(table_ids[~finite])}")
     _refuse(file, faults)
     values = values[order[np.searchsorted(table_ids[order], ids)]]

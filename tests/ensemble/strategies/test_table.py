@@ -6,6 +6,7 @@ import pytest
 from podium.config.keys import Ensemble
 from podium.ensemble.blend import pool_of
 from podium.ensemble.strategies import table
+from podium.ensemble.strategies.greedy import greedy_weights
 from podium.ensemble.strategies.simplex import minimise
 from podium.ensemble.strategies.table import STRATEGIES, Material
 from podium.ensemble.strategies.table import accuracy as weigh_by_accuracy
@@ -78,6 +79,29 @@ def test_log_loss_weights_do_not_depend_on_the_temperature_of_all_members(averag
         weights.append(STRATEGIES["log-loss"](Material(logs, labels, "log_loss", 0, correct), average)[0])
     np.testing.assert_allclose(weights[0], weights[1], atol=0.02)
     assert weights[1][2] < 0.2
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("accuracy", [1, 0]), ("log_loss", [0, 1])])
+def test_best_is_the_best_by_the_metric(metric, expected):
+    """One member has more correct rows, but is sure of its mistake."""
+    probabilities = np.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [1 - 1e-6, 1e-6]]), np.full((4, 2), 0.5)
+    logs = np.log(np.stack(probabilities))
+    correct = np.array([[True, True, True, False], [True, False, True, False]])
+    weights, _ = STRATEGIES["best"](Material(logs, LABELS, metric, 0, correct), "logits")
+    assert weights.tolist() == expected
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_greedy_averages_what_the_blend_averages(average):
+    """Beside a member that is often right, a member sure of wrong classes gains with one kind of average only."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(3, size=300)
+    logs = log_softmax(np.eye(3)[labels] * 2 + draw.normal(size=(5, 300, 3)) * np.array([1, 2, 3, 4, 5])[:, None, None])
+    given = Material(logs, labels, "log_loss", 3, logs.argmax(axis=2) == labels)
+    weights, _ = STRATEGIES["greedy"](given, average)
+    values = logs if average == "logits" else np.exp(logs)
+    expected = greedy_weights(values, labels, metric="log_loss", seed=3, are_logs=average == "logits")
+    assert weights.tolist() == expected.tolist()
 
 
 def test_log_loss_needs_few_evaluations(monkeypatch):
