@@ -14,9 +14,8 @@ from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.errors import KaggleError
 from podium.kaggle.ledger import LEDGER, Entry, read_ledger
 from podium.lock import Lock
-from podium.plan.stamp import ensemble_is_fresh, file_sha256
+from podium.plan.stamp import DAMAGE, ensemble_is_fresh, file_sha256
 from podium.predictions.align import Aligned
-from podium.predictions.artefact import DAMAGE
 from podium.predictions.load import load_runs
 from podium.submission import check_submission
 from podium.workspace import Workspace

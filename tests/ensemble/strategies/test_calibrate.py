@@ -31,6 +31,16 @@ def test_no_other_temperature_has_less_log_loss():
     assert all(loss <= log_loss(softmax(logits / (best * near)), labels) for near in (0.9, 0.99, 1.01, 1.1))
 
 
+def test_logits_at_their_best_temperature_keep_it():
+    draw = np.random.default_rng(1)
+    labels = draw.integers(4, size=200)
+    logits = np.eye(4)[labels] * 2 + draw.normal(size=(100, 200, 4))
+    for _ in range(4):
+        temperatures = fit_temperatures(logits, labels)
+        logits = logits / temperatures[:, None, None]
+    np.testing.assert_allclose(temperatures, 1, atol=1e-9)
+
+
 def test_a_perfect_run_is_sharpened_up_to_a_bound_and_a_constant_one_left_alone():
     labels = np.array([0, 1, 2])
     perfect, constant = fit_temperatures(np.stack([np.eye(3), np.zeros((3, 3))]), labels)

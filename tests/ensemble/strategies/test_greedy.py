@@ -33,7 +33,7 @@ def plain_loop(averaged, labels, metric, *, are_logs=False, steps=greedy_module.
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("metric", ["accuracy", "log_loss", "macro_f1"])
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss", "macro_f1", "auc"])
 @pytest.mark.parametrize("are_logs", [False, True])
 def test_one_bag_is_the_plain_loop(monkeypatch, seed, metric, are_logs):
     monkeypatch.setattr(greedy_module, "BAGS", 1)
