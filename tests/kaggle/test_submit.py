@@ -12,7 +12,7 @@ from fake.server import TOKEN
 from fake.state import Fault, Graded
 
 from podium import files
-from podium.errors import KaggleError, SubmissionError
+from podium.errors import DataError, KaggleError, SubmissionError
 from podium.kaggle.session import settle
 from podium.kaggle.submit import submit
 from podium.kaggle.waiting import Patience
@@ -151,7 +151,7 @@ def test_a_submission_that_kaggle_refuses_to_create_has_kaggle_s_words(project, 
     words = message or "400 Client Error"
     assert words in refusal.value.found and "exit" not in refusal.value.found
     (entry,) = project.ledger
-    assert entry.state == "lost" and words in entry.reason
+    assert entry.state == "refused" and words in entry.reason
 
 
 def test_too_many_requests(project):
@@ -247,9 +247,20 @@ def test_a_csv_that_changes_after_the_check_is_not_uploaded(project):
 
 def test_a_csv_that_is_deleted_after_the_check_is_one_screen(project):
     project.state.script[LIST] = [Fault(before=project.csv.unlink)]
-    with pytest.raises(SubmissionError, match="cannot be read any more: nothing was uploaded") as refusal:
+    with pytest.raises(DataError, match="cannot be read: nothing was uploaded") as refusal:
         submit(project.session(), project.csv, "first")
-    assert "make ensemble" in refusal.value.fix and START not in project.state.asked and project.ledger == []
+    assert str(refusal.value.file) == str(project.csv) and START not in project.state.asked and project.ledger == []
+
+
+def test_a_csv_that_is_deleted_during_the_check_is_one_screen(project, monkeypatch):
+    def check(file, **options):
+        file.unlink()
+        return []
+
+    monkeypatch.setattr("podium.kaggle.submit.check_submission", check)
+    with pytest.raises(DataError, match="cannot be read: nothing was uploaded"):
+        submit(project.session(), project.csv, "first")
+    assert project.state.asked == []
 
 
 def test_a_full_disk_stops_before_the_upload(project, monkeypatch):

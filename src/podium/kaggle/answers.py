@@ -17,6 +17,10 @@ class ServerError(KaggleError):
     status: int | None = None
 
 
+class CommandError(ServerError):
+    """A command of the kaggle CLI failed, and Kaggle gives no reason: it may have done its work, or not."""
+
+
 def answer_error(
     status: int | None, message: str, *, slug: str, has_credentials: bool = True, has_entered: bool = False
 ) -> RefusedError | ServerError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from podium.errors import KaggleError
-from podium.kaggle.answers import RefusedError, ServerError, answer_error
+from podium.kaggle.answers import CommandError, RefusedError, ServerError, answer_error
 from podium.kaggle.credentials import cleaned_environment, find_secrets, masked
 
 ASK = Path(__file__).with_name("ask.py")
@@ -170,7 +170,7 @@ class Kaggle:
             time.sleep(pause)
         raise error
 
-    def cli_error(self, service: str, output: str) -> ServerError:
+    def cli_error(self, service: str, output: str) -> CommandError:
         """The error for a command of the kaggle CLI that failed without a reason of Kaggle.
 
         Its output does not always have the HTTP status, so Kaggle is asked a question: if it refuses that too, its
@@ -180,7 +180,9 @@ class Kaggle:
             self.user()
         elif error := self._denial(shorten(output)):
             raise error
-        return ServerError("The kaggle command failed.", found=shorten(output) or "no output", fix="repeat the command")
+        return CommandError(
+            "The kaggle command failed.", found=shorten(output) or "no output", fix="repeat the command"
+        )
 
     def _denial(self, message: str) -> KaggleError | None:
         """Why this account has no access to the competition, if so: Kaggle answers 403 also to a mistyped slug."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from podium.config.keys import Submission
 from podium.errors import KaggleError, SubmissionError
-from podium.files import atomic_write
-from podium.kaggle.answers import RefusedError
+from podium.files import atomic_write, os_error_as_data_error
+from podium.kaggle.answers import CommandError, RefusedError
 from podium.kaggle.client import ListedSubmission
 from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, read_ledger, tag_of
 from podium.kaggle.session import Session, settle, settle_entry, wait_for_score
@@ -27,6 +27,7 @@ from podium.submission import check_submission
 UNUSUAL_SHARES = 0.10
 WRONG_SHARES = 0.30
 MAX_CLASSES_SHOWN = 4
+UNREADABLE = "The CSV cannot be read: nothing was uploaded."
 
 
 def submit(session: Session, file: Path, message: str, *, force: bool = False) -> Entry:
@@ -59,12 +60,13 @@ def _check(session: Session, file: Path, *, force: bool) -> str:
     name = session.workspace.name
     if not file.is_file():
         raise SubmissionError("There is no such file.", file=file, fix=f"make ensemble COMPETITION={name}")
-    sha256 = file_sha256(file)
     lock, settings = session.workspace.lock, session.workspace.competition.submission
-    faults = check_submission(file, lock=lock, settings=settings)
-    if faults:
-        raise SubmissionError(f"Not a submission of {name}: nothing was uploaded.", file=file, faults=faults)
-    distance, differences = compare_shares(file, lock=lock, settings=settings)
+    with os_error_as_data_error(UNREADABLE):
+        sha256 = file_sha256(file)
+        faults = check_submission(file, lock=lock, settings=settings)
+        if faults:
+            raise SubmissionError(f"Not a submission of {name}: nothing was uploaded.", file=file, faults=faults)
+        distance, differences = compare_shares(file, lock=lock, settings=settings)
     if distance > WRONG_SHARES and not force:
         raise SubmissionError(
             "The predicted class shares differ from those of the training labels: nothing was uploaded.",
@@ -125,12 +127,8 @@ def _check_remaining(session: Session) -> None:
 
 def _write_entry(session: Session, file: Path, sha256: str, message: str, *, after: int) -> Entry:
     """Keep copies of the CSV and of its JSON, and write the entry into the ledger, before anything is uploaded."""
-    try:
+    with os_error_as_data_error(UNREADABLE):
         content = file.read_bytes()
-    except OSError as error:
-        fix = f"make ensemble COMPETITION={session.workspace.name}"
-        what = "The CSV cannot be read any more: nothing was uploaded."
-        raise SubmissionError(what, file=file, found=error.strerror, fix=fix) from None
     if hashlib.sha256(content).hexdigest() != sha256:
         fix = "wait until it is written, then repeat the command"
         raise SubmissionError("The CSV changed after it was checked: nothing was uploaded.", file=file, fix=fix)
@@ -166,7 +164,7 @@ def _upload(session: Session, entry: Entry, file: Path) -> Entry:
     """Upload the kept copy, and return the entry as Kaggle lists it; raises KaggleError."""
     kept = _kept_copy(session, entry.sha256, entry.file)
     session.log(f"uploading {file} ({kept.stat().st_size:,} bytes)")
-    outcome = "the kaggle command reported success"
+    state, outcome = LOST, "the kaggle command reported success"
     try:
         session.kaggle.submit(kept, f"{entry.message} {entry.tag}")
     except RefusedError as refusal:
@@ -174,6 +172,7 @@ def _upload(session: Session, entry: Entry, file: Path) -> Entry:
         raise
     except KaggleError as error:
         outcome = f"{error.what} {error.found or ''}".strip()
+        state = REFUSED if isinstance(error, CommandError) else LOST
     # Only the list of submissions proves that one was made.
     try:
         entry = settle_entry(session, entry)
@@ -185,7 +184,7 @@ def _upload(session: Session, entry: Entry, file: Path) -> Entry:
             fix=f"{session.later} looks for it; until then the same file is not uploaded again",
         ) from None
     if entry.state == LOST:
-        session.save(replace(entry, reason=outcome))
+        session.save(replace(entry, state=state, reason=outcome))
         raise KaggleError(
             "The submission was not made: Kaggle does not list it.",
             file=entry.file,
