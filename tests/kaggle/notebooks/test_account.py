@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from podium.kaggle.answers import RefusedError, ServerError, answer_error
+from podium.kaggle.answers import CommandError, RefusedError, ServerError, answer_error
 from podium.kaggle.client import Kaggle
 from podium.kaggle.notebooks.account import Account
 
@@ -52,7 +52,7 @@ def test_a_push_that_kaggle_did_not_accept_whole_is_refused(tmp_path, output, fo
     Account(FixedAnswer(output=PUSHED)).push_notebook(tmp_path)
 
 
-@pytest.mark.parametrize(("status", "error_type"), [(200, ServerError), (503, ServerError), (401, RefusedError)])
+@pytest.mark.parametrize(("status", "error_type"), [(200, CommandError), (503, ServerError), (401, RefusedError)])
 def test_after_a_failed_push_only_an_answer_of_kaggle_says_that_it_was_refused(tmp_path, status, error_type):
     with pytest.raises(error_type) as error:
         Account(FixedAnswer(status, code=1, output="it failed\n")).push_notebook(tmp_path)
