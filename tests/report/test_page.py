@@ -48,6 +48,7 @@ def write_decoded_images(workspace, lock, *, side=16):
     images["test"][0] = images["train"][0]
     for part, array in images.items():
         np.save(folder / f"{part}-{side}-crop.npy", array)
+    (folder / f"checksums-{side}-crop.json").write_text("[0, 0]")  # only training compares them with the pixels
     write_lock(folder / "listing.lock", lock)
 
 

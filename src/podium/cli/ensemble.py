@@ -56,7 +56,7 @@ def compact(competition: CompetitionName = DEFAULT) -> None:
     from podium.ensemble.compact import compact_predictions
 
     before, after = compact_predictions(workspace)
-    print(f"{competition}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now; the labels are the same")
+    print(f"{competition}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now; the submission is the same")
 
 
 @commands.command("import")
