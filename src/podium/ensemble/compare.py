@@ -43,7 +43,8 @@ class Bootstrap:
 
     def p(self, strategy: int, other: int) -> float:
         """Two-sided p value of the difference, by its normal approximation."""
-        gain, error = self.whole[strategy] - self.whole[other], self.standard_errors()[strategy, other]
+        gain = self.whole[strategy] - self.whole[other]
+        error = float((self.inside[:, strategy] - self.inside[:, other]).std())
         return math.erfc(abs(gain) / error / math.sqrt(2)) if error else float(gain == 0)
 
 
@@ -115,12 +116,12 @@ def _row_means(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, un
     """Gains of a metric that is a mean over rows, by matrix products."""
     gains = [[metric.gain(1) * metric.rows(repeat, labels) for repeat in repeats] for repeats in probabilities]
     gains = np.stack(gains).mean(axis=1)  # (strategies, n)
-    totals = np.stack([np.bincount(unit, weights=row) for row in gains], axis=1)
-    sizes = np.bincount(unit)[:, None].astype(np.float64)
+    totals = np.stack([np.bincount(unit, weights=row) for row in [*gains, np.ones(len(labels))]], axis=1)
 
     def score(counts: np.ndarray) -> np.ndarray:
+        sums = counts @ totals  # the last column is the number of rows
         with np.errstate(invalid="ignore"):
-            return (counts @ totals) / (counts @ sizes)
+            return sums[:, :-1] / sums[:, -1:]
 
     return gains.mean(axis=1), score
 
