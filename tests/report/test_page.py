@@ -15,7 +15,7 @@ from podium.errors import SubmissionError
 from podium.kaggle.ledger import LEDGER, SCORED, Entry, write_ledger
 from podium.lock import write_lock
 from podium.predictions.artefact import save_predictions
-from podium.report import figures
+from podium.report import figures, sections
 from podium.report.load import _read_lr_curve
 from podium.report.page import write_report
 from podium.workspace import open_workspace
@@ -244,6 +244,15 @@ def test_a_submission_of_other_rows_is_not_valid_and_shows_no_class_shares(small
 def test_a_damaged_json_of_the_submission_does_not_stop_the_report(small, record):
     (small.paths.submissions / "ensemble.json").write_text(json.dumps(record))
     assert "the JSON file beside the CSV is missing or damaged" in Tags(read_page(small)).text
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_of_many_runs_only_those_with_the_largest_weights_have_correlations(tmp_path, monkeypatch):
+    monkeypatch.setattr(sections, "MOST_RUNS", 2)
+    workspace = make_toy(tmp_path, [random_run(f"vgg19.s{seed}", seed=seed) for seed in (1, 2, 3)])
+    page = read_page(workspace)
+    assert "Shown are the 2 of 3 runs with the largest weights" in Tags(page).text
+    assert len(table(page, "error-correlation")) == 3
 
 
 def test_a_damaged_ledger_is_reported_on_the_page(small):

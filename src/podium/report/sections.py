@@ -14,6 +14,8 @@ from podium.report.gallery import gallery_rows
 from podium.report.load import ReportData
 
 MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 30, 24, 30, 12
+# With more runs, the correlations of errors show those with the largest weights; ensemble.json has all.
+MOST_RUNS = 40
 # With more classes, the confusion matrix and the class shares show a selection.
 MOST_CLASSES = 20
 
@@ -70,8 +72,8 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
             intervals, highlighted=result.used.strategy, label=f"cross-fitted {metric}, 95 % interval"
         ),
         "runs": [(result.runs[index], result.contributions[index]) for index in by_weight],
-        "names": [result.runs[index].run for index in by_weight],
-        "correlation": result.error_correlation[np.ix_(by_weight, by_weight)].tolist(),
+        "names": [result.runs[index].run for index in by_weight[:MOST_RUNS]],
+        "correlation": result.error_correlation[np.ix_(by_weight[:MOST_RUNS], by_weight[:MOST_RUNS])].tolist(),
         "reliability": figures.reliability_diagram(before, after),
         "bins": [["before", *row] for row in before.tolist()] + [["after", *row] for row in after.tolist()],
     }
