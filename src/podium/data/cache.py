@@ -33,7 +33,7 @@ from podium.plan.paths import Paths
 # Increase it when a change of the code gives other pixels, ids or order, or another format of the cache.
 CACHE_VERSION = 2
 LISTING_FILE = "listing.lock"
-# A process takes half a second to start: fewer images are decoded faster without.
+# A process takes half a second to start, so fewer images are decoded faster in one process.
 FEW_ROWS = 2000
 
 
@@ -41,7 +41,7 @@ FEW_ROWS = 2000
 class Dataset:
     """A competition's images at one size: n labelled images and m test images, in the order of the lock."""
 
-    lock: Lock  # ids, labels and groups; `decode_images` assigns no folds
+    lock: Lock  # ids, labels and groups; folds are not assigned yet
     train_images: np.memmap  # (n, pixels, pixels, 3) uint8, read-only
     test_images: np.memmap  # (m, pixels, pixels, 3) uint8, read-only
     checksums: Sequence[int]  # CRC-32 of each block of rows of the train images, then of the test images
@@ -177,12 +177,12 @@ def _decode_listing(
     temporaries = [target.with_suffix(".tmp") for target in targets]
     parts = [(listing.train, [row.file for row in listing.rows]), (listing.test, list(listing.test_images.values()))]
     rows = sum(len(names) for _, names in parts)
-    # Checked before: writing to a mapped array on a full disk kills the process.
+    # Check the free space first: writing to a mapped file on a full disk kills the process.
     require_free_space(train_file.parent, rows * pixels * pixels * 3, what="The decoded images")
     jobs = []
     try:
         for (files, names), temporary in zip(parts, temporaries, strict=True):
-            # At least one row: an empty file cannot be mapped. That there is no image is a fault of the listing.
+            # At least one row, because an empty file cannot be mapped. The listing reports that there are no images.
             open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(max(len(names), 1), pixels, pixels, 3))
             jobs += [
                 DecodeJob(files, names[start : start + ROWS_PER_BLOCK], temporary, start, pixels, shape)

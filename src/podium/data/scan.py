@@ -152,7 +152,7 @@ def _test_order(
 
 
 def names_by_id(names: Sequence[str]) -> dict[str, str]:
-    """File names by the spellings that a table may use: path, base name, base name without suffix."""
+    """Each way in which a table may name an image (path, file name, file name without suffix) -> its path."""
     by_id = {name: name for name in names}
     for name in names:
         base = name.rsplit("/", 1)[-1]
@@ -179,7 +179,7 @@ def _table_rows(
     missing: str,
     faults: list[str],
 ) -> list[tuple[str, list[str]]]:
-    """The image's file name, and the cells, of each row of a table whose first column is the id.
+    """For each row of a table: the file name of its image, and its cells. The first column is the id.
 
     An image that has no row gets the fault `missing`.
     """

@@ -1,4 +1,4 @@
-"""A session with Kaggle for one competition: its ledger, kept equal to Kaggle's list of submissions."""
+"""Update the ledger of one competition, the local list of submissions, from Kaggle's list."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from podium.workspace import Workspace
 
 @dataclass(frozen=True)
 class Session:
-    """A competition, its Kaggle, and how to report and to wait."""
+    """A competition, its client for Kaggle, the log function, and how long to wait for Kaggle."""
 
     workspace: Workspace
     kaggle: Kaggle
@@ -68,12 +68,12 @@ def open_session(
 
 
 def settle(session: Session) -> tuple[list[Entry], list[ListedSubmission]]:
-    """Update the ledger by Kaggle's list; returns all entries and the list. The session must be locked."""
+    """Update the ledger from Kaggle's list; return all entries and the list. Call it inside `session.locked()`."""
     entries = read_ledger(session.ledger)
     submissions = _list_submissions(session, entries)
     known_refs = {entry.ref for entry in entries if entry.ref}
     settled = list(entries)
-    # A lost or refused submission may have arrived after all; other entries have the first choice.
+    # Match lost and refused entries last: they may have arrived, but must not take another entry's submission.
     for index in sorted(range(len(entries)), key=lambda index: entries[index].state in (LOST, REFUSED)):
         entry = entries[index]
         listed = find_submission(entry, submissions, other_refs=known_refs)
@@ -89,7 +89,7 @@ def settle(session: Session) -> tuple[list[Entry], list[ListedSubmission]]:
 
 
 def settle_entry(session: Session, entry: Entry) -> Entry:
-    """The entry as it is after `settle`."""
+    """Update the ledger from Kaggle's list, and return the new version of this entry."""
     return next(known for known in settle(session)[0] if known.key == entry.key)
 
 
@@ -113,7 +113,7 @@ def wait_for_score(session: Session, entry: Entry) -> Entry:
 
 
 def _list_submissions(session: Session, entries: list[Entry]) -> list[ListedSubmission]:
-    """Kaggle's list; during the grace period it is asked for again while a recent upload is missing."""
+    """Kaggle's list of submissions; if a recent upload is missing, ask again until the grace period ends."""
     for _ in session.patience.attempts():
         submissions = session.kaggle.submissions()
         missing = [
@@ -129,7 +129,7 @@ def _list_submissions(session: Session, entries: list[Entry]) -> list[ListedSubm
 
 
 def _update(session: Session, entry: Entry, listed: ListedSubmission) -> Entry:
-    """The entry with what Kaggle lists, and the reason of a failure if Kaggle gives it now."""
+    """Copy state and scores from Kaggle's list into the entry; ask for the reason of a failure that has none yet."""
     entry = entry.updated(listed)
     if entry.state == FAILED and not entry.reason:
         reason = session.kaggle.reason(int(entry.ref))

@@ -102,7 +102,7 @@ def _fit_folds(
     test_rows: int | None,
     progress: ProgressRecorder,
 ) -> tuple[Predictions, dict[str, TrainedNetwork]]:
-    """The logits of the validation and test rows, and the networks that give those of the test rows."""
+    """Return the predictions, and the networks that made the test logits."""
     lock, device = workspace.lock, pick_device()
     folds_of_rows, labels, classes = lock.folds[rows], lock.train_labels, len(lock.classes)
     train_store, test_store = PixelStore(dataset.train_images, device), PixelStore(dataset.test_images, device)
@@ -152,7 +152,7 @@ def _fit(
 
 
 def check_finite(logits: np.ndarray) -> np.ndarray:
-    """The logits (n, classes); raises DivergedError for NaN or infinity: the last step comes after the last loss."""
+    """Return the logits (n, classes); raises DivergedError if one is not finite, which only the last step can cause."""
     rows = int((~np.isfinite(logits)).any(axis=1).sum())
     if rows:
         raise DivergedError(

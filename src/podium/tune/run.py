@@ -36,7 +36,7 @@ def tune(
 ) -> None:
     """Search better values of a recipe's keys and write the best as a recipe, `out` or `<recipe>-tuned`.
 
-    No trial starts once the search has `trials` in all, or `minutes` after the start.
+    No new trial starts after `trials` trials, earlier ones included, or after `minutes` minutes.
     """
     with open_tuning(workspace, recipe_name) as tuning:
         file, parallel = winner_file(tuning, out), parallel_trials(tuning.run.recipe)
@@ -83,7 +83,7 @@ def worker_pool(tuning: Tuning, count: int) -> Iterator[Executor]:
 def run_trials(
     tuning: Tuning, trials: int | None, minutes: float | None, *, pool: Executor, parallel: int, log: Log
 ) -> None:
-    """Run trials in `parallel` workers, the recipe's own values first; raises an error that no values would fix."""
+    """Run trials in `parallel` workers, the recipe's own values first; raises errors that other values cannot fix."""
     tuning.enqueue_own_values()
     workers = parallel if trials is None else min(parallel, trials - len(tuning.finished))
     work = partial(_work, tuning, trials, minutes, reseed=workers > 1, log=log)
@@ -140,9 +140,9 @@ def compare_with_recipe(tuning: Tuning, *, pool: Executor, log: Log) -> str | No
 
 
 def describe_gain(metric: Metric, tuned: np.ndarray, untuned: np.ndarray, labels: np.ndarray) -> str:
-    """A sentence with the scores of two probabilities (n, classes), and how much the first gains.
+    """A sentence with the scores of two sets of probabilities (n, classes), and the gain of the first.
 
-    The standard error is that of the paired difference; only a metric that is a mean over rows has one.
+    The standard error is of the difference on the same rows; only a metric that is a mean over rows has one.
     """
     score, own_score = metric(tuned, labels), metric(untuned, labels)
     gain = metric.gain(score) - metric.gain(own_score)
