@@ -1,7 +1,11 @@
 """What every test gets."""
 
+import base64
+import hashlib
 import os
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +18,25 @@ def own_cores(tmp_path_factory):
         patch.setitem(os.environ, "TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
         yield
+
+
+@pytest.fixture
+def install_package(tmp_path, monkeypatch) -> Callable[[str, dict[str, bytes]], Path]:
+    """A function that installs a package with these files and a RECORD of them, and returns where it is installed."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+
+    def install(name: str, files: dict[str, bytes]) -> Path:
+        record = folder / f"{name.replace('-', '_')}-1.0.dist-info" / "RECORD"
+        lines = [f"{record.relative_to(folder)},,\n"]
+        for place, content in files.items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place).write_bytes(content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+            lines.append(f"{place},sha256={digest},{len(content)}\n")
+        record.parent.mkdir(exist_ok=True)
+        record.write_text("".join(lines))
+        return folder
+
+    return install

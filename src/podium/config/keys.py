@@ -16,6 +16,7 @@ from podium.errors import ConfigError
 COMPETITION_FILE = "competition.toml"
 # The table of a recipe that `make tune` reads (podium.config.search); training does not depend on it.
 SEARCH_TABLE = "search"
+PACKAGE_PREFIX = "package:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,9 @@ class Recipe:
         "standard",
         choices=("standard", "small"),
     )
-    pretrained: bool | str = key("false, true (ImageNet weights of torchvision or timm), or a local file", False)
+    pretrained: bool | str = key(
+        "false, true (ImageNet weights of torchvision or timm), a local file, or package:<name>", False
+    )
     head: str = key(
         "linear: pooling, dropout, one layer; fastai: fastai's head of two layers",
         "linear",
@@ -246,6 +249,12 @@ class Recipe:
         """Side of the images in the last training stage, and at validation and test."""
         return self.training_pixels or self.stored_pixels
 
+    @property
+    def weights_package(self) -> str:
+        """The installed package that has the pretrained weights; empty if it is none."""
+        place = self.pretrained if isinstance(self.pretrained, str) else ""
+        return place.removeprefix(PACKAGE_PREFIX) if place.startswith(PACKAGE_PREFIX) else ""
+
     def images_per_epoch(self, rows: int) -> int:
         """Number of images in an epoch over `rows` training rows; at least two, because batch norm needs two."""
         return min(rows, max(2, round(self.hard_share * rows)))
@@ -306,6 +315,8 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         faults.append(f"seeds = {list(recipe.seeds)}: expected one or more, each once")
     if recipe.freeze_epochs and not recipe.pretrained:
         faults.append("freeze_epochs without pretrained: only pretrained layers can stay frozen")
+    if recipe.pretrained == PACKAGE_PREFIX:
+        faults.append(f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it')
     if recipe.architecture != "fastnet" and recipe.fastnet != FastNet():
         faults.append(f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"')
     if recipe.optimiser != "muon" and "muon_rate" in changed_keys(recipe):

@@ -20,6 +20,8 @@ from typing import Any
 
 from podium.config.keys import Competition, Ensemble, Recipe
 from podium.config.schema import changed_keys
+from podium.errors import TrainingError
+from podium.plan.packages import find_weights
 from podium.plan.paths import Paths
 
 # Increased when a change of the training code changes the result of a recipe: every run is then stale.
@@ -82,7 +84,12 @@ def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha25
 
 
 def weights_sha256(recipe: Recipe, root: Path) -> str:
-    """SHA-256 of the local weights file that a recipe starts from; empty if there is none."""
+    """SHA-256 of the weights file, local or in a package, that a recipe starts from; empty if there is none here."""
+    if recipe.weights_package:
+        try:
+            return find_weights(recipe.weights_package).sha256
+        except TrainingError:  # training explains it
+            return ""
     return file_sha256(root / recipe.pretrained) if isinstance(recipe.pretrained, str) else ""
 
 

@@ -21,6 +21,7 @@ def name_run_in_errors(run: str, recipe_file: Path) -> Iterator[None]:
             expected=error.expected,
             found=error.found,
             fix=error.fix or f"edit {recipe_file}",
+            faults=error.faults,
         ) from None
     except (RuntimeError, MemoryError) as error:
         # A GPU, torch on a CPU, and Python and NumPy each have their own error.

@@ -17,7 +17,7 @@ from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.loader import Normalisation
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
-from podium.training.networks.weights import load_weights, with_local_weights
+from podium.training.networks.weights import load_packaged_weights, load_weights, with_local_weights
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM_PREFIX = "timm:"
@@ -55,7 +55,7 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     recipe = with_local_weights(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
-        body, normalisation = _body(recipe if weights else replace(recipe, pretrained=False), root)
+        body, normalisation = _body(recipe, root, weights=weights)
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
         head = _head(recipe, _count_features(body, recipe), classes)
@@ -91,17 +91,22 @@ def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
     return any(is_longer)
 
 
-def _body(recipe: Recipe, root: Path) -> tuple[nn.Module, Normalisation | None]:
+def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Normalisation | None]:
     """The recipe's network without its classifier, and the normalisation of its published weights."""
     if recipe.architecture == "fastnet":
         return FastNetBody(recipe.fastnet), None
-    model = _published_model(recipe, root)
+    model = _published_model(recipe if weights else replace(recipe, pretrained=False), root)
     if recipe.architecture in _TORCHVISION:
         _, remove_classifier = _TORCHVISION[recipe.architecture]
         return remove_classifier(model), IMAGENET
     import timm
 
     settings = timm.data.resolve_model_data_config(model)
+    if recipe.weights_package:
+        # The weights are TensorFlow's, also where the architecture has not its padding, and have its normalisation.
+        name = recipe.architecture.removeprefix(TIMM_PREFIX)
+        published = timm.get_pretrained_cfg(f"tf_{name.removeprefix('tf_')}")
+        settings = published.to_dict() if published else settings
     return model, Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
 
 
@@ -120,7 +125,9 @@ def _published_model(recipe: Recipe, root: Path) -> nn.Module:
             found=str(error).splitlines()[0][:200],
             fix='pretrained = "path/to/weights.safetensors" (or .pth) in the recipe',
         ) from None
-    if isinstance(recipe.pretrained, str):
+    if recipe.weights_package:
+        load_packaged_weights(model, recipe.weights_package)
+    elif isinstance(recipe.pretrained, str):
         load_weights(model, root / recipe.pretrained)
     return model
 
