@@ -19,6 +19,7 @@ from podium.ensemble.compare import (
 from podium.ensemble.contribution import Contribution, contributions, disagreements, error_correlations
 from podium.ensemble.cross_fit import CrossFit, cross_fit, split_rows
 from podium.ensemble.select import Choice, check_members, select
+from podium.ensemble.shift import shift_warnings
 from podium.ensemble.strategies.calibrate import brier, calibration_error
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.errors import ConfigError
@@ -82,6 +83,7 @@ class EnsembleResult:
     error_correlation: np.ndarray  # (runs, runs)
     disagreement: np.ndarray  # (runs, runs)
     caveats: tuple[str, ...]
+    warnings: tuple[str, ...]  # of runs that may know validation rows, and of a test that differs
     validation_rows: int
     classes: tuple[str, ...]
     test_ids: np.ndarray
@@ -144,6 +146,7 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         error_correlation=error_correlations(pool.correct),
         disagreement=disagreements(pool.predicted),
         caveats=_caveats(aligned, blend, score, metric),
+        warnings=shift_warnings(aligned, pool, draws.unit),
         validation_rows=len(pool.labels),
         classes=aligned.classes,
         test_ids=aligned.test_ids,

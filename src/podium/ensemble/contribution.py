@@ -106,17 +106,17 @@ def suggest(
         seconds = float(np.mean(times)) if times else None
         fixed = per_hour = None
         if own.any() and not own.all():
-            wrong = _votes(pool.predicted[~own], pool.log_probabilities.shape[2]) != pool.labels
+            wrong = votes(pool.predicted[~own], pool.log_probabilities.shape[2]).argmax(axis=1) != pool.labels
             fixed = float(pool.correct[own][:, wrong].mean()) if wrong.any() else 0.0
             per_hour = fixed * int(wrong.sum()) / seconds * 3600 if seconds else None
         suggestions.append(Suggestion(recipe, fixed, seconds, per_hour))
     return tuple(sorted(suggestions, key=lambda row: (row.fixed_per_hour is not None, -(row.fixed_per_hour or 0))))
 
 
-def _votes(predicted: np.ndarray, classes: int) -> np.ndarray:
-    """The class that most runs predict, (n,), the first of equal ones, of predicted (runs, n)."""
+def votes(predicted: np.ndarray, classes: int) -> np.ndarray:
+    """How many runs predict each class, (n, classes), of predicted (runs, n)."""
     rows = np.arange(predicted.shape[1])
     counts = np.zeros((predicted.shape[1], classes), np.int64)
     for run in predicted:
         counts[rows, run] += 1
-    return counts.argmax(axis=1)
+    return counts

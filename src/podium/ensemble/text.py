@@ -1,6 +1,7 @@
 """An ensemble and suggestions as lines of text, at most 100 columns wide; the command line prints them."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 from podium.ensemble.build import EnsembleResult
 from podium.ensemble.compare import Comparison
@@ -20,6 +21,7 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
         *_strategy_lines(result),
         "",
         *_score_lines(result),
+        *(line for warning in result.warnings for line in wrap(f"WARNING: {warning}", 100, subsequent_indent="  ")),
         "limits of this score:",
         *(f"  - {caveat}" for caveat in result.caveats),
         f"wrote {written.csv_file} and {written.json_file.name}",

@@ -102,7 +102,7 @@ def _describe(result: EnsembleResult) -> dict[str, Any]:
         "error_correlation": result.error_correlation.tolist(),
         "disagreement": result.disagreement.tolist(),
         "best_single_run": {"run": result.best.run, "scores": result.best.scores},
-        "limits_of_the_score": list(result.caveats),
+        "limits_of_the_score": [*result.warnings, *result.caveats],
         "versions": {"podium": __version__, "python": platform.python_version(), "numpy": np.__version__},
     }
 

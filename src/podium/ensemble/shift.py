@@ -1,0 +1,99 @@
+"""Warnings about runs that know validation rows, or whose test images differ; no label of the test is needed.
+
+Validation and test rows are two samples of the same images: an honest run is equally confident on both, and disagrees
+with the other runs equally often. A run that was trained on validation rows is more confident on them.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from podium.ensemble.blend import ROWS_AT_A_TIME, Pool
+from podium.ensemble.contribution import votes
+from podium.ensemble.strategies.calibrate import fit_temperatures
+from podium.metrics import over_classes
+from podium.predictions.align import Aligned
+
+# Standard errors; chance exceeds them for one of 370 honest runs.
+MOST_Z = 3.0
+MOST_NAMED = 6
+# These predict the test with other models than the validation rows, so that their confidence differs anyway.
+OTHER_MODELS = ("refit", "average")
+
+
+# A number for each row that needs no label: its name, in which direction a change from validation to test is suspicious
+# (1 more, -1 less, 0 both), the runs, and the numbers of validation rows (runs, n) and of test rows (runs, m).
+Measure = tuple[str, int, Sequence[str], np.ndarray, np.ndarray]
+
+
+def shift_warnings(aligned: Aligned, pool: Pool, unit: np.ndarray) -> tuple[str, ...]:
+    """A sentence for each run that differs between validation and test, or is perfect; the most suspicious first.
+
+    `unit` (n,): each validation row's row or group, as rows of one group are alike and count as fewer rows.
+    """
+    perfect = [run for run, correct in zip(pool.runs, pool.correct, strict=True) if correct.all()]
+    found = [f"{run} predicts every validation row correctly: was it trained on them?" for run in perfect]
+    largest: dict[str, tuple[float, str]] = {}
+    for name, direction, runs, *both in _measures(aligned, pool):
+        for run, validation, test in zip(runs, *both, strict=True):
+            z = z_of_difference(validation, test, unit)
+            if abs(z) > max(MOST_Z, largest.get(run, (0.0,))[0]) and z * direction >= 0:
+                cause = (
+                    "the test images differ" if direction == 0 < z else "it knows validation rows, or the test differs"
+                )
+                means = (
+                    f"{validation.mean():.4f} on the validation rows and {test.mean():.4f} on the test (z = {z:+.1f})"
+                )
+                largest[run] = (abs(z), f"{run}: {cause}: its {name} is {means}")
+    found += [sentence for _, sentence in sorted(largest.values(), reverse=True)]
+    more = len(found) - MOST_NAMED
+    return (*found[:MOST_NAMED], *([f"{more} more runs differ between validation and test"] if more > 0 else []))
+
+
+def z_of_difference(validation: np.ndarray, test: np.ndarray, unit: np.ndarray) -> float:
+    """The mean of `test` (m,) minus that of `validation` (n,), in standard errors; groups `unit` (n,) widen these."""
+    centred = validation - validation.mean()
+    of_groups, of_rows = np.square(np.bincount(unit, centred)).sum(), np.square(centred).sum()
+    design_effect = max(of_groups / of_rows, 1.0) if of_rows else 1.0
+    variance = np.concatenate([validation, test]).var() * design_effect
+    error = np.sqrt(variance * (1 / len(validation) + 1 / len(test)))
+    return float((test.mean() - validation.mean()) / max(error, 1e-9))
+
+
+def _measures(aligned: Aligned, pool: Pool) -> Iterator[Measure]:
+    """Each run's confidence, alone and beside the other runs', and how many other runs predict another class."""
+    sources = [about.get("test_logits_from", "") for about in aligned.abouts]
+    places = [place for place, source in enumerate(sources) if not any(word in source for word in OTHER_MODELS)]
+    runs = [pool.runs[place] for place in places]
+    if runs:
+        temperatures = [fit_temperatures(pool.log_probabilities[[place]], pool.labels)[0] for place in places]
+        both = [
+            np.array([_confidence(logits[place], t) for place, t in zip(places, temperatures, strict=True)])
+            for logits in (pool.log_probabilities, aligned.test_logits)
+        ]
+        yield ("calibrated confidence", 0, runs, *both)
+        if len(runs) > 1:
+            beside = [(len(runs) * values - values.sum(axis=0)) / (len(runs) - 1) for values in both]
+            yield ("calibrated confidence minus that of the other runs", -1, runs, *beside)
+    if len(pool.runs) > 1:
+        predicted = np.array([logits.argmax(axis=1) for logits in aligned.test_logits])
+        classes = pool.log_probabilities.shape[2]
+        shares = [_disagreement(values, classes) for values in (pool.predicted, predicted)]
+        yield ("disagreement with the other runs", 1, pool.runs, *shares)
+
+
+def _confidence(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """The largest probability of each row, (n,), at a temperature; logits (n, classes)."""
+    parts = [logits[start : start + ROWS_AT_A_TIME] for start in range(0, len(logits), ROWS_AT_A_TIME)]
+    return np.concatenate(
+        [
+            1 / over_classes(np.add, np.exp((part - over_classes(np.maximum, part)[:, None]) / temperature))
+            for part in parts
+        ]
+    )
+
+
+def _disagreement(predicted: np.ndarray, classes: int) -> np.ndarray:
+    """The share of the other runs that predict another class, (runs, n), of predicted (runs, n)."""
+    others = len(predicted) - 1
+    return (others + 1 - votes(predicted, classes)[np.arange(predicted.shape[1]), predicted]) / others
