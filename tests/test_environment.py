@@ -15,7 +15,8 @@ LOCK = (ROOT / "requirements.lock").read_text()
 
 
 def needed():
-    return [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    extras = PROJECT["optional-dependencies"]
+    return [*PROJECT["dependencies"], *extras["dev"], *extras["weights"]]
 
 
 def locked():
