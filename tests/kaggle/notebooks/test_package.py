@@ -2,6 +2,7 @@
 
 import ast
 import json
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from notebook_toys import RECIPE, write_competition
-from podium.errors import ConfigError, DataError
+from podium.errors import ConfigError, DataError, TrainingError
 from podium.kaggle.notebooks.package import check_images, notebook_slug, pack_notebook
 from podium.kaggle.notebooks.script import REQUIRED
 from podium.lock import Lock, write_lock
+from podium.plan.packages import find_weights
 from podium.workspace import open_workspace
 
 ROOT = Path(__file__).parents[3]
@@ -127,6 +129,21 @@ def test_published_weights_are_packed_because_a_notebook_is_offline(home):
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")
     assert content(packed(home))["published/timm-test_resnet.safetensors"] == b"weights"
+
+
+def test_a_package_with_weights_is_packed_so_that_the_notebook_finds_it_installed(home, install_package, monkeypatch):
+    (home / "net.toml").write_text('pretrained = "package:toy-weights"\n' + RECIPE)
+    with pytest.raises(TrainingError, match="not installed"):
+        packed(home)
+    folder = install_package("toy-weights", {"toy/__init__.py": b"", "toy/models/net.pth": b"weights"})
+    here, package = find_weights("toy-weights"), packed(home)
+    assert "src/toy/__init__.py" not in content(package)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(folder)])
+    with zipfile.ZipFile(package.archive) as archive:
+        archive.extractall(home / "kaggle")
+    monkeypatch.syspath_prepend(home / "kaggle" / "src")
+    there = find_weights("toy-weights")
+    assert there.file.read_bytes() == b"weights" and there.sha256 == here.sha256
 
 
 def test_the_image_must_have_what_pyproject_asks_for():

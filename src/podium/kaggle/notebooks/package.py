@@ -15,6 +15,7 @@ from podium.config.keys import Recipe, published_name
 from podium.errors import ConfigError
 from podium.kaggle.notebooks import script
 from podium.kaggle.notebooks.dataset import pack_dataset
+from podium.plan.packages import find_weights
 from podium.plan.runs import PlannedRun, longest_first
 from podium.plan.stamp import git_commit
 from podium.workspace import Workspace
@@ -48,7 +49,7 @@ def pack_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, user: str
 
     Equal content gives an equal archive, except for a `new_version`. Published weights must be there before, see
     `published_weights_file`. Raises ConfigError for weights that a notebook cannot have, and for a competition whose
-    images Kaggle cannot attach.
+    images Kaggle cannot attach, and TrainingError for a package without weights.
     """
     check_images(workspace)
     paths, notebook = workspace.paths, f"{user}/{notebook_slug(workspace.name)}"
@@ -103,6 +104,8 @@ def _weights_files(root: Path, runs: Sequence[PlannedRun]) -> dict[str, Path]:
         if recipe.pretrained is True:
             file = published_weights_file(root, recipe)
             files[f"published/{file.name}"] = file
+        elif recipe.weights_package:  # installed by lying beside Podium's sources
+            files |= {f"src/{place}": file for place, file in find_weights(recipe.weights_package).files.items()}
         elif recipe.pretrained:
             files[Path(recipe.pretrained).as_posix()] = root / recipe.pretrained
     for place, file in files.items():
