@@ -8,7 +8,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
-COMPETITION ?= cifar10-cpu
+COMPETITION ?= cifar10
 $(foreach name,DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE RUN RECIPE WRITE TRIALS MINUTES,$(eval $(name) ?=))
 CORES := $(shell nproc)
 

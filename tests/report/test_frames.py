@@ -79,7 +79,7 @@ def test_a_missing_or_stale_ensemble_is_refused_with_the_command_to_type(project
 
 def test_podium_load_imports_no_torch():
     code = (
-        "import sys, podium; first = 'pandas' in sys.modules; podium.load('cifar10-cpu').errors; "
+        "import sys, podium; first = 'pandas' in sys.modules; podium.load('cifar10-scratch').errors; "
         "print(first, [name for name in ('torch', 'fastai', 'sklearn') if name in sys.modules])"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

@@ -17,7 +17,7 @@ DataPlace = Annotated[
 RunNames = Annotated[
     list[str] | None, typer.Argument(help="Runs (resnet34.s1) or recipes (resnet34). Default: all stale runs.")
 ]
-DEFAULT = "cifar10-cpu"
+DEFAULT = "cifar10"
 
 
 def open_workspace(competition: str) -> "Workspace":

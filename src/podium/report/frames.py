@@ -20,7 +20,7 @@ from podium.workspace import open_workspace
 class Frames:
     """The runs of a competition and its last ensemble; files are read when a frame is first used.
 
-    `podium.load("cifar10-cpu").errors` needs no images and no torch. The blend is the one of `make ensemble`. Its
+    `podium.load("cifar10-scratch").errors` needs no images and no torch. The blend is the one of `make ensemble`. Its
     weights were fitted on the validation rows, so its scores on these rows are in sample.
     """
 

@@ -94,7 +94,7 @@ def test_a_competition_at_kaggle_is_attached(home):
     ("competition", "slug"),
     [
         ("digits", "podium-digits"),
-        ("cifar10-cpu", "podium-cifar10-cpu"),
+        ("cifar10-scratch", "podium-cifar10-scratch"),
         ("A_b", "podium-a-b-08eb65"),
         ("x" * 60, "podium-" + "x" * 30 + "-42f2d9"),
     ],
