@@ -1,12 +1,16 @@
 """How much a run adds to the blend, and which run to train next."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import Blend, pool_of
+from podium.ensemble import blend as blend_module
+from podium.ensemble.blend import Blend, blended, pool_of, without_each_run
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.contribution import disagreements, error_correlations, suggest
+from podium.metrics import softmax
 from toy_runs import join, random_run, run_of
 
 SETTINGS = Ensemble(run_temperatures="never")
@@ -37,12 +41,45 @@ def test_the_verdict_is_drop_for_a_harmful_run_and_keep_for_a_useful_one():
     assert contributions["good.s2"].verdict == "keep" and contributions["good.s2"].loss > 0
 
 
-def test_without_a_run_of_a_stack_its_coefficient_is_divided_by_the_sizes_of_the_others():
-    blend = Blend("stack", "logits", np.ones(3), np.array([0.8, 0.5, -0.45]), np.zeros(3), 1.0)
-    assert blend.weights_without(0) == pytest.approx([0, 0.5 + 0.8 * 0.5 / 0.95, -0.45 + 0.8 * 0.45 / 0.95])
-    blend = Blend("uniform", "logits", np.ones(3), np.array([0.5, 0.3, 0.2]), None, 1.0)
-    assert blend.weights_without(0) == pytest.approx([0, 0.6, 0.4])
-    assert Blend("best", "logits", np.ones(2), np.array([1.0, 0.0]), None, 1.0).weights_without(0) is None
+@pytest.mark.parametrize(
+    ("strategy", "weights", "without"),
+    [
+        ("stack", [0.8, 0.5, -0.45], {0: [0, 0.5 + 0.8 * 0.5 / 0.95, -0.45 + 0.8 * 0.45 / 0.95]}),
+        ("uniform", [0.5, 0.3, 0.2], {0: [0, 0.6, 0.4], 2: [0.625, 0.375, 0]}),
+        ("log-loss", [0.999999, 0, 1e-6], {0: [0, 0, 1]}),
+        ("best", [1, 0, 0], {}),
+    ],
+)
+def test_without_a_run_its_weight_is_divided_by_the_sizes_of_the_others(strategy, weights, without, monkeypatch):
+    monkeypatch.setattr(blend_module, "VALUES_AT_A_TIME", 50)
+    logits = np.random.default_rng(0).normal(size=(3, 20, 4)).astype(np.float32)
+    biases, average = (np.arange(4.0), "logits") if strategy == "stack" else (None, "probabilities")
+    blend = Blend(strategy, average, np.array([1.0, 2.0, 0.5]), np.array(weights), biases, 1.0)
+    found = {(run, rows.start): logs for rows, run, logs in without_each_run(blend, logits)}
+    assert {run for run, _ in found} == ({place for place in range(3) if weights[place]} if without else set())
+    for run, expected in without.items():
+        (logs,) = blended([replace(blend, weights=np.array(expected))], logits)
+        own = np.concatenate([found[key] for key in sorted(found) if key[0] == run])
+        np.testing.assert_allclose(softmax(own), softmax(logs), atol=1e-12)
+
+
+@pytest.mark.parametrize("runs", [10, 20])
+def test_the_blends_without_each_run_read_each_run_a_fixed_number_of_times(runs, monkeypatch):
+    """Twice as many runs cost twice as much, not four times."""
+    operations = 0
+
+    class Counted(np.ndarray):
+        def __array_ufunc__(self, ufunc, method, *inputs, **options):
+            nonlocal operations
+            operations += 1
+            plain = [value.view(np.ndarray) if isinstance(value, Counted) else value for value in inputs]
+            options["out"] = tuple(value.view(np.ndarray) for value in options["out"]) if "out" in options else None
+            return getattr(ufunc, method)(*plain, **options)
+
+    monkeypatch.setattr(blend_module, "calibrated", lambda logits, temperatures: logits.view(Counted))
+    blend = Blend("uniform", "logits", np.ones(runs), np.full(runs, 1 / runs), None, 1.0)
+    assert len(list(without_each_run(blend, np.ones((runs, 5, 3))))) == runs
+    assert operations <= 4 * runs
 
 
 def test_verdicts_are_corrected_for_the_number_of_runs():

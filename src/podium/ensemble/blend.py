@@ -1,6 +1,6 @@
 """One blend: members, temperatures and weights, fitted on some rows and applied to any."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,10 @@ from podium.metrics import METRICS, log_softmax, softmax
 from podium.predictions.align import Aligned
 
 MIN_PROBABILITY = np.finfo(np.float32).tiny
-# Rows that are blended at a time, so that the arrays between logits and blend stay small.
-ROWS_AT_A_TIME = 2000
+# Rows, and values, that are blended at a time, so that the arrays between logits and blend stay small.
+ROWS_AT_A_TIME, VALUES_AT_A_TIME = 2000, 4_000_000
+# A pool with more logits is fitted part by part, and its temperatures run by run: each needs its own copies.
+MANY_LOGITS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +82,6 @@ class Blend:
         shares = np.exp(logs) if probabilities is None else probabilities
         return np.log(np.maximum(weighted_sum(shares, weights), MIN_PROBABILITY))
 
-    def weights_without(self, run: int) -> np.ndarray | None:
-        """The weights (runs,) after `run` is removed and its weight shared; None if no other run has a weight."""
-        others = np.where(np.arange(len(self.weights)) == run, 0.0, self.weights)
-        sizes = np.abs(others)  # the coefficients of a stack may be negative
-        return others + self.weights[run] * sizes / sizes.sum() if sizes.any() else None
-
 
 def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
     """Make a pool from aligned runs.
@@ -93,14 +89,14 @@ def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
     With `run_temperatures = "auto"`, each run gets its own temperature if label smoothing, mixup or cutmix differ.
     """
     # In float64, so that what CPUs compute differently in the last bits is rounded away in the JSON.
-    logs = log_softmax(aligned.oof_logits.astype(np.float64))
+    logs = calibrated(aligned.oof_logits, np.ones(len(aligned.runs)))
     smoothings = {_smoothing(about) for about in aligned.abouts}
     differ = len(smoothings) > 1 or None in smoothings
     return Pool(
         runs=aligned.runs,
         architectures=tuple(about["architecture"] for about in aligned.abouts),
         log_probabilities=logs,
-        predicted=logs.argmax(axis=2),
+        predicted=logs.argmax(axis=2).astype(np.int32),
         labels=aligned.oof_labels,
         fits_temperatures=settings.run_temperatures == "always" or (settings.run_temperatures == "auto" and differ),
     )
@@ -113,8 +109,10 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
     """
     temperatures, logs = np.ones(len(pool.runs)), pool.log_probabilities
     if pool.fits_temperatures:
-        temperatures = fit_temperatures(logs, pool.labels)
-        logs = log_softmax(logs / temperatures[:, None, None])
+        together = len(logs) if logs.size <= MANY_LOGITS else 1
+        groups = [logs[start : start + together] for start in range(0, len(logs), together)]
+        temperatures = np.concatenate([fit_temperatures(group, pool.labels) for group in groups])
+        logs = calibrated(logs, temperatures)
     gains = pool.gains(metric)
     choices = select(pool.runs, pool.architectures, gains, settings, metric=metric)
     runs, members = np.arange(len(pool.runs)), np.flatnonzero([choice.member for choice in choices])
@@ -128,33 +126,79 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
     for strategy, average in candidates:
         # The strategy best chooses among all runs, not only among members.
         material, places = (of_runs, runs) if strategy == "best" else (of_members, members)
-        member_weights, biases = STRATEGIES[strategy](material, average)
         weights = np.zeros(len(pool.runs))
-        weights[places] = member_weights
-        blend = Blend(strategy, average, temperatures, weights, biases, 1.0)
-        probabilities = material.probabilities if average == "probabilities" else None
-        blend_logs = blend.average_of(material.log_probabilities, probabilities, member_weights)
-        blends.append(replace(blend, temperature=float(fit_temperatures(blend_logs[None], pool.labels)[0])))
-    return blends
+        weights[places], biases = STRATEGIES[strategy](material, average)
+        blends.append(Blend(strategy, average, temperatures, weights, biases, 1.0))
+    in_sample = blended(blends, logs, are_calibrated=True)
+    return [
+        replace(blend, temperature=float(fit_temperatures(blend_logs[None], pool.labels)[0]))
+        for blend, blend_logs in zip(blends, in_sample, strict=True)
+    ]
 
 
-def blended(blends: Sequence[Blend], logits: np.ndarray) -> np.ndarray:
+def calibrated(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    """Log-probabilities (runs, n, classes) float64 of logits at each run's temperature, made run by run."""
+    logs = np.empty(logits.shape)
+    for place, (run, temperature) in enumerate(zip(logits, temperatures, strict=True)):
+        logs[place] = log_softmax(run.astype(np.float64) / temperature)
+    return logs
+
+
+def blended(blends: Sequence[Blend], logits: np.ndarray, *, are_calibrated: bool = False) -> np.ndarray:
     """The log-probabilities of each blend (blends, n, classes) before its temperature, up to a constant per row.
 
-    `logits` (runs, n, classes). All blends must come from one call of `fit_blends`: the run temperatures of the first
-    are used for all.
+    `logits` (runs, n, classes), or log-probabilities at the runs' temperatures (`are_calibrated`). All blends must come
+    from one call of `fit_blends`: the run temperatures of the first are used for all.
     """
     used = np.flatnonzero(np.any([blend.weights for blend in blends], axis=0))
-    temperatures = blends[0].temperatures[used, None, None]
     need_probabilities = any(blend.average == "probabilities" for blend in blends)
     result = np.empty((len(blends), *logits.shape[1:]))
-    for start in range(0, logits.shape[1], ROWS_AT_A_TIME):
-        rows = slice(start, start + ROWS_AT_A_TIME)
-        logs = log_softmax(logits[used, rows] / temperatures)
+    for rows in _row_blocks(logits.shape[1], len(used) * logits.shape[2]):
+        logs = logits[used, rows]
+        if not are_calibrated:
+            logs = calibrated(logs, blends[0].temperatures[used])
         probabilities = np.exp(logs) if need_probabilities else None
         for place, blend in enumerate(blends):
             result[place, rows] = blend.average_of(logs, probabilities, blend.weights[used])
     return result
+
+
+def without_each_run(blend: Blend, logits: np.ndarray) -> Iterator[tuple[slice, int, np.ndarray]]:
+    """Yield some rows, a run that has a weight, and the blend's log-probabilities of these rows without that run.
+
+    A run's weight is divided among the others, in proportion to the size of theirs: `logits` (runs, n, classes). The
+    time is linear in the number of runs. A blend of one run yields nothing.
+    """
+    used = np.flatnonzero(blend.weights)
+    weights, sizes = blend.weights[used], np.abs(blend.weights[used])  # the coefficients of a stack may be negative
+    shares = [weight / np.delete(sizes, place).sum() for place, weight in enumerate(weights)] if len(used) > 1 else []
+    are_logs = blend.biases is not None or blend.average == "logits"
+    for rows in _row_blocks(logits.shape[1], len(used) * logits.shape[2]):
+        logs = calibrated(logits[used, rows], blend.temperatures[used])
+        values = logs if are_logs else np.exp(logs, out=logs)
+        others = _sums_of_others(values, weights)
+        other_sizes = others if blend.biases is None else _sums_of_others(values, sizes)
+        for run, share, total, size in zip(used.tolist(), shares, others, other_sizes, strict=False):
+            blend_of_others = total + share * size
+            if blend.biases is not None:
+                blend_of_others += blend.biases
+            yield rows, run, blend_of_others if are_logs else np.log(np.maximum(blend_of_others, MIN_PROBABILITY))
+
+
+def _sums_of_others(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """For each run, the weighted sum of all other runs' values (m, n, classes), without cancellation."""
+    sums = np.zeros(values.shape)
+    for order in (range(len(values)), reversed(range(len(values)))):
+        total = np.zeros(values.shape[1:])
+        for place in order:
+            sums[place] += total
+            total += weights[place] * values[place]
+    return sums
+
+
+def _row_blocks(rows: int, values_per_row: int) -> list[slice]:
+    size = max(1, min(ROWS_AT_A_TIME, VALUES_AT_A_TIME // values_per_row))
+    return [slice(start, start + size) for start in range(0, rows, size)]
 
 
 def scores_of(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:

@@ -116,6 +116,7 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
     candidates = _candidates(settings, only=only)
     crossed = cross_fit(pool, split_rows(pool.labels, aligned.groups, settings), candidates, settings, metric=metric)
     blends = fit_blends(pool, candidates, settings, metric=metric)
+    correlation, disagreement = error_correlations(pool.correct), disagreements(pool.predicted)
     draws = draw_rows(len(pool.labels), aligned.groups, settings.seed)
     # Only strategies with the configured average can be chosen.
     eligible = [i for i, (name, average) in enumerate(candidates) if name in ONE_AVERAGE or average == settings.average]
@@ -128,6 +129,7 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         choice = names.index(settings.strategy)
     place = eligible[choice]
     blend = blends[place]
+    uncalibrated = _uncalibrated(pool, crossed, place)
     strategies = _strategy_scores(pool, crossed, blends, resampled, eligible, metric)
     score = estimate(
         resampled, choice, metric=metric, tests=len(aligned.test_ids), chosen_among=names if auto else None
@@ -141,10 +143,12 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         used=strategies[place],
         score=score,
         comparisons=_comparisons(resampled, crossed.probabilities[eligible, 0], pool.labels, names, choice, draws.unit),
-        calibration=_calibration(crossed, place, pool.labels),
-        contributions=contributions(pool, crossed, place, blend, metric=metric, draws=draws),
-        error_correlation=error_correlations(pool.correct),
-        disagreement=disagreements(pool.predicted),
+        calibration=_calibration(uncalibrated, crossed.probabilities[place, 0], pool.labels),
+        contributions=contributions(
+            pool, crossed, place, blend, metric=metric, draws=draws, correlation=correlation, disagreement=disagreement
+        ),
+        error_correlation=correlation,
+        disagreement=disagreement,
         caveats=_caveats(aligned, blend, score, metric),
         warnings=shift_warnings(aligned, pool, draws.unit),
         validation_rows=len(pool.labels),
@@ -152,7 +156,7 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         test_ids=aligned.test_ids,
         test_probabilities=blend.probabilities(aligned.test_logits),
         cross_fitted=crossed.probabilities[place, 0],
-        uncalibrated=crossed.uncalibrated[place],
+        uncalibrated=uncalibrated,
     )
 
 
@@ -229,12 +233,19 @@ def _runs(aligned: Aligned, pool: Pool, blend: Blend, choices: list[Choice], met
     )
 
 
-def _calibration(crossed: CrossFit, place: int, labels: np.ndarray) -> dict[str, dict[str, float]]:
+def _uncalibrated(pool: Pool, crossed: CrossFit, place: int) -> np.ndarray:
+    """Cross-fitted probabilities (n, classes) of candidate number `place`, without the blend's temperature."""
+    probabilities = np.empty_like(crossed.probabilities[place, 0])
+    for rows, blends in crossed.blends:
+        probabilities[rows] = softmax(blended([blends[place]], pool.log_probabilities[:, rows])[0])
+    return probabilities
+
+
+def _calibration(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
     measures = {"log_loss": log_loss, "brier": brier, "calibration_error": calibration_error}
-    states = {"before": crossed.uncalibrated[place], "after": crossed.probabilities[place, 0]}
     return {
         state: {name: measure(probabilities.astype(np.float64), labels) for name, measure in measures.items()}
-        for state, probabilities in states.items()
+        for state, probabilities in (("before", before), ("after", after))
     }
 
 

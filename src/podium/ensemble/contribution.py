@@ -1,11 +1,11 @@
 """How much each run adds to the blend, and which run to train next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from podium.ensemble.blend import Blend, Pool, blended
+from podium.ensemble.blend import Blend, Pool, without_each_run
 from podium.ensemble.compare import Draws, bootstrap, holm
 from podium.ensemble.cross_fit import CrossFit
 from podium.metrics import softmax
@@ -44,27 +44,39 @@ def error_correlations(correct: np.ndarray) -> np.ndarray:
 
 def disagreements(predicted: np.ndarray) -> np.ndarray:
     """Share of rows for which two runs predict different classes, (runs, runs), of predicted (runs, n)."""
-    return np.array([(run != predicted).mean(axis=1) for run in predicted])
+    shares = np.zeros((len(predicted), len(predicted)))
+    for place, run in enumerate(predicted):
+        different = (run != predicted[place:]).sum(axis=1, dtype=np.int32)
+        shares[place, place:] = shares[place:, place] = different / len(run)
+    return shares
 
 
 def contributions(
-    pool: Pool, crossed: CrossFit, place: int, blend: Blend, *, metric: str, draws: Draws
+    pool: Pool,
+    crossed: CrossFit,
+    place: int,
+    blend: Blend,
+    *,
+    metric: str,
+    draws: Draws,
+    correlation: np.ndarray,
+    disagreement: np.ndarray,
 ) -> tuple[Contribution, ...]:
     """What each run adds to candidate number `place`, by cross-fitted scores (first repeat) with and without it.
 
     Without a run, its weight is divided among the other runs, in proportion to theirs. The verdicts are corrected for
     their number.
     """
-    used = [run for run in np.flatnonzero(blend.weights).tolist() if blend.weights_without(run) is not None]
-    probabilities = np.empty((1 + len(used), 1, *crossed.uncalibrated.shape[1:]), np.float32)
-    for rows, blends in crossed.blends:
-        fitted = blends[place]
-        without = [fitted.weights_without(run) for run in used]
-        others = [fitted if weights is None else replace(fitted, weights=weights) for weights in without]
-        logs = blended([fitted, *others], pool.log_probabilities[:, rows])
-        probabilities[:, 0, rows] = softmax(logs / fitted.temperature)
+    used = np.flatnonzero(blend.weights).tolist()
+    used = used if len(used) > 1 else []
+    place_of = {run: index for index, run in enumerate(used, start=1)}
+    probabilities = np.empty((1 + len(used), 1, *crossed.probabilities.shape[2:]), np.float32)
+    probabilities[:] = crossed.probabilities[place, :1]
+    for part, blends in crossed.blends:
+        for rows, run, logs in without_each_run(blends[place], pool.log_probabilities[:, part]):
+            if run in place_of:
+                probabilities[place_of[run], 0, part[rows]] = softmax(logs / blends[place].temperature)
     resampled = bootstrap(probabilities, pool.labels, metric=metric, draws=draws, outside=False)
-    correlation, disagreement = error_correlations(pool.correct), disagreements(pool.predicted)
     real = holm([resampled.p(0, 1 + place) for place in range(len(used))])
     other_runs = max(len(pool.runs) - 1, 1)
     results = []

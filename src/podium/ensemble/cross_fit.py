@@ -12,12 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import Blend, Pool, blended, fit_blends
+from podium.ensemble.blend import MANY_LOGITS, Blend, Pool, blended, fit_blends
 from podium.metrics import softmax
 from podium.seeding import stream_seed
-
-# A pool with more logits is fitted part by part, because each part needs its own copies.
-MANY_LOGITS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +22,6 @@ class CrossFit:
     """What each candidate (strategy, average) predicts for every row, fitted without that row."""
 
     probabilities: np.ndarray  # (candidates, repeats, n, classes) float32
-    uncalibrated: np.ndarray  # (candidates, n, classes) float32: first repeat, without the blend's temperature
     blends: tuple[tuple[np.ndarray, list[Blend]], ...]  # first repeat: rows, and the blends fitted without them
 
 
@@ -52,7 +48,6 @@ def cross_fit(
     """Fit every candidate (strategy, average) on all parts except one, and predict that part; parts (repeats, n)."""
     repeats, rows = parts.shape
     probabilities = np.empty((len(candidates), repeats, rows, pool.log_probabilities.shape[2]), np.float32)
-    uncalibrated = np.empty_like(probabilities[:, 0])
 
     def fit(job: tuple[int, int]) -> tuple[np.ndarray, list[Blend]]:
         repeat, part = job
@@ -62,14 +57,12 @@ def cross_fit(
         logs = blended(blends, pool.log_probabilities[:, outside])
         temperatures = np.array([blend.temperature for blend in blends])
         probabilities[:, repeat, outside] = softmax(logs / temperatures[:, None, None])
-        if repeat == 0:
-            uncalibrated[:, outside] = softmax(logs)
         return outside, blends
 
     jobs = [(repeat, part) for repeat in range(repeats) for part in range(parts[repeat].max() + 1)]
     results = map_in_threads(fit, jobs, one_by_one=pool.log_probabilities.size > MANY_LOGITS)
     first_repeat = tuple(result for result, (repeat, _) in zip(results, jobs, strict=True) if repeat == 0)
-    return CrossFit(probabilities, uncalibrated, first_repeat)
+    return CrossFit(probabilities, first_repeat)
 
 
 def map_in_threads(function: Callable, jobs: Sequence, *, one_by_one: bool = False) -> list:

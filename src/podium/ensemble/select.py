@@ -1,5 +1,6 @@
 """Which runs are members: all above a threshold, and the best of each architecture."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,14 +26,15 @@ def select(
     """
     if settings.select == "all":
         return [Choice(True, "all runs are members")] * len(runs)
-    choices = []
+    choices, ranks, counts = [], {}, Counter()
     better = "above" if METRICS[metric].greater_is_better else "below"
-    ranking = sorted(zip([-gain for gain in gains], runs, architectures, strict=True))
+    for _, run, architecture in sorted(zip([-gain for gain in gains], runs, architectures, strict=True)):
+        counts[architecture] += 1
+        ranks[run] = counts[architecture]
     for run, architecture, gain in zip(runs, architectures, gains, strict=True):
-        rivals = [other for _, other, other_architecture in ranking if other_architecture == architecture]
-        rank = rivals.index(run) + 1
-        position = f"rank {rank} of {len(rivals)} in its architecture"
-        if len(rivals) == 1:
+        rank = ranks[run]
+        position = f"rank {rank} of {counts[architecture]} in its architecture"
+        if counts[architecture] == 1:
             position = "only run of its architecture"
         if gain > METRICS[metric].gain(settings.threshold):
             choices.append(Choice(True, f"{better} threshold {settings.threshold:g}"))
