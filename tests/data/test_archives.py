@@ -153,9 +153,10 @@ def test_a_link_in_a_7z_is_refused(toy, target):
     [
         (stat.FILE_ATTRIBUTE_REPARSE_POINT, "train/link: neither a file nor a folder"),
         (stat.FILE_ATTRIBUTE_REPARSE_POINT | stat.FILE_ATTRIBUTE_DIRECTORY, "is_directory"),  # a link to a folder
+        (0x8000 | stat.S_IFIFO << 16, "train/link: neither a file nor a folder"),  # a pipe of Unix
     ],
 )
-def test_a_link_of_windows_in_a_7z_is_refused(toy, attributes, reason):
+def test_a_link_of_windows_and_a_pipe_in_a_7z_are_refused(toy, attributes, reason):
     file = toy.data / "a.7z"
     with py7zr.SevenZipFile(file, "w") as archive:
         archive.writestr(b"1.png", "train/link")

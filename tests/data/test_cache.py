@@ -161,6 +161,20 @@ def test_a_damaged_cache_is_decoded_again(toy, name, length):
     check_rows(toy, open_pets(toy))
 
 
+def test_decoded_images_are_on_disk_before_they_get_their_name(toy, monkeypatch):
+    toy.competition()
+    toy.write(toy.data / "pets", toy.folders())
+    fsync, replace_file, calls = os.fsync, os.replace, []
+    monkeypatch.setattr(os, "fsync", lambda file: calls.append(os.fstat(file).st_ino) or fsync(file))
+    monkeypatch.setattr(
+        os, "replace", lambda file, target: calls.append(os.stat(file).st_ino) or replace_file(file, target)
+    )
+    open_pets(toy)
+    for name in ("train-8-crop.npy", "test-8-crop.npy"):
+        (file,) = toy.paths.cache.rglob(name)
+        assert calls.count(file.stat().st_ino) == 2  # flushed, then replaced
+
+
 def test_arrays_that_are_not_pixels_are_decoded_again(toy):
     toy.competition()
     toy.write(toy.data / "pets", toy.folders())

@@ -1,6 +1,7 @@
 """Compact predictions: half the bytes, the same submission, or nothing at all."""
 
 import errno
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -47,18 +48,35 @@ def test_where_a_probability_would_change_every_file_stays(tmp_path):
     assert file.read_bytes() == bytes_before
 
 
-def test_an_error_while_the_last_run_is_written_leaves_every_file(tmp_path, monkeypatch):
-    workspace = make_project(tmp_path, [random_run(f"a.s{seed}", seed=seed) for seed in (1, 2)])
-    folder = workspace.paths.predictions_folder
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+def full_disk_when_the_last_run_is_written(monkeypatch):
     original = compact_module.write_predictions
 
-    def fails_at_the_second(stream, file, predictions):
+    def write(stream, file, predictions):
         original(stream, file, predictions)
         if file.stem == "a.s2":
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(compact_module, "write_predictions", fails_at_the_second)
+    monkeypatch.setattr(compact_module, "write_predictions", write)
+
+
+def full_disk_when_the_last_run_is_flushed(monkeypatch):
+    original, descriptors = os.fsync, []
+
+    def fsync(descriptor):
+        descriptors.append(descriptor)
+        if len(descriptors) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("fill", [full_disk_when_the_last_run_is_written, full_disk_when_the_last_run_is_flushed])
+def test_a_disk_that_the_last_run_fills_leaves_every_file(tmp_path, monkeypatch, fill):
+    workspace = make_project(tmp_path, [random_run(f"a.s{seed}", seed=seed) for seed in (1, 2)])
+    folder = workspace.paths.predictions_folder
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    fill(monkeypatch)
     with pytest.raises(OSError, match="No space"):
         compact_predictions(workspace)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
