@@ -1,6 +1,6 @@
 """Do two trainings agree bit for bit, as they come and in the deterministic mode, and what does that mode cost?
 
-    python benchmarks/deterministic.py [--recipes cifar10-scratch/fastnet cifar10-nine/resnet34 ...] [--rows 2000] [--epochs 2]
+    python benchmarks/deterministic.py [--recipes cifar10-scratch/fastnet ...] [--rows 2000] [--epochs 2]
 
 Each recipe trains on a part of cifar10's training rows, twice in each mode, in turn, after a short training that
 warms up; its logits are of 1,000 other training rows. On a GPU: `--rows 40000`, and all five networks.

@@ -51,7 +51,9 @@ from podium.workspace import open_workspace
 
 ROOT = Path(__file__).parents[1]
 # Which competition's folder holds the recipe that is timed.
-RECIPES = dict.fromkeys(("vgg19", "resnet34", "densenet121", "efficientnet_b0"), "cifar10-nine") | {"fastnet": "cifar10-scratch"}
+RECIPES = dict.fromkeys(("vgg19", "resnet34", "densenet121", "efficientnet_b0"), "cifar10-nine") | {
+    "fastnet": "cifar10-scratch"
+}
 CORES = len(os.sched_getaffinity(0))
 # In each turn: images that are timed, and steps before them.
 TIMED_IMAGES, WARM_UP_STEPS = {"cpu": 192, "cuda": 20_000}, {"cpu": 1, "cuda": 10}

@@ -186,6 +186,7 @@ class Recipe:
 
     epochs: int = key("epochs in which every layer is trained", low=1)
     freeze_epochs: int = key("epochs before them in which only the head is trained", 0, low=0)
+    frozen_stages: int = key("first stages of the body, the stem included, that keep their weights (timm)", 0, low=0)
     batch_size: int = key("images per step", 128, low=2)
     learning_rate: float | str = key('peak of the schedule, or "find": the suggestion of fastai\'s lr_find')
     discriminative_ratio: float = key("learning rate of the head divided by that of the first layers", 1.0, low=1)
@@ -313,8 +314,9 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         faults.append(f"learning_rate = {recipe.learning_rate}: expected more than 0")
     if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
         faults.append(f"seeds = {list(recipe.seeds)}: expected one or more, each once")
-    if recipe.freeze_epochs and not recipe.pretrained:
-        faults.append("freeze_epochs without pretrained: only pretrained layers can stay frozen")
+    for name in ("freeze_epochs", "frozen_stages"):
+        if getattr(recipe, name) and not recipe.pretrained:
+            faults.append(f"{name} without pretrained: only pretrained layers can stay frozen")
     if recipe.pretrained == PACKAGE_PREFIX:
         faults.append(f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it')
     if recipe.architecture != "fastnet" and recipe.fastnet != FastNet():

@@ -11,8 +11,9 @@ from podium.config.keys import Recipe, published_name
 from podium.errors import TrainingError
 from podium.training.networks.architectures import (
     IMAGENET,
+    DepthwiseConv2d,
     build_network,
-    has_depthwise_convolutions,
+    has_slow_convolutions,
     published_state,
     strides_past_the_image,
 )
@@ -23,8 +24,8 @@ def recipe(architecture: str, **keys) -> Recipe:
     return Recipe(architecture=architecture, epochs=1, learning_rate=0.1, **keys)
 
 
-def built(architecture: str, *, seed: int = 1, root=None, classes: int = 5, **keys):
-    return build_network(recipe(architecture, **keys), classes, root=root, seed=seed).eval()
+def built(architecture: str, *, seed: int = 1, root=None, classes: int = 5, weights: bool = True, **keys):
+    return build_network(recipe(architecture, **keys), classes, root=root, seed=seed, weights=weights).eval()
 
 
 def features_side(network) -> int:
@@ -74,9 +75,39 @@ def test_layer_groups_hold_every_parameter_once_and_the_head_last():
     assert groups[2][0] is next(network.head.parameters()) and len(groups[0]) > 10
 
 
-def test_depthwise_convolutions_are_recognised():
-    assert has_depthwise_convolutions(built("efficientnet_b0"))
-    assert not has_depthwise_convolutions(built("resnet34"))
+def test_depthwise_convolutions_train_in_float32_unless_a_subclass_computes_them():
+    assert not has_slow_convolutions(built("efficientnet_b0"))
+    assert not has_slow_convolutions(built("resnet34"))
+    assert has_slow_convolutions(built("timm:tf_efficientnet_lite0"))
+
+
+def test_a_depthwise_convolution_under_autocast_has_the_gradients_of_float32_and_the_type_of_its_input():
+    torch.manual_seed(1)
+    layer = DepthwiseConv2d(8, 8, 3, padding=1, groups=8)
+    images = torch.randn(4, 8, 6, 6).bfloat16()
+    layer(images.float()).square().sum().backward()
+    expected, layer.weight.grad = layer.weight.grad, None
+    with torch.autocast("cpu", torch.bfloat16):
+        features = layer(images)
+        assert features.dtype == torch.bfloat16
+        assert layer.eval()(images.float()).dtype == torch.bfloat16  # autocast is on again
+    features.float().square().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+    assert torch.allclose(layer.weight.grad, expected, rtol=0.02)
+
+
+def test_frozen_stages_are_the_stem_and_the_stages_after_it():
+    network = built("timm:efficientnet_lite0", pretrained=True, frozen_stages=2, weights=False)
+    frozen = [name for name, parameter in network.body.named_parameters() if not parameter.requires_grad]
+    assert frozen == [
+        name for name, _ in network.body.named_parameters() if name.startswith(("conv_stem", "bn1", "blocks.0"))
+    ]
+    assert all(p.requires_grad for p in network.head.parameters())
+
+
+def test_only_timms_architectures_have_stages_to_freeze():
+    with pytest.raises(TrainingError, match=r'(?s)frozen_stages = 1.*architecture = "timm:'):
+        built("resnet34", pretrained=True, frozen_stages=1, weights=False)
 
 
 def test_a_resnet_of_five_strides_needs_more_than_16_pixels():

@@ -46,6 +46,17 @@ class Network(nn.Module):
         return [body[:middle], body[middle:], list(self.head.parameters())]
 
 
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution that a CPU trains in float32, also under autocast: its bfloat16 gradients are slow."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, channels, h, w) -> (n, channels, h', w') in the same data type."""
+        if not self.training or images.device.type != "cpu":
+            return super().forward(images)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(images.float()).to(images.dtype)
+
+
 def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weights: bool = True) -> Network:
     """The recipe's network with `classes` outputs; new parameters are random, derived from `seed`.
 
@@ -56,8 +67,13 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
         body, normalisation = _body(recipe, root, weights=weights)
+        for layer in body.modules():
+            # A subclass (TensorFlow's padding) has a forward of its own.
+            if type(layer) is nn.Conv2d and layer.groups == layer.in_channels > 1:
+                layer.__class__ = DepthwiseConv2d
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
+        _freeze_stages(body, recipe)
         head = _head(recipe, _count_features(body, recipe), classes)
     normalisation = normalisation if recipe.pretrained else None
     return Network(body, head, normalisation).to(memory_format=torch.channels_last)
@@ -68,10 +84,10 @@ def published_state(recipe: Recipe) -> dict[str, Tensor]:
     return _published_model(recipe, Path()).state_dict()
 
 
-def has_depthwise_convolutions(network: nn.Module) -> bool:
-    """Whether any convolution has one group per channel, as EfficientNet's and MobileNet's have."""
+def has_slow_convolutions(network: nn.Module) -> bool:
+    """Whether any depthwise convolution, one group per channel, is not a `DepthwiseConv2d`."""
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    return any(layer.groups == layer.in_channels > 1 for layer in convolutions)
+    return any(c.groups == c.in_channels > 1 and not isinstance(c, DepthwiseConv2d) for c in convolutions)
 
 
 def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
@@ -158,6 +174,24 @@ def _timm_model(name: str, is_downloaded: bool) -> nn.Module:
         return timm.create_model(timm_name, pretrained=is_downloaded, num_classes=0, global_pool="")
     except (AssertionError, TypeError) as error:  # what timm raises for a pooling that cannot be removed
         raise _without_maps(name, str(error)) from None
+
+
+def _freeze_stages(body: nn.Module, recipe: Recipe) -> None:
+    """Exclude the parameters of the body's first `frozen_stages` stages, as timm counts them, from training."""
+    if not recipe.frozen_stages:
+        return
+    if not hasattr(body, "group_matcher"):
+        raise TrainingError(
+            "The stages of the architecture are not known.",
+            expected=f"an architecture of timm for frozen_stages = {recipe.frozen_stages}",
+            found=f'architecture = "{recipe.architecture}"',
+            fix=f'architecture = "{TIMM_PREFIX}<name>", or no `frozen_stages`, in the recipe',
+        )
+    from timm.models import group_parameters
+
+    for stage, names in group_parameters(body, body.group_matcher(coarse=True)).items():
+        for name in names:
+            body.get_parameter(name).requires_grad = stage >= recipe.frozen_stages
 
 
 def _shrink_stem(body: nn.Module, *, keep_parameters: bool) -> None:
