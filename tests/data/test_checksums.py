@@ -19,7 +19,7 @@ FIX = "make prepare COMPETITION=pets"
 @pytest.fixture
 def pets(toy, monkeypatch):
     """The competition with decoded images of 8 x 8 pixels, in blocks of 3 rows."""
-    for module in ("checksums", "cache"):
+    for module in ("checksums", "decode"):
         monkeypatch.setattr(f"podium.data.{module}.ROWS_PER_BLOCK", 3)
     monkeypatch.setattr(checksums_module, "BYTES_PER_READ", 100)
     toy.competition()

@@ -160,10 +160,10 @@ prepare(open_workspace("pets", sys.argv[1]))
 """
 KILLED_WHILE_DECODING = """
 import os, signal, sys
-from podium.data import cache
+from podium.data import decode
 from podium.data.prepare import prepare
 from podium.workspace import open_workspace
-cache._run_jobs = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+decode._run_jobs = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 prepare(open_workspace("pets", sys.argv[1]))
 """
 
@@ -187,9 +187,9 @@ def test_what_a_killed_prepare_has_left_is_removed_by_the_next(toy, code):
 
 PARENT = """
 import multiprocessing, time
-from podium.data import cache
-cache.FEW_ROWS = 0
-with cache._process_map(1, 2) as process_map:
+from podium.data import decode
+decode.FEW_ROWS = 0
+with decode._process_map(1, 2) as process_map:
     results = process_map(time.sleep, [0, 600])
     next(results)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)

@@ -1,40 +1,22 @@
-"""Decoded images in memory-mapped arrays: decoded once in parallel, opened by every run."""
+"""Decoded images in memory-mapped arrays, which every run opens; `podium.data.decode` writes them."""
 
-import hashlib
 import json
-import multiprocessing
 import os
-import threading
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from podium.config.keys import Competition
-from podium.data.checksums import ROWS_PER_BLOCK, UNREADABLE, count_blocks
-from podium.data.digits import SIGNATURE
-from podium.data.folds import ALWAYS_TRAINS
-from podium.data.images import bombs_are_faults, decode
-from podium.data.listing import ImageFiles, Listing
-from podium.data.locate import Progress, Source
-from podium.data.scan import data_faults, scan
+from podium.data.checksums import UNREADABLE, count_blocks
 from podium.errors import DataError
-from podium.files import atomic_write, cache_lock, os_error_as_data_error, require_free_space
-from podium.lock import Lock, read_lock, write_lock
+from podium.files import os_error_as_data_error
+from podium.lock import Lock, read_lock
 from podium.plan.paths import Paths
 
-# Increase it when a change of the code gives other pixels, ids or order, or another format of the cache.
-CACHE_VERSION = 2
 LISTING_FILE = "listing.lock"
-# A process takes half a second to start, so fewer images are decoded faster in one process.
-FEW_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -75,57 +57,16 @@ def find_images(paths: Paths, lock: Lock, *, size: str = "*") -> Dataset | None:
     The fingerprint does not depend on the order of the test ids, so the ids are compared too. None where these
     images are not decoded. Raises DataError where the cache cannot be read.
     """
-    datasets = [_load(file) for file in _train_files(paths.cache, size)]
+    datasets = [load_dataset(file) for file in _train_files(paths.cache, size)]
     same = [replace(dataset, lock=lock) for dataset in datasets if dataset and _same_images(dataset.lock, lock)]
     return max(same, key=lambda dataset: dataset.train_images.shape[1], default=None)
 
 
-def decode_images(
-    competition: Competition, source: Source | None, paths: Paths, *, pixels: int, shape: str, progress: Progress
-) -> Dataset:
-    """Open the images of `source` (None: the bundled digits) with sides of `pixels`; decode them if necessary.
-
-    `shape` says how another shape becomes square (`podium.data.images.decode`). Another process that decodes the
-    same images is waited for. Raises DataError with all faults of the data at once.
-    """
-    train_file = paths.cache / _cache_key(competition, source) / f"train-{pixels}-{shape}.npy"
-    with cache_lock(train_file.with_name("lock")):
-        dataset = _load(train_file)
-        if dataset is None:
-            listing = scan(competition, source)
-            _decode_listing(listing, train_file, pixels, shape=shape, name=paths.name, progress=progress)
-            dataset = _load(train_file)
-    assert dataset is not None
-    return dataset
-
-
-def fingerprint(listing: Listing, digests: Sequence[bytes]) -> str:
-    """SHA-256 over ids, labels and file digests; their order and place do not change it."""
-    train = zip(listing.rows, digests[: len(listing.rows)], strict=True)
-    lines = [f"train\0{row.id}\0{row.label}\0{digest.hex()}" for row, digest in train]
-    test = zip(listing.test_images, digests[len(listing.rows) :], strict=True)
-    lines += [f"test\0{test_id}\0{digest.hex()}" for test_id, digest in test]
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def _cache_key(competition: Competition, source: Source | None) -> str:
-    data = asdict(competition.data)
-    del data["fingerprint"], data["download"]
-    content = [
-        CACHE_VERSION,
-        data,
-        asdict(competition.submission),  # scan() compares ids and classes with the submission's columns
-        source.signature() if source else SIGNATURE,
-    ]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def _test_file(train_file: Path) -> Path:
-    return train_file.with_name(train_file.name.replace("train-", "test-"))
-
-
-def _checksum_file(train_file: Path) -> Path:
-    return train_file.with_name(train_file.name.replace("train-", "checksums-")).with_suffix(".json")
+def beside(train_file: Path, name: str) -> Path:
+    """The file `test-32-crop.npy` or `checksums-32-crop.json` beside `train-32-crop.npy`."""
+    return train_file.with_name(train_file.name.replace("train", name)).with_suffix(
+        ".npy" if name == "test" else ".json"
+    )
 
 
 @os_error_as_data_error(UNREADABLE)
@@ -141,14 +82,14 @@ def _train_files(cache: Path, size: str) -> list[Path]:
 
 
 @os_error_as_data_error(UNREADABLE)
-def _load(train_file: Path) -> Dataset | None:
+def load_dataset(train_file: Path) -> Dataset | None:
     """The images in a folder of the cache; None where they are missing or damaged, and so have to be decoded.
 
     Raises DataError where they cannot be read.
     """
     try:
-        train, test = (open_memmap(file, mode="r") for file in (train_file, _test_file(train_file)))
-        checksums = json.loads(_checksum_file(train_file).read_bytes())
+        train, test = (open_memmap(file, mode="r") for file in (train_file, beside(train_file, "test")))
+        checksums = json.loads(beside(train_file, "checksums").read_bytes())
         dataset = Dataset(read_lock(train_file.with_name(LISTING_FILE)), train, test, checksums)
         return dataset if _is_whole(dataset) else None
     except (FileNotFoundError, ValueError, EOFError, TypeError, LookupError):
@@ -167,129 +108,3 @@ def _same_images(first: Lock, second: Lock) -> bool:
         and np.array_equal(first.train_ids, second.train_ids)
         and np.array_equal(first.test_ids, second.test_ids)
     )
-
-
-def _decode_listing(
-    listing: Listing, train_file: Path, pixels: int, *, shape: str, name: str, progress: Progress
-) -> None:
-    """Decode all images of a listing; raises DataError with the faults of listing and images."""
-    targets = (train_file, _test_file(train_file))
-    temporaries = [target.with_suffix(".tmp") for target in targets]
-    parts = [(listing.train, [row.file for row in listing.rows]), (listing.test, list(listing.test_images.values()))]
-    rows = sum(len(names) for _, names in parts)
-    # Check the free space first: writing to a mapped file on a full disk kills the process.
-    require_free_space(train_file.parent, rows * pixels * pixels * 3, what="The decoded images")
-    jobs = []
-    try:
-        for (files, names), temporary in zip(parts, temporaries, strict=True):
-            # At least one row, because an empty file cannot be mapped. The listing reports that there are no images.
-            open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(max(len(names), 1), pixels, pixels, 3))
-            jobs += [
-                DecodeJob(files, names[start : start + ROWS_PER_BLOCK], temporary, start, pixels, shape)
-                for start in range(0, len(names), ROWS_PER_BLOCK)
-            ]
-        results = _run_jobs(jobs, rows, progress)
-        faults = [*listing.faults, *(fault for result in results for fault in result.faults)]
-        if faults:
-            raise data_faults(name, faults)
-        digests = [digest for result in results for digest in result.digests]
-        write_lock(train_file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
-        with atomic_write(_checksum_file(train_file)) as stream:
-            stream.write(json.dumps([result.checksum for result in results]).encode())
-        for temporary, target in zip(temporaries, targets, strict=True):
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
-
-
-def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
-    classes, groups = listing.classes, [row.group for row in listing.rows]
-    labels = {name: label for label, name in enumerate(classes)}
-    return Lock(
-        fingerprint=fingerprint(listing, digests),
-        classes=classes,
-        train_ids=np.array([row.id for row in listing.rows]),
-        train_labels=np.array([labels[row.label] for row in listing.rows], np.int64),
-        folds=np.full(len(listing.rows), ALWAYS_TRAINS, np.int64),
-        test_ids=np.array(list(listing.test_images)),
-        groups=np.array(groups) if any(groups) else None,
-    )
-
-
-@dataclass(frozen=True)
-class DecodeJob:
-    """Consecutive rows of one array that one process decodes."""
-
-    files: ImageFiles
-    names: Sequence[str]
-    array_file: Path
-    first_row: int
-    pixels: int
-    shape: str
-
-
-@dataclass(frozen=True)
-class DecodedRows:
-    """SHA-256 digest of each file of a job, faults of damaged files, and CRC-32 of the decoded rows."""
-
-    digests: Sequence[bytes]
-    faults: Sequence[str]
-    checksum: int
-
-
-def decode_rows(job: DecodeJob) -> DecodedRows:
-    """Decode a job's images into their rows."""
-    array = open_memmap(job.array_file, mode="r+")
-    digests, faults = [], []
-    with bombs_are_faults():
-        for row, name in enumerate(job.names, job.first_row):
-            try:
-                content = job.files.read(name)
-                digests.append(hashlib.sha256(content).digest())
-                array[row] = decode(content, job.pixels, shape=job.shape)
-            except DataError as error:
-                reason = f"{error.what} {error.found or ''}".strip()
-                faults.append(f"{job.files.where(name)}: {reason}")
-    return DecodedRows(digests, faults, zlib.crc32(array[job.first_row : job.first_row + len(job.names)]))
-
-
-def _run_jobs(jobs: Sequence[DecodeJob], rows: int, progress: Progress) -> list[DecodedRows]:
-    """The results in the order of the jobs."""
-    results, done = [], 0
-    with _process_map(rows, len(jobs)) as process_map:
-        for job, result in zip(jobs, process_map(decode_rows, jobs), strict=True):
-            results.append(result)
-            done += len(job.names)
-            progress("decode images", done, rows)
-    return results
-
-
-@contextmanager
-def _process_map(rows: int, jobs: int) -> Iterator[Callable[..., Iterable]]:
-    """Yield `map`, or one over several processes: not threads, because Pillow holds the GIL for small images."""
-    if rows < FEW_ROWS:
-        yield map
-        return
-    # Spawned, not forked: a parent that has started torch's threads cannot be forked safely.
-    context = multiprocessing.get_context("spawn")
-    processes = min(len(os.sched_getaffinity(0)), jobs)
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
-    try:
-        yield pool.map
-    except BrokenProcessPool:
-        raise DataError("A process that decodes images was killed.", fix="free memory and try again") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed: it would wait for jobs for ever."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from podium.config.keys import Competition, Recipe
-from podium.data.cache import decode_images, find_images
+from podium.data.cache import find_images
+from podium.data.decode import decode_images
 from podium.data.folds import assign_folds
 from podium.data.locate import Progress, download_source, find_source, quiet
 from podium.errors import DataError
