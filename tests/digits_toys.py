@@ -1,5 +1,7 @@
 """A competition of digits with one small recipe, for tests that really train."""
 
+from numpy.lib.format import open_memmap
+
 from podium.data.prepare import prepare
 from podium.workspace import Workspace, open_workspace
 
@@ -26,3 +28,11 @@ def digits_workspace(folder, *, validation: str = "rows = 297", recipe: str = RE
     (settings / "tiny.toml").write_text(recipe)
     prepare(open_workspace("digits", folder))
     return open_workspace("digits", folder)
+
+
+def damage_images(workspace: Workspace) -> None:
+    """Invert the pixels of the decoded labelled images."""
+    (file,) = workspace.paths.cache.rglob("train-16-crop.npy")
+    images = open_memmap(file, mode="r+")
+    images ^= 255
+    images.flush()

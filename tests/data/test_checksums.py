@@ -37,7 +37,7 @@ def open_pets(pets):
 
 def verify(pets):
     dataset = open_pets(pets)
-    with verify_in_background(dataset.arrays, dataset.checksums, fix=FIX) as verification:
+    with verify_in_background(dataset.arrays, dataset.checksums) as verification:
         verification.result()
 
 
@@ -89,7 +89,7 @@ def test_an_error_of_the_disk_during_the_verification_is_reported(pets, monkeypa
 
 def test_a_run_may_go_on_after_its_images_were_deleted(pets):
     dataset = open_pets(pets)
-    with verify_in_background(dataset.arrays, dataset.checksums, fix=FIX) as verification:
+    with verify_in_background(dataset.arrays, dataset.checksums) as verification:
         shutil.rmtree(pets.paths.cache)
         verification.result()
 
@@ -104,7 +104,7 @@ def test_the_verification_stops_when_the_run_ends(pets, monkeypatch):
 
     dataset = open_pets(pets)
     monkeypatch.setattr(checksums_module, "_read_checksum", wait_for_stop)
-    with verify_in_background(dataset.arrays, dataset.checksums, fix=FIX) as verification:
+    with verify_in_background(dataset.arrays, dataset.checksums) as verification:
         started.wait()
         assert not verification.done()
     assert verification.result() is None

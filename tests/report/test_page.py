@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from podium.ensemble.write import write_ensemble
-from podium.errors import SubmissionError
+from podium.errors import DataError, SubmissionError
 from podium.kaggle.ledger import LEDGER, SCORED, Entry, write_ledger
 from podium.lock import write_lock
 from podium.predictions.artefact import save_predictions
@@ -48,7 +49,7 @@ def write_decoded_images(workspace, lock, *, side=16):
     images["test"][0] = images["train"][0]
     for part, array in images.items():
         np.save(folder / f"{part}-{side}-crop.npy", array)
-    (folder / f"checksums-{side}-crop.json").write_text("[0, 0]")  # only training compares them with the pixels
+    (folder / f"checksums-{side}-crop.json").write_text(json.dumps([zlib.crc32(array) for array in images.values()]))
     write_lock(folder / "listing.lock", lock)
 
 
@@ -306,6 +307,19 @@ kind = "probabilities"
 
 
 @pytest.mark.usefixtures("without_figures")
+def test_damaged_images_are_not_shown(tmp_path):
+    workspace = make_project(tmp_path, [random_run("a.s1")])
+    for part, changed in [("train", 0), ("test", -1)]:
+        shutil.rmtree(workspace.paths.cache, ignore_errors=True)
+        write_decoded_images(workspace, workspace.lock)
+        (file,) = workspace.paths.cache.rglob(f"{part}-16-crop.npy")
+        images = np.load(file)
+        images[changed] ^= 255
+        np.save(file, images)
+        with pytest.raises(DataError, match=rf"images are damaged(.|\n)*{part}-16-crop.npy && make prepare .*=toy"):
+            read_page(workspace)
+
+
 def test_near_duplicates_across_folds_name_the_fold(tmp_path):
     run = random_run("vgg19.s1")
     holdout = lock_for(run)

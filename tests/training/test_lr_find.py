@@ -10,14 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from digits_toys import damage_images, digits_workspace
 from podium.config.keys import Augment, FastNet, Recipe
-from podium.errors import TrainingError
+from podium.errors import DataError, TrainingError
 from podium.seeding import stream_seed
 from podium.training import learner as learner_module
 from podium.training import lr_find as lr_find_module
 from podium.training.batches.loader import FitData, PixelStore
 from podium.training.lr_curve import write_lr_curve
-from podium.training.lr_find import find_learning_rate, result_of_losses
+from podium.training.lr_find import find_learning_rate, find_learning_rate_of_run, result_of_losses
 from podium.training.progress import Listener
 
 TINY = Recipe(
@@ -106,6 +107,14 @@ def test_lr_find_repeats_and_uses_no_global_random_stream(tmp_path):
     assert run_lr_find(TINY, tmp_path).losses == first.losses
     assert first.rates[0] == 1e-7 and 30 < len(first.rates) <= 100
     assert 1e-7 < first.rate < 10 and (first.batch_size, first.rows) == (20, 80)
+
+
+def test_lr_find_on_damaged_images_is_refused(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    damage_images(workspace)
+    (run,) = workspace.runs
+    with pytest.raises(DataError, match=r"images are damaged(.|\n)*train-16-crop.npy && make prepare"):
+        find_learning_rate_of_run(workspace, run, listener=Listener())
 
 
 def test_lr_find_reports_its_progress(tmp_path):

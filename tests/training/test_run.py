@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load, save_file
 
-from digits_toys import RECIPE, digits_workspace
+from digits_toys import RECIPE, damage_images, digits_workspace
 from podium.data.cache import open_images
 from podium.data.digits import digits_answers
 from podium.errors import DataError, TrainingError
@@ -123,10 +123,7 @@ def test_a_run_on_damaged_images_saves_nothing_and_ends_after_an_epoch(tmp_path)
             time.sleep(1)  # the verification of so few images takes less
 
     workspace, listener = digits_workspace(tmp_path), EpochCounter()
-    (file,) = workspace.paths.cache.rglob("train-16-crop.npy")
-    content = bytearray(file.read_bytes())
-    content[-600_000:] = (byte ^ 255 for byte in content[-600_000:])
-    file.write_bytes(content)
+    damage_images(workspace)
     (run,) = workspace.runs
     with pytest.raises(DataError, match=r"images are damaged(.|\n)*rm .*train-16-crop.npy && make prepare"):
         train_run(workspace, run, listener=listener)

@@ -8,10 +8,10 @@ import torch
 from matplotlib.text import Text
 from PIL import Image
 
-from digits_toys import digits_workspace
+from digits_toys import damage_images, digits_workspace
 from podium.config.keys import Augment, Recipe
 from podium.data.cache import open_images
-from podium.errors import TrainingError
+from podium.errors import DataError, TrainingError
 from podium.training.png import save_png
 from podium.training.sheet import Sheet, describe_augmentation, draw_sheet, make_sheet, spread_rows
 from podium.workspace import Workspace
@@ -36,6 +36,13 @@ def test_without_augmentation_the_draws_are_the_stored_pixels(workspace):
     # Also with the normalisation of pretrained weights.
     pretrained = sheet_of(workspace, pretrained=True)
     assert all(np.array_equal(images, sheet.stored) for images in pretrained.draws)
+
+
+def test_damaged_images_are_not_drawn(tmp_path):
+    damaged = digits_workspace(tmp_path)
+    damage_images(damaged)
+    with pytest.raises(DataError, match=r"images are damaged(.|\n)*train-16-crop.npy && make prepare"):
+        sheet_of(damaged)
 
 
 def test_ids_labels_and_pixels_are_those_of_training_rows_of_every_class(workspace):

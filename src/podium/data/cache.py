@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from podium.data.checksums import UNREADABLE, count_blocks
+from podium.data.checksums import UNREADABLE, count_blocks, verify_rows
 from podium.errors import DataError
 from podium.files import os_error_as_data_error
 from podium.lock import Lock, read_lock
@@ -33,12 +33,20 @@ class Dataset:
         """Both arrays, in the order of the checksums."""
         return self.train_images, self.test_images
 
+    def verify_rows(self, part: str, rows: Sequence[int] | np.ndarray) -> None:
+        """Raise DataError where the pixels of some rows of `train` or `test`, or of rows beside them, are damaged."""
+        blocks = count_blocks(self.train_images)
+        if part == "train":
+            verify_rows(self.train_images, self.checksums[:blocks], rows)
+        else:
+            verify_rows(self.test_images, self.checksums[blocks:], rows)
+
 
 def open_images(paths: Paths, lock: Lock, *, pixels: int, shape: str) -> Dataset:
     """Open the decoded images that `lock` describes, with sides of `pixels`; the original files are not needed.
 
     Raises DataError where `podium prepare` has not decoded the images at this size. The pixels are not read: who
-    trains on them verifies them meanwhile (`verify_in_background`).
+    uses them verifies all of them meanwhile (`verify_in_background`), or the rows that it uses (`verify_rows`).
     """
     dataset = find_images(paths, lock, size=f"{pixels}-{shape}")
     if dataset is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import islice
+from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
@@ -21,11 +22,11 @@ UNREADABLE = "The decoded images cannot be read."
 
 
 @contextmanager
-def verify_in_background(arrays: Sequence[np.memmap], checksums: Sequence[int], *, fix: str) -> Iterator[Future[None]]:
+def verify_in_background(arrays: Sequence[np.memmap], checksums: Sequence[int]) -> Iterator[Future[None]]:
     """Compare the files of the arrays with their checksums in a thread; the future raises DataError at a difference.
 
     `checksums` are the CRC-32 of each block of `ROWS_PER_BLOCK` rows, array after array: 0.4 s of one core per GB.
-    `fix` is the command that decodes the images again. The end of the context stops the thread.
+    The end of the context stops the thread.
     """
     stop = Event()
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
@@ -33,14 +34,19 @@ def verify_in_background(arrays: Sequence[np.memmap], checksums: Sequence[int], 
         with os_error_as_data_error(UNREADABLE):
             streams = [stack.enter_context(open(array.filename, "rb")) for array in arrays]
         try:
-            yield pool.submit(_verify, arrays, streams, checksums, stop=stop, fix=fix)
+            yield pool.submit(_verify, arrays, streams, checksums, stop)
         finally:
             stop.set()
 
 
-def _verify(
-    arrays: Sequence[np.memmap], streams: Sequence[BinaryIO], checksums: Sequence[int], *, stop: Event, fix: str
-) -> None:
+def verify_rows(array: np.memmap, checksums: Sequence[int], rows: Sequence[int] | np.ndarray) -> None:
+    """Compare the blocks that have the `rows` of an array with its `checksums`; raises DataError at a difference."""
+    for block in np.unique(np.asarray(rows) // ROWS_PER_BLOCK).tolist():
+        pixels = array[block * ROWS_PER_BLOCK : (block + 1) * ROWS_PER_BLOCK]
+        _compare(Path(array.filename), block, checksums[block], zlib.crc32(pixels))
+
+
+def _verify(arrays: Sequence[np.memmap], streams: Sequence[BinaryIO], checksums: Sequence[int], stop: Event) -> None:
     remaining = iter(checksums)
     for array, stream in zip(arrays, streams, strict=True):
         stream.seek(array.offset)
@@ -48,14 +54,18 @@ def _verify(
             checksum = _read_checksum(stream, ROWS_PER_BLOCK * array[0].nbytes, stop)
             if stop.is_set():
                 return
-            if checksum != expected:
-                raise DataError(
-                    "The decoded images are damaged.",
-                    file=stream.name,
-                    expected=f"checksum {expected} of block {block} ({ROWS_PER_BLOCK} images)",
-                    found=f"checksum {checksum}",
-                    fix=f"rm {shlex.quote(str(stream.name))} && {fix}",
-                )
+            _compare(Path(stream.name), block, expected, checksum)
+
+
+def _compare(file: Path, block: int, expected: int, found: int) -> None:
+    if found != expected:
+        raise DataError(
+            "The decoded images are damaged.",
+            file=file,
+            expected=f"checksum {expected} of block {block} ({ROWS_PER_BLOCK} images)",
+            found=f"checksum {found}",
+            fix=f"rm {shlex.quote(str(file))} && make prepare COMPETITION={file.parents[1].name}",
+        )
 
 
 def count_blocks(array: np.ndarray) -> int:

@@ -42,13 +42,18 @@ def gallery_rows(data: ReportData, rows: np.ndarray, *, part: str, blend: np.nda
 
 
 def image_url(data: ReportData, part: str, id_: str) -> str | None:
-    """The image of a row of `train` or `test` as a data URL; None where the images are not decoded."""
+    """The image of a row of `train` or `test` as a data URL; None where the images are not decoded.
+
+    Raises DataError where they are damaged.
+    """
     if data.images is None:
         return None
     is_train = part == "train"
     ids = data.images.lock.train_ids if is_train else data.images.lock.test_ids
     images = data.images.train_images if is_train else data.images.test_images
-    return data_url(images[np.flatnonzero(ids == id_)[0]])
+    row = int(np.flatnonzero(ids == id_)[0])
+    data.images.verify_rows(part, [row])
+    return data_url(images[row])
 
 
 def data_url(pixels: np.ndarray) -> str:

@@ -12,6 +12,7 @@ from fastai.callback.schedule import LRFinder, minimum, slide, steep, valley
 from fastai.learner import Recorder
 
 from podium.config.keys import Recipe
+from podium.data.checksums import verify_in_background
 from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
 from podium.seeding import stream_seed
@@ -22,7 +23,7 @@ from podium.training.learner import make_learner, prepare_network, seeded_dropou
 from podium.training.lr_curve import LrFindResult
 from podium.training.optimisers import KINDS, list_rates
 from podium.training.progress import Listener
-from podium.training.rows import first_fold
+from podium.training.rows import first_fold, open_recipe_images
 from podium.workspace import Workspace
 
 RULES = {"valley": valley, "slide": slide, "steep": steep, "minimum": minimum}
@@ -39,10 +40,17 @@ def find_learning_rate_of_run(workspace: Workspace, run: PlannedRun, *, listener
 
     Claims no cores: a user waits for it, and it takes a hundred steps.
     """
-    recipe = run.recipe
-    with name_run_in_errors(run.recipe_name, workspace.paths.recipe_file(run.recipe_name)), cpu_threads(recipe.threads):
-        data = first_fold(workspace, recipe)
-        return find_learning_rate(recipe, data, seed=run.seed, root=workspace.paths.root, listener=listener)
+    recipe, paths = run.recipe, workspace.paths
+    dataset = open_recipe_images(workspace, recipe)
+    with (
+        name_run_in_errors(run.recipe_name, paths.recipe_file(run.recipe_name)),
+        cpu_threads(recipe.threads),
+        verify_in_background(dataset.arrays[:1], dataset.checksums) as verification,
+    ):
+        data = first_fold(workspace.lock, dataset)
+        result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root, listener=listener)
+        verification.result()  # raises DataError
+    return result
 
 
 def find_learning_rate(

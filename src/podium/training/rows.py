@@ -4,6 +4,7 @@ import numpy as np
 
 from podium.config.keys import Recipe
 from podium.data.cache import Dataset, open_images
+from podium.lock import Lock
 from podium.training.batches.loader import FitData, PixelStore
 from podium.training.device import pick_device
 from podium.workspace import Workspace
@@ -14,10 +15,9 @@ def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:
     return open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
 
 
-def first_fold(workspace: Workspace, recipe: Recipe) -> FitData:
-    """The data of a run's first fit; raises DataError."""
-    lock = workspace.lock
-    store = PixelStore(open_recipe_images(workspace, recipe).train_images, pick_device())
+def first_fold(lock: Lock, dataset: Dataset) -> FitData:
+    """The data of a run's first fit."""
+    store = PixelStore(dataset.train_images, pick_device())
     validates = lock.folds == lock.folds[lock.folds >= 0].min()
     return FitData(store, lock.train_labels, len(lock.classes), np.flatnonzero(~validates), np.flatnonzero(validates))
 

@@ -74,9 +74,7 @@ def train_run(
         spread_over_gpus(),
         repeatable(recipe.deterministic, pick_device()),
         open_trackers(workspace, run) as trackers,
-        verify_in_background(
-            dataset.arrays, dataset.checksums, fix=f"make prepare COMPETITION={paths.name}"
-        ) as verification,
+        verify_in_background(dataset.arrays, dataset.checksums) as verification,
     ):
         images = count_images(recipe, workspace.lock.folds[rows])
         progress = ProgressRecorder(listener, images=images, trackers=trackers, verification=verification)

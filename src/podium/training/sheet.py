@@ -14,7 +14,7 @@ from podium.training.callbacks import side_of_epoch
 from podium.training.errors import name_run_in_errors
 from podium.training.networks.architectures import build_network
 from podium.training.png import PNG_STYLE
-from podium.training.rows import first_fold
+from podium.training.rows import first_fold, open_recipe_images
 from podium.workspace import Workspace
 
 IMAGES, DRAWS = 10, 8
@@ -44,10 +44,12 @@ def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
     Uses as many epochs as there are draws instead of the recipe's. Raises TrainingError and DataError.
     """
     recipe, paths, lock = run.recipe, workspace.paths, workspace.lock
-    data = first_fold(workspace, recipe)
+    dataset = open_recipe_images(workspace, recipe)
+    data = first_fold(lock, dataset)
     with name_run_in_errors(run.run, paths.recipe_file(run.recipe_name)):
         network = build_network(recipe, data.classes, root=paths.root, seed=0, weights=False)
     rows = spread_rows(data.labels, data.training_rows)
+    dataset.verify_rows("train", rows)
     draws, targets = _draw_rows(run, data, rows, network.normalisation or data.normalisation)
     is_mixed = recipe.mixup or recipe.cutmix
     return Sheet(
