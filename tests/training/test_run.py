@@ -17,9 +17,10 @@ from safetensors.torch import load, save_file
 from digits_toys import RECIPE, damage_images, digits_workspace
 from podium.data.cache import open_images
 from podium.data.digits import digits_answers
-from podium.errors import DataError, TrainingError
+from podium.errors import DataError, DeviceMemoryError, TrainingError
 from podium.predictions import artefact
 from podium.predictions.artefact import load_predictions
+from podium.training import predict as predict_module
 from podium.training import run as run_module
 from podium.training.predict import predict_folder
 from podium.training.progress import Listener
@@ -240,6 +241,17 @@ def test_damaged_parameters_are_refused(tmp_path):
     refused()
     save_file(tensors, file, metadata | {"normalisations": "[1]"})
     refused()
+
+
+@pytest.mark.parametrize(("name", "allocate"), [("build_network", torch.empty), ("_read_image", np.empty)])
+def test_a_full_memory_while_predicting_is_one_screen(tmp_path, monkeypatch, name, allocate):
+    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
+    train_tiny(workspace, epochs=1)
+    monkeypatch.setattr(predict_module, name, lambda *_, **__: allocate(1 << 50))
+    with pytest.raises(
+        DeviceMemoryError, match=r"(?s)tiny\.s1: The device has too little memory.*fewer images at once"
+    ):
+        predict_folder(workspace, "tiny.s1", folder)
 
 
 def test_parameters_that_are_not_numbers_predict_nothing(tmp_path):

@@ -13,6 +13,7 @@ from podium.metrics import softmax
 from podium.predictions.artefact import load_predictions
 from podium.training.batches.loader import Normalisation, PixelStore
 from podium.training.device import cpu_threads, pick_device, pick_precision
+from podium.training.errors import is_memory_error, name_run_in_errors
 from podium.training.learner import TrainedNetwork
 from podium.training.networks.architectures import build_network
 from podium.workspace import Workspace
@@ -37,11 +38,12 @@ def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[s
         )
     predictions = load_predictions(predictions_file)
     names = _image_names(folder)
-    models = _read_models(workspace, run, len(predictions.classes), stamp=predictions.about.get("stamp"))
-    images = np.stack([_read_image(folder / name, models[0].recipe) for name in names])
-    store = PixelStore(images, pick_device())
-    with cpu_threads(models[0].recipe.threads):
-        logits = [model.logits(store, np.arange(len(images))) for model in models]
+    with name_run_in_errors(run, file, more_memory="end other programs, or predict fewer images at once"):
+        models = _read_models(workspace, run, len(predictions.classes), stamp=predictions.about.get("stamp"))
+        images = np.stack([_read_image(folder / name, models[0].recipe) for name in names])
+        store = PixelStore(images, pick_device())
+        with cpu_threads(models[0].recipe.threads):
+            logits = [model.logits(store, np.arange(len(images))) for model in models]
     if not np.isfinite(logits).all():
         raise TrainingError(
             "The trained parameters give logits that are not finite.",
@@ -107,6 +109,8 @@ def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | N
                 network.precision = pick_precision(recipe, network.to(device), device)
                 models.append(TrainedNetwork(network, recipe))
     except DAMAGE as error:
+        if is_memory_error(error):
+            raise
         raise TrainingError(
             "The parameters file is damaged.",
             file=file,
