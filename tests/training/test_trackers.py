@@ -1,9 +1,11 @@
 """Trackers write what the history says, and do not change the results."""
 
 import csv
+import errno
 import json
 import struct
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +15,7 @@ from digits_toys import digits_workspace
 from podium.config.keys import read_competition
 from podium.errors import ConfigError, TrainingError
 from podium.predictions.artefact import load_predictions
+from podium.training.progress import Listener
 from podium.training.run import train_run
 from podium.training.trackers import Trackers
 from podium.workspace import open_workspace
@@ -85,6 +88,25 @@ def test_tensorboard_has_the_accuracies_of_the_history_and_changes_no_bit_of_the
     rates = [value for _, value in curve(folder, "lr_0")]
     assert max(rates) == pytest.approx(0.01, rel=0.01) and rates[-1] < 1e-4
     assert capsys.readouterr().out == ""
+
+
+def test_a_disk_that_is_full_for_tensorboard_does_not_end_the_training(tmp_path, monkeypatch):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Notes(Listener):
+        def note(self, text):
+            notes.append(text)
+
+    notes, workspace = [], tracked(digits_workspace(tmp_path), "tensorboard")
+    monkeypatch.setattr(RecordWriter, "write", full)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # TensorBoard's thread prints its error too
+    (run,) = workspace.runs
+    train_run(workspace, run, listener=Notes())
+    assert not open_workspace("digits", tmp_path).runs[0].stale
+    assert notes[1:] == ["TensorBoard stops, and the training goes on: No space left on device"]
 
 
 def test_training_again_replaces_the_curve_of_tensorboard(tmp_path):

@@ -73,7 +73,7 @@ def train_run(
         cpu_threads(recipe.threads),
         spread_over_gpus(),
         repeatable(recipe.deterministic, pick_device()),
-        open_trackers(workspace, run) as trackers,
+        open_trackers(workspace, run, note=listener.note) as trackers,
         verify_in_background(dataset.arrays, dataset.checksums) as verification,
     ):
         images = count_images(recipe, workspace.lock.folds[rows])

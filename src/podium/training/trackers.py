@@ -4,7 +4,7 @@ Each is imported only where the competition asks for it.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +27,25 @@ def validation_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     return (logits.argmax(1) == labels).float().mean()
 
 
+class KeepsTraining:
+    """Base of a tracker's callback: an error while it writes, such as a full disk, ends it and not the training."""
+
+    def __call__(self, event_name: str) -> Any:
+        """Handle one event of fastai."""
+        try:
+            return super().__call__(event_name)
+        except OSError as error:
+            self.run = False
+            self.note(f"{type(self).__name__} stops, and the training goes on: {error.strerror or error}")
+
+
 @dataclass(frozen=True)
 class Trackers:
     """The trackers of one run."""
 
     names: tuple[str, ...] = ()
     tensorboard_folder: Path | None = None
+    note: Callable[[str], object] = print  # receives a line where a tracker fails
 
     def callbacks(self, learner: Learner, stage: str) -> list[Callback]:
         """The callbacks for one fit of the run, which is named `stage`."""
@@ -41,16 +54,18 @@ class Trackers:
             from fastai.callback.tensorboard import TensorBoardCallback
 
             folder = self.tensorboard_folder / "-".join(stage.replace("/", " of ").split())
-            callbacks.append(TensorBoardCallback(log_dir=folder, trace_model=False, log_preds=False))
+            kind = type("TensorBoard", (KeepsTraining, TensorBoardCallback), {})
+            callbacks.append(kind(log_dir=folder, trace_model=False, log_preds=False))
         if "wandb" in self.names:
             from fastai.callback.wandb import WandbCallback
 
             learner.gather_args = dict  # the config is the recipe, not the names of fastai's objects
-            callbacks.append(WandbCallback(log_preds=False))
+            callbacks.append(type("Wandb", (KeepsTraining, WandbCallback), {})(log_preds=False))
         if not callbacks:
             return []
         for callback in callbacks:
             callback.run_valid = False  # or each validation batch is logged as a training step
+            callback.note = self.note
         learner.logger = lambda *_: None  # fastai's Recorder would print a table
         is_validated = len(learner.dls.valid) > 0
         learner.metrics = [validation_accuracy] if is_validated else []
@@ -58,7 +73,7 @@ class Trackers:
 
 
 @contextmanager
-def open_trackers(workspace: Workspace, run: PlannedRun) -> Iterator[Trackers]:
+def open_trackers(workspace: Workspace, run: PlannedRun, *, note: Callable[[str], object]) -> Iterator[Trackers]:
     """The trackers that the competition asks for, opened for one run.
 
     Raises TrainingError where Weights & Biases cannot start, before anything is trained.
@@ -69,7 +84,7 @@ def open_trackers(workspace: Workspace, run: PlannedRun) -> Iterator[Trackers]:
     wandb_run = _start_wandb(workspace, run) if "wandb" in names else None
     exit_code = 1
     try:
-        yield Trackers(names, curves)
+        yield Trackers(names, curves, note)
         exit_code = 0
     finally:
         if wandb_run:
