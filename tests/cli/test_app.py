@@ -16,7 +16,11 @@ from podium.cli.options import DEFAULT
 from podium.lock import read_lock
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COMPETITION": "digits"}
+
+
+def environment():
+    """The environment of a subprocess: that of the test, whose TMPDIR has the tests' own locks on cores."""
+    return os.environ | {"PYTHONPATH": str(ROOT / "src"), "COMPETITION": "digits"}
 
 
 def test_every_step_from_toml_to_a_scored_csv(project, podium):
@@ -99,7 +103,7 @@ def test_ctrl_c_keeps_what_was_finished_and_leaves_no_partial_file(project):
     file.write_text(file.read_text().replace("epochs = 1", "epochs = 500"))
     command = [sys.executable, "-m", "podium", "train", "tiny"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=project, env=ENVIRONMENT, **pipes) as run:
+    with subprocess.Popen(command, cwd=project, env=environment(), **pipes) as run:
         while "1/500" not in run.stdout.readline():
             assert run.poll() is None
         run.send_signal(signal.SIGINT)
@@ -134,19 +138,25 @@ def test_the_default_competition_is_the_one_of_make():
     assert f"COMPETITION ?= {DEFAULT}\n" in (ROOT / "Makefile").read_text()
 
 
+def test_subprocesses_have_the_tests_own_locks_on_cores(tmp_path_factory):
+    code = "import tempfile; print(tempfile.gettempdir())"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path_factory.getbasetemp())
+
+
 def test_importing_the_command_line_imports_nothing_heavy():
     heavy = ("torch", "fastai", "numpy", "sklearn", "pandas")
     code = f"import sys, podium.cli.app; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_the_ensemble_limits_numpy_to_one_thread_before_its_import(tmp_path):
+def test_the_ensemble_limits_numpy_to_one_thread_before_its_import(tmp_path, monkeypatch):
     code = (
         "import os, sys; from podium.cli.app import app\n"
         "try: app(['ensemble', '-c', 'none'])\n"
         "except Exception: print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
     )
-    environment = {name: value for name, value in ENVIRONMENT.items() if name != "OPENBLAS_NUM_THREADS"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.stdout.strip() == "True 1", done.stderr
