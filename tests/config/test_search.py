@@ -9,7 +9,6 @@ from podium.config.search import (
     WholeRange,
     changed_recipe,
     default_search,
-    read_search,
     set_values,
     value_of,
 )
@@ -34,15 +33,13 @@ batch_size = [32, 64, 128]
 augment.shift_pixels = { low = 0, high = 4 }
 progressive_pixels = [[], [24]]
 """
-    file = write_recipe(tmp_path, text)
-    assert read_search(file, read_recipe(file)) == {
+    assert read_recipes(write_recipe(tmp_path, text).parent)["one"][1] == {
         "learning_rate": Range(low=0.001, high=1.0, log=True),
         "batch_size": (32, 64, 128),
         "augment.shift_pixels": WholeRange(low=0, high=4),
         "progressive_pixels": ([], [24]),
     }
-    file = write_recipe(tmp_path, "")
-    assert read_search(file, read_recipe(file)) == {}
+    assert read_recipes(write_recipe(tmp_path, "").parent)["one"][1] == {}
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_sample_of_labels_gives_the_columns(tmp_path):
 def test_recipes_fit_the_images_and_the_device(tmp_path, size, gpu, recipes):
     paths, _ = make_new(tmp_path, folders(tmp_path / "pets", size=size), gpu=gpu)
     read = read_recipes(paths.folder)
-    assert {name: (recipe.stored_pixels, recipe.network_pixels) for name, recipe in read.items()} == recipes
+    assert {name: (recipe.stored_pixels, recipe.network_pixels) for name, (recipe, _) in read.items()} == recipes
 
 
 def test_missing_parts_and_labels_are_refused(tmp_path):

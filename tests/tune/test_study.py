@@ -6,6 +6,7 @@ import pytest
 
 from podium.errors import ConfigError
 from podium.tune.study import open_tuning
+from podium.workspace import open_workspace
 from tune_toys import RECIPE, SEARCH, ToyProject, search
 
 
@@ -39,6 +40,14 @@ def test_trials_of_a_killed_search_do_not_count_and_its_files_are_deleted(toy, t
     assert tuning.best.number == tuning.own.number == 1 and tuning.values(tuning.own)["learning_rate"] == 0.002
     toy.stack.close()
     assert not tuning.scratch.exists()
+
+
+def test_a_search_has_the_ranges_that_were_read_with_the_recipe(toy):
+    workspace = open_workspace("digits", toy.root)
+    assert len(workspace.runs) == 2
+    toy.recipe_file.write_text(RECIPE)
+    with open_tuning(workspace, "tiny") as tuning:
+        assert list(tuning.search) == ["learning_rate", "augment.shift_pixels", "progressive_pixels"]
 
 
 def test_one_command_tunes_a_recipe_at_a_time(toy):

@@ -3,8 +3,8 @@
 import pytest
 
 from podium.config.keys import read_recipe
-from podium.config.search import read_search
 from podium.errors import ConfigError
+from podium.plan.runs import read_recipes
 from podium.tune.winner import winner_file, write_winner
 from tune_toys import RECIPE, compare, search
 
@@ -18,7 +18,10 @@ def test_the_written_recipe_is_the_best_trials_and_says_how_it_was_found(toy, tr
     write_winner(tuning, file, sentence)
     written, values = read_recipe(file), tuning.values(tuning.best)
     assert written == tuning.recipe_of(tuning.best) and written.learning_rate == values["learning_rate"]
-    assert (written.augment.zoom, written.seeds) == (1.1, (3, 4)) and read_search(file, written) == {}
+    assert (written.augment.zoom, written.seeds) == (1.1, (3, 4)) and read_recipes(file.parent)[file.stem] == (
+        written,
+        {},
+    )
     text = file.read_text()
     assert "# A tiny network.\n" in text and "epochs = 2  # few\n" in text and "[search]" not in text
     assert "progressive_pixels = " in text and "shift_pixels = " in text  # searched values, defaults included

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from podium.config.keys import SEARCH_TABLE, Recipe, recipe_of
-from podium.config.schema import build, changed_keys, key, read_table, unknown_key
+from podium.config.schema import build, changed_keys, key, unknown_key
 from podium.errors import ConfigError
 
 # Keys that cannot be searched, and why.
@@ -48,11 +48,6 @@ class WholeRange(Range):
 
 
 Search = dict[str, Range | tuple]  # a tuple holds the values to choose from
-
-
-def read_search(file: Path, recipe: Recipe) -> Search:
-    """The ranges in the [search] table of the `recipe`'s file; empty where it has none; raises ConfigError."""
-    return search_of(read_table(file).get(SEARCH_TABLE, {}), recipe, file)
 
 
 def search_of(table: Any, recipe: Recipe, file: Path) -> Search:

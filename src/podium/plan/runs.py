@@ -8,7 +8,7 @@ from pathlib import Path
 
 from podium.config.keys import SEARCH_TABLE, Competition, Recipe, read_competition, recipe_files, recipe_of
 from podium.config.schema import read_table
-from podium.config.search import search_of
+from podium.config.search import Search, search_of
 from podium.errors import ConfigError
 from podium.plan.names import check_goals, check_recipe_name, run_name
 from podium.plan.paths import Paths, find_competition
@@ -40,9 +40,14 @@ class Plan:
         return self.paths.name
 
     @cached_property
-    def recipes(self) -> dict[str, Recipe]:
-        """Recipe name -> recipe; empty if all runs are imported. Raises ConfigError with the faults of all recipes."""
+    def recipes_and_searches(self) -> dict[str, tuple[Recipe, Search]]:
+        """What `read_recipes` returns; empty if all runs are imported."""
         return read_recipes(self.paths.folder)
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """Recipe name -> recipe; raises ConfigError with the faults of all recipes."""
+        return {name: recipe for name, (recipe, _) in self.recipes_and_searches.items()}
 
     @cached_property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -84,16 +89,16 @@ def read_plan(name: str, root: Path | str = ".", outputs: Path | str | None = No
     return kind(paths, read_competition(paths.folder))
 
 
-def read_recipes(folder: Path) -> dict[str, Recipe]:
-    """Recipe name -> recipe; raises ConfigError with the faults of all recipes."""
+def read_recipes(folder: Path) -> dict[str, tuple[Recipe, Search]]:
+    """Recipe name -> recipe, and its ranges in [search]; raises ConfigError with the faults of all recipes."""
     recipes, errors = {}, []
     for name, file in recipe_files(folder).items():
         try:
             check_recipe_name(name, file)
             table = read_table(file)
             ranges = table.pop(SEARCH_TABLE, {})
-            recipes[name] = recipe_of(table, file)
-            search_of(ranges, recipes[name], file)  # reports the faults of [search] with the others
+            recipe = recipe_of(table, file)
+            recipes[name] = recipe, search_of(ranges, recipe, file)
         except ConfigError as error:
             errors.append(error)
     if len(errors) == 1:
