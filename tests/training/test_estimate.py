@@ -13,7 +13,7 @@ from podium.lock import Lock
 from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
 from podium.training import estimate as estimate_module
-from podium.training.estimate import estimate_seconds
+from podium.training.estimate import estimate_seconds, total_seconds
 
 
 def planned(**keys) -> PlannedRun:
@@ -76,6 +76,17 @@ def test_a_timed_training_step_has_the_step_of_the_optimiser(monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *arguments: steps.append(1) or step(*arguments))
     estimate_seconds(workspace(8), [planned(batch_size=4)])
     assert len(steps) == 2  # to warm up, and timed
+
+
+def test_runs_share_the_gpus_or_the_cores_of_the_machine(monkeypatch):
+    runs, seconds = [planned(), planned(threads=2), planned(threads=99)], {"tiny": 40.0}
+    monkeypatch.setattr(estimate_module.os, "sched_getaffinity", lambda _: range(4))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert total_seconds(runs, seconds) == ((1 + 2 + 4) * 40 / 4, "4 core(s)")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert total_seconds(runs, seconds) == (3 * 40 / 2, "2 GPU(s)")
+    monkeypatch.setenv("PODIUM_DEVICE", "cuda:1")
+    assert total_seconds(runs, seconds) == (3 * 40, "1 GPU(s)")
 
 
 def test_the_error_for_an_unknown_architecture_names_the_recipe_and_its_file():

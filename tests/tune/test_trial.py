@@ -112,5 +112,5 @@ def test_each_gpu_has_one_trial_at_a_time_and_a_cpu_one_for_each_recipes_threads
     assert counts == [8, 2, 1]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for device, count in [("cuda", 2), ("cuda:1", 1)]:
-        monkeypatch.setattr(trial_module, "pick_device", lambda device=device: torch.device(device))
+        monkeypatch.setenv("PODIUM_DEVICE", device)
         assert parallel_trials(recipe) == count

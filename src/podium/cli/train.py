@@ -1,7 +1,6 @@
 """Commands that prepare the images, train, and predict."""
 
 import csv
-import os
 import sys
 import time
 from pathlib import Path
@@ -53,16 +52,15 @@ def estimate(competition: CompetitionName = DEFAULT) -> None:
     if not stale:
         print_line(f"{competition}: every run is up to date.")
         return
-    from podium.training.estimate import estimate_seconds
+    from podium.training.estimate import estimate_seconds, total_seconds
 
     seconds_of_recipe = estimate_seconds(workspace, stale)
-    cores = len(os.sched_getaffinity(0))
-    core_seconds = sum(seconds_of_recipe[run.recipe_name] * min(run.recipe.threads, cores) for run in stale)
     for name, seconds in seconds_of_recipe.items():
         count = sum(run.recipe_name == name for run in stale)
         print_line(f"  {name:<20} {count} x {duration(seconds)}")
-    total = core_seconds / cores
-    print_line(f"{competition}: {len(stale)} runs to train, about {duration(total)} ({total / 3600:.2f} hours)")
+    total, devices = total_seconds(stale, seconds_of_recipe)
+    time_of_all = f"about {duration(total)} ({total / 3600:.2f} hours) on {devices}"
+    print_line(f"{competition}: {len(stale)} runs to train, {time_of_all}")
 
 
 @commands.command()

@@ -28,11 +28,19 @@ def pick_device() -> torch.device:
     return torch.device(name)
 
 
+def count_gpus() -> int:
+    """How many GPUs runs are spread over: none on a CPU, one where PODIUM_DEVICE names it."""
+    device = pick_device()
+    if device.type == "cpu":
+        return 0
+    return torch.cuda.device_count() if device.index is None else 1
+
+
 @contextlib.contextmanager
 def spread_over_gpus() -> Iterator[None]:
-    """Compute on a GPU that few other runs use, where the machine has several and PODIUM_DEVICE names none."""
-    count = torch.cuda.device_count()
-    if count < 2 or pick_device() != torch.device("cuda"):
+    """Compute on a GPU that few other runs use, where there are several."""
+    count = count_gpus()
+    if count < 2:
         yield
         return
     with claim_gpu(count) as gpu, torch.cuda.device(gpu):  # what torch.device("cuda") then means

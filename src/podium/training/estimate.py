@@ -1,7 +1,8 @@
 """Estimate how long runs will take on this machine, from a few timed steps of each recipe."""
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from podium.config.keys import Recipe
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
-from podium.training.device import cpu_threads, pick_device, pick_precision
+from podium.training.device import count_gpus, cpu_threads, pick_device, pick_precision
 from podium.training.errors import name_run_in_errors
 from podium.training.learner import EPOCH_ROWS
 from podium.training.logits import VIEWS
@@ -35,6 +36,17 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
         with name_run_in_errors(name, paths.recipe_file(name)):
             seconds[name] = _recipe_seconds(recipe, lock, root=paths.root)
     return seconds
+
+
+def total_seconds(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> tuple[float, str]:
+    """The time of all `runs` on this machine, and what it is divided by: GPUs, or cores that no run leaves idle.
+
+    `seconds` are those of `estimate_seconds`. Runs that share a GPU take as long as one after the other.
+    """
+    if gpus := count_gpus():
+        return sum(seconds[run.recipe_name] for run in runs) / gpus, f"{gpus} GPU(s)"
+    cores = len(os.sched_getaffinity(0))
+    return sum(seconds[run.recipe_name] * min(run.recipe.threads, cores) for run in runs) / cores, f"{cores} core(s)"
 
 
 def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:

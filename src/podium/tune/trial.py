@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-import torch
 
 from podium.config.keys import Recipe
 from podium.config.search import Range, WholeRange
 from podium.errors import ConfigError, DeviceMemoryError, DivergedError
 from podium.metrics import log_loss, softmax
 from podium.seeding import stream_seed
-from podium.training.device import pick_device
+from podium.training.device import count_gpus
 from podium.training.progress import Listener
 from podium.training.run import train_run
 from podium.tune.study import LOG_LOSS, OWN_VALUES, REASON, SCORE, Tuning, encode
@@ -66,10 +65,7 @@ def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener
 
 def parallel_trials(recipe: Recipe) -> int:
     """How many trials run at once: one on each GPU, else as many as have CPU cores of their own."""
-    device = pick_device()
-    if device.type != "cpu":
-        return torch.cuda.device_count() if device.index is None else 1
-    return max(1, len(os.sched_getaffinity(0)) // recipe.threads)
+    return count_gpus() or max(1, len(os.sched_getaffinity(0)) // recipe.threads)
 
 
 class _Reporter(Listener):
