@@ -134,12 +134,12 @@ class Kaggle:
         """How long an upload of this many bytes may take."""
         return self.timeout_seconds + size / UPLOAD_BYTES_PER_SECOND
 
-    def ask(self, service: str, method: str, **fields: Any) -> dict[str, Any]:
-        """Kaggle's answer to a question, by the API's names; it is asked again where Kaggle's server failed.
+    def ask(self, service: str, method: str, *, repeat: bool = True, **fields: Any) -> dict[str, Any]:
+        """Kaggle's answer to a question, by the API's names; `repeat` asks again where Kaggle's server failed.
 
         Raises RefusedError or ServerError with the HTTP status, and KaggleError where the package itself fails.
         """
-        for pause in (*self.retry_seconds, None):
+        for pause in (*(self.retry_seconds if repeat else ()), None):
             result = self._ask(service, method, fields)
             if pause is None or result["status"] not in RETRIED_STATUS:
                 break

@@ -1,28 +1,24 @@
 """How Kaggle's answers about datasets and notebooks are read; Kaggle is a stand-in here."""
 
-import re
-
 import pytest
 
-from podium.kaggle.answers import CommandError, RefusedError, ServerError, answer_error
+from podium.kaggle.answers import RefusedError, ServerError, answer_error
 from podium.kaggle.client import Kaggle
-from podium.kaggle.notebooks.account import Account
-
-PUSHED = "Kernel version 3 successfully pushed.  Please check progress at https://www.kaggle.com/code/me/podium\n"
-INVALID = "The following are not valid {} sources and could not be added to the kernel: ['{}']\n"
+from podium.kaggle.notebooks.account import Account, NotFoundError
 
 
 class FixedAnswer(Kaggle):
     """A Kaggle whose questions have this HTTP status, and whose CLI ends with this exit code and output."""
 
-    def __init__(self, status=200, *, code=0, output=""):
+    def __init__(self, status=200, *, answer=None, code=0, output=""):
         super().__init__("", {}, retry_seconds=())
         object.__setattr__(self, "fixed", (status, code, output))
+        object.__setattr__(self, "answer", answer)
 
     def ask(self, service, method, **fields):
         if self.fixed[0] != 200:
             raise answer_error(self.fixed[0], "denied", slug="")
-        return {"user": "me"}
+        return self.answer
 
     def run_cli(self, *arguments, seconds):
         return self.fixed[1:]
@@ -38,25 +34,26 @@ def test_a_dataset_that_was_not_made_with_exit_code_0_is_an_error(tmp_path, outp
 
 
 @pytest.mark.parametrize(
-    ("output", "found"),
+    ("answer", "found"),
     [
-        ("Kernel push error: GPU quota reached\n", "GPU quota reached"),
-        (INVALID.format("dataset", "me/files") + PUSHED, "me/files"),
-        (INVALID.format("competition", "dogs") + PUSHED, "dogs"),
+        ({"error": "GPU quota reached"}, "GPU quota reached"),
+        ({"invalidDatasetSources": ["me/files"]}, "not attached: me/files"),
+        ({"invalidCompetitionSources": ["dogs"]}, "not attached: dogs"),
     ],
 )
-def test_a_push_that_kaggle_did_not_accept_whole_is_refused(tmp_path, output, found):
+def test_a_push_that_kaggle_did_not_accept_whole_is_refused(answer, found):
+    whole = {"error": None, "invalidDatasetSources": [], "invalidCompetitionSources": []}
     with pytest.raises(RefusedError) as refusal:
-        Account(FixedAnswer(output=output)).push_notebook(tmp_path)
-    assert re.search(found, refusal.value.found) and "pushed" not in refusal.value.found
-    Account(FixedAnswer(output=PUSHED)).push_notebook(tmp_path)
+        Account(FixedAnswer(answer=whole | answer)).push_notebook({})
+    assert refusal.value.found == found
+    Account(FixedAnswer(answer=whole)).push_notebook({})
 
 
-@pytest.mark.parametrize(("status", "error_type"), [(200, CommandError), (503, ServerError), (401, RefusedError)])
-def test_after_a_failed_push_only_an_answer_of_kaggle_says_that_it_was_refused(tmp_path, status, error_type):
+@pytest.mark.parametrize(("status", "error_type"), [(400, RefusedError), (403, NotFoundError), (503, ServerError)])
+def test_a_push_is_refused_or_unknown_by_its_status(status, error_type):
     with pytest.raises(error_type) as error:
-        Account(FixedAnswer(status, code=1, output="it failed\n")).push_notebook(tmp_path)
-    assert type(error.value) is error_type and (error.value.found == "it failed") == (status == 200)
+        Account(FixedAnswer(status)).push_notebook({})
+    assert type(error.value) is error_type and error.value.found == "denied"
 
 
 @pytest.mark.parametrize("status", [403, 404])

@@ -1,7 +1,6 @@
 """What goes to Kaggle: which files, under which names, and the script that is pushed."""
 
 import ast
-import json
 import sys
 import tomllib
 import zipfile
@@ -12,7 +11,7 @@ import pytest
 
 from notebook_toys import RECIPE, write_competition
 from podium.errors import ConfigError, DataError, TrainingError
-from podium.kaggle.notebooks.package import check_images, notebook_slug, pack_notebook
+from podium.kaggle.notebooks.package import check_images, notebook_slug, pack_notebook, push_request
 from podium.kaggle.notebooks.script import REQUIRED
 from podium.lock import Lock, write_lock
 from podium.plan.packages import find_weights
@@ -41,13 +40,13 @@ def content(package):
 
 
 def settings_of(package):
-    assignments = ast.parse((package.script_folder / "kernel.py").read_text()).body
+    assignments = ast.parse(package.script.read_text()).body
     (value,) = (line.value for line in assignments if isinstance(line, ast.AnnAssign) and line.target.id == "SETTINGS")
     return ast.literal_eval(value)
 
 
-def metadata_of(package):
-    return json.loads((package.script_folder / "kernel-metadata.json").read_text())
+def request_of(home, package):
+    return push_request(open_workspace("tiny", home.parents[1]), package)
 
 
 def test_the_archive_has_the_competition_and_the_sources(home):
@@ -70,11 +69,12 @@ def test_equal_content_has_an_equal_archive_and_every_push_has_its_own_id(home):
 
 def test_the_script_knows_its_push_and_the_notebook_is_private_and_offline(home):
     package = packed(home)
-    settings, metadata = settings_of(package), metadata_of(package)
+    settings, request = settings_of(package), request_of(home, package)
     assert (settings["push"], settings["runs"], settings["source"]) == (package.push, ["net.s1", "net.s2"], "")
     assert (settings["dataset"], settings["archive"]) == ("me/podium-tiny-files", package.archive.name)
-    assert (metadata["id"], metadata["title"], metadata["code_file"]) == ("me/podium-tiny", "podium-tiny", "kernel.py")
-    assert metadata["enable_internet"] is False and metadata["is_private"] is True and metadata["enable_gpu"] is True
+    assert (request["slug"], request["newTitle"]) == ("me/podium-tiny", "podium-tiny")
+    assert request["text"] == package.script.read_text() and package.push in request["text"]
+    assert request["enableInternet"] is False and request["isPrivate"] is True and request["enableGpu"] is True
 
 
 @pytest.mark.parametrize(("table", "hours"), [("", 11.5), ("[kaggle]\nnotebook_hours = 9\n", 8.5)])
@@ -87,7 +87,7 @@ def test_a_competition_at_kaggle_is_attached(home):
     file = home / "competition.toml"
     file.write_text(file.read_text() + '[kaggle]\ncompetition = "dogs"\n')
     package = packed(home)
-    assert metadata_of(package)["competition_sources"] == ["dogs"] and settings_of(package)["source"] == "dogs"
+    assert request_of(home, package)["competitionDataSources"] == [settings_of(package)["source"]] == ["dogs"]
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,17 @@
 """An account's datasets and notebooks at Kaggle. Kaggle's API and its CLI call notebooks "kernels"."""
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.kaggle.answers import RefusedError, ServerError
+from podium.kaggle.answers import RefusedError
 from podium.kaggle.client import PAGE_SIZE, Kaggle, shorten
 
 READY, FAILED = "READY", "FAILED"
 COMPLETE = "COMPLETE"
 ENDED = (COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED")
 OUTPUT_SECONDS = 1800
-PUSH_ERROR = "Kernel push error: "
-# The CLI prints this where Kaggle accepted a push in part.
-NOT_ATTACHED = re.compile(r"^The following are not valid .*$", re.MULTILINE)
 
 
 class NotFoundError(RefusedError):
@@ -48,20 +45,19 @@ class Account:
         if " is being created" not in output:  # the exit code is 0 also where Kaggle refused
             raise RefusedError("Kaggle made no dataset.", found=shorten(output))
 
-    def push_notebook(self, folder: Path) -> None:
-        """Push a notebook, which then runs; raises RefusedError where Kaggle refused it, or did not attach its data.
+    def push_notebook(self, request: Mapping[str, Any]) -> None:
+        """Push a notebook once, which then runs; `request` has the API's names.
 
-        After any other error it may run or not: only the notebook's source shows it.
+        Raises RefusedError where Kaggle refused it, or did not attach its data. After any other error it may run or
+        not: only the notebook's source shows it.
         """
-        code, output = self.kaggle.run_cli("kernels", "push", "-p", str(folder), seconds=self.kaggle.timeout_seconds)
-        if code != 0:
-            raise self.kaggle.cli_error("kernels", output)
-        if "successfully pushed" not in output:  # the exit code is 0 also where Kaggle refused
-            error_type = RefusedError if PUSH_ERROR in output else ServerError
-            raise error_type("Kaggle did not accept the notebook.", found=shorten(output).removeprefix(PUSH_ERROR))
-        if not_attached := NOT_ATTACHED.search(output):
+        answer = self._ask("kernels", "save_kernel", repeat=False, **request)
+        if answer["error"]:
+            raise RefusedError("Kaggle did not accept the notebook.", found=shorten(answer["error"]))
+        if not_attached := answer["invalidDatasetSources"] + answer["invalidCompetitionSources"]:
             fix = "accept the competition's rules, or wait until Kaggle lists the dataset; then make kernel again"
-            raise RefusedError("Kaggle accepted the notebook without its data.", found=not_attached[0], fix=fix)
+            found = f"not attached: {', '.join(not_attached)}"
+            raise RefusedError("Kaggle accepted the notebook without its data.", found=found, fix=fix)
 
     def notebook_source(self, notebook: str) -> str:
         """The script of a notebook's newest version; empty where there is no such notebook."""

@@ -18,7 +18,7 @@ from podium.kaggle.answers import RefusedError, ServerError
 from podium.kaggle.notebooks.account import COMPLETE, ENDED, Account
 from podium.kaggle.notebooks.dataset import upload_dataset
 from podium.kaggle.notebooks.import_output import ImportedOutput, OutputError, import_output, read_manifest
-from podium.kaggle.notebooks.package import check_images, pack_notebook
+from podium.kaggle.notebooks.package import check_images, pack_notebook, push_request
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.kaggle.waiting import Log, Patience, now, one_process
 from podium.plan.runs import PlannedRun
@@ -130,7 +130,7 @@ def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: 
     push = Push(package.push, package.notebook, now(), tuple(run.run for run in runs), replaces)
     session.save(push)
     try:
-        session.account.push_notebook(package.script_folder)
+        session.account.push_notebook(push_request(session.workspace, package))
     except RefusedError:
         session.push_file.unlink()
         raise
@@ -143,13 +143,11 @@ def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: 
 
 def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str]:
     """Ask for the status until the notebook has ended; returns it, and why it failed. Server errors are waited out."""
-    may_be_earlier_version = push.replaces
     for waited in session.patience.attempts():
         try:
             status, reason = session.account.notebook_status(push.notebook)
-            if status not in ENDED or session.patience.grace_left(push.time) <= 0:
-                may_be_earlier_version = False
-            if status in ENDED and not may_be_earlier_version:
+            # Just after the push it may still be the status of the version before, which FORCE=1 did not wait for.
+            if status in ENDED and (not push.replaces or session.patience.grace_left(push.time) <= 0):
                 return status, reason
         except ServerError as error:
             status = f"unknown ({error.what})"

@@ -1,14 +1,13 @@
 """What a notebook at Kaggle is made of: a dataset with Podium, settings and weights, and the script that uses it."""
 
 import hashlib
-import json
 import pprint
 import re
 import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import podium
 from podium.config.keys import Recipe, published_name
@@ -20,7 +19,6 @@ from podium.plan.runs import PlannedRun, longest_first
 from podium.plan.stamp import git_commit
 from podium.workspace import Workspace
 
-SCRIPT = "kernel.py"
 # What a session needs beside training: to unpack, to decode the images and to keep the output.
 RESERVED_HOURS = 0.5
 # Two T4. Newer builds of torch have no code for the P100, which `enable_gpu` alone may give.
@@ -34,7 +32,7 @@ class Package:
     """A notebook `<user>/<slug>` and its dataset; `push` identifies this push, in the script and in its output."""
 
     notebook: str
-    script_folder: Path
+    script: Path
     archive: Path
     push: str
 
@@ -58,8 +56,8 @@ def pack_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, user: str
     files |= source_files() | _weights_files(paths.root, runs)
     folder = paths.notebook_folder
     archive = pack_dataset(f"{notebook}-files", folder / "files", files, new_version=new_version)
-    package = Package(notebook, folder / "script", archive, secrets.token_hex(6))
-    _write_notebook(workspace, package, [run.run for run in longest_first(paths, runs)])
+    package = Package(notebook, folder / "kernel.py", archive, secrets.token_hex(6))
+    _write_script(workspace, package, [run.run for run in longest_first(paths, runs)])
     return package
 
 
@@ -117,37 +115,38 @@ def _weights_files(root: Path, runs: Sequence[PlannedRun]) -> dict[str, Path]:
     return files
 
 
-def _write_notebook(workspace: Workspace, package: Package, runs: Sequence[str]) -> None:
-    """Write the script with its settings filled in, and what Kaggle has to know about it."""
+def push_request(workspace: Workspace, package: Package) -> dict[str, Any]:
+    """What Kaggle has to know about a notebook, by the names of its API."""
     source = workspace.competition.kaggle.competition
+    return {
+        "slug": package.notebook,
+        "newTitle": package.notebook.split("/")[1],
+        "text": package.script.read_text(encoding="utf-8"),
+        "language": "python",
+        "kernelType": "script",
+        "isPrivate": True,
+        "enableGpu": True,
+        "enableInternet": False,
+        "machineShape": ACCELERATOR,
+        "dockerImagePinningType": "latest",
+        "datasetDataSources": [package.dataset],
+        "competitionDataSources": [source] if source else [],
+    }
+
+
+def _write_script(workspace: Workspace, package: Package, runs: Sequence[str]) -> None:
+    """Write the script with its settings filled in."""
     settings = {
         "push": package.push,
         "competition": workspace.name,
         "runs": list(runs),
         "dataset": package.dataset,
         "archive": package.archive.name,
-        "source": source,
+        "source": workspace.competition.kaggle.competition,
         "hours": workspace.competition.kaggle.notebook_hours - RESERVED_HOURS,
         "commit": git_commit(workspace.paths.root),
-    }
-    metadata = {
-        "id": package.notebook,
-        "title": package.notebook.split("/")[1],
-        "code_file": SCRIPT,
-        "language": "python",
-        "kernel_type": "script",
-        "is_private": True,
-        "enable_gpu": True,
-        "enable_internet": False,
-        "machine_shape": ACCELERATOR,
-        "docker_image_pinning_type": "latest",
-        "dataset_sources": [package.dataset],
-        "competition_sources": [source] if source else [],
     }
     head, line, rest = Path(script.__file__).read_text(encoding="utf-8").partition(SETTINGS_LINE)
     assert line, "the script has no settings to fill in"
     filled = f"SETTINGS: dict[str, Any] = {pprint.pformat(settings, width=110, sort_dicts=False)}\n"
-    shutil.rmtree(package.script_folder, ignore_errors=True)
-    package.script_folder.mkdir(parents=True)
-    (package.script_folder / SCRIPT).write_text(head + filled + rest, encoding="utf-8")
-    (package.script_folder / "kernel-metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+    package.script.write_text(head + filled + rest, encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from podium.errors import KaggleError
 from podium.kaggle.notebooks.import_output import ImportedOutput, import_output, read_manifest
-from podium.kaggle.notebooks.package import SCRIPT, Package, pack_notebook
+from podium.kaggle.notebooks.package import Package, pack_notebook
 from podium.kaggle.waiting import one_process
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
@@ -35,11 +35,11 @@ def rehearse_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, image
         package = pack_notebook(workspace, runs, user="rehearsal")
         root = folder / "machine"
         _lay_out(root, package, workspace.competition.kaggle.competition, images)
-        exit_code = run_script(package.script_folder / SCRIPT, root)
+        exit_code = run_script(package.script, root)
         output = root / "kaggle" / "working"
         if exit_code != 0:
             found = f"exit code {exit_code}; its messages are above"
-            raise KaggleError("The rehearsed script failed.", file=package.script_folder / SCRIPT, found=found)
+            raise KaggleError("The rehearsed script failed.", file=package.script, found=found)
         manifest = read_manifest(output)
         result = import_output(workspace, output, manifest)
     faults = [f"{run}: {reason}" for run, reason in result.refused.items()]
