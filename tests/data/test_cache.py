@@ -1,13 +1,19 @@
-"""Decoded images are opened without what decodes them, and an unreadable cache is not taken for a missing one."""
+"""Decoded images are opened without what decodes them; damage, on the disk or of the cache, is noticed."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from numpy.lib.format import open_memmap
 
+from podium.data import cache as cache_module
 from podium.data.cache import find_images, open_images
 from podium.errors import DataError
 
@@ -48,7 +54,7 @@ def test_opening_decoded_images_imports_nothing_that_decodes():
     names = "[name for name in sys.modules if 'podium.data.' in name or 'PIL' in name]"
     command = [sys.executable, "-c", f"import sys, podium.data.cache; print(*{names})"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert set(done.stdout.split()) == {"podium.data.cache", "podium.data.checksums"}
+    assert set(done.stdout.split()) == {"podium.data.cache"}
 
 
 def test_the_lock_opens_the_images_without_their_source(pets):
@@ -84,3 +90,102 @@ def test_a_report_opens_the_largest_decoded_images_or_none(pets):
     pets.prepare()
     assert find_images(paths, lock).train_images.shape[1] == 64
     assert find_images(paths, replace(lock, fingerprint="0" * 64)) is None
+
+
+FIX = "make prepare COMPETITION=pets"
+
+
+@pytest.fixture
+def blocks(toy, monkeypatch):
+    """The competition with decoded images of 8 x 8 pixels, in blocks of 3 rows."""
+    for module in ("cache", "decode"):
+        monkeypatch.setattr(f"podium.data.{module}.ROWS_PER_BLOCK", 3)
+    monkeypatch.setattr(cache_module, "BYTES_PER_READ", 100)
+    toy.competition()
+    (toy.paths.folder / "net.toml").write_text(
+        'architecture = "resnet34"\nepochs = 1\nlearning_rate = 0.1\nstored_pixels = 8\n'
+    )
+    toy.write(toy.data / "pets", toy.folders(images=4, tests=4))
+    toy.prepare()
+    return toy
+
+
+def open_pets(blocks):
+    return open_images(blocks.paths, blocks.workspace().lock, pixels=8, shape="crop")
+
+
+def verify(blocks):
+    dataset = open_pets(blocks)
+    with dataset.verify_in_background() as verification:
+        verification.result()
+
+
+def test_undamaged_images_pass_and_have_a_checksum_for_every_block_of_rows(blocks):
+    verify(blocks)
+    assert len(open_pets(blocks).checksums) == 3 + 2
+
+
+@pytest.mark.parametrize(("part", "rows"), [("train", 8), ("test", 4)])
+def test_one_changed_bit_in_any_row_is_noticed(blocks, part, rows):
+    (file,) = blocks.paths.cache.rglob(f"{part}-8-crop.npy")
+    for row in range(rows):
+        images = open_memmap(file, mode="r+")
+        images[row, 7, row % 8, 2] ^= 16
+        images.flush()
+        with pytest.raises(DataError, match=f"images are damaged(.|\n)*{part}-8-crop.npy") as caught:
+            verify(blocks)
+        assert f"of block {row // 3} " in caught.value.expected
+        with pytest.raises(DataError, match="images are damaged"):
+            open_pets(blocks).verify_rows(part, [row])
+        open_pets(blocks).verify_rows(part, [other for other in range(rows) if other // 3 != row // 3])
+        images[row, 7, row % 8, 2] ^= 16
+        images.flush()
+    verify(blocks)
+
+
+def test_the_fix_of_damaged_images_decodes_them_again(blocks):
+    before = np.array(open_pets(blocks).train_images)
+    (file,) = blocks.paths.cache.rglob("train-8-crop.npy")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    blocks.prepare()  # does not read the pixels
+    with pytest.raises(DataError) as caught:
+        verify(blocks)
+    assert caught.value.fix == f"rm {file} && {FIX}"
+    file.unlink()
+    blocks.prepare()
+    verify(blocks)
+    assert (open_pets(blocks).train_images == before).all()
+
+
+def test_an_error_of_the_disk_during_the_verification_is_reported(blocks, monkeypatch):
+    class FailingFile(io.FileIO):
+        def read(self, size):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(cache_module, "open", FailingFile, raising=False)
+    with pytest.raises(DataError, match=r"cannot be read(.|\n)*train-8-crop.npy(.|\n)*Input/output error"):
+        verify(blocks)
+
+
+def test_a_run_may_go_on_after_its_images_were_deleted(blocks):
+    dataset = open_pets(blocks)
+    with dataset.verify_in_background() as verification:
+        shutil.rmtree(blocks.paths.cache)
+        verification.result()
+
+
+def test_the_verification_stops_when_the_run_ends(blocks, monkeypatch):
+    started, read, checksum_of = threading.Event(), [], cache_module._block_checksum
+
+    def read_slowly(array, block):
+        read.append(block)
+        started.set()
+        time.sleep(0.2)
+        return checksum_of(array, block)
+
+    monkeypatch.setattr(cache_module, "_block_checksum", read_slowly)
+    with open_pets(blocks).verify_in_background() as verification:
+        started.wait()
+    assert len(read) < 5 and verification.result() is None

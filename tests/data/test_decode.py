@@ -51,7 +51,7 @@ def test_rows_are_the_files_that_their_ids_name(toy):
 
 def test_processes_decode_what_one_process_decodes(toy, monkeypatch):
     monkeypatch.setattr(decode_module, "FEW_ROWS", 0)
-    for module in ("decode", "checksums"):
+    for module in ("decode", "cache"):
         monkeypatch.setattr(f"podium.data.{module}.ROWS_PER_BLOCK", 3)
     toy.competition()
     toy.zip(toy.data / "pets.zip", toy.folders())

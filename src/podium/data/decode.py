@@ -17,8 +17,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.config.keys import Competition
-from podium.data.cache import LISTING_FILE, Dataset, beside, load_dataset
-from podium.data.checksums import ROWS_PER_BLOCK
+from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, beside, load_dataset
 from podium.data.digits import SIGNATURE
 from podium.data.folds import ALWAYS_TRAINS
 from podium.data.images import bombs_are_faults, decode

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from podium.config.keys import Competition, Recipe
 from podium.data.cache import find_images
@@ -13,7 +13,6 @@ from podium.data.locate import Progress, download_source, find_source, quiet
 from podium.errors import DataError
 from podium.files import remove_abandoned_temporaries
 from podium.lock import Lock, read_lock, write_lock
-from podium.plan.paths import Paths
 from podium.workspace import Workspace
 
 Size = tuple[int, str]
@@ -40,7 +39,9 @@ def prepare(
     remove_abandoned_temporaries(paths.cache)
     sizes, bundled = recipe_sizes(workspace), competition.data.source == "digits"
     source = None if bundled else find_source(competition, paths, data=data)
-    if source is None and not bundled and known is not None and _are_decoded(paths, known, sizes):
+    if (source is None and not bundled and known is not None) and all(
+        find_images(paths, known, size=f"{pixels}-{shape}") for pixels, shape in sizes
+    ):
         note("the original images were not found; the decoded images in the cache match data.lock and are used")
         images = known
         _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
@@ -59,11 +60,6 @@ def recipe_sizes(workspace: Workspace) -> list[Size]:
     """Every size at which the recipes store images; the default size where there is no recipe."""
     default = tuple(Recipe.__dataclass_fields__[key].default for key in ("stored_pixels", "shape"))
     return sorted({(recipe.stored_pixels, recipe.shape) for recipe in workspace.recipes.values()}) or [default]
-
-
-def _are_decoded(paths: Paths, known: Lock, sizes: Sequence[Size]) -> bool:
-    """Whether the cache holds the images of the lock at every size."""
-    return all(find_images(paths, known, size=f"{pixels}-{shape}") for pixels, shape in sizes)
 
 
 def _check_fingerprint(

@@ -38,7 +38,7 @@ def find_duplicates(data: ReportData) -> dict[str, Any] | None:
     pairs = near_duplicates([dataset.train_images, dataset.test_images], part)
     if pairs is None:
         return None
-    for name, array in zip(("train", "test"), dataset.arrays, strict=True):
+    for name, array in dataset.arrays.items():
         dataset.verify_rows(name, range(len(array)))
     fold_names = ["validation"] if folds.max() == 0 else [f"fold {k + 1}" for k in range(folds.max() + 1)]
     part_names = ["training", *fold_names, "test"]

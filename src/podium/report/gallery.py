@@ -48,12 +48,10 @@ def image_url(data: ReportData, part: str, id_: str) -> str | None:
     """
     if data.images is None:
         return None
-    is_train = part == "train"
-    ids = data.images.lock.train_ids if is_train else data.images.lock.test_ids
-    images = data.images.train_images if is_train else data.images.test_images
+    ids = data.images.lock.train_ids if part == "train" else data.images.lock.test_ids
     row = int(np.flatnonzero(ids == id_)[0])
     data.images.verify_rows(part, [row])
-    return data_url(images[row])
+    return data_url(data.images.arrays[part][row])
 
 
 def data_url(pixels: np.ndarray) -> str:

@@ -12,7 +12,6 @@ from fastai.callback.schedule import LRFinder, minimum, slide, steep, valley
 from fastai.learner import Recorder
 
 from podium.config.keys import Recipe
-from podium.data.checksums import verify_in_background
 from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
 from podium.seeding import stream_seed
@@ -45,7 +44,7 @@ def find_learning_rate_of_run(workspace: Workspace, run: PlannedRun, *, listener
     with (
         name_run_in_errors(run.recipe_name, paths.recipe_file(run.recipe_name)),
         cpu_threads(recipe.threads),
-        verify_in_background(dataset.arrays[:1], dataset.checksums) as verification,
+        dataset.verify_in_background() as verification,
     ):
         data = first_fold(workspace.lock, dataset)
         result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root, listener=listener)

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save
 
 from podium.data.cache import Dataset
-from podium.data.checksums import verify_in_background
 from podium.errors import DivergedError
 from podium.files import atomic_write, os_error_as_data_error
 from podium.metrics import accuracy, log_loss, softmax
@@ -74,7 +73,7 @@ def train_run(
         spread_over_gpus(),
         repeatable(recipe.deterministic, pick_device()),
         open_trackers(workspace, run, note=listener.note) as trackers,
-        verify_in_background(dataset.arrays, dataset.checksums) as verification,
+        dataset.verify_in_background() as verification,
     ):
         images = count_images(recipe, workspace.lock.folds[rows])
         progress = ProgressRecorder(listener, images=images, trackers=trackers, verification=verification)
