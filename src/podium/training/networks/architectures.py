@@ -17,7 +17,7 @@ from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.loader import Normalisation
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
-from podium.training.networks.weights import load_packaged_weights, load_weights, with_local_weights
+from podium.training.networks.weights import load_weights, with_local_weights
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM_PREFIX = "timm:"
@@ -141,10 +141,8 @@ def _published_model(recipe: Recipe, root: Path) -> nn.Module:
             found=str(error).splitlines()[0][:200],
             fix='pretrained = "path/to/weights.safetensors" (or .pth) in the recipe',
         ) from None
-    if recipe.weights_package:
-        load_packaged_weights(model, recipe.weights_package)
-    elif isinstance(recipe.pretrained, str):
-        load_weights(model, root / recipe.pretrained)
+    if isinstance(recipe.pretrained, str):
+        load_weights(model, recipe, root)
     return model
 
 
