@@ -16,7 +16,8 @@ ALL = ("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack")
 
 
 def build(*runs, metric="accuracy", only=False, **settings):
-    return build_ensemble(join(runs), Ensemble(**{"run_temperatures": "never"} | settings), metric=metric, only=only)
+    settings = Ensemble(**{"run_temperatures": "never", "strategy": "accuracy"} | settings)
+    return build_ensemble(join(runs), settings, metric=metric, only=only)
 
 
 def test_a_single_run_is_its_own_ensemble():
@@ -248,13 +249,13 @@ def test_float16_logits_blend_like_float32():
     np.testing.assert_allclose(half.test_probabilities, full.test_probabilities, atol=2e-3)
 
 
-def test_auto_chooses_the_best_single_run_if_no_blend_beats_it_beyond_noise():
+def test_auto_weights_by_log_loss_where_no_other_strategy_is_ahead_beyond_noise():
     result = build(random_run("a.s1", seed=1, noise=0.3), random_run("b.s1", seed=2, noise=4.0), strategy="auto")
-    assert result.used.strategy == "best"
-    assert [run.run for run in result.members] == ["a.s1"]
+    assert result.used.strategy == "log-loss"
+    assert result.runs[0].weight > 0.9
 
 
-def test_auto_chooses_a_better_blend_and_corrects_its_score_for_the_choice():
+def test_auto_corrects_its_score_for_the_choice():
     runs = [random_run(f"{name}.s1", rows=2000, seed=seed, noise=2.0) for seed, name in enumerate("abcdef")]
     result = build(*runs, strategy="auto")
     assert result.used.strategy != "best"
@@ -262,3 +263,15 @@ def test_auto_chooses_a_better_blend_and_corrects_its_score_for_the_choice():
     assert result.score.corrected_for_choosing != 0
     named = build(*runs, strategy=result.used.strategy)
     assert named.score.corrected_for_choosing == 0
+
+
+def test_strategies_that_are_ahead_beyond_noise_are_compared_and_printed(tmp_path):
+    strong = random_run("a.s1", rows=1000, seed=1, noise=0.8)
+    weak = [random_run(f"{name}.s1", rows=1000, seed=seed, noise=4.0) for seed, name in enumerate("bcd")]
+    result = build(strong, *weak, strategy="uniform")
+    ahead = {row.against: row for row in result.comparisons}
+    assert ahead.keys() >= {"best", "log-loss"} and ahead["log-loss"].real and ahead["log-loss"].gain < 0
+    lines = ensemble_lines(WrittenEnsemble(result, tmp_path / "a.csv", tmp_path / "a.json"), stale=set())
+    assert any("compared with log-loss:" in line and "try STRATEGY=log-loss" in line for line in lines)
+    equal = [random_run(f"{name}.s1", rows=1000, seed=seed) for seed, name in enumerate("abc")]
+    assert [row.against for row in build(*equal, strategy="uniform").comparisons] == ["best"]

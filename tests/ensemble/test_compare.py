@@ -148,15 +148,21 @@ def chosen(means, error):
     return NAMES[int(choose(np.array(means), errors, NAMES))]
 
 
-def test_auto_chooses_the_simplest_strategy_within_one_standard_error_of_the_best():
-    assert chosen([0.80, 0.90, 0.905, 0.91], 0.02) == "uniform"
-    assert chosen([0.80, 0.85, 0.905, 0.91], 0.02) == "accuracy"
-    assert chosen([0.80, 0.85, 0.86, 0.91], 0.02) == "log-loss"
+def test_auto_chooses_log_loss_unless_another_strategy_is_ahead_by_a_standard_error():
+    assert chosen([0.91, 0.91, 0.91, 0.90], 0.02) == "log-loss"
+    assert chosen([0.80, 0.93, 0.95, 0.90], 0.02) == "accuracy"
+    assert chosen([0.9, 0.9, 0.9, 0.9], 0.0) == "log-loss"
 
 
-def test_auto_chooses_the_best_run_if_no_blend_beats_it_beyond_noise():
-    assert chosen([0.90, 0.93, 0.93, 0.93], 0.02) == "best"
-    assert chosen([0.90, 0.95, 0.95, 0.95], 0.02) == "uniform"
+def test_auto_chooses_the_best_run_only_if_it_is_ahead_beyond_noise():
+    assert chosen([0.93, 0.90, 0.90, 0.90], 0.02) == "log-loss"
+    assert chosen([0.95, 0.90, 0.90, 0.90], 0.02) == "best"
+
+
+def test_a_larger_lead_that_is_noise_does_not_hide_a_smaller_one_that_is_not():
+    errors = np.full((4, 4), 0.01)
+    errors[0, 3] = errors[3, 0] = 0.05
+    assert NAMES[int(choose(np.array([0.96, 0.93, 0.90, 0.90]), errors, NAMES))] == "uniform"
 
 
 def test_a_choice_among_equal_strategies_is_corrected():

@@ -10,6 +10,7 @@ from podium.ensemble import blend as blend_module
 from podium.ensemble.blend import Blend, blended, pool_of, without_each_run
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.contribution import disagreements, error_correlations, suggest
+from podium.ensemble.text import suggestion_lines
 from podium.metrics import softmax
 from toy_runs import join, random_run, run_of
 
@@ -102,8 +103,34 @@ def test_recipes_are_ordered_by_fixed_rows_per_hour_after_those_never_trained():
     pool = pool_of(join(runs), SETTINGS)
     recipe_of = {run.run: run.run.split(".")[0] for run in runs}
     seconds = {"weak.s1": 1800.0, "other.s1": 60.0, "other.s2": 60.0}
-    first, second, third = suggest(pool, recipe_of, seconds, ["weak", "other", "new"])
+    settings = {"settings": SETTINGS, "metric": "accuracy"}
+    first, second, third = suggest(pool, recipe_of, seconds, ["weak", "other", "new"], **settings)
     assert first.recipe == "new" and first.fixed_per_hour is None
     # The vote of the other recipes is wrong in rows 2 and 3; weak predicts one of them correctly, in half an hour.
     assert (second.recipe, second.fixed, second.fixed_per_hour) == ("weak", 0.5, 2.0)
     assert (third.recipe, third.fixed) == ("other", 0.0)  # it has the same error as weak
+
+
+@pytest.mark.parametrize(
+    ("rule", "member"),
+    [
+        ({"select": "all"}, True),
+        ({"threshold": 0.9, "best_per_architecture": 1}, False),
+        ({"threshold": 0.9, "best_per_architecture": 2}, True),
+        ({"threshold": 0.4, "best_per_architecture": 1}, True),
+    ],
+)
+def test_a_suggested_run_that_the_rule_would_not_make_a_member_says_so(rule, member):
+    labels = (0, 0, 1, 1)
+    runs = [
+        run_of("a.s1", labels=labels, predicted=(0, 0, 0, 1)),
+        run_of("b.s1", labels=labels, predicted=(1, 1, 1, 1)),
+    ]
+    pool, recipe_of = pool_of(join(runs), SETTINGS), {"a.s1": "a", "b.s1": "b"}
+    settings = Ensemble(**rule)
+    suggestions = suggest(
+        pool, recipe_of, {"a.s1": 60.0, "b.s1": 60.0}, ["a", "b"], settings=settings, metric="accuracy"
+    )
+    assert suggestions[0].recipe == "a" and suggestions[0].member is member
+    line = suggestion_lines(suggestions, {"a": (1,), "b": (1,)})[-1]
+    assert line.startswith("next: seeds = [1, 2] in a.toml") and ('[ensemble] select = "all"' in line) is not member

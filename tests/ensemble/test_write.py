@@ -292,3 +292,30 @@ def test_the_process_that_writes_an_ensemble_loads_no_heavy_library(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     done = subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def strong_and_weak():
+    """A strong run and three weak ones, whose equal weights are worse than the strong run alone."""
+    weak = [random_run(f"{name}.s1", rows=400, seed=seed, noise=6.0) for seed, name in enumerate("bcd")]
+    return [random_run("a.s1", rows=400, seed=5, noise=0.7), *weak]
+
+
+def test_a_blend_that_is_worse_than_the_best_run_is_written_only_if_it_is_asked_for(tmp_path):
+    runs = strong_and_weak()
+    settings = (
+        SETTINGS.replace("rows = 40", "rows = 400")
+        + 'select = "all"\nstrategy = "uniform"\nrun_temperatures = "never"\n'
+    )
+    workspace = make_project(tmp_path, [], lock=lock_for(runs[0]), settings=settings)
+    for run in runs:
+        about = run.about | {"fold_sha256": lock_for(run).fold_sha256}
+        save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))
+    with pytest.raises(SubmissionError) as refused:
+        write_ensemble(workspace)
+    message = str(refused.value)
+    assert all(part in message for part in ("a.s1", 'strategy = "auto"', "make ensemble STRATEGY=uniform"))
+    assert not list(workspace.paths.submissions.glob("*"))
+    write_ensemble(workspace, rehearsed=True, out="rehearsal")  # its scores mean nothing
+    asked = write_ensemble(workspace, strategy="uniform")
+    assert asked.result.comparisons[0].gain < 0 and is_fresh(workspace)
+    assert write_ensemble(workspace, strategy="auto", out="try2").result.comparisons[0].gain >= 0

@@ -72,9 +72,8 @@ class Ensemble:
     threshold: float = key("every run with a better validation score, by the metric, is a member", 0.95, low=0, high=1)
     best_per_architecture: int = key("number of runs of each architecture that are members in any case", 1, low=0)
     strategy: str = key(
-        "how members are weighted; auto: the simplest strategy within one standard error of the best one, or the best "
-        "run if the best strategy is not clearly better",
-        "accuracy",
+        "how members are weighted; auto: log-loss, unless another is ahead by a standard error",
+        "auto",
         choices=("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack"),
     )
     average: str = key(

@@ -15,6 +15,7 @@ from podium.ensemble.compare import (
     compare,
     draw_rows,
     estimate,
+    holm,
 )
 from podium.ensemble.contribution import Contribution, contributions, disagreements, error_correlations
 from podium.ensemble.cross_fit import CrossFit, cross_fit, split_rows
@@ -210,10 +211,18 @@ def _strategy_scores(
 def _comparisons(
     resampled: Bootstrap, probabilities: np.ndarray, labels: np.ndarray, names: list[str], choice: int, unit: np.ndarray
 ) -> tuple[Comparison, ...]:
-    """The chosen strategy compared with the best run and the uniform blend; probabilities (strategies, n, classes)."""
+    """The chosen strategy compared with the best run, the uniform blend, and each strategy ahead of it beyond noise.
+
+    probabilities (strategies, n, classes).
+    """
     correct = np.stack([hits(strategy, labels) for strategy in probabilities])
-    others = [other for other in ("best", "uniform") if names.index(other) != choice]
-    return tuple(compare(resampled, correct, choice, names.index(other), unit=unit, against=other) for other in others)
+    differ = holm([resampled.p(choice, place) for place in range(len(names))])
+    return tuple(
+        compare(resampled, correct, choice, place, unit=unit, against=name)
+        for place, name in enumerate(names)
+        if place != choice
+        and (name in ("best", "uniform") or (differ[place] and resampled.whole[place] > resampled.whole[choice]))
+    )
 
 
 def _runs(aligned: Aligned, pool: Pool, blend: Blend, choices: list[Choice], metric: str) -> tuple[RunInBlend, ...]:

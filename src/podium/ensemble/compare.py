@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from podium.ensemble.strategies.table import STRATEGIES
 from podium.metrics import METRICS, Z_95, Metric, wilson_interval
 from podium.seeding import stream_seed
 
@@ -144,17 +143,15 @@ def _whole_draws(probabilities: np.ndarray, labels: np.ndarray, metric: Metric, 
 def choose(means: np.ndarray, errors: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """The strategy that `auto` chooses, by gains (..., strategies) and paired standard errors: indices (...).
 
-    It is the simplest strategy within one standard error of the best one. If that does not beat the best single run
-    by more than 1.96 standard errors, it is the best single run.
+    It is log-loss, unless another strategy is ahead of it by more than one standard error, the best run by 1.96: then
+    the one that is furthest ahead.
     """
-    top = means.argmax(axis=-1)
-    choice = top.copy()
-    for place in reversed([names.index(name) for name in STRATEGIES if name in names]):
-        gap = np.take_along_axis(means, top[..., None], -1)[..., 0] - means[..., place]
-        choice = np.where(gap <= errors[top, place], place, choice)
-    single = names.index("best")
-    lead = np.take_along_axis(means, choice[..., None], -1)[..., 0] - means[..., single]
-    return np.where(lead > Z_95 * errors[choice, single], choice, single)
+    null = names.index("log-loss")
+    enough = np.where(np.array(names) == "best", Z_95, 1.0) * errors[:, null] + 1e-12
+    leads = means - means[..., [null]]
+    leads = np.where(leads > enough, leads, -np.inf)
+    leads[..., null] = 0
+    return leads.argmax(axis=-1)
 
 
 def estimate(

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from podium.config.keys import Ensemble
 from podium.ensemble.blend import Blend, Pool, without_each_run
 from podium.ensemble.compare import Draws, bootstrap, holm
 from podium.ensemble.cross_fit import CrossFit
+from podium.ensemble.select import select
 from podium.metrics import softmax
 
 
@@ -31,6 +33,7 @@ class Suggestion:
     fixed: float | None  # of the rows that the other recipes' vote gets wrong, the share that its runs get right
     seconds: float | None  # of one of its runs
     fixed_per_hour: float | None  # validation rows per hour of training
+    member: bool  # whether the settings make such a run a member; True for a recipe without runs
 
 
 def error_correlations(correct: np.ndarray) -> np.ndarray:
@@ -104,24 +107,33 @@ def _verdict(weight: float, loss: float | None, real: bool) -> str:
 
 
 def suggest(
-    pool: Pool, recipe_of: Mapping[str, str], seconds_of: Mapping[str, float], recipes: Sequence[str]
+    pool: Pool,
+    recipe_of: Mapping[str, str],
+    seconds_of: Mapping[str, float],
+    recipes: Sequence[str],
+    *,
+    settings: Ensemble,
+    metric: str,
 ) -> tuple[Suggestion, ...]:
     """Which recipe deserves one more run, the most promising first; recipes that were never trained come first.
 
     The value of a run is the number of rows that it predicts correctly and the other recipes' vote does not, per hour
     of training. It ranks recipes; it does not predict the gain of the blend.
     """
-    suggestions = []
+    suggestions, gains = [], pool.gains(metric)
     for recipe in recipes:
         own = np.array([recipe_of.get(run) == recipe for run in pool.runs])
         times = [seconds_of[run] for run in pool.runs if recipe_of.get(run) == recipe and run in seconds_of]
         seconds = float(np.mean(times)) if times else None
-        fixed = per_hour = None
+        fixed, per_hour, member = None, None, True
+        if own.any():  # one more run is expected to score as the present ones do; its name comes last
+            runs, architectures = (*pool.runs, "~"), (*pool.architectures, pool.architectures[own.argmax()])
+            member = select(runs, architectures, (*gains, gains[own].mean()), settings, metric=metric)[-1].member
         if own.any() and not own.all():
             wrong = votes(pool.predicted[~own], pool.log_probabilities.shape[2]).argmax(axis=1) != pool.labels
             fixed = float(pool.correct[own][:, wrong].mean()) if wrong.any() else 0.0
             per_hour = fixed * int(wrong.sum()) / seconds * 3600 if seconds else None
-        suggestions.append(Suggestion(recipe, fixed, seconds, per_hour))
+        suggestions.append(Suggestion(recipe, fixed, seconds, per_hour, member))
     return tuple(sorted(suggestions, key=lambda row: (row.fixed_per_hour is not None, -(row.fixed_per_hour or 0))))
 
 

@@ -87,11 +87,12 @@ def _score_lines(result: EnsembleResult) -> list[str]:
 
 
 def _comparison_lines(comparison: Comparison, result: EnsembleResult) -> list[str]:
-    other = f"the best single run ({result.best.run})" if comparison.against == "best" else "the uniform blend"
+    name = comparison.against
+    other = {"best": f"the best single run ({result.best.run})", "uniform": "the uniform blend"}.get(name, name)
     low, high = comparison.interval
     verdict = "no difference beyond noise"
     if comparison.real:
-        verdict = "the gain is real" if comparison.gain > 0 else "the loss is real"
+        verdict = "the gain is real" if comparison.gain > 0 else f"the loss is real; try STRATEGY={name}"
     factor, unit = (100, " points") if result.metric == "accuracy" else (1, "")
     p = f"= {comparison.p:.3f}" if comparison.p >= 0.001 else "< 0.001"
     return [
@@ -112,7 +113,8 @@ def suggestion_lines(suggestions: Sequence[Suggestion], seeds: Mapping[str, Sequ
     recipe = suggestions[0].recipe
     if suggestions[0].seconds is None:
         return [*lines, f"next: make {recipe}, which was never trained"]
-    return [*lines, f"next: seeds = {[*seeds[recipe], max(seeds[recipe]) + 1]} in {recipe}.toml"]
+    needed = "" if suggestions[0].member else ', and [ensemble] select = "all": the rule would not make it a member'
+    return [*lines, f"next: seeds = {[*seeds[recipe], max(seeds[recipe]) + 1]} in {recipe}.toml{needed}"]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -51,7 +51,7 @@ def write_ensemble(
         expected = "letters, digits, and _ . + - between them, such as try2"
         raise SubmissionError("This cannot be the name of a submission.", expected=expected, found=out)
     competition, folder = workspace.competition, workspace.paths.submissions
-    overrides = {"strategy": strategy, "threshold": threshold}
+    overrides = {"strategy": strategy, "threshold": threshold, "select": None if threshold is None else "rule"}
     given = {key: value for key, value in overrides.items() if value is not None}
     settings = changed_ensemble(competition.ensemble, given)
     # Hashed before they are read: if a file changes meanwhile, the ensemble counts as stale.
@@ -63,6 +63,8 @@ def write_ensemble(
     aligned = load_runs(workspace, rehearsed=rehearsed)
     only = strategy not in (None, "auto")
     result = build_ensemble(aligned, settings, metric=competition.metric, only=only)
+    if strategy is None and not rehearsed:
+        _check_against_best(result, workspace)
     written = WrittenEnsemble(result, folder / f"{out}.csv", folder / f"{out}.json")
     _write_csv(written, workspace)
     record = with_hashes(_rounded(record | _describe(result)), folder / out)
@@ -71,15 +73,30 @@ def write_ensemble(
     return written
 
 
+def _check_against_best(result: EnsembleResult, workspace: Workspace) -> None:
+    """Raise SubmissionError if the blend of a fixed strategy is worse than the best run beyond noise."""
+    name = result.settings.strategy
+    for row in result.comparisons:
+        if row.against == "best" and row.real and row.gain < 0 and name != "auto":
+            low, high = row.interval
+            raise SubmissionError(
+                "The blend is worse than the best run beyond noise, so it was not written.",
+                file=workspace.paths.settings_file,
+                expected=f"a strategy that is not worse than {result.best.run} alone",
+                found=f'strategy = "{name}": gain in {result.metric} {row.gain:+.4f}, 95 % {low:+.4f} to {high:+.4f}',
+                fix=f'strategy = "auto" under [ensemble]; to write this blend, make ensemble STRATEGY={name}',
+            )
+
+
 def suggest_run(workspace: Workspace) -> tuple[Suggestion, ...]:
     """Which recipe deserves one more run; raises PredictionsError, and ConfigError where there is no recipe."""
     recipes = dict.fromkeys(run.recipe_name for run in workspace.trainable_runs)
-    aligned = load_runs(workspace)
-    pool = pool_of(aligned, workspace.competition.ensemble)
+    aligned, ensemble, metric = load_runs(workspace), workspace.competition.ensemble, workspace.competition.metric
+    pool = pool_of(aligned, ensemble)
     abouts = dict(zip(aligned.runs, aligned.abouts, strict=True))
     recipe_of = {run: about.get("recipe_name", "") for run, about in abouts.items()}
     seconds_of = {run: about["seconds"] for run, about in abouts.items() if "seconds" in about}
-    return suggest(pool, recipe_of, seconds_of, list(recipes))
+    return suggest(pool, recipe_of, seconds_of, list(recipes), settings=ensemble, metric=metric)
 
 
 def _describe(result: EnsembleResult) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from podium.plan.paths import Paths
 # Increased when a change of the training code changes the result of a recipe: every run is then stale.
 TRAINING_VERSION = 1
 # Increased when a change of the ensemble code changes what it writes.
-ENSEMBLE_VERSION = 4
+ENSEMBLE_VERSION = 5
 
 ABOUT_MEMBER = "about.json"
 CRC_KEY = "crc32"

@@ -59,6 +59,7 @@ def competition_text(guess: CompetitionGuess, slug: str) -> str:
         changed = [field.name for field in fields(settings) if getattr(settings, field.name) != field.default]
         if changed:
             lines += ["", f"[{table}]", *_key_lines(settings, changed)]
+    lines += ["", "[ensemble]", 'select = "all"  # every run is a member; the strategy finds the weights']
     if slug:
         lines += ["", "[kaggle]", f"competition = {_toml(slug)}"]
     lines += ["", "# Podium guessed these settings. Please check:", *(f"# - {item}" for item in guess.to_check)]

@@ -56,13 +56,26 @@ def test_every_strategy_gives_weights_that_sum_to_one_and_all_to_a_single_member
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_log_loss_gives_all_weight_to_a_member_that_is_better_in_every_row(average):
-    good, bad = np.tile([0.9, 0.1], (4, 1)), np.tile([0.4, 0.6], (4, 1))
-    rows = np.arange(4)
-    probabilities = np.zeros((2, 4, 2))
-    for member, of_labels in enumerate((good, bad)):
-        probabilities[member, rows, LABELS], probabilities[member, rows, 1 - LABELS] = of_labels.T
-    weights, _ = STRATEGIES["log-loss"](material(probabilities), average)
+    weights, _ = STRATEGIES["log-loss"](good_and_bad(copies=100), average)
     np.testing.assert_allclose(weights, [1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_log_loss_is_shrunk_towards_equal_weights_where_rows_are_few(average):
+    weights = [STRATEGIES["log-loss"](good_and_bad(copies=copies), average)[0] for copies in (1, 3, 10, 100)]
+    of_good = [good for good, _ in weights]
+    assert 0.5 < of_good[0] < 0.8 and sorted(of_good) == of_good
+
+
+def good_and_bad(*, copies):
+    """Two members, one of them better in each of four rows, which are repeated."""
+    labels, rows = np.tile(LABELS, copies), np.arange(4 * copies)
+    probabilities = np.zeros((2, len(rows), 2))
+    for member, of_labels in enumerate(([0.9, 0.9, 0.9, 0.3], [0.4, 0.4, 0.4, 0.2])):
+        of_label = np.tile(of_labels, copies)
+        probabilities[member, rows, labels], probabilities[member, rows, 1 - labels] = of_label, 1 - of_label
+    logs = np.log(probabilities)
+    return Material(logs, labels, "log_loss", 0, logs.argmax(axis=2) == labels)
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])

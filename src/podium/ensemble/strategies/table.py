@@ -14,6 +14,8 @@ from podium.metrics import METRICS, log_softmax, over_classes
 
 # Bounds of the blend's temperature in `log_loss`: a blend without errors would get 0, and then all weights are equal.
 TEMPERATURES = (0.2, 5.0)
+# How strongly `log_loss` shrinks: benchmarks/honesty.py compared 0, 1, 3, 5, 10 and 20 (docs/ensembles.md).
+PRIOR_ROWS = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,22 +70,32 @@ def accuracy(material: Material, average: str) -> Weights:
 
 
 def log_loss(material: Material, average: str) -> Weights:
-    """The weights whose blend has the smallest log loss, a convex function of them.
+    """The weights whose blend has the smallest log loss, shrunk towards equal weights.
 
-    All members get the temperature of the uniform blend first: the final blend gets a temperature anyway, so a member
-    must not gain weight only because its probabilities have the best sharpness.
+    The shrinkage is worth `PRIOR_ROWS` rows, so that it matters only where rows are few (prior information in the
+    combination of forecasts: Diebold and Pauly, Int. J. of Forecasting 6, 1990). All members get the temperature of the
+    uniform blend first: the final blend gets a temperature anyway, so a member must not gain weight only because its
+    probabilities have the best sharpness.
     """
-    start = np.full(material.members, 1 / material.members)
+    equal = np.full(material.members, 1 / material.members)
     if material.members == 1:
-        return start, None
+        return equal, None
     rows = np.arange(len(material.labels))
     logs = _at_blend_temperature(material, average)
     of_labels = logs[:, rows, material.labels]
     if average == "probabilities":
-        label_probabilities = np.exp(of_labels)
-        return minimise_on_simplex(lambda weights: _mixture_loss(label_probabilities, weights), start), None
-    z = logs - of_labels[:, :, None]
-    return minimise_on_simplex(lambda weights: _geometric_loss(z, weights), start), None
+        loss, values = _mixture_loss, np.exp(of_labels)
+    else:
+        loss, values = _geometric_loss, logs - of_labels[:, :, None]
+    shrink = PRIOR_ROWS * material.members / len(rows)
+
+    def shrunk_loss(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value, gradient, hessian = loss(values, weights)
+        distance = weights - equal
+        penalty = shrink / 2 * float(distance @ distance)
+        return value + penalty, gradient + shrink * distance, hessian + shrink * np.eye(len(equal))
+
+    return minimise_on_simplex(shrunk_loss, equal), None
 
 
 def greedy(material: Material, average: str) -> Weights:
