@@ -147,6 +147,12 @@ class Augment:
     shift_pixels: int = key("largest shift in each direction, in stored pixels; edges are mirrored", 0, low=0)
     rotate_degrees: float = key("largest rotation in each direction, degrees", 0.0, low=0, high=180)
     zoom: float = key("largest factor of enlargement or reduction", 1.0, low=1, high=4)
+    crop: float = key(
+        "smallest share of the area that a random crop keeps; its shape is 3:4 to 4:3; 1: no crop",
+        1.0,
+        low=0.01,
+        high=1,
+    )
     cutout_pixels: int = key("side of a square that is filled with the mean colour, in training pixels", 0, low=0)
     brightness: float = key("largest change, as a share of the full range", 0.0, low=0, high=1)
     contrast: float = key("largest relative change", 0.0, low=0, high=1)

@@ -83,6 +83,7 @@ def describe_augmentation(recipe: Recipe) -> str:
         augment.shift_pixels and f"shifted by up to {augment.shift_pixels} stored px",
         augment.rotate_degrees and f"rotated by up to {augment.rotate_degrees:g}°",
         augment.zoom > 1 and f"zoomed by up to {augment.zoom:g}",
+        augment.crop < 1 and f"a random {augment.crop:.0%} to 100% of the area",
         augment.brightness and f"brightness ± {augment.brightness:g}",
         augment.contrast and f"contrast ± {augment.contrast:.0%}",
         augment.cutout_pixels and f"a square of {augment.cutout_pixels} px cut out",

@@ -1,9 +1,11 @@
 """Augmentation: where pixels move, and that random numbers come from the given generator only."""
 
+import pytest
 import torch
+import torch.nn.functional as F
 
 from podium.config.keys import Augment
-from podium.training.batches.augment import change_light, cut_out, mix, rotate_and_zoom, shifted_positions
+from podium.training.batches.augment import change_light, cut_out, mix, random_crop, rotate_and_zoom, shifted_positions
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -46,6 +48,47 @@ def test_rotation_keeps_the_middle_of_a_symmetric_image():
     turned = rotate_and_zoom(images, augment=Augment(rotate_degrees=30), generator=generator())
     assert torch.allclose(turned[:, :, 4, 4], torch.ones(4, 3), atol=1e-4)
     assert not torch.allclose(turned, images)
+
+
+def cropped(images, pixels, *, crop, seed=0):
+    return random_crop(images, pixels, augment=Augment(crop=crop), generator=generator(seed))
+
+
+@pytest.mark.parametrize("pixels", [7, 16, 24])
+def test_a_crop_of_the_whole_image_is_a_plain_resize(pixels):
+    images = torch.rand(3, 3, 16, 16, generator=generator())
+    expected = F.interpolate(images, size=(pixels, pixels), mode="bilinear", antialias=True)
+    assert torch.allclose(cropped(images, pixels, crop=1.0), expected, atol=1e-5)
+
+
+def test_a_crop_repeats_with_its_stream_and_differs_from_image_to_image():
+    images = torch.rand(1, 3, 16, 16, generator=generator()).expand(4, 3, 16, 16)
+    first = cropped(images, 8, crop=0.3)
+    assert torch.equal(first, cropped(images, 8, crop=0.3)) and not torch.equal(
+        first, cropped(images, 8, crop=0.3, seed=1)
+    )
+    assert not torch.allclose(first[0], first[1], atol=1e-3)
+
+
+def boxes(crop):
+    """Centre, height and width of 2,000 random boxes, as shares of the side, read from an image of its coordinates."""
+    line = (torch.arange(16) + 0.5) / 16
+    images = torch.stack([line[:, None].expand(16, 16), line[None, :].expand(16, 16), torch.zeros(16, 16)])
+    parts = cropped(images.expand(2000, 3, 16, 16), 32, crop=crop)
+    down, right = parts[:, 0, :, 0], parts[:, 1, 0, :]
+    # Where an image is enlarged, the coordinates of all but its edges are interpolated exactly.
+    lengths = [(values[:, 20] - values[:, 11]) / 9 * 32 for values in (down, right)]
+    centres = [(values[:, 15] + values[:, 16]) / 2 for values in (down, right)]
+    return torch.stack(centres), torch.stack(lengths)
+
+
+def test_crops_have_the_areas_and_shapes_that_are_asked_for_and_lie_inside_the_image():
+    centres, (height, width) = boxes(0.3)
+    area, ratio = height * width, height / width
+    assert 0.299 < area.min() < 0.31 and 0.99 < area.max() < 1.001 and 0.63 < area.mean() < 0.67
+    assert 0.749 < ratio.min() < 0.76 and 1.32 < ratio.max() < 1.334
+    starts, ends = centres - torch.stack([height, width]) / 2, centres + torch.stack([height, width]) / 2
+    assert -1e-3 < starts.min() < 0.01 and 0.99 < ends.max() < 1.001
 
 
 def test_light_changes_stay_between_black_and_white():

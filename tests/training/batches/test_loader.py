@@ -114,6 +114,20 @@ def test_epochs_differ_and_seeds_differ_and_one_seed_repeats():
     assert orders(1)[0] != orders(1)[1] and orders(1) != orders(2)
 
 
+def test_a_crop_has_the_size_of_the_stage_and_shows_a_part_of_the_image():
+    images = np.tile(np.arange(0, 128, 8, dtype=np.uint8)[:, None, None], (20, 1, 16, 3))  # brighter at the bottom
+    recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.1, training_pixels=8)
+    spreads = []
+    for crop in (1.0, 0.2):
+        loader = loader_of(replace(recipe, augment=Augment(crop=crop)), images, np.arange(20) % 2)
+        loader.pixels = 6
+        batch = torch.cat([images for images, _ in loader])
+        assert batch.shape == (20, 3, 6, 6)
+        spreads.append(batch[:, 0, -1, 0] - batch[:, 0, 0, 0])
+    whole, part = spreads
+    assert len(whole.unique()) == 1 and len(part.unique()) > 10 and part.max() < whole[0]
+
+
 def test_switching_augmentation_on_does_not_change_the_order():
     plain = training(30, batch_size=10)
     augmented = training(30, batch_size=10, augment=Augment(flip="horizontal", shift_pixels=1))

@@ -53,6 +53,34 @@ def rotate_and_zoom(images: Tensor, *, augment: Augment, generator: Generator) -
     return turned.contiguous(memory_format=torch.channels_last)
 
 
+def random_crop(images: Tensor, pixels: int, *, augment: Augment, generator: Generator) -> Tensor:
+    """A random box of each of (n, 3, side, side) images, resized to `pixels`, as torchvision's RandomResizedCrop.
+
+    The area is uniform from `augment.crop` to 1 of the image, height / width log-uniform from 3/4 to 4/3, or less so
+    that the box fits: torchvision draws again instead. Bilinear with antialias, as `resize`, in two matrix products.
+    """
+    count, side, device = len(images), images.shape[-1], images.device
+    area, shape, *places = torch.rand(4, count, generator=generator, device=device)
+    area = augment.crop + (1 - augment.crop) * area
+    ratio = torch.exp((2 * shape - 1) * (-area.log()).clamp_max(math.log(4 / 3)))
+    heights, widths = (
+        _resampling((1 - length) * place, length, side=side, pixels=pixels)
+        for length, place in zip([(area * ratio).sqrt(), (area / ratio).sqrt()], places, strict=True)
+    )
+    cropped = torch.einsum("nps,nsxc->npxc", heights, images.permute(0, 2, 3, 1))
+    cropped = torch.einsum("nqx,npxc->npqc", widths, cropped)
+    return cropped.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def _resampling(start: Tensor, length: Tensor, *, side: int, pixels: int) -> Tensor:
+    """Weights (n, pixels, side) that resize the parts of n lines; `start` and `length` (n,) are shares of the line."""
+    line, target = (torch.arange(count, device=start.device) + 0.5 for count in (side, pixels))
+    centres = (start[:, None] + length[:, None] * target / pixels) * side  # (n, pixels), in stored pixels
+    reach = (length * side / pixels).clamp_min(1)
+    weights = (1 - (line - centres[:, :, None]).abs() / reach[:, None, None]).clamp_min(0)
+    return weights / weights.sum(2, keepdim=True)
+
+
 def change_light(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
     """Change brightness and contrast of each of (n, 3, h, w) images, with values 0 to 1, by a random amount."""
     shape = (2, len(images), 1, 1, 1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
-from podium.training.batches.augment import change_light, cut_out, mix, rotate_and_zoom, shifted_positions
+from podium.training.batches.augment import change_light, cut_out, mix, random_crop, rotate_and_zoom, shifted_positions
 
 EVALUATION_BATCH = 256
 # Images may use this share of the free GPU memory; the network needs the rest.
@@ -210,6 +210,8 @@ class TrainingLoader(_Loader):
             images = self.normalise(gathered)
         if augment.rotate_degrees or augment.zoom > 1:
             images = rotate_and_zoom(images, augment=augment, generator=draws)
+        if augment.crop < 1:
+            images = random_crop(images, self.pixels, augment=augment, generator=draws)
         images = resize(images, self.pixels)
         return cut_out(images, augment=augment, generator=draws) if augment.cutout_pixels else images
 
