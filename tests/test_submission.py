@@ -201,6 +201,14 @@ def test_the_list_of_faults_stays_short_if_every_row_is_wrong(tmp_path):
     assert max(map(len, faults)) < 500
 
 
+@pytest.mark.parametrize("rows", [4, 5])
+def test_four_examples_of_a_fault_are_listed(tmp_path, rows):
+    text = GOOD_LABELS + "".join(f"x{row},cat\n" for row in range(rows))
+    (fault,) = check(tmp_path, text)
+    assert fault.startswith(f"{rows} ids are unknown: line 5: 'x0'; ") and "line 8: 'x3'" in fault
+    assert fault.endswith("; ...") == (rows == 5) and "'x4'" not in fault
+
+
 def test_random_bytes_are_reported_as_faults(tmp_path):
     draw = np.random.default_rng(0)
     for length in range(0, 200, 7):

@@ -1,6 +1,7 @@
 """A whole ensemble: members, weights, the cross-fitted score, and edge cases whose answer is known."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from podium.ensemble.build import build_ensemble
 from podium.ensemble.text import ensemble_lines
 from podium.ensemble.write import WrittenEnsemble
 from podium.errors import ConfigError
+from podium.metrics import log_loss
 from toy_runs import join, random_run, run_of
 
 ALL = ("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack")
@@ -117,6 +119,34 @@ def test_too_few_validation_rows_are_refused_or_scored(metric):
 def test_auc_of_rows_of_one_class_is_refused():
     with pytest.raises(ConfigError, match="validation rows have no auc"):
         build(run_of("a.s1", labels=(1, 1, 1)), metric="auc")
+
+
+def test_auc_of_two_classes_is_scored():
+    names = ("no", "yes")
+    result = build(*(random_run(f"{run}.s1", classes=names, seed=ord(run)) for run in "ab"), metric="auc", only=True)
+    assert 0.5 < result.score.score <= 1
+
+
+def test_one_group_of_rows_is_refused():
+    joined = replace(join([run_of("a.s1"), run_of("b.s1")]), groups=np.array(["g", "g", "g", "g"]))
+    with pytest.raises(ConfigError, match=r"at least two validation groups"):
+        build_ensemble(joined, Ensemble(), metric="accuracy")
+
+
+def test_calibration_is_measured_before_and_after_the_temperature_and_optimism_is_a_difference():
+    result = build(*(random_run(f"{run}.s1", rows=200, seed=ord(run)) for run in "ab"), strategy="uniform")
+    labels = np.random.default_rng(0).integers(3, size=200)[np.argsort([f"v{row}" for row in range(200)])]
+    for state, probabilities in (("before", result.uncalibrated), ("after", result.cross_fitted)):
+        assert result.calibration[state]["log_loss"] == pytest.approx(log_loss(probabilities, labels))
+    assert result.calibration["after"]["log_loss"] != result.calibration["before"]["log_loss"]
+    used = result.used
+    assert used.optimism("accuracy") == used.in_sample["accuracy"] - used.cross_fitted["accuracy"]
+    assert used.optimism("log_loss") == used.cross_fitted["log_loss"] - used.in_sample["log_loss"]
+
+
+def test_a_run_that_averages_its_folds_is_reported():
+    result = build(run_of("a.s1", test_logits_from="average of 5 fold models"), run_of("b.s1"))
+    assert any("1 of 2 members average their fold models" in caveat for caveat in result.caveats)
 
 
 def test_a_refitted_run_is_reported():

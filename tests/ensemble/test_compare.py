@@ -72,6 +72,13 @@ def test_rows_of_one_group_are_drawn_together():
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
 
 
+def test_every_one_of_many_rows_may_be_drawn(monkeypatch):
+    monkeypatch.setattr(compare_module, "MOST_DRAWN", 1)
+    counts = draw_rows(65_537, None, 0).counts  # one more than 16 bits can number
+    assert counts.shape == (50, 65_537) and (counts.sum(axis=1) == 65_537).all()
+    assert counts[:, -1].any()
+
+
 def test_an_accuracy_has_wilsons_interval_and_a_wider_interval_for_a_new_test():
     hits = np.arange(1000) % 10 != 0
     score = estimate(of_hits(hits), 0, metric="accuracy", tests=1000)

@@ -28,6 +28,16 @@ def test_disagreement_is_the_share_of_rows_with_another_class():
     assert disagreements(np.array([[0, 1, 2, 0], [0, 1, 1, 1]]))[0].tolist() == [0, 0.5]
 
 
+def test_error_correlation_and_disagreement_of_a_run_are_means_over_the_other_runs():
+    labels = (0, 1, 0, 1)
+    runs = [("a.s1", (1, 1, 0, 1)), ("b.s1", (1, 1, 0, 1)), ("c.s1", (0, 1, 1, 1))]
+    joined = join([run_of(name, labels=labels, predicted=predicted) for name, predicted in runs])
+    first, *_, last = build_ensemble(joined, replace(SETTINGS, strategy="uniform"), metric="accuracy").contributions
+    assert first.disagreement == (0 + 0.5) / 2 and last.disagreement == (0.5 + 0.5) / 2
+    assert first.error_correlation == pytest.approx((1 - 1 / 3) / 2)  # 1 with b, -1/3 with c
+    assert last.error_correlation == pytest.approx(-1 / 3)
+
+
 def test_the_verdict_is_drop_for_a_harmful_run_and_keep_for_a_useful_one():
     good = [random_run(f"good.s{seed}", rows=800, seed=seed, noise=1.5) for seed in (1, 2)]
     bad = random_run("bad.s1", rows=800, seed=9, noise=1.0)

@@ -13,7 +13,7 @@ from podium.errors import ConfigError
 from podium.plan.__main__ import main, make_assignments
 from podium.plan.names import check_goals
 from podium.plan.paths import find_competition
-from podium.plan.runs import find_run, longest_first, read_plan
+from podium.plan.runs import find_run, longest_first, read_plan, select_runs
 from podium.plan.stamp import git_commit
 
 COMPETITION = """
@@ -72,7 +72,8 @@ def stale(paths):
 
 
 def test_every_recipe_has_a_run_for_each_of_its_seeds(paths):
-    assert [one.run for one in plan_of(paths).runs] == ["net.s1", "net.s2", "other.s1"]
+    plan = plan_of(paths)
+    assert plan.name == "toy" and [one.run for one in plan.runs] == ["net.s1", "net.s2", "other.s1"]
 
 
 def test_two_seeds_of_a_recipe_have_different_stamps(paths):
@@ -223,11 +224,21 @@ def test_a_competition_without_recipes_has_no_runs_and_cannot_be_trained(paths, 
         recipe_file(paths, name).unlink()
     plan = plan_of(paths)
     assert plan.recipes == {} and plan.runs == () and make_assignments(plan) == ["ENSEMBLE_STALE=yes"]
-    with pytest.raises(ConfigError, match="without a recipe"):
+    with pytest.raises(ConfigError, match=r"without a recipe(?s:.*)toy/<recipe>.toml"):
         _ = plan.trainable_runs
     monkeypatch.chdir(paths.root)
     assert main(["toy", "all", "all train"]) == 0
     assert main(["toy", "train", "all train"]) == 2 and "without a recipe" in capsys.readouterr().err
+
+
+def test_runs_are_selected_by_their_names_or_those_of_their_recipes(paths):
+    runs = plan_of(paths).runs
+    selected = {
+        names: [one.run for one in select_runs(runs, names)] for names in ((), ("net",), ("other.s1", "net.s2"))
+    }
+    assert list(selected.values()) == [["net.s1", "net.s2", "other.s1"], ["net.s1", "net.s2"], ["net.s2", "other.s1"]]
+    with pytest.raises(ConfigError, match=r"net\.s3"):
+        select_runs(runs, ["net.s3"])
 
 
 def test_an_unknown_goal_is_refused_with_the_nearest_spelling():

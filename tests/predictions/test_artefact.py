@@ -48,6 +48,11 @@ def test_loaded_predictions_equal_the_saved_ones(tmp_path):
     )
 
 
+def test_predictions_of_two_classes_are_loaded(tmp_path):
+    save_predictions(tmp_path / "run.npz", run_of(labels=(0, 1), test=(1,), classes=("no", "yes")))
+    assert load_predictions(tmp_path / "run.npz").classes == ("no", "yes")
+
+
 def test_about_is_read_without_numpy_even_with_letters_beyond_ascii(tmp_path):
     file = tmp_path / "run.npz"
     save_predictions(file, run_of(recipe_name="Ünïcode 🐸"))

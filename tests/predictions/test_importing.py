@@ -76,6 +76,8 @@ def test_each_kind_of_file_gives_the_same_run_in_any_order_of_its_rows(workspace
     np.testing.assert_allclose(softmax(loaded.oof_logits), softmax(logits(20)), atol=1e-6)
     assert loaded.about["came_as"] == "probabilities" and loaded.about["architecture"] == "colleague"
     assert loaded.about["scores"]["accuracy"] == (logits(20).argmax(axis=1) == np.arange(20) % 3).mean()
+    loss = -np.log(softmax(logits(20))[np.arange(20), np.arange(20) % 3]).mean()
+    assert loaded.about["scores"]["log_loss"] == pytest.approx(loss, abs=1e-6)
 
 
 def test_logits_are_kept_and_an_npz_file_may_contain_a_matrix(workspace, tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from podium.ensemble.strategies import calibrate as calibrate_module
 from podium.ensemble.strategies.calibrate import brier, calibration_error, fit_temperatures
 from podium.metrics import log_loss, softmax
 
@@ -41,6 +42,22 @@ def test_logits_at_their_best_temperature_keep_it():
     np.testing.assert_allclose(temperatures, 1, atol=1e-9)
 
 
+def test_the_temperature_is_found_in_few_steps(monkeypatch):
+    """With a wrong variance every step is refused, and only halving the bracket is left: about 20 steps."""
+    steps, original = [], calibrate_module._moments
+    monkeypatch.setattr(calibrate_module, "_moments", lambda *arguments: steps.append(1) or original(*arguments))
+    draw = np.random.default_rng(1)
+    labels = draw.integers(4, size=200)
+    fit_temperatures((np.eye(4)[labels] * 2 + draw.normal(size=(200, 4)))[None] * 3, labels)
+    assert len(steps) <= 8
+
+
+def test_an_offset_of_a_row_changes_no_temperature():
+    logits, labels = np.tile([6.0, 0.0], (4, 1)), np.array([0, 0, 0, 1])
+    temperatures = fit_temperatures(np.stack([logits, logits + 1000]), labels)
+    assert temperatures[0] == pytest.approx(temperatures[1])
+
+
 def test_a_perfect_run_is_sharpened_up_to_a_bound_and_a_constant_one_left_alone():
     labels = np.array([0, 1, 2])
     perfect, constant = fit_temperatures(np.stack([np.eye(3), np.zeros((3, 3))]), labels)
@@ -58,3 +75,5 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     probabilities = np.tile([0.8, 0.2], (4, 1))
     assert calibration_error(probabilities, np.array([0, 0, 0, 1])) == pytest.approx(0.05)
     assert calibration_error(np.eye(2), np.array([0, 1])) == 0
+    # One bin has the gap -1, another the gap 0.4; in one bin they would cancel.
+    assert calibration_error(np.array([[1, 0], [0.6, 0.4]]), np.array([1, 0])) == pytest.approx((1 + 0.4) / 2)

@@ -51,6 +51,17 @@ def test_rows_that_all_members_predict_correctly_are_skipped():
     assert candidates.lead.shape == (3, 4, 2000 - candidates.uncontested)
 
 
+def test_the_first_bag_has_all_members_and_each_other_one_60_percent_of_them(monkeypatch):
+    bags, original = [], greedy_module._best_prefix
+    monkeypatch.setattr(
+        greedy_module, "_best_prefix", lambda all_, bag, order: bags.append(bag.tolist()) or original(all_, bag, order)
+    )
+    probabilities, labels = draws(members=5, rows=40)
+    greedy_weights(probabilities, labels, metric="accuracy", seed=0)
+    assert bags[0] == [0, 1, 2, 3, 4] and [len(set(bag)) for bag in bags[1:]] == [3] * 7
+    assert len({tuple(bag) for bag in bags}) > 3
+
+
 def test_the_seed_decides_between_equal_members():
     member, labels = draws(members=1)
     copies = np.repeat(member, 3, axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from podium.ensemble.strategies.stack import STRENGTHS, fit_stack, stack_coefficients
+from podium.ensemble.strategies.stack import STRENGTHS, _halves, fit_stack, stack_coefficients
 from podium.metrics import log_loss, softmax
 
 
@@ -44,6 +44,13 @@ def test_another_start_gives_the_same_minimum():
     from_default = fit_stack(z, labels, strength=0.01)
     np.testing.assert_allclose(started[0], from_default[0], atol=2e-3)
     np.testing.assert_allclose(started[1], from_default[1], atol=2e-3)
+
+
+def test_each_row_is_in_one_of_two_halves_and_each_class_in_both():
+    labels = np.array([2, 0, 1, 0, 2, 1])
+    first, second = _halves(labels)
+    assert sorted([*first, *second]) == list(range(6))
+    assert sorted(labels[first]) == sorted(labels[second]) == [0, 1, 2]
 
 
 def test_the_chosen_strength_is_no_worse_on_new_rows_than_the_weakest():

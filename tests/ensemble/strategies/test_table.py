@@ -117,6 +117,25 @@ def test_greedy_averages_what_the_blend_averages(average):
     assert weights.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_the_gradient_and_the_hessian_of_log_loss_are_its_derivatives(average):
+    draw = np.random.default_rng(0)
+    logs, labels = log_softmax(draw.normal(size=(3, 50, 4))), draw.integers(4, size=50)
+    of_labels = logs[:, np.arange(50), labels]
+    values, loss = np.exp(of_labels), table._mixture_loss
+    if average == "logits":
+        values, loss = logs - of_labels[:, :, None], table._geometric_loss
+    weights, step = np.array([0.5, 0.3, 0.2]), 1e-5
+    value, gradient, hessian = loss(values, weights)
+    blend = np.tensordot(weights, np.exp(logs) if average == "probabilities" else logs, 1)
+    probabilities = blend if average == "probabilities" else np.exp(log_softmax(blend))
+    assert value == pytest.approx(-np.log(probabilities[np.arange(50), labels]).mean())
+    for place, move in enumerate(np.eye(3) * step):
+        up, down = loss(values, weights + move), loss(values, weights - move)
+        assert gradient[place] == pytest.approx((up[0] - down[0]) / 2 / step, abs=1e-6)
+        np.testing.assert_allclose(hessian[place], (up[1] - down[1]) / 2 / step, atol=1e-6)
+
+
 def test_log_loss_needs_few_evaluations(monkeypatch):
     """A loss whose rounding errors are larger than the last gains would make the line search fail."""
     evaluations, original = [], table._geometric_loss
