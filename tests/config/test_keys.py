@@ -114,3 +114,13 @@ def test_the_competitions_file_is_no_recipe(tmp_path):
     recipe_file(tmp_path, RECIPE)
     (tmp_path / "competition.toml").write_text("")
     assert list(recipe_files(tmp_path)) == ["one"]
+
+
+def test_a_threshold_for_log_loss_is_refused(tmp_path):
+    text = 'title = "Toy"\nmetric = "{}"\n[data]\nsource = "folders"\n[validation]\nrows = 9\n'
+    text += "[ensemble]\nthreshold = 0.9\n"
+    (tmp_path / "competition.toml").write_text(text.format("accuracy"))
+    assert read_competition(tmp_path).ensemble.threshold == 0.9
+    (tmp_path / "competition.toml").write_text(text.format("log_loss"))
+    with pytest.raises(ConfigError, match="a threshold has no effect"):
+        read_competition(tmp_path)

@@ -319,3 +319,15 @@ def test_a_blend_that_is_worse_than_the_best_run_is_written_only_if_it_is_asked_
     asked = write_ensemble(workspace, strategy="uniform")
     assert asked.result.comparisons[0].gain < 0 and is_fresh(workspace)
     assert write_ensemble(workspace, strategy="auto", out="try2").result.comparisons[0].gain >= 0
+
+
+def test_the_json_has_no_pairs_of_very_many_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(write_module, "MOST_RUNS_IN_PAIRS", 2)
+    record = json.loads(write_ensemble(make_project(tmp_path, three_runs())).json_file.read_text())
+    assert record["error_correlation"] is record["disagreement"] is None and len(record["contributions"]) == 3
+
+
+def test_a_threshold_for_log_loss_is_refused(tmp_path):
+    workspace = make_project(tmp_path, three_runs(), settings='metric = "log_loss"\n' + SETTINGS.split("[ensemble]")[0])
+    with pytest.raises(ConfigError, match="a threshold has no effect"):
+        write_ensemble(workspace, threshold=0.9)

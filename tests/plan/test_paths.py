@@ -1,11 +1,14 @@
 """Where files are: an unknown competition, places of images and of the cache, folders that cannot be written."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from podium.config.keys import Competition, Data
 from podium.errors import ConfigError
 from podium.plan.paths import Paths, find_competition
+from podium.plan.stamp import ensemble_stamp
 
 
 def test_an_unknown_competition_is_refused_with_the_nearest_name(tmp_path):
@@ -46,3 +49,30 @@ def test_folders_of_results_are_made_and_one_that_cannot_be_written_is_refused(t
     (tmp_path / blocked).unlink()
     paths.check_writable()
     assert paths.predictions_folder.is_dir() and not list(paths.predictions_folder.iterdir())
+
+
+def test_files_of_predictions_are_sorted_and_none_without_their_folder(tmp_path):
+    paths = Paths("toy", tmp_path, tmp_path)
+    assert paths.predictions_files() == []
+    paths.predictions_folder.mkdir(parents=True)
+    for name in ("b.s1.npz", "a.s1.npz", ".a.s1.npz.1-2.tmp", "notes.txt"):
+        (paths.predictions_folder / name).touch()
+    assert [file.name for file in paths.predictions_files()] == ["a.s1.npz", "b.s1.npz"]
+
+
+def test_a_folder_of_predictions_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    """Path.glob takes it as an empty folder, so that an ensemble of no runs would be stale."""
+    paths = Paths("toy", tmp_path, tmp_path)
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    for module in (os, getattr(Path, "_accessor", os)):
+        for name in ("listdir", "scandir"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, refuse)
+    paths.predictions_folder.mkdir(parents=True)
+    with pytest.raises(PermissionError):
+        paths.predictions_files()
+    with pytest.raises(PermissionError):
+        ensemble_stamp(paths, Competition(title="Toy", data=Data(source="folders")))

@@ -1,6 +1,8 @@
 """Predictions of another program: three kinds of file, rows in any order, the same checks."""
 
 import csv
+import io
+import zipfile
 
 import numpy as np
 import pandas
@@ -10,6 +12,7 @@ from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, PredictionsError
 from podium.lock import Lock, write_lock
 from podium.metrics import softmax
+from podium.predictions import artefact as artefact_module
 from podium.predictions.artefact import load_predictions
 from podium.predictions.importing import import_predictions
 from podium.workspace import open_workspace
@@ -173,3 +176,18 @@ def test_the_name_of_a_recipes_run_is_refused(workspace, tmp_path):
     for name, message in (("resnet34.s1", "name of a recipe.s run"), ("../up", "cannot be the name")):
         with pytest.raises(ConfigError, match=message):
             import_predictions(workspace, name, **files)
+
+
+def test_an_npz_table_is_not_unpacked_beyond_what_its_size_can_hold(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(artefact_module, "LARGE_BYTES", 1000)
+    files = tables(tmp_path)
+    files["oof"] = tmp_path / "zeros.npz"
+    np.savez_compressed(files["oof"], ids=np.zeros(100_000), logits=np.zeros((100_000, 3)), classes=np.array(CLASSES))
+    with pytest.raises(PredictionsError, match=r"ids.npy has 800,128 bytes, compressed to"):
+        import_predictions(workspace, "colleague.s1", **files)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 3)})
+    with zipfile.ZipFile(files["oof"], "w") as archive:
+        archive.writestr("logits.npy", header.getvalue())
+    with pytest.raises(PredictionsError, match=r"of shape \(1000000000000, 3\)"):
+        import_predictions(workspace, "colleague.s1", **files)

@@ -30,9 +30,13 @@ def ensemble(
 ) -> None:
     """Select, weight and blend the runs in oof/<competition>/, print the scores, and write a submission."""
     workspace = _open(competition)
-    from podium.ensemble.text import ensemble_lines
+    from podium.cli.printing import print_line
+    from podium.ensemble.text import cost_lines, ensemble_lines
     from podium.ensemble.write import write_ensemble
+    from podium.predictions.load import pool_size
 
+    for line in cost_lines(pool_size(workspace)):
+        print_line(line)
     stale = {run.run for run in workspace.stale_runs}
     written = write_ensemble(workspace, out=out, strategy=strategy, threshold=threshold)
     print("\n".join(ensemble_lines(written, stale=stale)))
@@ -132,7 +136,7 @@ def runs(competition: CompetitionName = DEFAULT) -> None:
 
     workspace = _open(competition)
     planned = {run.run: run for run in workspace.runs}
-    present = {file.stem for file in workspace.paths.predictions_folder.glob("*.npz")}
+    present = {file.stem for file in workspace.paths.predictions_files()}
     print(f"{'run':<22} {'state':<14} {'accuracy':>8} {'log loss':>9} {'seconds':>8}  device")
     for name in [*planned, *sorted(present - planned.keys())]:
         about = read_about(workspace.paths.predictions_file(name)) or {}

@@ -69,7 +69,7 @@ class Ensemble:
         "rule",
         choices=("rule", "all"),
     )
-    threshold: float = key("every run with a better validation score, by the metric, is a member", 0.95, low=0, high=1)
+    threshold: float = key("every run with a higher score is a member; not with log_loss", 0.95, low=0, high=1)
     best_per_architecture: int = key("number of runs of each architecture that are members in any case", 1, low=0)
     strategy: str = key(
         "how members are weighted; auto: log-loss, unless another is ahead by a standard error",
@@ -278,10 +278,16 @@ def published_name(architecture: str) -> str:
     return f"{architecture.replace(':', '-')}.safetensors"
 
 
+NO_THRESHOLD = "With metric = log_loss, a threshold has no effect: the best runs of each architecture are members."
+
+
 def read_competition(folder: Path) -> Competition:
     """Read `competition.toml` in a competition's folder; raises ConfigError."""
     file = folder / COMPETITION_FILE
-    competition = settings_of(Competition, read_table(file), file)
+    table = read_table(file)
+    competition = settings_of(Competition, table, file)
+    if competition.metric == "log_loss" and "threshold" in table.get("ensemble", {}):
+        raise ConfigError(NO_THRESHOLD, file=file, fix="remove threshold; set best_per_architecture or select instead")
     if not (competition.data.train and competition.data.test):
         raise ConfigError(
             "The folders of the images have no name.", file=file, expected="[data] train and test that are not empty"

@@ -17,7 +17,8 @@ from podium.predictions.align import Aligned
 MIN_PROBABILITY = np.finfo(np.float32).tiny
 # Rows, and values, that are blended at a time, so that the arrays between logits and blend stay small.
 ROWS_AT_A_TIME, VALUES_AT_A_TIME = 2000, 4_000_000
-# A pool with more logits is fitted part by part, and its temperatures run by run: each needs its own copies.
+# Logits of all pools that are fitted side by side: each needs its own copies. A larger pool is fitted alone, and its
+# temperatures run by run.
 MANY_LOGITS = 20_000_000
 
 

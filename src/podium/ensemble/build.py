@@ -29,6 +29,8 @@ from podium.predictions.align import Aligned
 
 AVERAGES = ("probabilities", "logits")
 FEW_ROWS = 500
+# Runs x rows x classes x (runs + classes): above this, comparing all strategies takes many minutes.
+MOST_WORK = 1_000_000_000
 LARGER_VALIDATION = "increase [validation] rows in competition.toml"
 
 
@@ -107,9 +109,11 @@ class EnsembleResult:
 def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: bool = False) -> EnsembleResult:
     """Fit and score blends of joined runs as `[ensemble]` says; rows of one group stay together.
 
-    With `only`, nothing but the requested strategy, the best single run and the uniform blend is scored. Raises
-    ConfigError if no run is a member, or the validation rows are too few to score a blend.
+    With `only`, or if there are very many logits, nothing but the requested strategy (of `auto`: all with its average),
+    the best single run and the uniform blend is scored. Raises ConfigError if no run is a member, or the validation
+    rows are too few to score a blend.
     """
+    only = only or not compares_all_strategies(*aligned.oof_logits.shape)
     pool = pool_of(aligned, settings)
     _check_rows(aligned, metric)
     choices = select(pool.runs, pool.architectures, pool.gains(metric), settings, metric=metric)
@@ -159,6 +163,11 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         cross_fitted=crossed.probabilities[place, 0],
         uncalibrated=uncalibrated,
     )
+
+
+def compares_all_strategies(runs: int, rows: int, classes: int) -> bool:
+    """Whether an ensemble is small enough that all strategies are scored beside the requested one."""
+    return runs * rows * classes * (runs + classes) <= MOST_WORK
 
 
 def _check_rows(aligned: Aligned, metric: str) -> None:

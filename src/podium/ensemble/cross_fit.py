@@ -60,13 +60,12 @@ def cross_fit(
         return outside, blends
 
     jobs = [(repeat, part) for repeat in range(repeats) for part in range(parts[repeat].max() + 1)]
-    results = map_in_threads(fit, jobs, one_by_one=pool.log_probabilities.size > MANY_LOGITS)
+    results = map_in_threads(fit, jobs, threads=max(1, MANY_LOGITS // pool.log_probabilities.size))
     first_repeat = tuple(result for result, (repeat, _) in zip(results, jobs, strict=True) if repeat == 0)
     return CrossFit(probabilities, first_repeat)
 
 
-def map_in_threads(function: Callable, jobs: Sequence, *, one_by_one: bool = False) -> list:
-    """The results of `function` for all jobs, in order, with a thread per core: NumPy releases Python's lock."""
-    threads = 1 if one_by_one else len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as executor:
+def map_in_threads(function: Callable, jobs: Sequence, *, threads: int = 1000) -> list:
+    """The results of `function` for all jobs, in order, with at most one thread per core: NumPy releases the GIL."""
+    with ThreadPoolExecutor(min(threads, len(os.sched_getaffinity(0)))) as executor:
         return list(executor.map(function, jobs))

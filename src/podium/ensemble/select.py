@@ -21,13 +21,13 @@ def select(
 ) -> list[Choice]:
     """Choose members by their gain, a validation score of which more is better, in the order of `runs`.
 
-    A run is a member if its score is better than the threshold, or if it is among the best of its architecture; of runs
-    with equal scores, the first by name ranks higher.
+    A run is a member if its score is above the threshold, or if it is among the best of its architecture; of runs with
+    equal scores, the first by name ranks higher. A metric of which less is better has no threshold.
     """
     if settings.select == "all":
         return [Choice(True, "all runs are members")] * len(runs)
     choices, ranks, counts = [], {}, Counter()
-    better = "above" if METRICS[metric].greater_is_better else "below"
+    has_threshold = METRICS[metric].greater_is_better
     for _, run, architecture in sorted(zip([-gain for gain in gains], runs, architectures, strict=True)):
         counts[architecture] += 1
         ranks[run] = counts[architecture]
@@ -36,12 +36,14 @@ def select(
         position = f"rank {rank} of {counts[architecture]} in its architecture"
         if counts[architecture] == 1:
             position = "only run of its architecture"
-        if gain > METRICS[metric].gain(settings.threshold):
-            choices.append(Choice(True, f"{better} threshold {settings.threshold:g}"))
+        if has_threshold and gain > settings.threshold:
+            choices.append(Choice(True, f"above threshold {settings.threshold:g}"))
         elif rank <= settings.best_per_architecture:
             choices.append(Choice(True, position))
         else:
-            choices.append(Choice(False, f"not {better} {settings.threshold:g}; {position}"))
+            choices.append(
+                Choice(False, f"not above {settings.threshold:g}; {position}" if has_threshold else position)
+            )
     return choices
 
 

@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 
 from podium import __version__
-from podium.config.keys import changed_ensemble
+from podium.config.keys import NO_THRESHOLD, changed_ensemble
 from podium.ensemble.blend import pool_of
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
-from podium.errors import SubmissionError
+from podium.errors import ConfigError, SubmissionError
 from podium.files import atomic_write
+from podium.metrics import METRICS
 from podium.plan.names import NAME
 from podium.plan.stamp import ensemble_stamp, file_sha256, with_hashes
 from podium.predictions.load import load_runs, prediction_files
 from podium.submission import check_submission, write_submission
 from podium.workspace import Workspace
+
+# The JSON has the pairs of no more runs: of 1,000 runs, they would be two million lines.
+MOST_RUNS_IN_PAIRS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +56,8 @@ def write_ensemble(
         raise SubmissionError("This cannot be the name of a submission.", expected=expected, found=out)
     competition, folder = workspace.competition, workspace.paths.submissions
     overrides = {"strategy": strategy, "threshold": threshold, "select": None if threshold is None else "rule"}
+    if threshold is not None and not METRICS[competition.metric].greater_is_better:
+        raise ConfigError(NO_THRESHOLD, expected="no THRESHOLD=", found=f"{threshold:g}")
     given = {key: value for key, value in overrides.items() if value is not None}
     settings = changed_ensemble(competition.ensemble, given)
     # Hashed before they are read: if a file changes meanwhile, the ensemble counts as stale.
@@ -116,8 +122,8 @@ def _describe(result: EnsembleResult) -> dict[str, Any]:
         "calibration": result.calibration,
         "strategies": [asdict(score) for score in result.strategies],
         "contributions": [asdict(contribution) for contribution in result.contributions],
-        "error_correlation": result.error_correlation.tolist(),
-        "disagreement": result.disagreement.tolist(),
+        "error_correlation": result.error_correlation.tolist() if len(result.runs) <= MOST_RUNS_IN_PAIRS else None,
+        "disagreement": result.disagreement.tolist() if len(result.runs) <= MOST_RUNS_IN_PAIRS else None,
         "best_single_run": {"run": result.best.run, "scores": result.best.scores},
         "limits_of_the_score": [*result.warnings, *result.caveats],
         "versions": {"podium": __version__, "python": platform.python_version(), "numpy": np.__version__},

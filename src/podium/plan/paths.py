@@ -47,6 +47,14 @@ class Paths:
         """Predictions of all runs."""
         return self.outputs / "oof" / self.name
 
+    def predictions_files(self) -> list[Path]:
+        """All files of predictions, sorted; none without the folder. An OSError, which glob would hide, is raised."""
+        try:
+            names = os.listdir(self.predictions_folder)
+        except FileNotFoundError:
+            return []
+        return [self.predictions_folder / name for name in sorted(names) if name.endswith(".npz")]
+
     def predictions_file(self, run: str) -> Path:
         """Predictions of one run."""
         return self.predictions_folder / f"{run}.npz"

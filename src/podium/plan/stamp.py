@@ -98,7 +98,6 @@ def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | 
 
     `settings` replace the competition's own for one command.
     """
-    files = sorted(paths.predictions_folder.glob("*.npz"))
     return _digest(
         {
             "version": ENSEMBLE_VERSION,
@@ -106,7 +105,7 @@ def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | 
             "ensemble": asdict(settings or competition.ensemble),
             "submission": asdict(competition.submission),
             "lock": file_sha256(paths.lock_file),
-            "inputs": {file.stem: file_sha256(file) for file in files},
+            "inputs": {file.stem: file_sha256(file) for file in paths.predictions_files()},
         }
     )
 

@@ -89,7 +89,7 @@ def load_predictions(file: Path) -> Predictions:
     try:
         with open_archive(file) as archive:
             about = parse_about(archive)
-            arrays = {name: _read_array(archive, name) for name in ARRAYS}
+            arrays = {name: read_array(archive, name) for name in ARRAYS}
     except FileNotFoundError:
         fix = f"make train COMPETITION={file.parent.name}"
         raise PredictionsError("There are no predictions here.", file=file, fix=fix) from None
@@ -139,8 +139,8 @@ def is_increasing(ids: np.ndarray) -> bool:
     return bool((ids[1:] > ids[:-1]).all())
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array; raises ValueError before anything is allocated that the file cannot have the content of."""
+def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array of an `.npz` file; raises ValueError before more is allocated than the file can contain."""
     info = archive.getinfo(f"{name}.npy")
     if info.file_size > max(LARGE_BYTES, MOST_COMPRESSION * info.compress_size):
         raise ValueError(f"{info.filename} has {info.file_size:,} bytes, compressed to {info.compress_size:,}")

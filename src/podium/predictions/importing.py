@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.names import check_run_name, run_name
 from podium.plan.stamp import DAMAGE
 from podium.predictions.align import id_faults
-from podium.predictions.artefact import Predictions, examples, finite_in_float32, save_predictions
+from podium.predictions.artefact import Predictions, examples, finite_in_float32, read_array, save_predictions
 from podium.workspace import Workspace
 
 SUM_TOLERANCE = 1e-3
@@ -135,8 +136,9 @@ def _read_parquet(file: Path) -> Columns:
 
 def _read_npz(file: Path) -> Columns:
     """One array per column, or `ids`, `classes` and one matrix `probabilities` or `logits`."""
-    with np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    with zipfile.ZipFile(file) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        arrays = {name: read_array(archive, name) for name in names}
     matrix = arrays.pop("probabilities", arrays.pop("logits", None))
     if matrix is None:
         return arrays

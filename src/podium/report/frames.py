@@ -87,7 +87,7 @@ class Frames:
         if not file.is_file():
             raise SubmissionError("There is no ensemble yet.", file=file, fix=fix)
         record = json.loads(file.read_text(encoding="utf-8"))
-        files = sorted(self._workspace.paths.predictions_folder.glob("*.npz"))
+        files = self._workspace.paths.predictions_files()
         if record["inputs"] != {file.stem: file_sha256(file) for file in files}:
             raise SubmissionError("The ensemble was made from other runs.", file=file, fix=fix)
         return record

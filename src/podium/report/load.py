@@ -14,8 +14,9 @@ from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.errors import KaggleError
 from podium.kaggle.ledger import LEDGER, Entry, read_ledger
 from podium.lock import Lock
-from podium.plan.stamp import DAMAGE, ensemble_is_fresh, file_sha256
+from podium.plan.stamp import DamagedFileError, ensemble_is_fresh, file_sha256, open_archive
 from podium.predictions.align import Aligned
+from podium.predictions.artefact import read_array
 from podium.predictions.load import load_runs
 from podium.submission import check_submission
 from podium.workspace import Workspace
@@ -129,10 +130,10 @@ def _read_record(file: Path) -> dict[str, Any] | None:
 def _read_probabilities(file: Path, lock: Lock) -> np.ndarray | None:
     """The probabilities of a submission (m, classes); None where they are damaged or do not fit the lock."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            ids, classes = arrays["ids"], arrays["classes"]
-            probabilities = arrays["probabilities"].astype(np.float64)
-    except DAMAGE:
+        with open_archive(file) as archive:
+            ids, classes, probabilities = (read_array(archive, name) for name in ("ids", "classes", "probabilities"))
+            probabilities = probabilities.astype(np.float64)
+    except (FileNotFoundError, DamagedFileError):
         return None
     same_rows = np.array_equal(ids, lock.test_ids) and tuple(classes.tolist()) == tuple(lock.classes)
     if not same_rows or probabilities.shape != (len(ids), len(classes)) or not np.isfinite(probabilities).all():
@@ -145,7 +146,7 @@ def _read_csv(file: Path) -> list[dict[str, str]]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
         return []
 
 
@@ -153,7 +154,7 @@ def _read_json(file: Path) -> Any:
     """The content of a JSON file; None where it is missing or damaged."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

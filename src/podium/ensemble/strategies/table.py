@@ -50,7 +50,7 @@ def best(material: Material, average: str) -> Weights:
     metric = METRICS[material.metric]
     gains = material.correct.mean(axis=1)
     if material.metric != "accuracy":
-        gains = [metric.gain(metric(member, material.labels)) for member in material.probabilities]
+        gains = [metric.gain(metric(np.exp(logs), material.labels)) for logs in material.log_probabilities]
     weights = np.zeros(material.members)
     weights[int(np.argmax(np.nan_to_num(gains, nan=-np.inf)))] = 1
     return weights, None
@@ -86,7 +86,7 @@ def log_loss(material: Material, average: str) -> Weights:
     if average == "probabilities":
         loss, values = _mixture_loss, np.exp(of_labels)
     else:
-        loss, values = _geometric_loss, logs - of_labels[:, :, None]
+        loss, values = _geometric_loss, np.subtract(logs, of_labels[:, :, None], out=logs)
     shrink = PRIOR_ROWS * material.members / len(rows)
 
     def shrunk_loss(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -131,7 +131,10 @@ def _at_blend_temperature(material: Material, average: str) -> np.ndarray:
     if average == "probabilities":
         uniform_blend = np.log(np.maximum(material.probabilities.mean(axis=0), np.finfo(logs.dtype).tiny))
     temperature = np.clip(fit_temperatures(uniform_blend[None], material.labels)[0], *TEMPERATURES)
-    return log_softmax(logs / temperature)
+    scaled = np.empty_like(logs)
+    for place, member in enumerate(logs):
+        scaled[place] = log_softmax(member / temperature)
+    return scaled
 
 
 def _mixture_loss(label_probabilities: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
