@@ -13,4 +13,9 @@ def test_with_very_many_logits_only_the_strategy_in_use_is_compared_and_the_cost
     assert len(write_ensemble(workspace).result.strategies) == 10
     monkeypatch.setattr(build_module, "MOST_WORK", 3 * 40 * 3 * (3 + 3) - 1)
     assert cost_lines(pool_size(workspace))[0].startswith("3 runs x 40 validation rows x 3 classes: at most 0.0 GB")
-    assert [score.strategy for score in write_ensemble(workspace).result.strategies] == ["best", "uniform", "accuracy"]
+    assert [score.strategy for score in write_ensemble(workspace).result.strategies] == [
+        "best",
+        "uniform",
+        "accuracy",
+        "log-loss",
+    ]

@@ -31,6 +31,7 @@ AVERAGES = ("probabilities", "logits")
 FEW_ROWS = 500
 # Runs x rows x classes x (runs + classes): above this, comparing all strategies takes many minutes.
 MOST_WORK = 1_000_000_000
+SLOW = {"greedy", "stack"}
 LARGER_VALIDATION = "increase [validation] rows in competition.toml"
 
 
@@ -109,16 +110,16 @@ class EnsembleResult:
 def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: bool = False) -> EnsembleResult:
     """Fit and score blends of joined runs as `[ensemble]` says; rows of one group stay together.
 
-    With `only`, or if there are very many logits, nothing but the requested strategy (of `auto`: all with its average),
-    the best single run and the uniform blend is scored. Raises ConfigError if no run is a member, or the validation
-    rows are too few to score a blend.
+    With `only`, or if there are very many logits, nothing but the requested strategy (of `auto`: those that are not
+    SLOW), the best single run and the uniform blend is scored. Raises ConfigError if no run is a member, or the
+    validation rows are too few to score a blend.
     """
-    only = only or not compares_all_strategies(*aligned.oof_logits.shape)
     pool = pool_of(aligned, settings)
     _check_rows(aligned, metric)
     choices = select(pool.runs, pool.architectures, pool.gains(metric), settings, metric=metric)
     check_members(choices, settings)
-    candidates = _candidates(settings, only=only)
+    large = not compares_all_strategies(*aligned.oof_logits.shape)
+    candidates = _candidates(settings, only=only or large, large=large)
     crossed = cross_fit(pool, split_rows(pool.labels, aligned.groups, settings), candidates, settings, metric=metric)
     blends = fit_blends(pool, candidates, settings, metric=metric)
     correlation, disagreement = error_correlations(pool.correct), disagreements(pool.predicted)
@@ -183,9 +184,11 @@ def _check_rows(aligned: Aligned, metric: str) -> None:
         )
 
 
-def _candidates(settings: Ensemble, *, only: bool) -> list[tuple[str, str]]:
+def _candidates(settings: Ensemble, *, only: bool, large: bool) -> list[tuple[str, str]]:
     """The pairs (strategy, average) to score, from the simplest strategy on."""
-    names = ["best", "uniform", settings.strategy] if only and settings.strategy != "auto" else list(STRATEGIES)
+    names = STRATEGIES.keys() - (SLOW if large else {})
+    if only and settings.strategy != "auto":
+        names = {"best", "uniform", settings.strategy}
     averages = [settings.average] if only else AVERAGES
     return [
         (name, average)

@@ -19,7 +19,7 @@ def cost_lines(size: PoolSize) -> list[str]:
     return [
         f"{size.runs:,} runs x {size.rows:,} validation rows x {size.classes:,} classes: at most "
         f"{size.memory_bytes / 1e9:.1f} GB of memory, and minutes.",
-        "Strategies that are not in use are not compared; STRATEGY=greedy tries another one.",
+        "Not all strategies are compared: greedy and stack only if one is requested, as by STRATEGY=greedy.",
     ]
 
 
