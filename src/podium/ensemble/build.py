@@ -129,17 +129,12 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
     names = [candidates[place][0] for place in eligible]
     auto = settings.strategy == "auto"
     resampled = bootstrap(crossed.probabilities[eligible], pool.labels, metric=metric, draws=draws, outside=auto)
-    if auto:
-        choice = int(choose(resampled.whole, resampled.standard_errors(), names))
-    else:
-        choice = names.index(settings.strategy)
-    place = eligible[choice]
-    blend = blends[place]
-    uncalibrated = _uncalibrated(pool, crossed, place)
+    errors = resampled.standard_errors()
+    choice = int(choose(resampled.whole, errors, names)) if auto else names.index(settings.strategy)
+    place, among = eligible[choice], names if auto else None
+    blend, uncalibrated = blends[place], _uncalibrated(pool, crossed, place)
     strategies = _strategy_scores(pool, crossed, blends, resampled, eligible, metric)
-    score = estimate(
-        resampled, choice, metric=metric, tests=len(aligned.test_ids), chosen_among=names if auto else None
-    )
+    score = estimate(resampled, choice, metric=metric, tests=len(aligned.test_ids), chosen_among=among)
     return EnsembleResult(
         runs=_runs(aligned, pool, blend, choices, metric),
         settings=settings,
