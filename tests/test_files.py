@@ -13,12 +13,12 @@ from podium.files import atomic_write, file_lock, remove_abandoned_temporaries
 
 def test_a_lock_that_does_not_wait_is_refused_while_another_holds_it_and_free_afterwards(tmp_path):
     with (
-        file_lock(tmp_path / "lock", wait=False),
+        file_lock(tmp_path / "lock", refusal=BlockingIOError()),
         pytest.raises(BlockingIOError),
-        file_lock(tmp_path / "lock", wait=False),
+        file_lock(tmp_path / "lock", refusal=BlockingIOError()),
     ):
         pass
-    with file_lock(tmp_path / "lock", wait=False):
+    with file_lock(tmp_path / "lock", refusal=BlockingIOError()):
         pass
 
 
@@ -30,14 +30,14 @@ def test_an_inherited_lock_is_held_by_the_processes_that_were_started_meanwhile(
         assert child.stdout.read(1) == b"1"  # it runs: a process that only begins still has everything open
     try:
         if inherited:
-            with pytest.raises(BlockingIOError), file_lock(tmp_path / "lock", wait=False):
+            with pytest.raises(BlockingIOError), file_lock(tmp_path / "lock", refusal=BlockingIOError()):
                 pass
         else:
-            with file_lock(tmp_path / "lock", wait=False):
+            with file_lock(tmp_path / "lock", refusal=BlockingIOError()):
                 pass
     finally:
         child.communicate(b"\n")
-    with file_lock(tmp_path / "lock", wait=False):
+    with file_lock(tmp_path / "lock", refusal=BlockingIOError()):
         pass
 
 

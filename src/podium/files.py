@@ -62,16 +62,18 @@ def _remove_abandoned(file: Path) -> None:
 
 
 @contextmanager
-def file_lock(file: Path, *, wait: bool = True, inherited: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on `file`; another process that wants it waits.
+def file_lock(file: Path, *, refusal: Exception | None = None, inherited: bool = False) -> Iterator[None]:
+    """Hold an exclusive lock on `file`; where another process holds it, raise the `refusal`, or else wait.
 
-    Without `wait`, raises BlockingIOError if another process holds the lock. An `inherited` lock is also held by
-    the child processes that are started meanwhile, until they end.
+    An `inherited` lock is also held by the child processes that are started meanwhile, until they end.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("ab") as stream:
         # The lock is released when the file is closed or the process ends.
-        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
+        except BlockingIOError:
+            raise refusal from None
         os.set_inheritable(stream.fileno(), inherited)
         yield
 
@@ -100,7 +102,7 @@ def cache_lock(file: Path) -> Iterator[None]:
 def remove_abandoned_temporaries(cache: Path) -> None:
     """Remove what killed processes have left in the folders of the cache: `*.tmp` where nobody holds the `lock`."""
     for lock in cache.glob("*/lock"):
-        with suppress(OSError), file_lock(lock, wait=False):
+        with suppress(OSError), file_lock(lock, refusal=BlockingIOError()):
             for temporary in lock.parent.glob("*.tmp"):
                 remove_path(temporary)
 

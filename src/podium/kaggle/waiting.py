@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,15 +45,10 @@ def now() -> str:
     return datetime.now(UTC).strftime(TIME)
 
 
-@contextmanager
-def one_process(file: Path, message: str) -> Iterator[None]:
+def one_process(file: Path, message: str) -> AbstractContextManager[None]:
     """Hold a lock file; raises KaggleError with `message` where another process holds it.
 
     Child processes hold the lock too: an upload may go on after Podium was killed.
     """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(file_lock(file, wait=False, inherited=True))
-        except BlockingIOError:
-            raise KaggleError(message, file=file, fix="wait until it ends, then repeat the command") from None
-        yield
+    refusal = KaggleError(message, file=file, fix="wait until it ends, then repeat the command")
+    return file_lock(file, refusal=refusal, inherited=True)

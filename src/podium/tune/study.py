@@ -112,13 +112,10 @@ def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
     search = workspace.recipes_and_searches[recipe_name][1] or default_search(run.recipe)
     split = inner_split(workspace.lock, workspace.competition.validation)
     folder = workspace.paths.reports / "tune" / recipe_name
+    fix = "wait until it ends; its trials are kept"
+    refusal = ConfigError(f"Another command tunes {recipe_name}.", file=folder, fix=fix)
     with ExitStack() as stack:
-        try:
-            stack.enter_context(file_lock(folder / ".lock", wait=False))
-        except BlockingIOError:
-            raise ConfigError(
-                f"Another command tunes {recipe_name}.", file=folder, fix="wait until it ends; its trials are kept"
-            ) from None
+        stack.enter_context(file_lock(folder / ".lock", refusal=refusal))
         study = _open_study(folder / "journal.log", _study_name(workspace, run, search), seed=run.seed)
         tuning = Tuning(workspace=workspace, run=run, search=search, split=split, study=study, folder=folder)
         tuning.fail_running_trials()
