@@ -170,6 +170,9 @@ def test_a_strategy_and_a_threshold_override_the_settings_for_one_command(tmp_pa
     assert [score["strategy"] for score in record["strategies"]] == ["best", "uniform", "greedy"]
     write_ensemble(workspace, strategy="uniform")
     assert not is_fresh(workspace)  # `make` would write what the TOML says
+    with_all = make_project(tmp_path / "all", three_runs(), settings=SETTINGS + 'select = "all"\n')
+    tried = write_ensemble(with_all, threshold=0.1)
+    assert (tried.result.settings.select, tried.result.settings.threshold) == ("rule", 0.1)
     for keys in ({"strategy": "gredy"}, {"threshold": 1.5}):
         with pytest.raises(ConfigError, match=r"greedy|0 to 1"):
             write_ensemble(workspace, **keys)

@@ -78,6 +78,10 @@ def test_class_folders_are_recognised_and_can_be_prepared(tmp_path, wrapped):
     settings = read_competition(paths.folder)
     assert (settings.data.source, settings.data.train, settings.data.test) == ("folders", "train", "test")
     assert settings.validation.kind == "k-fold" and settings.metric == "accuracy"
+    assert (settings.ensemble.select, settings.ensemble.strategy) == (
+        "all",
+        "auto",
+    )  # no fixed threshold suits every task
     assert guess.class_counts == {"cat": 12, "dog": 12} and guess.median_side == 32 and guess.sides == (32, 40)
     assert any("no sample submission" in item for item in guess.to_check)
     lock = prepare(open_workspace("pets", paths.root), data=str(place))

@@ -154,7 +154,7 @@ def blended(blends: Sequence[Blend], logits: np.ndarray, *, are_calibrated: bool
     used = np.flatnonzero(np.any([blend.weights for blend in blends], axis=0))
     need_probabilities = any(blend.average == "probabilities" for blend in blends)
     result = np.empty((len(blends), *logits.shape[1:]))
-    for rows in _row_blocks(logits.shape[1], len(used) * logits.shape[2]):
+    for rows in row_blocks(logits.shape[1], len(used) * logits.shape[2]):
         logs = logits[used, rows]
         if not are_calibrated:
             logs = calibrated(logs, blends[0].temperatures[used])
@@ -174,7 +174,7 @@ def without_each_run(blend: Blend, logits: np.ndarray) -> Iterator[tuple[slice, 
     weights, sizes = blend.weights[used], np.abs(blend.weights[used])  # the coefficients of a stack may be negative
     shares = [weight / np.delete(sizes, place).sum() for place, weight in enumerate(weights)] if len(used) > 1 else []
     are_logs = blend.biases is not None or blend.average == "logits"
-    for rows in _row_blocks(logits.shape[1], len(used) * logits.shape[2]):
+    for rows in row_blocks(logits.shape[1], len(used) * logits.shape[2]):
         logs = calibrated(logits[used, rows], blend.temperatures[used])
         values = logs if are_logs else np.exp(logs, out=logs)
         others = _sums_of_others(values, weights)
@@ -197,7 +197,8 @@ def _sums_of_others(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _row_blocks(rows: int, values_per_row: int) -> list[slice]:
+def row_blocks(rows: int, values_per_row: int) -> list[slice]:
+    """Slices of all rows, so small that the arrays made from one block stay small."""
     size = max(1, min(ROWS_AT_A_TIME, VALUES_AT_A_TIME // values_per_row))
     return [slice(start, start + size) for start in range(0, rows, size)]
 

@@ -57,7 +57,6 @@ class StrategyScore:
     strategy: str
     average: str
     cross_fitted: dict[str, float]
-    error_of_difference: float  # standard error of the difference to the best strategy; NaN for the other average
     interval: tuple[float, float] | None  # 95 %, of the metric; None for the average that is not used
     in_sample: dict[str, float]
 
@@ -197,7 +196,6 @@ def _strategy_scores(
     pool: Pool, crossed: CrossFit, blends: list[Blend], resampled: Bootstrap, eligible: list[int], metric: str
 ) -> tuple[StrategyScore, ...]:
     """The scores of all candidates; `resampled` are the `eligible` ones."""
-    errors = resampled.standard_errors()[:, resampled.whole.argmax()]
     scores = []
     for place, (blend, logs) in enumerate(zip(blends, blended(blends, pool.log_probabilities), strict=True)):
         repeats = [scores_of(repeat, pool.labels, metric) for repeat in crossed.probabilities[place]]
@@ -207,7 +205,6 @@ def _strategy_scores(
                 strategy=blend.strategy,
                 average=blend.average,
                 cross_fitted={name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},
-                error_of_difference=float("nan") if index is None else float(errors[index]),
                 interval=None if index is None else estimate(resampled, index, metric=metric, tests=1).interval,
                 in_sample=scores_of(softmax(logs / blend.temperature), pool.labels, metric),
             )

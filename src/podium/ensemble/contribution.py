@@ -140,7 +140,7 @@ def suggest(
 def votes(predicted: np.ndarray, classes: int) -> np.ndarray:
     """How many runs predict each class, (n, classes), of predicted (runs, n)."""
     rows = np.arange(predicted.shape[1])
-    counts = np.zeros((predicted.shape[1], classes), np.int64)
+    counts = np.zeros((predicted.shape[1], classes), np.int32)
     for run in predicted:
         counts[rows, run] += 1
     return counts

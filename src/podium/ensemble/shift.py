@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from podium.ensemble.blend import ROWS_AT_A_TIME, Pool
+from podium.ensemble.blend import Pool, row_blocks
 from podium.ensemble.contribution import votes
 from podium.ensemble.strategies.calibrate import fit_temperatures
-from podium.metrics import over_classes
+from podium.metrics import over_classes, softmax
 from podium.predictions.align import Aligned
 
 # Standard errors; chance exceeds them for one of 370 honest runs.
@@ -19,8 +19,6 @@ MOST_Z = 3.0
 MOST_NAMED = 6
 # These predict the test with other models than the validation rows, so that their confidence differs anyway.
 OTHER_MODELS = ("refit", "average")
-
-
 # A number for each row that needs no label: its name, in which direction a change from validation to test is suspicious
 # (1 more, -1 less, 0 both), the runs, and the numbers of validation rows (runs, n) and of test rows (runs, m).
 Measure = tuple[str, int, Sequence[str], np.ndarray, np.ndarray]
@@ -32,22 +30,18 @@ def shift_warnings(aligned: Aligned, pool: Pool, unit: np.ndarray) -> tuple[str,
     `unit` (n,): each validation row's row or group, as rows of one group are alike and count as fewer rows.
     """
     perfect = [run for run, correct in zip(pool.runs, pool.correct, strict=True) if correct.all()]
-    found = [f"{run} predicts every validation row correctly: was it trained on them?" for run in perfect]
     largest: dict[str, tuple[float, str]] = {}
     for name, direction, runs, *both in _measures(aligned, pool):
         for run, validation, test in zip(runs, *both, strict=True):
             z = z_of_difference(validation, test, unit)
             if abs(z) > max(MOST_Z, largest.get(run, (0.0,))[0]) and z * direction >= 0:
-                cause = (
-                    "the test images differ" if direction == 0 < z else "it knows validation rows, or the test differs"
-                )
-                means = (
-                    f"{validation.mean():.4f} on the validation rows and {test.mean():.4f} on the test (z = {z:+.1f})"
-                )
+                cause = "the test differs" if direction == 0 < z else "it knows validation rows, or the test differs"
+                means = f"{validation.mean():.4f} on validation rows and {test.mean():.4f} on the test (z = {z:+.1f})"
                 largest[run] = (abs(z), f"{run}: {cause}: its {name} is {means}")
-    found += [sentence for _, sentence in sorted(largest.values(), reverse=True)]
-    more = len(found) - MOST_NAMED
-    return (*found[:MOST_NAMED], *([f"{more} more runs differ between validation and test"] if more > 0 else []))
+    sentences = [sentence for _, sentence in sorted(largest.values(), reverse=True)]
+    found = [f"{', '.join(perfect)}: no error on the validation rows: trained on them?"] if perfect else []
+    more = [f"{len(sentences) - MOST_NAMED} more runs differ in this way"] if len(sentences) > MOST_NAMED else []
+    return (*found, *sentences[:MOST_NAMED], *more)
 
 
 def z_of_difference(validation: np.ndarray, test: np.ndarray, unit: np.ndarray) -> float:
@@ -84,13 +78,8 @@ def _measures(aligned: Aligned, pool: Pool) -> Iterator[Measure]:
 
 def _confidence(logits: np.ndarray, temperature: float) -> np.ndarray:
     """The largest probability of each row, (n,), at a temperature; logits (n, classes)."""
-    parts = [logits[start : start + ROWS_AT_A_TIME] for start in range(0, len(logits), ROWS_AT_A_TIME)]
-    return np.concatenate(
-        [
-            1 / over_classes(np.add, np.exp((part - over_classes(np.maximum, part)[:, None]) / temperature))
-            for part in parts
-        ]
-    )
+    parts = (logits[rows] / temperature for rows in row_blocks(*logits.shape))
+    return np.concatenate([over_classes(np.maximum, softmax(part)) for part in parts])
 
 
 def _disagreement(predicted: np.ndarray, classes: int) -> np.ndarray:
