@@ -126,14 +126,12 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
     # Only strategies with the configured average can be chosen.
     eligible = [i for i, (name, average) in enumerate(candidates) if name in ONE_AVERAGE or average == settings.average]
     names = [candidates[place][0] for place in eligible]
-    auto = settings.strategy == "auto"
-    resampled = bootstrap(crossed.probabilities[eligible], pool.labels, metric=metric, draws=draws, outside=auto)
-    errors = resampled.standard_errors()
-    choice = int(choose(resampled.whole, errors, names)) if auto else names.index(settings.strategy)
-    place, among = eligible[choice], names if auto else None
+    corrected = settings.strategy == "auto"
+    resampled = bootstrap(crossed.probabilities[eligible], pool.labels, metric=metric, draws=draws, outside=corrected)
+    choice, score = _choose(resampled, names, settings.strategy, metric=metric, tests=len(aligned.test_ids))
+    place = eligible[choice]
     blend, uncalibrated = blends[place], _uncalibrated(pool, crossed, place)
     strategies = _strategy_scores(pool, crossed, blends, resampled, eligible, metric)
-    score = estimate(resampled, choice, metric=metric, tests=len(aligned.test_ids), chosen_among=among)
     return EnsembleResult(
         runs=_runs(aligned, pool, blend, choices, metric),
         settings=settings,
@@ -158,6 +156,13 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         cross_fitted=crossed.probabilities[place, 0],
         uncalibrated=uncalibrated,
     )
+
+
+def _choose(resampled: Bootstrap, names: list[str], strategy: str, *, metric: str, tests: int) -> tuple[int, Estimate]:
+    """The place of the requested strategy among `names`, and its score, corrected if `auto` chose it."""
+    auto = strategy == "auto"
+    place = int(choose(resampled.whole, resampled.standard_errors(), names)) if auto else names.index(strategy)
+    return place, estimate(resampled, place, metric=metric, tests=tests, chosen_among=names if auto else None)
 
 
 def compares_all_strategies(runs: int, rows: int, classes: int) -> bool:
