@@ -145,8 +145,9 @@ def test_calibration_is_measured_before_and_after_the_temperature_and_optimism_i
 
 
 def test_a_run_that_averages_its_folds_is_reported():
-    result = build(run_of("a.s1", test_logits_from="average of 5 fold models"), run_of("b.s1"))
-    assert any("1 of 2 members average their fold models" in caveat for caveat in result.caveats)
+    result = build(run_of("a.s1", test_logits_from="average of 5 fold models"), run_of("b.s1"), run_of("c.s1"))
+    assert any("1 of 3 members average their fold models" in caveat for caveat in result.caveats)
+    assert "if recipes were tuned, stopped early or picked on these rows" in result.caveats[-1]
 
 
 def test_a_refitted_run_is_reported():

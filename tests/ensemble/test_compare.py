@@ -86,6 +86,16 @@ def test_an_accuracy_has_wilsons_interval_and_a_wider_interval_for_a_new_test():
     assert score.test_interval == pytest.approx(wilson_interval(450, 500))  # 1/1000 + 1/1000 = 1/500
 
 
+def test_the_interval_of_a_log_loss_on_a_test_of_as_many_rows_is_wider_by_the_root_of_two():
+    draw = np.random.default_rng(0)
+    probabilities = np.stack([share := draw.uniform(0.1, 0.9, 400), 1 - share], axis=1)[None, None]
+    resampled = bootstrap(probabilities, np.zeros(400, int), metric="log_loss", draws=draw_rows(400, None, 0))
+    score = estimate(resampled, 0, metric="log_loss", tests=400)
+    ends = np.array([score.interval, score.test_interval]) - score.score
+    assert ends[0][0] < 0 < ends[0][1]
+    np.testing.assert_allclose(ends[1], ends[0] * np.sqrt(2))
+
+
 @pytest.mark.parametrize(("won", "lost", "p"), [(0, 0, 1), (5, 0, 2 / 32), (0, 5, 2 / 32), (3, 3, 1), (8, 2, 0.109375)])
 def test_mcnemar_is_a_two_sided_sign_test(won, lost, p):
     assert mcnemar(won, lost) == pytest.approx(p)
@@ -113,7 +123,7 @@ def test_mcnemar_counts_groups_where_rows_have_groups():
 
 
 def test_holm_needs_more_of_the_smallest_of_several_p_values():
-    assert holm([0.04]) == [True]
+    assert holm([0.04]) == holm([0.05]) == [True]
     assert holm([0.04, 0.5]) == [False, False]
     assert holm([0.03, 0.001, 0.02, 0.6]) == [False, True, False, False]  # 0.02 is above 0.05 / 3
     assert holm([0.016, 0.001, 0.024, 0.6]) == [True, True, True, False]

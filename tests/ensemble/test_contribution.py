@@ -36,6 +36,12 @@ def test_error_correlation_and_disagreement_of_a_run_are_means_over_the_other_ru
     assert first.disagreement == (0 + 0.5) / 2 and last.disagreement == (0.5 + 0.5) / 2
     assert first.error_correlation == pytest.approx((1 - 1 / 3) / 2)  # 1 with b, -1/3 with c
     assert last.error_correlation == pytest.approx(-1 / 3)
+    two = build_ensemble(
+        join([run_of(*runs[0][:1], labels=labels), run_of("c.s1", labels=labels, predicted=runs[2][1])]),
+        SETTINGS,
+        metric="accuracy",
+    )
+    assert [row.disagreement for row in two.contributions] == [0.25, 0.25]
 
 
 def test_the_verdict_is_drop_for_a_harmful_run_and_keep_for_a_useful_one():
@@ -119,6 +125,16 @@ def test_recipes_are_ordered_by_fixed_rows_per_hour_after_those_never_trained():
     # The vote of the other recipes is wrong in rows 2 and 3; weak predicts one of them correctly, in half an hour.
     assert (second.recipe, second.fixed, second.fixed_per_hour) == ("weak", 0.5, 2.0)
     assert (third.recipe, third.fixed) == ("other", 0.0)  # it has the same error as weak
+
+
+def test_a_recipe_beside_others_whose_vote_is_correct_fixes_nothing():
+    labels, names = (2, 1), ("a.s1", "b.s1", "b.s2", "b.s3")
+    # Two of the three runs of b predict each row correctly.
+    predicted = ((2, 1), (0, 1), (2, 0), (2, 1))
+    runs = [run_of(name, labels=labels, predicted=row) for name, row in zip(names, predicted, strict=True)]
+    recipe_of = {name: name[0] for name in names}
+    (suggestion,) = suggest(pool_of(join(runs), SETTINGS), recipe_of, {}, ["a"], settings=SETTINGS, metric="accuracy")
+    assert suggestion.fixed == 0
 
 
 @pytest.mark.parametrize(

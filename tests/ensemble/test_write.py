@@ -39,6 +39,8 @@ def test_the_csv_has_the_order_of_the_lock_and_the_json_records_how_it_was_made(
     assert lines[0] == "id,label"
     assert [line.split(",")[0] for line in lines[1:]] == [str(row) for row in range(1, 31)]
     record = json.loads(written.json_file.read_text())
+    assert written.json_file.read_text().startswith('{\n  "competition": "toy",\n')
+    assert write_module._rounded({"a": (1 / 3, np.nan)}) == {"a": [0.33333333, None]}
     assert record["inputs"] == {run: file_sha256(workspace.paths.predictions_file(run)) for run in RUNS}
     assert record["csv_sha256"] == file_sha256(written.csv_file)
     assert [run["run"] for run in record["runs"]] == list(RUNS)

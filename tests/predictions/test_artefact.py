@@ -53,6 +53,13 @@ def test_predictions_of_two_classes_are_loaded(tmp_path):
     assert load_predictions(tmp_path / "run.npz").classes == ("no", "yes")
 
 
+def test_constant_logits_of_many_rows_are_loaded(tmp_path):
+    run = run_of(labels=(0,) * 10_000, sure=0.0)
+    run = dataclasses.replace(run, oof_ids=np.array([f"{row:05}" for row in range(10_000)]))
+    save_predictions(tmp_path / "run.npz", run)  # logits of 120 kB are compressed to 150 bytes
+    assert not load_predictions(tmp_path / "run.npz").oof_logits.any()
+
+
 def test_about_is_read_without_numpy_even_with_letters_beyond_ascii(tmp_path):
     file = tmp_path / "run.npz"
     save_predictions(file, run_of(recipe_name="Ünïcode 🐸"))
@@ -124,6 +131,10 @@ BAD_ARRAYS = {
     "a class twice": (
         {"classes": np.array(["cat", "dog", "cat"])},
         "classes: expected two or more, all different",
+    ),
+    "one class": (
+        {"classes": np.array(["cat"]), "oof_logits": np.ones((4, 1)), "test_logits": np.ones((3, 1))},
+        "classes: expected two or more, all different, found cat",
     ),
     "no rows": (
         {"test_ids": np.array([], "U1"), "test_logits": np.zeros((0, 3))},

@@ -1,4 +1,4 @@
-"""The size of all runs of a competition, before they are read."""
+"""All runs of a competition: their size before they are read, and their rows."""
 
 import tracemalloc
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from podium.ensemble import blend as blend_module
 from podium.ensemble import cross_fit as cross_fit_module
 from podium.ensemble.write import write_ensemble
-from podium.errors import PredictionsError
+from podium.errors import PredictionsError, SubmissionError
 from podium.predictions import load as load_module
 from podium.predictions.artefact import save_predictions
 from podium.predictions.load import PoolSize, available_memory, load_runs, pool_size
@@ -55,3 +55,17 @@ def test_an_ensemble_needs_no_more_memory_than_it_says(strategy, runs, rows, cla
     finally:
         tracemalloc.stop()
     assert 0.2 < peak / pool_size(workspace).memory_bytes < 1
+
+
+def test_rehearsed_runs_have_some_of_the_validation_rows_and_trained_ones_all(tmp_path):
+    lock = lock_for(random_run("any.s1"))
+    workspace = make_project(tmp_path, [random_run(f"{name}.s1", rows=25) for name in "ba"], lock=lock)
+    aligned = load_runs(workspace, rehearsed=True)
+    assert aligned.runs == ("a.s1", "b.s1") and len(aligned.oof_ids) == 25
+    with pytest.raises(PredictionsError, match="15 validation ids are missing"):
+        load_runs(workspace)
+
+
+def test_without_predictions_the_command_that_makes_them_is_named(tmp_path):
+    with pytest.raises(SubmissionError, match=r"fix: +make train COMPETITION=toy"):
+        load_runs(make_project(tmp_path, []))

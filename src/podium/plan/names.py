@@ -19,8 +19,8 @@ def run_name(recipe_name: str, seed: int) -> str:
     return f"{recipe_name}.s{seed}"
 
 
-def check_recipe_name(name: str, file: Path) -> str:
-    """Return the name of a recipe or a competition; raises ConfigError if make or a file system would misread it."""
+def check_recipe_name(name: str, file: Path) -> None:
+    """Raise ConfigError if make or a file system would misread the name of a recipe or a competition."""
     if not NAME.fullmatch(name) or RUN_SUFFIX.fullmatch(name) or name in RESERVED:
         raise ConfigError(
             f"'{name}' cannot be the name of a recipe or a competition.",
@@ -28,7 +28,6 @@ def check_recipe_name(name: str, file: Path) -> str:
             expected="letters, digits, and _ . + - between them; no .s1 (or another number) at the end",
             fix="rename it",
         )
-    return name
 
 
 def check_run_name(name: str, taken: Sequence[str]) -> None:

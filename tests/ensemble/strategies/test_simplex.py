@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from podium.ensemble.strategies.simplex import minimise_on_simplex
+from podium.ensemble.strategies.simplex import minimise, minimise_on_simplex
 
 
 def quadratic(target):
@@ -20,6 +20,30 @@ def test_a_minimum_inside_is_found_and_one_outside_is_projected():
     np.testing.assert_allclose(minimise_on_simplex(quadratic(np.array([0.2, 0.3, 0.5])), start), [0.2, 0.3, 0.5])
     # The nearest point of the simplex to (2, 0, -1) is its first corner.
     np.testing.assert_allclose(minimise_on_simplex(quadratic(np.array([2.0, 0.0, -1.0])), start), [1, 0, 0])
+
+
+def test_a_step_that_goes_too_far_is_halved():
+    def convex(point):  # log cosh: Newton's method alone goes from 2 to -11, and then to infinity
+        slope = np.tanh(point)
+        return float(np.log(np.cosh(point)).sum()), slope, np.diag(1 - slope**2)
+
+    minimum = minimise(convex, np.array([2.0]), lambda g, h, _: -np.linalg.solve(h, g), tolerance=1e-12)
+    np.testing.assert_allclose(minimum, 0, atol=1e-5)
+
+
+def test_from_any_start_no_weight_can_gain_by_growing():
+    """At the minimum, the slopes of all weights above 0 are equal, and no other slope is smaller."""
+    draw = np.random.default_rng(0)
+    for members in [2, 3, 6, 12] * 10:
+        factor, linear = draw.normal(size=(members + 2, members)), draw.normal(size=members)
+        hessian = factor.T @ factor
+        start = draw.dirichlet(np.full(members, 0.1)) if members % 3 else np.eye(members)[0]
+        weights = minimise_on_simplex(
+            lambda w, h=hessian, b=linear: (float(w @ h @ w / 2 + b @ w), h @ w + b, h), start, tolerance=1e-14
+        )
+        slopes = hessian @ weights + linear
+        assert weights.min() >= 0 and weights.sum() == pytest.approx(1)
+        np.testing.assert_allclose(slopes[weights > 1e-9], slopes.min(), atol=1e-5)
 
 
 @pytest.mark.parametrize("members", [2, 9, 40])

@@ -51,6 +51,9 @@ def test_each_row_is_in_one_of_two_halves_and_each_class_in_both():
     first, second = _halves(labels)
     assert sorted([*first, *second]) == list(range(6))
     assert sorted(labels[first]) == sorted(labels[second]) == [0, 1, 2]
+    # Rows of one class keep their order, on every CPU.
+    labels = np.random.default_rng(0).integers(3, size=1000)
+    assert sorted(sorted(range(1000), key=labels.__getitem__)[::2]) == _halves(labels)[0].tolist()
 
 
 def test_the_chosen_strength_is_no_worse_on_new_rows_than_the_weakest():
