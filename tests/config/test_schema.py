@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,7 +14,7 @@ FILE = Path("house.toml")
 
 @dataclass(frozen=True, kw_only=True)
 class Door:
-    colour: str = key("paint", "red", choices=("red", "green"))
+    colour: Literal["red", "green"] = key("paint", "red")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class House:
     rooms: int = key("how many", low=1, high=9)
     height: float | str = key("metres, or a word", 2.5)
     doors: tuple[int, ...] = key("widths", (1,), low=1)
-    front: Door = key("the first", table=Door)
+    front: Door = key("the first", Door())
 
 
 def faults_of(table: dict, **keys) -> list[str]:

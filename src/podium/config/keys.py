@@ -8,7 +8,7 @@ because make reads settings before the environment exists.
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from podium.config.schema import build, changed_keys, key, read_table, settings_of
 from podium.errors import ConfigError
@@ -23,9 +23,8 @@ PACKAGE_PREFIX = "package:"
 class Data:
     """[data]: where the images are and how they are labelled."""
 
-    source: str = key(
-        "folders: one folder per class; csv: a table of labels beside one folder; digits: the bundled digits",
-        choices=("folders", "csv", "digits"),
+    source: Literal["folders", "csv", "digits"] = key(
+        "folders: one folder per class; csv: a table of labels beside one folder; digits: the bundled digits"
     )
     archive: str = key(
         "name of the archive or folder of the images; searched for in DATA=, $PODIUM_DATA, data/ and ../shared/data/",
@@ -38,11 +37,10 @@ class Data:
     label_column: str = key("column of class names in the table of labels (csv)", "label")
     group_column: str = key("column of groups: rows of one group stay on one side of every split (csv)", "")
     sample_submission: str = key("CSV that gives the ids of a submission and their order", "")
-    test_ids: str = key(
+    test_ids: Literal["names", "hash-order"] = key(
         "names: the id of a test image is its file name without suffix; hash-order: test images are numbered from 1 "
         "in the order of the SHA-256 of their bytes",
         "names",
-        choices=("names", "hash-order"),
     )
     fingerprint: str = key("SHA-256 over ids, labels and image bytes that the data must have", "")
     download: str = key("URL of the archive, used where the archive is not found", "")
@@ -52,8 +50,8 @@ class Data:
 class Validation:
     """[validation]: which labelled rows are held out to score a model."""
 
-    kind: str = key(
-        "holdout: one stratified part; k-fold: every row is held out once", "holdout", choices=("holdout", "k-fold")
+    kind: Literal["holdout", "k-fold"] = key(
+        "holdout: one stratified part; k-fold: every row is held out once", "holdout"
     )
     rows: int = key("number of rows held out (holdout)", 0, low=0)
     folds: int = key("number of folds (k-fold)", 5, low=2, high=100)
@@ -64,27 +62,19 @@ class Validation:
 class Ensemble:
     """[ensemble]: which runs are members and how they are weighted."""
 
-    select: str = key(
-        "rule: runs above the threshold, plus the best runs of each architecture; all: every run",
-        "rule",
-        choices=("rule", "all"),
+    select: Literal["rule", "all"] = key(
+        "rule: runs above the threshold, plus the best runs of each architecture; all: every run", "rule"
     )
     threshold: float = key("every run with a higher score is a member; not with log_loss", 0.95, low=0, high=1)
     best_per_architecture: int = key("number of runs of each architecture that are members in any case", 1, low=0)
-    strategy: str = key(
-        "how members are weighted; auto: log-loss, unless another is ahead by a standard error",
-        "auto",
-        choices=("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack"),
+    strategy: Literal["auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack"] = key(
+        "how members are weighted; auto: log-loss, unless another is ahead by a standard error", "auto"
     )
-    average: str = key(
-        "what is averaged: probabilities, or logits (equal to a geometric mean of the probabilities)",
-        "probabilities",
-        choices=("probabilities", "logits"),
+    average: Literal["probabilities", "logits"] = key(
+        "what is averaged: probabilities, or logits (equal to a geometric mean of the probabilities)", "probabilities"
     )
-    run_temperatures: str = key(
-        "fit a temperature to each run before blending; auto: only if label smoothing, mixup or cutmix differ",
-        "auto",
-        choices=("auto", "always", "never"),
+    run_temperatures: Literal["auto", "always", "never"] = key(
+        "fit a temperature to each run before blending; auto: only if label smoothing, mixup or cutmix differ", "auto"
     )
     cross_fit_parts: int = key("parts of the validation rows; each is scored by a blend fitted on the others", 5, low=2)
     cross_fit_repeats: int = key("number of random divisions into parts", 2, low=1)
@@ -95,10 +85,8 @@ class Ensemble:
 class Submission:
     """[submission]: the format of the CSV."""
 
-    kind: str = key(
-        "labels: one class name per row; probabilities: one column per class",
-        "labels",
-        choices=("labels", "probabilities"),
+    kind: Literal["labels", "probabilities"] = key(
+        "labels: one class name per row; probabilities: one column per class", "labels"
     )
     id_column: str = key("name of the id column", "id")
     label_column: str = key("name of the label column (labels)", "label")
@@ -117,32 +105,25 @@ class Competition:
     """competition.toml: labelled images, unlabelled images, a metric and a submission format."""
 
     title: str = key("a title of one line")
-    metric: str = key(
-        "metric of the leaderboard",
-        "accuracy",
-        choices=("accuracy", "log_loss", "macro_f1", "qwk", "auc"),
-    )
-    trackers: tuple[str, ...] = key(
-        "services that record the training beside reports/<competition>/history/; no effect on results",
-        (),
-        choices=("tensorboard", "wandb"),
+    metric: Literal["accuracy", "log_loss", "macro_f1", "qwk", "auc"] = key("metric of the leaderboard", "accuracy")
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = key(
+        "services that record the training beside reports/<competition>/history/; no effect on results", ()
     )
     data: Data = key("where the images are")
-    validation: Validation = key("the split", table=Validation)
-    ensemble: Ensemble = key("the blend", table=Ensemble)
-    submission: Submission = key("the CSV", table=Submission)
-    kaggle: Kaggle = key("the competition on Kaggle", table=Kaggle)
+    validation: Validation = key("the split", Validation())
+    ensemble: Ensemble = key("the blend", Ensemble())
+    submission: Submission = key("the CSV", Submission())
+    kaggle: Kaggle = key("the competition on Kaggle", Kaggle())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
     """[augment]: random changes of training images, in whole batches on the device."""
 
-    flip: str = key(
+    flip: Literal["none", "horizontal", "alternating"] = key(
         "horizontal: each image is mirrored with probability 1/2; alternating: half of the images in even epochs, "
         "the other half in odd ones",
         "none",
-        choices=("none", "horizontal", "alternating"),
     )
     shift_pixels: int = key("largest shift in each direction, in stored pixels; edges are mirrored", 0, low=0)
     rotate_degrees: float = key("largest rotation in each direction, degrees", 0.0, low=0, high=180)
@@ -172,20 +153,16 @@ class Recipe:
     """<recipe>.toml: how one architecture is trained."""
 
     architecture: str = key("fastnet, vgg19, resnet34, densenet121, efficientnet_b0, or timm:<name>")
-    fastnet: FastNet = key("size of the fastnet", table=FastNet)
+    fastnet: FastNet = key("size of the fastnet", FastNet())
     seeds: tuple[int, ...] = key("one run per seed", (1,), low=0)
-    stem: str = key(
-        "standard: as published, for 224 pixels; small: without early downsampling, for 32 to 64 pixels",
-        "standard",
-        choices=("standard", "small"),
+    stem: Literal["standard", "small"] = key(
+        "standard: as published, for 224 pixels; small: without early downsampling, for 32 to 64 pixels", "standard"
     )
     pretrained: bool | str = key(
         "false, true (ImageNet weights of torchvision or timm), a local file, or package:<name>", False
     )
-    head: str = key(
-        "linear: pooling, dropout, one layer; fastai: fastai's head of two layers",
-        "linear",
-        choices=("linear", "fastai"),
+    head: Literal["linear", "fastai"] = key(
+        "linear: pooling, dropout, one layer; fastai: fastai's head of two layers", "linear"
     )
     dropout: float = key("probability that a feature is dropped before the classifier", 0.0, low=0, high=0.99)
 
@@ -195,15 +172,11 @@ class Recipe:
     batch_size: int = key("images per step", 128, low=2)
     learning_rate: float | str = key('peak of the schedule, or "find": the suggestion of fastai\'s lr_find')
     discriminative_ratio: float = key("learning rate of the head divided by that of the first layers", 1.0, low=1)
-    schedule: str = key(
-        "schedule of the learning rate over all steps",
-        "one-cycle",
-        choices=("one-cycle", "cosine", "flat-cosine", "triangular", "constant"),
+    schedule: Literal["one-cycle", "cosine", "flat-cosine", "triangular", "constant"] = key(
+        "schedule of the learning rate over all steps", "one-cycle"
     )
     warm_up: float = key("share of the steps before the peak (one-cycle, triangular)", 0.25, low=0.01, high=0.9)
-    optimiser: str = key(
-        "adamw, sgd, or muon for filters and sgd for all else", "adamw", choices=("adamw", "sgd", "muon")
-    )
+    optimiser: Literal["adamw", "sgd", "muon"] = key("adamw, sgd, or muon for filters and sgd for all else", "adamw")
     muon_rate: float = key(
         "peak learning rate of the filters (muon); all other parameters use learning_rate", 0.1, low=0
     )
@@ -225,24 +198,19 @@ class Recipe:
     ema_decay: float = key("decay of an exponential moving average of the parameters; 0: off", 0.0, low=0, high=0.99999)
 
     stored_pixels: int = key("side of the decoded images", 32, low=8, high=2048)
-    shape: str = key(
-        "how an image that is not square is made square: crop the centre, squash, or pad with mirrored edges",
-        "crop",
-        choices=("crop", "squash", "pad"),
+    shape: Literal["crop", "squash", "pad"] = key(
+        "how an image that is not square is made square: crop the centre, squash, or pad with mirrored edges", "crop"
     )
     training_pixels: int = key("side of the images that the network gets; 0: as stored", 0, low=0, high=2048)
     progressive_pixels: tuple[int, ...] = key(
         "image sides in earlier stages; all stages have the same number of epochs", (), low=8
     )
-    augment: Augment = key("augmentation of the training images", table=Augment)
-    test_time_augmentation: str = key(
-        "views whose logits are averaged", "none", choices=("none", "flip", "flip-and-shift")
-    )
+    augment: Augment = key("augmentation of the training images", Augment())
+    test_time_augmentation: Literal["none", "flip", "flip-and-shift"] = key("views whose logits are averaged", "none")
 
-    precision: str = key(
+    precision: Literal["auto", "float32", "bfloat16"] = key(
         "auto: bfloat16 if it is faster on this device with this architecture, float16 on an older GPU, else float32",
         "auto",
-        choices=("auto", "float32", "bfloat16"),
     )
     threads: int = key("CPU threads of a run; another number changes the last bits of the results", 1, low=1, high=256)
     deterministic: bool = key(

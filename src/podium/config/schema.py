@@ -10,10 +10,10 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from podium.errors import ConfigError
 
@@ -24,14 +24,9 @@ def key(
     *,
     low: float | None = None,
     high: float | None = None,
-    choices: tuple[str, ...] = (),
-    table: Callable | None = None,
 ) -> Any:
-    """Declare a key of a TOML file; a key without a default is required."""
-    metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices}
-    if table is not None:
-        return dataclasses.field(default_factory=table, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    """Declare a key of a TOML file; a key without a default is required. `Literal` types have its valid values."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
 
 
 def changed_keys(settings: Any) -> dict[str, Any]:
@@ -87,7 +82,7 @@ def build(
     for name, field in fields.items():
         if name in table:
             values[name] = _checked_value(table[name], hints[name], field.metadata, prefix + name, faults)
-        elif field.default is MISSING and field.default_factory is MISSING:
+        elif field.default is MISSING:
             faults.append(f"{prefix}{name}: missing; expected {field.metadata['meaning']}")
     return None if faults else kind(**values)
 
@@ -112,6 +107,12 @@ def _checked_value(value: Any, hint: Any, metadata: Any, name: str, faults: list
             return tuple(_checked_value(v, item, metadata, f"{name}[{i}]", faults) for i, v in enumerate(value))
         faults.append(f"{name} = {value!r}: expected a list")
         return None
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            nearest = difflib.get_close_matches(str(value), typing.get_args(hint), n=1)
+            suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
+            faults.append(f"{name} = {value!r}: expected one of {', '.join(typing.get_args(hint))}{suggestion}")
+        return value
     accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in accepted and type(value) is int:
         value = float(value)
@@ -123,11 +124,7 @@ def _checked_value(value: Any, hint: Any, metadata: Any, name: str, faults: list
 
 
 def _limit_faults(value: Any, metadata: Any, name: str) -> list[str]:
-    choices, low, high = metadata["choices"], metadata["low"], metadata["high"]
-    if choices and value not in choices:
-        nearest = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        return [f"{name} = {value!r}: expected one of {', '.join(choices)}{hint}"]
+    low, high = metadata["low"], metadata["high"]
     if type(value) not in (int, float):
         return []
     if math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high):
