@@ -1,12 +1,9 @@
 """What `podium prepare` writes, keeps and refuses."""
 
 import os
-import signal
 import subprocess
 import sys
 import tarfile
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,38 +180,3 @@ def test_what_a_killed_prepare_has_left_is_removed_by_the_next(toy, code):
     toy.prepare()
     left = [path for path in toy.paths.cache.rglob("*") if path.suffix == ".tmp" or path.name.startswith(".")]
     assert not left
-
-
-PARENT = """
-import multiprocessing, time
-from podium.data import decode
-decode.FEW_ROWS = 0
-with decode._process_map(1, 2) as process_map:
-    results = process_map(time.sleep, [0, 600])
-    next(results)
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    next(results)
-"""
-
-
-def test_the_processes_that_decode_end_when_prepare_is_killed():
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
-        workers = [int(pid) for pid in parent.stdout.readline().split()]
-        assert workers
-        parent.kill()
-    deadline = time.monotonic() + 60
-    while running := list(filter(is_running, workers)):
-        if time.monotonic() > deadline:
-            for pid in running:
-                os.kill(pid, signal.SIGKILL)
-            pytest.fail("a process that decodes outlives prepare")
-        time.sleep(0.05)
-
-
-def is_running(pid):
-    """Whether there is such a process that has not ended; one that nobody has waited for does not count."""
-    status = Path(f"/proc/{pid}/stat")
-    try:
-        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

@@ -28,7 +28,7 @@ def tune(toy, trained, monkeypatch):
     def inline(tuning, count):
         yield Inline()
 
-    monkeypatch.setattr(run_module, "worker_pool", inline)
+    monkeypatch.setattr(run_module, "trial_workers", inline)
     monkeypatch.chdir(toy.root)
     monkeypatch.delenv("COMPETITION", raising=False)
 

@@ -12,7 +12,7 @@ from podium.metrics import METRICS
 from podium.tune import trial as trial_module
 from podium.tune.inner import COMPARISON_PARTS
 from podium.tune.report import write_report
-from podium.tune.run import describe_gain, run_trials, worker_pool
+from podium.tune.run import describe_gain, run_trials, trial_workers
 from podium.tune.study import OWN_VALUES, REASON, SCORE, Tuning
 from tune_toys import RECIPE, SEARCH, Inline, compare, failing, search
 
@@ -182,7 +182,7 @@ def test_an_error_that_no_values_fix_ends_the_search_and_the_recipes_own_values_
 def test_a_killed_worker_is_reported_and_the_others_are_stopped(toy):
     tuning = toy.open()
     message = r"(?s)A worker process was killed.*free memory"
-    with pytest.raises(TrainingError, match=message), worker_pool(tuning, 1):
+    with pytest.raises(TrainingError, match=message), trial_workers(tuning, 1):
         raise BrokenProcessPool
     assert tuning.stop_file.exists()
 

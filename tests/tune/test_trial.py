@@ -93,18 +93,6 @@ def test_a_trial_stops_where_the_search_was_stopped_and_leaves_no_file(tuning):
     assert list(tuning.scratch.iterdir()) == [tuning.stop_file]
 
 
-def test_a_worker_ends_once_the_main_process_is_gone(tuning, monkeypatch):
-    reporter, statuses = trial_module._Reporter(tuning), []
-    reporter.step(0.5, 1.0)
-    reporter.validation(np.eye(2), np.array([0, 1]))
-    monkeypatch.setattr(trial_module.os, "_exit", statuses.append)
-    for is_alive in (True, False):
-        main = SimpleNamespace(is_alive=lambda is_alive=is_alive: is_alive)
-        monkeypatch.setattr(trial_module.multiprocessing, "parent_process", lambda main=main: main)
-        reporter.step(0.5, 1.0)
-    assert statuses == [1] and reporter.epochs == 1
-
-
 def test_each_gpu_has_one_trial_at_a_time_and_a_cpu_one_for_each_recipes_threads(tuning, monkeypatch):
     monkeypatch.setattr(trial_module.os, "sched_getaffinity", lambda _: set(range(8)))
     recipe = tuning.run.recipe

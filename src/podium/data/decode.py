@@ -2,13 +2,9 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +24,7 @@ from podium.errors import DataError
 from podium.files import atomic_write, cache_lock, require_free_space
 from podium.lock import Lock, write_lock
 from podium.plan.paths import Paths
+from podium.processes import worker_pool
 
 # Increase it when a change of the code gives other pixels, ids or order, or another format of the cache.
 CACHE_VERSION = 2
@@ -179,23 +176,6 @@ def _process_map(rows: int, jobs: int) -> Iterator[Callable[..., Iterable]]:
     if rows < FEW_ROWS:
         yield map
         return
-    # Spawned, not forked: a parent that has started torch's threads cannot be forked safely.
-    context = multiprocessing.get_context("spawn")
-    processes = min(len(os.sched_getaffinity(0)), jobs)
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent)
-    try:
+    killed = DataError("A process that decodes images was killed.", fix="free memory and try again")
+    with worker_pool(min(len(os.sched_getaffinity(0)), jobs), killed=killed) as pool:
         yield pool.map
-    except BrokenProcessPool:
-        raise DataError("A process that decodes images was killed.", fix="free memory and try again") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed: it would wait for jobs for ever."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -1,9 +1,7 @@
 """A search: trials in worker processes, a comparison of the best one with the recipe, and the files."""
 
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,12 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from podium.errors import TrainingError
 from podium.metrics import Metric
+from podium.processes import worker_pool
 from podium.tune.inner import COMPARISON_PARTS
 from podium.tune.report import first_lines, summary, trial_line, write_report
 from podium.tune.study import Tuning, open_tuning
 from podium.tune.trial import FAILURES, parallel_trials, run_trial, train_inner
 from podium.tune.winner import winner_file, write_winner
-from podium.tune.worker import start_worker
 from podium.workspace import Workspace
 
 Log = Callable[[str], None]  # worker processes receive it, so it must be picklable
@@ -43,7 +41,7 @@ def tune(
         for line in first_lines(tuning, trials, minutes, parallel):
             log(line)
         try:
-            with worker_pool(tuning, parallel) as pool:
+            with trial_workers(tuning, parallel) as pool:
                 run_trials(tuning, trials, minutes, pool=pool, parallel=parallel, log=log)
                 comparison = compare_with_recipe(tuning, pool=pool, log=log)
         finally:
@@ -62,22 +60,19 @@ def tune(
 
 
 @contextmanager
-def worker_pool(tuning: Tuning, count: int) -> Iterator[Executor]:
+def trial_workers(tuning: Tuning, count: int) -> Iterator[Executor]:
     """Worker processes; their trainings are stopped when the block is left."""
-    context = multiprocessing.get_context("spawn")  # a process with torch's threads cannot be forked safely
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
-    try:
-        yield pool
-    except BrokenProcessPool:
-        raise TrainingError(
-            "A worker process was killed.",
-            found="the usual cause is too little memory for parallel trials",
-            fix="free memory, or raise `threads` in the recipe; then repeat the command, which keeps finished trials",
-        ) from None
-    finally:
-        # Not terminate(): a process that is killed while it writes the journal leaves the journal locked.
-        tuning.stop_file.touch()
-        pool.shutdown(cancel_futures=True)
+    killed = TrainingError(
+        "A worker process was killed.",
+        found="the usual cause is too little memory for parallel trials",
+        fix="free memory, or raise `threads` in the recipe; then repeat the command, which keeps finished trials",
+    )
+    with worker_pool(count, killed=killed) as pool:
+        try:
+            yield pool
+        finally:
+            # Not terminate(): a process that is killed while it writes the journal leaves the journal locked.
+            tuning.stop_file.touch()
 
 
 def run_trials(

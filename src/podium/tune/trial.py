@@ -1,6 +1,5 @@
 """One trial: draw values, train on inner rows in a worker process, and score."""
 
-import multiprocessing
 import os
 import tempfile
 from dataclasses import replace
@@ -82,9 +81,6 @@ class _Reporter(Listener):
         self.wait()
 
     def wait(self) -> None:
-        main = multiprocessing.parent_process()
-        if main is not None and not main.is_alive():
-            os._exit(1)  # the main process was killed: nothing else would end this one
         if self.stop_file.exists():
             raise KeyboardInterrupt
 
