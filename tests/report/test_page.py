@@ -256,6 +256,14 @@ def test_of_many_runs_only_those_with_the_largest_weights_have_correlations(tmp_
     assert len(table(page, "error-correlation")) == 3
 
 
+def test_a_run_that_may_know_validation_rows_is_named_on_the_page(small):
+    assert "trained on them?" not in Tags(read_page(small)).text
+    run = random_run("vgg19.s1")
+    run.oof_logits[:] = np.eye(3)[run.oof_labels] * 5
+    save(small, run)
+    assert "vgg19.s1: no error on the validation rows: trained on them?" in Tags(read_page(small)).text
+
+
 def test_a_damaged_ledger_is_reported_on_the_page(small):
     (small.paths.submissions / LEDGER).write_text("what,is,this\n")
     assert "Not a ledger of submissions." in Tags(read_page(small)).text

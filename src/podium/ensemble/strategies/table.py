@@ -14,7 +14,7 @@ from podium.metrics import METRICS, log_softmax, over_classes
 
 # Bounds of the blend's temperature in `log_loss`: a blend without errors would get 0, and then all weights are equal.
 TEMPERATURES = (0.2, 5.0)
-# How strongly `log_loss` shrinks: benchmarks/honesty.py compared 0, 1, 3, 5, 10 and 20 (docs/ensembles.md).
+# How strongly `log_loss` shrinks, measured with `benchmarks/honesty.py --prior-rows` (docs/ensembles.md).
 PRIOR_ROWS = 5.0
 
 
