@@ -160,3 +160,14 @@ def test_a_suggested_run_that_the_rule_would_not_make_a_member_says_so(rule, mem
     assert suggestions[0].recipe == "a" and suggestions[0].member is member
     line = suggestion_lines(suggestions, {"a": (1,), "b": (1,)})[-1]
     assert line.startswith("next: seeds = [1, 2] in a.toml") and ('[ensemble] select = "all"' in line) is not member
+
+
+def test_a_suggested_run_that_takes_the_place_of_another_says_so():
+    labels = (0, 0, 1, 1)
+    predictions = {"a.s1": (0, 0, 1, 1), "a.s2": (0, 1, 0, 1), "b.s1": (1, 1, 0, 1)}
+    pool = pool_of(join([run_of(name, labels=labels, predicted=row) for name, row in predictions.items()]), SETTINGS)
+    recipe_of, seconds = {name: name[0] for name in predictions}, dict.fromkeys(predictions, 60.0)
+    for best, member in ((2, False), (3, True)):
+        settings = Ensemble(threshold=1.0, best_per_architecture=best)
+        suggestions = suggest(pool, recipe_of, seconds, ["a", "b"], settings=settings, metric="accuracy")
+        assert suggestions[0].recipe == "a" and suggestions[0].member is member

@@ -33,7 +33,7 @@ class Suggestion:
     fixed: float | None  # of the rows that the other recipes' vote gets wrong, the share that its runs get right
     seconds: float | None  # of one of its runs
     fixed_per_hour: float | None  # validation rows per hour of training
-    member: bool  # whether the settings make such a run a member; True for a recipe without runs
+    member: bool  # whether such a run is one more member by the settings; True for a recipe without runs
 
 
 def error_correlations(correct: np.ndarray) -> np.ndarray:
@@ -120,7 +120,8 @@ def suggest(
     The value of a run is the number of rows that it predicts correctly and the other recipes' vote does not, per hour
     of training. It ranks recipes; it does not predict the gain of the blend.
     """
-    suggestions, gains = [], pool.gains(metric)
+    gains, suggestions = pool.gains(metric), []
+    choices = select(pool.runs, pool.architectures, gains, settings, metric=metric)
     for recipe in recipes:
         own = np.array([recipe_of.get(run) == recipe for run in pool.runs])
         times = [seconds_of[run] for run in pool.runs if recipe_of.get(run) == recipe and run in seconds_of]
@@ -128,7 +129,8 @@ def suggest(
         fixed, per_hour, member = None, None, True
         if own.any():  # one more run is expected to score as the present ones do; its name comes last
             runs, architectures = (*pool.runs, "~"), (*pool.architectures, pool.architectures[own.argmax()])
-            member = select(runs, architectures, (*gains, gains[own].mean()), settings, metric=metric)[-1].member
+            more = select(runs, architectures, (*gains, gains[own].mean()), settings, metric=metric)
+            member = sum(choice.member for choice in more) > sum(choice.member for choice in choices)
         if own.any() and not own.all():
             wrong = votes(pool.predicted[~own], pool.log_probabilities.shape[2]).argmax(axis=1) != pool.labels
             fixed = float(pool.correct[own][:, wrong].mean()) if wrong.any() else 0.0

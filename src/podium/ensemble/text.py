@@ -125,7 +125,7 @@ def suggestion_lines(suggestions: Sequence[Suggestion], seeds: Mapping[str, Sequ
     recipe = suggestions[0].recipe
     if suggestions[0].seconds is None:
         return [*lines, f"next: make {recipe}, which was never trained"]
-    needed = "" if suggestions[0].member else ', and [ensemble] select = "all": the rule would not make it a member'
+    needed = "" if suggestions[0].member else ', and [ensemble] select = "all": the rule takes no more of its runs'
     return [*lines, f"next: seeds = {[*seeds[recipe], max(seeds[recipe]) + 1]} in {recipe}.toml{needed}"]
 
 
