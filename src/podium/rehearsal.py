@@ -30,5 +30,6 @@ def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEns
 
 
 def _shortened(run: PlannedRun) -> PlannedRun:
-    recipe = replace(run.recipe, epochs=1, freeze_epochs=min(run.recipe.freeze_epochs, 1), progressive_pixels=())
+    epochs, freeze_epochs = min(run.recipe.epochs, 1), min(run.recipe.freeze_epochs, 1)
+    recipe = replace(run.recipe, epochs=epochs, freeze_epochs=freeze_epochs, progressive_pixels=())
     return replace(run, recipe=recipe, stamp=f"rehearsal of {run.stamp}")

@@ -42,6 +42,8 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
         ("[fastnet]\ndepth = 3", "[fastnet] without effect"),
         ("[fastnet]\nwidths = []", "fastnet.widths = []: expected one or more"),
         ("augment = 3", "expected a table"),
+        ('head = "logistic"', 'head = "logistic" without pretrained'),
+        ('head = "logistic"\npretrained = true\nfreeze_epochs = 1', "freeze_epochs without effect"),
     ],
 )
 def test_each_fault_is_told_by_name(tmp_path, line, told):
@@ -51,9 +53,31 @@ def test_each_fault_is_told_by_name(tmp_path, line, told):
     assert told in str(error.value) and "one.toml" in str(error.value)
 
 
+LOGISTIC = 'architecture = "resnet34"\npretrained = true\nhead = "logistic"\n'
+
+
+def test_a_logistic_head_needs_no_epochs(tmp_path):
+    recipe = read_recipe(recipe_file(tmp_path, LOGISTIC + 'training_pixels = 24\nshape = "squash"\nseeds = [2]\n'))
+    assert recipe.epochs == 0 and read_recipe(recipe_file(tmp_path, LOGISTIC + RECIPE[26:])).epochs == 2
+
+
+@pytest.mark.parametrize(
+    "line", ["learning_rate = 0.1", "weight_decay = 0.1", "seeds = [1, 2]", "[augment]\ncrop = 0.5"]
+)
+def test_without_epochs_the_keys_of_the_training_are_refused(tmp_path, line):
+    with pytest.raises(ConfigError, match="without effect: expected epochs"):
+        read_recipe(recipe_file(tmp_path, LOGISTIC + line))
+
+
+@pytest.mark.parametrize("missing", ["epochs = 2\n", "learning_rate = 0.1\n"])
+def test_other_recipes_need_epochs_and_a_learning_rate(tmp_path, missing):
+    with pytest.raises(ConfigError, match=f"{missing.split()[0]}: missing"):
+        read_recipe(recipe_file(tmp_path, RECIPE.replace(missing, "")))
+
+
 def test_all_faults_of_a_file_are_told_at_once(tmp_path):
     with pytest.raises(ConfigError) as error:
-        read_recipe(recipe_file(tmp_path, "epochs = 0\nlearning_rate = 0.1\nbatchsize = 3\n"))
+        read_recipe(recipe_file(tmp_path, "epochs = -1\nlearning_rate = 0.1\nbatchsize = 3\n"))
     assert len(error.value.faults) == 3  # epochs, batchsize, no architecture
 
 

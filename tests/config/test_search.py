@@ -1,5 +1,7 @@
 """[search]: ranges of the recipe's own keys; a strict reader; no effect on recipe and stamp."""
 
+from dataclasses import replace
+
 import pytest
 import tomlkit
 
@@ -112,6 +114,13 @@ def test_default_ranges_surround_the_recipes_own_values():
             assert own in values if isinstance(values, tuple) else values.low <= own <= values.high
         assert ("learning_rate" in search) == (recipe.learning_rate != "find") and "freeze_epochs" not in search
         assert ("muon_rate" in search) == (recipe.optimiser == "muon")
+
+
+def test_a_logistic_head_has_no_frozen_epochs_and_without_epochs_nothing_to_tune():
+    recipe = Recipe(architecture="resnet34", pretrained=True, head="logistic", epochs=1, learning_rate=0.01)
+    assert "freeze_epochs" not in default_search(recipe)
+    with pytest.raises(ConfigError, match="nothing to tune"):
+        default_search(replace(recipe, epochs=0))
 
 
 def test_a_changed_recipe_is_checked_like_a_recipe_file(tmp_path):

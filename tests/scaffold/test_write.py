@@ -116,14 +116,21 @@ def test_a_sample_of_labels_gives_the_columns(tmp_path):
     ("size", "gpu", "recipes"),
     [
         ((40, 32), False, {"fastnet": (32, 32), "resnet34": (32, 32)}),
-        ((200, 200), False, {"resnet34": (160, 128), "efficientnet_b0": (160, 128)}),
-        ((300, 240), True, {"resnet34": (240, 224), "efficientnet_b0": (240, 224)}),
+        ((200, 200), False, {"lite0": (200, 200), "lite0-logistic": (200, 200)}),
+        ((300, 240), True, {"lite0": (240, 224), "lite0-logistic": (224, 224)}),
     ],
 )
 def test_recipes_fit_the_images_and_the_device(tmp_path, size, gpu, recipes):
     paths, _ = make_new(tmp_path, folders(tmp_path / "pets", size=size), gpu=gpu)
     read = read_recipes(paths.folder)
     assert {name: (recipe.stored_pixels, recipe.network_pixels) for name, (recipe, _) in read.items()} == recipes
+
+
+def test_a_cpu_trains_many_photos_at_a_smaller_size_and_computes_their_features_at_the_full_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("podium.scaffold.write.FEW_PHOTOS", 20)
+    paths, _ = make_new(tmp_path, folders(tmp_path / "pets", size=(300, 240)))
+    (fine_tuned, _), (logistic, _) = (read_recipes(paths.folder)[name] for name in ("lite0", "lite0-logistic"))
+    assert (fine_tuned.stored_pixels, fine_tuned.network_pixels, logistic.network_pixels) == (160, 128, 224)
 
 
 def test_missing_parts_and_labels_are_refused(tmp_path):

@@ -17,6 +17,11 @@ COMPETITION_FILE = "competition.toml"
 # The table of a recipe that `make tune` reads (podium.config.search); training does not depend on it.
 SEARCH_TABLE = "search"
 PACKAGE_PREFIX = "package:"
+# The keys of a recipe that have an effect where no layer is trained.
+WITHOUT_EPOCHS = (
+    *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "training_pixels", "shape"),
+    *("test_time_augmentation", "precision", "threads", "deterministic", "refit"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,16 +166,18 @@ class Recipe:
     pretrained: bool | str = key(
         "false, true (ImageNet weights of torchvision or timm), a local file, or package:<name>", False
     )
-    head: Literal["linear", "fastai"] = key(
-        "linear: pooling, dropout, one layer; fastai: fastai's head of two layers", "linear"
+    head: Literal["linear", "fastai", "logistic"] = key(
+        "linear: pooling, dropout, one layer; fastai: fastai's head of two layers; logistic: linear, and starts as a "
+        "logistic regression on the features of the pretrained body",
+        "linear",
     )
     dropout: float = key("probability that a feature is dropped before the classifier", 0.0, low=0, high=0.99)
 
-    epochs: int = key("epochs in which every layer is trained", low=1)
+    epochs: int = key('epochs in which every layer is trained; 0 with head = "logistic" only', 0, low=0)
     freeze_epochs: int = key("epochs before them in which only the head is trained", 0, low=0)
     frozen_stages: int = key("first stages of the body, the stem included, that keep their weights (timm)", 0, low=0)
     batch_size: int = key("images per step", 128, low=2)
-    learning_rate: float | str = key('peak of the schedule, or "find": the suggestion of fastai\'s lr_find')
+    learning_rate: float | str = key('peak of the schedule, or "find": the suggestion of fastai\'s lr_find', 0.0, low=0)
     discriminative_ratio: float = key("learning rate of the head divided by that of the first layers", 1.0, low=1)
     schedule: Literal["one-cycle", "cosine", "flat-cosine", "triangular", "constant"] = key(
         "schedule of the learning rate over all steps", "one-cycle"
@@ -289,8 +296,20 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
     faults = []
     if isinstance(recipe.learning_rate, str) and recipe.learning_rate != "find":
         faults.append(f'learning_rate = "{recipe.learning_rate}": expected a number or "find"')
-    if not isinstance(recipe.learning_rate, str) and recipe.learning_rate <= 0:
-        faults.append(f"learning_rate = {recipe.learning_rate}: expected more than 0")
+    if recipe.epochs and recipe.learning_rate == 0:
+        faults.append('learning_rate: missing; expected more than 0, or "find"')
+    if not recipe.epochs and recipe.head != "logistic":
+        faults.append('epochs: missing; expected 1 or more, or head = "logistic"')
+    if not recipe.epochs:
+        faults += [
+            f"{name} without effect: expected epochs of 1 or more"
+            for name in changed_keys(recipe)
+            if name not in WITHOUT_EPOCHS or (name == "seeds" and len(recipe.seeds) > 1)
+        ]
+    if recipe.head == "logistic" and not recipe.pretrained:
+        faults.append('head = "logistic" without pretrained: only pretrained layers give useful features')
+    if recipe.head == "logistic" and recipe.freeze_epochs:
+        faults.append('freeze_epochs without effect: head = "logistic" fits the head first')
     if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
         faults.append(f"seeds = {list(recipe.seeds)}: expected one or more, each once")
     for name in ("freeze_epochs", "frozen_stages"):

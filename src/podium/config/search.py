@@ -66,13 +66,17 @@ def search_of(table: Any, recipe: Recipe, file: Path) -> Search:
 
 
 def default_search(recipe: Recipe) -> Search:
-    """Ranges for a recipe without [search], around its own values."""
+    """Ranges for a recipe without [search], around its own values; raises ConfigError if it trains no layer."""
+    if not recipe.epochs:
+        raise ConfigError(
+            "The recipe has nothing to tune.", expected="epochs of 1 or more", found="no layer is trained"
+        )
     search: Search = {}
     if isinstance(recipe.learning_rate, float | int):
         search["learning_rate"] = _around(recipe.learning_rate, RATE_FACTOR)
     if recipe.optimiser == "muon" and recipe.muon_rate:
         search["muon_rate"] = _around(recipe.muon_rate, RATE_FACTOR)
-    if recipe.pretrained:
+    if recipe.pretrained and recipe.head != "logistic":
         search["freeze_epochs"] = WholeRange(low=0, high=max(2, recipe.freeze_epochs))
     decay, batch = recipe.weight_decay, recipe.batch_size
     search["weight_decay"] = _around(decay, DECAY_FACTOR) if decay else Range(low=0.0, high=0.1)

@@ -17,6 +17,8 @@ from podium.scaffold.guess import CompetitionGuess
 
 # Up to this median of the shorter sides, images are small.
 SMALL_PIXELS = 64
+# Up to so many labelled photos, a CPU trains at the size of the published weights within minutes.
+FEW_PHOTOS = 1000
 
 
 def check_new_name(paths: Paths) -> None:
@@ -67,27 +69,26 @@ def competition_text(guess: CompetitionGuess, slug: str) -> str:
 
 
 def recipe_texts(guess: CompetitionGuess, *, gpu: bool) -> dict[str, str]:
-    """Recipe name -> text: two recipes for the size and number of the images, and for the device."""
+    """Recipe name -> text: two recipes for the size and number of the images, and for the device.
+
+    Photos get 224 pixels, for which the weights were made, where a CPU can afford it.
+    """
     side = guess.median_side
     is_small = side <= SMALL_PIXELS
-    stored_pixels = max(16, side) if is_small else min(side, 256 if gpu else 160)
+    full_size = gpu or len(guess.listing.rows) <= FEW_PHOTOS
+    stored_pixels = max(16, side) if is_small else min(side, 256 if full_size else 160)
     batch_size = max(64, min(500, len(guess.listing.rows) // 40))
     values = {
         "median_side": side,
         "stored_pixels": stored_pixels,
-        "training_pixels": min(stored_pixels, 224 if gpu else 128),
-        "device": "for a GPU" if gpu else "for a CPU; with a GPU, 224 is more accurate",
+        "training_pixels": min(stored_pixels, 224 if full_size else 128),
+        "feature_pixels": min(side, 224),
         "batch_size": batch_size,
         "small_batch_size": min(128, batch_size),
     }
-    templates = {"fastnet": "fastnet", "resnet34": "from-scratch"}
-    if not is_small:
-        templates = {"resnet34": "fine-tuned", "efficientnet_b0": "fine-tuned"}
+    names = ("fastnet", "resnet34") if is_small else ("lite0-logistic", "lite0")
     folder = files("podium.scaffold") / "recipes"
-    return {
-        name: (folder / f"{template}.toml").read_text(encoding="utf-8").format(architecture=name, **values)
-        for name, template in templates.items()
-    }
+    return {name: (folder / f"{name}.toml").read_text(encoding="utf-8").format(**values) for name in names}
 
 
 def _key_lines(settings: object, names: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from podium.seeding import stream_seed
 from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
 from podium.training.callbacks import GradientScaling, LossRecorder, ParameterAverage, ProgressiveSize
 from podium.training.device import pick_precision
+from podium.training.logistic import fit_head, pooled_features
 from podium.training.logits import predict_logits
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.fastnet import FastNetBody
@@ -48,6 +49,10 @@ class TrainedNetwork:
 
     def logits(self, store: PixelStore, rows: np.ndarray) -> np.ndarray:
         """Logits (n, classes) float32 of the rows of a store."""
+        if not self.recipe.epochs:  # the features of the store were computed by the same body
+            features, layer = pooled_features(self.network, self.recipe, store, rows), self.network.head[-1]
+            with torch.inference_mode():
+                return layer(torch.from_numpy(features).to(store.device)).cpu().numpy()
         loader = EvaluationLoader(
             store, rows, pixels=self.recipe.network_pixels, normalisation=self.network.normalisation
         )
@@ -67,6 +72,10 @@ def fit_network(
     epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_per_epoch(len(data.training_rows))
     precision_name = str(network.precision).removeprefix("torch.")
     progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
+    if recipe.head == "logistic":
+        fit_head(network, recipe, data)
+    if not recipe.epochs:
+        return TrainedNetwork(network, recipe)
     learner = make_learner(recipe, network, data, seed=seed, purpose=purpose)
     with seeded_dropout(device, seed, f"dropout{purpose}"):
         _fit_stages(learner, recipe, progress=progress, stage=stage)

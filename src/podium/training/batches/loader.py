@@ -56,6 +56,7 @@ class PixelStore:
         tensor = _as_tensor(images)
         self.resident = device.type == "cpu" or _fits(images.nbytes, device)
         self.images = tensor.to(device) if self.resident else tensor
+        self.features: np.ndarray | None = None  # (n, channels) of a frozen body; NaN where not computed yet
 
     def __len__(self) -> int:
         return len(self.images)

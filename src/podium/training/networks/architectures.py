@@ -30,6 +30,7 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.head = body, head
         self.normalisation = normalisation  # of its images; None until it is measured on them
+        self.published: tuple[nn.Linear, ...] = ()  # the published classifier, if it is one layer; not a part of it
         self.precision = torch.float32  # what it computes in; parameters and logits stay float32
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     recipe = with_local_weights(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
-        body, normalisation = _body(recipe, root, weights=weights)
+        body, normalisation, classifier = _body(recipe, root, weights=weights)
         for layer in body.modules():
             # A subclass (TensorFlow's padding) has a forward of its own.
             if type(layer) is nn.Conv2d and layer.groups == layer.in_channels > 1:
@@ -74,9 +75,13 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
         _freeze_stages(body, recipe)
-        head = _head(recipe, _count_features(body, recipe), classes)
+        features = _count_features(body, recipe)
+        head = _head(recipe, features, classes)
     normalisation = normalisation if recipe.pretrained else None
-    return Network(body, head, normalisation).to(memory_format=torch.channels_last)
+    network = Network(body, head, normalisation).to(memory_format=torch.channels_last)
+    if classifier and classifier.in_features == features and classifier.bias is not None:
+        network.published = (classifier,)
+    return network
 
 
 def published_state(recipe: Recipe) -> dict[str, Tensor]:
@@ -107,31 +112,43 @@ def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
     return any(is_longer)
 
 
-def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Normalisation | None]:
-    """The recipe's network without its classifier, and the normalisation of its published weights."""
+def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Normalisation | None, nn.Linear | None]:
+    """The recipe's network without classifier, its normalisation, and for a logistic head the published classifier."""
     if recipe.architecture == "fastnet":
-        return FastNetBody(recipe.fastnet), None
+        return FastNetBody(recipe.fastnet), None, None
     model = _published_model(recipe if weights else replace(recipe, pretrained=False), root)
+    classifier = _last_linear(model) if recipe.head == "logistic" else None
     if recipe.architecture in _TORCHVISION:
         _, remove_classifier = _TORCHVISION[recipe.architecture]
-        return remove_classifier(model), IMAGENET
+        return remove_classifier(model), IMAGENET, classifier
     import timm
 
+    if recipe.head == "logistic":
+        model.reset_classifier(0, "")
     settings = timm.data.resolve_model_data_config(model)
     if recipe.weights_package:
         # The weights are TensorFlow's, also where the architecture has not its padding, and have its normalisation.
         name = recipe.architecture.removeprefix(TIMM_PREFIX)
         published = timm.get_pretrained_cfg(f"tf_{name.removeprefix('tf_')}")
         settings = published.to_dict() if published else settings
-    return model, Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
+    return model, Normalisation(tuple(settings["mean"]), tuple(settings["std"])), classifier
+
+
+def _last_linear(model: nn.Module) -> nn.Linear | None:
+    return next((layer for layer in reversed(list(model.modules())) if isinstance(layer, nn.Linear)), None)
 
 
 def _published_model(recipe: Recipe, root: Path) -> nn.Module:
-    """Torchvision's model with its classifier, or timm's without, and the weights that the recipe asks for."""
+    """Torchvision's model with its classifier, or timm's without, and the weights that the recipe asks for.
+
+    With a logistic head, timm's has its classifier too; it is zero if the weights file has none.
+    """
     is_downloaded = recipe.pretrained is True
-    make_model = _torchvision_model if recipe.architecture in _TORCHVISION else _timm_model
     try:
-        model = make_model(recipe.architecture, is_downloaded)
+        if recipe.architecture in _TORCHVISION:
+            model = _torchvision_model(recipe.architecture, is_downloaded)
+        else:
+            model = _timm_model(recipe.architecture, is_downloaded, has_classifier=recipe.head == "logistic")
     except (OSError, RuntimeError) as error:  # errors of the network are one or the other
         if not is_downloaded:
             raise
@@ -142,6 +159,8 @@ def _published_model(recipe: Recipe, root: Path) -> nn.Module:
             fix='pretrained = "path/to/weights.safetensors" (or .pth) in the recipe',
         ) from None
     if isinstance(recipe.pretrained, str):
+        if classifier := _last_linear(model):
+            nn.init.zeros_(classifier.weight)  # until it is loaded
         load_weights(model, recipe, root)
     return model
 
@@ -152,7 +171,7 @@ def _torchvision_model(name: str, is_downloaded: bool) -> nn.Module:
     return torchvision.models.get_model(_TORCHVISION[name][0], weights="IMAGENET1K_V1" if is_downloaded else None)
 
 
-def _timm_model(name: str, is_downloaded: bool) -> nn.Module:
+def _timm_model(name: str, is_downloaded: bool, *, has_classifier: bool) -> nn.Module:
     import huggingface_hub
     import timm
 
@@ -169,7 +188,8 @@ def _timm_model(name: str, is_downloaded: bool) -> nn.Module:
             fix=f"one of {', '.join(nearest)}" if nearest else None,
         )
     try:
-        return timm.create_model(timm_name, pretrained=is_downloaded, num_classes=0, global_pool="")
+        without_classifier = {} if has_classifier else {"num_classes": 0, "global_pool": ""}
+        return timm.create_model(timm_name, pretrained=is_downloaded, **without_classifier)
     except (AssertionError, TypeError) as error:  # what timm raises for a pooling that cannot be removed
         raise _without_maps(name, str(error)) from None
 

@@ -1,0 +1,99 @@
+"""The head of a pretrained network as a logistic regression on its features: `head = "logistic"`.
+
+Features are standardised. The published classifier is a second source: its outputs for the classes that match the
+task's best are further features, which count as much as all others together. Cross-fitting within the training rows
+chooses whether they are used, and how strong the penalty is.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from podium.config.keys import Recipe
+from podium.metrics import log_loss, softmax
+from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore
+from podium.training.logits import predict_logits
+from podium.training.networks.architectures import Network
+
+Classifier = tuple[np.ndarray, np.ndarray]
+"""A linear classifier of d features: weights (classes, d) and biases (classes,)."""
+
+# Inverse strengths of the penalty, for features of variance 1.
+STRENGTHS = (0.001, 0.01)
+PARTS, MOST_ROWS = 5, 1_000  # of the cross-fitting
+
+
+def fit_head(network: Network, recipe: Recipe, data: FitData) -> None:
+    """Set the network's linear head to the logistic regression of the training rows."""
+    features, labels = pooled_features(network, recipe, data.store, data.training_rows), data.labels[data.training_rows]
+    published = [
+        tuple(values.detach().double().numpy() for values in (layer.weight, layer.bias)) for layer in network.published
+    ]
+    with threadpool_limits(recipe.threads):
+        weights, biases = fit_classifier(features.astype(np.float64), labels, data.classes, published=published)
+    with torch.no_grad():
+        network.head[-1].weight.copy_(torch.from_numpy(weights))
+        network.head[-1].bias.copy_(torch.from_numpy(biases))
+
+
+def pooled_features(network: Network, recipe: Recipe, store: PixelStore, rows: np.ndarray) -> np.ndarray:
+    """Features (n, channels) of rows of a store, averaged over the views; the body must be the pretrained one.
+
+    The store keeps them, so that those of each image are computed once in a run.
+    """
+    missing = rows if store.features is None else rows[np.isnan(store.features[rows, 0])]
+    if len(missing):
+        body = Network(network.body, nn.Sequential(*network.head[:2]), network.normalisation)
+        body.precision = network.precision
+        loader = EvaluationLoader(store, missing, pixels=recipe.network_pixels, normalisation=network.normalisation)
+        features = predict_logits(body, loader, views=recipe.test_time_augmentation)
+        if store.features is None:
+            store.features = np.full((len(store), features.shape[1]), np.nan, np.float32)
+        store.features[missing] = features
+    return store.features[rows]
+
+
+def fit_classifier(
+    features: np.ndarray, labels: np.ndarray, classes: int, *, published: Sequence[Classifier] = ()
+) -> Classifier:
+    """The logistic regression of features (n, d) with the settings that have the least cross-fitted log loss."""
+    order = np.argsort(labels, kind="stable")
+    some = order[:: -(-len(order) // MOST_ROWS)]
+    parts = np.arange(len(some)) % PARTS
+
+    def loss(settings: tuple[Classifier | None, float]) -> float:
+        logits = np.empty((len(some), classes))
+        for part in range(PARTS):
+            training, validation = some[parts != part], some[parts == part]
+            weights, biases = _regress(features[training], labels[training], classes, *settings)
+            logits[parts == part] = features[validation] @ weights.T + biases
+        return log_loss(softmax(logits), labels[some])
+
+    best = min(product((None, *published), STRENGTHS), key=loss)
+    return _regress(features, labels, classes, *best)
+
+
+def _regress(
+    features: np.ndarray, labels: np.ndarray, classes: int, published: Classifier | None, strength: float
+) -> Classifier:
+    mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
+    directions = np.diag(1 / deviation)  # (d, inputs): linear functions of the features, of variance 1
+    if published:
+        probabilities = softmax(features @ published[0].T + published[1])
+        raised = [probabilities[labels == k].mean(0) - probabilities[labels != k].mean(0) for k in np.unique(labels)]
+        chosen = published[0][np.argmax(raised, axis=1)].T  # the output that each class raises most
+        spread = np.maximum(((features - mean) @ chosen).std(0), 1e-6)
+        directions = np.hstack([directions, chosen / spread * len(chosen) ** 0.5])
+    model = LogisticRegression(C=strength, max_iter=1000).fit((features - mean) @ directions, labels)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn has one output then
+        coefficients, intercepts = (np.concatenate([-values, values]) / 2 for values in (coefficients, intercepts))
+    weights = np.zeros((classes, features.shape[1]))
+    biases = np.full(classes, intercepts.min() - np.log(len(labels)))  # of a class without a training row
+    weights[model.classes_], biases[model.classes_] = coefficients @ directions.T, intercepts
+    return weights, biases - weights @ mean

@@ -1,0 +1,130 @@
+"""head = "logistic": frozen features, their logistic regression, and the network that has it as its head."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from digits_toys import digits_workspace
+from podium.config.keys import Recipe
+from podium.data.cache import open_images
+from podium.metrics import softmax
+from podium.training import logistic
+from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore
+from podium.training.learner import fit_network
+from podium.training.logistic import fit_classifier
+from podium.training.logits import predict_logits
+from podium.training.predict import predict_folder
+from podium.training.progress import Listener, ProgressRecorder
+from podium.training.run import train_run
+
+
+def clouds(classes: int, *, rows: int = 90, size: int = 8, distance: float = 0.7):
+    """Features (n, size) of a normal cloud per class, and their labels."""
+    draws = np.random.default_rng(0)
+    centres, labels = draws.normal(size=(classes, size)) * distance, np.arange(rows) % classes
+    return (draws.normal(size=(rows, size)) + centres[labels]) * 3 + 5, labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_classifier_is_scikit_learns_on_standardised_features(monkeypatch, classes):
+    monkeypatch.setattr(logistic, "STRENGTHS", (0.01,))
+    features, labels = clouds(classes)
+    weights, biases = fit_classifier(features, labels, classes)
+    expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(features, labels)
+    assert softmax(features @ weights.T + biases) == pytest.approx(expected.predict_proba(features), abs=1e-4)
+
+
+def log_loss_of(classifier, features, labels):
+    probabilities = softmax(features @ classifier[0].T + classifier[1])
+    return -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+
+
+def test_a_published_classifier_that_knows_the_classes_helps_and_another_does_not_harm():
+    features, labels = clouds(2, rows=2060, size=200, distance=0.1)
+    features, labels, fresh, fresh_labels = features[:60], labels[:60], features[60:], labels[60:]
+    direction = fresh[fresh_labels == 1].mean(0) - fresh[fresh_labels == 0].mean(0)
+    knowing = np.zeros((5, 200)), np.zeros(5)
+    knowing[0][4], knowing[0][2] = direction / 100, -direction / 100
+    alone = log_loss_of(fit_classifier(features, labels, 2), fresh, fresh_labels)
+    helped = log_loss_of(fit_classifier(features, labels, 2, published=[knowing]), fresh, fresh_labels)
+    assert helped < 0.7 * alone
+    useless = np.zeros((5, 200)), np.zeros(5)
+    assert log_loss_of(fit_classifier(features, labels, 2, published=[useless]), fresh, fresh_labels) == alone
+
+
+def test_the_strength_is_chosen_by_cross_fitting():
+    for distance, strength in (0.0, 0.001), (0.1, 0.01):
+        features, labels = clouds(2, rows=400, size=50, distance=distance)
+        weights, _ = fit_classifier(features, labels, 2)
+        assert np.array_equal(weights, logistic._regress(features, labels, 2, None, strength)[0])
+
+
+def test_a_class_without_a_training_row_is_improbable():
+    features, labels = clouds(2)
+    weights, biases = fit_classifier(features, labels * 2, 4)
+    probabilities = softmax(features @ weights.T + biases)
+    assert probabilities[:, [1, 3]].max() < 0.05 and probabilities.shape == (90, 4)
+
+
+def pretrained(folder, **keys) -> Recipe:
+    """A recipe with a weights file that has a classifier of 1,000 classes."""
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_resnet").state_dict(), folder / "weights.pth")
+    common = {"architecture": "timm:test_resnet", "pretrained": str(folder / "weights.pth"), "head": "logistic"}
+    return Recipe(**common, stored_pixels=16, test_time_augmentation="flip", **keys)
+
+
+def fit(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder):
+    data = FitData(PixelStore(images, torch.device("cpu")), labels, 2, np.arange(80), np.arange(80, 120))
+    progress = ProgressRecorder(Listener(), images=recipe.epochs * 80)
+    return fit_network(recipe, data, seed=1, purpose="", root=folder, progress=progress, stage=""), data
+
+
+def two_kinds():
+    labels = np.arange(120) % 2
+    images = np.random.default_rng(0).integers(0, 120, (120, 16, 16, 3)) + labels[:, None, None, None] * 110
+    return images.astype(np.uint8), labels
+
+
+def test_the_logits_of_the_kept_features_are_those_of_the_network(tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    recipe = pretrained(tmp_path, precision="float32")
+    trained, data = fit(recipe, *two_kinds(), tmp_path)
+    assert trained.network.published[0].out_features == 1000
+    logits = trained.logits(data.store, data.validation_rows)
+    loader = EvaluationLoader(data.store, data.validation_rows, pixels=16, normalisation=trained.network.normalisation)
+    assert logits == pytest.approx(predict_logits(trained.network, loader, views="flip"), abs=1e-4)
+    assert (logits.argmax(1) == data.labels[80:]).mean() > 0.9
+    monkeypatch.setattr(logistic, "predict_logits", lambda *_, **__: pytest.fail("features are computed again"))
+    assert np.array_equal(trained.logits(data.store, data.validation_rows), logits)
+
+
+def test_with_epochs_the_training_begins_at_the_logistic_regression(tmp_path):
+    recipe = pretrained(tmp_path, precision="float32", batch_size=40)
+    images, labels = two_kinds()
+    frozen, _ = fit(recipe, images, labels, tmp_path)
+    still, _ = fit(replace(recipe, epochs=1, learning_rate=1e-12), images, labels, tmp_path)
+    assert torch.allclose(still.network.head[-1].weight, frozen.network.head[-1].weight, atol=1e-6)
+    moved, _ = fit(replace(recipe, epochs=2, learning_rate=0.01), images, labels, tmp_path)
+    assert not torch.allclose(moved.network.head[-1].weight, frozen.network.head[-1].weight, atol=1e-4)
+
+
+@pytest.mark.parametrize("validation", ["rows = 297", 'kind = "k-fold"\nfolds = 2'])
+def test_a_run_without_epochs_is_saved_and_its_parameters_predict(tmp_path, validation):
+    workspace = digits_workspace(tmp_path, validation=validation)
+    (run,) = workspace.runs
+    predictions = train_run(workspace, replace(run, recipe=pretrained(tmp_path, precision="float32")))
+    assert predictions.about["scores"]["accuracy"] > 0.6  # of ten classes, by the features of a random network
+    images = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop").test_images[:5]
+    (tmp_path / "new").mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(np.asarray(image)).save(tmp_path / "new" / f"{i}.png")
+    expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
+    assert [label for _, label, _ in predict_folder(workspace, run.run, tmp_path / "new")] == expected
