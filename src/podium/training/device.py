@@ -10,7 +10,7 @@ from torch import nn
 from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.training.cores import claim_gpu
-from podium.training.networks.architectures import has_slow_convolutions, strides_past_the_image
+from podium.training.networks.architectures import strides_past_the_image
 
 
 def pick_device() -> torch.device:
@@ -58,9 +58,9 @@ def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> 
     """The data type of the convolutions; parameters and their averages stay float32.
 
     `auto` is bfloat16 where the device has instructions for it; elsewhere it is emulated, a hundred times slower, and
-    a GPU computes in float16 instead. On a CPU, depthwise convolutions train in float32 (DepthwiseConv2d), or the whole
-    network does where a subclass computes them. A stride that is longer than the image gives wrong gradients there:
-    oneDNN 3.13 adds uninitialised memory, so that they differ each time or are NaN. Raises TrainingError where the
+    a GPU computes in float16 instead. On a CPU, depthwise convolutions train in float32 (Float32Training), and a
+    stride that is longer than the image gives wrong gradients: oneDNN 3.13 adds uninitialised memory, so that they
+    differ each time or are NaN. Raises TrainingError where the
     recipe asks for bfloat16 with such a stride.
     """
     if recipe.precision == "float32":
@@ -69,7 +69,7 @@ def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> 
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast or recipe.precision == "bfloat16" else torch.float16
     required = recipe.precision == "bfloat16"
-    if not required and (not _cpu_has_bfloat16() or has_slow_convolutions(network)):
+    if not required and not _cpu_has_bfloat16():
         return torch.float32
     smallest = min([recipe.network_pixels, *recipe.progressive_pixels])
     if not strides_past_the_image(network, smallest):

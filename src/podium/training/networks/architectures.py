@@ -47,8 +47,8 @@ class Network(nn.Module):
         return [body[:middle], body[middle:], list(self.head.parameters())]
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution that a CPU trains in float32, also under autocast: its bfloat16 gradients are slow."""
+class Float32Training(nn.Module):
+    """Makes a convolution train in float32 on a CPU, also under autocast: depthwise gradients are slow in bfloat16."""
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, channels, h, w) -> (n, channels, h', w') in the same data type."""
@@ -69,9 +69,8 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
         torch.manual_seed(stream_seed(seed, "parameters"))
         body, normalisation, classifier = _body(recipe, root, weights=weights)
         for layer in body.modules():
-            # A subclass (TensorFlow's padding) has a forward of its own.
-            if type(layer) is nn.Conv2d and layer.groups == layer.in_channels > 1:
-                layer.__class__ = DepthwiseConv2d
+            if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:  # depthwise
+                layer.__class__ = type(type(layer).__name__, (Float32Training, type(layer)), {})
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
         _freeze_stages(body, recipe)
@@ -87,12 +86,6 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
 def published_state(recipe: Recipe) -> dict[str, Tensor]:
     """The published weights of a recipe with `pretrained = true`, downloaded unless they are in the cache."""
     return _published_model(recipe, Path()).state_dict()
-
-
-def has_slow_convolutions(network: nn.Module) -> bool:
-    """Whether any depthwise convolution, one group per channel, is not a `DepthwiseConv2d`."""
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    return any(c.groups == c.in_channels > 1 and not isinstance(c, DepthwiseConv2d) for c in convolutions)
 
 
 def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
