@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from podium.errors import DataError
+from podium.errors import DataError, PodiumError
 
 # Disk space that writing images leaves free.
 RESERVE_BYTES = 1 << 29
@@ -79,20 +79,20 @@ def file_lock(file: Path, *, refusal: Exception | None = None, inherited: bool =
 
 
 @contextmanager
-def os_error_as_data_error(what: str, *, fix: str | None = None) -> Iterator[None]:
-    """Replace an OSError by a DataError with the message `what`, the file and the system's reason."""
+def os_error_as(kind: type[PodiumError], what: str, *, fix: str | None = None) -> Iterator[None]:
+    """Replace an OSError by a `kind` of error with the message `what`, the file and the system's reason."""
     try:
         yield
     except OSError as error:
         found = error.strerror or str(error)
-        raise DataError(what, file=error.filename, found=found, fix=fix) from None
+        raise kind(what, file=error.filename, found=found, fix=fix) from None
 
 
 @contextmanager
 def cache_lock(file: Path) -> Iterator[None]:
     """Hold a lock file in the cache; raises DataError if the cache cannot be written."""
     # Checked before locking, so that errors of the caller's code are not reported as errors of the lock.
-    with os_error_as_data_error("The cache cannot be written.", fix="set PODIUM_CACHE to a folder that can be written"):
+    with os_error_as(DataError, "The cache cannot be written.", fix="set PODIUM_CACHE to a folder that can be written"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.open("ab").close()
     with file_lock(file):

@@ -19,7 +19,8 @@ def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEns
 
     Everything is written below `.rehearsal/`. `listener_of` makes a listener from a recipe's name.
     """
-    scratch = replace(workspace, paths=workspace.paths.with_outputs(workspace.paths.root / REHEARSAL_FOLDER))
+    paths = workspace.paths
+    scratch = replace(workspace, paths=replace(paths, outputs=paths.root / REHEARSAL_FOLDER))
     for old_predictions in scratch.paths.predictions_folder.glob("*.npz"):
         old_predictions.unlink()
     rows = balanced_rows(workspace.lock.train_labels, workspace.lock.folds, rows=REHEARSAL_ROWS)

@@ -149,10 +149,10 @@ def test_nothing_is_downloaded_again_where_the_images_are_decoded(toy, monkeypat
 
 
 KILLED_WHILE_UNPACKING = """
-import os, shutil, signal, sys
+import os, signal, sys, tarfile
 from podium.data.prepare import prepare
 from podium.workspace import open_workspace
-shutil.copyfileobj = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+tarfile.copyfileobj = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL)
 prepare(open_workspace("pets", sys.argv[1]))
 """
 KILLED_WHILE_DECODING = """

@@ -1,9 +1,19 @@
 """Rank correlation, the two to select, and medal zones, by hand."""
 
+import zipfile
+
 import pytest
 
+from podium.errors import KaggleError
 from podium.kaggle.ledger import Entry
-from podium.kaggle.standings import best_public, medal_ranks, rank_correlation, rank_score, select_final
+from podium.kaggle.standings import (
+    best_public,
+    medal_ranks,
+    rank_correlation,
+    rank_score,
+    read_leaderboard,
+    select_final,
+)
 
 
 def entry(ref, cross_fitted, public, state="scored"):
@@ -65,3 +75,20 @@ def test_rank_and_the_next_zone_follow_the_metric_s_direction():
     assert (high.rank, high.zone, high.next_zone) == (1, "gold", None)
     last = rank_score(0.0, scores, "accuracy")
     assert (last.rank, last.zone, last.next_zone, last.next_rank, last.next_score) == (51, "none", "bronze", 20, 0.31)
+
+
+@pytest.mark.parametrize("content", ["no zip", "TeamId,Points\n1,2\n", "Score\nhigh\n", ""])
+def test_another_file_than_a_leaderboard_is_refused(tmp_path, content):
+    file = tmp_path / "board.zip"
+    file.write_text(content)
+    if content != "no zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("board.csv", content)
+    with pytest.raises(KaggleError, match="Not a leaderboard"):
+        read_leaderboard(file)
+
+
+def test_a_team_without_a_score_is_not_on_the_leaderboard(tmp_path):
+    with zipfile.ZipFile(tmp_path / "board.zip", "w") as archive:
+        archive.writestr("board.csv", "\ufeffScore,Team\n0.5,a\n,b\n1,c\n")
+    assert read_leaderboard(tmp_path / "board.zip") == [0.5, 1.0]

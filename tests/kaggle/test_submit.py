@@ -12,7 +12,7 @@ from fake.server import TOKEN
 from fake.state import Fault, Graded
 
 from podium import files
-from podium.errors import DataError, KaggleError, SubmissionError
+from podium.errors import KaggleError, SubmissionError
 from podium.kaggle.session import settle
 from podium.kaggle.submit import submit
 from podium.kaggle.waiting import Patience
@@ -247,7 +247,7 @@ def test_a_csv_that_changes_after_the_check_is_not_uploaded(project):
 
 def test_a_csv_that_is_deleted_after_the_check_is_one_screen(project):
     project.state.script[LIST] = [Fault(before=project.csv.unlink)]
-    with pytest.raises(DataError, match="cannot be read: nothing was uploaded") as refusal:
+    with pytest.raises(SubmissionError, match="cannot be read: nothing was uploaded") as refusal:
         submit(project.session(), project.csv, "first")
     assert str(refusal.value.file) == str(project.csv) and START not in project.state.asked and project.ledger == []
 
@@ -258,7 +258,7 @@ def test_a_csv_that_is_deleted_during_the_check_is_one_screen(project, monkeypat
         return []
 
     monkeypatch.setattr("podium.kaggle.submit.check_submission", check)
-    with pytest.raises(DataError, match="cannot be read: nothing was uploaded"):
+    with pytest.raises(SubmissionError, match="cannot be read: nothing was uploaded"):
         submit(project.session(), project.csv, "first")
     assert project.state.asked == []
 

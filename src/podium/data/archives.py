@@ -17,7 +17,7 @@ from pathlib import Path
 
 from podium.data.unpack import damage_as_data_error, leads_out, refuse_bomb, refuse_empty, unpack, unsafe
 from podium.errors import DataError
-from podium.files import atomic_write, cache_lock, os_error_as_data_error, require_free_space
+from podium.files import atomic_write, cache_lock, os_error_as, require_free_space
 
 ARCHIVE_SUFFIXES = (".zip", ".7z", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNREADABLE = "A file or folder cannot be read."
@@ -29,22 +29,22 @@ class Folder:
 
     root: Path
 
-    @os_error_as_data_error(UNREADABLE)
+    @os_error_as(DataError, UNREADABLE)
     def names(self) -> list[str]:
         """Names of all files, sorted; raises DataError."""
         return sorted(name for name, entry in self._walk() if entry.is_file())
 
-    @os_error_as_data_error(UNREADABLE)
+    @os_error_as(DataError, UNREADABLE)
     def broken_links(self) -> list[str]:
         """Names of broken links, sorted."""
         return sorted(name for name, entry in self._walk() if not entry.is_file())
 
-    @os_error_as_data_error(UNREADABLE)
+    @os_error_as(DataError, UNREADABLE)
     def folders(self) -> list[str]:
         """Names of the top-level folders, including empty ones, sorted."""
         return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir() and _is_kept(entry.name))
 
-    @os_error_as_data_error(UNREADABLE)
+    @os_error_as(DataError, UNREADABLE)
     def names_inside(self, other: "Folder") -> list[str]:
         """Names of the files that are, after all links are followed, in a folder of `other`, sorted."""
         folder_id = cache(_folder_id)
@@ -68,7 +68,7 @@ class Folder:
         """The files of one folder, named relative to it."""
         return Folder(self.root / folder)
 
-    @os_error_as_data_error(UNREADABLE)
+    @os_error_as(DataError, UNREADABLE)
     def read(self, name: str) -> bytes:
         """The bytes of one file; raises DataError."""
         return (self.root / name).read_bytes()
@@ -81,7 +81,7 @@ class Folder:
         """The path of a file in messages."""
         return str(self.root / name)
 
-    @os_error_as_data_error(UNREADABLE)
+    @os_error_as(DataError, UNREADABLE)
     def signature(self) -> str:
         """A hash over the names, sizes and times of all files; no file is read."""
         statuses = [(name, entry.stat()) for name, entry in self._walk() if entry.is_file()]

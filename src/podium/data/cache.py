@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.errors import DataError
-from podium.files import os_error_as_data_error
+from podium.files import os_error_as
 from podium.lock import Lock, read_lock
 from podium.plan.paths import Paths
 
@@ -133,7 +133,7 @@ def beside(train_file: Path, name: str) -> Path:
     )
 
 
-@os_error_as_data_error(UNREADABLE)
+@os_error_as(DataError, UNREADABLE)
 def _train_files(cache: Path, size: str) -> list[Path]:
     """Files of train images, sorted. `Path.glob` would ignore a folder that cannot be read."""
     folders = sorted(entry.path for entry in os.scandir(cache) if entry.is_dir()) if cache.is_dir() else []
@@ -145,7 +145,7 @@ def _train_files(cache: Path, size: str) -> list[Path]:
     ]
 
 
-@os_error_as_data_error(UNREADABLE)
+@os_error_as(DataError, UNREADABLE)
 def load_dataset(train_file: Path) -> Dataset | None:
     """The images in a folder of the cache; None where they are missing or damaged, and so have to be decoded.
 

@@ -17,7 +17,7 @@ from podium.data.archives import (
     without_archive_suffix,
 )
 from podium.errors import DataError
-from podium.files import atomic_write, file_lock, os_error_as_data_error
+from podium.files import atomic_write, file_lock, os_error_as
 from podium.plan.paths import Paths
 
 Progress = Callable[[str, int, int | None], None]
@@ -38,7 +38,7 @@ class Source:
     data: Data
     cache: Path
 
-    @os_error_as_data_error(UNREADABLE)
+    @os_error_as(DataError, UNREADABLE)
     def signature(self) -> str:
         """Identifies the content of all files without reading them."""
         if self.path.is_file():
@@ -101,7 +101,7 @@ def _unwrapped(files: Files, train: str) -> Files:
     return files.below(folders[0]) if len(folders) == 1 and find_part(files, train) is None else files
 
 
-@os_error_as_data_error("The images cannot be searched.")
+@os_error_as(DataError, "The images cannot be searched.")
 def find_source(competition: Competition, paths: Paths, *, data: str | None) -> Source | None:
     """The competition's archive or folder of images; None where it is in none of the places.
 
@@ -142,7 +142,7 @@ def _spellings(name: str) -> list[str]:
     return list(dict.fromkeys([name, *(without_archive_suffix(name) + suffix for suffix in ARCHIVE_SUFFIXES)]))
 
 
-@os_error_as_data_error("The images cannot be downloaded.")
+@os_error_as(DataError, "The images cannot be downloaded.")
 def download_source(competition: Competition, paths: Paths, *, progress: Progress) -> Source:
     """Download the archive into `data/` unless it is there; raises DataError where the settings have no address."""
     if not competition.data.download:

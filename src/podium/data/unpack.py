@@ -2,7 +2,6 @@
 
 import errno
 import lzma
-import shutil
 import struct
 import tarfile
 import zipfile
@@ -121,11 +120,7 @@ def _unpack_tar(file: Path, folder: Path) -> None:
             refuse_empty(file, empty)
             refuse_bomb(file, total, packed_bytes)
             require_free_space(folder, member.size, what="The unpacked files")
-            target = folder / member.name
-            (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
-            if member.isreg():
-                with archive.extractfile(member) as content, target.open("wb") as stream:
-                    shutil.copyfileobj(content, stream, 1 << 20)
+            archive.extract(member, folder, set_attrs=False)
         _check_end(file, archive)
 
 

@@ -45,13 +45,7 @@ def call(api: Any, service: str, method: str, fields: dict[str, Any]) -> dict[st
         return function(request).to_dict(ignore_defaults=False)
 
 
-def print_error(kind: type, error: BaseException, _: object) -> None:
-    """Print an unexpected error in one line, instead of a traceback."""
-    print(f"{kind.__name__}: {error}", file=sys.stderr)
-
-
 if __name__ == "__main__":
-    sys.excepthook = print_error
     with redirect_stdout(sys.stderr):  # stdout has the JSON alone
         result = ask(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
     print(json.dumps(result))

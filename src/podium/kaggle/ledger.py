@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from podium.errors import KaggleError
-from podium.files import atomic_write
+from podium.files import atomic_write, os_error_as
 from podium.kaggle.client import ListedSubmission
 from podium.kaggle.waiting import TIME
 
@@ -112,12 +112,9 @@ def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     table.writerows(astuple(entry) for entry in entries)
-    try:
-        with atomic_write(file) as stream:
-            stream.write(text.getvalue().encode())
-    except OSError as error:
-        fix = "free space, then repeat the command"
-        raise KaggleError("The ledger cannot be written.", file=file, found=error.strerror, fix=fix) from None
+    fix = "free space, then repeat the command"
+    with os_error_as(KaggleError, "The ledger cannot be written.", fix=fix), atomic_write(file) as stream:
+        stream.write(text.getvalue().encode())
 
 
 def find_submission(

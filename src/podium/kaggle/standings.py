@@ -1,7 +1,5 @@
 """What the submissions show: validation against leaderboard, the two to select as final, rank and medal zone."""
 
-import csv
-import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,12 +79,11 @@ def best_public(entries: Sequence[Entry], metric: str) -> Entry | None:
 
 def read_leaderboard(file: Path) -> list[float]:
     """The scores in the zip that Kaggle gives; raises KaggleError for another file."""
+    from pandas import read_csv
+
     try:
-        with zipfile.ZipFile(file) as archive:
-            name = next(name for name in archive.namelist() if name.endswith(".csv"))
-            rows = list(csv.DictReader(io.StringIO(archive.read(name).decode("utf-8-sig"))))
-        return [float(row["Score"]) for row in rows if row["Score"]]
-    except (OSError, zipfile.BadZipFile, StopIteration, KeyError, ValueError) as error:
+        return read_csv(file, compression="zip")["Score"].dropna().astype(float).tolist()
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         expected, found = "a zip with a CSV with a column Score", str(error) or type(error).__name__
         raise KaggleError("Not a leaderboard.", file=file.name, expected=expected, found=found) from None
 

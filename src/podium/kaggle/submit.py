@@ -12,7 +12,7 @@ import numpy as np
 
 from podium.config.keys import Submission
 from podium.errors import KaggleError, SubmissionError
-from podium.files import atomic_write, os_error_as_data_error
+from podium.files import atomic_write, os_error_as
 from podium.kaggle.answers import CommandError, RefusedError
 from podium.kaggle.client import ListedSubmission
 from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, read_ledger, tag_of
@@ -61,7 +61,7 @@ def _check(session: Session, file: Path, *, force: bool) -> str:
     if not file.is_file():
         raise SubmissionError("There is no such file.", file=file, fix=f"make ensemble COMPETITION={name}")
     lock, settings = session.workspace.lock, session.workspace.competition.submission
-    with os_error_as_data_error(UNREADABLE):
+    with os_error_as(SubmissionError, UNREADABLE):
         sha256 = file_sha256(file)
         faults = check_submission(file, lock=lock, settings=settings)
         if faults:
@@ -127,7 +127,7 @@ def _check_remaining(session: Session) -> None:
 
 def _write_entry(session: Session, file: Path, sha256: str, message: str, *, after: int) -> Entry:
     """Keep copies of the CSV and of its JSON, and write the entry into the ledger, before anything is uploaded."""
-    with os_error_as_data_error(UNREADABLE):
+    with os_error_as(SubmissionError, UNREADABLE):
         content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         fix = "wait until it is written, then repeat the command"
@@ -137,13 +137,11 @@ def _write_entry(session: Session, file: Path, sha256: str, message: str, *, aft
     copies = {kept: content}
     if description:
         copies[kept.with_suffix(".json")] = json.dumps(description, indent=2).encode() + b"\n"
-    try:
+    fix = "free space, then repeat the command; nothing was uploaded"
+    with os_error_as(KaggleError, "The CSV cannot be copied.", fix=fix):
         for target, copy in copies.items():
             with atomic_write(target) as stream:
                 stream.write(copy)
-    except OSError as error:
-        fix = "free space, then repeat the command; nothing was uploaded"
-        raise KaggleError("The CSV cannot be copied.", file=kept, found=error.strerror, fix=fix) from None
     score, error = _honest_score(description)
     entry = Entry(
         time=now(),

@@ -3,7 +3,7 @@
 import difflib
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from podium.config.keys import COMPETITION_FILE
@@ -90,10 +90,6 @@ class Paths:
     def notebook_folder(self) -> Path:
         """Files that go to a Kaggle notebook and come back from it; may be deleted while none is running."""
         return self.outputs / ".kernel" / self.name
-
-    def with_outputs(self, outputs: Path) -> "Paths":
-        """The same competition, writing under another folder."""
-        return replace(self, outputs=outputs)
 
     def check_writable(self) -> None:
         """Raise ConfigError where results cannot be written: before hours of training, not after."""

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 
 from podium.data.cache import Dataset
-from podium.errors import DivergedError
-from podium.files import atomic_write, os_error_as_data_error
+from podium.errors import DataError, DivergedError
+from podium.files import atomic_write, os_error_as
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, weights_sha256
@@ -84,7 +84,7 @@ def train_run(
         # the trackers close, which may wait for a network.
         save_predictions(paths.predictions_file(run.run), predictions)
         what = f"{run.run} is trained and its predictions are saved, but a file beside them could not be written."
-        with os_error_as_data_error(what, fix="free space on the disk of this folder before the next run is trained"):
+        with os_error_as(DataError, what, fix="free space on the disk of this folder before the next run is trained"):
             progress.write_history(paths.history_file(run.run))
             _save_parameters(paths.parameters_file(run.run), networks, about=predictions.about)
     return predictions

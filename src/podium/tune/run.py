@@ -20,7 +20,6 @@ from podium.tune.winner import winner_file, write_winner
 from podium.workspace import Workspace
 
 Log = Callable[[str], None]  # worker processes receive it, so it must be picklable
-COMPARISON = "comparison"  # the study's attribute
 
 
 def tune(
@@ -110,14 +109,11 @@ def _work(tuning: Tuning, trials: int | None, minutes: float | None, *, reseed: 
 def compare_with_recipe(tuning: Tuning, *, pool: Executor, log: Log) -> str | None:
     """Compare the best trial with the recipe's own values on other inner rows, with other seeds; returns a sentence.
 
-    None where no trial is better than the recipe. The sentence is kept in the study, and computed once.
+    None where no trial is better than the recipe.
     """
     best, own = tuning.best, tuning.own
     if best is None or (own is not None and best.number == own.number):
         return None
-    earlier = tuning.study.user_attrs.get(COMPARISON, {})
-    if earlier.get("trial") == best.number:
-        return earlier["sentence"]
     trainings = 2 * len(COMPARISON_PARTS)
     log(f"compares trial {best.number} with the recipe as it is: {trainings} trainings on other inner rows")
     futures = [
@@ -127,11 +123,9 @@ def compare_with_recipe(tuning: Tuning, *, pool: Executor, log: Log) -> str | No
     labels = np.concatenate([tuning.split.labels(part) for part in COMPARISON_PARTS])
     try:
         tuned, untuned = (np.concatenate([future.result() for future in parts]) for parts in futures)
-        sentence = describe_gain(tuning.metric, tuned, untuned, labels)
+        return describe_gain(tuning.metric, tuned, untuned, labels)
     except FAILURES as error:
-        sentence = f"It could not be compared with the recipe on other inner rows: {error.what}"
-    tuning.study.set_user_attr(COMPARISON, {"trial": best.number, "sentence": sentence})
-    return sentence
+        return f"It could not be compared with the recipe on other inner rows: {error.what}"
 
 
 def describe_gain(metric: Metric, tuned: np.ndarray, untuned: np.ndarray, labels: np.ndarray) -> str:

@@ -53,7 +53,7 @@ def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener
     with tempfile.TemporaryDirectory(dir=tuning.scratch) as folder:
         workspace = replace(
             tuning.workspace,
-            paths=tuning.workspace.paths.with_outputs(Path(folder)),
+            paths=replace(tuning.workspace.paths, outputs=Path(folder)),
             competition=replace(tuning.workspace.competition, trackers=()),
         ).with_lock(tuning.split.lock_for(part))
         predictions = train_run(

@@ -27,7 +27,8 @@ def rehearse_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, image
     `images` is the archive or folder of the competition's images, attached as Kaggle attaches them. Raises KaggleError
     where the script or a run fails, and what `pack_notebook` raises.
     """
-    workspace = replace(workspace, paths=workspace.paths.with_outputs(workspace.paths.root / ".rehearsal"))
+    paths = workspace.paths
+    workspace = replace(workspace, paths=replace(paths, outputs=paths.root / ".rehearsal"))
     folder = workspace.paths.notebook_folder
     with one_process(folder / ".lock", f"Another rehearsal of {workspace.name} is running."):
         for run in runs:  # an earlier rehearsal's predictions would be kept
