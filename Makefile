@@ -10,7 +10,8 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 COMPETITION ?= cifar10
 $(foreach name,DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE RUN RECIPE WRITE TRIALS MINUTES,$(eval $(name) ?=))
-CORES := $(shell nproc)
+# nproc would take OMP_NUM_THREADS for the number of cores.
+CORES := $(shell env -u OMP_NUM_THREADS nproc)
 
 define HELP
 make TARGET [COMPETITION=$(COMPETITION)] [DATA=folder or archive of the images] [PYTHON=another environment]

@@ -304,6 +304,7 @@ def test_balanced_rows_are_equally_many_of_each_class_in_each_fold():
     part = balanced_rows(labels, folds, rows=16)
     counts = np.unique(np.stack([labels[part], folds[part]]), axis=1, return_counts=True)[1]
     assert counts.tolist() == [2] * 8
+    assert balanced_rows(np.zeros(10, int), np.zeros(10, int), rows=4).tolist() == [0, 3, 6, 9]  # not the first ones
 
 
 def test_no_labelled_row_is_a_withheld_digit(tmp_path):
