@@ -27,7 +27,7 @@ Train
   rehearse         run everything with few images and one epoch, before hours of training
   estimate         estimate the training time of the stale runs on this machine
   train            train stale runs side by side; -j1 trains one at a time
-  <recipe>, <run>  train the runs of one recipe, or one run: make resnet34, make resnet34.s1
+  <recipe>, <run>  train the runs of one recipe, or one run: make lite0, make lite0.s1
   tune             search better values for the keys of RECIPE=: TRIALS=20 or MINUTES=30
 Blend and look
   ensemble         blend the trained runs again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2

@@ -153,9 +153,9 @@ def test_importing_the_command_line_imports_nothing_heavy():
 
 def test_the_ensemble_limits_numpy_to_one_thread_before_its_import(tmp_path, monkeypatch):
     code = (
-        "import os, sys; from podium.cli.app import app\n"
+        "import os, sys; from podium.cli.app import app; from podium.errors import PodiumError\n"
         "try: app(['ensemble', '-c', 'none'])\n"
-        "except Exception: print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
+        "except PodiumError: print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
     )
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
