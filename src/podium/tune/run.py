@@ -13,10 +13,9 @@ from podium.errors import TrainingError
 from podium.metrics import Metric
 from podium.processes import worker_pool
 from podium.tune.inner import COMPARISON_PARTS
-from podium.tune.report import first_lines, summary, trial_line, write_report
+from podium.tune.report import first_lines, summary, trial_line, winner_file, write_report, write_winner
 from podium.tune.study import Tuning, open_tuning
 from podium.tune.trial import FAILURES, parallel_trials, run_trial, train_inner
-from podium.tune.winner import winner_file, write_winner
 from podium.workspace import Workspace
 
 Log = Callable[[str], None]  # worker processes receive it, so it must be picklable

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from podium.config.keys import Recipe
-from podium.config.search import Range, Search, changed_recipe, default_search, value_of
+from podium.config.search import Range, Search, WholeRange, changed_recipe, default_search, value_of
 from podium.errors import ConfigError
 from podium.files import file_lock
 from podium.metrics import METRICS, Metric
@@ -83,10 +83,10 @@ class Tuning:
         return next((trial for trial in self.finished if OWN_VALUES in trial.user_attrs), None)
 
     def values(self, trial: FrozenTrial | Trial) -> dict[str, Any]:
-        """Key -> value of a trial, as in the recipe's file; drawn numbers are rounded to four digits."""
-        if OWN_VALUES in trial.user_attrs:
-            return {name: value_of(self.run.recipe, name) for name in self.search}
-        return {name: _decode(self.search[name], value) for name, value in trial.params.items()}
+        """Key -> value that a trial draws or has drawn, as in the recipe's file; numbers are rounded to four digits."""
+        drawn = {name: _value(trial, name, values) for name, values in self.search.items()}
+        is_own = OWN_VALUES in trial.user_attrs  # without rounding
+        return {name: value_of(self.run.recipe, name) for name in drawn} if is_own else drawn
 
     def recipe_of(self, trial: FrozenTrial | Trial) -> Recipe:
         """The recipe with the values of a trial; raises ConfigError where they contradict each other."""
@@ -96,7 +96,7 @@ class Tuning:
         """Make the recipe's own values the next trial, unless they have a trial."""
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if self.own is None and not waiting:
-            params = {name: encode(value_of(self.run.recipe, name)) for name in self.search}
+            params = {name: _encoded(value_of(self.run.recipe, name)) for name in self.search}
             self.study.enqueue_trial(params, user_attrs={OWN_VALUES: True})
 
     def fail_running_trials(self) -> None:
@@ -155,12 +155,15 @@ def _open_study(journal: Path, name: str, *, seed: int) -> optuna.Study:
     return study
 
 
-def encode(value: Any) -> Any:
+def _value(trial: FrozenTrial | Trial, name: str, values: Range | tuple) -> Any:
+    if isinstance(values, tuple):
+        choices = [_encoded(value) for value in values]
+        return values[choices.index(trial.suggest_categorical(name, choices))]
+    if isinstance(values, WholeRange):
+        return trial.suggest_int(name, values.low, values.high, log=values.log)
+    return float(f"{trial.suggest_float(name, values.low, values.high, log=values.log):.4g}")
+
+
+def _encoded(value: Any) -> Any:
     """A value as Optuna stores it: it accepts only scalars."""
     return json.dumps(value) if isinstance(value, list) else value
-
-
-def _decode(values: Range | tuple, value: Any) -> Any:
-    if isinstance(values, tuple):
-        return next(choice for choice in values if encode(choice) == value)
-    return float(f"{value:.4g}") if isinstance(value, float) else value

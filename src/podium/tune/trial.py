@@ -9,14 +9,13 @@ import numpy as np
 import optuna
 
 from podium.config.keys import Recipe
-from podium.config.search import Range, WholeRange
 from podium.errors import ConfigError, DeviceMemoryError, DivergedError
 from podium.metrics import log_loss, softmax
 from podium.seeding import stream_seed
 from podium.training.device import count_gpus
 from podium.training.progress import Listener
 from podium.training.run import train_run
-from podium.tune.study import LOG_LOSS, OWN_VALUES, REASON, SCORE, Tuning, encode
+from podium.tune.study import LOG_LOSS, OWN_VALUES, REASON, SCORE, Tuning
 
 # Errors of a training that other values may not have.
 FAILURES = (DivergedError, DeviceMemoryError, ConfigError)
@@ -27,8 +26,6 @@ def run_trial(tuning: Tuning, trial: optuna.Trial) -> float:
 
     Raises TrialPruned, FAILURES, or an error that no values would fix.
     """
-    for name, values in tuning.search.items():
-        _suggest(trial, name, values)
     try:
         recipe = tuning.recipe_of(trial)
         listener = _Reporter(tuning, trial, prunable_epochs=_prunable_epochs(tuning, trial, recipe))
@@ -99,11 +96,3 @@ def _prunable_epochs(tuning: Tuning, trial: optuna.Trial, recipe: Recipe) -> int
     if OWN_VALUES in trial.user_attrs or not same_length:
         return 0
     return recipe.freeze_epochs + recipe.epochs - 1  # to stop after the last epoch would save nothing
-
-
-def _suggest(trial: optuna.Trial, name: str, values: Range | tuple) -> None:
-    if isinstance(values, tuple):
-        trial.suggest_categorical(name, [encode(value) for value in values])
-    else:
-        suggest = trial.suggest_int if isinstance(values, WholeRange) else trial.suggest_float
-        suggest(name, values.low, values.high, log=values.log)

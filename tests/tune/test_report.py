@@ -5,7 +5,7 @@ import pytest
 from podium.config.keys import read_recipe
 from podium.errors import ConfigError
 from podium.plan.runs import read_recipes
-from podium.tune.winner import winner_file, write_winner
+from podium.tune.report import winner_file, write_winner
 from tune_toys import RECIPE, compare, search
 
 
