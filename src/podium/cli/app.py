@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from podium.cli import ensemble, inspect, kaggle, new, notebooks, train, tune
+from podium.cli import ensemble, kaggle, recipes, train
 from podium.errors import PodiumError
 
 # Each command imports what it needs when it runs: `podium ensemble` starts without torch.
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (new, train, inspect, tune, ensemble, kaggle, notebooks):  # the order of `podium --help`
+for module in (train, recipes, ensemble, kaggle):  # the order of `podium --help`
     app.add_typer(module.commands)
 
 

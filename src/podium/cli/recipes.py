@@ -1,4 +1,4 @@
-"""Commands that check a recipe before hours of training: `show` and `lr-find`."""
+"""Commands about one recipe, before its runs are trained: look at its images, find its rate, tune its keys."""
 
 from datetime import date
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from podium.training.lr_curve import LrFindResult
 
 commands = typer.Typer()
+DEFAULT_TRIALS = 20
 
 
 @commands.command()
@@ -68,6 +69,28 @@ def lr_find(
     stale = ", ".join(run.run for run in changed.stale_runs if run.recipe_name == recipe)
     effect = f"stale now: {stale}; make {recipe} trains them" if stale else "its runs are still up to date"
     print(f"wrote learning_rate = {result.rate:.2g} into {file}; {effect}")
+
+
+@commands.command()
+def tune(
+    recipe: Annotated[str, typer.Argument(help="The recipe, such as resnet34.")] = "",
+    competition: CompetitionName = DEFAULT,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials in all, including earlier ones of the same search; default: 20."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Minutes after which no more trials start; default: no limit.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Name of the recipe to write; default: <recipe>-tuned.")] = None,
+) -> None:
+    """Search better values for a recipe's keys on rows that are not validation rows; writes a new recipe."""
+    workspace = open_workspace(competition)
+    from podium.tune.run import tune as run_search
+
+    if minutes is None:
+        trials = trials or DEFAULT_TRIALS
+    run_search(workspace, recipe, trials=trials, minutes=minutes, out=out, log=print_line)
 
 
 def _result_lines(result: "LrFindResult", recipe: "Recipe", *, used: str) -> list[str]:
