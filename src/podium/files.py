@@ -79,13 +79,15 @@ def file_lock(file: Path, *, refusal: Exception | None = None, inherited: bool =
 
 
 @contextmanager
-def os_error_as(kind: type[PodiumError], what: str, *, fix: str | None = None) -> Iterator[None]:
+def os_error_as(
+    kind: type[PodiumError], what: str, *, file: Path | None = None, fix: str | None = None
+) -> Iterator[None]:
     """Replace an OSError by a `kind` of error with the message `what`, the file and the system's reason."""
     try:
         yield
     except OSError as error:
         found = error.strerror or str(error)
-        raise kind(what, file=error.filename, found=found, fix=fix) from None
+        raise kind(what, file=file or error.filename, found=found, fix=fix) from None
 
 
 @contextmanager

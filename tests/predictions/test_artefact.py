@@ -157,7 +157,7 @@ BAD_ARRAYS |= {
     ),
     "seconds are infinite": ({"about": '{"run": "a.s1", "seconds": Infinity}'}, "is damaged(?s:.*)not a finite number"),
     "seconds beyond float64": ({"about": '{"run": "a.s1", "seconds": 1e999}'}, "is damaged(?s:.*)not a finite number"),
-    "seconds of 400 digits": ({"about": '{"seconds": 1' + "0" * 400 + "}"}, "is damaged(?s:.*)401 digits"),
+    "seconds of 400 digits": ({"about": '{"seconds": 1' + "0" * 400 + "}"}, "is damaged(?s:.*)finite number"),
     "nested lists": ({"about": "[" * 100_000 + "]" * 100_000}, "is damaged"),
 }
 

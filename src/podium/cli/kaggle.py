@@ -14,7 +14,6 @@ from podium.plan.runs import PlannedRun, select_runs
 if TYPE_CHECKING:
     from podium.kaggle.notebooks.import_output import ImportedOutput
     from podium.kaggle.session import Session
-    from podium.kaggle.standings import Standing
 
 commands = typer.Typer()
 
@@ -99,12 +98,15 @@ def leaderboard(competition: CompetitionName = DEFAULT, score: Score = None) -> 
     with tempfile.TemporaryDirectory() as folder:
         scores = read_leaderboard(session.kaggle.leaderboard(Path(folder)))
     standing = rank_score(value, scores, metric)
+    rank, teams = standing.rank, standing.teams
+    place = f"rank {rank:,} of {teams:,} teams" if rank <= teams else f"below all {teams:,} teams"
     zone = "no medal zone" if standing.zone == "none" else f"the {standing.zone} zone"
-    print(f"{metric} {value:.5g}: {_describe_rank(standing)}, {zone}")
+    print(f"{metric} {value:.5g}: {place if teams else 'no team is on the leaderboard yet'}, {zone}")
     if standing.next_zone is None:
         return
-    gap = abs(standing.next_score - value)
-    print(f"{standing.next_zone} ends at rank {standing.next_rank:,} with {standing.next_score:.5g}: {gap:.5g} away")
+    name, last_rank, last_score = standing.next_zone
+    gap = abs(last_score - value)
+    print(f"{name} ends at rank {last_rank:,} with {last_score:.5g}: {gap:.5g} away")
     if score is None and best.standard_error and float(best.standard_error):
         errors = gap / float(best.standard_error)
         print(f"that is {errors:.1f} standard errors of the validation score of submission {best.ref}")
@@ -114,14 +116,6 @@ def _open_session(competition: str) -> "Session":
     from podium.kaggle.session import open_session
 
     return open_session(open_workspace(competition), log=print_log)
-
-
-def _describe_rank(standing: "Standing") -> str:
-    if not standing.teams:
-        return "no team is on the leaderboard yet"
-    if standing.rank > standing.teams:
-        return f"below all {standing.teams:,} teams"
-    return f"rank {standing.rank:,} of {standing.teams:,} teams"
 
 
 @commands.command()

@@ -293,37 +293,32 @@ def recipe_of(table: dict[str, Any], file: Path) -> Recipe:
 
 def _recipe_faults(recipe: Recipe) -> list[str]:
     """Keys that contradict each other or have no effect."""
-    faults = []
-    if isinstance(recipe.learning_rate, str) and recipe.learning_rate != "find":
-        faults.append(f'learning_rate = "{recipe.learning_rate}": expected a number or "find"')
-    if recipe.epochs and recipe.learning_rate == 0:
-        faults.append('learning_rate: missing; expected more than 0, or "find"')
-    if not recipe.epochs and recipe.head != "logistic":
-        faults.append('epochs: missing; expected 1 or more, or head = "logistic"')
-    if not recipe.epochs:
-        faults += [
-            f"{name} without effect: expected epochs of 1 or more"
-            for name in changed_keys(recipe)
-            if name not in WITHOUT_EPOCHS or (name == "seeds" and len(recipe.seeds) > 1)
-        ]
-    if recipe.head == "logistic" and not recipe.pretrained:
-        faults.append('head = "logistic" without pretrained: only pretrained layers give useful features')
-    if recipe.head == "logistic" and recipe.freeze_epochs:
-        faults.append('freeze_epochs without effect: head = "logistic" fits the head first')
-    if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
-        faults.append(f"seeds = {list(recipe.seeds)}: expected one or more, each once")
-    for name in ("freeze_epochs", "frozen_stages"):
-        if getattr(recipe, name) and not recipe.pretrained:
-            faults.append(f"{name} without pretrained: only pretrained layers can stay frozen")
-    if recipe.pretrained == PACKAGE_PREFIX:
-        faults.append(f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it')
-    if recipe.architecture != "fastnet" and recipe.fastnet != FastNet():
-        faults.append(f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"')
-    if recipe.optimiser != "muon" and "muon_rate" in changed_keys(recipe):
-        faults.append(f'muon_rate without effect: expected optimiser = "muon", found "{recipe.optimiser}"')
-    if not recipe.fastnet.widths:
-        faults.append("fastnet.widths = []: expected one or more")
-    return faults
+    changed, rate, seeds, optimiser = changed_keys(recipe), recipe.learning_rate, list(recipe.seeds), recipe.optimiser
+    is_logistic, frozen = recipe.head == "logistic", "without pretrained: only pretrained layers can stay frozen"
+    names = [name for name in changed if name not in WITHOUT_EPOCHS or (name == "seeds" and len(seeds) > 1)]
+    faults = {
+        f'learning_rate = "{rate}": expected a number or "find"': isinstance(rate, str) and rate != "find",
+        'learning_rate: missing; expected more than 0, or "find"': recipe.epochs and rate == 0,
+        'epochs: missing; expected 1 or more, or head = "logistic"': not recipe.epochs and not is_logistic,
+        **{f"{name} without effect: expected epochs of 1 or more": not recipe.epochs for name in names},
+        'head = "logistic" without pretrained: only pretrained layers give useful features': (
+            is_logistic and not recipe.pretrained
+        ),
+        'freeze_epochs without effect: head = "logistic" fits the head first': is_logistic and recipe.freeze_epochs,
+        f"seeds = {seeds}: expected one or more, each once": not seeds or len(set(seeds)) < len(seeds),
+        f"freeze_epochs {frozen}": recipe.freeze_epochs and not recipe.pretrained,
+        f"frozen_stages {frozen}": recipe.frozen_stages and not recipe.pretrained,
+        f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it': recipe.pretrained
+        == PACKAGE_PREFIX,
+        f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"': (
+            recipe.architecture != "fastnet" and recipe.fastnet != FastNet()
+        ),
+        f'muon_rate without effect: expected optimiser = "muon", found "{optimiser}"': (
+            optimiser != "muon" and "muon_rate" in changed
+        ),
+        "fastnet.widths = []: expected one or more": not recipe.fastnet.widths,
+    }
+    return [fault for fault, applies in faults.items() if applies]
 
 
 def changed_ensemble(settings: Ensemble, changes: dict[str, Any]) -> Ensemble:

@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -162,20 +162,12 @@ def decode_rows(job: DecodeJob) -> DecodedRows:
 def _run_jobs(jobs: Sequence[DecodeJob], rows: int, progress: Progress) -> list[DecodedRows]:
     """The results in the order of the jobs."""
     results, done = [], 0
-    with _process_map(rows, len(jobs)) as process_map:
-        for job, result in zip(jobs, process_map(decode_rows, jobs), strict=True):
+    killed = DataError("A process that decodes images was killed.", fix="free memory and try again")
+    # Processes, not threads, because Pillow holds the GIL for small images.
+    workers = worker_pool(min(len(os.sched_getaffinity(0)), len(jobs)), killed=killed)
+    with workers if rows >= FEW_ROWS else nullcontext() as pool:
+        for job, result in zip(jobs, (pool.map if pool else map)(decode_rows, jobs), strict=True):
             results.append(result)
             done += len(job.names)
             progress("decode images", done, rows)
     return results
-
-
-@contextmanager
-def _process_map(rows: int, jobs: int) -> Iterator[Callable[..., Iterable]]:
-    """Yield `map`, or one over several processes: not threads, because Pillow holds the GIL for small images."""
-    if rows < FEW_ROWS:
-        yield map
-        return
-    killed = DataError("A process that decodes images was killed.", fix="free memory and try again")
-    with worker_pool(min(len(os.sched_getaffinity(0)), jobs), killed=killed) as pool:
-        yield pool.map

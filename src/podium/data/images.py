@@ -17,19 +17,9 @@ from podium.errors import DataError
 NOT_OPENED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
 COMMON_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # What Pillow raises on damaged files.
-FAULTS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
+FAULTS = (*DAMAGE, *BOMBS)
 RESAMPLING = Image.Resampling.BICUBIC
 
 
@@ -134,19 +124,12 @@ def _grey_of_16_bits(grey: np.ndarray) -> Image.Image:
 
 
 def _square(image: Image.Image, pixels: int, shape: str) -> np.ndarray:
-    width, height = image.size
-    if (width, height) == (pixels, pixels):
-        return np.asarray(image)
-    if shape == "squash" or width == height:
-        return np.asarray(image.resize((pixels, pixels), RESAMPLING))
     if shape == "crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-        return np.asarray(image.resize((pixels, pixels), RESAMPLING, box=box))
+        return np.asarray(ImageOps.fit(image, (pixels, pixels), RESAMPLING))
+    if shape == "squash":
+        return np.asarray(image.resize((pixels, pixels), RESAMPLING))
     assert shape == "pad", shape
-    longest = max(width, height)
-    size = [max(1, round(side * pixels / longest)) for side in (width, height)]
+    size = [max(1, round(side * pixels / max(image.size))) for side in image.size]
     small = np.asarray(image.resize(size, RESAMPLING))  # resize before padding: a long strip would need much memory
     margins = [((pixels - side) // 2, (pixels - side + 1) // 2) for side in small.shape[:2]]
     return np.pad(small, [*margins, (0, 0)], mode="reflect")

@@ -21,18 +21,8 @@ MOST_EXPANSION = 200
 MOST_EMPTY = 50_000
 NOT_A_FILE = "neither a file nor a folder (a link or a device)"
 # What zipfile, tarfile and py7zr raise on damaged files.
-ARCHIVE_FAULTS = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-)
+FORMAT_FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
+ARCHIVE_FAULTS = (*FORMAT_FAULTS, EOFError, OSError, RuntimeError, ValueError, TypeError)
 
 
 def unpack(file: Path, folder: Path) -> None:

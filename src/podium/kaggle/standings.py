@@ -27,9 +27,7 @@ class Standing:
     rank: int
     teams: int
     zone: str
-    next_zone: str | None
-    next_rank: int | None
-    next_score: float | None
+    next_zone: tuple[str, int, float] | None  # the next better zone: its name, its last rank, and the score there
 
 
 def distinct_scored(entries: Sequence[Entry]) -> list[Entry]:
@@ -91,15 +89,12 @@ def read_leaderboard(file: Path) -> list[float]:
 def rank_score(score: float, scores: Sequence[float], metric: str) -> Standing:
     """Rank and medal zone of a score among the teams' scores; of equal scores the best rank counts."""
     gain = METRICS[metric].gain
-    gains = sorted((gain(team) for team in scores), reverse=True)
+    gains = sorted(map(gain, scores), reverse=True)
     rank = 1 + sum(team > gain(score) for team in gains)
     last_ranks = medal_ranks(len(gains))
     zone = next((name for name, last in last_ranks.items() if rank <= last), "none")
-    better = [(name, last) for name, last in last_ranks.items() if 1 <= last < rank]
-    if not better:
-        return Standing(rank, len(gains), zone, None, None, None)
-    name, last = better[-1]
-    return Standing(rank, len(gains), zone, name, last, gain(gains[last - 1]))
+    better = [(name, last, gain(gains[last - 1])) for name, last in last_ranks.items() if 1 <= last < rank]
+    return Standing(rank, len(gains), zone, better[-1] if better else None)
 
 
 def medal_ranks(teams: int) -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from podium.config.keys import COMPETITION_FILE
 from podium.errors import ConfigError
+from podium.files import os_error_as
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,9 @@ class Paths:
     def check_writable(self) -> None:
         """Raise ConfigError where results cannot be written: before hours of training, not after."""
         for folder in (self.predictions_folder, self.parameters_file("any").parent):
-            try:
+            with os_error_as(ConfigError, "Results cannot be written.", file=folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
-            except OSError as error:
-                raise ConfigError(
-                    "Results cannot be written.",
-                    file=folder,
-                    expected="a folder that can be written to",
-                    found=error.strerror,
-                ) from None
+                tempfile.TemporaryFile(dir=folder).close()
 
     def image_places(self) -> list[Path]:
         """Folders in which the images are looked for, in order."""

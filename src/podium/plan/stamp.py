@@ -33,20 +33,10 @@ ABOUT_MEMBER = "about.json"
 CRC_KEY = "crc32"
 # The description is a few kilobytes; a larger one is refused before it is unpacked.
 MOST_ABOUT_BYTES = 1 << 22
-MOST_DIGITS = 18
 
 # What zipfile, zlib and NumPy raise for a damaged archive.
-DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+FORMAT_FAULTS = (struct.error, zipfile.BadZipFile, zlib.error)
+DAMAGE = (*FORMAT_FAULTS, OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError)
 PROBABILITIES_KEY, CONTENT_KEY = "probabilities_sha256", "content_sha256"
 
 
@@ -191,20 +181,14 @@ def _read_bounded(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _parse_json(text: str | bytes) -> Any:
     """Parse JSON whose numbers all fit in a float64; raises ValueError."""
-    return json.loads(text, parse_constant=_finite_number, parse_float=_finite_number, parse_int=_small_integer)
 
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text[:20]} is not a finite number")
+        return int(text) if text.lstrip("-").isdigit() else number
 
-def _finite_number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a finite number")
-    return number
-
-
-def _small_integer(text: str) -> int:
-    if len(text) > MOST_DIGITS:
-        raise ValueError(f"a number of {len(text)} digits")
-    return int(text)
+    return json.loads(text, parse_constant=finite, parse_float=finite, parse_int=finite)
 
 
 def is_stale(predictions_file: Path, *, stamp: str, weights: str) -> bool:
