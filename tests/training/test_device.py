@@ -1,6 +1,7 @@
 """Devices, precision, threads and repeatable kernels; the cores that runs share."""
 
 import contextlib
+import ctypes
 import os
 import subprocess
 import sys
@@ -121,6 +122,24 @@ def test_runs_are_spread_over_the_gpus(monkeypatch):
     monkeypatch.setenv("PODIUM_DEVICE", "cuda:0")
     with spread_over_gpus():
         assert chosen == [0, 1]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt")
+def test_freed_memory_is_used_again_without_asking_the_system():
+    script = """
+import resource, numpy
+from podium.training.device import cpu_threads
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    numpy.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(), print(faults())
+with cpu_threads(1):
+    faults(), print(faults())
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    before, after = map(int, ended.stdout.split())
+    assert after < before / 10
 
 
 def test_cpu_threads_are_set_and_restored():

@@ -1,6 +1,7 @@
 """The device that a run computes on, its precision, its threads, and repeatable kernels."""
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.training.cores import claim_gpu
 from podium.training.networks.architectures import strides_past_the_image
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def pick_device() -> torch.device:
@@ -58,10 +61,9 @@ def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> 
     """The data type of the convolutions; parameters and their averages stay float32.
 
     `auto` is bfloat16 where the device has instructions for it; elsewhere it is emulated, a hundred times slower, and
-    a GPU computes in float16 instead. On a CPU, depthwise convolutions train in float32 (Float32Training), and a
-    stride that is longer than the image gives wrong gradients: oneDNN 3.13 adds uninitialised memory, so that they
-    differ each time or are NaN. Raises TrainingError where the
-    recipe asks for bfloat16 with such a stride.
+    a GPU computes in float16 instead. On a CPU, a stride that is longer than the image gives wrong gradients: oneDNN
+    3.13 adds uninitialised memory, so that they differ each time or are NaN. Raises TrainingError where the recipe
+    asks for bfloat16 with such a stride.
     """
     if recipe.precision == "float32":
         return torch.float32
@@ -89,9 +91,24 @@ def _cpu_has_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
+def keep_freed_memory() -> None:
+    """Let this process use freed memory again, which glibc otherwise returns to the system and must ask for, cleared.
+
+    A training step frees and allocates hundreds of large arrays. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt:  # with the constants of glibc's malloc.h
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
+
+
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads, so that other runs at the same time do not change the results."""
+    """Compute with `count` threads, so that other runs at the same time do not change the results.
+
+    From then on the process keeps its freed memory.
+    """
+    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

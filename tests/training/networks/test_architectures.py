@@ -11,11 +11,11 @@ from podium.config.keys import Recipe, published_name
 from podium.errors import TrainingError
 from podium.training.networks.architectures import (
     IMAGENET,
-    Float32Training,
     build_network,
     published_state,
     strides_past_the_image,
 )
+from podium.training.networks.depthwise import FastDepthwise
 
 
 def recipe(architecture: str, **keys) -> Recipe:
@@ -74,24 +74,11 @@ def test_layer_groups_hold_every_parameter_once_and_the_head_last():
     assert groups[2][0] is next(network.head.parameters()) and len(groups[0]) > 10
 
 
-@pytest.mark.parametrize("architecture", ["timm:efficientnet_lite0", "timm:tf_efficientnet_lite0"])
-def test_depthwise_convolutions_train_in_float32_and_return_the_type_of_their_input(architecture):
-    torch.manual_seed(1)
-    layer = built(architecture).body.blocks[1][0].conv_dw  # of stride 2, which TensorFlow pads in its own way
-    images = torch.randn(4, layer.in_channels, 6, 6).bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
-        features, in_bfloat16 = layer.train()(images), layer.eval()(images)
-    features.float().square().sum().backward()
-    assert features.dtype == in_bfloat16.dtype == torch.bfloat16
-    assert torch.equal(features, layer(images.float()).bfloat16())
-    assert not torch.equal(features, in_bfloat16)  # whose weights are rounded
-    assert layer.weight.grad.dtype == torch.float32
-
-
-def test_only_depthwise_convolutions_train_in_float32():
-    layers = [layer for layer in built("efficientnet_b0").modules() if isinstance(layer, torch.nn.Conv2d)]
-    assert {layer.groups > 1 for layer in layers if isinstance(layer, Float32Training)} == {True}
-    assert {layer.groups > 1 for layer in layers if not isinstance(layer, Float32Training)} == {False}
+@pytest.mark.parametrize("architecture", ["efficientnet_b0", "timm:tf_efficientnet_lite0"])
+def test_depthwise_convolutions_have_fast_gradients(architecture):
+    layers = [layer for layer in built(architecture).modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert {layer.groups > 1 for layer in layers if isinstance(layer, FastDepthwise)} == {True}
+    assert {layer.groups > 1 for layer in layers if not isinstance(layer, FastDepthwise)} == {False}
 
 
 def test_frozen_stages_are_the_stem_and_the_stages_after_it():

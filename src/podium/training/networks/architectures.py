@@ -16,6 +16,7 @@ from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.loader import Normalisation
+from podium.training.networks.depthwise import speed_up_depthwise
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
 from podium.training.networks.weights import load_weights, with_local_weights
 
@@ -47,17 +48,6 @@ class Network(nn.Module):
         return [body[:middle], body[middle:], list(self.head.parameters())]
 
 
-class Float32Training(nn.Module):
-    """Makes a convolution train in float32 on a CPU, also under autocast: depthwise gradients are slow in bfloat16."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, channels, h, w) -> (n, channels, h', w') in the same data type."""
-        if not self.training or images.device.type != "cpu":
-            return super().forward(images)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(images.float()).to(images.dtype)
-
-
 def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weights: bool = True) -> Network:
     """The recipe's network with `classes` outputs; new parameters are random, derived from `seed`.
 
@@ -68,9 +58,7 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
         body, normalisation, classifier = _body(recipe, root, weights=weights)
-        for layer in body.modules():
-            if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:  # depthwise
-                layer.__class__ = type(type(layer).__name__, (Float32Training, type(layer)), {})
+        speed_up_depthwise(body)
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
         _freeze_stages(body, recipe)
