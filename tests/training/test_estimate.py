@@ -67,7 +67,7 @@ def test_an_epoch_with_a_hard_share_takes_that_share(timed):
 def test_a_timed_batch_has_at_most_the_training_rows_and_1024_images(timed):
     estimate_seconds(workspace(8), [planned(batch_size=10**9)])
     estimate_seconds(workspace(5_000), [planned(batch_size=10**9)])
-    assert timed == [8, 8, 1024, 1024]
+    assert timed == [8, 8, 1024, 256]  # training, evaluation
 
 
 def test_a_timed_training_step_has_the_step_of_the_optimiser(monkeypatch):

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from podium.config.keys import Recipe
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
+from podium.training.batches.loader import evaluation_batch
 from podium.training.device import count_gpus, cpu_threads, pick_device, pick_precision
 from podium.training.errors import name_run_in_errors
 from podium.training.learner import EPOCH_ROWS
@@ -89,7 +90,8 @@ def _seconds_per_image(recipe: Recipe, classes: int, *, root: Path, images: int)
         training = _seconds(train, batch)
         network.eval()
         with torch.inference_mode():
-            return training / images, _seconds(network, batch) / images
+            part = batch[: evaluation_batch(recipe.network_pixels, device)]
+            return training / images, _seconds(network, part) / len(part)
 
 
 def _seconds(function: Callable[[torch.Tensor], object], batch: torch.Tensor) -> float:

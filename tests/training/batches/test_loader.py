@@ -14,6 +14,7 @@ from podium.training.batches.loader import (
     Normalisation,
     PixelStore,
     TrainingLoader,
+    evaluation_batch,
     measure_normalisation,
     resize,
 )
@@ -152,6 +153,16 @@ def test_evaluation_gives_the_rows_asked_for_in_their_order_normalised_and_resiz
     assert images.shape == (3, 3, 8, 8) and images.is_contiguous(memory_format=torch.channels_last)
     assert torch.cat([labels for _, labels in loader]).tolist() == [7, 2, 5]
     assert torch.allclose(images[:, 0, 0, 0], (torch.tensor([7, 2, 5]) / 255 - 0.5) / 0.25, atol=1e-6)
+
+
+def test_a_cpu_predicts_fewer_images_at_once_the_larger_they_are():
+    sizes = {pixels: evaluation_batch(pixels, CPU) for pixels in (32, 64, 128, 224, 1024)}
+    assert sizes == {32: 256, 64: 128, 128: 32, 224: 10, 1024: 1}
+    assert evaluation_batch(224, torch.device("cuda")) == 256
+    store = PixelStore(numbered(9), CPU)
+    normalisation = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    loader = EvaluationLoader(store, np.arange(9), pixels=512, normalisation=normalisation)
+    assert [len(images) for (images,) in loader] == [2, 2, 2, 2, 1]
 
 
 def test_a_gather_moves_pixels_to_the_positions_given():

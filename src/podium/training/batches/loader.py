@@ -18,7 +18,8 @@ from podium.config.keys import Recipe
 from podium.seeding import stream_seed
 from podium.training.batches.augment import change_light, cut_out, mix, random_crop, rotate_and_zoom, shifted_positions
 
-EVALUATION_BATCH = 256
+# At most so many images are predicted at once; on a CPU, whose caches are small, at most so many of their pixels too.
+EVALUATION_BATCH, EVALUATION_PIXELS = 256, 32 * 128**2
 # Images may use this share of the free GPU memory; the network needs the rest.
 RESIDENT_SHARE = 0.4
 
@@ -120,6 +121,11 @@ class _Loader:
         return self.rows
 
 
+def evaluation_batch(pixels: int, device: torch.device) -> int:
+    """How many images of `pixels` x `pixels` are predicted at once."""
+    return min(EVALUATION_BATCH, max(1, EVALUATION_PIXELS // pixels**2)) if device.type == "cpu" else EVALUATION_BATCH
+
+
 class EvaluationLoader(_Loader):
     """Rows in order, resized and normalised: batches of (images, labels), or (images,) without `labels`."""
 
@@ -133,7 +139,7 @@ class EvaluationLoader(_Loader):
         labels: np.ndarray | None = None,
         batch_size: int = EVALUATION_BATCH,
     ):
-        super().__init__(store, rows, labels, batch_size)
+        super().__init__(store, rows, labels, min(batch_size, evaluation_batch(pixels, store.device)))
         self.pixels = pixels
         self.normalise = _Normaliser(normalisation, store.side, self.device)
 
