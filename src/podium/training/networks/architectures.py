@@ -33,6 +33,14 @@ class Network(nn.Module):
         self.normalisation = normalisation  # of its images; None until it is measured on them
         self.published: tuple[nn.Linear, ...] = ()  # the published classifier, if it is one layer; not a part of it
         self.precision = torch.float32  # what it computes in; parameters and logits stay float32
+        self.frozen: tuple[nn.Module, ...] = ()  # batch norms of frozen stages: their statistics do not change either
+
+    def train(self, mode: bool = True) -> "Network":
+        """Switch to training or evaluation; frozen batch norms always evaluate."""
+        super().train(mode)
+        for layer in self.frozen:
+            layer.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, classes) float32 of (n, 3, pixels, pixels) images."""
@@ -61,14 +69,15 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
         speed_up_depthwise(body)
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
-        _freeze_stages(body, recipe)
+        frozen = _freeze_stages(body, recipe)
         features = _count_features(body, recipe)
         head = _head(recipe, features, classes)
     normalisation = normalisation if recipe.pretrained else None
     network = Network(body, head, normalisation).to(memory_format=torch.channels_last)
     if classifier and classifier.in_features == features and classifier.bias is not None:
         network.published = (classifier,)
-    return network
+    network.frozen = frozen
+    return network.train()
 
 
 def published_state(recipe: Recipe) -> dict[str, Tensor]:
@@ -175,10 +184,10 @@ def _timm_model(name: str, is_downloaded: bool, *, has_classifier: bool) -> nn.M
         raise _without_maps(name, str(error)) from None
 
 
-def _freeze_stages(body: nn.Module, recipe: Recipe) -> None:
-    """Exclude the parameters of the body's first `frozen_stages` stages, as timm counts them, from training."""
+def _freeze_stages(body: nn.Module, recipe: Recipe) -> tuple[nn.Module, ...]:
+    """Exclude the first `frozen_stages` stages, as timm counts them, from training; return their batch norms."""
     if not recipe.frozen_stages:
-        return
+        return ()
     if not hasattr(body, "group_matcher"):
         raise TrainingError(
             "The stages of the architecture are not known.",
@@ -191,6 +200,8 @@ def _freeze_stages(body: nn.Module, recipe: Recipe) -> None:
     for stage, names in group_parameters(body, body.group_matcher(coarse=True)).items():
         for name in names:
             body.get_parameter(name).requires_grad = stage >= recipe.frozen_stages
+    norms = [layer for layer in body.modules() if isinstance(layer, nn.BatchNorm2d)]
+    return tuple(layer for layer in norms if layer.weight is not None and not layer.weight.requires_grad)
 
 
 def _shrink_stem(body: nn.Module, *, keep_parameters: bool) -> None:
