@@ -141,6 +141,7 @@ test: | $(READY)
 
 bench: | $(READY) prepare
 	@$(PYTHON) -W ignore benchmarks/training.py $(OF)
+	$(PYTHON) -W ignore benchmarks/finetune.py
 
 lint: | $(READY)
 	@$(PYTHON) -m ruff format --check .
