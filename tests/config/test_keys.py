@@ -1,8 +1,11 @@
 """Settings: strict, told by name, and stable under new defaults."""
 
+from dataclasses import replace
+
 import pytest
 
 from podium.config.keys import Recipe, read_competition, read_recipe, recipe_files, recipe_of
+from podium.config.search import changed_recipe
 from podium.errors import ConfigError
 
 RECIPE = 'architecture = "resnet34"\nepochs = 2\nlearning_rate = 0.1\n'
@@ -67,6 +70,21 @@ def test_a_logistic_head_needs_no_epochs(tmp_path):
 def test_without_epochs_the_keys_of_the_training_are_refused(tmp_path, line):
     with pytest.raises(ConfigError, match="without effect: expected epochs"):
         read_recipe(recipe_file(tmp_path, LOGISTIC + line))
+
+
+@pytest.mark.parametrize(
+    ("lines", "values"),
+    [
+        ("", ("logistic", 0, 128, 0.0)),
+        ("epochs = 2", ("logistic", 2, 32, 0.0003)),
+        ('epochs = 2\nhead = "linear"\nbatch_size = 64', ("linear", 2, 64, 0.0003)),
+        ("epochs = 2\nfreeze_epochs = 1\nlearning_rate = 0.1", ("linear", 2, 32, 0.1)),
+    ],
+)
+def test_with_pretrained_weights_a_recipe_has_the_defaults_for_fine_tuning(tmp_path, lines, values):
+    recipe = read_recipe(recipe_file(tmp_path, f'architecture = "resnet34"\npretrained = true\n{lines}'))
+    assert (recipe.head, recipe.epochs, recipe.batch_size, recipe.learning_rate) == values
+    assert changed_recipe(recipe, {"seeds": [7]}, tmp_path) == replace(recipe, seeds=(7,))
 
 
 @pytest.mark.parametrize("missing", ["epochs = 2\n", "learning_rate = 0.1\n"])

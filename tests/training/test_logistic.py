@@ -15,11 +15,12 @@ from digits_toys import digits_workspace
 from podium.config.keys import Recipe
 from podium.data.cache import open_images
 from podium.metrics import softmax
-from podium.training import logistic
+from podium.training import callbacks, logistic
 from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore
 from podium.training.learner import fit_network
 from podium.training.logistic import fit_classifier
 from podium.training.logits import predict_logits
+from podium.training.lr_find import find_learning_rate
 from podium.training.predict import predict_folder
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.run import train_run
@@ -114,6 +115,28 @@ def test_with_epochs_the_training_begins_at_the_logistic_regression(tmp_path):
     assert torch.allclose(still.network.head[-1].weight, frozen.network.head[-1].weight, atol=1e-6)
     moved, _ = fit(replace(recipe, epochs=2, learning_rate=0.01), images, labels, tmp_path)
     assert not torch.allclose(moved.network.head[-1].weight, frozen.network.head[-1].weight, atol=1e-4)
+
+
+def test_after_a_logistic_head_the_body_keeps_its_statistics_and_the_start_counts(tmp_path, monkeypatch):
+    recipe = pretrained(tmp_path, precision="float32", batch_size=40, epochs=2, learning_rate=0.01)
+    frozen, _ = fit(replace(recipe, epochs=0), *two_kinds(), tmp_path)
+    networks = []
+    for steps in (0, 4, 10**9):  # 4 steps are trained
+        monkeypatch.setattr(callbacks, "START_STEPS", steps)
+        networks.append(fit(recipe, *two_kinds(), tmp_path)[0].network)
+    statistics = [list(network.buffers()) for network in (frozen.network, networks[0])]
+    assert len(statistics[0]) > 10 and all(map(torch.equal, *statistics))
+    for start, moved, half, same in zip(frozen.network.parameters(), *(n.parameters() for n in networks), strict=True):
+        assert not torch.allclose(start, moved, atol=1e-4) and torch.allclose(start, same, atol=1e-6)
+        assert torch.allclose((start + moved) / 2, half, atol=1e-6)
+
+
+def test_lr_find_begins_at_the_logistic_regression(tmp_path):
+    recipe = pretrained(tmp_path, precision="float32", batch_size=40, epochs=2, learning_rate="find")
+    data = FitData(
+        PixelStore(two_kinds()[0], torch.device("cpu")), two_kinds()[1], 2, np.arange(80), np.arange(80, 120)
+    )
+    assert find_learning_rate(recipe, data, seed=1, root=tmp_path).losses[0] < 0.5  # log(2) with a random head
 
 
 @pytest.mark.parametrize("validation", ["rows = 297", 'kind = "k-fold"\nfolds = 2'])

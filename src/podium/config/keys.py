@@ -285,10 +285,18 @@ def read_recipe(file: Path) -> Recipe:
 
 def recipe_of(table: dict[str, Any], file: Path) -> Recipe:
     """The recipe in a `table` of keys, from a TOML file or from the predictions `file` of a run; raises ConfigError."""
-    recipe = settings_of(Recipe, table, file, other_tables=[SEARCH_TABLE])
+    recipe = settings_of(Recipe, fine_tuning_defaults(table) | table, file, other_tables=[SEARCH_TABLE])
     if faults := _recipe_faults(recipe):
         raise ConfigError("A recipe that cannot be trained.", file=file, faults=faults, fix=f"edit {file}")
     return recipe
+
+
+def fine_tuning_defaults(table: dict[str, Any]) -> dict[str, Any]:
+    """The defaults of a recipe's `table` with pretrained weights that differ from the keys' own (docs/training.md)."""
+    if not table.get("pretrained"):
+        return {}
+    head = {} if table.get("freeze_epochs") else {"head": "logistic"}
+    return head | ({"batch_size": 32, "learning_rate": 0.0003} if table.get("epochs") else {})
 
 
 def _recipe_faults(recipe: Recipe) -> list[str]:

@@ -93,7 +93,7 @@ def value_of(recipe: Recipe, name: str) -> Any:
 
 def changed_recipe(recipe: Recipe, values: Mapping[str, Any], file: Path) -> Recipe:
     """The recipe with other values of some keys, checked as if it were read from `file`; raises ConfigError."""
-    table = changed_keys(recipe)
+    table = {name: value_of(recipe, name) for name in ("head", "batch_size")} | changed_keys(recipe)
     set_values(table, values)
     return recipe_of(table, file)
 

@@ -7,6 +7,9 @@ from fastai.callback.core import Callback, CancelStepException
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+# Steps that the initial parameters count as, where they are averaged with the final ones.
+START_STEPS = 50
+
 
 class GradientScaling(Callback):
     """Scales the loss of a network in float16, whose gradients would be 0, and skips steps with infinite gradients.
@@ -45,6 +48,26 @@ class GradientScaling(Callback):
         self.is_finite = True
 
 
+class AverageWithStart(Callback):
+    """Averages the final parameters with the initial ones, which count as START_STEPS steps (arXiv:2109.01903).
+
+    Few steps then change little of a network that knew the classes before, by its logistic head.
+    """
+
+    order = 80  # after ParameterAverage
+
+    def before_fit(self) -> None:
+        """Keep the initial parameters."""
+        self.start = [value.detach().clone() for value in self.learn.model.parameters()]
+
+    @torch.no_grad()
+    def after_fit(self) -> None:
+        """Average the parameters."""
+        share = START_STEPS / (START_STEPS + self.learn.n_epoch * len(self.learn.dls.train))
+        for value, start in zip(self.learn.model.parameters(), self.start, strict=True):
+            value.lerp_(start, share)
+
+
 class LossRecorder(Callback):
     """Passes the loss of each image to the training loader, which selects the images with the largest loss."""
 
@@ -78,26 +101,17 @@ class ParameterAverage(Callback):
         self.average.multi_avg_fn = get_ema_multi_avg_fn(min(self.decay, (1 + steps) / (10 + steps)))
         self.average.update_parameters(self.learn.model)
 
-    def before_validate(self) -> None:
-        """Put the average into the network."""
-        self._swap()
+    @torch.no_grad()
+    def exchange(self) -> None:
+        """Exchange the network's parameters and statistics with the average's."""
+        states = self.learn.model.state_dict().values(), self.average.module.state_dict().values()
+        for value, average in zip(*states, strict=True):
+            copy = value.clone()
+            value.copy_(average)
+            average.copy_(copy)
 
-    def after_validate(self) -> None:
-        """Put the trained parameters back."""
-        self._swap()
-
-    def after_fit(self) -> None:
-        """Keep the average."""
-        self._swap()
-
-    def _swap(self) -> None:
-        """Exchange the network's state and the average's."""
-        network, average = self.learn.model.state_dict(), self.average.module.state_dict()
-        with torch.no_grad():
-            for name, value in network.items():
-                copy = value.clone()
-                value.copy_(average[name])
-                average[name].copy_(copy)
+    # The network validates with the average, trains on without it, and keeps it in the end.
+    before_validate = after_validate = after_fit = exchange
 
 
 class ProgressiveSize(Callback):

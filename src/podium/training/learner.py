@@ -17,7 +17,7 @@ from torch import nn
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
 from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
-from podium.training.callbacks import GradientScaling, LossRecorder, ParameterAverage, ProgressiveSize
+from podium.training.callbacks import AverageWithStart, GradientScaling, LossRecorder, ParameterAverage, ProgressiveSize
 from podium.training.device import pick_precision
 from podium.training.logistic import fit_head, pooled_features
 from podium.training.logits import predict_logits
@@ -74,8 +74,6 @@ def fit_network(
     epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_per_epoch(len(data.training_rows))
     precision_name = str(network.precision).removeprefix("torch.")
     progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
-    if recipe.head == "logistic":
-        fit_head(network, recipe, data)
     if not recipe.epochs:
         return TrainedNetwork(network, recipe)
     learner = make_learner(recipe, network, data, seed=seed, purpose=purpose)
@@ -97,7 +95,11 @@ def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> 
 
     if isinstance(network.body, FastNetBody):
         network.body.whiten(torch.cat([images for (images,) in images_of(WHITENING_ROWS)]))
-    if network.frozen:
+    if recipe.head == "logistic":
+        fit_head(network, recipe, data)
+        # Estimated again from few images, the statistics would change the features more than the training does.
+        network.frozen = tuple(layer for layer in network.body.modules() if isinstance(layer, nn.BatchNorm2d))
+    elif network.frozen:
         _measure_frozen(network, images_of(STATISTICS_ROWS))
     return network
 
@@ -143,20 +145,20 @@ def make_learner(
     validation = EvaluationLoader(
         data.store, rows, pixels=recipe.network_pixels, normalisation=normalisation, labels=data.labels
     )
-    callbacks: list[Callback] = [TrainEvalCallback()]
-    if network.precision == torch.float16:
-        callbacks.append(GradientScaling())
-    if recipe.gradient_clip:
-        callbacks.append(GradientClip(recipe.gradient_clip))
-    if recipe.hard_share < 1:
-        callbacks.append(LossRecorder())
+    callbacks = {
+        TrainEvalCallback(): True,
+        GradientScaling(): network.precision == torch.float16,
+        GradientClip(recipe.gradient_clip): recipe.gradient_clip,
+        AverageWithStart(): recipe.head == "logistic",
+        LossRecorder(): recipe.hard_share < 1,
+    }
     return Learner(
         DataLoaders(training, validation if len(rows) else []),
         network,
         loss_func=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
         opt_func=optimiser_maker(recipe),
         splitter=split_parameters,
-        cbs=callbacks,
+        cbs=[callback for callback, is_used in callbacks.items() if is_used],
         path=folder,
         default_cbs=False,
     )
