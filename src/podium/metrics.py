@@ -67,27 +67,6 @@ def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 of the classes that occur among the labels or the predictions."""
-    return _macro_f1(confusion_matrix(probabilities, labels))
-
-
-def qwk(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Cohen's kappa with quadratic weights, for classes in their order (1: perfect, 0: chance).
-
-    It is 1 if all labels and all predictions are the same class.
-    """
-    return _qwk(confusion_matrix(probabilities, labels))
-
-
-def auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the ROC curve: of the second of two classes; with more classes, the mean of each against the rest.
-
-    A class that no row or every row has is left out, as it has no curve; NaN if no class has one.
-    """
-    return _auc_of_counts(probabilities, labels)(np.ones(len(labels)))
-
-
 def wilson_interval(correct: float, rows: float, *, z: float = Z_95) -> tuple[float, float]:
     """Interval for a share of `correct` out of `rows` (E. B. Wilson, 1927); `z` sets its level, 95 %."""
     if not 0 <= correct <= rows or rows == 0:
@@ -107,16 +86,17 @@ ScoreOfCounts = Callable[[np.ndarray], float]
 class Metric:
     """A metric, its direction and its range."""
 
-    compute: Callable[[np.ndarray, np.ndarray], float]
-    greater_is_better: bool = True
     rows: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # values per row, if the metric is their mean
     of_counts: Callable[[np.ndarray, np.ndarray], ScoreOfCounts] | None = None  # if it is not: the score of drawn rows
+    greater_is_better: bool = True
     least: float = 0.0
     most: float = 1.0
 
     def __call__(self, probabilities: np.ndarray, labels: np.ndarray) -> float:
         """The metric of probabilities `(n, classes)` for labels `(n,)`."""
-        return self.compute(probabilities, labels)
+        if self.rows:
+            return float(np.mean(self.rows(probabilities, labels)))
+        return self.of_counts(probabilities, labels)(np.ones(len(labels)))
 
     def gain(self, score: float) -> float:
         """The score, or its negative if less is better: more gain is always better."""
@@ -130,6 +110,7 @@ def _of_confusion(score: Callable[[np.ndarray], float], probabilities: np.ndarra
 
 
 def _macro_f1(confusion: np.ndarray) -> float:
+    """Mean F1 of the classes that occur among the labels or the predictions."""
     correct = np.diag(confusion)
     total = confusion.sum(axis=0) + confusion.sum(axis=1)
     occurs = total > 0
@@ -137,6 +118,10 @@ def _macro_f1(confusion: np.ndarray) -> float:
 
 
 def _qwk(confusion: np.ndarray) -> float:
+    """Cohen's kappa with quadratic weights, for classes in their order (1: perfect, 0: chance).
+
+    It is 1 if all labels and all predictions are the same class.
+    """
     place = np.arange(len(confusion))
     distance = np.square(place[:, None] - place[None, :])
     by_chance = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
@@ -144,7 +129,11 @@ def _qwk(confusion: np.ndarray) -> float:
     return 1.0 if expected == 0 else 1.0 - float((distance * confusion).sum()) / expected
 
 
-def _auc_of_counts(probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+def _auc(probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+    """Area under the ROC curve: of the second of two classes; with more classes, the mean of each against the rest.
+
+    A class that no row or every row has is left out, as it has no curve; NaN if no class has one.
+    """
     classes = probabilities.shape[1]
     curves = [_area_of_counts(probabilities[:, k], labels == k) for k in ([1] if classes == 2 else range(classes))]
 
@@ -176,9 +165,9 @@ def _area_of_counts(scores: np.ndarray, positive: np.ndarray) -> ScoreOfCounts:
 
 
 METRICS = {
-    "accuracy": Metric(accuracy, rows=hits),
-    "log_loss": Metric(log_loss, greater_is_better=False, rows=log_losses, most=math.inf),
-    "macro_f1": Metric(macro_f1, of_counts=partial(_of_confusion, _macro_f1)),
-    "qwk": Metric(qwk, least=-1.0, of_counts=partial(_of_confusion, _qwk)),
-    "auc": Metric(auc, of_counts=_auc_of_counts),
+    "accuracy": Metric(rows=hits),
+    "log_loss": Metric(rows=log_losses, greater_is_better=False, most=math.inf),
+    "macro_f1": Metric(of_counts=partial(_of_confusion, _macro_f1)),
+    "qwk": Metric(of_counts=partial(_of_confusion, _qwk), least=-1.0),
+    "auc": Metric(of_counts=_auc),
 }

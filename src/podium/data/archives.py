@@ -93,10 +93,9 @@ class Folder:
         pending, seen = [("", self.root)], set()
         while pending:
             prefix, folder = pending.pop()
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
+            if (identity := _folder_id(folder)) in seen:
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            seen.add(identity)
             for entry in os.scandir(folder):
                 if entry.is_dir() and _is_kept(entry.name):
                     pending.append((f"{prefix}{entry.name}/", Path(entry.path)))
@@ -217,7 +216,7 @@ def open_files(path: Path, cache: Path) -> Files:
     return Folder(folder)
 
 
-def _folder_id(folder: str) -> tuple[int, int]:
+def _folder_id(folder: Path | str) -> tuple[int, int]:
     """What all names of one folder have in common."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino

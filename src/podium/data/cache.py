@@ -154,16 +154,11 @@ def load_dataset(train_file: Path) -> Dataset | None:
     try:
         train, test = (open_memmap(file, mode="r") for file in (train_file, beside(train_file, "test")))
         checksums = json.loads(beside(train_file, "checksums").read_bytes())
-        dataset = Dataset(read_lock(train_file.with_name(LISTING_FILE)), train, test, checksums)
-        return dataset if _is_whole(dataset) else None
+        are_pixels = all(array.dtype == np.uint8 and array.flags.c_contiguous for array in (train, test))
+        are_whole = are_pixels and len(checksums) == _count_blocks(train) + _count_blocks(test)
+        return Dataset(read_lock(train_file.with_name(LISTING_FILE)), train, test, checksums) if are_whole else None
     except (FileNotFoundError, ValueError, EOFError, TypeError, LookupError):
         return None
-
-
-def _is_whole(dataset: Dataset) -> bool:
-    """Whether the arrays hold pixels, and every block of rows has a checksum."""
-    are_pixels = all(array.dtype == np.uint8 and array.flags.c_contiguous for array in dataset.arrays.values())
-    return are_pixels and len(dataset.checksums) == sum(map(_count_blocks, dataset.arrays.values()))
 
 
 def _same_images(first: Lock, second: Lock) -> bool:

@@ -166,9 +166,8 @@ class Kaggle:
                 return output
             error = self.cli_error(arguments[0], output)
             if pause is None:
-                break
+                raise error
             time.sleep(pause)
-        raise error
 
     def cli_error(self, service: str, output: str) -> CommandError:
         """The error for a command of the kaggle CLI that failed without a reason of Kaggle.

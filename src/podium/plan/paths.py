@@ -106,16 +106,11 @@ class Paths:
         return [Path(os.path.expanduser(given)), *places] if given else places
 
 
-def list_competitions(root: Path) -> list[str]:
-    """Names of the competitions below `root`."""
-    return sorted(file.parent.name for file in (root / "competitions").glob(f"*/{COMPETITION_FILE}"))
-
-
 def find_competition(name: str, root: Path | str = ".", outputs: Path | str | None = None) -> Paths:
     """The paths of a competition, writing below `outputs` (else `root`); raises ConfigError if it does not exist."""
     root = Path(root)
     paths = Paths(name, root, root if outputs is None else Path(outputs))
-    known = list_competitions(root)
+    known = sorted(file.parent.name for file in (root / "competitions").glob(f"*/{COMPETITION_FILE}"))
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
         raise ConfigError(
