@@ -67,11 +67,11 @@ def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def wilson_interval(correct: float, rows: float, *, z: float = Z_95) -> tuple[float, float]:
-    """Interval for a share of `correct` out of `rows` (E. B. Wilson, 1927); `z` sets its level, 95 %."""
+def wilson_interval(correct: float, rows: float) -> tuple[float, float]:
+    """The 95 % interval for a share of `correct` out of `rows` (E. B. Wilson, 1927)."""
     if not 0 <= correct <= rows or rows == 0:
         raise ValueError(f"expected 0 <= correct <= rows and at least one row, got {correct} of {rows}")
-    share = correct / rows
+    share, z = correct / rows, Z_95
     middle = share + z * z / (2 * rows)
     half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
     scale = 1 + z * z / rows

@@ -27,9 +27,6 @@ class Workspace(Plan):
         return workspace
 
 
-def open_workspace(name: str, root: Path | str = ".", outputs: Path | str | None = None) -> Workspace:
-    """The workspace of the competition `name` below `root`, writing below `outputs` (else `root`).
-
-    Raises ConfigError where there is no such competition, or its settings are wrong.
-    """
-    return read_plan(name, root, outputs, kind=Workspace)
+def open_workspace(name: str, root: Path | str = ".") -> Workspace:
+    """The workspace of the competition `name` below `root`; raises ConfigError if it does not exist, or is wrong."""
+    return read_plan(name, root, kind=Workspace)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from podium.config.keys import Recipe, read_competition, read_recipe, recipe_files, recipe_of
+from podium.config.keys import Recipe, read_competition, read_recipe, recipe_of
 from podium.config.search import changed_recipe
 from podium.errors import ConfigError
+from podium.plan.runs import read_recipes
 
 RECIPE = 'architecture = "resnet34"\nepochs = 2\nlearning_rate = 0.1\n'
 
@@ -124,7 +125,7 @@ def test_no_setting_is_infinite(tmp_path):
 
 def test_a_folder_where_a_recipe_should_be_is_told_and_an_editors_lock_is_not_a_recipe(tmp_path):
     (tmp_path / ".#one.toml").symlink_to("nowhere")
-    assert recipe_files(tmp_path) == {}
+    assert read_recipes(tmp_path) == {}
     (tmp_path / "one.toml").mkdir()
     with pytest.raises(ConfigError, match="Is a directory"):
         read_recipe(tmp_path / "one.toml")
@@ -154,7 +155,7 @@ def test_a_recipe_comes_back_from_what_a_trained_run_says_of_it(tmp_path):
 def test_the_competitions_file_is_no_recipe(tmp_path):
     recipe_file(tmp_path, RECIPE)
     (tmp_path / "competition.toml").write_text("")
-    assert list(recipe_files(tmp_path)) == ["one"]
+    assert list(read_recipes(tmp_path)) == ["one"]
 
 
 def test_a_threshold_for_log_loss_is_refused(tmp_path):

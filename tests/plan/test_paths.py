@@ -19,8 +19,8 @@ def test_an_unknown_competition_is_refused_with_the_nearest_name(tmp_path):
         (tmp_path / "competitions" / name / "competition.toml").touch()
     with pytest.raises(ConfigError, match=r"one of cars, pets(?s:.*)fix: +COMPETITION=pets"):
         find_competition("pest", tmp_path)
-    paths = find_competition("pets", tmp_path, tmp_path / "elsewhere")
-    assert paths.settings_file.is_file() and paths.predictions_folder == tmp_path / "elsewhere" / "oof" / "pets"
+    paths = find_competition("pets", tmp_path)
+    assert paths.settings_file.is_file() and paths.predictions_folder == tmp_path / "oof" / "pets"
 
 
 def test_images_are_looked_for_in_podium_data_first(monkeypatch, tmp_path):

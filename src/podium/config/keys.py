@@ -1,16 +1,14 @@
 """The keys of competition.toml (Competition) and of a recipe (Recipe).
 
 Every key is declared once, with its meaning, unit, default and range; `podium.config.schema` checks files against
-them. This module imports only the standard library,
-because make reads settings before the environment exists.
+them. Only the standard library is imported, because make reads settings before the environment exists.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from podium.config.schema import build, changed_keys, key, read_table, settings_of
+from podium.config.schema import changed_keys, key, read_table, settings_of
 from podium.errors import ConfigError
 
 COMPETITION_FILE = "competition.toml"
@@ -32,8 +30,7 @@ class Data:
         "folders: one folder per class; csv: a table of labels beside one folder; digits: the bundled digits"
     )
     archive: str = key(
-        "name of the archive or folder of the images; searched for in DATA=, $PODIUM_DATA, data/ and ../shared/data/",
-        "",
+        "archive or folder of the images; searched for in DATA=, $PODIUM_DATA, data/ and ../shared/data/", ""
     )
     train: str = key("folder or archive of the labelled images", "train")
     test: str = key("folder or archive of the unlabelled images", "test")
@@ -55,9 +52,7 @@ class Data:
 class Validation:
     """[validation]: which labelled rows are held out to score a model."""
 
-    kind: Literal["holdout", "k-fold"] = key(
-        "holdout: one stratified part; k-fold: every row is held out once", "holdout"
-    )
+    kind: Literal["holdout", "k-fold"] = key("holdout: one stratified part; k-fold: every row once", "holdout")
     rows: int = key("number of rows held out (holdout)", 0, low=0)
     folds: int = key("number of folds (k-fold)", 5, low=2, high=100)
     seed: int = key("seed of the split", 0, low=0)
@@ -90,9 +85,7 @@ class Ensemble:
 class Submission:
     """[submission]: the format of the CSV."""
 
-    kind: Literal["labels", "probabilities"] = key(
-        "labels: one class name per row; probabilities: one column per class", "labels"
-    )
+    kind: Literal["labels", "probabilities"] = key("labels: a class name; probabilities: a column per class", "labels")
     id_column: str = key("name of the id column", "id")
     label_column: str = key("name of the label column (labels)", "label")
 
@@ -134,10 +127,7 @@ class Augment:
     rotate_degrees: float = key("largest rotation in each direction, degrees", 0.0, low=0, high=180)
     zoom: float = key("largest factor of enlargement or reduction", 1.0, low=1, high=4)
     crop: float = key(
-        "smallest share of the area that a random crop keeps; its shape is 3:4 to 4:3; 1: no crop",
-        1.0,
-        low=0.01,
-        high=1,
+        "smallest share of the area that a random crop keeps; its shape is 3:4 to 4:3; 1: off", 1.0, low=0.01, high=1
     )
     cutout_pixels: int = key("side of a square that is filled with the mean colour, in training pixels", 0, low=0)
     brightness: float = key("largest change, as a share of the full range", 0.0, low=0, high=1)
@@ -163,9 +153,7 @@ class Recipe:
     stem: Literal["standard", "small"] = key(
         "standard: as published, for 224 pixels; small: without early downsampling, for 32 to 64 pixels", "standard"
     )
-    pretrained: bool | str = key(
-        "false, true (ImageNet weights of torchvision or timm), a local file, or package:<name>", False
-    )
+    pretrained: bool | str = key("false, true (ImageNet weights, downloaded), a local file, or package:<name>", False)
     head: Literal["linear", "fastai", "logistic"] = key(
         "linear: pooling, dropout, one layer; fastai: fastai's head of two layers; logistic: linear, and starts as a "
         "logistic regression on the features of the pretrained body",
@@ -184,18 +172,14 @@ class Recipe:
     )
     warm_up: float = key("share of the steps before the peak (one-cycle, triangular)", 0.25, low=0.01, high=0.9)
     optimiser: Literal["adamw", "sgd", "muon"] = key("adamw, sgd, or muon for filters and sgd for all else", "adamw")
-    muon_rate: float = key(
-        "peak learning rate of the filters (muon); all other parameters use learning_rate", 0.1, low=0
-    )
+    muon_rate: float = key("peak learning rate of the filters (muon); all others use learning_rate", 0.1, low=0)
     bias_ratio: float = key("learning rate of biases and norms divided by that of the weights", 1.0, low=0)
     momentum: float = key("Nesterov momentum (sgd, muon) or beta 1 (adamw)", 0.9, low=0, high=0.999)
     weight_decay: float = key("decay of weights; biases and norms do not decay", 0.01, low=0)
     gradient_clip: float = key("largest norm of the whole gradient; 0: no limit", 0.0, low=0)
     label_smoothing: float = key("share of the target that is spread over all classes", 0.0, low=0, high=0.9)
     mixup: float = key("mix two images: alpha of the Beta distribution of the share; 0: off", 0.0, low=0)
-    cutmix: float = key(
-        "paste a rectangle of another image: alpha of the Beta distribution of its size; 0: off", 0.0, low=0
-    )
+    cutmix: float = key("paste a part of another image: alpha of the Beta distribution of its size; 0: off", 0.0, low=0)
     hard_share: float = key(
         "share of the training rows that an epoch uses: the rows with the largest last loss (arXiv:1511.06343); 1: all",
         1.0,
@@ -209,9 +193,7 @@ class Recipe:
         "how an image that is not square is made square: crop the centre, squash, or pad with mirrored edges", "crop"
     )
     training_pixels: int = key("side of the images that the network gets; 0: as stored", 0, low=0, high=2048)
-    progressive_pixels: tuple[int, ...] = key(
-        "image sides in earlier stages; all stages have the same number of epochs", (), low=8
-    )
+    progressive_pixels: tuple[int, ...] = key("image sides in earlier stages; all stages are equally long", (), low=8)
     augment: Augment = key("augmentation of the training images", Augment())
     test_time_augmentation: Literal["none", "flip", "flip-and-shift"] = key("views whose logits are averaged", "none")
 
@@ -220,9 +202,7 @@ class Recipe:
         "auto",
     )
     threads: int = key("CPU threads of a run; another number changes the last bits of the results", 1, low=1, high=256)
-    deterministic: bool = key(
-        "on a GPU, use only operations that repeat bit for bit, even if they are slower; on a CPU all do", False
-    )
+    deterministic: bool = key("on a GPU, use only operations that repeat bit for bit; on a CPU all do", False)
     refit: bool = key("train again on training and validation rows; that network makes the test logits", False)
 
     @property
@@ -264,15 +244,11 @@ def read_competition(folder: Path) -> Competition:
     if competition.metric == "log_loss" and "threshold" in table.get("ensemble", {}):
         raise ConfigError(NO_THRESHOLD, file=file, fix="remove threshold; set best_per_architecture or select instead")
     if not (competition.data.train and competition.data.test):
-        raise ConfigError(
-            "The folders of the images have no name.", file=file, expected="[data] train and test that are not empty"
-        )
+        expected = "[data] train and test that are not empty"
+        raise ConfigError("The folders of the images have no name.", file=file, expected=expected)
     if competition.validation.kind == "holdout" and competition.validation.rows == 0:
-        raise ConfigError(
-            "The holdout has no rows.",
-            file=file,
-            expected="[validation] rows = the number of labelled rows to hold out",
-        )
+        expected = "[validation] rows = the number of labelled rows to hold out"
+        raise ConfigError("The holdout has no rows.", file=file, expected=expected)
     return competition
 
 
@@ -301,25 +277,24 @@ def fine_tuning_defaults(table: dict[str, Any]) -> dict[str, Any]:
 
 def _recipe_faults(recipe: Recipe) -> list[str]:
     """Keys that contradict each other or have no effect."""
-    changed, rate, seeds, optimiser = changed_keys(recipe), recipe.learning_rate, list(recipe.seeds), recipe.optimiser
-    is_logistic, frozen = recipe.head == "logistic", "without pretrained: only pretrained layers can stay frozen"
+    changed, pretrained, optimiser = changed_keys(recipe), recipe.pretrained, recipe.optimiser
+    rate, seeds, is_logistic = recipe.learning_rate, list(recipe.seeds), recipe.head == "logistic"
+    frozen = "without pretrained: only pretrained layers can stay frozen"
     names = [name for name in changed if name not in WITHOUT_EPOCHS or (name == "seeds" and len(seeds) > 1)]
     faults = {
         f'learning_rate = "{rate}": expected a number or "find"': isinstance(rate, str) and rate != "find",
         'learning_rate: missing; expected more than 0, or "find"': recipe.epochs and rate == 0,
         'epochs: missing; expected 1 or more, or head = "logistic"': not recipe.epochs and not is_logistic,
         **{f"{name} without effect: expected epochs of 1 or more": not recipe.epochs for name in names},
-        'head = "logistic" without pretrained: only pretrained layers give useful features': (
-            is_logistic and not recipe.pretrained
-        ),
+        'head = "logistic" without pretrained: only pretrained layers give useful features': is_logistic
+        and not pretrained,
         'freeze_epochs without effect: head = "logistic" fits the head first': is_logistic and recipe.freeze_epochs,
         f"seeds = {seeds}: expected one or more, each once": not seeds or len(set(seeds)) < len(seeds),
-        f"freeze_epochs {frozen}": recipe.freeze_epochs and not recipe.pretrained,
-        f"frozen_stages {frozen}": recipe.frozen_stages and not recipe.pretrained,
-        f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it': recipe.pretrained
-        == PACKAGE_PREFIX,
+        f"freeze_epochs {frozen}": recipe.freeze_epochs and not pretrained,
+        f"frozen_stages {frozen}": recipe.frozen_stages and not pretrained,
+        f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it': pretrained == PACKAGE_PREFIX,
         f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"': (
-            recipe.architecture != "fastnet" and recipe.fastnet != FastNet()
+            "fastnet" in changed and recipe.architecture != "fastnet"
         ),
         f'muon_rate without effect: expected optimiser = "muon", found "{optimiser}"': (
             optimiser != "muon" and "muon_rate" in changed
@@ -327,18 +302,3 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         "fastnet.widths = []: expected one or more": not recipe.fastnet.widths,
     }
     return [fault for fault, applies in faults.items() if applies]
-
-
-def changed_ensemble(settings: Ensemble, changes: dict[str, Any]) -> Ensemble:
-    """The settings with some keys changed, checked like those of a file; raises ConfigError."""
-    faults: list[str] = []
-    changed = build(Ensemble, dataclasses.asdict(settings) | changes, "", faults)
-    if faults:
-        raise ConfigError("Wrong ensemble settings.", faults=faults, fix="correct STRATEGY= or THRESHOLD=")
-    return changed
-
-
-def recipe_files(folder: Path) -> dict[str, Path]:
-    """Recipe name -> file, sorted by name, for the competition in `folder`; Emacs's lock files are left out."""
-    files = [file for file in sorted(folder.glob("*.toml")) if not file.name.startswith(".#")]
-    return {file.stem: file for file in files if file.name != COMPETITION_FILE}

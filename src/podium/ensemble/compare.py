@@ -206,11 +206,11 @@ def compare(
     )
 
 
-def holm(p_values: Sequence[float], *, level: float = 0.05) -> list[bool]:
-    """Which of several differences are real, so that any of them is noise in `level` of all cases (Holm, 1979)."""
+def holm(p_values: Sequence[float]) -> list[bool]:
+    """Which of several differences are real, so that any of them is noise in 5 % of all cases (Holm, 1979)."""
     order, real = sorted(range(len(p_values)), key=lambda place: p_values[place]), [False] * len(p_values)
     for rank, place in enumerate(order):
-        if p_values[place] > level / (len(order) - rank):
+        if p_values[place] > 0.05 / (len(order) - rank):
             break
         real[place] = True
     return real

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from podium import __version__
-from podium.config.keys import NO_THRESHOLD, changed_ensemble
+from podium.config.keys import NO_THRESHOLD, Ensemble
+from podium.config.schema import build
 from podium.ensemble.blend import pool_of
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
@@ -55,11 +56,7 @@ def write_ensemble(
         expected = "letters, digits, and _ . + - between them, such as try2"
         raise SubmissionError("This cannot be the name of a submission.", expected=expected, found=out)
     competition, folder = workspace.competition, workspace.paths.submissions
-    overrides = {"strategy": strategy, "threshold": threshold, "select": None if threshold is None else "rule"}
-    if threshold is not None and not METRICS[competition.metric].greater_is_better:
-        raise ConfigError(NO_THRESHOLD, expected="no THRESHOLD=", found=f"{threshold:g}")
-    given = {key: value for key, value in overrides.items() if value is not None}
-    settings = changed_ensemble(competition.ensemble, given)
+    settings = _overridden(workspace, strategy, threshold)
     # Hashed before they are read: if a file changes meanwhile, the ensemble counts as stale.
     record = {
         "competition": workspace.name,
@@ -77,6 +74,19 @@ def write_ensemble(
     with atomic_write(written.json_file) as stream:
         stream.write((json.dumps(record, indent=2) + "\n").encode())
     return written
+
+
+def _overridden(workspace: Workspace, strategy: str | None, threshold: float | None) -> Ensemble:
+    """The competition's settings with another strategy, threshold or both; raises ConfigError."""
+    if threshold is not None and not METRICS[workspace.competition.metric].greater_is_better:
+        raise ConfigError(NO_THRESHOLD, expected="no THRESHOLD=", found=f"{threshold:g}")
+    settings, faults = asdict(workspace.competition.ensemble), []
+    settings |= {} if strategy is None else {"strategy": strategy}
+    settings |= {} if threshold is None else {"threshold": threshold, "select": "rule"}
+    changed = build(Ensemble, settings, "", faults)
+    if faults:
+        raise ConfigError("Wrong ensemble settings.", faults=faults, fix="correct STRATEGY= or THRESHOLD=")
+    return changed
 
 
 def _check_against_best(result: EnsembleResult, workspace: Workspace) -> None:

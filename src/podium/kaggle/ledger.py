@@ -126,13 +126,11 @@ def find_submission(
     """
     if entry.ref:
         return next((submission for submission in submissions if str(submission.ref) == entry.ref), None)
-    newer = [submission for submission in submissions if submission.ref > int(entry.after)]
-    candidates = [
-        submission for submission in newer if str(submission.ref) not in other_refs and _has_message(submission, entry)
-    ]
-    return min(candidates, key=lambda submission: submission.ref, default=None)
-
-
-def _has_message(submission: ListedSubmission, entry: Entry) -> bool:
-    is_cut = len(submission.message) >= LONG_MESSAGE and submission.file == entry.file
-    return entry.tag in submission.message or (is_cut and f"{entry.message} {entry.tag}".startswith(submission.message))
+    candidates = []
+    for listed in submissions:
+        is_cut = len(listed.message) >= LONG_MESSAGE and listed.file == entry.file
+        is_start = is_cut and f"{entry.message} {entry.tag}".startswith(listed.message)
+        is_newer = listed.ref > int(entry.after) and str(listed.ref) not in other_refs
+        if is_newer and (is_start or entry.tag in listed.message):
+            candidates.append(listed)
+    return min(candidates, key=lambda listed: listed.ref, default=None)

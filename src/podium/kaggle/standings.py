@@ -37,7 +37,8 @@ def distinct_scored(entries: Sequence[Entry]) -> list[Entry]:
 
 def rank_correlation(entries: Sequence[Entry]) -> float | None:
     """Spearman's rank correlation of cross-fitted and public scores; None for less than five, or all equal."""
-    pairs = [(float(entry.cross_fitted), float(entry.public)) for entry in _cross_fitted(distinct_scored(entries))]
+    scored = [entry for entry in distinct_scored(entries) if entry.cross_fitted]
+    pairs = [(float(entry.cross_fitted), float(entry.public)) for entry in scored]
     if len(pairs) < MIN_FOR_CORRELATION or any(len(set(scores)) == 1 for scores in zip(*pairs, strict=True)):
         return None
     from scipy.stats import spearmanr
@@ -53,7 +54,7 @@ def select_final(entries: Sequence[Entry], metric: str) -> list[tuple[Entry, str
     """
     gain = METRICS[metric].gain
     by_public = sorted(distinct_scored(entries), key=lambda entry: -gain(float(entry.public)))
-    cross_fitted = _cross_fitted(by_public)
+    cross_fitted = [entry for entry in by_public if entry.cross_fitted]
     if not cross_fitted:
         reasons = ("best public score: no submission has a cross-fitted score", "next best public score")
         return list(zip(by_public, reasons, strict=False))
@@ -64,10 +65,6 @@ def select_final(entries: Sequence[Entry], metric: str) -> list[tuple[Entry, str
         (best, "best cross-fitted score: it was not chosen by the leaderboard"),
         *((entry, reason) for entry in others[:1]),
     ]
-
-
-def _cross_fitted(entries: Sequence[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.cross_fitted]
 
 
 def best_public(entries: Sequence[Entry], metric: str) -> Entry | None:

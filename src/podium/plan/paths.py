@@ -106,10 +106,10 @@ class Paths:
         return [Path(os.path.expanduser(given)), *places] if given else places
 
 
-def find_competition(name: str, root: Path | str = ".", outputs: Path | str | None = None) -> Paths:
-    """The paths of a competition, writing below `outputs` (else `root`); raises ConfigError if it does not exist."""
+def find_competition(name: str, root: Path | str = ".") -> Paths:
+    """The paths of a competition below `root`; raises ConfigError if it does not exist."""
     root = Path(root)
-    paths = Paths(name, root, root if outputs is None else Path(outputs))
+    paths = Paths(name, root, root)
     known = sorted(file.parent.name for file in (root / "competitions").glob(f"*/{COMPETITION_FILE}"))
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from podium.config.keys import SEARCH_TABLE, Competition, Recipe, read_competition, recipe_files, recipe_of
+from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, Competition, Recipe, read_competition, recipe_of
 from podium.config.schema import read_table
 from podium.config.search import Search, search_of
 from podium.errors import ConfigError
@@ -82,9 +82,9 @@ class Plan:
         return [run for run in self.runs if run.stale]
 
 
-def read_plan(name: str, root: Path | str = ".", outputs: Path | str | None = None, *, kind: type = Plan) -> Plan:
+def read_plan(name: str, root: Path | str = ".", *, kind: type = Plan) -> Plan:
     """The plan of the competition `name` below `root`, an object of the class `kind`; raises ConfigError."""
-    paths = find_competition(name, root, outputs)
+    paths = find_competition(name, root)
     check_recipe_name(name, paths.folder)
     return kind(paths, read_competition(paths.folder))
 
@@ -92,13 +92,14 @@ def read_plan(name: str, root: Path | str = ".", outputs: Path | str | None = No
 def read_recipes(folder: Path) -> dict[str, tuple[Recipe, Search]]:
     """Recipe name -> recipe, and its ranges in [search]; raises ConfigError with the faults of all recipes."""
     recipes, errors = {}, []
-    for name, file in recipe_files(folder).items():
+    files = set(folder.glob("*.toml")) - set(folder.glob(".#*")) - {folder / COMPETITION_FILE}  # .#: Emacs's lock files
+    for file in sorted(files):
         try:
-            check_recipe_name(name, file)
+            check_recipe_name(file.stem, file)
             table = read_table(file)
             ranges = table.pop(SEARCH_TABLE, {})
             recipe = recipe_of(table, file)
-            recipes[name] = recipe, search_of(ranges, recipe, file)
+            recipes[file.stem] = recipe, search_of(ranges, recipe, file)
         except ConfigError as error:
             errors.append(error)
     if len(errors) == 1:
