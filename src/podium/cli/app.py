@@ -28,12 +28,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stop)
     try:
         app()
-    except PodiumError as error:
+    except (PodiumError, OSError) as error:
+        if isinstance(error, OSError):
+            error = PodiumError("The operating system reported an error.", file=error.filename, found=error.strerror)
         print(f"\n{error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        message = PodiumError("The operating system reported an error.", file=error.filename, found=error.strerror)
-        print(f"\n{message}", file=sys.stderr)
         sys.exit(2)
     except _Stopped:
         print("\nStopped. What was finished is kept.", file=sys.stderr)

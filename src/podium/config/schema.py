@@ -18,13 +18,7 @@ from typing import Any, Literal
 from podium.errors import ConfigError
 
 
-def key(
-    meaning: str,
-    default: Any = MISSING,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-) -> Any:
+def key(meaning: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None) -> Any:
     """Declare a key of a TOML file; a key without a default is required. `Literal` types have its valid values."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
 
