@@ -41,6 +41,12 @@ def atomic_write(file: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_file(file: Path, content: bytes) -> None:
+    """Replace `file` by one with this content, as `atomic_write` does."""
+    with atomic_write(file) as stream:
+        stream.write(content)
+
+
 def _open_temporary(file: Path) -> BinaryIO:
     """A new file beside `file`, locked until it is closed or the process ends."""
     while True:

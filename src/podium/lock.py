@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from podium.errors import DataError
-from podium.files import atomic_write
+from podium.files import write_file
 
 FORMAT = 1
 
@@ -78,8 +78,7 @@ def write_lock(file: Path, lock: Lock) -> None:
     """Write a lock, unless the file has the same content."""
     content = lock_text(lock).encode()
     if not file.is_file() or file.read_bytes() != content:
-        with atomic_write(file) as stream:
-            stream.write(content)
+        write_file(file, content)
 
 
 def read_lock(file: Path) -> Lock:

@@ -4,7 +4,6 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,9 +11,8 @@ import numpy as np
 
 from podium.config.keys import Submission
 from podium.errors import SubmissionError
-from podium.files import atomic_write
+from podium.files import write_file
 from podium.lock import Lock
-from podium.metrics import wilson_interval
 
 # Kaggle rescales rows; this difference from 1 is rounding.
 SUM_TOLERANCE = 1e-3
@@ -22,15 +20,6 @@ MOST_EXAMPLES = 4
 
 Rows = list[tuple[int, list[str]]]  # line number, cells
 Faults = Iterator[tuple[str, str]]  # kind of fault, example
-
-
-@dataclass(frozen=True)
-class SubmissionScore:
-    """Accuracy on the rows whose labels are known, with its 95 % interval (Wilson)."""
-
-    accuracy: float
-    interval: tuple[float, float]
-    rows: int
 
 
 def expected_columns(settings: Submission, classes: Sequence[str]) -> list[str]:
@@ -50,8 +39,7 @@ def write_submission(
         found = f"NaN or infinity in {(~finite).sum()} rows (ids {first})"
         raise SubmissionError("A submission was not written.", file=file, expected="finite numbers", found=found)
     text = submission_text(ids, probabilities=probabilities, classes=classes, settings=settings)
-    with atomic_write(file) as stream:
-        stream.write(text.encode())
+    write_file(file, text.encode())
 
 
 def submission_text(
@@ -79,8 +67,8 @@ def check_submission(file: Path, *, lock: Lock, settings: Submission) -> list[st
     return _check(file, lock, settings)[1]
 
 
-def score_submission(file: Path, answers: Mapping[str, str], *, lock: Lock, settings: Submission) -> SubmissionScore:
-    """Score a CSV by known test labels, id -> class name, for all test rows or some of them.
+def score_submission(file: Path, answers: Mapping[str, str], *, lock: Lock, settings: Submission) -> int:
+    """The number of correct rows of a CSV, by test labels, id -> class name, of all test rows or some of them.
 
     Raises SubmissionError for a CSV with faults, or for labels of another test.
     """
@@ -97,7 +85,7 @@ def score_submission(file: Path, answers: Mapping[str, str], *, lock: Lock, sett
             is_label = settings.kind == "labels"
             predicted = cells[0] if is_label else lock.classes[int(np.argmax([float(cell) for cell in cells]))]
             correct += predicted == answers[id_]
-    return SubmissionScore(correct / len(answers), wilson_interval(correct, len(answers)), len(answers))
+    return correct
 
 
 def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str]]:
@@ -110,14 +98,11 @@ def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str
     if header != columns:
         return rows, [_header_fault(header, columns)]
     complete = [(line, row) for line, row in rows if len(row) == len(columns)]
-    examples: dict[str, list[str]] = {}
-    for line, row in rows:
-        if len(row) != len(columns):
-            examples.setdefault(f"rows do not have {len(columns)} cells", []).append(f"line {line}: {len(row)} cells")
+    other_rows = [f"line {line}: {len(row)} cells" for line, row in rows if len(row) != len(columns)]
+    examples = {f"rows do not have {len(columns)} cells": other_rows} if other_rows else {}
     cell_faults = _label_faults if settings.kind == "labels" else _probability_faults
-    for faults in (_id_faults(complete, lock.test_ids.tolist()), cell_faults(complete, lock.classes)):
-        for kind, example in faults:
-            examples.setdefault(kind, []).append(example)
+    for kind, example in (*_id_faults(complete, lock.test_ids.tolist()), *cell_faults(complete, lock.classes)):
+        examples.setdefault(kind, []).append(example)
     return rows, [
         f"{len(texts)} {kind}: {'; '.join(texts[:MOST_EXAMPLES])}" + ("; ..." if len(texts) > MOST_EXAMPLES else "")
         for kind, texts in examples.items()

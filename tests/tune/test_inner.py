@@ -17,43 +17,34 @@ def lock_of(folds, *, groups=None) -> Lock:
 
 def test_validation_rows_are_in_no_part_and_every_other_row_is_in_one():
     validation = Validation(rows=20)
-    split = inner_split(lock_of([-1] * 40 + [0] * 20), validation)
-    assert split.rows.tolist() == list(range(40))
-    scored = [split.scored_rows(part) for part in range(PARTS)]
-    assert sorted(np.concatenate(scored).tolist()) == list(range(40))
+    inner = inner_split(lock_of([-1] * 40 + [0] * 20), validation)
+    scored = [np.flatnonzero(inner.folds == part) for part in range(PARTS)]
+    assert sorted(np.concatenate(scored).tolist()) == list(range(40)) and set(inner.folds[40:].tolist()) == {-1}
     for rows in scored:
         assert len(rows) == 8 and (rows % 2).sum() == 4
-    assert describe_rows(split, validation) == (
+    assert describe_rows(inner, validation) == (
         "scored on 8 inner rows, trained on 32 others; no validation row is used, so validation scores stay honest"
     )
 
 
-def test_the_lock_of_a_part_validates_on_that_part_alone():
-    split = inner_split(lock_of([-1] * 40 + [0] * 20), Validation(rows=20))
-    lock = split.lock_for(2)
-    assert np.flatnonzero(lock.folds == 0).tolist() == split.scored_rows(2).tolist()
-    assert set(lock.folds.tolist()) == {-1, 0}
-    assert split.labels(2).tolist() == (split.scored_rows(2) % 2).tolist()
-
-
 def test_the_seed_of_the_validation_is_the_seed_of_the_split():
     lock = lock_of([-1] * 40 + [0] * 20)
-    parts = [inner_split(lock, Validation(rows=20, seed=seed)).parts.tolist() for seed in (0, 0, 1)]
+    parts = [inner_split(lock, Validation(rows=20, seed=seed)).folds.tolist() for seed in (0, 0, 1)]
     assert parts[0] == parts[1] != parts[2]
 
 
 def test_of_k_folds_the_first_is_left_out_and_only_its_score_is_called_honest():
     validation = Validation(kind="k-fold", folds=4)
-    split = inner_split(lock_of([0, 1, 2, 3] * 12), validation)
-    assert not (set(split.rows.tolist()) & set(range(0, 48, 4)))
-    assert "all outside fold 1 of 4: only the score on fold 1 stays honest" in describe_rows(split, validation)
+    inner = inner_split(lock_of([0, 1, 2, 3] * 12), validation)
+    assert not (set(np.flatnonzero(inner.folds >= 0).tolist()) & set(range(0, 48, 4)))
+    assert "all outside fold 1 of 4: only the score on fold 1 stays honest" in describe_rows(inner, validation)
 
 
 def test_rows_of_one_group_stay_in_one_part():
     groups = np.repeat(np.arange(15).astype(str), 4)
-    split = inner_split(lock_of([-1] * 40 + [0] * 20, groups=groups), Validation(rows=20))
+    inner = inner_split(lock_of([-1] * 40 + [0] * 20, groups=groups), Validation(rows=20))
     for group in np.unique(groups[:40]):
-        assert len(set(split.parts[groups[split.rows] == group])) == 1
+        assert len(set(inner.folds[groups == group].tolist())) == 1
 
 
 def test_classes_with_too_few_rows_are_named():

@@ -45,11 +45,12 @@ def test_no_training_sees_a_validation_row_and_the_comparison_has_other_rows_and
     search(tuning, trials=12)
     sentence = compare(tuning)
     validation = np.flatnonzero(tuning.workspace.lock.folds == 0)
-    assert len(validation) == 297 and not np.isin(validation, tuning.split.rows).any()
+    folds = tuning.inner.folds
+    assert len(validation) == 297 and set(folds[validation].tolist()) == {-1}
     *trials, _, _, _, _ = trained
     compared = trained[12:]
-    assert all(scored.tolist() == tuning.split.scored_rows(0).tolist() for _, scored in trials)
-    parts = [tuning.split.scored_rows(part).tolist() for part in COMPARISON_PARTS]
+    assert all(scored.tolist() == np.flatnonzero(folds == 0).tolist() for _, scored in trials)
+    parts = [np.flatnonzero(folds == part).tolist() for part in COMPARISON_PARTS]
     assert [scored.tolist() for _, scored in compared] == [*parts, *parts]
     seeds = [run.seed for run, _ in compared]
     assert seeds[:2] == seeds[2:] and len({tuning.run.seed, *seeds}) == 3

@@ -26,7 +26,9 @@ def test_a_trial_reports_its_epochs_and_repeats_bit_for_bit(tuning):
     accuracy = run_trial(tuning, tuning.study.ask())
     first, second = (train_inner(tuning, tuning.run.recipe, part=0) for _ in range(2))
     assert first.shape == (200, 10) and np.array_equal(first, second)
-    assert accuracy == pytest.approx(float((first.argmax(axis=1) == tuning.split.labels(0)).mean()))
+    assert accuracy == pytest.approx(
+        float((first.argmax(axis=1) == tuning.inner.train_labels[tuning.inner.folds == 0]).mean())
+    )
     reported = tuning.study.trials[0].intermediate_values
     assert list(reported) == [1, 2] and reported[2] == pytest.approx(accuracy, abs=1e-5)
     assert not (tuning.workspace.paths.outputs / "oof").exists() and not list(tuning.scratch.iterdir())

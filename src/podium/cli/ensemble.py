@@ -120,13 +120,13 @@ def score(
             fix="submit the file",
         )
     from podium.data.digits import digits_answers
+    from podium.metrics import wilson_interval
 
-    result = score_submission(file, digits_answers(), lock=workspace.lock, settings=settings)
-    low, high = result.interval
-    print(
-        f"{file}: accuracy {result.accuracy:.4f} on {result.rows} withheld test images "
-        f"(95 % interval {low:.4f} to {high:.4f})"
-    )
+    answers = digits_answers()
+    correct, rows = score_submission(file, answers, lock=workspace.lock, settings=settings), len(answers)
+    low, high = wilson_interval(correct, rows)
+    interval = f"95 % interval {low:.4f} to {high:.4f}"
+    print(f"{file}: accuracy {correct / rows:.4f} on {rows} withheld test images ({interval})")
 
 
 @commands.command()

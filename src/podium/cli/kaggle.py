@@ -176,9 +176,8 @@ def _download_weights(runs: Sequence[PlannedRun]) -> None:
             continue
         from safetensors.torch import save
 
-        from podium.files import atomic_write
+        from podium.files import write_file
         from podium.training.networks.architectures import published_state
 
         print_log(f"downloading the published weights of {recipe.architecture}")
-        with atomic_write(file) as stream:
-            stream.write(save({name: value.contiguous() for name, value in published_state(recipe).items()}))
+        write_file(file, save({name: value.contiguous() for name, value in published_state(recipe).items()}))

@@ -21,7 +21,7 @@ from podium.data.listing import ImageFiles, Listing
 from podium.data.locate import Progress, Source
 from podium.data.scan import data_faults, scan
 from podium.errors import DataError
-from podium.files import atomic_write, cache_lock, require_free_space
+from podium.files import cache_lock, require_free_space, write_file
 from podium.lock import Lock, write_lock
 from podium.plan.paths import Paths
 from podium.processes import worker_pool
@@ -92,13 +92,12 @@ def _decode_listing(
                 for start in range(0, len(names), ROWS_PER_BLOCK)
             ]
         results = _run_jobs(jobs, rows, progress)
-        faults = [*listing.faults, *(fault for result in results for fault in result.faults)]
+        faults = [*listing.faults, *(fault for _, damages, _ in results for fault in damages)]
         if faults:
             raise data_faults(name, faults)
-        digests = [digest for result in results for digest in result.digests]
+        digests = [digest for job_digests, _, _ in results for digest in job_digests]
         write_lock(train_file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
-        with atomic_write(beside(train_file, "checksums")) as stream:
-            stream.write(json.dumps([result.checksum for result in results]).encode())
+        write_file(beside(train_file, "checksums"), json.dumps([checksum for _, _, checksum in results]).encode())
         for temporary, target in zip(temporaries, targets, strict=True):
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -134,13 +133,8 @@ class DecodeJob:
     shape: str
 
 
-@dataclass(frozen=True)
-class DecodedRows:
-    """SHA-256 digest of each file of a job, faults of damaged files, and CRC-32 of the decoded rows."""
-
-    digests: Sequence[bytes]
-    faults: Sequence[str]
-    checksum: int
+# SHA-256 digest of each file of a job, faults of damaged files, and CRC-32 of the decoded rows.
+DecodedRows = tuple[list[bytes], list[str], int]
 
 
 def decode_rows(job: DecodeJob) -> DecodedRows:
@@ -156,7 +150,7 @@ def decode_rows(job: DecodeJob) -> DecodedRows:
             except DataError as error:
                 reason = f"{error.what} {error.found or ''}".strip()
                 faults.append(f"{job.files.where(name)}: {reason}")
-    return DecodedRows(digests, faults, zlib.crc32(array[job.first_row : job.first_row + len(job.names)]))
+    return digests, faults, zlib.crc32(array[job.first_row : job.first_row + len(job.names)])
 
 
 def _run_jobs(jobs: Sequence[DecodeJob], rows: int, progress: Progress) -> list[DecodedRows]:

@@ -16,7 +16,7 @@ from podium.ensemble.blend import pool_of
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
 from podium.errors import ConfigError, SubmissionError
-from podium.files import atomic_write
+from podium.files import atomic_write, write_file
 from podium.metrics import METRICS
 from podium.plan.names import NAME
 from podium.plan.stamp import ensemble_stamp, file_sha256, with_hashes
@@ -71,8 +71,7 @@ def write_ensemble(
     written = WrittenEnsemble(result, folder / f"{out}.csv", folder / f"{out}.json")
     _write_csv(written, workspace)
     record = with_hashes(_rounded(record | _describe(result)), folder / out)
-    with atomic_write(written.json_file) as stream:
-        stream.write((json.dumps(record, indent=2) + "\n").encode())
+    write_file(written.json_file, (json.dumps(record, indent=2) + "\n").encode())
     return written
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from podium.errors import KaggleError
-from podium.files import atomic_write, os_error_as
+from podium.files import os_error_as, write_file
 from podium.kaggle.client import ListedSubmission
 from podium.kaggle.waiting import TIME
 
@@ -113,8 +113,8 @@ def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
     table.writerow(COLUMNS)
     table.writerows(astuple(entry) for entry in entries)
     fix = "free space, then repeat the command"
-    with os_error_as(KaggleError, "The ledger cannot be written.", fix=fix), atomic_write(file) as stream:
-        stream.write(text.getvalue().encode())
+    with os_error_as(KaggleError, "The ledger cannot be written.", fix=fix):
+        write_file(file, text.getvalue().encode())
 
 
 def find_submission(

@@ -12,7 +12,7 @@ import numpy as np
 
 from podium.config.keys import Submission
 from podium.errors import KaggleError, SubmissionError
-from podium.files import atomic_write, os_error_as
+from podium.files import os_error_as, write_file
 from podium.kaggle.answers import CommandError, RefusedError
 from podium.kaggle.client import ListedSubmission
 from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, read_ledger, tag_of
@@ -140,8 +140,7 @@ def _write_entry(session: Session, file: Path, sha256: str, message: str, *, aft
     fix = "free space, then repeat the command; nothing was uploaded"
     with os_error_as(KaggleError, "The CSV cannot be copied.", fix=fix):
         for target, copy in copies.items():
-            with atomic_write(target) as stream:
-                stream.write(copy)
+            write_file(target, copy)
     score, error = _honest_score(description)
     entry = Entry(
         time=now(),

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from podium import __version__
-from podium.files import atomic_write
+from podium.files import write_file
 from podium.report import sections
 from podium.report.load import load_report_data
 from podium.workspace import Workspace
@@ -40,8 +40,7 @@ def write_report(workspace: Workspace) -> Path:
         )
     )
     file = workspace.paths.reports / "index.html"
-    with atomic_write(file) as stream:
-        stream.write(text.encode(errors="backslashreplace"))
+    write_file(file, text.encode(errors="backslashreplace"))
     return file
 
 

@@ -1,6 +1,6 @@
 """The rows of a search: training and scored rows of its trials, none of which is a validation row."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,36 +14,16 @@ from podium.seeding import stream_seed
 PARTS, COMPARISON_PARTS = 5, (1, 2)
 
 
-@dataclass(frozen=True)
-class InnerSplit:
-    """The labelled rows outside validation fold 0, in parts with equal shares of the classes; groups stay together."""
+def inner_split(lock: Lock, validation: Validation) -> Lock:
+    """A lock whose folds are parts, 0 to PARTS - 1, of the labelled rows outside fold 0; the rows of fold 0 have -1.
 
-    lock: Lock
-    rows: np.ndarray  # (n,) indices into the lock's labelled rows
-    parts: np.ndarray  # (n,) 0 to PARTS - 1
-
-    def scored_rows(self, part: int) -> np.ndarray:
-        """Indices of the rows of a part; all other `rows` train."""
-        return self.rows[self.parts == part]
-
-    def labels(self, part: int) -> np.ndarray:
-        """Labels of the rows of a part."""
-        return self.lock.train_labels[self.scored_rows(part)]
-
-    def lock_for(self, part: int) -> Lock:
-        """A lock whose only validation rows are those of a part."""
-        folds = np.full_like(self.lock.folds, ALWAYS_TRAINS)
-        folds[self.scored_rows(part)] = 0
-        return replace(self.lock, folds=folds)
-
-
-def inner_split(lock: Lock, validation: Validation) -> InnerSplit:
-    """Split the labelled rows outside fold 0 into parts; raises DataError where a class has too few of them."""
-    rows = np.flatnonzero(lock.folds != 0)
+    The parts have equal shares of the classes, and groups stay together. Raises DataError if a class has too few rows.
+    """
+    rows, folds = np.flatnonzero(lock.folds != 0), np.full_like(lock.folds, ALWAYS_TRAINS)
     parts = Validation(kind="k-fold", folds=PARTS, seed=stream_seed(validation.seed, "tune") % 2**32)
     groups = None if lock.groups is None else lock.groups[rows]
     try:
-        return InnerSplit(lock, rows, assign_folds(lock.train_labels[rows], groups, parts, classes=lock.classes))
+        folds[rows] = assign_folds(lock.train_labels[rows], groups, parts, classes=lock.classes)
     except DataError as error:
         raise DataError(
             "Too few rows for a search.",
@@ -52,12 +32,13 @@ def inner_split(lock: Lock, validation: Validation) -> InnerSplit:
             faults=error.faults,
             fix="label more images, or hold out fewer validation rows in competition.toml",
         ) from None
+    return replace(lock, folds=folds)
 
 
-def describe_rows(split: InnerSplit, validation: Validation) -> str:
+def describe_rows(inner: Lock, validation: Validation) -> str:
     """How many rows train and are scored, and which scores stay honest."""
-    scored = len(split.scored_rows(0))
-    rows = f"scored on {scored:,} inner rows, trained on {len(split.rows) - scored:,} others"
+    scored, others = np.count_nonzero(inner.folds == 0), np.count_nonzero(inner.folds > 0)
+    rows = f"scored on {scored:,} inner rows, trained on {others:,} others"
     if validation.kind == "holdout":
         return f"{rows}; no validation row is used, so validation scores stay honest"
     return (

@@ -18,7 +18,7 @@ from podium import __version__
 from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, recipe_of
 from podium.config.search import Range, set_values
 from podium.errors import ConfigError
-from podium.files import atomic_write
+from podium.files import atomic_write, write_file
 from podium.plan.names import check_recipe_name
 from podium.tune.inner import describe_rows
 from podium.tune.study import OWN_VALUES, REASON, SCORE, Tuning
@@ -29,7 +29,7 @@ TRIALS_FOR_IMPORTANCE = 8
 
 def first_lines(tuning: Tuning, trials: int | None, minutes: float | None, parallel: int) -> list[str]:
     """What is searched, on which rows and until when."""
-    rows = describe_rows(tuning.split, tuning.workspace.competition.validation)
+    rows = describe_rows(tuning.inner, tuning.workspace.competition.validation)
     lines = [f"{tuning.run.recipe_name}: {rows}", "searches:"]
     for key, values in tuning.search.items():
         if isinstance(values, Range):
@@ -38,11 +38,8 @@ def first_lines(tuning: Tuning, trials: int | None, minutes: float | None, paral
             text = ", ".join(map(str, values))
         lines.append(f"  {key:<22} {text}")
     lines.append(f"{len(tuning.finished)} earlier trials of this recipe with these ranges and data")
-    limits = []
-    if trials is not None:
-        limits.append(f"{trials} trials in all")
-    if minutes is not None:
-        limits.append(f"{minutes:g} minutes")
+    limits = [] if trials is None else [f"{trials} trials in all"]
+    limits += [] if minutes is None else [f"{minutes:g} minutes"]
     repeats = "; parallel trials do not repeat exactly" if parallel > 1 else ""
     return [*lines, f"runs {parallel} at a time, up to {' or '.join(limits)}{repeats}"]
 
@@ -62,7 +59,7 @@ def summary(tuning: Tuning, comparison: str) -> str:
     own_score = f"{own.user_attrs[SCORE]:.4f}" if own and SCORE in own.user_attrs else "no score"
     return (
         f"Trial {best.number} is the best of {len(tuning.finished)} trials, "
-        f"{describe_rows(tuning.split, tuning.workspace.competition.validation)}. "
+        f"{describe_rows(tuning.inner, tuning.workspace.competition.validation)}. "
         f"Its {tuning.workspace.competition.metric} is {best.user_attrs[SCORE]:.4f} there; "
         f"{tuning.run.recipe_name} as it is has {own_score}. {comparison}"
     )
@@ -98,8 +95,7 @@ def write_winner(tuning: Tuning, file: Path, comparison: str) -> None:
     comment = textwrap.indent(textwrap.fill(sentences, 117, break_long_words=False, break_on_hyphens=False), "# ")
     text = f"{comment}\n\n{tomlkit.dumps(document).strip()}\n"
     assert recipe_of(tomllib.loads(text), file) == tuning.recipe_of(tuning.best), file
-    with atomic_write(file) as stream:
-        stream.write(text.encode())
+    write_file(file, text.encode())
 
 
 def write_report(tuning: Tuning) -> None:

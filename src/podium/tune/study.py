@@ -18,11 +18,12 @@ from podium.config.keys import Recipe
 from podium.config.search import Range, Search, WholeRange, changed_recipe, default_search, value_of
 from podium.errors import ConfigError
 from podium.files import file_lock
+from podium.lock import Lock
 from podium.metrics import METRICS, Metric
 from podium.plan.runs import PlannedRun, find_run
 from podium.plan.stamp import weights_sha256
 from podium.seeding import stream_seed
-from podium.tune.inner import InnerSplit, inner_split
+from podium.tune.inner import inner_split
 from podium.workspace import Workspace
 
 # Attributes that Podium adds to trials. A failed trial without a reason was interrupted.
@@ -40,7 +41,7 @@ class Tuning:
     workspace: Workspace
     run: PlannedRun
     search: Search
-    split: InnerSplit
+    inner: Lock  # its folds are parts of the rows of the search
     study: optuna.Study
     folder: Path  # reports/<competition>/tune/<recipe>
 
@@ -110,14 +111,14 @@ def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
     """Open a recipe's search with its earlier trials; a file lock admits one command at a time. Raises PodiumError."""
     run = find_run(workspace.trainable_runs, recipe_name, option="RECIPE")
     search = workspace.recipes_and_searches[recipe_name][1] or default_search(run.recipe)
-    split = inner_split(workspace.lock, workspace.competition.validation)
+    inner = inner_split(workspace.lock, workspace.competition.validation)
     folder = workspace.paths.reports / "tune" / recipe_name
     fix = "wait until it ends; its trials are kept"
     refusal = ConfigError(f"Another command tunes {recipe_name}.", file=folder, fix=fix)
     with ExitStack() as stack:
         stack.enter_context(file_lock(folder / ".lock", refusal=refusal))
         study = _open_study(folder / "journal.log", _study_name(workspace, run, search), seed=run.seed)
-        tuning = Tuning(workspace=workspace, run=run, search=search, split=split, study=study, folder=folder)
+        tuning = Tuning(workspace=workspace, run=run, search=search, inner=inner, study=study, folder=folder)
         tuning.fail_running_trials()
         shutil.rmtree(tuning.scratch, ignore_errors=True)  # a killed search left it
         tuning.scratch.mkdir()

@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 
 from podium.config.keys import Recipe
+from podium.data.folds import ALWAYS_TRAINS
 from podium.errors import ConfigError, DeviceMemoryError, DivergedError
 from podium.metrics import log_loss, softmax
 from podium.seeding import stream_seed
@@ -33,7 +34,7 @@ def run_trial(tuning: Tuning, trial: optuna.Trial) -> float:
     except FAILURES as error:
         trial.set_user_attr(REASON, "; ".join(error.faults) or f"{error.what} {error.found}")
         raise
-    labels = tuning.split.labels(0)
+    labels = tuning.inner.train_labels[tuning.inner.folds == 0]
     score = tuning.metric(probabilities, labels)
     trial.set_user_attr(SCORE, score)
     trial.set_user_attr(LOG_LOSS, log_loss(probabilities, labels))
@@ -47,15 +48,15 @@ def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener
     """
     seed = stream_seed(tuning.run.seed, f"tune part {part}") % 2**32 if part else tuning.run.seed
     run = replace(tuning.run, recipe=replace(recipe, refit=False), seed=seed, stamp="")
+    lock, rows = tuning.inner, np.flatnonzero(tuning.inner.folds >= 0)
+    lock = replace(lock, folds=np.where(lock.folds == part, 0, ALWAYS_TRAINS))  # the part is the only validation fold
     with tempfile.TemporaryDirectory(dir=tuning.scratch) as folder:
         workspace = replace(
             tuning.workspace,
             paths=replace(tuning.workspace.paths, outputs=Path(folder)),
             competition=replace(tuning.workspace.competition, trackers=()),
-        ).with_lock(tuning.split.lock_for(part))
-        predictions = train_run(
-            workspace, run, listener=listener or _Reporter(tuning), rows=tuning.split.rows, test_rows=1
-        )
+        ).with_lock(lock)
+        predictions = train_run(workspace, run, listener=listener or _Reporter(tuning), rows=rows, test_rows=1)
     return softmax(predictions.oof_logits)
 
 

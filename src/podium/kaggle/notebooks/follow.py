@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from podium.errors import KaggleError
-from podium.files import atomic_write
+from podium.files import write_file
 from podium.kaggle.answers import RefusedError, ServerError
 from podium.kaggle.notebooks.account import COMPLETE, ENDED, Account
 from podium.kaggle.notebooks.dataset import upload_dataset
@@ -67,8 +67,7 @@ class NotebookSession:
 
     def save(self, push: Push) -> None:
         """Record a push."""
-        with atomic_write(self.push_file) as stream:
-            stream.write(json.dumps(asdict(push), indent=2).encode())
+        write_file(self.push_file, json.dumps(asdict(push), indent=2).encode())
 
 
 def train_in_notebook(

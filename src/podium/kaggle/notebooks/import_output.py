@@ -41,8 +41,7 @@ def read_manifest(output: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         damaged = [name for name, sha256 in manifest["files"].items() if file_sha256(output / name) != sha256]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        found = error.strerror if isinstance(error, OSError) else str(error)
-        raise OutputError("The notebook's output has no manifest.", file=file, found=found) from None
+        raise OutputError("The notebook's output has no manifest.", file=file, found=str(error)) from None
     if damaged:
         faults = [f"{name}: not as the notebook wrote it" for name in damaged]
         raise OutputError("The notebook's output is not complete.", file=output, faults=faults)
