@@ -119,9 +119,7 @@ class Augment:
     """[augment]: random changes of training images, in whole batches on the device."""
 
     flip: Literal["none", "horizontal", "alternating"] = key(
-        "horizontal: each image is mirrored with probability 1/2; alternating: half of the images in even epochs, "
-        "the other half in odd ones",
-        "none",
+        "horizontal: with probability 1/2; alternating: half of the images in even epochs, the rest in odd ones", "none"
     )
     shift_pixels: int = key("largest shift in each direction, in stored pixels; edges are mirrored", 0, low=0)
     rotate_degrees: float = key("largest rotation in each direction, degrees", 0.0, low=0, high=180)
@@ -181,10 +179,7 @@ class Recipe:
     mixup: float = key("mix two images: alpha of the Beta distribution of the share; 0: off", 0.0, low=0)
     cutmix: float = key("paste a part of another image: alpha of the Beta distribution of its size; 0: off", 0.0, low=0)
     hard_share: float = key(
-        "share of the training rows that an epoch uses: the rows with the largest last loss (arXiv:1511.06343); 1: all",
-        1.0,
-        low=0.05,
-        high=1,
+        "share of the rows that an epoch uses, those of largest loss (arXiv:1511.06343); 1: all", 1.0, low=0.05, high=1
     )
     ema_decay: float = key("decay of an exponential moving average of the parameters; 0: off", 0.0, low=0, high=0.99999)
 
@@ -198,8 +193,7 @@ class Recipe:
     test_time_augmentation: Literal["none", "flip", "flip-and-shift"] = key("views whose logits are averaged", "none")
 
     precision: Literal["auto", "float32", "bfloat16"] = key(
-        "auto: bfloat16 if it is faster on this device with this architecture, float16 on an older GPU, else float32",
-        "auto",
+        "auto: bfloat16 if it is faster for this architecture, float16 on an older GPU, else float32", "auto"
     )
     threads: int = key("CPU threads of a run; another number changes the last bits of the results", 1, low=1, high=256)
     deterministic: bool = key("on a GPU, use only operations that repeat bit for bit; on a CPU all do", False)
