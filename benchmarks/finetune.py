@@ -227,7 +227,7 @@ def write_images(name: str, folder: Path, rows: int) -> None:
     with zipfile.ZipFile(PHOTOS) as archive:
         for item in archive.infolist():
             part, *place = item.filename.removeprefix("ants-bees/").split("/")
-            if place[-1:] and item.filename.endswith(".jpg"):
+            if place[-1:] and item.filename.endswith((".jpg", ".jpeg")):
                 item.filename = "/".join(["valid" if part == "val" else part, *place])
                 archive.extract(item, folder)
 
