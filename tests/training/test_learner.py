@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from podium.config.keys import Augment, FastNet, Recipe
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
-from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
+from podium.training.batches.loader import FitData, PixelStore, TrainingLoader
 from podium.training.learner import fit_network
 from podium.training.logits import predict_logits
 from podium.training.lr_find import find_learning_rate
@@ -226,21 +226,19 @@ def test_the_filters_of_the_first_layer_of_a_fastnet_are_not_trained(tmp_path):
     assert not torch.equal(first.bias, second.bias)
 
 
-def test_frozen_batch_norms_have_the_statistics_of_the_images_and_keep_them(tmp_path):
-    recipe = replace(TINY, pretrained=save_weights(tmp_path), frozen_stages=1)
-    data = data_of()
-    network = learner_module.prepare_network(recipe, data, root=tmp_path, seed=1)
-    means = [layer.running_mean.clone() for layer in network.frozen]
-    loader = EvaluationLoader(data.store, data.training_rows, pixels=16, normalisation=network.normalisation)
-    (images,) = next(iter(loader))
-    inputs = []
-    network.frozen[0].register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-    network(images)
-    assert torch.allclose(means[0], inputs[0].float().mean(dim=(0, 2, 3)), atol=1e-3)
-    assert all(torch.equal(layer.running_mean, mean) for layer, mean in zip(network.frozen, means, strict=True))
-    trained_norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    assert {layer.training for layer in trained_norms if layer not in network.frozen} == {True}
-    assert not any(layer.training for layer in network.frozen)
+@pytest.mark.parametrize("keys", [{"frozen_stages": 1}, {"frozen_norms": True}])
+def test_frozen_batch_norms_keep_the_statistics_of_the_pretraining(tmp_path, keys):
+    recipe = replace(TINY, pretrained=save_weights(tmp_path), **keys)
+    weights = load_file(tmp_path / "weights.safetensors")
+    body = trained(recipe, tmp_path)[0].network.body
+    changed = [
+        not torch.equal(layer.running_mean, weights[f"{name}.running_mean"])
+        for name, layer in body.named_modules()
+        if isinstance(layer, torch.nn.BatchNorm2d)
+    ]
+    assert changed == sorted(changed), "the first layers are the frozen ones"
+    assert not changed[0]
+    assert any(changed) == ("frozen_stages" in keys)
 
 
 def test_an_epoch_is_validated_on_at_most_epoch_rows_rows(tmp_path, monkeypatch):

@@ -20,6 +20,8 @@ WITHOUT_EPOCHS = (
     *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "training_pixels", "shape"),
     *("test_time_augmentation", "precision", "threads", "deterministic", "refit"),
 )
+# The keys by which pretrained layers keep their weights or statistics.
+FROZEN = ("freeze_epochs", "frozen_stages", "frozen_norms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,7 @@ class Recipe:
     epochs: int = key('epochs in which every layer is trained; 0 with head = "logistic" only', 0, low=0)
     freeze_epochs: int = key("epochs before them in which only the head is trained", 0, low=0)
     frozen_stages: int = key("first stages of the body, the stem included, that keep their weights (timm)", 0, low=0)
+    frozen_norms: bool = key("whether the batch norms of the body keep the statistics of the pretraining", False)
     batch_size: int = key("images per step", 128, low=2)
     learning_rate: float | str = key('peak of the schedule, or "find": the suggestion of fastai\'s lr_find', 0.0, low=0)
     discriminative_ratio: float = key("learning rate of the head divided by that of the first layers", 1.0, low=1)
@@ -284,8 +287,7 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         and not pretrained,
         'freeze_epochs without effect: head = "logistic" fits the head first': is_logistic and recipe.freeze_epochs,
         f"seeds = {seeds}: expected one or more, each once": not seeds or len(set(seeds)) < len(seeds),
-        f"freeze_epochs {frozen}": recipe.freeze_epochs and not pretrained,
-        f"frozen_stages {frozen}": recipe.frozen_stages and not pretrained,
+        **{f"{name} {frozen}": name in changed and not pretrained for name in FROZEN},
         f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it': pretrained == PACKAGE_PREFIX,
         f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"': (
             "fastnet" in changed and recipe.architecture != "fastnet"

@@ -38,8 +38,6 @@ from podium.training.progress import ProgressCallback, ProgressRecorder
 EPOCH_ROWS = 2_000
 # At most so many training images determine the first layer of a fastnet.
 WHITENING_ROWS = 5_000
-# At most so many training images determine the statistics of frozen batch norms.
-STATISTICS_ROWS = 2_000
 
 
 @dataclass(frozen=True)
@@ -88,33 +86,13 @@ def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> 
     network.to(data.store.device)
     network.normalisation = network.normalisation or data.normalisation
     network.precision = pick_precision(recipe, network, data.store.device)
-
-    def images_of(most: int) -> EvaluationLoader:
-        rows = every_nth(data.training_rows, most)
-        return EvaluationLoader(data.store, rows, pixels=recipe.network_pixels, normalisation=network.normalisation)
-
     if isinstance(network.body, FastNetBody):
-        network.body.whiten(torch.cat([images for (images,) in images_of(WHITENING_ROWS)]))
+        rows = every_nth(data.training_rows, WHITENING_ROWS)
+        loader = EvaluationLoader(data.store, rows, pixels=recipe.network_pixels, normalisation=network.normalisation)
+        network.body.whiten(torch.cat([images for (images,) in loader]))
     if recipe.head == "logistic":
         fit_head(network, recipe, data)
-        # Estimated again from few images, the statistics would change the features more than the training does.
-        network.frozen = tuple(layer for layer in network.body.modules() if isinstance(layer, nn.BatchNorm2d))
-    elif network.frozen:
-        _measure_frozen(network, images_of(STATISTICS_ROWS))
     return network
-
-
-def _measure_frozen(network: Network, loader: EvaluationLoader) -> None:
-    """Set the statistics of the frozen batch norms, which are those of the pretraining, to those of the images."""
-    network.eval()
-    for layer in network.frozen:
-        layer.reset_running_stats()
-        layer.momentum = None  # the mean of all batches
-        layer.train()
-    with torch.no_grad():
-        for (images,) in loader:
-            network(images)
-    network.train()
 
 
 @contextmanager

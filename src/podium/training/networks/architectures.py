@@ -33,10 +33,10 @@ class Network(nn.Module):
         self.normalisation = normalisation  # of its images; None until it is measured on them
         self.published: tuple[nn.Linear, ...] = ()  # the published classifier, if it is one layer; not a part of it
         self.precision = torch.float32  # what it computes in; parameters and logits stay float32
-        self.frozen: tuple[nn.Module, ...] = ()  # batch norms of frozen stages: their statistics do not change either
+        self.frozen: tuple[nn.Module, ...] = ()  # batch norms that keep their statistics
 
     def train(self, mode: bool = True) -> "Network":
-        """Switch to training or evaluation; frozen batch norms always evaluate."""
+        """Switch to training or evaluation; frozen batch norms use their running statistics in both."""
         super().train(mode)
         for layer in self.frozen:
             layer.eval()
@@ -69,14 +69,17 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
         speed_up_depthwise(body)
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
-        frozen = _freeze_stages(body, recipe)
+        _freeze_stages(body, recipe)
         features = _count_features(body, recipe)
         head = _head(recipe, features, classes)
     normalisation = normalisation if recipe.pretrained else None
     network = Network(body, head, normalisation).to(memory_format=torch.channels_last)
     if classifier and classifier.in_features == features and classifier.bias is not None:
         network.published = (classifier,)
-    network.frozen = frozen
+    norms = [layer for layer in body.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if not recipe.frozen_norms and recipe.head != "logistic":
+        norms = [layer for layer in norms if layer.weight is not None and not layer.weight.requires_grad]
+    network.frozen = tuple(norms)
     return network.train()
 
 
@@ -184,10 +187,10 @@ def _timm_model(name: str, is_downloaded: bool, *, has_classifier: bool) -> nn.M
         raise _without_maps(name, str(error)) from None
 
 
-def _freeze_stages(body: nn.Module, recipe: Recipe) -> tuple[nn.Module, ...]:
-    """Exclude the first `frozen_stages` stages, as timm counts them, from training; return their batch norms."""
+def _freeze_stages(body: nn.Module, recipe: Recipe) -> None:
+    """Exclude the parameters of the body's first `frozen_stages` stages, as timm counts them, from training."""
     if not recipe.frozen_stages:
-        return ()
+        return
     if not hasattr(body, "group_matcher"):
         raise TrainingError(
             "The stages of the architecture are not known.",
@@ -200,8 +203,6 @@ def _freeze_stages(body: nn.Module, recipe: Recipe) -> tuple[nn.Module, ...]:
     for stage, names in group_parameters(body, body.group_matcher(coarse=True)).items():
         for name in names:
             body.get_parameter(name).requires_grad = stage >= recipe.frozen_stages
-    norms = [layer for layer in body.modules() if isinstance(layer, nn.BatchNorm2d)]
-    return tuple(layer for layer in norms if layer.weight is not None and not layer.weight.requires_grad)
 
 
 def _shrink_stem(body: nn.Module, *, keep_parameters: bool) -> None:
