@@ -1,5 +1,6 @@
 """The estimated time of a run, from timed batches."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,18 +76,18 @@ def test_a_timed_training_step_has_the_step_of_the_optimiser(monkeypatch):
     step = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *arguments: steps.append(1) or step(*arguments))
     estimate_seconds(workspace(8), [planned(batch_size=4)])
-    assert len(steps) == 2  # to warm up, and timed
+    assert len(steps) == 3  # to warm up twice, and timed
 
 
 def test_runs_share_the_gpus_or_the_cores_of_the_machine(monkeypatch):
-    runs, seconds = [planned(), planned(threads=2), planned(threads=99)], {"tiny": 40.0}
+    runs, seconds = [planned(), planned(threads=2), planned(), planned(threads=99)], {"tiny": 40.0}
     monkeypatch.setattr(estimate_module.os, "sched_getaffinity", lambda _: range(4))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert total_seconds(runs, seconds) == ((1 + 2 + 4) * 40 / 4, "4 core(s)")
+    assert total_seconds(runs, seconds) == (80, "4 core(s)")  # the last run needs all cores
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert total_seconds(runs, seconds) == (3 * 40 / 2, "2 GPU(s)")
+    assert total_seconds(runs, seconds) == (80, "2 GPU(s)")
     monkeypatch.setenv("PODIUM_DEVICE", "cuda:1")
-    assert total_seconds(runs, seconds) == (3 * 40, "1 GPU(s)")
+    assert total_seconds(runs, seconds) == (160, "1 GPU(s)")
 
 
 def test_the_error_for_an_unknown_architecture_names_the_recipe_and_its_file():
@@ -94,7 +95,14 @@ def test_the_error_for_an_unknown_architecture_names_the_recipe_and_its_file():
         estimate_seconds(workspace(8), [planned(architecture="resnet43")])
 
 
-def test_a_cpu_warms_up_on_two_images_before_the_timed_call():
+def test_three_runs_on_two_cores_take_as_long_as_the_core_with_two(monkeypatch):
+    monkeypatch.setattr(estimate_module.os, "sched_getaffinity", lambda _: range(2))
+    runs = [replace(planned(), recipe_name=name) for name in ("short", "long", "last")]
+    assert total_seconds(runs, {"short": 10.0, "long": 50.0, "last": 30.0}) == (50, "2 core(s)")
+    assert total_seconds(runs, {"short": 10.0, "long": 50.0, "last": 45.0}) == (55, "2 core(s)")
+
+
+def test_two_calls_warm_up_before_the_timed_one():
     images = []
     estimate_module._seconds(lambda part: images.append(len(part)), torch.zeros(6, 3, 2, 2))
-    assert images == [2, 6]
+    assert images == [2, 6, 6]

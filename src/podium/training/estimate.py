@@ -40,14 +40,18 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
 
 
 def total_seconds(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> tuple[float, str]:
-    """The time of all `runs` on this machine, and what it is divided by: GPUs, or cores that no run leaves idle.
+    """The time until the last of `runs` ends on this machine, and what they share: GPUs, or cores.
 
-    `seconds` are those of `estimate_seconds`. Runs that share a GPU take as long as one after the other.
+    `seconds` are those of `estimate_seconds`. Each run starts, in the order of the plan, as soon as there are cores for
+    its threads, or a GPU; runs that share a GPU take as long as one after the other.
     """
-    if gpus := count_gpus():
-        return sum(seconds[run.recipe_name] for run in runs) / gpus, f"{gpus} GPU(s)"
-    cores = len(os.sched_getaffinity(0))
-    return sum(seconds[run.recipe_name] * min(run.recipe.threads, cores) for run in runs) / cores, f"{cores} core(s)"
+    gpus, cores = count_gpus(), len(os.sched_getaffinity(0))
+    free = [0.0] * (gpus or cores)  # when each core or GPU is free
+    for run in runs:
+        count = 1 if gpus else min(run.recipe.threads, cores)
+        free.sort()
+        free[:count] = [free[count - 1] + seconds[run.recipe_name]] * count
+    return max(free), f"{gpus} GPU(s)" if gpus else f"{cores} core(s)"
 
 
 def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:
@@ -95,8 +99,8 @@ def _seconds_per_image(recipe: Recipe, classes: int, *, root: Path, images: int)
 
 
 def _seconds(function: Callable[[torch.Tensor], object], batch: torch.Tensor) -> float:
-    """Seconds of the second of two calls; on a CPU the first is with two images, which is enough to warm up."""
-    for part in (batch if batch.is_cuda else batch[:2], batch):
+    """Seconds of the last of three calls: a small one loads the kernels, the next allocates the memory."""
+    for part in (batch[:2], batch, batch):
         started = time.perf_counter()
         function(part)
         if batch.is_cuda:
