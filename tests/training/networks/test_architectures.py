@@ -15,7 +15,7 @@ from podium.training.networks.architectures import (
     published_state,
     strides_past_the_image,
 )
-from podium.training.networks.depthwise import FastDepthwise
+from podium.training.networks.convolutions import FastConvolution
 
 
 def recipe(architecture: str, **keys) -> Recipe:
@@ -75,10 +75,13 @@ def test_layer_groups_hold_every_parameter_once_and_the_head_last():
 
 
 @pytest.mark.parametrize("architecture", ["efficientnet_b0", "timm:tf_efficientnet_lite0"])
-def test_depthwise_convolutions_have_fast_gradients(architecture):
+def test_convolutions_are_fast_ones_and_include_frozen_norms_alone(architecture):
+    network = built(architecture, pretrained=True, frozen_norms=True, weights=False)
+    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert all(isinstance(layer, FastConvolution) for layer in layers)
+    assert {norm for layer in layers for norm in layer.norms} == set(network.frozen)
     layers = [layer for layer in built(architecture).modules() if isinstance(layer, torch.nn.Conv2d)]
-    assert {layer.groups > 1 for layer in layers if isinstance(layer, FastDepthwise)} == {True}
-    assert {layer.groups > 1 for layer in layers if not isinstance(layer, FastDepthwise)} == {False}
+    assert all(isinstance(layer, FastConvolution) and not layer.norms for layer in layers)
 
 
 def test_frozen_stages_are_the_stem_and_the_stages_after_it():

@@ -16,7 +16,7 @@ from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.loader import Normalisation
-from podium.training.networks.depthwise import speed_up_depthwise
+from podium.training.networks.convolutions import speed_up
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
 from podium.training.networks.weights import load_weights, with_local_weights
 
@@ -66,7 +66,6 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
         body, normalisation, classifier = _body(recipe, root, weights=weights)
-        speed_up_depthwise(body)
         if recipe.stem == "small":
             _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
         _freeze_stages(body, recipe)
@@ -80,6 +79,8 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     if not recipe.frozen_norms and recipe.head != "logistic":
         norms = [layer for layer in norms if layer.weight is not None and not layer.weight.requires_grad]
     network.frozen = tuple(norms)
+    shape = (2, 3, recipe.network_pixels, recipe.network_pixels)
+    speed_up(body, norms, torch.rand(shape, generator=torch.Generator().manual_seed(0)))
     return network.train()
 
 
