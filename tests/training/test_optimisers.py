@@ -34,6 +34,16 @@ def test_biases_and_norms_do_not_decay(tmp_path):
     assert decays == {RECIPE.weight_decay: {True}, 0.0: {False}}
 
 
+def test_what_timm_excludes_from_the_decay_does_not_decay(tmp_path):
+    recipe = replace(RECIPE, architecture="timm:test_vit", stored_pixels=64)
+    network = build_network(recipe, 2, root=tmp_path, seed=1)
+    made = optimiser_maker(recipe)(split_parameters(network), lr=0.1)
+    still = {id(p) for group in made.opt.param_groups if group["weight_decay"] == 0 for p in group["params"]}
+    decaying = [name for name, p in network.body.named_parameters() if id(p) not in still]
+    assert decaying and not any(name.endswith(("pos_embed", "cls_token", "bias")) for name in decaying)
+    assert all(p.ndim in (2, 4) for p in network.parameters() if id(p) not in still)
+
+
 def test_every_parameter_that_learns_is_in_one_list(tmp_path):
     network = build_network(Recipe(architecture="fastnet", epochs=1, learning_rate=0.1), 2, root=tmp_path, seed=1)
     listed = [p for parameters in split_parameters(network) for p in parameters]

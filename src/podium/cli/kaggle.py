@@ -177,7 +177,7 @@ def _download_weights(runs: Sequence[PlannedRun]) -> None:
         from safetensors.torch import save
 
         from podium.files import write_file
-        from podium.training.networks.architectures import published_state
+        from podium.training.networks.published import published_state
 
         print_log(f"downloading the published weights of {recipe.architecture}")
         write_file(file, save({name: value.contiguous() for name, value in published_state(recipe).items()}))

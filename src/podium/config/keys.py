@@ -22,6 +22,8 @@ WITHOUT_EPOCHS = (
 )
 # The keys by which pretrained layers keep their weights or statistics.
 FROZEN = ("freeze_epochs", "frozen_stages", "frozen_norms")
+# The keys that only timm's architectures have.
+TIMM = ("drop_path", "layer_decay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +128,7 @@ class Augment:
     shift_pixels: int = key("largest shift in each direction, in stored pixels; edges are mirrored", 0, low=0)
     rotate_degrees: float = key("largest rotation in each direction, degrees", 0.0, low=0, high=180)
     zoom: float = key("largest factor of enlargement or reduction", 1.0, low=1, high=4)
-    crop: float = key(
-        "smallest share of the area that a random crop keeps; its shape is 3:4 to 4:3; 1: off", 1.0, low=0.01, high=1
-    )
+    crop: float = key("smallest share of the area of random crops; shape 3:4 to 4:3; 1: off", 1.0, low=0.01, high=1)
     cutout_pixels: int = key("side of a square that is filled with the mean colour, in training pixels", 0, low=0)
     brightness: float = key("largest change, as a share of the full range", 0.0, low=0, high=1)
     contrast: float = key("largest relative change", 0.0, low=0, high=1)
@@ -160,6 +160,7 @@ class Recipe:
         "linear",
     )
     dropout: float = key("probability that a feature is dropped before the classifier", 0.0, low=0, high=0.99)
+    drop_path: float = key("largest probability that a residual branch is dropped (timm)", 0.0, low=0, high=0.9)
 
     epochs: int = key('epochs in which every layer is trained; 0 with head = "logistic" only', 0, low=0)
     freeze_epochs: int = key("epochs before them in which only the head is trained", 0, low=0)
@@ -168,6 +169,7 @@ class Recipe:
     batch_size: int = key("images per step", 128, low=2)
     learning_rate: float | str = key('peak of the schedule, or "find": the suggestion of fastai\'s lr_find', 0.0, low=0)
     discriminative_ratio: float = key("learning rate of the head divided by that of the first layers", 1.0, low=1)
+    layer_decay: float = key("learning rate of a layer divided by that of the next one (timm)", 1.0, low=0.1, high=1)
     schedule: Literal["one-cycle", "cosine", "flat-cosine", "triangular", "constant"] = key(
         "schedule of the learning rate over all steps", "one-cycle"
     )
@@ -181,9 +183,7 @@ class Recipe:
     label_smoothing: float = key("share of the target that is spread over all classes", 0.0, low=0, high=0.9)
     mixup: float = key("mix two images: alpha of the Beta distribution of the share; 0: off", 0.0, low=0)
     cutmix: float = key("paste a part of another image: alpha of the Beta distribution of its size; 0: off", 0.0, low=0)
-    hard_share: float = key(
-        "share of the rows that an epoch uses, those of largest loss (arXiv:1511.06343); 1: all", 1.0, low=0.05, high=1
-    )
+    hard_share: float = key("share of rows that train: largest losses (arXiv:1511.06343)", 1.0, low=0.05, high=1)
     ema_decay: float = key("decay of an exponential moving average of the parameters; 0: off", 0.0, low=0, high=0.99999)
 
     stored_pixels: int = key("side of the decoded images", 32, low=8, high=2048)
@@ -274,8 +274,9 @@ def fine_tuning_defaults(table: dict[str, Any]) -> dict[str, Any]:
 
 def _recipe_faults(recipe: Recipe) -> list[str]:
     """Keys that contradict each other or have no effect."""
-    changed, pretrained, optimiser = changed_keys(recipe), recipe.pretrained, recipe.optimiser
+    changed, pretrained, ratio = changed_keys(recipe), recipe.pretrained, recipe.discriminative_ratio
     rate, seeds, is_logistic = recipe.learning_rate, list(recipe.seeds), recipe.head == "logistic"
+    others = [name for name in TIMM if name in changed and not recipe.architecture.startswith("timm:")]
     frozen = "without pretrained: only pretrained layers can stay frozen"
     names = [name for name in changed if name not in WITHOUT_EPOCHS or (name == "seeds" and len(seeds) > 1)]
     faults = {
@@ -283,8 +284,7 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         'learning_rate: missing; expected more than 0, or "find"': recipe.epochs and rate == 0,
         'epochs: missing; expected 1 or more, or head = "logistic"': not recipe.epochs and not is_logistic,
         **{f"{name} without effect: expected epochs of 1 or more": not recipe.epochs for name in names},
-        'head = "logistic" without pretrained: only pretrained layers give useful features': is_logistic
-        and not pretrained,
+        'head = "logistic" without pretrained: only then are features useful': is_logistic and not pretrained,
         'freeze_epochs without effect: head = "logistic" fits the head first': is_logistic and recipe.freeze_epochs,
         f"seeds = {seeds}: expected one or more, each once": not seeds or len(set(seeds)) < len(seeds),
         **{f"{name} {frozen}": name in changed and not pretrained for name in FROZEN},
@@ -292,9 +292,9 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"': (
             "fastnet" in changed and recipe.architecture != "fastnet"
         ),
-        f'muon_rate without effect: expected optimiser = "muon", found "{optimiser}"': (
-            optimiser != "muon" and "muon_rate" in changed
-        ),
+        'muon_rate without effect: expected optimiser = "muon"': "muon_rate" in changed and recipe.optimiser != "muon",
         "fastnet.widths = []: expected one or more": not recipe.fastnet.widths,
+        **{f'{name} without effect: expected architecture = "timm:<name>"': True for name in others},
+        "discriminative_ratio and layer_decay: expected one of them": ratio > 1 > recipe.layer_decay,
     }
     return [fault for fault, applies in faults.items() if applies]

@@ -19,13 +19,18 @@ START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
 
 
 def split_parameters(network: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters that are trained, in three lists per layer group: filters, matrices, biases and norms."""
+    """The parameters that are trained, in three lists per layer group: filters, matrices, biases and norms.
+
+    The last also has those that timm excludes from the decay: position embeddings and class tokens.
+    """
+    excluded = getattr(network.body, "no_weight_decay", set)()
+    excluded = {id(p) for name, p in network.body.named_parameters() if name in excluded}
     lists = []
     for group in network.layer_groups():
-        trained = [p for p in group if p.requires_grad]
-        lists.append([p for p in trained if p.ndim > 2])
-        lists.append([p for p in trained if p.ndim == 2])
-        lists.append([p for p in trained if p.ndim < 2])
+        kinds = [[], [], []]
+        for p in filter(lambda p: p.requires_grad, group):
+            kinds[2 if p.ndim < 2 or id(p) in excluded else int(p.ndim != 4)].append(p)
+        lists += kinds
     return lists
 
 
@@ -65,7 +70,7 @@ class MuonAndSgd(torch.optim.SGD):
 
     def __init__(self, groups: list[dict], **settings: object):
         super().__init__(groups, **settings)
-        self.banks = [[p for p in group["params"] if p.ndim > 2] for group in self.param_groups]
+        self.banks = [[p for p in group["params"] if p.ndim == 4] for group in self.param_groups]
         self.matrices = [[nn.Parameter(_as_matrix(p.detach())) for p in bank] for bank in self.banks]
         self.muon = torch.optim.Muon(
             [{"params": matrices} for matrices in self.matrices],
@@ -99,7 +104,8 @@ def _as_matrix(filters: Tensor) -> Tensor:
 
 def list_rates(recipe: Recipe, rate: float, *, groups: int) -> np.ndarray:
     """Peak learning rate of each list of parameters; those of the groups rise geometrically from input to head."""
-    return _rates_by_kind(recipe, np.geomspace(rate / recipe.discriminative_ratio, rate, groups))
+    ratio = recipe.layer_decay ** (1 - groups) if recipe.layer_decay < 1 else recipe.discriminative_ratio
+    return _rates_by_kind(recipe, np.geomspace(rate / ratio, rate, groups))
 
 
 def _rates_by_kind(recipe: Recipe, rates: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Networks: small stems, heads, local weights, and what is refused."""
+"""Networks: small stems, heads, frozen layers, local weights, and what is refused."""
 
 import huggingface_hub
 import pytest
@@ -6,16 +6,13 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
+from timm.optim import param_groups_layer_decay
 
-from podium.config.keys import Recipe, published_name
+from podium.config.keys import Recipe
 from podium.errors import TrainingError
-from podium.training.networks.architectures import (
-    IMAGENET,
-    build_network,
-    published_state,
-    strides_past_the_image,
-)
+from podium.training.networks.architectures import IMAGENET, build_network, strides_past_the_image
 from podium.training.networks.convolutions import FastConvolution
+from podium.training.optimisers import list_rates
 
 
 def recipe(architecture: str, **keys) -> Recipe:
@@ -28,8 +25,9 @@ def built(architecture: str, *, seed: int = 1, root=None, classes: int = 5, weig
 
 
 def features_side(network) -> int:
+    maps = getattr(network.body, "forward_features", network.body)  # timm's pools them afterwards
     with torch.no_grad():
-        return network.body(torch.zeros(1, 3, 32, 32)).shape[-1]
+        return maps(torch.zeros(1, 3, 32, 32)).shape[-1]
 
 
 @pytest.mark.parametrize(
@@ -181,18 +179,51 @@ def test_an_unknown_architecture_gets_the_nearest_spelling():
 @pytest.mark.parametrize(
     ("architecture", "pixels", "found"),
     [
-        ("swin_tiny_patch4_window7_224", 224, "(1, 7, 7, 768), not 768 channels first"),
-        ("swinv2_tiny_window8_256", 256, "(1, 8, 8, 768), not 768 channels first"),
+        ("swin_tiny_patch4_window7_224", 64, "(1, 2, 2, 768), not 768 channels first"),
         ("mambaout_femto", 64, "(1, 2, 2, 1152), not 288 or 1152 channels first"),
-        ("vit_tiny_patch16_224", 224, "(1, 197, 192)"),
-        ("crossvit_9_240", 240, "pooling"),
-        ("efficientvim_m1", 224, "features of the type list"),
+        ("test_vit", 64, "(1, 17, 64)"),
     ],
 )
-def test_an_architecture_whose_features_are_not_maps_with_channels_first_is_refused(architecture, pixels, found):
-    with pytest.raises(TrainingError, match="does not give feature maps") as error:
-        built(f"timm:{architecture}", stored_pixels=pixels)
+def test_fastais_head_refuses_features_that_are_not_maps_with_channels_first(architecture, pixels, found):
+    with pytest.raises(TrainingError, match=r'(?s)features of the architecture.*fix: +head = "linear"') as error:
+        built(f"timm:{architecture}", stored_pixels=pixels, head="fastai")
     assert f"timm:{architecture} with " in error.value.found and found in error.value.found
+
+
+def test_an_architecture_that_cannot_leave_out_its_pooling_is_refused_with_fastais_head():
+    with pytest.raises(TrainingError, match=r'(?s)head = "fastai".*timm:crossvit_9_240'):
+        built("timm:crossvit_9_240", stored_pixels=240, head="fastai")
+
+
+def test_features_that_are_neither_maps_nor_one_vector_an_image_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(timm.models.resnet.ResNet, "forward_head", lambda _, maps: [maps])
+    with pytest.raises(TrainingError, match=r"(?s)not understood.*timm:test_resnet with features of <class 'list'>"):
+        built("timm:test_resnet")
+
+
+def test_a_stem_of_one_convolution_cannot_be_made_small():
+    with pytest.raises(TrainingError, match=r'(?s)no stem.*timm:test_vit.*stem = "standard"'):
+        built("timm:test_vit", stored_pixels=64, stem="small")
+
+
+def test_layer_decay_has_the_layers_and_rates_of_timm():
+    settings = recipe("timm:test_vit", stored_pixels=64, layer_decay=0.7)
+    network = built("timm:test_vit", stored_pixels=64, layer_decay=0.7)
+    groups = network.layer_groups()
+    names = {id(p): name.removeprefix("body.") for name, p in network.named_parameters()}
+    rates = dict(zip(range(len(groups)), list_rates(settings, 1.0, groups=len(groups))[::3], strict=True))
+    found = {names[id(p)]: rates[place] for place, group in enumerate(groups) for p in group}
+    model = timm.create_model("test_vit", img_size=64, num_classes=5)
+    scaled = param_groups_layer_decay(model, layer_decay=0.7)
+    scales = {id(p): group["lr_scale"] for group in scaled for p in group["params"]}
+    expected = {name: scales[id(p)] for name, p in model.named_parameters()}
+    assert found.pop("head.3.weight") == found.pop("head.3.bias") == expected.pop("head.weight") == 1.0
+    assert expected.pop("head.bias") == 1.0 and found == pytest.approx(expected) and len(groups) == 8
+
+
+def test_only_timms_architectures_have_layers_to_decay():
+    with pytest.raises(TrainingError, match=r"(?s)layers of the architecture are not known.*layer_decay = 0\.5"):
+        built("resnet34", layer_decay=0.5)
 
 
 def test_images_too_small_for_an_architecture_are_refused_before_training():
@@ -200,27 +231,3 @@ def test_images_too_small_for_an_architecture_are_refused_before_training():
         built("vgg19", stored_pixels=16)
     with pytest.raises(TrainingError, match=r"(?s)vgg19 at 8 pixels.*larger `progressive_pixels`"):
         built("vgg19", progressive_pixels=(8,))
-
-
-@pytest.mark.parametrize("architecture", ["timm:test_resnet", "efficientnet_b0"])
-def test_published_weights_in_the_folder_podium_weights_are_not_downloaded(tmp_path, monkeypatch, architecture):
-    # The recipe is not pretrained, so that the "published" weights are random and nothing is downloaded.
-    state = {name: value.contiguous() for name, value in published_state(recipe(architecture)).items()}
-    save_file(state, tmp_path / published_name(architecture))
-    monkeypatch.setenv("PODIUM_WEIGHTS", str(tmp_path))
-    network = built(architecture, pretrained=True, root=tmp_path)
-    assert network.normalisation is not None
-    body = {name.split("features.")[-1]: value for name, value in network.body.state_dict().items()}
-    kept = {name.removeprefix("features."): value for name, value in state.items()}
-    assert body and all(torch.equal(value, kept[name]) for name, value in body.items())
-    assert built(architecture).normalisation is None
-
-
-def test_a_folder_without_the_weights_leaves_it_to_the_download(tmp_path, monkeypatch):
-    def no_network(*_, **__):
-        raise OSError("no network here")
-
-    monkeypatch.setenv("PODIUM_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(torchvision.models, "get_model", no_network)
-    with pytest.raises(TrainingError, match="could not be downloaded"):
-        built("resnet34", pretrained=True)

@@ -1,12 +1,12 @@
-"""Networks: fastnet, four of torchvision's and all of timm's convolutional ones, with stems for small images.
+"""Networks: fastnet, four of torchvision's, and timm's, with stems for small images.
 
-A network is a published body and a head for the competition's classes. It has the normalisation that its pretrained
-weights expect.
+A network is a published body and a head for the competition's classes. The body gives maps (n, channels, h, w), or
+features (n, channels) where the architecture has a pooling of its own, as timm's have (class token, mean, attention).
+It has the normalisation that its pretrained weights expect.
 """
 
-import difflib
-from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -16,12 +16,12 @@ from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.loader import Normalisation
-from podium.training.networks.convolutions import speed_up
+from podium.training.networks.convolutions import features_of, speed_up
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
-from podium.training.networks.weights import load_weights, with_local_weights
+from podium.training.networks.published import TIMM_PREFIX, TORCHVISION, classifier_of, published_model
+from podium.training.networks.weights import with_local_weights
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-TIMM_PREFIX = "timm:"
 
 
 class Network(nn.Module):
@@ -34,6 +34,7 @@ class Network(nn.Module):
         self.published: tuple[nn.Linear, ...] = ()  # the published classifier, if it is one layer; not a part of it
         self.precision = torch.float32  # what it computes in; parameters and logits stay float32
         self.frozen: tuple[nn.Module, ...] = ()  # batch norms that keep their statistics
+        self.layers: list[list[nn.Parameter]] = []  # of the body, from the input on, with `layer_decay`
 
     def train(self, mode: bool = True) -> "Network":
         """Switch to training or evaluation; frozen batch norms use their running statistics in both."""
@@ -50,10 +51,10 @@ class Network(nn.Module):
         return logits.float()
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """The parameters in three groups: first half of the body, second half, head."""
+        """The parameters in groups: the layers of the body, or else its first half and its second; then the head."""
         body = list(self.body.parameters())
         middle = len(body) // 2
-        return [body[:middle], body[middle:], list(self.head.parameters())]
+        return [*(self.layers or [body[:middle], body[middle:]]), list(self.head.parameters())]
 
 
 def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weights: bool = True) -> Network:
@@ -67,13 +68,17 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
         torch.manual_seed(stream_seed(seed, "parameters"))
         body, normalisation, classifier = _body(recipe, root, weights=weights)
         if recipe.stem == "small":
-            _shrink_stem(body, keep_parameters=bool(recipe.pretrained))
-        _freeze_stages(body, recipe)
-        features = _count_features(body, recipe)
+            _shrink_stem(body, recipe)
+        if recipe.frozen_stages:
+            for parameter in chain(*_layers(body, recipe, "frozen_stages")[: recipe.frozen_stages]):
+                parameter.requires_grad = False
+        features = _features_shape(body, recipe)
         head = _head(recipe, features, classes)
     normalisation = normalisation if recipe.pretrained else None
     network = Network(body, head, normalisation).to(memory_format=torch.channels_last)
-    if classifier and classifier.in_features == features and classifier.bias is not None:
+    if recipe.layer_decay < 1:
+        network.layers = _layers(body, recipe, "layer_decay")
+    if classifier and classifier.in_features == features[1] and classifier.bias is not None:
         network.published = (classifier,)
     norms = [layer for layer in body.modules() if isinstance(layer, nn.BatchNorm2d)]
     if not recipe.frozen_norms and recipe.head != "logistic":
@@ -84,11 +89,6 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     return network.train()
 
 
-def published_state(recipe: Recipe) -> dict[str, Tensor]:
-    """The published weights of a recipe with `pretrained = true`, downloaded unless they are in the cache."""
-    return _published_model(recipe, Path()).state_dict()
-
-
 def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
     """Whether the stride of any convolution is longer than its input, for images of `pixels`."""
     is_longer = []
@@ -97,10 +97,7 @@ def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
         is_longer.append(min(inputs[0].shape[2:]) < max(layer.stride))
 
     hooks = [layer.register_forward_pre_hook(compare) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    was_training, device = network.training, next(network.parameters()).device
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, pixels, pixels, device=device))
-    network.train(was_training)
+    features_of(network, torch.zeros(1, 3, pixels, pixels, device=next(network.parameters()).device))
     for hook in hooks:
         hook.remove()
     return any(is_longer)
@@ -110,15 +107,16 @@ def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Norm
     """The recipe's network without classifier, its normalisation, and for a logistic head the published classifier."""
     if recipe.architecture == "fastnet":
         return FastNetBody(recipe.fastnet), None, None
-    model = _published_model(recipe if weights else replace(recipe, pretrained=False), root)
-    classifier = _last_linear(model) if recipe.head == "logistic" else None
-    if recipe.architecture in _TORCHVISION:
-        _, remove_classifier = _TORCHVISION[recipe.architecture]
+    wanted = recipe if weights else replace(recipe, pretrained=False)
+    model = published_model(wanted, root, pixels=recipe.network_pixels)
+    classifier = classifier_of(model) if recipe.head == "logistic" else None
+    if recipe.architecture in TORCHVISION:
+        _, remove_classifier = TORCHVISION[recipe.architecture]
         return remove_classifier(model), IMAGENET, classifier
     import timm
 
     if recipe.head == "logistic":
-        model.reset_classifier(0, "")
+        model.reset_classifier(0)
     settings = timm.data.resolve_model_data_config(model)
     if recipe.weights_package:
         # The weights are TensorFlow's, also where the architecture has not its padding, and have its normalisation.
@@ -128,98 +126,43 @@ def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Norm
     return model, Normalisation(tuple(settings["mean"]), tuple(settings["std"])), classifier
 
 
-def _last_linear(model: nn.Module) -> nn.Linear | None:
-    return next((layer for layer in reversed(list(model.modules())) if isinstance(layer, nn.Linear)), None)
-
-
-def _published_model(recipe: Recipe, root: Path) -> nn.Module:
-    """Torchvision's model with its classifier, or timm's without, and the weights that the recipe asks for.
-
-    With a logistic head, timm's has its classifier too; it is zero if the weights file has none.
-    """
-    is_downloaded = recipe.pretrained is True
-    try:
-        if recipe.architecture in _TORCHVISION:
-            model = _torchvision_model(recipe.architecture, is_downloaded)
-        else:
-            model = _timm_model(recipe.architecture, is_downloaded, has_classifier=recipe.head == "logistic")
-    except (OSError, RuntimeError) as error:  # errors of the network are one or the other
-        if not is_downloaded:
-            raise
-        raise TrainingError(
-            "The pretrained weights could not be downloaded.",
-            expected=f"published weights of {recipe.architecture}",
-            found=str(error).splitlines()[0][:200],
-            fix='pretrained = "path/to/weights.safetensors" (or .pth) in the recipe',
-        ) from None
-    if isinstance(recipe.pretrained, str):
-        if classifier := _last_linear(model):
-            nn.init.zeros_(classifier.weight)  # until it is loaded
-        load_weights(model, recipe, root)
-    return model
-
-
-def _torchvision_model(name: str, is_downloaded: bool) -> nn.Module:
-    import torchvision.models
-
-    return torchvision.models.get_model(_TORCHVISION[name][0], weights="IMAGENET1K_V1" if is_downloaded else None)
-
-
-def _timm_model(name: str, is_downloaded: bool, *, has_classifier: bool) -> nn.Module:
-    import huggingface_hub
-    import timm
-
-    # The hub retries for half a minute and warns each time; Podium's error has its last message.
-    huggingface_hub.logging.set_verbosity_error()
-    timm_name = name.removeprefix(TIMM_PREFIX)
-    if timm_name == name or not timm.is_model(timm_name):
-        known = [*_TORCHVISION, *(f"{TIMM_PREFIX}{model}" for model in timm.list_models())]
-        nearest = difflib.get_close_matches(name, known, n=3)
-        raise TrainingError(
-            "There is no such architecture.",
-            expected=f"fastnet, {', '.join(_TORCHVISION)}, or {TIMM_PREFIX}<a name of timm.list_models()>",
-            found=f'architecture = "{name}"',
-            fix=f"one of {', '.join(nearest)}" if nearest else None,
-        )
-    try:
-        without_classifier = {} if has_classifier else {"num_classes": 0, "global_pool": ""}
-        return timm.create_model(timm_name, pretrained=is_downloaded, **without_classifier)
-    except (AssertionError, TypeError) as error:  # what timm raises for a pooling that cannot be removed
-        raise _without_maps(name, str(error)) from None
-
-
-def _freeze_stages(body: nn.Module, recipe: Recipe) -> None:
-    """Exclude the parameters of the body's first `frozen_stages` stages, as timm counts them, from training."""
-    if not recipe.frozen_stages:
-        return
+def _layers(body: nn.Module, recipe: Recipe, key: str) -> list[list[nn.Parameter]]:
+    """The body's parameters by layer, as timm groups them from the input on; by stage for `frozen_stages`."""
     if not hasattr(body, "group_matcher"):
         raise TrainingError(
-            "The stages of the architecture are not known.",
-            expected=f"an architecture of timm for frozen_stages = {recipe.frozen_stages}",
+            "The layers of the architecture are not known.",
+            expected=f"an architecture of timm, with known layers, for {key} = {getattr(recipe, key)}",
             found=f'architecture = "{recipe.architecture}"',
-            fix=f'architecture = "{TIMM_PREFIX}<name>", or no `frozen_stages`, in the recipe',
+            fix=f'architecture = "{TIMM_PREFIX}<name>", or no `{key}`, in the recipe',
         )
     from timm.models import group_parameters
 
-    for stage, names in group_parameters(body, body.group_matcher(coarse=True)).items():
-        for name in names:
-            body.get_parameter(name).requires_grad = stage >= recipe.frozen_stages
+    matcher = body.group_matcher(coarse=key == "frozen_stages")
+    return list(group_parameters(body, matcher, return_values=True).values())
 
 
-def _shrink_stem(body: nn.Module, *, keep_parameters: bool) -> None:
+def _shrink_stem(body: nn.Module, recipe: Recipe) -> None:
     """Remove the stride of the first convolution and the pooling before the second, so that small images stay large.
 
     A body without either (VGG) loses its last pooling instead. A first convolution larger than 3 x 3 is replaced by a
-    new one of 3 x 3, unless `keep_parameters`.
+    new one of 3 x 3, unless it has pretrained parameters. Raises TrainingError where it is the only one.
     """
     layers = [(name, layer) for name, layer in body.named_modules() if isinstance(layer, nn.Conv2d | nn.MaxPool2d)]
-    first, second = [index for index, (_, layer) in enumerate(layers) if isinstance(layer, nn.Conv2d)][:2]
+    convolutions = [index for index, (_, layer) in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+    if len(convolutions) < 2:
+        raise TrainingError(
+            "The architecture has no stem that can be made smaller.",
+            expected='a convolutional architecture for stem = "small"',
+            found=f'architecture = "{recipe.architecture}"',
+            fix='stem = "standard" and a larger `training_pixels` in the recipe',
+        )
+    first, second = convolutions[:2]
     early_poolings = [name for name, layer in layers[first:second] if isinstance(layer, nn.MaxPool2d)]
     last_pooling = [name for name, layer in layers if isinstance(layer, nn.MaxPool2d)][-1:]
     name, convolution = layers[first]
     for pooling in early_poolings or (last_pooling if convolution.stride == (1, 1) else []):
         body.set_submodule(pooling, nn.Identity())
-    if keep_parameters or convolution.kernel_size[0] <= 3:
+    if recipe.pretrained or convolution.kernel_size[0] <= 3:
         convolution.stride = (1, 1)
         return
     channels, has_bias = (convolution.in_channels, convolution.out_channels), convolution.bias is not None
@@ -228,59 +171,45 @@ def _shrink_stem(body: nn.Module, *, keep_parameters: bool) -> None:
     body.set_submodule(name, small)
 
 
-def _count_features(body: nn.Module, recipe: Recipe) -> int:
-    """How many channels the body's feature maps have; raises TrainingError where they are not maps."""
-    smallest = min([recipe.network_pixels, *recipe.progressive_pixels])
-    body.eval()
-    try:
-        with torch.no_grad():
-            features = body(torch.zeros(1, 3, smallest, smallest))
-    except (RuntimeError, AssertionError) as error:
-        key = "training_pixels" if smallest == recipe.network_pixels else "progressive_pixels"
-        raise TrainingError(
-            "The images are too small for the architecture.",
-            expected=f"{recipe.architecture} at {smallest} pixels",
-            found=str(error).splitlines()[0][:200],
-            fix=f'a larger `{key}`, or stem = "small"',
-        ) from None
-    finally:
-        body.train()
+def _features_shape(body: nn.Module, recipe: Recipe) -> tuple[int, ...]:
+    """The shape of the features of one image: (1, channels), or (1, channels, h, w) for maps.
+
+    Raises TrainingError where they are neither, and where the architecture does not take a size of the recipe's images.
+    """
+    for side in sorted({recipe.network_pixels, *recipe.progressive_pixels}):
+        try:
+            features = features_of(body, torch.zeros(1, 3, side, side))
+        except (RuntimeError, AssertionError) as error:
+            key = "training_pixels" if side == recipe.network_pixels else "progressive_pixels"
+            raise TrainingError(
+                "The images are too small for the architecture, or of a size that it does not take.",
+                expected=f"{recipe.architecture} at {side} pixels",
+                found=str(error).split("\n")[0][:200],
+                fix=f'a larger `{key}`, or stem = "small"',
+            ) from None
     # timm gives the number of channels; what it calls the head's may come after a last convolution.
     known = [getattr(body, name) for name in ("num_features", "head_hidden_size") if hasattr(body, name)]
-    if not isinstance(features, Tensor):
-        raise _without_maps(recipe.architecture, f"features of the type {type(features).__name__}")
-    shape = tuple(features.shape)
-    if len(shape) != 4 or (known and shape[1] not in known):
-        channels = f", not {' or '.join(map(str, sorted(set(known))))} channels first" if len(shape) == 4 else ""
-        raise _without_maps(recipe.architecture, f"features of shape {shape}{channels}")
-    return shape[1]
-
-
-def _without_maps(architecture: str, found: str) -> TrainingError:
-    return TrainingError(
-        "The architecture does not give feature maps.",
-        expected="a convolutional architecture, whose features are (n, channels, height, width)",
-        found=f"{architecture} with {found}",
-        fix="another architecture, such as timm:resnet18",
+    shape, needs_maps = tuple(getattr(features, "shape", ())), recipe.head == "fastai"
+    is_maps = len(shape) == 4 and (not known or shape[1] in known)
+    if is_maps or (len(shape) == 2 and not needs_maps):
+        return shape
+    channels = f", not {' or '.join(map(str, sorted(set(known))))} channels first" if len(shape) == 4 else ""
+    raise TrainingError(
+        "The features of the architecture are not understood.",
+        expected="maps (n, channels, height, width)" + ("" if needs_maps else ", or features (n, channels)"),
+        found=f"{recipe.architecture} with features of {f'shape {shape}' if shape else type(features)}{channels}",
+        fix='head = "linear"' if needs_maps else "another architecture, such as timm:resnet18",
     )
 
 
-def _head(recipe: Recipe, features: int, classes: int) -> nn.Module:
+def _head(recipe: Recipe, features: tuple[int, ...], classes: int) -> nn.Module:
     if recipe.head == "fastai":
         from fastai.vision.learner import create_head
 
-        head = create_head(features, classes, ps=recipe.dropout)
+        head = create_head(features[1], classes, ps=recipe.dropout)
         head[0].mp = MapMaximum()
         return head
     # No bias for fastnet: `bias_ratio` trains biases at many times the learning rate, which is too fast for logits.
-    classifier = nn.Linear(features, classes, bias=recipe.architecture != "fastnet")
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(recipe.dropout), classifier)
-
-
-# Podium's name -> torchvision's name, and the function that removes the classifier.
-_TORCHVISION: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
-    "vgg19": ("vgg19_bn", lambda model: model.features),
-    "resnet34": ("resnet34", lambda model: nn.Sequential(*list(model.children())[:-2])),  # pooling and classifier
-    "densenet121": ("densenet121", lambda model: nn.Sequential(*model.features.children(), nn.ReLU(inplace=True))),
-    "efficientnet_b0": ("efficientnet_b0", lambda model: model.features),
-}
+    classifier = nn.Linear(features[1], classes, bias=recipe.architecture != "fastnet")
+    pooling = nn.AdaptiveAvgPool2d(1) if len(features) == 4 else nn.Identity()
+    return nn.Sequential(pooling, nn.Flatten(), nn.Dropout(recipe.dropout), classifier)

@@ -63,7 +63,7 @@ def speed_up(body: nn.Module, frozen: Sequence[nn.Module], images: Tensor) -> No
     for norm, layer in pairs:
         layer.norms = (norm,)
         norm.__class__ = type(type(norm).__name__, (IncludedNorm, type(norm)), {})
-    if pairs and not torch.allclose(features, _features(body, images), rtol=1e-2, atol=1e-3):
+    if pairs and not torch.allclose(features, features_of(body, images), rtol=1e-2, atol=1e-3):
         for norm, layer in pairs:  # something else gets the output of a convolution too
             layer.norms = ()
             norm.__class__ = type(norm).__mro__[2]
@@ -84,13 +84,14 @@ def _norms_after_convolutions(
 
     hooks = [layer.register_forward_hook(after_convolution) for layer in convolutions if layer.padding_mode == "zeros"]
     hooks += [norm.register_forward_pre_hook(before_norm) for norm in frozen if norm.affine]
-    features = _features(body, images)
+    features = features_of(body, images)
     for hook in hooks:
         hook.remove()
     return pairs, features
 
 
-def _features(body: nn.Module, images: Tensor) -> Tensor:
+def features_of(body: nn.Module, images: Tensor) -> Tensor:
+    """What a network gives of images (n, 3, h, w) in evaluation, without gradients."""
     was_training = body.training
     with torch.no_grad():
         features = body.eval()(images)

@@ -1,6 +1,7 @@
 """Load pretrained weights without running code from their file."""
 
 import os
+import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from podium.plan.stamp import file_sha256, weights_sha256
 
 # What torch's unpickler, safetensors and json raise for a damaged file, or a file of another program.
 DAMAGE = (*ARCHIVE_DAMAGE, LookupError, AttributeError, TypeError, UnpicklingError, SafetensorError)
-CLASSIFIERS = ("classifier", "fc", "head")
+TORCHVISION_CLASSIFIERS = ("classifier", "fc")
 # Layers in timm -> in efficientnet_pytorch: outside of the blocks, in blocks, and in those that do not expand first.
 OUTSIDE = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
 _PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
@@ -39,21 +40,22 @@ def with_local_weights(recipe: Recipe) -> Recipe:
 def load_weights(model: nn.Module, recipe: Recipe, root: Path) -> None:
     """Load the weights in a recipe's local file or package into a model, all but the classifier's.
 
-    A package's tensors have the names of `efficientnet_pytorch`. Raises TrainingError where a name or a shape differs;
-    a tensor that the model does not have is ignored in a local file only.
+    A package's tensors have the names of `efficientnet_pytorch`. Position embeddings of another image size are
+    resampled. Raises TrainingError where a name or a shape differs; a tensor that the model does not have is ignored
+    in a local file only.
     """
     file = find_weights(recipe.weights_package).file if recipe.weights_package else root / str(recipe.pretrained)
     sha256, recorded = file_sha256(file), weights_sha256(recipe, root)
     if not sha256 or sha256 != recorded:
         what = "The weights file is not the one that was installed." if sha256 else "The weights file is missing."
         raise TrainingError(what, file=file, fix="install its package again, or correct `pretrained` in the recipe")
-    state, own = _read_state(file), model.state_dict()
+    state, own = _resample(_read_state(file), model), model.state_dict()
     names = efficientnet_names(own) if recipe.weights_package else {name: name for name in own}
     found = {name: tuple(value.shape) for name, value in state.items()}
     expected = {names[name]: tuple(value.shape) for name, value in own.items()}
-    compared, classifier = (found | expected, ["_fc"]) if recipe.weights_package else (expected, CLASSIFIERS)
+    compared, classifiers = (found | expected, "_fc") if recipe.weights_package else (expected, _classifiers(model))
     differing = [name for name in compared if found.get(name) != expected.get(name)]
-    if faults := [name for name in differing if name.split(".")[0] not in classifier]:
+    if faults := [name for name in differing if not name.startswith(classifiers)]:
         raise TrainingError(
             "The weights are of another architecture.",
             file=file,
@@ -86,6 +88,21 @@ def efficientnet_names(tensors: Collection[str]) -> dict[str, str]:
             layers = OUTSIDE
         names[name] = ".".join(part for part in (block, layers.get(layer, layer), tensor) if part)
     return names
+
+
+def _classifiers(model: nn.Module) -> tuple[str, ...]:
+    """Where the names of the classifier's tensors begin; timm's ConvNeXt has a norm of the body in `head`, too."""
+    names = getattr(model, "pretrained_cfg", {"classifier": TORCHVISION_CLASSIFIERS}).get("classifier") or ()
+    return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+
+
+def _resample(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The state with position embeddings of the model's image size, by timm's own function for its checkpoints."""
+    own = model.state_dict()
+    differing = [name for name, value in state.items() if name in own and value.shape != own[name].shape]
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    is_other_size = differing and not any(name.endswith((".weight", ".bias")) for name in differing)
+    return convert(state, model) if convert and is_other_size else state
 
 
 def _read_state(file: Path) -> dict[str, Tensor]:
