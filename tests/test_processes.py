@@ -12,17 +12,15 @@ import pytest
 from podium.errors import DataError
 from podium.processes import worker_pool
 
-# The start of a program that has workers: by itself, as `prepare` and as `tune` have them.
+# The start of a program that has workers: as `prepare` and as `tune` have them.
 PARENTS = {
-    "pool": "with worker_pool(2, killed=None) as pool:\n    process_map = pool.map",
-    "prepare": "decode.FEW_ROWS = 0\nwith decode._process_map(1, 2) as process_map:\n    pass",
+    "prepare": "with decode.worker_pool(2, killed=None) as pool:\n    process_map = pool.map",
     "tune": "with trial_workers(SimpleNamespace(stop_file=None), 2) as pool:\n    process_map = pool.map",
 }
 PARENT = """
 import multiprocessing, time
 from types import SimpleNamespace
 from podium.data import decode
-from podium.processes import worker_pool
 from podium.tune.run import trial_workers
 {}
     results = process_map(time.sleep, [0, 600])
