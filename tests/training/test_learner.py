@@ -218,6 +218,14 @@ def test_a_fastnet_trained_with_muon_repeats_bit_for_bit(tmp_path):
     assert np.array_equal(first, again) and accuracy(first) > 0.9
 
 
+def test_a_vision_transformer_trains_and_repeats_with_growing_images_and_a_rate_for_each_layer(tmp_path):
+    keys = {"training_pixels": 32, "progressive_pixels": (16,), "layer_decay": 0.8, "drop_path": 0.1, "ema_decay": 0.9}
+    recipe = replace(TINY, architecture="timm:test_vit", learning_rate=0.003, epochs=4, **keys)
+    _, first, _ = trained(recipe, tmp_path)
+    _, again, _ = trained(recipe, tmp_path)
+    assert np.array_equal(first, again) and accuracy(first) > 0.9
+
+
 def test_the_filters_of_the_first_layer_of_a_fastnet_are_not_trained(tmp_path):
     short, _, _ = trained(replace(FAST, epochs=1), tmp_path)
     long, _, _ = trained(FAST, tmp_path)
