@@ -1,12 +1,14 @@
 """The CSV: its content, the faults that are found in a file, and its score by known labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from podium.config.keys import Submission
-from podium.errors import SubmissionError
+from podium.errors import ConfigError, SubmissionError
 from podium.lock import Lock
-from podium.submission import check_submission, score_submission, write_submission
+from podium.submission import check_submission, read_probabilities, score_submission, write_submission
 
 
 def lock_of(classes=("bird", "cat", "dog"), test_ids=("3", "1", "2")):
@@ -16,6 +18,7 @@ def lock_of(classes=("bird", "cat", "dog"), test_ids=("3", "1", "2")):
 
 
 LABELS = Submission()
+PROBABILITY = Submission(kind="probability", label_column="has_cactus")
 PROBABILITIES = Submission(kind="probabilities", id_column="image")
 ROWS = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.25, 0.5, 0.25]])
 GOOD_LABELS = "id,label\n3,bird\n1,dog\n2,cat\n"
@@ -66,6 +69,60 @@ def test_tiny_probabilities_are_not_rounded_to_zero(tmp_path):
 def test_windows_line_ends_and_a_missing_last_line_end_are_valid(tmp_path):
     assert check(tmp_path, GOOD_LABELS.replace("\n", "\r\n")) == []
     assert check(tmp_path, GOOD_LABELS.rstrip()) == []
+
+
+# One column of probabilities
+
+TWO_CLASSES = lock_of(classes=("0", "1"))
+TWO_ROWS = np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]])
+GOOD_PROBABILITY = "id,has_cactus\n3,0.25\n1,0.75\n2,0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("positive", "text"),
+    [
+        ("", GOOD_PROBABILITY),
+        ("1", GOOD_PROBABILITY),
+        ("0", "id,has_cactus\n3,0.75\n1,0.25\n2,0.5\n"),
+    ],
+)
+def test_one_column_has_the_probability_of_the_positive_class_by_default_of_the_second(tmp_path, positive, text):
+    file, settings = tmp_path / "some.csv", replace(PROBABILITY, positive_class=positive)
+    write_submission(file, ["3", "1", "2"], probabilities=TWO_ROWS, classes=("0", "1"), settings=settings)
+    assert file.read_text() == text and check(tmp_path, text, settings, TWO_CLASSES) == []
+    assert read_probabilities(file, classes=("0", "1"), settings=settings).tolist() == TWO_ROWS.tolist()
+    answers = {"3": "0", "1": "0"}
+    assert score_submission(file, answers, lock=TWO_CLASSES, settings=settings) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("0.25", "1.25", "1 probabilities are not between 0 and 1: line 2: '1.25' for has_cactus"),
+        ("0.25", "yes", "1 cells are not finite numbers: line 2: 'yes' for has_cactus"),
+        ("has_cactus", "label", "line 1: expected the header id,has_cactus, found id,label"),
+    ],
+)
+def test_a_fault_in_one_column_of_probabilities_is_reported(tmp_path, old, new, expected):
+    (fault,) = check(tmp_path, GOOD_PROBABILITY.replace(old, new, 1), PROBABILITY, TWO_CLASSES)
+    assert fault.startswith(expected)
+
+
+def test_one_column_of_probabilities_for_three_classes_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="needs two classes") as error:
+        check(tmp_path, "id,has_cactus\n", PROBABILITY)
+    assert error.value.found == "3 classes: bird, cat, dog"
+    file = tmp_path / "new.csv"
+    with pytest.raises(ConfigError, match="needs two classes"):
+        write_submission(file, ["3", "1", "2"], probabilities=ROWS, classes=lock_of().classes, settings=PROBABILITY)
+    assert not file.exists()
+
+
+def test_a_positive_class_that_is_no_class_is_refused(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        check(tmp_path, GOOD_PROBABILITY, replace(PROBABILITY, positive_class="cactus"), TWO_CLASSES)
+    expected, found = "2 classes, one of them positive_class = 'cactus'", "2 classes: 0, 1"
+    assert (error.value.expected, error.value.found) == (expected, found)
 
 
 BAD_LABELS = {

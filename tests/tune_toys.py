@@ -11,6 +11,7 @@ from podium.tune.study import open_tuning
 from podium.workspace import open_workspace
 
 SETTINGS = 'title = "digits"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n'
+LOG_LOSS = 'metric = "log_loss"\n{}\n[submission]\nkind = "probabilities"\n'
 RECIPE = """# A tiny network.
 architecture = "timm:test_resnet"
 seeds = [3, 4]

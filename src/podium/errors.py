@@ -1,7 +1,15 @@
 """Errors that the user can fix, each printed on one screen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+
+def examples(values: Iterable[Any], *, most: int = 3) -> str:
+    """The first few values, shortened, for a message."""
+    values = list(values)
+    texts = [str(value) if len(str(value)) <= 40 else f"{str(value)[:37]}..." for value in values[:most]]
+    return ", ".join(texts) + (", ..." if len(values) > most else "")
 
 
 class PodiumError(ValueError):

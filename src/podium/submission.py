@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from podium.config.competition import expected_columns, positive_index
 from podium.config.keys import Submission
-from podium.errors import SubmissionError
+from podium.errors import SubmissionError, examples
 from podium.files import write_file
 from podium.lock import Lock
 
@@ -22,21 +23,15 @@ Rows = list[tuple[int, list[str]]]  # line number, cells
 Faults = Iterator[tuple[str, str]]  # kind of fault, example
 
 
-def expected_columns(settings: Submission, classes: Sequence[str]) -> list[str]:
-    """The header of a submission."""
-    return [settings.id_column, *([settings.label_column] if settings.kind == "labels" else classes)]
-
-
 def write_submission(
     file: Path, ids: Sequence[str], *, probabilities: np.ndarray, classes: Sequence[str], settings: Submission
 ) -> None:
     """Write probabilities `(m, classes)` as a submission, rows in the order of `ids`, atomically.
 
-    Raises SubmissionError for probabilities that are not finite.
+    Raises SubmissionError for probabilities that are not finite, ConfigError for classes that the kind does not allow.
     """
     if not (finite := np.isfinite(probabilities).all(axis=1)).all():
-        first = ", ".join([id_ for id_, is_finite in zip(ids, finite, strict=True) if not is_finite][:MOST_EXAMPLES])
-        found = f"NaN or infinity in {(~finite).sum()} rows (ids {first})"
+        found = f"NaN or infinity in {(~finite).sum()} rows (ids {examples(np.array(ids)[~finite])})"
         raise SubmissionError("A submission was not written.", file=file, expected="finite numbers", found=found)
     text = submission_text(ids, probabilities=probabilities, classes=classes, settings=settings)
     write_file(file, text.encode())
@@ -57,7 +52,8 @@ def submission_text(
         labels = probabilities.argmax(axis=1).tolist()
         writer.writerows((id_, classes[label]) for id_, label in zip(ids, labels, strict=True))
     else:
-        rows = zip(ids, probabilities.tolist(), strict=True)
+        columns = [positive_index(settings, classes)] if settings.kind == "probability" else slice(None)
+        rows = zip(ids, probabilities[:, columns].tolist(), strict=True)
         writer.writerows([id_, *(f"{value:.9g}" for value in row)] for id_, row in rows)
     return text.getvalue()
 
@@ -77,15 +73,26 @@ def score_submission(file: Path, answers: Mapping[str, str], *, lock: Lock, sett
         raise SubmissionError("This CSV cannot be scored.", file=file, faults=faults)
     unknown = sorted(answers.keys() - set(lock.test_ids.tolist())) + sorted(set(answers.values()) - set(lock.classes))
     if unknown or not answers:
-        found = ", ".join(unknown[:MOST_EXAMPLES]) or "none"
+        found = examples(unknown) or "none"
         raise SubmissionError("These are not labels of this test.", expected="known ids and classes", found=found)
-    correct = 0
-    for _, (id_, *cells) in rows:
-        if id_ in answers:
-            is_label = settings.kind == "labels"
-            predicted = cells[0] if is_label else lock.classes[int(np.argmax([float(cell) for cell in cells]))]
-            correct += predicted == answers[id_]
-    return correct
+    predicted = _probabilities(rows, lock.classes, settings).argmax(axis=1).tolist()
+    return sum(lock.classes[k] == answers.get(id_) for k, (_, (id_, *_)) in zip(predicted, rows, strict=True))
+
+
+def read_probabilities(file: Path, *, classes: Sequence[str], settings: Submission) -> np.ndarray:
+    """The probabilities `(m, classes)` in a valid CSV; the class of a label has 1. Raises OSError."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        return _probabilities(list(enumerate(csv.reader(stream)))[1:], classes, settings)
+
+
+def _probabilities(rows: Rows, classes: Sequence[str], settings: Submission) -> np.ndarray:
+    if settings.kind == "labels":
+        index = {name: k for k, name in enumerate(classes)}
+        return np.eye(len(classes))[[index[name] for _, (_, name) in rows]]
+    values = np.array([cells for _, (_, *cells) in rows], dtype=np.float64)
+    if settings.kind == "probability":
+        values = np.hstack([1 - values, values] if positive_index(settings, classes) else [values, 1 - values])
+    return values
 
 
 def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str]]:
@@ -99,13 +106,14 @@ def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str
         return rows, [_header_fault(header, columns)]
     complete = [(line, row) for line, row in rows if len(row) == len(columns)]
     other_rows = [f"line {line}: {len(row)} cells" for line, row in rows if len(row) != len(columns)]
-    examples = {f"rows do not have {len(columns)} cells": other_rows} if other_rows else {}
-    cell_faults = _label_faults if settings.kind == "labels" else _probability_faults
-    for kind, example in (*_id_faults(complete, lock.test_ids.tolist()), *cell_faults(complete, lock.classes)):
-        examples.setdefault(kind, []).append(example)
+    found = {f"rows do not have {len(columns)} cells": other_rows} if other_rows else {}
+    is_label = settings.kind == "labels"
+    faults = _label_faults(complete, lock.classes) if is_label else _probability_faults(complete, columns[1:])
+    for kind, example in (*_id_faults(complete, lock.test_ids.tolist()), *faults):
+        found.setdefault(kind, []).append(example)
     return rows, [
         f"{len(texts)} {kind}: {'; '.join(texts[:MOST_EXAMPLES])}" + ("; ..." if len(texts) > MOST_EXAMPLES else "")
-        for kind, texts in examples.items()
+        for kind, texts in found.items()
     ]
 
 
@@ -172,14 +180,14 @@ def _label_faults(rows: Rows, classes: Sequence[str]) -> Faults:
             yield "class names are unknown", f"line {line}: '{_short(name)}'" + _meant(meant)
 
 
-def _probability_faults(rows: Rows, classes: Sequence[str]) -> Faults:
+def _probability_faults(rows: Rows, columns: Sequence[str]) -> Faults:
     for line, (_, *cells) in rows:
         values = [_number(cell) for cell in cells]
-        for name, cell, value in zip(classes, cells, values, strict=True):
+        for name, cell, value in zip(columns, cells, values, strict=True):
             if not 0 <= value <= 1:
                 kind = "cells are not finite numbers" if math.isnan(value) else "probabilities are not between 0 and 1"
                 yield kind, f"line {line}: '{_short(cell)}' for {_short(name)}"
-        if abs(sum(values) - 1) > SUM_TOLERANCE:
+        if len(columns) > 1 and abs(sum(values) - 1) > SUM_TOLERANCE:
             yield "rows do not sum to 1", f"line {line}: {sum(values):.6g}"
 
 

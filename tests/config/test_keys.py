@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from podium.config.keys import Recipe, read_competition, read_recipe, recipe_of
+from podium.config.competition import read_competition
+from podium.config.keys import Recipe, read_recipe, recipe_of
 from podium.config.search import changed_recipe
 from podium.errors import ConfigError
 from podium.plan.runs import read_recipes
@@ -163,9 +164,56 @@ def test_the_competitions_file_is_no_recipe(tmp_path):
 
 def test_a_threshold_for_log_loss_is_refused(tmp_path):
     text = 'title = "Toy"\nmetric = "{}"\n[data]\nsource = "folders"\n[validation]\nrows = 9\n'
-    text += "[ensemble]\nthreshold = 0.9\n"
+    text += '[ensemble]\nthreshold = 0.9\n[submission]\nkind = "probabilities"\n'
     (tmp_path / "competition.toml").write_text(text.format("accuracy"))
     assert read_competition(tmp_path).ensemble.threshold == 0.9
     (tmp_path / "competition.toml").write_text(text.format("log_loss"))
     with pytest.raises(ConfigError, match="a threshold has no effect"):
         read_competition(tmp_path)
+
+
+def competition_file(folder, metric, submission):
+    """competition.toml with this metric and these lines of [submission]."""
+    text = f'title = "Toy"\nmetric = "{metric}"\n[data]\nsource = "folders"\n[validation]\nrows = 9\n'
+    (folder / "competition.toml").write_text(f"{text}[submission]\n{submission}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind", "fault"),
+    [
+        ("auc", "labels", 'metric = "auc" and [submission] kind = "labels": this metric scores probabilities'),
+        ("log_loss", "labels", 'kind = "labels": this metric scores probabilities; expected kind = "probability"'),
+        ("qwk", "probabilities", 'kind = "probabilities": this metric scores labels; expected kind = "labels"'),
+        ("macro_f1", "probability", 'kind = "probability": this metric scores labels; expected kind = "labels"'),
+    ],
+)
+def test_a_metric_and_a_submission_that_contradict_each_other_are_refused(tmp_path, metric, kind, fault):
+    with pytest.raises(ConfigError) as error:
+        read_competition(competition_file(tmp_path, metric, f'kind = "{kind}"'))
+    (found,) = error.value.faults
+    assert fault in found and error.value.file == tmp_path / "competition.toml"
+
+
+@pytest.mark.parametrize(
+    ("metric", "kinds"),
+    [
+        ("accuracy", ["labels", "probability", "probabilities"]),
+        ("auc", ["probability", "probabilities"]),
+        ("log_loss", ["probability", "probabilities"]),
+        ("qwk", ["labels"]),
+        ("macro_f1", ["labels"]),
+    ],
+)
+def test_a_metric_that_fits_the_submission_is_read(tmp_path, metric, kinds):
+    for kind in kinds:
+        assert read_competition(competition_file(tmp_path, metric, f'kind = "{kind}"')).submission.kind == kind
+
+
+def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        read_competition(competition_file(tmp_path, "auc", 'positive_class = "dog"'))
+    assert [fault.split(":")[0] for fault in error.value.faults] == [
+        'metric = "auc" and [submission] kind = "labels"',
+        "[submission] positive_class without effect",
+    ]

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import tomlkit
 
-from podium.config.keys import Recipe, read_competition, read_recipe
+from podium.config.competition import read_competition
+from podium.config.keys import Recipe, read_recipe
 from podium.config.search import (
     Range,
     WholeRange,

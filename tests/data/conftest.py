@@ -10,7 +10,8 @@ import py7zr
 import pytest
 from PIL import Image
 
-from podium.config.keys import Competition, read_competition
+from podium.config.competition import read_competition
+from podium.config.keys import Competition
 from podium.data.prepare import prepare
 from podium.lock import Lock
 from podium.plan.paths import Paths

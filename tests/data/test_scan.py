@@ -3,6 +3,7 @@
 import http.server
 import os
 import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from podium.data.archives import Zip
 from podium.data.listing import natural_order
 from podium.data.locate import download, download_source, find_source, quiet
 from podium.data.scan import data_faults, scan
-from podium.errors import DataError
+from podium.errors import ConfigError, DataError
 
 FOLDERS = 'title = "Pets"\n[data]\nsource = "folders"\n{data}\n[validation]\n{validation}\n'
 HASH_ORDER = 'test_ids = "hash-order"'
@@ -358,12 +359,44 @@ def test_names_that_no_csv_and_no_lock_can_hold_are_listed_at_once(toy):
     ("settings", "fault"),
     [
         ('kind = "probabilities"\nid_column = "cat"', "the class 'cat' has the name of the submission's id column"),
+        ('kind = "probability"\nlabel_column = "id"', "[submission] id_column and label_column are both 'id'"),
         ('id_column = "image"\nlabel_column = "image"', "[submission] id_column and label_column are both 'image'"),
     ],
 )
 def test_columns_of_the_submission_that_share_a_name_are_a_fault(toy, settings, fault):
     toy.write(toy.data / "pets", toy.folders())
     competition = toy.competition(validation=f"rows = 4\n[submission]\n{settings}")
+    assert faults_of(toy, competition) == [fault]
+
+
+@pytest.mark.parametrize("kind", ["labels", "probability"])
+@pytest.mark.parametrize("sample", [b"id,cat,dog\n", b"id,target\n", b"id,label,other\n"])
+def test_a_sample_with_other_columns_than_the_submission_is_a_fault(toy, kind, sample):
+    toy.write(toy.data / "pets", toy.folders() | {"sample.csv": sample + b"1,0,0\n2,0,0\n3,0,0\n4,0,0\n"})
+    validation = f'rows = 4\n[submission]\nkind = "{kind}"'
+    competition = toy.competition(data='sample_submission = "sample.csv"', validation=validation)
+    (fault,) = faults_of(toy, competition)
+    assert fault.startswith("pets/sample.csv: its columns are id, ")
+    assert fault.endswith("; a submission would have id, label")
+
+
+def test_class_columns_in_another_order_and_blank_cells_are_no_fault(toy):
+    toy.write(toy.data / "pets", toy.folders() | {"sample.csv": b"id, dog,cat\n1,,\n2,,\n3,,\n4,,\n"})
+    validation = 'rows = 4\n[submission]\nkind = "probabilities"'
+    check_pets(listing_of(toy, toy.competition(data='sample_submission = "sample.csv"', validation=validation)))
+
+
+def test_one_column_of_probabilities_for_three_classes_is_refused(toy):
+    toy.write(toy.data / "pets", toy.folders() | {"train/bird/1.png": toy.png(1)})
+    competition = toy.competition(validation='rows = 4\n[submission]\nkind = "probability"')
+    with pytest.raises(ConfigError, match="needs two classes"):
+        listing_of(toy, competition)
+
+
+def test_a_metric_of_ordered_classes_is_refused_for_names(toy):
+    toy.write(toy.data / "pets", toy.folders())
+    competition = replace(toy.competition(), metric="qwk")
+    fault = 'metric = "qwk" needs classes in an order: expected integers, found cat, dog'
     assert faults_of(toy, competition) == [fault]
 
 
@@ -451,6 +484,19 @@ def table_files(toy, labels, images=(1, 2, 3, 4)):
         "trainLabels.csv": labels,
         "sampleSubmission.csv": b"id,label\n7,a\n",
     }
+
+
+def test_a_table_of_measurements_is_refused_and_one_of_few_grades_or_of_integers_is_read(toy):
+    images = range(1, 13)
+    for values in (["0.5", "1.0", "1.5"] * 4, list(map(str, images))):
+        rows = "".join(f"{image},{value}\n" for image, value in zip(images, values, strict=True))
+        toy.write(toy.data / "pets", table_files(toy, f"id,label\n{rows}".encode(), images))
+        assert len(listing_of(toy, toy.table_competition()).classes) == len(set(values))
+    rows = "".join(f"{image},{image + 0.25}\n" for image in images)
+    toy.write(toy.data / "pets", table_files(toy, f"id,label\n{rows}".encode(), images))
+    with pytest.raises(DataError, match="look like a number") as error:
+        listing_of(toy, toy.table_competition())
+    assert error.value.found == "12 distinct numbers in 'label', such as 1.25, 10.25, 11.25, ..."
 
 
 def test_ids_with_suffixes_match_and_stay_as_written(toy):

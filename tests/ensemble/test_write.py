@@ -333,6 +333,7 @@ def test_the_json_has_no_pairs_of_very_many_runs(tmp_path, monkeypatch):
 
 
 def test_a_threshold_for_log_loss_is_refused(tmp_path):
-    workspace = make_project(tmp_path, three_runs(), settings='metric = "log_loss"\n' + SETTINGS.split("[ensemble]")[0])
+    settings = 'metric = "log_loss"\n' + SETTINGS.split("[ensemble]")[0] + '[submission]\nkind = "probabilities"\n'
+    workspace = make_project(tmp_path, three_runs(), settings=settings)
     with pytest.raises(ConfigError, match="a threshold has no effect"):
         write_ensemble(workspace, threshold=0.9)

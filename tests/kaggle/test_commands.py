@@ -16,7 +16,7 @@ from fake.state import Fault, Graded
 from PIL import Image
 
 import podium as package
-from podium.config.keys import read_competition
+from podium.config.competition import read_competition
 from podium.errors import KaggleError
 from podium.kaggle.submit import submit
 

@@ -7,15 +7,18 @@ import subprocess
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from fake.server import TOKEN
 from fake.state import Fault, Graded
 
 from podium import files
+from podium.config.keys import Submission
 from podium.errors import KaggleError, SubmissionError
 from podium.kaggle.session import settle
-from podium.kaggle.submit import submit
+from podium.kaggle.submit import compare_shares, submit
 from podium.kaggle.waiting import Patience
+from podium.lock import Lock
 
 START, CREATE, LIST = "StartSubmissionUpload", "CreateSubmission", "ListSubmissions"
 
@@ -86,6 +89,16 @@ def test_one_class_for_all_is_refused_unless_forced(project):
         submit(project.session(), project.csv, "first")
     assert "bird 1.00 instead of 0.33" in refusal.value.found and project.state.asked == []
     assert submit(project.session(), project.csv, "first", force=True).state == "scored"
+
+
+@pytest.mark.parametrize(("share", "distance"), [(0.25, 0.0), (0.75, 0.5)])
+def test_the_shares_of_one_column_of_probabilities_are_compared(tmp_path, share, distance):
+    file, labels = tmp_path / "some.csv", np.arange(4000) % 4 == 0
+    ids = np.arange(4000).astype(str)
+    lock = Lock("data", ("cat", "dog"), ids, labels.astype(int), np.zeros(4000, int), ids)
+    file.write_text("id,label\n" + "".join(f"{id_},{share}\n" for id_ in ids))
+    found, differences = compare_shares(file, lock=lock, settings=Submission(kind="probability"))
+    assert found == pytest.approx(distance, abs=0.02) and f"dog {share:.2f} instead of 0.25" in differences
 
 
 def test_no_submission_left_today_uploads_nothing(project):

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from podium.config.competition import read_competition
 from podium.errors import ConfigError
+from podium.plan import stamp as stamp_module
 from podium.plan.__main__ import main, make_assignments
 from podium.plan.names import check_goals
 from podium.plan.paths import find_competition
 from podium.plan.runs import find_run, longest_first, read_plan, select_runs
-from podium.plan.stamp import git_commit
+from podium.plan.stamp import ensemble_stamp, git_commit
 
 COMPETITION = """
 title = "Two squares"
@@ -293,3 +295,11 @@ def test_outside_a_checkout_the_commit_is_what_the_environment_says(tmp_path, mo
     assert git_commit(tmp_path) == ""
     monkeypatch.setenv("PATH", "")
     assert git_commit(tmp_path) == ""
+
+
+@pytest.mark.parametrize(("line", "changed"), [("", {}), ('positive_class = "b"', {"positive_class": "b"})])
+def test_an_ensemble_stays_up_to_date_when_a_key_is_declared_that_is_empty(paths, monkeypatch, line, changed):
+    (paths.folder / "competition.toml").write_text(f'{COMPETITION}[submission]\nkind = "probability"\n{line}')
+    monkeypatch.setattr(stamp_module, "_digest", lambda content: content)
+    hashed = ensemble_stamp(paths, read_competition(paths.folder))["submission"]
+    assert hashed == {"kind": "probability", "id_column": "id", "label_column": "label"} | changed

@@ -281,6 +281,7 @@ def test_runs_of_grouped_rows_have_no_interval(small):
 def test_the_score_and_every_run_use_the_metric_of_the_competition(tmp_path, metric):
     settings = SETTINGS.replace("[data]", f'metric = "{metric}"\n[data]', 1)
     settings = settings.replace("threshold = 0.7\n", "")  # which log_loss does not have
+    settings += f'[submission]\nkind = "{"labels" if metric == "qwk" else "probabilities"}"\n'
     workspace = make_toy(tmp_path, [random_run("vgg19.s1"), random_run("b.s1", seed=2)], settings=settings)
     made = write_ensemble(workspace).result
     page = read_page(workspace)

@@ -13,13 +13,17 @@ import pytest
 from PIL import Image
 
 import podium
-from podium.config.keys import read_competition
+from podium.config.competition import read_competition
+from podium.config.keys import Submission
 from podium.data.prepare import prepare
+from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, DataError
 from podium.plan.paths import Paths
 from podium.plan.runs import read_recipes
+from podium.predictions.artefact import Predictions, save_predictions
 from podium.scaffold.guess import guess_competition
 from podium.scaffold.write import write_competition
+from podium.submission import check_submission
 from podium.workspace import open_workspace
 
 
@@ -110,6 +114,123 @@ def test_a_sample_of_labels_gives_the_columns(tmp_path):
     paths, _ = make_new(tmp_path, table(tmp_path / "pets", sample=f"file,animal\n{rows}"))
     submission = read_competition(paths.folder).submission
     assert (submission.kind, submission.id_column, submission.label_column) == ("labels", "file", "animal")
+
+
+# From `make new` to a CSV, on miniatures of what competitions on Kaggle look like
+
+
+def cactus(place, sample):
+    """The layout of aerial-cactus: ids with suffixes, classes 0 and 1 in a table."""
+    for number in range(28):
+        write(place / ("train" if number < 24 else "test") / f"c{number}.jpg", picture(number))
+    rows = "".join(f"c{number}.jpg,{int(number % 4 > 0)}\n" for number in range(24))
+    write(place / "train.csv", f"id,has_cactus\n{rows}".encode())
+    write(place / "sample_submission.csv", ("id,has_cactus\n" + sample).encode())
+    return place
+
+
+def ids_and(values, ids=("c27.jpg", "c24.jpg", "c25.jpg", "c26.jpg")):
+    return "".join(f"{id_},{value}\n" for id_, value in zip(ids, values, strict=True))
+
+
+def csv_of_random_runs(tmp_path, place):
+    """The lines of the CSV that an ensemble of one run with random logits writes; the CSV passes the check."""
+    workspace = open_workspace("pets", tmp_path / "project")
+    lock = prepare(workspace, data=str(place))
+    draw = np.random.default_rng(0)
+    run = Predictions(
+        oof_ids=lock.train_ids,
+        oof_logits=draw.normal(size=(len(lock.train_ids), 2)),
+        oof_labels=lock.train_labels,
+        test_ids=lock.test_ids,
+        test_logits=draw.normal(size=(len(lock.test_ids), 2)),
+        classes=lock.classes,
+        about={
+            "run": "a.s1",
+            "architecture": "a",
+            "fingerprint": lock.fingerprint,
+            "fold_sha256": lock.fold_sha256,
+        },
+    )
+    save_predictions(workspace.paths.predictions_file("a.s1"), run)
+    written = write_ensemble(workspace)
+    assert check_submission(written.csv_file, lock=lock, settings=workspace.competition.submission) == []
+    return written, written.csv_file.read_text().splitlines()
+
+
+def test_a_sample_of_equal_shares_gives_one_column_with_the_probability_of_class_1(tmp_path):
+    place = cactus(tmp_path / "pets", ids_and(["0.5"] * 4))
+    paths, guess = make_new(tmp_path, place)
+    competition = read_competition(paths.folder)
+    assert competition.submission == Submission(kind="probability", label_column="has_cactus", positive_class="1")
+    assert competition.metric == "log_loss" and guess.listing.faults == ()
+    text = (paths.folder / "competition.toml").read_text()
+    assert "# The kind: the column of the sample has only '0.5', a number from 0 to 1 and no class name.\n" in text
+    assert 'positive_class = "1"' in text
+    assert not any("format" in item or "probability:" in item for item in guess.to_check)
+    written, (header, *rows) = csv_of_random_runs(tmp_path, place)
+    assert header == "id,has_cactus" and [row.split(",")[0] for row in rows] == [
+        *("c27.jpg", "c24.jpg", "c25.jpg", "c26.jpg")
+    ]
+    of_class_1 = dict(zip(written.result.test_ids, written.result.test_probabilities[:, 1], strict=True))
+    assert {row.split(",")[0]: float(row.split(",")[1]) for row in rows} == pytest.approx(of_class_1)
+
+
+def test_class_folders_with_a_sample_of_shares_give_the_probability_of_the_second_class_in_the_samples_order(tmp_path):
+    place = folders(tmp_path / "pets")
+    for number in range(1, 13):
+        write(place / "test" / f"{number}.png", picture(200 + number))
+    order = [*range(1, 13), 103, 100, 101, 102]
+    write(place / "sample_submission.csv", ("id,label\n" + ids_and(["0.5"] * 16, order)).encode())
+    paths, guess = make_new(tmp_path, place)
+    submission = read_competition(paths.folder).submission
+    assert (submission.kind, submission.label_column, submission.positive_class) == ("probability", "label", "dog")
+    assert "the probability: it is that of 'dog'; positive_class can be 'cat'" in guess.to_check
+    _, (header, *rows) = csv_of_random_runs(tmp_path, place)
+    assert header == "id,label" and [row.split(",")[0] for row in rows] == list(map(str, order))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "doubt"),
+    [
+        (["0.1", "0.9", "0", "1"], "probability", None),
+        (["0.0"] * 4, "probability", "only '0.0': taken for probabilities, because it is no class name"),
+        (["0", "1", "1", "0"], "labels", None),
+        (["0"] * 4, "labels", "only '0': with AUC or log loss, set kind = \"probability\""),
+        (["0.0", "1.0", "0.0", "1.0"], "labels", "'0.0', '1.0': neither class names nor probabilities"),
+        (["1.5", "0.2", "7", "1"], "labels", "'0.2', '1', '1.5', ...: neither class names nor probabilities"),
+        (["yes", "no", "no", "no"], "labels", "'no', 'yes': neither class names nor probabilities"),
+    ],
+)
+def test_the_values_of_one_column_decide_its_kind_and_what_they_do_not_decide_is_named(tmp_path, values, kind, doubt):
+    paths, guess = make_new(tmp_path, cactus(tmp_path / "pets", ids_and(values)))
+    competition = read_competition(paths.folder)
+    assert competition.submission.kind == kind
+    assert competition.metric == ("accuracy" if kind == "labels" else "log_loss")
+    found = [item for item in guess.to_check if item.startswith("the format of the submission")]
+    assert [doubt in item for item in found] == ([] if doubt is None else [True])
+    text = (paths.folder / "competition.toml").read_text()
+    assert f'kind = "{kind}"' in text and all(item in text for item in found)
+
+
+def test_columns_of_a_sample_that_are_not_the_classes_are_named_and_are_a_fault(tmp_path):
+    sample = "image,healthy,rust\n100,0.5,0.5\n101,0.5,0.5\n102,0.5,0.5\n103,0.5,0.5\n"
+    place = table(tmp_path / "pets", sample=sample)
+    _, guess = make_new(tmp_path, place)
+    columns = "the sample has the columns 'healthy', 'rust'; the classes are cat, dog, in this order"
+    assert f"the format of the submission: {columns}" in guess.to_check
+    columns = "its columns are image, healthy, rust; a submission would have image, cat, dog"
+    with pytest.raises(DataError, match=columns):
+        prepare(open_workspace("pets", tmp_path / "project"), data=str(place))
+
+
+def test_a_column_of_measurements_is_refused(tmp_path):
+    place = cactus(tmp_path / "pets", ids_and(["0.5"] * 4))
+    rows = "".join(f"c{number}.jpg,{26.04 + number}\n" for number in range(24))
+    write(place / "train.csv", f"id,biomass\n{rows}".encode())
+    with pytest.raises(DataError, match="look like a number") as error:
+        make_new(tmp_path, place)
+    assert error.value.found.startswith("24 distinct numbers in 'biomass', such as 26.04")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from digits_toys import digits_workspace
-from podium.config.keys import read_competition
+from podium.config.competition import read_competition
 from podium.errors import ConfigError, TrainingError
 from podium.predictions.artefact import load_predictions
 from podium.training.progress import Listener

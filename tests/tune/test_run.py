@@ -14,7 +14,7 @@ from podium.tune.inner import COMPARISON_PARTS
 from podium.tune.report import write_report
 from podium.tune.run import describe_gain, run_trials, trial_workers
 from podium.tune.study import OWN_VALUES, REASON, SCORE, Tuning
-from tune_toys import RECIPE, SEARCH, Inline, compare, failing, search
+from tune_toys import LOG_LOSS, RECIPE, SEARCH, Inline, compare, failing, search
 
 
 def states_of(tuning):
@@ -144,7 +144,7 @@ def test_of_equal_scores_the_smaller_log_loss_wins(toy, trained, monkeypatch):
 
 
 def test_log_loss_is_minimised_where_it_is_the_metric(toy, trained):
-    toy.settings_file.write_text('metric = "log_loss"\n' + toy.settings_file.read_text())
+    toy.settings_file.write_text(LOG_LOSS.format(toy.settings_file.read_text()))
     tuning = toy.open()
     search(tuning, trials=8)
     scores = [trial.user_attrs[SCORE] for trial in tuning.study.trials]

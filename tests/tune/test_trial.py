@@ -13,6 +13,7 @@ from podium.training import run as training_run
 from podium.tune import trial as trial_module
 from podium.tune.study import OWN_VALUES
 from podium.tune.trial import FAILURES, _prunable_epochs, parallel_trials, run_trial, train_inner
+from tune_toys import LOG_LOSS
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_trial_reports_its_epochs_and_repeats_bit_for_bit(tuning):
 
 
 def test_the_gain_of_an_epoch_is_that_of_the_competitions_metric(toy):
-    toy.settings_file.write_text('metric = "log_loss"\n' + toy.settings_file.read_text())
+    toy.settings_file.write_text(LOG_LOSS.format(toy.settings_file.read_text()))
     tuning = toy.open()
     trial = tuning.study.ask()
     logits, labels = np.log([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0])

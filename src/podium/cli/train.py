@@ -159,12 +159,11 @@ def _guess_lines(guess: "CompetitionGuess") -> list[str]:
     classes = [f"{name} {count:,}" for name, count in guess.class_counts.items()]
     shown = classes if len(classes) <= MOST_CLASSES else [*classes[:3], "...", classes[-1]]
     labels = "one folder per class" if data.source == "folders" else f"labels in {data.labels}"
-    sample = f"as in {data.sample_submission}" if data.sample_submission else "the default, without a sample"
     return [
         f"{len(listing.rows):,} labelled images ({labels}), {len(listing.test_images):,} test images",
         f"{len(classes)} classes: {', '.join(shown)}",
         f"image sides: {guess.sides[0]} to {guess.sides[1]} pixels; median of the shorter sides: {guess.median_side}",
-        f"submission format: {submission.kind} ({sample})",
+        f"submission format: {submission.kind} ({guess.format_reason})",
         *(f"please check {item}" for item in guess.to_check),
         *(f"fix before make prepare: {fault}" for fault in listing.faults[:MOST_FAULTS]),
     ]

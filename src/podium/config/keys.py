@@ -89,9 +89,12 @@ class Ensemble:
 class Submission:
     """[submission]: the format of the CSV."""
 
-    kind: Literal["labels", "probabilities"] = key("labels: a class name; probabilities: a column per class", "labels")
+    kind: Literal["labels", "probabilities", "probability"] = key(
+        "labels: a class name; probabilities: a column per class; probability: one column, for two classes", "labels"
+    )
     id_column: str = key("name of the id column", "id")
-    label_column: str = key("name of the label column (labels)", "label")
+    label_column: str = key("name of the column of labels (labels) or probabilities (probability)", "label")
+    positive_class: str = key("class whose probability is written (probability); empty: the second of the two", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,25 +231,6 @@ class Recipe:
 def published_name(architecture: str) -> str:
     """File name of an architecture's published weights, for machines that cannot download them."""
     return f"{architecture.replace(':', '-')}.safetensors"
-
-
-NO_THRESHOLD = "With metric = log_loss, a threshold has no effect: the best runs of each architecture are members."
-
-
-def read_competition(folder: Path) -> Competition:
-    """Read `competition.toml` in a competition's folder; raises ConfigError."""
-    file = folder / COMPETITION_FILE
-    table = read_table(file)
-    competition = settings_of(Competition, table, file)
-    if competition.metric == "log_loss" and "threshold" in table.get("ensemble", {}):
-        raise ConfigError(NO_THRESHOLD, file=file, fix="remove threshold; set best_per_architecture or select instead")
-    if not (competition.data.train and competition.data.test):
-        expected = "[data] train and test that are not empty"
-        raise ConfigError("The folders of the images have no name.", file=file, expected=expected)
-    if competition.validation.kind == "holdout" and competition.validation.rows == 0:
-        expected = "[validation] rows = the number of labelled rows to hold out"
-        raise ConfigError("The holdout has no rows.", file=file, expected=expected)
-    return competition
 
 
 def read_recipe(file: Path) -> Recipe:

@@ -66,7 +66,8 @@ def _cache_key(competition: Competition, source: Source | None) -> str:
     content = [
         CACHE_VERSION,
         data,
-        asdict(competition.submission),  # scan() compares ids and classes with the submission's columns
+        # scan() compares ids and classes with the submission's columns; a new key that is empty decodes nothing again
+        {name: value for name, value in asdict(competition.submission).items() if value},
         source.signature() if source else SIGNATURE,
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

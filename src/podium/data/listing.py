@@ -1,7 +1,7 @@
 """The images of a competition with their ids, labels and groups; checks of names."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from podium.data.archives import Folder, Memory, Zip
@@ -12,6 +12,8 @@ HARMLESS_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # How Python represents bytes of a file name that are not UTF-8.
 NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
+
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 ImageFiles = Folder | Zip | Memory
 
@@ -48,6 +50,11 @@ def natural_order(texts: Iterable[str]) -> list[str]:
     if all(re.fullmatch(r"-?[0-9]+", text) for text in texts):
         return sorted(texts, key=lambda text: (int(text), text))
     return sorted(texts)
+
+
+def numbers_in(texts: Collection[str]) -> list[float]:
+    """The texts as numbers; empty unless each of them is a number."""
+    return [float(text) for text in texts] if all(map(NUMBER.fullmatch, texts)) else []
 
 
 def is_harmless(name: str) -> bool:

@@ -6,13 +6,17 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from podium.config.competition import expected_columns
 from podium.config.keys import Competition, Data
 from podium.data.archives import Files, Folder
 from podium.data.digits import digits_listing
 from podium.data.images import is_image
-from podium.data.listing import LabelledImage, Listing, is_harmless, name_fault, name_faults, natural_order
+from podium.data.listing import LabelledImage, Listing, is_harmless, name_fault, name_faults, natural_order, numbers_in
 from podium.data.locate import Source
-from podium.errors import DataError
+from podium.errors import DataError, examples
+
+# More labels than these are not classes if all of them are numbers and not all of them integers.
+MOST_NUMBERS = 10
 
 
 def data_faults(name: str, faults: Sequence[str]) -> DataError:
@@ -23,7 +27,10 @@ def data_faults(name: str, faults: Sequence[str]) -> DataError:
 
 
 def scan(competition: Competition, source: Source | None) -> Listing:
-    """List images, labels, ids and faults; raises DataError if the train or test part is missing."""
+    """List images, labels, ids and faults.
+
+    Raises DataError where a part is missing or the labels look like a number, ConfigError as `expected_columns` does.
+    """
     listing = digits_listing() if source is None else _scan_files(competition, source)
     return replace(listing, faults=(*listing.faults, *_name_faults(listing, competition)))
 
@@ -40,6 +47,8 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     listing = Listing(train, sorted(rows, key=lambda row: row.id), test, ordered)
     if len(listing.classes) < 2:
         faults.append(f"{train.where()}: {len(listing.classes)} class(es) with images; expected 2 or more")
+    else:
+        faults += _column_faults(files, competition, listing.classes)
     return replace(listing, faults=tuple(faults))
 
 
@@ -56,10 +65,12 @@ def _name_faults(listing: Listing, competition: Competition) -> list[str]:
         *name_faults(test, "test id", listing.test_images),
     ]
     column = submission.id_column
-    if submission.kind == "labels" and column == submission.label_column:
+    if submission.kind != "probabilities" and column == submission.label_column:
         faults.append(f"[submission] id_column and label_column are both {column!r}")
     if submission.kind == "probabilities" and column in listing.classes:
         faults.append(f"the class {column!r} has the name of the submission's id column")
+    if competition.metric == "qwk" and not numbers_in(listing.classes):
+        faults.append(f'metric = "qwk" needs classes in an order: expected integers, found {examples(listing.classes)}')
     if column in listing.test_images:
         faults.append(f"the test id {column!r} has the name of the submission's id column")
     return faults
@@ -121,6 +132,15 @@ def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[L
     faults += _repeated_ids((_base_stem(name), train.where(name)) for name in images)
     columns = [data.id_column, data.label_column, *([data.group_column] if data.group_column else [])]
     rows = _table_rows(files, data.labels, columns, train, names_by_id(images), "an image without a label", faults)
+    labels = sorted({label for _, (_, label, *_) in rows if label})
+    if len(labels) > MOST_NUMBERS and not all(number.is_integer() for number in numbers_in(labels)):
+        raise DataError(
+            "The labels look like a number. Podium predicts classes, not numbers.",
+            file=files.where(data.labels),
+            expected="[data] label_column with class names",
+            found=f"{len(labels)} distinct numbers in {data.label_column!r}, such as {examples(labels)}",
+            fix="name a column of classes, or add one to the table, such as ranges of the number",
+        )
     return [LabelledImage(id_, name, *cells) for name, (id_, *cells) in rows if all(cells)]
 
 
@@ -149,6 +169,19 @@ def _test_order(
     missing = f"a test image that is not in {files.where(sample)}"
     rows = _table_rows(files, sample, [competition.submission.id_column], test, by_id, missing, faults)
     return {id_: name for name, (id_,) in rows}
+
+
+def _column_faults(files: Files, competition: Competition, classes: Sequence[str]) -> list[str]:
+    """The fault of a sample submission that has other columns than the submissions written for these classes."""
+    sample, columns = competition.data.sample_submission, expected_columns(competition.submission, classes)
+    if not sample or not files.has_file(sample):
+        return []
+    text = files.read(sample).decode("utf-8-sig", errors="replace")
+    header = [cell.strip() for cell in next(csv.reader(io.StringIO(text, newline="")), [])]
+    if columns[0] not in header or set(header) == {column.strip() for column in columns}:
+        return []  # a table without ids has a fault already
+    found, expected = examples(header, most=6), examples(columns, most=6)
+    return [f"{files.where(sample)}: its columns are {found}; a submission would have {expected}"]
 
 
 def names_by_id(names: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from podium import __version__
-from podium.config.keys import NO_THRESHOLD, Ensemble
+from podium.config.competition import NO_THRESHOLD
+from podium.config.keys import Ensemble
 from podium.config.schema import build
 from podium.ensemble.blend import pool_of
 from podium.ensemble.build import EnsembleResult, build_ensemble

@@ -1,9 +1,7 @@
 """One submission, from the check of the CSV to its score: uploaded once, also if a command is killed on the way."""
 
-import csv
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from podium.kaggle.waiting import now
 from podium.lock import Lock
 from podium.metrics import Z_95
 from podium.plan.stamp import file_sha256
-from podium.submission import check_submission
+from podium.submission import check_submission, read_probabilities
 
 # Distance of the predicted class shares from the training labels' shares: a warning, a refusal.
 UNUSUAL_SHARES = 0.10
@@ -86,16 +84,10 @@ def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[flo
     Returns the total variation distance, 0 to 1, less what a sample of this size has by chance, and the classes that
     differ most: `cat 0.02 instead of 0.31`.
     """
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if settings.kind == "labels":
-        counts = Counter(row[settings.label_column] for row in rows)
-        predicted = np.array([counts[name] for name in lock.classes]) / len(rows)
-    else:
-        totals = np.array([sum(float(row[name]) for row in rows) for name in lock.classes])
-        predicted = totals / totals.sum()
+    totals = read_probabilities(file, classes=lock.classes, settings=settings).sum(axis=0)
+    predicted = totals / totals.sum()
     trained = np.bincount(lock.train_labels, minlength=len(lock.classes)) / len(lock.train_labels)
-    by_chance = float(np.sqrt(trained * (1 - trained) / len(rows)).sum())
+    by_chance = float(np.sqrt(trained * (1 - trained) / len(lock.test_ids)).sum())
     differences = np.abs(predicted - trained)
     order = np.argsort(-differences, kind="stable")[:MAX_CLASSES_SHOWN]
     shown = (f"{lock.classes[k]} {predicted[k]:.2f} instead of {trained[k]:.2f}" for k in order)

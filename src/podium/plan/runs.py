@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, Competition, Recipe, read_competition, recipe_of
+from podium.config.competition import read_competition
+from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, Competition, Recipe, recipe_of
 from podium.config.schema import read_table
 from podium.config.search import Search, search_of
 from podium.errors import ConfigError

@@ -93,7 +93,8 @@ def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | 
             "version": ENSEMBLE_VERSION,
             "metric": competition.metric,
             "ensemble": asdict(settings or competition.ensemble),
-            "submission": asdict(competition.submission),
+            # Without keys that are empty, so that declaring such a key does not make ensembles stale.
+            "submission": {name: value for name, value in asdict(competition.submission).items() if value},
             "lock": file_sha256(paths.lock_file),
             "inputs": {file.stem: file_sha256(file) for file in paths.predictions_files()},
         }

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from podium.errors import PredictionsError
+from podium.errors import PredictionsError, examples
 from podium.lock import Lock
-from podium.predictions.artefact import Predictions, examples, is_increasing, widened
+from podium.predictions.artefact import Predictions, is_increasing, widened
 
 
 @dataclass(frozen=True, eq=False)

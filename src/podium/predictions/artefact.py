@@ -6,14 +6,14 @@ Everything that reads these files works without torch. Runs are joined by id, ne
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from podium.errors import PredictionsError
+from podium.errors import PredictionsError, examples
 from podium.files import atomic_write
 from podium.plan.stamp import ABOUT_MEMBER, CRC_KEY, DamagedFileError, member_checksums, open_archive, parse_about
 
@@ -114,13 +114,6 @@ def load_predictions(file: Path) -> Predictions:
         about=about,
         file=file,
     )
-
-
-def examples(values: Iterable[Any], *, most: int = 3) -> str:
-    """The first few values, shortened, for a message."""
-    values = list(values)
-    texts = [str(value) if len(str(value)) <= 40 else f"{str(value)[:37]}..." for value in values[:most]]
-    return ", ".join(texts) + (", ..." if len(values) > most else "")
 
 
 def widened(logits: np.ndarray) -> np.ndarray:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from podium.errors import PredictionsError
+from podium.errors import PredictionsError, examples
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.names import check_run_name, run_name
 from podium.plan.stamp import DAMAGE
 from podium.predictions.align import id_faults
-from podium.predictions.artefact import Predictions, examples, finite_in_float32, read_array, save_predictions
+from podium.predictions.artefact import Predictions, finite_in_float32, read_array, save_predictions
 from podium.workspace import Workspace
 
 SUM_TOLERANCE = 1e-3

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import numpy as np
 from podium.config.keys import Competition, Data, Submission, Validation
 from podium.data.archives import Files, is_archive, open_files, without_archive_suffix
 from podium.data.images import image_sides, is_image
-from podium.data.listing import Listing
+from podium.data.listing import Listing, numbers_in
 from podium.data.locate import Source
 from podium.data.scan import names_by_id, scan
-from podium.errors import DataError
+from podium.errors import DataError, examples
 
 LABEL_COLUMNS = ("label", "class", "category", "breed", "species", "target", "diagnosis", "y")
 # With fewer labelled images, k-fold validation.
@@ -23,6 +24,7 @@ FEW_ROWS = 5000
 MOST_HELD_OUT = 10_000
 SAMPLED_IMAGES = 48
 SAMPLED_ROWS = 50
+
 
 Table = list[list[str]]
 
@@ -36,6 +38,7 @@ class CompetitionGuess:
     median_side: int  # median of the shorter sides, pixels
     sides: tuple[int, int]  # shortest and longest side of the sampled images, pixels
     to_check: tuple[str, ...]
+    format_reason: str  # why the submission has this format
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -46,26 +49,28 @@ class CompetitionGuess:
 
 def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGuess:
     """Guess the settings of the folder or archive `source`; raises DataError where labels or test are not found."""
-    to_check = ["the metric: compare it with the competition's page"]
+    to_check: list[str] = []
     files = _without_wrapping_folder(open_files(source, cache))
     data = _guess_data(files, source, cache, to_check)
     sample = _read_table(files, data.sample_submission) if data.sample_submission else []
-    submission = _guess_submission(sample, to_check)
-    metric = "log_loss" if submission.kind == "probabilities" else "accuracy"
-    competition = Competition(title=title, metric=metric, data=data, submission=submission)
+    competition = Competition(title=title, data=data, submission=_format_by_header(sample[0] if sample else []))
     listing = scan(competition, Source(source, data, cache))
     if not listing.rows:
         raise DataError("There is no labelled image.", file=listing.train.where(), faults=listing.faults)
+    submission, reason = _format_by_values(competition.submission, sample, listing.classes, to_check)
+    metric = "accuracy" if submission.kind == "labels" else "log_loss"
+    to_check.append(f"the metric: {metric} is usual for {submission.kind}; compare it with the competition's page")
     to_check.append("groups: if several images show the same patient, video or object, set group_column in [data]")
     sides = _sample_sides(listing, to_check)
     rows = len(listing.rows)
     validation = Validation(kind="k-fold") if rows < FEW_ROWS else Validation(rows=min(MOST_HELD_OUT, rows // 5))
     return CompetitionGuess(
-        competition=replace(competition, validation=validation),
+        competition=replace(competition, metric=metric, submission=submission, validation=validation),
         listing=listing,
         median_side=int(np.median([min(size) for size in sides])),
         sides=(min(map(min, sides)), max(map(max, sides))),
         to_check=tuple(to_check),
+        format_reason=reason,
     )
 
 
@@ -148,15 +153,50 @@ def _id_and_label_columns(
     return ids[0], label_column
 
 
-def _guess_submission(sample: Table, to_check: list[str]) -> Submission:
-    """The format of the sample submission: one column beside the ids holds labels, several hold probabilities."""
-    header = sample[0] if sample else []
-    if len(header) < 2:
-        to_check.append("the format of the submission: there is no sample submission, so the columns are id,label")
-        return Submission()
+def _format_by_header(header: list[str]) -> Submission:
+    """The format of a sample by its header alone: one column beside the ids holds labels, several probabilities."""
     if len(header) == 2:
         return Submission(id_column=header[0], label_column=header[1])
-    return Submission(kind="probabilities", id_column=header[0])
+    return Submission(kind="probabilities", id_column=header[0]) if header[2:] else Submission()
+
+
+def _format_by_values(
+    by_header: Submission, sample: Table, classes: Sequence[str], to_check: list[str]
+) -> tuple[Submission, str]:
+    """The format of a sample by its header and values, and the reason; `to_check` gets what they do not decide."""
+    columns = [title.strip() for title in sample[0][1:]] if sample else []
+    if len(columns) == 1:
+        values = {row[1].strip() for row in sample[1:] if len(row) == 2}
+        kind, reason, doubt = _kind_of_values(values, classes)
+        if kind == "probability":
+            if set(classes) != {"0", "1"}:
+                to_check.append(f"the probability: it is that of {classes[1]!r}; positive_class can be {classes[0]!r}")
+            by_header = replace(by_header, kind=kind, positive_class=classes[1])
+    elif not columns:
+        reason = doubt = "there is no sample submission, so the columns are id,label"
+    elif columns == list(classes):
+        reason, doubt = "the sample has a column per class", ""
+    else:
+        reason = f"the sample has the columns {examples(map(repr, columns))}"
+        doubt = f"{reason}; the classes are {examples(classes)}, in this order"
+    if doubt:
+        to_check.append(f"the format of the submission: {doubt}")
+    return by_header, reason
+
+
+def _kind_of_values(values: set[str], classes: Sequence[str]) -> tuple[str, str, str]:
+    """The kind of a submission whose sample has these values in one column, the reason, and a doubt or ""."""
+    numbers = numbers_in(values)
+    shown = f"the column of the sample has {'only ' if len(values) == 1 else ''}{examples(map(repr, sorted(values)))}"
+    may_be_probability = bool(numbers) and min(numbers) >= 0 and max(numbers) <= 1 and len(classes) == 2
+    is_integral = all(number.is_integer() for number in numbers)
+    if values and values <= set(classes):
+        doubt = f'{shown}: with AUC or log loss, set kind = "probability"'
+        return "labels", f"{shown}, of the class names", doubt if may_be_probability and len(values) == 1 else ""
+    if may_be_probability and (len(values) == 1 or not is_integral):
+        doubt = f"{shown}: taken for probabilities, because it is no class name" if is_integral else ""
+        return "probability", f"{shown}, a number from 0 to 1 and no class name", doubt
+    return "labels", "it is not decided", f"{shown}: neither class names nor probabilities of one of two classes"
 
 
 def _sample_sides(listing: Listing, to_check: list[str]) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 
-from podium.config.keys import read_competition
+from podium.config.competition import read_competition
 from podium.errors import ConfigError
 from podium.plan.names import check_recipe_name
 from podium.plan.paths import Paths
@@ -58,9 +58,11 @@ def competition_text(guess: CompetitionGuess, slug: str) -> str:
     lines = [f"title = {_toml(competition.title)}", *_key_lines(competition, ["metric"])]
     for table in ("data", "validation", "submission"):
         settings = getattr(competition, table)
-        changed = [field.name for field in fields(settings) if getattr(settings, field.name) != field.default]
-        if changed:
-            lines += ["", f"[{table}]", *_key_lines(settings, changed)]
+        reason = [f"# The kind: {guess.format_reason}."] if table == "submission" else []
+        shown = [
+            key.name for key in fields(settings) if key.name == "kind" or getattr(settings, key.name) != key.default
+        ]
+        lines += ["", f"[{table}]", *reason, *_key_lines(settings, shown)]
     lines += ["", "[ensemble]", 'select = "all"  # every run is a member; the strategy finds the weights']
     if slug:
         lines += ["", "[kaggle]", f"competition = {_toml(slug)}"]
