@@ -30,6 +30,7 @@ def test_gradients_are_those_of_float32_to_the_precision_of_bfloat16(size, paddi
     speed_up(layer, [], images)
     assert isinstance(layer, FastConvolution)
     with torch.autocast("cpu", torch.bfloat16):
+        assert "DepthwiseFunction" in layer(images).grad_fn.name()
         found = gradients(layer, images)
     assert found[0].dtype == torch.bfloat16
     assert {value.dtype for value in found[1:]} == {torch.float32}
@@ -49,11 +50,13 @@ def test_padding_of_tensorflow_is_kept():
         torch.testing.assert_close(one.float(), other, rtol=0.02, atol=0.02 * float(other.abs().max()))
 
 
-def test_without_autocast_nothing_changes():
+@pytest.mark.parametrize(("dtype", "enabled"), [(torch.bfloat16, False), (torch.float16, True)])
+def test_where_bfloat16_is_not_used_nothing_changes(dtype, enabled):
     layer, images = nn.Conv2d(8, 8, 5, 2, 2, groups=8), torch.randn(4, 8, 12, 12)
-    expected = gradients(layer, images)
-    speed_up(layer, [], images)
-    assert all(torch.equal(*pair) for pair in zip(gradients(layer, images), expected, strict=True))
+    with torch.autocast("cpu", dtype, enabled=enabled):
+        expected = gradients(layer, images)
+        speed_up(layer, [], images)
+        assert all(torch.equal(*pair) for pair in zip(gradients(layer, images), expected, strict=True))
 
 
 def test_kernels_that_do_not_train_have_no_gradient():
@@ -76,6 +79,8 @@ def test_kernels_that_do_not_train_have_no_gradient():
         nn.Conv2d(8, 8, 3, dilation=2, groups=8),
         nn.Conv2d(8, 8, 4, groups=8),
         nn.Conv2d(8, 8, 3, padding="same", groups=8),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular", groups=8),
+        timm.layers.StdConv2d(8, 8, 3, groups=8),
     ],
 )
 def test_other_convolutions_compute_as_torchs(layer):
@@ -129,6 +134,35 @@ def test_a_norm_is_not_included_where_something_else_gets_the_convolutions_outpu
     speed_up(body, norms, images)
     assert torch.equal(body(images), expected)
     assert type(body.norm) is nn.BatchNorm2d
+
+
+def test_a_convolution_with_a_bias_includes_its_norm_also_where_both_are_used_twice():
+    class Repeated(nn.Sequential):
+        def forward(self, images):
+            return super().forward(super().forward(images))
+
+    body = Repeated(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)).eval()
+    norms, images = norms_of(body), torch.randn(2, 3, 9, 9)
+    expected = gradients(body, images)
+    speed_up(body, norms, images)
+    assert body[0].norms == (body[1],)
+    for one, other in zip(gradients(body, images), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
+
+
+def test_a_norm_after_another_layer_is_not_included():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8)).eval()
+    speed_up(body, norms_of(body), torch.randn(2, 3, 9, 9))
+    assert body[0].norms == (body[1],) and type(body[3]) is nn.BatchNorm2d
+
+
+def test_a_norm_without_parameters_is_not_included():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False)).eval()
+    body[1].running_mean.uniform_(-1, 1)
+    images = torch.randn(2, 3, 9, 9)
+    expected = body(images)
+    speed_up(body, [body[1]], images)
+    assert not body[0].norms and torch.equal(body(images), expected)
 
 
 def test_a_norm_that_is_not_frozen_is_not_included():

@@ -56,33 +56,33 @@ def speed_up(body: nn.Module, frozen: Sequence[nn.Module], images: Tensor) -> No
     A batch norm is included if it alone gets what a convolution gives: the features of `images` (n, 3, pixels, pixels)
     stay the same.
     """
-    convolutions = [layer for layer in body.modules() if isinstance(layer, nn.Conv2d)]
+    layers = (layer for layer in body.modules() if type(layer).__name__ in ("Conv2d", "Conv2dSame"))  # not StdConv2d
+    convolutions = [layer for layer in layers if layer.padding_mode == "zeros"]
     for layer in convolutions:
         layer.__class__ = type(type(layer).__name__, (FastConvolution, type(layer)), {})
     pairs, features = _norms_after_convolutions(body, frozen, convolutions, images)
-    for norm, layer in pairs:
+    for norm, layer in pairs.items():
         layer.norms = (norm,)
         norm.__class__ = type(type(norm).__name__, (IncludedNorm, type(norm)), {})
     if pairs and not torch.allclose(features, features_of(body, images), rtol=1e-2, atol=1e-3):
-        for norm, layer in pairs:  # something else gets the output of a convolution too
+        for norm, layer in pairs.items():  # something else gets the output of a convolution too
             layer.norms = ()
             norm.__class__ = type(norm).__mro__[2]
 
 
 def _norms_after_convolutions(
     body: nn.Module, frozen: Sequence[nn.Module], convolutions: Sequence[nn.Conv2d], images: Tensor
-) -> tuple[list[tuple[nn.Module, nn.Conv2d]], Tensor]:
-    """The batch norms that get the output of a convolution, with the convolution; the features of the body."""
-    outputs: list[tuple[Tensor, nn.Conv2d]] = []
-    pairs = []
+) -> tuple[dict[nn.Module, nn.Conv2d], Tensor]:
+    """The batch norms that get the output of a convolution, with the last such convolution; the body's features."""
+    outputs, pairs = [], {}
 
     def after_convolution(layer: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
         outputs[:] = [(output, layer)]
 
     def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        pairs.extend((norm, layer) for output, layer in outputs if output is inputs[0])
+        pairs.update((norm, layer) for output, layer in outputs if output is inputs[0])
 
-    hooks = [layer.register_forward_hook(after_convolution) for layer in convolutions if layer.padding_mode == "zeros"]
+    hooks = [layer.register_forward_hook(after_convolution) for layer in convolutions]
     hooks += [norm.register_forward_pre_hook(before_norm) for norm in frozen if norm.affine]
     features = features_of(body, images)
     for hook in hooks:
