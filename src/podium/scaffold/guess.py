@@ -25,7 +25,6 @@ MOST_HELD_OUT = 10_000
 SAMPLED_IMAGES = 48
 SAMPLED_ROWS = 50
 
-
 Table = list[list[str]]
 
 

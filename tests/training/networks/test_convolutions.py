@@ -118,6 +118,16 @@ def test_frozen_batch_norms_are_included_in_convolutions_and_keep_learning(name)
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
 
 
+def test_a_norm_is_included_in_a_dilated_convolution_with_the_padding_of_tensorflow():
+    layer = timm.layers.create_conv2d(3, 8, 3, stride=2, dilation=2, padding="same")
+    body, images = nn.Sequential(layer, nn.BatchNorm2d(8)).eval(), torch.randn(2, 3, 12, 12)
+    norms = norms_of(body)
+    expected = body(images)
+    speed_up(body, norms, images)
+    assert body[0].norms == (body[1],)
+    torch.testing.assert_close(body(images), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_norm_is_not_included_where_something_else_gets_the_convolutions_output_too():
     class Residual(nn.Module):
         def __init__(self):

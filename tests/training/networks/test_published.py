@@ -187,3 +187,8 @@ def test_a_folder_without_the_weights_leaves_it_to_the_download(tmp_path, monkey
 
 def test_the_published_state_has_the_published_image_size():
     assert published_state(recipe("timm:test_vit"))["pos_embed"].shape == (1, 101, 64)
+
+
+@pytest.mark.parametrize("head", ["linear", "fastai", "logistic"])
+def test_the_published_state_has_the_classifier_that_another_recipe_of_the_architecture_may_use(head):
+    assert "fc.weight" in published_state(recipe("timm:test_resnet", head=head))

@@ -74,8 +74,7 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
                 parameter.requires_grad = False
         features = _features_shape(body, recipe)
         head = _head(recipe, features, classes)
-    normalisation = normalisation if recipe.pretrained else None
-    network = Network(body, head, normalisation).to(memory_format=torch.channels_last)
+    network = Network(body, head, normalisation if recipe.pretrained else None).to(memory_format=torch.channels_last)
     if recipe.layer_decay < 1:
         network.layers = _layers(body, recipe, "layer_decay")
     if classifier and classifier.in_features == features[1] and classifier.bias is not None:

@@ -36,7 +36,7 @@ class FastConvolution(nn.Module):
         if type(self).__name__ == "Conv2dSame":  # timm's, with TensorFlow's padding
             from timm.layers import pad_same
 
-            images, padding = pad_same(images, self.kernel_size, self.stride), (0, 0)
+            images, padding = pad_same(images, self.kernel_size, self.stride, self.dilation), (0, 0)
         if is_depthwise:
             return DepthwiseFunction.apply(images.bfloat16(), kernels, bias, self.stride[0], padding[0])
         return functional.conv2d(images, kernels, bias, self.stride, padding, self.dilation, self.groups)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torchvision.models
@@ -93,5 +94,5 @@ def classifier_of(model: nn.Module) -> nn.Linear | None:
 
 
 def published_state(recipe: Recipe) -> dict[str, Tensor]:
-    """The published weights of a recipe with `pretrained = true`, downloaded unless they are in the cache."""
-    return published_model(recipe, Path()).state_dict()
+    """The published weights of a recipe's architecture, for every head; downloaded unless they are in the cache."""
+    return published_model(replace(recipe, head="logistic"), Path()).state_dict()  # with the classifier
