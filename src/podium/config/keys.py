@@ -23,7 +23,7 @@ WITHOUT_EPOCHS = (
 # The keys by which pretrained layers keep their weights or statistics.
 FROZEN = ("freeze_epochs", "frozen_stages", "frozen_norms")
 # The keys that only timm's architectures have.
-TIMM = ("drop_path", "layer_decay")
+TIMM = ("drop_path", "layer_decay", "frozen_stages")
 
 
 @dataclass(frozen=True, kw_only=True)
