@@ -66,7 +66,7 @@ def _cache_key(competition: Competition, source: Source | None) -> str:
     content = [
         CACHE_VERSION,
         data,
-        # scan() compares ids and classes with the submission's columns; a new key that is empty decodes nothing again
+        # scan() compares ids and classes with the submission's columns; without empty keys, as ensemble_stamp has them
         {name: value for name, value in asdict(competition.submission).items() if value},
         source.signature() if source else SIGNATURE,
     ]
