@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from podium.config.keys import Recipe, read_recipe
+from podium.config.keys import Recipe
+from podium.config.recipe import read_recipe
 from podium.data.cache import Dataset, open_images
 from podium.errors import TrainingError
 from podium.training.batches.loader import FitData, PixelStore

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from podium.config.keys import Augment, FastNet, Recipe, read_recipe
+from podium.config.keys import Augment, FastNet, Recipe
+from podium.config.recipe import read_recipe
 from podium.data.cache import open_images
 from podium.metrics import log_loss, softmax
 from podium.training.batches.loader import FitData, PixelStore

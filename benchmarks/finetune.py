@@ -43,7 +43,8 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from podium.config.keys import Recipe, read_recipe
+from podium.config.keys import Recipe
+from podium.config.recipe import read_recipe
 from podium.data.images import decode
 from podium.training.batches.loader import FitData, PixelStore
 from podium.training.device import cpu_threads

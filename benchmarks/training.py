@@ -38,7 +38,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from podium.config.keys import Recipe, read_recipe
+from podium.config.keys import Recipe
+from podium.config.recipe import read_recipe
 from podium.data.cache import Dataset, open_images
 from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
 from podium.training.device import cpu_threads, device_name, pick_device

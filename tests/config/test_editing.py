@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from podium.config.editing import check_writable, write_learning_rate
-from podium.config.keys import read_recipe
+from podium.config.recipe import read_recipe
 from podium.errors import ConfigError
 
 REASON = "lr_find's valley, 2026-11-24, batch 128, 40,000 rows"

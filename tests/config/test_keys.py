@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from podium.config.competition import read_competition
-from podium.config.keys import Recipe, read_recipe, recipe_of
+from podium.config.keys import Recipe
+from podium.config.recipe import read_recipe, recipe_of
 from podium.config.search import changed_recipe
 from podium.errors import ConfigError
 from podium.plan.runs import read_recipes

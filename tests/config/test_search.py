@@ -6,7 +6,8 @@ import pytest
 import tomlkit
 
 from podium.config.competition import read_competition
-from podium.config.keys import Recipe, read_recipe
+from podium.config.keys import Recipe
+from podium.config.recipe import read_recipe
 from podium.config.search import (
     Range,
     WholeRange,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from podium.config.keys import read_recipe
+from podium.config.recipe import read_recipe
 from podium.errors import ConfigError
 from podium.plan.runs import read_recipes
 from podium.tune.report import winner_file, write_winner

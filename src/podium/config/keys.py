@@ -5,25 +5,14 @@ them. Only the standard library is imported, because make reads settings before 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from podium.config.schema import changed_keys, key, read_table, settings_of
-from podium.errors import ConfigError
+from podium.config.schema import key
 
 COMPETITION_FILE = "competition.toml"
 # The table of a recipe that `make tune` reads (podium.config.search); training does not depend on it.
 SEARCH_TABLE = "search"
 PACKAGE_PREFIX = "package:"
-# The keys of a recipe that have an effect where no layer is trained.
-WITHOUT_EPOCHS = (
-    *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "training_pixels", "shape"),
-    *("test_time_augmentation", "precision", "threads", "deterministic", "refit"),
-)
-# The keys by which pretrained layers keep their weights or statistics.
-FROZEN = ("freeze_epochs", "frozen_stages", "frozen_norms")
-# The keys that only timm's architectures have.
-TIMM = ("drop_path", "layer_decay", "frozen_stages")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,54 +220,3 @@ class Recipe:
 def published_name(architecture: str) -> str:
     """File name of an architecture's published weights, for machines that cannot download them."""
     return f"{architecture.replace(':', '-')}.safetensors"
-
-
-def read_recipe(file: Path) -> Recipe:
-    """Read one recipe, without its search ranges; raises ConfigError."""
-    table = read_table(file)
-    table.pop(SEARCH_TABLE, None)
-    return recipe_of(table, file)
-
-
-def recipe_of(table: dict[str, Any], file: Path) -> Recipe:
-    """The recipe in a `table` of keys, from a TOML file or from the predictions `file` of a run; raises ConfigError."""
-    recipe = settings_of(Recipe, fine_tuning_defaults(table) | table, file, other_tables=[SEARCH_TABLE])
-    if faults := _recipe_faults(recipe):
-        raise ConfigError("A recipe that cannot be trained.", file=file, faults=faults, fix=f"edit {file}")
-    return recipe
-
-
-def fine_tuning_defaults(table: dict[str, Any]) -> dict[str, Any]:
-    """The defaults of a recipe's `table` with pretrained weights that differ from the keys' own (docs/training.md)."""
-    if not table.get("pretrained"):
-        return {}
-    head = {} if table.get("freeze_epochs") else {"head": "logistic"}
-    return head | ({"batch_size": 32, "learning_rate": 0.0003} if table.get("epochs") else {})
-
-
-def _recipe_faults(recipe: Recipe) -> list[str]:
-    """Keys that contradict each other or have no effect."""
-    changed, pretrained, ratio = changed_keys(recipe), recipe.pretrained, recipe.discriminative_ratio
-    rate, seeds, is_logistic = recipe.learning_rate, list(recipe.seeds), recipe.head == "logistic"
-    others = [name for name in TIMM if name in changed and not recipe.architecture.startswith("timm:")]
-    frozen = "without pretrained: only pretrained layers can stay frozen"
-    names = [name for name in changed if name not in WITHOUT_EPOCHS or (name == "seeds" and len(seeds) > 1)]
-    faults = {
-        f'learning_rate = "{rate}": expected a number or "find"': isinstance(rate, str) and rate != "find",
-        'learning_rate: missing; expected more than 0, or "find"': recipe.epochs and rate == 0,
-        'epochs: missing; expected 1 or more, or head = "logistic"': not recipe.epochs and not is_logistic,
-        **{f"{name} without effect: expected epochs of 1 or more": not recipe.epochs for name in names},
-        'head = "logistic" without pretrained: only then are features useful': is_logistic and not pretrained,
-        'freeze_epochs without effect: head = "logistic" fits the head first': is_logistic and recipe.freeze_epochs,
-        f"seeds = {seeds}: expected one or more, each once": not seeds or len(set(seeds)) < len(seeds),
-        **{f"{name} {frozen}": name in changed and not pretrained for name in FROZEN},
-        f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it': pretrained == PACKAGE_PREFIX,
-        f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"': (
-            "fastnet" in changed and recipe.architecture != "fastnet"
-        ),
-        'muon_rate without effect: expected optimiser = "muon"': "muon_rate" in changed and recipe.optimiser != "muon",
-        "fastnet.widths = []: expected one or more": not recipe.fastnet.widths,
-        **{f'{name} without effect: expected architecture = "timm:<name>"': True for name in others},
-        "discriminative_ratio and layer_decay: expected one of them": ratio > 1 > recipe.layer_decay,
-    }
-    return [fault for fault, applies in faults.items() if applies]

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.config.keys import SEARCH_TABLE, Recipe, recipe_of
+from podium.config.keys import SEARCH_TABLE, Recipe
+from podium.config.recipe import recipe_of
 from podium.config.schema import build, changed_keys, key, unknown_key
 from podium.errors import ConfigError
 

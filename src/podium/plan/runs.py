@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from podium.config.competition import read_competition
-from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, Competition, Recipe, recipe_of
+from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, Competition, Recipe
+from podium.config.recipe import recipe_of
 from podium.config.schema import read_table
 from podium.config.search import Search, search_of
 from podium.errors import ConfigError

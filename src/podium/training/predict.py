@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from podium.config.keys import Recipe, recipe_of
+from podium.config.keys import Recipe
+from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
 from podium.errors import DataError, TrainingError
 from podium.metrics import softmax

@@ -15,7 +15,8 @@ import tomlkit
 from optuna.trial import FrozenTrial
 
 from podium import __version__
-from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, recipe_of
+from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE
+from podium.config.recipe import recipe_of
 from podium.config.search import Range, set_values
 from podium.errors import ConfigError
 from podium.files import atomic_write, write_file
