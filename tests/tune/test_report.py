@@ -1,11 +1,13 @@
 """The tuned recipe: the recipe's text with other values, and never written over an existing file."""
 
+import optuna
 import pytest
 
 from podium.config.recipe import read_recipe
 from podium.errors import ConfigError
 from podium.plan.runs import read_recipes
 from podium.tune.report import winner_file, write_winner
+from podium.tune.study import LOG_LOSS, SCORE
 from tune_toys import RECIPE, compare, search
 
 
@@ -37,6 +39,19 @@ def test_the_written_recipe_is_the_best_trials_and_says_how_it_was_found(toy, tr
         assert part in comment
     assert max(map(len, text.splitlines())) <= 120
     assert {run.run for run in toy.workspace.runs} == {"tiny.s3", "tiny.s4", "tiny-tuned.s3", "tiny-tuned.s4"}
+
+
+def test_the_written_recipe_keeps_the_head_where_its_default_depends_on_a_searched_key(toy):
+    text = RECIPE.replace("epochs = 2", "pretrained = true\nfreeze_epochs = 1\nepochs = 2")
+    toy.recipe_file.write_text(f"{text}\n[search]\nfreeze_epochs = {{ low = 0, high = 1 }}\n")
+    tuning = toy.open()
+    distributions = {"freeze_epochs": optuna.distributions.IntDistribution(0, 1)}
+    scores = {"value": 1.0, "user_attrs": {SCORE: 1.0, LOG_LOSS: 0.1}}
+    tuning.study.add_trial(optuna.create_trial(params={"freeze_epochs": 0}, distributions=distributions, **scores))
+    file = winner_file(tuning, None)
+    write_winner(tuning, file, "")
+    assert read_recipe(file) == tuning.recipe_of(tuning.best)
+    assert (read_recipe(file).head, read_recipe(file).freeze_epochs) == ("linear", 0)
 
 
 def test_an_existing_file_is_not_replaced_and_names_are_checked(toy):

@@ -87,7 +87,8 @@ def write_winner(tuning: Tuning, file: Path, comparison: str) -> None:
     winner_file(tuning, file.stem)
     document = tomlkit.parse(tuning.recipe_file.read_text(encoding="utf-8"))
     document.pop(SEARCH_TABLE, None)
-    set_values(document, tuning.values(tuning.best))
+    head = {"head": tuning.run.recipe.head} if "freeze_epochs" in tuning.search else {}  # its default depends on that
+    set_values(document, head | tuning.values(tuning.best))
     versions = ", ".join(f"{name} {version(name)}" for name in ("optuna", "torch", "fastai"))
     sentences = (
         f"Found by `make tune RECIPE={tuning.run.recipe_name} COMPETITION={tuning.workspace.name}` on "

@@ -118,7 +118,7 @@ def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Norm
         model.reset_classifier(0)
     settings = timm.data.resolve_model_data_config(model)
     if recipe.weights_package:
-        # The weights are TensorFlow's, also where the architecture has not its padding, and have its normalisation.
+        # The weights and their normalisation are TensorFlow's, even if the architecture does not use its padding.
         name = recipe.architecture.removeprefix(TIMM_PREFIX)
         published = timm.get_pretrained_cfg(f"tf_{name.removeprefix('tf_')}")
         settings = published.to_dict() if published else settings

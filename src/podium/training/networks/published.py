@@ -77,7 +77,7 @@ def _timm_model(recipe: Recipe, pixels: int) -> nn.Module:
     }
     try:
         return timm.create_model(name, pretrained=recipe.pretrained is True, **dict(arguments.values()))
-    except (AssertionError, TypeError) as error:  # what timm raises for an argument that an architecture has not
+    except (AssertionError, TypeError) as error:  # what timm raises for an argument that a model does not take
         asked = [key for key, (_, value) in arguments.items() if value not in (None, 0)]
         raise TrainingError(
             "The architecture does not do what the recipe asks for.",

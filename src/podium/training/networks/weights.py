@@ -20,7 +20,6 @@ from podium.plan.stamp import file_sha256, weights_sha256
 
 # What torch's unpickler, safetensors and json raise for a damaged file, or a file of another program.
 DAMAGE = (*ARCHIVE_DAMAGE, LookupError, AttributeError, TypeError, UnpicklingError, SafetensorError)
-TORCHVISION_CLASSIFIERS = ("classifier", "fc")
 # Layers in timm -> in efficientnet_pytorch: outside of the blocks, in blocks, and in those that do not expand first.
 OUTSIDE = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
 _PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
@@ -91,8 +90,8 @@ def efficientnet_names(tensors: Collection[str]) -> dict[str, str]:
 
 
 def _classifiers(model: nn.Module) -> tuple[str, ...]:
-    """Where the names of the classifier's tensors begin; timm's ConvNeXt has a norm of the body in `head`, too."""
-    names = getattr(model, "pretrained_cfg", {"classifier": TORCHVISION_CLASSIFIERS}).get("classifier") or ()
+    """Where the names of the classifier's tensors begin in timm, which has other tensors in `head` too; torchvision's."""
+    names = getattr(model, "pretrained_cfg", {"classifier": ("classifier", "fc")}).get("classifier") or ()
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
 
 
