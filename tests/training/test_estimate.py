@@ -1,5 +1,6 @@
 """The estimated time of a run, from timed batches."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +23,10 @@ def planned(**keys) -> PlannedRun:
     return PlannedRun(run="tiny.s1", recipe_name="tiny", recipe=Recipe(**keys), seed=1, stamp="", stale=True)
 
 
-def workspace(training: int) -> SimpleNamespace:
-    """A workspace with so many rows that always train, four validation rows, and five test images."""
-    count = training + 4
-    folds = np.repeat([-1, 0], [training, 4])
+def workspace(training: int, validation: Sequence[int] = (0, 0, 0, 0)) -> SimpleNamespace:
+    """A workspace with so many rows that always train, the folds of the validation rows, and five test images."""
+    count = training + len(validation)
+    folds = np.array([-1] * training + list(validation))
     ids = np.arange(count).astype(str)
     lock = Lock("", ("cat", "dog"), ids, np.arange(count) % 2, folds, np.arange(5).astype(str))
     return SimpleNamespace(lock=lock, paths=Paths("toy", Path(), Path()))
@@ -51,6 +52,48 @@ def test_training_and_evaluated_images_are_counted_at_their_own_speed(timed):
     assert estimate_seconds(workspace(8), [planned(batch_size=4, refit=True)]) == {"tiny": 10 + 17 / 4}
 
 
+ROWS = (0,) * 4 + (-1,) * 8
+
+
+@pytest.mark.parametrize(
+    ("keys", "folds", "training", "evaluated"),
+    [
+        # 2 folds of 6 rows: 12 rows are validated after each epoch and predicted once, the test images by both fits.
+        ({}, (0, 1) * 6, 2 * 2 * 6, 2 * 12 + 12 + 2 * 5),
+        ({"refit": True}, (0, 1) * 6, 2 * (2 * 6 + 12), 2 * 12 + 12 + 5),
+        # At most 3 rows after each epoch.
+        ({}, ROWS, 2 * 8, 2 * 3 + 4 + 5),
+        # The frozen epoch has images of full size, the others half of them at half the side.
+        (
+            {"freeze_epochs": 1, "progressive_pixels": (8,)},
+            ROWS,
+            8 + 2 * 8 * (1 / 4 + 1) / 2,
+            3 * 3 + 4 + 5,
+        ),
+        # The features of all images, which are evaluated again only if the network trains.
+        ({"head": "logistic", "epochs": 0}, ROWS, 0, 12 + 5),
+        ({"head": "logistic"}, ROWS, 2 * 8, 12 + 5 + 2 * 3 + 4 + 5),
+    ],
+)
+def test_folds_frozen_epochs_and_features_have_their_images(timed, monkeypatch, keys, folds, training, evaluated):
+    monkeypatch.setattr(estimate_module, "EPOCH_ROWS", 12 if 1 in folds else 3)
+    seconds = estimate_seconds(workspace(0, folds), [planned(**{"batch_size": 4} | keys)])
+    assert seconds == {"tiny": (training + evaluated) / 4}
+
+
+def test_the_timed_network_is_that_of_the_run_without_its_weights(monkeypatch):
+    def spy(function, batch):
+        if isinstance(function, torch.nn.Module):
+            states.append((function.training, function.precision, torch.get_num_threads()))
+        return 1.0
+
+    states = []
+    monkeypatch.setattr(estimate_module, "_seconds", spy)
+    monkeypatch.setattr(estimate_module, "pick_precision", lambda *_: torch.bfloat16)
+    estimate_seconds(workspace(8), [planned(threads=3, pretrained="missing.pth")])
+    assert states == [(False, torch.bfloat16, 3)]
+
+
 def test_smaller_sides_take_their_share_and_each_view_its_time(timed):
     # 2 epochs of 8 images, one of them at half the side: (1/4 + 1) * 8 images.
     recipe = {"batch_size": 4, "progressive_pixels": (8,)}
@@ -68,7 +111,8 @@ def test_an_epoch_with_a_hard_share_takes_that_share(timed):
 def test_a_timed_batch_has_at_most_the_training_rows_and_1024_images(timed):
     estimate_seconds(workspace(8), [planned(batch_size=10**9)])
     estimate_seconds(workspace(5_000), [planned(batch_size=10**9)])
-    assert timed == [8, 8, 1024, 256]  # training, evaluation
+    estimate_seconds(workspace(5_000), [planned(batch_size=64, stored_pixels=128)])
+    assert timed == [8, 8, 1024, 256, 64, 32]  # training, evaluation
 
 
 def test_a_timed_training_step_has_the_step_of_the_optimiser(monkeypatch):
@@ -84,6 +128,7 @@ def test_runs_share_the_gpus_or_the_cores_of_the_machine(monkeypatch):
     monkeypatch.setattr(estimate_module.os, "sched_getaffinity", lambda _: range(4))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert total_seconds(runs, seconds) == (80, "4 core(s)")  # the last run needs all cores
+    assert total_seconds([runs[0], runs[3]], seconds) == (80, "4 core(s)")  # and waits until all are free
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert total_seconds(runs, seconds) == (80, "2 GPU(s)")
     monkeypatch.setenv("PODIUM_DEVICE", "cuda:1")
