@@ -15,7 +15,14 @@ from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.training import cores as cores_module
 from podium.training.cores import claim_cores, claim_gpu
-from podium.training.device import cpu_threads, pick_device, pick_precision, repeatable, spread_over_gpus
+from podium.training.device import (
+    cpu_threads,
+    keep_freed_memory,
+    pick_device,
+    pick_precision,
+    repeatable,
+    spread_over_gpus,
+)
 from podium.training.networks.architectures import build_network
 
 
@@ -140,6 +147,11 @@ with cpu_threads(1):
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     before, after = map(int, ended.stdout.split())
     assert after < before / 10
+
+
+def test_a_c_library_without_mallopt_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    keep_freed_memory()
 
 
 def test_cpu_threads_are_set_and_restored():

@@ -149,6 +149,7 @@ def test_evaluation_gives_the_rows_asked_for_in_their_order_normalised_and_resiz
         pixels=8,
         normalisation=Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
     )
+    assert [len(batch) for batch, _ in loader] == [2, 1]
     images = torch.cat([batch for batch, _ in loader])
     assert images.shape == (3, 3, 8, 8) and images.is_contiguous(memory_format=torch.channels_last)
     assert torch.cat([labels for _, labels in loader]).tolist() == [7, 2, 5]

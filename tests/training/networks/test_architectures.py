@@ -10,7 +10,7 @@ from timm.optim import param_groups_layer_decay
 
 from podium.config.keys import Recipe
 from podium.errors import TrainingError
-from podium.training.networks.architectures import IMAGENET, build_network, strides_past_the_image
+from podium.training.networks.architectures import IMAGENET, Network, build_network, strides_past_the_image
 from podium.training.networks.convolutions import FastConvolution
 from podium.training.optimisers import list_rates
 
@@ -80,6 +80,13 @@ def test_convolutions_are_fast_ones_and_include_frozen_norms_alone(architecture)
     assert {norm for layer in layers for norm in layer.norms} == set(network.frozen)
     layers = [layer for layer in built(architecture).modules() if isinstance(layer, torch.nn.Conv2d)]
     assert all(isinstance(layer, FastConvolution) and not layer.norms for layer in layers)
+
+
+def test_a_frozen_norm_that_no_convolution_includes_uses_its_statistics_in_training_too():
+    network = Network(torch.nn.BatchNorm2d(3), torch.nn.Flatten(), None)
+    network.frozen = (network.body,)
+    for mode in (True, False):
+        assert not network.train(mode).body.training and network.head.training == mode
 
 
 def test_frozen_stages_are_the_stem_and_the_stages_after_it():
