@@ -42,6 +42,7 @@ def timed(monkeypatch) -> list[int]:
         return 1.0
 
     monkeypatch.setattr(estimate_module, "_seconds", one_second)
+    monkeypatch.setenv("PODIUM_DEVICE", "cpu")
     return images
 
 

@@ -131,6 +131,13 @@ def test_after_a_logistic_head_the_body_keeps_its_statistics_and_the_start_count
         assert torch.allclose((start + moved) / 2, half, atol=1e-6)
 
 
+def test_the_start_counts_after_a_moving_average_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "START_STEPS", 10**9)
+    recipe = pretrained(tmp_path, precision="float32", batch_size=40, epochs=1, learning_rate=0.01, ema_decay=0.5)
+    trained, start = (fit(replace(recipe, epochs=epochs), *two_kinds(), tmp_path)[0].network for epochs in (1, 0))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(trained.parameters(), start.parameters(), strict=True))
+
+
 def test_lr_find_begins_at_the_logistic_regression(tmp_path):
     recipe = pretrained(tmp_path, precision="float32", batch_size=40, epochs=2, learning_rate="find")
     data = FitData(
