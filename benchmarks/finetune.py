@@ -26,9 +26,11 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ from podium.config.keys import Recipe
 from podium.config.recipe import read_recipe
 from podium.data.images import decode
 from podium.training.batches.loader import FitData, PixelStore
-from podium.training.device import cpu_threads
+from podium.training.device import keep_freed_memory
 from podium.training.learner import fit_network
 from podium.training.networks.weights import load_weights
 from podium.training.progress import Listener, ProgressRecorder
@@ -167,6 +169,7 @@ def scaffold_recipe(task: Task, name: str) -> Recipe:
 
 
 def podium(task: Task, *, name: str) -> tuple[list[Path], np.ndarray, float]:
+    keep_freed_memory()
     started, recipe = time.process_time(), scaffold_recipe(task, name)
 
     def store(part: str) -> PixelStore:
@@ -190,9 +193,16 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 
-def measure(contender: Contender, tasks: Sequence[Task]) -> tuple[np.ndarray, float]:
+def measure_alone(name: str, tasks: Sequence[Task]) -> tuple[np.ndarray, float]:
+    """`measure` in a process of its own, so that no contender gets the memory settings of another."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(measure, name, tasks).result()
+
+
+def measure(name: str, tasks: Sequence[Task]) -> tuple[np.ndarray, float]:
     """Hits of all files that judge, 0 or 100, and the mean CPU seconds of a task."""
-    hits, seconds = [], []
+    hits, seconds, contender = [], [], CONTENDERS[name]
+    torch.set_num_threads(1)
     for task in tasks:
         judged, logits, spent = contender(task)
         order = sorted(range(len(judged)), key=lambda place: judged[place])
@@ -208,14 +218,14 @@ def percent(values: np.ndarray, *, sign: str = "") -> str:
 def compare(title: str, tasks: Sequence[Task], names: Sequence[str]) -> None:
     """Print a line of the table for each contender; `tasks` are one task's folds with each seed."""
     epochs, images = tasks[0].epochs, tasks[0].epochs * np.mean([len(task.files("train")) for task in tasks])
-    base, limit = measure(CONTENDERS[BASE], tasks)
+    base, limit = measure_alone(BASE, tasks)
     for name in names:
-        hits, seconds = (base, limit) if name == BASE else measure(CONTENDERS[name], tasks)
+        hits, seconds = (base, limit) if name == BASE else measure_alone(name, tasks)
         cells = [percent(hits), percent(hits - base, sign="+"), f"{seconds:.0f}", f"{seconds / limit:.2f}x"]
         cells += ["" if name == LOGISTIC else f"{images / seconds:.1f}", "", ""]
         fewer = max(2, int(epochs * limit / seconds))
         if fewer < epochs:
-            shorter, _ = measure(CONTENDERS[name], [replace(task, epochs=fewer) for task in tasks])
+            shorter, _ = measure_alone(name, [replace(task, epochs=fewer) for task in tasks])
             cells[-2:] = str(fewer), percent(shorter)
         print(f"| {' | '.join([title, name, *cells])} |", flush=True)
 
@@ -259,7 +269,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     names = [name for name in CONTENDERS if any(word in name for word in arguments.only)]
     print(f"{machine(CPU)}; here one thread\n\n{HEAD}\n|{' --- |' * (HEAD.count('|') - 1)}", flush=True)
-    with tempfile.TemporaryDirectory() as scratch, cpu_threads(1):
+    with tempfile.TemporaryDirectory() as scratch:
         for name in [arguments.folder.name] if arguments.folder else arguments.tasks:
             if name == "ants-bees" and not (arguments.folder or PHOTOS.is_file()):
                 print(f"{name} is left out: there is no {PHOTOS}", flush=True)
