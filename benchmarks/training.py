@@ -116,9 +116,7 @@ class Setup:
         network = build_network(self.recipe, len(self.dataset.lock.classes), root=ROOT, seed=1, weights=False)
         network.to(self.device, memory_format=torch.contiguous_format)
         if isinstance(network.body, FastNetBody):
-            loader = EvaluationLoader(
-                self.store, np.arange(1000), pixels=self.recipe.network_pixels, normalisation=IMAGENET
-            )
+            loader = EvaluationLoader(self.store, np.arange(1000), self.recipe, normalisation=IMAGENET)
             network.body.whiten(torch.cat([images for (images,) in loader]))
         return network
 
@@ -262,8 +260,8 @@ def podium(setup: Setup) -> tuple[float, float]:
     loader = EvaluationLoader(
         setup.store,
         inference.rows,
+        setup.recipe,
         batch_size=inference.batch,
-        pixels=setup.recipe.network_pixels,
         normalisation=fitted.network.normalisation,
     )
 

@@ -100,7 +100,7 @@ def test_the_logits_of_the_kept_features_are_those_of_the_network(tmp_path, monk
     trained, data = fit(recipe, *two_kinds(), tmp_path)
     assert trained.network.published[0].out_features == 1000
     logits = trained.logits(data.store, data.validation_rows)
-    loader = EvaluationLoader(data.store, data.validation_rows, pixels=16, normalisation=trained.network.normalisation)
+    loader = EvaluationLoader(data.store, data.validation_rows, recipe, normalisation=trained.network.normalisation)
     assert logits == pytest.approx(predict_logits(trained.network, loader, views="flip"), abs=1e-4)
     assert (logits.argmax(1) == data.labels[80:]).mean() > 0.9
     monkeypatch.setattr(logistic, "predict_logits", lambda *_, **__: pytest.fail("features are computed again"))

@@ -183,6 +183,7 @@ class Recipe:
         "how an image that is not square is made square: crop the centre, squash, or pad with mirrored edges", "crop"
     )
     training_pixels: int = key("side of the images that the network gets; 0: as stored", 0, low=0, high=2048)
+    interpolation: Literal["bilinear", "bicubic"] = key("how stored images get the size of the network", "bilinear")
     progressive_pixels: tuple[int, ...] = key("image sides in earlier stages; all stages are equally long", (), low=8)
     augment: Augment = key("augmentation of the training images", Augment())
     test_time_augmentation: Literal["none", "flip", "flip-and-shift"] = key("views whose logits are averaged", "none")

@@ -10,7 +10,7 @@ from podium.errors import ConfigError
 # The keys of a recipe that have an effect where no layer is trained.
 WITHOUT_EPOCHS = (
     *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "training_pixels", "shape"),
-    *("test_time_augmentation", "precision", "threads", "deterministic", "refit"),
+    *("interpolation", "test_time_augmentation", "precision", "threads", "deterministic", "refit"),
 )
 # The keys by which pretrained layers keep their weights or statistics.
 FROZEN = ("freeze_epochs", "frozen_stages", "frozen_norms")
@@ -64,6 +64,9 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         'muon_rate without effect: expected optimiser = "muon"': "muon_rate" in changed and recipe.optimiser != "muon",
         "fastnet.widths = []: expected one or more": not recipe.fastnet.widths,
         **{f'{name} without effect: expected architecture = "timm:<name>"': True for name in others},
+        "interpolation with augment.crop: random crops are bilinear": (
+            recipe.interpolation != "bilinear" and recipe.augment.crop < 1
+        ),
         "discriminative_ratio and layer_decay: expected one of them": ratio > 1 > recipe.layer_decay,
     }
     return [fault for fault, applies in faults.items() if applies]

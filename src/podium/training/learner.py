@@ -53,9 +53,7 @@ class TrainedNetwork:
             features, layer = pooled_features(self.network, self.recipe, store, rows), self.network.head[-1]
             with torch.inference_mode():
                 return layer(torch.from_numpy(features).to(store.device)).cpu().numpy()
-        loader = EvaluationLoader(
-            store, rows, pixels=self.recipe.network_pixels, normalisation=self.network.normalisation
-        )
+        loader = EvaluationLoader(store, rows, self.recipe, normalisation=self.network.normalisation)
         return predict_logits(self.network, loader, views=self.recipe.test_time_augmentation)
 
 
@@ -88,7 +86,7 @@ def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> 
     network.precision = pick_precision(recipe, network, data.store.device)
     if isinstance(network.body, FastNetBody):
         rows = every_nth(data.training_rows, WHITENING_ROWS)
-        loader = EvaluationLoader(data.store, rows, pixels=recipe.network_pixels, normalisation=network.normalisation)
+        loader = EvaluationLoader(data.store, rows, recipe, normalisation=network.normalisation)
         network.body.whiten(torch.cat([images for (images,) in loader]))
     if recipe.head == "logistic":
         fit_head(network, recipe, data)
@@ -120,9 +118,7 @@ def make_learner(
     """Fastai's Learner of a network; `folder` is where LRFinder keeps the initial parameters."""
     normalisation, rows = network.normalisation, every_nth(data.validation_rows, EPOCH_ROWS)
     training = TrainingLoader(recipe, data, normalisation=normalisation, seed=seed, purpose=purpose)
-    validation = EvaluationLoader(
-        data.store, rows, pixels=recipe.network_pixels, normalisation=normalisation, labels=data.labels
-    )
+    validation = EvaluationLoader(data.store, rows, recipe, normalisation=normalisation, labels=data.labels)
     callbacks = {
         TrainEvalCallback(): True,
         GradientScaling(): network.precision == torch.float16,

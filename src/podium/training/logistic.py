@@ -50,7 +50,7 @@ def pooled_features(network: Network, recipe: Recipe, store: PixelStore, rows: n
     if len(missing):
         body = Network(network.body, nn.Sequential(*network.head[:2]), network.normalisation)
         body.precision = network.precision
-        loader = EvaluationLoader(store, missing, pixels=recipe.network_pixels, normalisation=network.normalisation)
+        loader = EvaluationLoader(store, missing, recipe, normalisation=network.normalisation)
         features = predict_logits(body, loader, views=recipe.test_time_augmentation)
         if store.features is None:
             store.features = np.full((len(store), features.shape[1]), np.nan, np.float32)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from podium.config.keys import Augment, Recipe
 from podium.training.batches.loader import (
@@ -144,9 +145,9 @@ def test_evaluation_gives_the_rows_asked_for_in_their_order_normalised_and_resiz
     loader = EvaluationLoader(
         PixelStore(numbered(9), CPU),
         np.array([7, 2, 5]),
+        Recipe(architecture="fastnet", training_pixels=8),
         labels=np.arange(9),
         batch_size=2,
-        pixels=8,
         normalisation=Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
     )
     assert [len(batch) for batch, _ in loader] == [2, 1]
@@ -162,7 +163,8 @@ def test_a_cpu_predicts_fewer_images_at_once_the_larger_they_are():
     assert evaluation_batch(224, torch.device("cuda")) == 256
     store = PixelStore(numbered(9), CPU)
     normalisation = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    loader = EvaluationLoader(store, np.arange(9), pixels=512, normalisation=normalisation)
+    recipe = Recipe(architecture="fastnet", training_pixels=512)
+    loader = EvaluationLoader(store, np.arange(9), recipe, normalisation=normalisation)
     assert [len(images) for (images,) in loader] == [2, 2, 2, 2, 1]
 
 
@@ -201,6 +203,19 @@ def test_normalisation_is_mean_and_deviation_of_the_rows_given_alone():
 def test_resizing_to_the_same_side_is_the_same_tensor():
     images = torch.rand(1, 3, 8, 8)
     assert resize(images, 8) is images and resize(images, 4).shape == (1, 3, 4, 4)
+
+
+def test_bicubic_interpolation_is_that_of_training_validation_and_prediction():
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3), dtype=np.uint8)
+    batches = {}
+    for interpolation in ("bilinear", "bicubic"):
+        recipe = Recipe(architecture="fastnet", training_pixels=8, interpolation=interpolation)
+        loader = loader_of(recipe, images, np.zeros(8))
+        (evaluated,) = next(iter(EvaluationLoader(loader.store, np.arange(8), recipe, normalisation=PLAIN)))
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+        assert torch.allclose(evaluated, F.interpolate(pixels, size=8, mode=interpolation), atol=1e-5)
+        batches[interpolation] = next(iter(loader))[0]
+    assert (batches["bilinear"] - batches["bicubic"]).abs().max() > 0.05
 
 
 def test_alternating_flips_show_each_image_and_its_mirror_in_two_epochs():

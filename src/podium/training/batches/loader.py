@@ -133,21 +133,21 @@ class EvaluationLoader(_Loader):
         self,
         store: PixelStore,
         rows: np.ndarray,
+        recipe: Recipe,
         *,
-        pixels: int,
         normalisation: Normalisation,
         labels: np.ndarray | None = None,
         batch_size: int = EVALUATION_BATCH,
     ):
-        super().__init__(store, rows, labels, min(batch_size, evaluation_batch(pixels, store.device)))
-        self.pixels = pixels
+        self.pixels, self.interpolation = recipe.network_pixels, recipe.interpolation
+        super().__init__(store, rows, labels, min(batch_size, evaluation_batch(self.pixels, store.device)))
         self.normalise = _Normaliser(normalisation, store.side, self.device)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield each batch once, in order."""
         for part in torch.arange(len(self.rows), device=self.device).tensor_split(self.batches):
             rows = self.rows[part]
-            images = resize(self.normalise(self.store.gather(rows)), self.pixels)
+            images = resize(self.normalise(self.store.gather(rows)), self.pixels, self.interpolation)
             yield (images,) if self.labels is None else (images, self.labels[rows])
 
 
@@ -219,7 +219,7 @@ class TrainingLoader(_Loader):
             images = rotate_and_zoom(images, augment=augment, generator=draws)
         if augment.crop < 1:
             images = random_crop(images, self.pixels, augment=augment, generator=draws)
-        images = resize(images, self.pixels)
+        images = resize(images, self.pixels, self.recipe.interpolation)
         return cut_out(images, augment=augment, generator=draws) if augment.cutout_pixels else images
 
     def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,11 +245,11 @@ class _Normaliser:
         return lines.mul_(self.scale).add_(self.offset).view(images.shape).permute(0, 3, 1, 2)
 
 
-def resize(images: Tensor, pixels: int) -> Tensor:
+def resize(images: Tensor, pixels: int, interpolation: str = "bilinear") -> Tensor:
     """Resize (n, 3, side, side) images to `pixels`; images of that size are returned as they are."""
     side = images.shape[-1]
     if side == pixels:
         return images
     return F.interpolate(
-        images, size=(pixels, pixels), mode="bilinear", align_corners=False, antialias=pixels < side
+        images, size=(pixels, pixels), mode=interpolation, align_corners=False, antialias=pixels < side
     ).contiguous(memory_format=torch.channels_last)

@@ -90,7 +90,7 @@ def efficientnet_names(tensors: Collection[str]) -> dict[str, str]:
 
 
 def _classifiers(model: nn.Module) -> tuple[str, ...]:
-    """Where the names of the classifier's tensors begin in timm, which has other tensors in `head` too; torchvision's."""
+    """Where the names of the classifier's tensors begin; in timm, other tensors can be in `head` too."""
     names = getattr(model, "pretrained_cfg", {"classifier": ("classifier", "fc")}).get("classifier") or ()
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
 
