@@ -9,7 +9,8 @@ SHELL := bash
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 COMPETITION ?= cifar10
-$(foreach name,DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE RUN RECIPE WRITE TRIALS MINUTES,$(eval $(name) ?=))
+OPTIONS := DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE RUN SET RECIPE WRITE TRIALS MINUTES
+$(foreach name,$(OPTIONS),$(eval $(name) ?=))
 # nproc would take OMP_NUM_THREADS for the number of cores.
 CORES := $(shell env -u OMP_NUM_THREADS nproc)
 
@@ -26,7 +27,8 @@ Train
   lr-find          plot the loss of RECIPE= over the learning rate; WRITE=1 writes the suggestion into the recipe
   rehearse         run everything with few images and one epoch, before hours of training
   estimate         estimate the training time of the stale runs on this machine
-  train            train stale runs side by side; -j1 trains one at a time
+  train            train stale runs (or RUN=) side by side; -j1 trains one at a time; with RUN=lite0.s1
+                   SET='epochs=5 augment.shift_pixels=4' train a variant of this run: a new recipe with these values
   <recipe>, <run>  train the runs of one recipe, or one run: make lite0, make lite0.s1
   tune             search better values for the keys of RECIPE=: TRIALS=20 or MINUTES=30
 Blend and look
@@ -52,6 +54,18 @@ GOALS := $(or $(value MAKECMDGOALS),help)
 
 include environment.mk
 
+# A misspelt variable would have no effect.
+KNOWN := $(OPTIONS) COMPETITION FILE PYTHON TORCH_BACKEND LOCK_OPTIONS
+UNKNOWN := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+ifneq ($(UNKNOWN),)
+NEAREST := $(shell $(FOUND_PYTHON) -c 'import difflib, sys; name, *known = sys.argv[1:]; \
+	print(*difflib.get_close_matches(name.upper(), known, 1) or known)' $(firstword $(UNKNOWN)) $(KNOWN))
+$(error make does not know $(firstword $(UNKNOWN))=. Known: $(NEAREST). Keys of a recipe go into SET=, as in \
+	make train RUN=lite0.s1 SET='epochs=5')
+endif
+$(foreach name,RUN SET,$(if $($(name)),$(if $(filter train $(if $(filter RUN,$(name)),show kernel rehearse-kernel),$(GOALS)),,\
+	$(error $(name)= has no effect on make $(GOALS)))))
+
 # Quotes a word for the shell, whatever characters it contains. `option` adds --name VALUE if a variable is set.
 quoted = '$(subst ','\'',$(1))'
 option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
@@ -69,10 +83,11 @@ PLANNED := $(filter-out $(UNPLANNED),$(GOALS))
 RECIPES :=
 RUNS :=
 STALE :=
+TRAIN := # those of RUN=, or all
 ENSEMBLE_STALE :=
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -m podium.plan \
-	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)')
+	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)' $(if $(SET),,$(call quoted,$(RUN))))
 ifneq ($(.SHELLSTATUS),0)
 $(error Nothing was done)
 endif
@@ -82,7 +97,7 @@ RUN_FILES := $(RUNS:%=oof/$(COMPETITION)/%.npz)
 STALE_FILES := $(STALE:%=oof/$(COMPETITION)/%.npz)
 
 # Runs train side by side, one per core, unless -j says otherwise here or in an outer make.
-ifneq ($(filter all train $(RECIPES),$(GOALS)),)
+ifneq ($(filter all $(if $(SET),,train) $(RECIPES),$(GOALS)),)
 ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS) $(shell echo "$${MAKEFLAGS:-}")),)
 MAKEFLAGS += -j$(CORES)
 endif
@@ -103,8 +118,14 @@ demo-all: # a rule of its own, because `make -n` runs lines that call make
 all: $(CSV)
 	@$(if $(STALE)$(ENSEMBLE_STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs and $(CSV) are up to date.")
 
-train: $(STALE_FILES)
-	@$(if $(STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs are up to date.")
+ifeq ($(SET),)
+train: $(filter $(TRAIN:%=oof/$(COMPETITION)/%.npz),$(STALE_FILES))
+	@$(if $^,,echo "$(COMPETITION): $(words $(TRAIN)) runs are up to date.")
+else # `make -n` runs this rule too, because it calls make
+train: | $(READY)
+	@$(if $(findstring n,$(firstword -$(MAKEFLAGS))),echo "writes a variant of $(RUN) and trains it",\
+		runs=$$($(PODIUM) variant $(OF) $(call quoted,$(RUN)) $(call quoted,$(SET))); $(MAKE) train RUN="$$runs" SET=)
+endif
 
 $(foreach recipe,$(RECIPES),$(eval $(recipe): $(RUNS_$(recipe))))
 $(foreach run,$(RUNS),$(eval $(run): oof/$(COMPETITION)/$(run).npz))

@@ -47,6 +47,9 @@ if verb == ["train"]:
         about = json.dumps({{"stamp": stamp}}).encode("utf-32-le")
         archive.writestr("about.npy", b"\\x93NUMPY" + bytes([1, 0, 2, 0]) + b" \\n" + about)
     log("trained " + rest[0])
+if verb == ["variant"]:
+    from podium.scaffold.variant import write_variant
+    print(*write_variant(plan, *rest[2:]))
 if verb == ["ensemble"]:
     folder = plan.paths.submissions
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,6 +182,46 @@ def test_recipes_and_runs_are_goals(house):
     assert trained(house.calls()) == ["resnet34.s1"]
     house.make("oof/cifar10/vgg19.s1.npz")
     assert trained(house.calls()) == ["vgg19.s1"]
+
+
+def test_train_trains_the_run_or_recipe_of_run_only(house):
+    assert "nothing" not in house.make("train", "RUN=resnet34.s2").stdout
+    assert trained(house.calls()) == ["resnet34.s2"]
+    house.make("train", "RUN=resnet34.s2 vgg19")
+    assert trained(house.calls()) == ["vgg19.s1"]
+    assert "cifar10: 2 runs are up to date." in house.make("train", "RUN=resnet34.s2 vgg19").stdout
+    house.make("train")
+    assert trained(house.calls()) == ["resnet34.s1"]
+
+
+def test_train_with_set_writes_a_variant_and_trains_it(house):
+    answer = house.make("train", "RUN=resnet34.s2", "SET=epochs=5 augment.shift_pixels=4", "COMPETITION=digits")
+    assert answer.returncode == 0 and "warning" not in answer.stdout, answer.stdout
+    calls = house.calls()
+    assert trained(calls) == ["resnet34-epochs5-augment.shift_pixels4.s2"]
+    assert verbs(calls) == ["variant", "prepare", "train"]  # prepare comes after: another size may be needed
+    assert (house.folder / "competitions/digits/resnet34-epochs5-augment.shift_pixels4.toml").is_file()
+    dry = house.make("-n", "train", "RUN=resnet34.s2", "SET=epochs=6")
+    assert dry.returncode == 0 and house.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["train", "competition=digits"], "make does not know competition=. Known: COMPETITION."),
+        (["help", "TRAILS=3"], "Known: TRIALS."),
+        (["train", "epochs=1"], "make train RUN=lite0.s1 SET='epochs=5'"),
+        (["train", "RUN=resnet43.s1"], "RUN=resnet34.s1"),
+        (["all", "RUN=resnet34.s1"], "RUN= has no effect on make all"),
+        (["tune", "SET=epochs=5"], "SET= has no effect on make tune"),
+        (["train", "SET=epochs=5"], "Which run or recipe?"),
+        (["train", "RUN=vgg19", "SET=epocks=5"], "did you mean epochs?"),
+    ],
+)
+def test_variables_that_would_have_no_effect_are_refused(house, words, text):
+    answer = house.make(*words)
+    assert answer.returncode != 0 and text in answer.stdout, answer.stdout
+    assert not trained(house.calls())
 
 
 def test_ensemble_always_blends_and_never_trains(house):

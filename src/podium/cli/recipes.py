@@ -36,6 +36,18 @@ def show(
     print("check: Does each label fit its image? Are colours and orientation right? Is each draw still recognisable?")
 
 
+@commands.command()
+def variant(
+    run: Annotated[str, typer.Argument(help="A run (resnet34.s1), or a recipe (resnet34): all of its runs.")],
+    assignments: Annotated[list[str], typer.Argument(help="Other values, as in epochs=5 augment.shift_pixels=4.")],
+    competition: CompetitionName = DEFAULT,
+) -> None:
+    """Write a recipe with other values of some keys, for one experiment, and print the names of its runs."""
+    from podium.scaffold.variant import write_variant
+
+    print(*write_variant(open_workspace(competition), run, " ".join(assignments)))
+
+
 @commands.command("lr-find")
 def lr_find(
     recipe: Annotated[str, typer.Argument(help="A recipe, such as resnet34.")],

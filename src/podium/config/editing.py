@@ -1,12 +1,17 @@
-"""Write a learning rate into a recipe file by tomlkit: comments and layout stay as a person wrote them."""
+"""Edit recipe files by tomlkit: comments and layout stay as a person wrote them."""
 
 import os
 import re
 import stat
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 
+from podium.config.keys import SEARCH_TABLE
+from podium.config.search import set_values
 from podium.errors import ConfigError
 from podium.files import atomic_write
 
@@ -36,3 +41,15 @@ def check_writable(file: Path) -> None:
         raise ConfigError(
             "The recipe is write-protected.", file=file, expected="a file that you can write", fix=f"chmod u+w {file}"
         )
+
+
+def changed_text(file: Path, values: Mapping[str, Any], reason: str) -> str:
+    """The text of a recipe's file with other `values` of keys such as `augment.zoom`, without [search].
+
+    `reason` becomes a comment before it.
+    """
+    document = tomlkit.parse(file.read_text(encoding="utf-8"))
+    document.pop(SEARCH_TABLE, None)
+    set_values(document, values)
+    comment = textwrap.indent(textwrap.fill(reason, 117, break_long_words=False, break_on_hyphens=False), "# ")
+    return f"{comment}\n\n{tomlkit.dumps(document).strip()}\n"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from podium.errors import PodiumError
 from podium.plan.names import check_goals
-from podium.plan.runs import Plan, longest_first, read_plan
+from podium.plan.runs import Plan, longest_first, read_plan, select_runs
 from podium.plan.stamp import ensemble_is_fresh
 
 
@@ -22,15 +22,18 @@ def make_assignments(plan: Plan) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the plan of COMPETITION, or an error; GOALS are checked against TARGETS and the names of runs."""
-    competition_name, goals, targets = [*arguments, "", ""][:3]
+    """Print the plan of COMPETITION, or an error; GOALS are checked against TARGETS and the names of runs.
+
+    The goal `train` trains the runs that the fourth argument names, or all.
+    """
+    competition_name, goals, targets, names_to_train = [*arguments, "", "", ""][:4]
     try:
         plan = read_plan(competition_name)
         words = make_assignments(plan)
         names = [word.split("=")[1] for word in words if word.startswith(("RECIPES+", "RUNS+"))]
         check_goals(goals.split(), targets.split(), names)
         if "train" in goals.split():
-            _ = plan.trainable_runs  # raises ConfigError where there is no recipe
+            words += [f"TRAIN+={run.run}" for run in select_runs(plan.trainable_runs, names_to_train.split())]
     except (PodiumError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

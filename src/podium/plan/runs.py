@@ -12,7 +12,7 @@ from podium.config.recipe import recipe_of
 from podium.config.schema import read_table
 from podium.config.search import Search, search_of
 from podium.errors import ConfigError
-from podium.plan.names import check_goals, check_recipe_name, run_name
+from podium.plan.names import check_recipe_name, run_name
 from podium.plan.paths import Paths, find_competition
 from podium.plan.stamp import file_sha256, is_stale, read_about, run_stamp, weights_sha256
 
@@ -149,5 +149,6 @@ def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 def select_runs(known: Sequence[PlannedRun], names: Sequence[str]) -> list[PlannedRun]:
     """The runs whose name or recipe is in `names`; all if `names` is empty. Raises ConfigError for unknown names."""
-    check_goals(names, [], [name for run in known for name in (run.recipe_name, run.run)])
+    for name in names:
+        find_run(known, name, option="RUN")
     return [run for run in known if not names or run.run in names or run.recipe_name in names]

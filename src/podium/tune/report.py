@@ -1,6 +1,5 @@
 """What a search prints about itself, and its files: the best trial as a recipe, a table of all trials, plots."""
 
-import textwrap
 import tomllib
 import warnings
 from collections.abc import Callable
@@ -11,13 +10,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import optuna
-import tomlkit
 from optuna.trial import FrozenTrial
 
 from podium import __version__
-from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE
+from podium.config.editing import changed_text
+from podium.config.keys import COMPETITION_FILE
 from podium.config.recipe import recipe_of
-from podium.config.search import Range, set_values
+from podium.config.search import Range
 from podium.errors import ConfigError
 from podium.files import atomic_write, write_file
 from podium.plan.names import check_recipe_name
@@ -85,17 +84,13 @@ def winner_file(tuning: Tuning, out: str | None) -> Path:
 def write_winner(tuning: Tuning, file: Path, comparison: str) -> None:
     """Write the best trial as a recipe; raises ConfigError where `file` was made meanwhile."""
     winner_file(tuning, file.stem)
-    document = tomlkit.parse(tuning.recipe_file.read_text(encoding="utf-8"))
-    document.pop(SEARCH_TABLE, None)
     head = {"head": tuning.run.recipe.head} if "freeze_epochs" in tuning.search else {}  # its default depends on that
-    set_values(document, head | tuning.values(tuning.best))
     versions = ", ".join(f"{name} {version(name)}" for name in ("optuna", "torch", "fastai"))
     sentences = (
         f"Found by `make tune RECIPE={tuning.run.recipe_name} COMPETITION={tuning.workspace.name}` on "
         f"{datetime.now(UTC).date()} with podium {__version__}, {versions}. {summary(tuning, comparison)}"
     )
-    comment = textwrap.indent(textwrap.fill(sentences, 117, break_long_words=False, break_on_hyphens=False), "# ")
-    text = f"{comment}\n\n{tomlkit.dumps(document).strip()}\n"
+    text = changed_text(tuning.recipe_file, head | tuning.values(tuning.best), sentences)
     assert recipe_of(tomllib.loads(text), file) == tuning.recipe_of(tuning.best), file
     write_file(file, text.encode())
 
