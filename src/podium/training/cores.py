@@ -1,19 +1,19 @@
 """Share the cores and GPUs of one machine among runs that train at the same time, each run in one process."""
 
-import contextlib
-import fcntl
 import itertools
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+
+from podium.files import file_lock
 
 WAIT_SECONDS = 0.2
 
 
-@contextlib.contextmanager
+@contextmanager
 def claim_cores(
     count: int, *, on_wait: Callable[[], None] = lambda: None, while_waiting: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
@@ -25,57 +25,40 @@ def claim_cores(
     lets one run at a time collect its cores, which prevents deadlock.
     """
     cores, folder = len(os.sched_getaffinity(0)), _lock_folder()
-    with contextlib.ExitStack() as claimed, (folder / "gate").open("w") as gate:
-        attempts = _attempts(on_wait, while_waiting)
-        while not _try_lock(gate):
-            next(attempts)
-        free, missing = [folder / str(core) for core in range(cores)], min(count, cores)
-        while missing:
-            for file in list(free):
-                stream = file.open("w")
-                if not _try_lock(stream):
-                    stream.close()
-                    continue
-                claimed.enter_context(stream)
-                free.remove(file)
-                missing -= 1
-                if not missing:
-                    break
-            else:
+    attempts = _attempts(on_wait, while_waiting)
+    with ExitStack() as claimed:
+        with ExitStack() as gate:
+            while not _try_lock(folder / "gate", gate):
                 next(attempts)
-        fcntl.flock(gate, fcntl.LOCK_UN)
+            for _ in range(min(count, cores)):
+                while not any(_try_lock(folder / str(core), claimed) for core in range(cores)):
+                    next(attempts)
         yield
 
 
-@contextlib.contextmanager
+@contextmanager
 def claim_run(lock_file: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold the lock of one run, and wait until no other process holds it; `on_wait` is called once when waiting begins.
 
     Its holder may wait for cores, but who waits for it holds none, so that there is no deadlock.
     """
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file.open("w") as lock:
-        attempts = _attempts(on_wait, lambda: None)
-        while not _try_lock(lock):
+    attempts = _attempts(on_wait, lambda: None)
+    with ExitStack() as claimed:
+        while not _try_lock(lock_file, claimed):
             next(attempts)
         yield
 
 
-@contextlib.contextmanager
+@contextmanager
 def claim_gpu(count: int) -> Iterator[int]:
     """Hold one of `count` GPUs, one that few of the other runs hold; a GPU may have several runs."""
-    places = ((gpu, place) for place in itertools.count() for gpu in range(count))
-    for gpu, place in places:
-        with (_lock_folder() / f"gpu{gpu}-{place}").open("w") as lock:
-            if _try_lock(lock):
-                yield gpu
-                return
+    folder, places = _lock_folder(), ((gpu, place) for place in itertools.count() for gpu in range(count))
+    with ExitStack() as claimed:
+        yield next(gpu for gpu, place in places if _try_lock(folder / f"gpu{gpu}-{place}", claimed))
 
 
 def _lock_folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
 
 
 def _attempts(on_wait: Callable[[], None], while_waiting: Callable[[], None]) -> Iterator[None]:
@@ -87,10 +70,10 @@ def _attempts(on_wait: Callable[[], None], while_waiting: Callable[[], None]) ->
         yield
 
 
-def _try_lock(file: TextIO) -> bool:
-    """Lock the file for this process; False where another process has it."""
+def _try_lock(file: Path, stack: ExitStack) -> bool:
+    """Lock a file until the stack is closed; False where it is locked already, by this process or another."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stack.enter_context(file_lock(file, refusal=BlockingIOError()))
     except BlockingIOError:
         return False
     return True
