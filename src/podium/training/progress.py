@@ -1,14 +1,13 @@
 """The progress of a run: times it, reports it to a listener and the trackers, and keeps its history."""
 
-import csv
-import io
 import math
 import time
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from fastai.callback.core import Callback
 
@@ -80,21 +79,11 @@ class ProgressRecorder:
         """Training images per second, over all epochs so far."""
         return self.images_done / max(self.training_seconds, 1e-9)
 
-    def finish_epoch(self, report: EpochReport) -> None:
-        """Keep the epoch and notify the listener."""
-        self.epochs.append(report)
-        self.listener.epoch(report)
-        if self.verification and self.verification.done():
-            self.verification.result()
-
     def write_history(self, file: Path) -> None:
         """Write the epochs, a row each, once the run is trained: a run that fails keeps its earlier history."""
-        rows = io.StringIO(newline="")
-        writer = csv.writer(rows)
-        writer.writerow(field.name for field in fields(EpochReport))
-        writer.writerows(asdict(report).values() for report in self.epochs)
+        table = pd.DataFrame(self.epochs, columns=[field.name for field in fields(EpochReport)])
         with atomic_write(file) as stream:
-            stream.write(rows.getvalue().encode())
+            table.to_csv(stream, index=False, na_rep="nan")
 
 
 class ProgressCallback(Callback):
@@ -141,22 +130,24 @@ class ProgressCallback(Callback):
             )
 
     def after_epoch(self) -> None:
-        """Report the epoch."""
+        """Keep the results of the epoch, and notify the listener."""
         recorder, accuracy = self.recorder, math.nan
         if self.logits:
             logits, labels = (torch.cat(parts).cpu().numpy() for parts in (self.logits, self.labels))
             accuracy = float((logits.argmax(axis=1) == labels).mean())
             recorder.listener.validation(logits, labels)
         seconds_left = recorder.seconds * (recorder.images / recorder.images_done - 1)
-        recorder.finish_epoch(
-            EpochReport(
-                stage=self.stage,
-                epoch=self.learn.epoch + 1,
-                epochs=self.learn.n_epoch,
-                training_loss=round(self.mean_loss, 5),
-                validation_accuracy=round(accuracy, 5),
-                images_per_second=round(self.images / max(self.epoch_seconds, 1e-9), 1),
-                seconds=round(recorder.seconds, 1),
-                seconds_left=round(seconds_left, 1),
-            )
+        report = EpochReport(
+            stage=self.stage,
+            epoch=self.learn.epoch + 1,
+            epochs=self.learn.n_epoch,
+            training_loss=round(self.mean_loss, 5),
+            validation_accuracy=round(accuracy, 5),
+            images_per_second=round(self.images / max(self.epoch_seconds, 1e-9), 1),
+            seconds=round(recorder.seconds, 1),
+            seconds_left=round(seconds_left, 1),
         )
+        recorder.epochs.append(report)
+        recorder.listener.epoch(report)
+        if recorder.verification and recorder.verification.done():
+            recorder.verification.result()  # raises DataError for damaged images
