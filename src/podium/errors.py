@@ -32,10 +32,9 @@ class PodiumError(ValueError):
     ):
         self.what, self.file, self.expected, self.found, self.fix = what, file, expected, found, fix
         self.faults = tuple(faults)
-        super().__init__(self.screen())
+        super().__init__(what)
 
-    def screen(self) -> str:
-        """The whole message, ready to print."""
+    def __str__(self) -> str:
         lines = [self.what]
         parts = [("file", self.file), ("expected", self.expected), ("found", self.found)]
         lines += [f"  {word + ':':<10}{value}" for word, value in parts if value is not None]

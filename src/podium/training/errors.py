@@ -20,14 +20,9 @@ def name_run_in_errors(run: str, recipe_file: Path, *, more_memory: str = LESS_A
     try:
         yield
     except TrainingError as error:
-        raise type(error)(
-            f"{run}: {error.what}",
-            file=error.file or recipe_file,
-            expected=error.expected,
-            found=error.found,
-            fix=error.fix or f"edit {recipe_file}",
-            faults=error.faults,
-        ) from None
+        error.what, error.file = f"{run}: {error.what}", error.file or recipe_file
+        error.fix = error.fix or f"edit {recipe_file}"
+        raise
     except (RuntimeError, MemoryError) as error:
         if not is_memory_error(error):
             raise
