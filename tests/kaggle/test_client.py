@@ -132,13 +132,6 @@ def printed_by_cli(environment, name):
     return output
 
 
-@pytest.mark.parametrize("host", ["LOCALHST", "TEST", "localhost"])
-def test_a_misspelt_host_is_refused_before_anything_is_sent(project, host):
-    with pytest.raises(KaggleError, match="Wrong KAGGLE_API_ENVIRONMENT") as refusal:
-        project.session(KAGGLE_API_ENVIRONMENT=host).kaggle.submissions()
-    assert refusal.value.found == host and project.state.asked == []
-
-
 def test_a_setting_of_another_competition_does_not_reach_the_cli():
     cleaned = cleaned_environment({"KAGGLE_COMPETITION": "cats", "VERBOSE": "1", "KAGGLE_KEY": "k", "PATH": "/bin"})
     assert cleaned == {"KAGGLE_KEY": "k", "PATH": "/bin"}

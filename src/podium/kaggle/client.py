@@ -5,12 +5,10 @@ Nothing of the package kaggle is imported here: it logs in when it is imported.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +37,8 @@ class ListedSubmission:
     date: str
     message: str
     status: str
-    public: float | None
-    private: float | None
+    public: float | None = None
+    private: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,7 @@ class Kaggle:
                 date=row["date"] or "",
                 message=row["description"] or "",
                 status=row["status"],
-                public=_score(row.get("publicScore")),
-                private=_score(row.get("privateScore")),
+                **{name: float(row[f"{name}Score"]) for name in ("public", "private") if row.get(f"{name}Score")},
             )
             for row in answer["submissions"]
         ]
@@ -208,45 +205,26 @@ class Kaggle:
         """Exit code, stdout and stderr of a child process, without secrets."""
         environment = cleaned_environment(self.environment)
         secrets = find_secrets(environment)
-        # A session of its own: Ctrl-C reaches Podium alone, which then ends the child; the CLI would exit with 0.
-        with subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            close_fds=False,  # the child holds the ledger's lock as long as it lives
-        ) as process:
-            try:
-                outputs = process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                _kill(process)
-                fix = "check the connection, then repeat the command"
-                raise ServerError("Kaggle did not answer in time.", found=f"{seconds:.0f} s", fix=fix) from None
-            except BaseException:
-                _kill(process)
-                raise
+        try:
+            process = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                # Ctrl-C reaches Podium alone, which then kills the child; the CLI would exit with 0.
+                start_new_session=True,
+                close_fds=False,  # the child holds the ledger's lock as long as it lives
+            )
+        except subprocess.TimeoutExpired:
+            fix = "check the connection, then repeat the command"
+            raise ServerError("Kaggle did not answer in time.", found=f"{seconds:.0f} s", fix=fix) from None
         secrets |= find_secrets(environment)  # the package may have deleted or renewed a token
-        stdout, stderr = (masked(output, secrets) for output in outputs)
-        return process.returncode, stdout, stderr
+        return process.returncode, masked(process.stdout, secrets), masked(process.stderr, secrets)
 
 
 def shorten(output: str) -> str:
     """The beginning of a message or of an output, in one line; hints of the kaggle CLI come after Kaggle's words."""
     return " ".join(output.split())[:MAX_CHARACTERS]
-
-
-def _kill(process: subprocess.Popen) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def _score(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None

@@ -4,13 +4,9 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from podium.errors import KaggleError
-
 # Settings that the package may see; it would read any other KAGGLE_X as its setting x.
 KEPT = {"API_TOKEN", "USERNAME", "KEY", "CONFIG_DIR", "API_ENVIRONMENT", "PROXY", "SSL_CA_CERT"}
 PRINTS_TOKEN = {"VERBOSE", "VERBOSE_OUTPUT"}
-# The package sends other values, misspelt ones too, to the real Kaggle.
-HOSTS = ("", "PROD", "LOCALHOST")
 FILES = ("access_token", "access_token.txt", "kaggle.json", "credentials.json")
 JSON_SECRET = re.compile(r'"[^"]*(?:key|token)"\s*:\s*"([^"]+)"', re.IGNORECASE)
 # A shorter text is not a secret: masking "a" would mask every a.
@@ -18,14 +14,7 @@ MIN_SECRET_LENGTH = 6
 
 
 def cleaned_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without settings that print the token or choose another competition.
-
-    Raises KaggleError for a KAGGLE_API_ENVIRONMENT that is not PROD or LOCALHOST.
-    """
-    host = environment.get("KAGGLE_API_ENVIRONMENT", "")
-    if host not in HOSTS:
-        fix = "unset KAGGLE_API_ENVIRONMENT"
-        raise KaggleError("Wrong KAGGLE_API_ENVIRONMENT.", expected="PROD or LOCALHOST", found=host, fix=fix)
+    """The environment without settings that print the token or choose another competition."""
     return {
         name: value
         for name, value in environment.items()
