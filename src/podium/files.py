@@ -2,13 +2,14 @@
 
 import fcntl
 import glob
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from podium.errors import DataError, PodiumError
 
@@ -45,6 +46,14 @@ def write_file(file: Path, content: bytes) -> None:
     """Replace `file` by one with this content, as `atomic_write` does."""
     with atomic_write(file) as stream:
         stream.write(content)
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file; None where it is missing or damaged. Another OSError is raised."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
 
 
 def _open_temporary(file: Path) -> BinaryIO:

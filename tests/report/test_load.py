@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from podium.report.load import _read_csv, _read_json, _read_probabilities
+from podium.files import read_json
+from podium.report.load import _read_csv, _read_probabilities
 from toy_runs import lock_for, random_run
 
 
@@ -17,6 +18,6 @@ def test_damaged_probabilities_are_left_out_and_an_error_of_the_system_is_raised
     assert _read_probabilities(file, lock) is None
     file.unlink()
     file.mkdir()
-    for read in (lambda: _read_probabilities(file, lock), lambda: _read_json(file), lambda: _read_csv(file)):
+    for read in (lambda: _read_probabilities(file, lock), lambda: read_json(file), lambda: _read_csv(file)):
         with pytest.raises(IsADirectoryError):
             read()

@@ -45,11 +45,6 @@ class Entry:
     message: str = ""
 
     @property
-    def is_at_kaggle(self) -> bool:
-        """Whether this file is, or may be, at Kaggle."""
-        return self.state in (UPLOADING, PENDING, SCORED, FAILED)
-
-    @property
     def tag(self) -> str:
         """The end of the message at Kaggle."""
         return tag_of(self.sha256)

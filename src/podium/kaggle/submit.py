@@ -10,7 +10,7 @@ import numpy as np
 
 from podium.config.keys import Submission
 from podium.errors import KaggleError, SubmissionError
-from podium.files import os_error_as, write_file
+from podium.files import os_error_as, read_json, write_file
 from podium.kaggle.answers import CommandError, RefusedError
 from podium.kaggle.client import ListedSubmission
 from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, read_ledger, tag_of
@@ -41,7 +41,7 @@ def submit(session: Session, file: Path, message: str, *, force: bool = False) -
         sha256 = _check(session, file, force=force)
         open_keys = {entry.key for entry in read_ledger(session.ledger) if entry.state in (UPLOADING, PENDING)}
         entries, submissions = settle(session)
-        same = [entry for entry in entries if entry.sha256 == sha256 and entry.is_at_kaggle]
+        same = [entry for entry in entries if entry.sha256 == sha256 and entry.state not in (REFUSED, LOST)]
         if same and same[-1].key in open_keys:
             session.log(f"{file} is at Kaggle as {same[-1].ref} already: waiting for its score, without an upload")
             return wait_for_score(session, same[-1])
@@ -190,10 +190,7 @@ def _kept_copy(session: Session, sha256: str, name: str) -> Path:
 
 def _read_description(file: Path, sha256: str) -> dict:
     """The JSON beside the CSV; empty where it describes another file."""
-    try:
-        description = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    description = read_json(file.with_suffix(".json"))
     return description if isinstance(description, dict) and description.get("csv_sha256") == sha256 else {}
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from podium.config.keys import Competition, Ensemble, Recipe
 from podium.config.schema import changed_keys
 from podium.errors import TrainingError
+from podium.files import read_json
 from podium.plan.packages import find_weights
 from podium.plan.paths import Paths
 
@@ -107,10 +108,7 @@ def ensemble_is_fresh(paths: Paths, competition: Competition, out: str = "ensemb
     Only a missing or damaged file is not: an OSError is raised.
     """
     folder = paths.submissions
-    try:
-        record = json.loads((folder / f"{out}.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
-        return False
+    record = read_json(folder / f"{out}.json")
     if not isinstance(record, dict) or record.get("stamp") != ensemble_stamp(paths, competition):
         return False
     return record == with_hashes(record, folder / out) and "" not in (record["csv_sha256"], record[PROBABILITIES_KEY])

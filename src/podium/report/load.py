@@ -1,7 +1,6 @@
 """Reads everything that the report shows. Nothing is trained, downloaded or written."""
 
 import csv
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from podium.data.cache import Dataset, find_images
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.errors import KaggleError
+from podium.files import read_json
 from podium.kaggle.ledger import LEDGER, Entry, read_ledger
 from podium.lock import Lock
 from podium.plan.stamp import DamagedFileError, ensemble_is_fresh, file_sha256, open_archive
@@ -58,8 +58,6 @@ def load_report_data(workspace: Workspace) -> ReportData:
     Raises SubmissionError where there are no predictions, PredictionsError where they cannot be blended.
     """
     settings, paths, aligned = workspace.competition, workspace.paths, load_runs(workspace)
-    histories = {run: _read_history(paths.history_file(run)) for run in aligned.runs}
-    lr_curves = {file.stem: _read_lr_curve(file) for file in sorted(paths.lr_find_folder.glob("*.csv"))}
     ledger, ledger_fault = [], ""
     try:
         ledger = read_ledger(paths.submissions / LEDGER)
@@ -69,8 +67,12 @@ def load_report_data(workspace: Workspace) -> ReportData:
         workspace=workspace,
         aligned=aligned,
         result=build_ensemble(aligned, settings.ensemble, metric=settings.metric),
-        histories={run: epochs for run, epochs in histories.items() if epochs},
-        lr_curves={recipe: curve for recipe, curve in lr_curves.items() if curve[0]},
+        histories={run: epochs for run in aligned.runs if (epochs := _read_history(paths.history_file(run)))},
+        lr_curves={
+            file.stem: curve
+            for file in sorted(paths.lr_find_folder.glob("*.csv"))
+            if (curve := _read_lr_curve(file))[0]
+        },
         ledger=ledger,
         ledger_fault=ledger_fault,
         submission=_read_submission(workspace),
@@ -90,7 +92,7 @@ def _read_history(file: Path) -> list[tuple[str, float, float]]:
 def _read_lr_curve(csv_file: Path) -> tuple[list[tuple[float, float]], dict[str, float]]:
     """The points (rate, loss) of one recipe's lr_find that can be drawn, and its suggestions."""
     points = [(_number(row.get("learning_rate")), _number(row.get("loss"))) for row in _read_csv(csv_file)]
-    record = _read_json(csv_file.with_suffix(".json"))
+    record = read_json(csv_file.with_suffix(".json"))
     suggestions = record.get("suggestions") if isinstance(record, dict) else None
     rates = {name: _number(rate) for name, rate in suggestions.items()} if isinstance(suggestions, dict) else {}
     drawable = [(rate, loss) for rate, loss in points if rate > 0 and not math.isnan(loss)]
@@ -113,7 +115,7 @@ def _read_submission(workspace: Workspace) -> SubmissionFile | None:
 
 def _read_record(file: Path) -> dict[str, Any] | None:
     """How the submission was made, from ensemble.json; None where that is missing or damaged."""
-    record = _read_json(file)
+    record = read_json(file)
     try:
         return {
             "strategy": record["strategy"]["used"],
@@ -148,14 +150,6 @@ def _read_csv(file: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(stream))
     except (FileNotFoundError, UnicodeDecodeError, csv.Error):
         return []
-
-
-def _read_json(file: Path) -> Any:
-    """The content of a JSON file; None where it is missing or damaged."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _number(value: Any) -> float:
