@@ -48,9 +48,10 @@ class Frames:
     def predictions(self) -> pd.DataFrame:
         """One row per validation row: its label, and the class and probability of each run and of the blend."""
         probabilities = dict(zip(self._runs.runs, map(softmax, self._runs.oof_logits), strict=True))
-        columns: dict[str, np.ndarray] = {"label": self._class_names[self._runs.oof_labels]}
+        class_names = np.array(self._runs.classes)
+        columns: dict[str, np.ndarray] = {"label": class_names[self._runs.oof_labels]}
         for name, values in (probabilities | {"blend": self._blend}).items():
-            columns[name] = self._class_names[values.argmax(axis=1)]
+            columns[name] = class_names[values.argmax(axis=1)]
             columns[f"{name}_probability"] = values.max(axis=1)
         return pd.DataFrame(columns, index=pd.Index(self._runs.oof_ids, name="id"))
 
@@ -74,10 +75,6 @@ class Frames:
     @cached_property
     def _runs(self) -> Aligned:
         return load_runs(self._workspace)
-
-    @property
-    def _class_names(self) -> np.ndarray:
-        return np.array(self._runs.classes)
 
     @cached_property
     def _record(self) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> 
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast or recipe.precision == "bfloat16" else torch.float16
-    required = recipe.precision == "bfloat16"
-    if not required and not _cpu_has_bfloat16():
+    required, capabilities = recipe.precision == "bfloat16", torch.cpu.get_capabilities()
+    if not required and not any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16")):
         return torch.float32
     smallest = min([recipe.network_pixels, *recipe.progressive_pixels])
     if not strides_past_the_image(network, smallest):
@@ -84,11 +84,6 @@ def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> 
             fix='precision = "auto", stem = "small" or a larger `training_pixels` in the recipe',
         )
     return torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def keep_freed_memory() -> None:

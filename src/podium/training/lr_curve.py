@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from podium.files import atomic_write
+from podium.files import write_file
 from podium.training.png import PNG_STYLE, save_png
 
 # The suggestion that `learning_rate = "find"` and WRITE=1 use.
@@ -64,8 +64,7 @@ def write_lr_curve(folder: Path, name: str, result: LrFindResult) -> Path:
     }
     texts = {".csv": "learning_rate,loss\n" + "".join(rows), ".json": json.dumps(description, indent=2) + "\n"}
     for suffix, text in texts.items():
-        with atomic_write(folder / f"{name}{suffix}") as stream:
-            stream.write(text.encode())
+        write_file(folder / f"{name}{suffix}", text.encode())
     png_file = folder / f"{name}.png"
     save_png(png_file, _draw(name, result))
     return png_file

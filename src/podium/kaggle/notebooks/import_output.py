@@ -1,14 +1,13 @@
 """Import of a notebook's output into `oof/`, with the checks of the ensemble: by hash, by stamp, by row."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from podium.errors import KaggleError, PredictionsError
-from podium.files import atomic_write
+from podium.files import write_file
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import file_sha256, is_stale, weights_sha256
@@ -68,8 +67,8 @@ def import_output(workspace: Workspace, output: Path, manifest: Mapping[str, Any
             continue
         history = output / "reports" / workspace.name / "history" / f"{run}.csv"
         if history.is_file():
-            _copy(history, workspace.paths.history_file(run))
-        _copy(source, workspace.paths.predictions_file(run))  # last: it makes the run up to date
+            write_file(workspace.paths.history_file(run), history.read_bytes())
+        write_file(workspace.paths.predictions_file(run), source.read_bytes())  # last: it makes the run up to date
         imported.append(run)
     return ImportedOutput(tuple(imported), refused, tuple(manifest["left"]), tuple(kept))
 
@@ -82,8 +81,3 @@ def _check(workspace: Workspace, file: Path, planned: PlannedRun | None) -> None
     if is_stale(file, stamp=planned.stamp, weights=weights_sha256(planned.recipe, workspace.paths.root)):
         raise PredictionsError("its recipe, seed, weights or data changed since the push")
     align([predictions], workspace.lock)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as content, atomic_write(target) as stream:
-        shutil.copyfileobj(content, stream)
