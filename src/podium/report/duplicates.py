@@ -86,17 +86,10 @@ def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Pair] | 
         if len(candidates) + kept.sum() > MOST_PAIRS:  # images with little content are all similar
             return None
         candidates += zip(first[kept].tolist(), second[kept].tolist(), strict=True)
-    pairs = [Pair(*positions, _correlation(images, positions)) for positions in candidates]
+    pixels = [image.ravel() for array in images for image in np.asarray(array)]
+    with np.errstate(invalid="ignore", divide="ignore"):  # images of one colour have no correlation: NaN
+        pairs = [Pair(j, k, float(np.corrcoef(pixels[j], pixels[k])[0, 1])) for j, k in candidates]
     return sorted((pair for pair in pairs if pair.correlation > LEAST_CORRELATION), key=lambda pair: -pair.correlation)
-
-
-def _correlation(images: list[np.ndarray], positions: tuple[int, int]) -> float:
-    """Correlation of two full images, given by their positions among all images."""
-    ends = np.cumsum([len(array) for array in images])
-    arrays = np.searchsorted(ends, positions, side="right")
-    two = np.stack([images[k][position - ends[k]] for k, position in zip(arrays, positions, strict=True)])
-    first, second = _normalised(two.reshape(2, -1).astype(np.float32))
-    return float(first @ second)
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:
