@@ -101,8 +101,8 @@ def _count_blocks(array: np.ndarray) -> int:
 def open_images(paths: Paths, lock: Lock, *, pixels: int, shape: str) -> Dataset:
     """Open the decoded images that `lock` describes, with sides of `pixels`; the original files are not needed.
 
-    Raises DataError where `podium prepare` has not decoded the images at this size. The pixels are not read: who
-    uses them verifies all of them meanwhile (`verify_in_background`), or the rows that it uses (`verify_rows`).
+    Raises DataError where `podium prepare` has not decoded the images at this size. The pixels are not verified here:
+    `verify_in_background` verifies all of them during a training, `verify_rows` the rows that a command uses.
     """
     dataset = find_images(paths, lock, size=f"{pixels}-{shape}")
     if dataset is None:

@@ -101,7 +101,7 @@ class Kaggle:
     def submit(self, file: Path, message: str) -> None:
         """Upload a CSV and submit it by the kaggle CLI; RefusedError means that nothing was submitted.
 
-        Returning does not mean that it was: only the list of submissions shows it, as after any other error.
+        After a return, or another error, only the list of submissions shows whether a submission was made.
         """
         arguments = ("submit", self.slug, "-f", str(file), f"--message={message}", "-q")
         seconds = self.upload_seconds(file.stat().st_size)
@@ -148,7 +148,7 @@ class Kaggle:
         raise self._error(result["status"], result["message"])
 
     def run_cli(self, *arguments: str, seconds: float) -> tuple[int, str]:
-        """Exit code and output of a command of the kaggle CLI; both may report a success that there was not.
+        """Exit code and output of a command of the kaggle CLI; both may report success where the command failed.
 
         Raises ServerError where the command does not end in time.
         """
