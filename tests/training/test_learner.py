@@ -108,6 +108,7 @@ def test_two_trainings_of_one_seed_agree_bit_for_bit_and_another_seed_does_not(t
         {"epochs": 12, "hard_share": 0.5},
         {"epochs": 12, "hard_share": 0.5, "mixup": 0.2},
         {"training_pixels": 24, "discriminative_ratio": 10.0},
+        {"class_weights": "balanced", "focal_gamma": 1.0, "epochs": 12},
     ],
     ids=lambda keys: "-".join(keys) or "plain",
 )

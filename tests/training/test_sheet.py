@@ -61,8 +61,9 @@ def test_alternating_flips_alternate_and_small_sides_come_first(workspace):
     assert np.array_equal(last, before[:, :, ::-1]) and not np.array_equal(last, before)
 
 
-def test_every_draw_has_every_row_even_with_a_hard_share(workspace):
-    assert {len(images) for images in sheet_of(workspace, hard_share=0.5).draws} == {10}
+@pytest.mark.parametrize("keys", [{"hard_share": 0.5}, {"sampling": "balanced"}])
+def test_every_draw_has_every_row_even_if_training_has_not(workspace, keys):
+    assert {len(images) for images in sheet_of(workspace, **keys).draws} == {10}
 
 
 def test_there_is_at_least_one_draw_per_side(workspace):

@@ -67,7 +67,8 @@ class Ensemble:
         "what is averaged: probabilities, or logits (equal to a geometric mean of the probabilities)", "probabilities"
     )
     run_temperatures: Literal["auto", "always", "never"] = key(
-        "fit a temperature to each run before blending; auto: only if label smoothing, mixup or cutmix differ", "auto"
+        "fit a temperature to each run before blending; auto: only if smoothing, mixing, loss or sampling differ",
+        "auto",
     )
     cross_fit_parts: int = key("parts of the validation rows; each is scored by a blend fitted on the others", 5, low=2)
     cross_fit_repeats: int = key("number of random divisions into parts", 2, low=1)
@@ -175,6 +176,14 @@ class Recipe:
     label_smoothing: float = key("share of the target that is spread over all classes", 0.0, low=0, high=0.9)
     mixup: float = key("mix two images: alpha of the Beta distribution of the share; 0: off", 0.0, low=0)
     cutmix: float = key("paste a part of another image: alpha of the Beta distribution of its size; 0: off", 0.0, low=0)
+    class_weights: Literal["none", "balanced"] = key(
+        "balanced: the loss of a class is multiplied by rows / (classes * rows of the class)", "none"
+    )
+    focal_gamma: float = key("multiply the loss by (1 - probability)^gamma (arXiv:1708.02002); 0: off", 0.0, low=0)
+    sampling: Literal["all", "balanced"] = key(
+        "all: an epoch has every row once; balanced: as many rows, equally many of each class, repeated where rare",
+        "all",
+    )
     hard_share: float = key("share of rows that train: largest losses (arXiv:1511.06343)", 1.0, low=0.05, high=1)
     ema_decay: float = key("decay of an exponential moving average of the parameters; 0: off", 0.0, low=0, high=0.99999)
 

@@ -46,6 +46,7 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
     changed, pretrained, ratio = changed_keys(recipe), recipe.pretrained, recipe.discriminative_ratio
     rate, seeds, is_logistic = recipe.learning_rate, list(recipe.seeds), recipe.head == "logistic"
     others = [name for name in TIMM if name in changed and not recipe.architecture.startswith("timm:")]
+    is_balanced = recipe.sampling == "balanced"
     frozen = "without pretrained: only pretrained layers can stay frozen"
     names = [name for name in changed if name not in WITHOUT_EPOCHS or (name == "seeds" and len(seeds) > 1)]
     faults = {
@@ -68,5 +69,7 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
             recipe.interpolation != "bilinear" and recipe.augment.crop < 1
         ),
         "discriminative_ratio and layer_decay: expected one of them": ratio > 1 > recipe.layer_decay,
+        'sampling = "balanced" and class_weights: expected one of them': is_balanced and "class_weights" in changed,
+        'sampling = "balanced" and hard_share: expected one of them': is_balanced and recipe.hard_share < 1,
     }
     return [fault for fault, applies in faults.items() if applies]

@@ -87,7 +87,7 @@ class Blend:
 def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
     """Make a pool from aligned runs.
 
-    With `run_temperatures = "auto"`, each run gets its own temperature if label smoothing, mixup or cutmix differ.
+    With `run_temperatures = "auto"`, each run gets its own temperature if keys differ that change how sure runs are.
     """
     # In float64, so that what CPUs compute differently in the last bits is rounded away in the JSON.
     logs = calibrated(aligned.oof_logits, np.ones(len(aligned.runs)))
@@ -213,4 +213,6 @@ def _smoothing(about: dict[str, Any]) -> tuple | None:
     recipe = about.get("recipe")
     if not isinstance(recipe, dict):
         return None
-    return tuple(recipe.get(key, 0) for key in ("label_smoothing", "mixup", "cutmix"))
+    recipe = {"class_weights": "none", "sampling": "all"} | recipe
+    keys = ("label_smoothing", "mixup", "cutmix", "focal_gamma", "class_weights", "sampling")
+    return tuple(recipe.get(key, 0) for key in keys)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from fastai.callback.core import Callback, CancelStepException
-from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 # Steps that the initial parameters count as, where they are averaged with the final ones.
@@ -74,9 +73,7 @@ class LossRecorder(Callback):
     def after_loss(self) -> None:
         """Record the losses of one batch, (n,)."""
         if self.learn.training:
-            prediction, targets = self.learn.pred.detach(), self.learn.yb[0]
-            smoothing = self.learn.loss_func.label_smoothing
-            losses = cross_entropy(prediction, targets, label_smoothing=smoothing, reduction="none")
+            losses = self.learn.loss_func.of_each(self.learn.pred.detach(), self.learn.yb[0])
             self.learn.dls.train.record_losses(losses)
 
 

@@ -12,7 +12,6 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
-from torch import nn
 
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
@@ -21,6 +20,7 @@ from podium.training.callbacks import AverageWithStart, GradientScaling, LossRec
 from podium.training.device import pick_precision
 from podium.training.logistic import fit_head, pooled_features
 from podium.training.logits import predict_logits
+from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.fastnet import FastNetBody
 from podium.training.optimisers import (
@@ -129,7 +129,7 @@ def make_learner(
     return Learner(
         DataLoaders(training, validation if len(rows) else []),
         network,
-        loss_func=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+        loss_func=make_loss(recipe, data),
         opt_func=optimiser_maker(recipe),
         splitter=split_parameters,
         cbs=[callback for callback, is_used in callbacks.items() if is_used],

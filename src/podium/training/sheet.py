@@ -98,7 +98,7 @@ def _draw_rows(
     run: PlannedRun, data: FitData, rows: np.ndarray, normalisation: Normalisation
 ) -> tuple[list[np.ndarray], list[list[torch.Tensor]]]:
     """Images (n, side, side, 3) and targets of each draw, in the order of `rows`."""
-    recipe = replace(run.recipe, hard_share=1.0)  # every draw has every row
+    recipe = replace(run.recipe, hard_share=1.0, sampling="all")  # every draw has every row
     sheet_data = replace(data, training_rows=rows, validation_rows=rows[:0])
     loader = TrainingLoader(recipe, sheet_data, normalisation=normalisation, seed=run.seed, purpose="/show")
     sides = [*recipe.progressive_pixels, recipe.network_pixels]

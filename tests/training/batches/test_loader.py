@@ -107,6 +107,23 @@ def test_a_skipped_image_is_mirrored_the_next_time_it_is_selected():
     assert all(turn != next_turn for turns in shown.values() for turn, next_turn in pairwise(turns))
 
 
+def test_balanced_sampling_shows_each_class_equally_often_and_a_frequent_row_at_most_once():
+    labels = np.array([0] * 30 + [1] * 7 + [3] * 3)  # no row of class 2
+    recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.1, batch_size=8, sampling="balanced")
+    epochs = []
+    for loader in (loader_of(recipe, numbered(40, side=32), labels), loader_of(recipe, numbered(40, side=32), labels)):
+        batches = [(rows_of(images), targets.tolist()) for _ in range(2) for images, targets in loader]
+        assert [len(rows) for rows, _ in batches] == [8] * 10
+        assert all(label == labels[row] for rows, targets in batches for row, label in zip(rows, targets, strict=True))
+        epochs.append([[row for rows, _ in part for row in rows] for part in (batches[:5], batches[5:])])
+    assert epochs[0] == epochs[1] and epochs[0][0] != epochs[0][1]
+    for rows in epochs[0]:
+        times = np.bincount(rows, minlength=40)
+        assert sorted(np.bincount(labels[rows])[[0, 1, 3]]) == [13, 13, 14]
+        assert times[:30].max() == 1 and set(times[30:37]) <= {1, 2} and set(times[37:]) <= {4, 5}
+        assert labels[rows].tolist() != sorted(labels[rows])
+
+
 def test_epochs_differ_and_seeds_differ_and_one_seed_repeats():
     def orders(seed: int) -> list[list[int]]:
         loader = training(40, batch_size=40, seed=seed)

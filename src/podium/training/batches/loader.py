@@ -187,7 +187,7 @@ class TrainingLoader(_Loader):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch."""
-        order = torch.randperm(len(self.rows), generator=self.order, device=self.device)
+        order = self._epoch_order()
         sizes = [len(part) for part in torch.arange(self.images).tensor_split(self.batches)]
         for part, size in zip(order.tensor_split(self.batches), sizes, strict=True):
             rows = self.rows[part]
@@ -195,6 +195,21 @@ class TrainingLoader(_Loader):
                 rows = rows[self.losses[rows].topk(size).indices]
             self.last_rows = rows
             yield self._mixed(self._augmented(rows), self.labels[rows])
+
+    def _epoch_order(self) -> Tensor:
+        """Indices of `rows` in a random order: each once, or as many, of which each class has equally many (± 1)."""
+        if self.recipe.sampling == "all":
+            return torch.randperm(len(self.rows), generator=self.order, device=self.device)
+        labels, draws = self.labels[self.rows], {"generator": self.order, "device": self.device}
+        classes = labels.unique()
+        per_class = -(-len(labels) // len(classes))
+        drawn = torch.empty(len(classes), per_class, dtype=torch.int64, device=self.device)
+        for number, label in enumerate(classes):
+            own = (labels == label).nonzero().flatten()
+            passes = torch.rand(-(-per_class // len(own)), len(own), **draws).argsort(dim=1)  # each a permutation
+            drawn[number] = own[passes.flatten()[:per_class]]
+        order = drawn[torch.randperm(len(classes), **draws)].T.flatten()[: len(labels)]  # one of each class in turn
+        return order[torch.randperm(len(labels), **draws)]
 
     def record_losses(self, losses: Tensor) -> None:
         """Set the loss of each image of the last batch, (n,)."""
