@@ -50,6 +50,10 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
         ("augment = 3", "expected a table"),
         ("drop_path = 0.1", 'drop_path without effect: expected architecture = "timm:<name>"'),
         ("layer_decay = 0.7", "layer_decay without effect"),
+        (
+            "gradient_checkpointing = true",
+            'gradient_checkpointing without effect: expected architecture = "timm:<name>"',
+        ),
         ("frozen_stages = 1\npretrained = true", "frozen_stages without effect: expected architecture"),
         ('interpolation = "bicubic"\naugment.crop = 0.5', "interpolation with augment.crop: random crops are bilinear"),
         ("layer_decay = 0.7\ndiscriminative_ratio = 2", "discriminative_ratio and layer_decay: expected one of them"),

@@ -159,7 +159,9 @@ class Recipe:
     freeze_epochs: int = key("epochs before them in which only the head is trained", 0, low=0)
     frozen_stages: int = key("first stages of the body, the stem included, that keep their weights (timm)", 0, low=0)
     frozen_norms: bool = key("whether the batch norms of the body keep the statistics of the pretraining", False)
-    batch_size: int = key("images per step", 128, low=2)
+    batch_size: int = key("images per batch", 128, low=2)
+    accumulate: int = key("batches per step, which takes their mean gradient in the memory of one", 1, low=1)
+    gradient_checkpointing: bool = key("save memory: compute features again for their gradients (timm)", False)
     learning_rate: float | str = key('peak of the schedule, or "find": the suggestion of fastai\'s lr_find', 0.0, low=0)
     discriminative_ratio: float = key("learning rate of the head divided by that of the first layers", 1.0, low=1)
     layer_decay: float = key("learning rate of a layer divided by that of the next one (timm)", 1.0, low=0.1, high=1)
@@ -208,6 +210,11 @@ class Recipe:
     def network_pixels(self) -> int:
         """Side of the images in the last training stage, and at validation and test."""
         return self.training_pixels or self.stored_pixels
+
+    @property
+    def images_per_step(self) -> int:
+        """Images whose mean gradient makes one step of the optimiser."""
+        return self.batch_size * self.accumulate
 
     @property
     def weights_package(self) -> str:

@@ -15,7 +15,7 @@ WITHOUT_EPOCHS = (
 # The keys by which pretrained layers keep their weights or statistics.
 FROZEN = ("freeze_epochs", "frozen_stages", "frozen_norms")
 # The keys that only timm's architectures have.
-TIMM = ("drop_path", "layer_decay", "frozen_stages")
+TIMM = ("drop_path", "layer_decay", "frozen_stages", "gradient_checkpointing")
 
 
 def read_recipe(file: Path) -> Recipe:

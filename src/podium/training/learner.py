@@ -15,6 +15,7 @@ from fastai.learner import Learner
 
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
+from podium.training.accumulation import AccumulatingLearner
 from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
 from podium.training.callbacks import AverageWithStart, GradientScaling, LossRecorder, ParameterAverage, ProgressiveSize
 from podium.training.device import pick_precision
@@ -126,7 +127,7 @@ def make_learner(
         AverageWithStart(): recipe.head == "logistic",
         LossRecorder(): recipe.hard_share < 1,
     }
-    return Learner(
+    learner = AccumulatingLearner(
         DataLoaders(training, validation if len(rows) else []),
         network,
         loss_func=make_loss(recipe, data),
@@ -136,6 +137,8 @@ def make_learner(
         path=folder,
         default_cbs=False,
     )
+    learner.parts = recipe.accumulate
+    return learner
 
 
 def _fit_stages(learner: Learner, recipe: Recipe, *, progress: ProgressRecorder, stage: str) -> None:

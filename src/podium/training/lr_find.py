@@ -70,7 +70,7 @@ def find_learning_rate(
         losses = [float(loss) for loss in recorder.losses]
     rates = [_rate(step / STEPS) for step in range(len(losses))]
     seconds, rows = time.perf_counter() - started, len(data.training_rows)
-    return result_of_losses(rates, losses, seconds=seconds, batch_size=recipe.batch_size, rows=rows)
+    return result_of_losses(rates, losses, seconds=seconds, batch_size=recipe.images_per_step, rows=rows)
 
 
 class _Finder(LRFinder):

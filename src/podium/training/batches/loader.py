@@ -152,7 +152,7 @@ class EvaluationLoader(_Loader):
 
 
 class TrainingLoader(_Loader):
-    """Rows in a new order each epoch, augmented by the recipe: batches of (images, targets).
+    """Rows in a new order each epoch, augmented by the recipe: batches of (images, targets), one for each step.
 
     Batch sizes differ by at most one, so that no row is dropped and no batch is tiny. Targets are labels (n,), or
     shares (n, classes) where images are mixed. Order and augmentation have a random stream each.
@@ -164,10 +164,10 @@ class TrainingLoader(_Loader):
 
     def __init__(self, recipe: Recipe, data: FitData, *, normalisation: Normalisation, seed: int, purpose: str = ""):
         store, rows = data.store, data.training_rows
-        super().__init__(store, rows, data.labels, recipe.batch_size)
+        super().__init__(store, rows, data.labels, recipe.images_per_step)
         self.images = recipe.images_per_epoch(len(rows))
         # Batch norm cannot be trained on one image.
-        self.batches = max(1, min(-(-self.images // recipe.batch_size), self.images // 2))
+        self.batches = max(1, min(-(-self.images // recipe.images_per_step), self.images // 2))
         self.recipe, self.classes, self.pixels = recipe, data.classes, recipe.network_pixels
         self.order = self._generator(seed, f"order{purpose}")
         self.draws = self._generator(seed, f"augment{purpose}")

@@ -76,9 +76,13 @@ def _timm_model(recipe: Recipe, pixels: int) -> nn.Module:
         "drop_path": ("drop_path_rate", recipe.drop_path or None),
     }
     try:
-        return timm.create_model(name, pretrained=recipe.pretrained is True, **dict(arguments.values()))
+        model = timm.create_model(name, pretrained=recipe.pretrained is True, **dict(arguments.values()))
+        if recipe.gradient_checkpointing:
+            model.set_grad_checkpointing()
+        return model
     except (AssertionError, TypeError) as error:  # what timm raises for an argument that a model does not take
         asked = [key for key, (_, value) in arguments.items() if value not in (None, 0)]
+        asked += ["gradient_checkpointing"] * recipe.gradient_checkpointing
         raise TrainingError(
             "The architecture does not do what the recipe asks for.",
             expected=f"an architecture for {', '.join(asked)}",
