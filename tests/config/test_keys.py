@@ -57,6 +57,7 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
         ("frozen_stages = 1\npretrained = true", "frozen_stages without effect: expected architecture"),
         ('interpolation = "bicubic"\naugment.crop = 0.5', "interpolation with augment.crop: random crops are bilinear"),
         ("layer_decay = 0.7\ndiscriminative_ratio = 2", "discriminative_ratio and layer_decay: expected one of them"),
+        ("[augment]\nrand_augment = 9\ntrivial_augment = true", "trivial_augment: expected one of them"),
         ('sampling = "balanced"\nclass_weights = "balanced"', "class_weights: expected one of them"),
         ('sampling = "balanced"\nhard_share = 0.5', "hard_share: expected one of them"),
         ('head = "logistic"', 'head = "logistic" without pretrained'),

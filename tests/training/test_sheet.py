@@ -114,11 +114,17 @@ def test_the_description_has_every_key_of_the_augmentation():
         cutout_pixels=8,
         brightness=0.1,
         contrast=0.2,
+        saturation=0.3,
+        hue=0.05,
+        rand_augment=9,
+        trivial_augment=True,
+        erase=0.25,
     )
     assert describe_augmentation(replace(recipe, augment=everything, progressive_pixels=(16,))) == (
         "half of the images mirrored; shifted by up to 4 stored px; rotated by up to 10°; zoomed by up to 1.1; "
-        "a random 35% to 100% of the area; brightness ± 0.1; contrast ± 20%; a square of 8 px cut out; "
-        "mixup 0.2; cutmix 1. Stored at 32 px, trained at 16, then 24 px."
+        "a random 35% to 100% of the area; brightness ± 0.1; contrast ± 20%; saturation ± 30%; "
+        "hue ± 5% of the circle; RandAugment 9; TrivialAugment; erased with probability 0.25; "
+        "a square of 8 px cut out; mixup 0.2; cutmix 1. Stored at 32 px, trained at 16, then 24 px."
     )
 
 

@@ -125,6 +125,11 @@ class Augment:
     cutout_pixels: int = key("side of a square that is filled with the mean colour, in training pixels", 0, low=0)
     brightness: float = key("largest change, as a share of the full range", 0.0, low=0, high=1)
     contrast: float = key("largest relative change", 0.0, low=0, high=1)
+    saturation: float = key("largest relative change", 0.0, low=0, high=1)
+    hue: float = key("largest change, as a share of the circle of colours", 0.0, low=0, high=0.5)
+    rand_augment: int = key("RandAugment's magnitude (arXiv:1909.13719): two operations; 0: off", 0, low=0, high=30)
+    trivial_augment: bool = key("TrivialAugment (arXiv:2103.10158): one operation of a random magnitude", False)
+    erase: float = key("probability that a box gets the mean colour (arXiv:1708.04896)", 0.0, low=0, high=1)
 
 
 @dataclass(frozen=True, kw_only=True)

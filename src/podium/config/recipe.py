@@ -69,6 +69,9 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
             recipe.interpolation != "bilinear" and recipe.augment.crop < 1
         ),
         "discriminative_ratio and layer_decay: expected one of them": ratio > 1 > recipe.layer_decay,
+        "augment.rand_augment and augment.trivial_augment: expected one of them": (
+            recipe.augment.rand_augment and recipe.augment.trivial_augment
+        ),
         'sampling = "balanced" and class_weights: expected one of them': is_balanced and "class_weights" in changed,
         'sampling = "balanced" and hard_share: expected one of them': is_balanced and recipe.hard_share < 1,
     }

@@ -5,7 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from podium.config.keys import Augment
-from podium.training.batches.augment import change_light, cut_out, mix, random_crop, rotate_and_zoom, shifted_positions
+from podium.training.batches.augment import (
+    apply_in_parts,
+    change_light,
+    cut_out,
+    mixing_transform,
+    pixel_transform,
+    random_crop,
+    rotate_and_zoom,
+    shifted_positions,
+    torchvision_draws,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -104,14 +114,42 @@ def test_cutout_blanks_one_square_at_most_of_its_side():
 
 
 def test_mixing_keeps_every_target_a_distribution_and_matches_its_share_of_pixels():
-    images = torch.zeros(10, 3, 8, 8)
-    images[5:] = 1
-    targets = torch.zeros(10, 2)
-    targets[:5, 0] = targets[5:, 1] = 1
-    for mixup, cutmix in ((0.5, 0.0), (0.0, 1.0)):
-        mixed, shares = mix(images, targets, mixup=mixup, cutmix=cutmix, generator=generator(3))
-        assert torch.allclose(shares.sum(dim=1), torch.ones(10))
-        assert torch.allclose(mixed.mean(dim=(1, 2, 3)), shares[:, 1], atol=1e-6)
+    images, labels = torch.arange(10.0)[:, None, None, None].expand(10, 3, 8, 8), torch.arange(10)
+    mixed_batches = 0
+    for mixup, cutmix in ((0.5, 0.0), (0.0, 1.0), (0.5, 1.0)):
+        mix = mixing_transform(mixup, cutmix, classes=10)
+        with torchvision_draws(generator(3)):
+            batches = [mix(images, labels) for _ in range(8)]
+        for mixed, shares in batches:
+            assert torch.allclose(shares.sum(dim=1), torch.ones(10))
+            assert torch.allclose(mixed.mean(dim=(1, 2, 3)), shares @ torch.arange(10.0), atol=1e-5)
+            mixed_batches += bool((shares > 0.01).sum() == 20)
+        are_pasted = [len(mixed[5].unique()) == 2 for mixed, _ in batches]  # cutmix keeps pixels, mixup changes them
+        assert any(are_pasted) == bool(cutmix) and not (mixup and all(are_pasted))
+    assert mixed_batches > 12 and mixing_transform(0.0, 0.0, classes=10) is None
+
+
+def test_torchvisions_transforms_repeat_from_their_stream_and_are_drawn_for_each_image_of_a_small_batch():
+    images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8, generator=generator()).expand(40, 3, 16, 16)
+    state = torch.get_rng_state()
+    for keys in ({"rand_augment": 9}, {"trivial_augment": True}, {"saturation": 0.5}, {"hue": 0.5}):
+        transform, draws = pixel_transform(Augment(**keys), (0.5, 0.5, 0.5)), generator(5)
+        first, second = (apply_in_parts(transform, images, generator=draws) for _ in range(2))
+        assert torch.equal(first, apply_in_parts(transform, images, generator=generator(5)))
+        assert not torch.equal(first, second) and first.dtype == torch.uint8 and first.shape == images.shape
+        assert len(first.unique(dim=0)) > 10, keys
+        assert torch.equal(first[0], first[1]), "forty images have 32 draws: the first eight are for two images"
+    assert torch.equal(state, torch.get_rng_state())
+    assert pixel_transform(Augment(brightness=0.5, erase=0.5), (0.5, 0.5, 0.5)) is None
+
+
+def test_what_randaugment_moves_into_the_image_is_the_mean_colour():
+    (policy,) = pixel_transform(Augment(rand_augment=30), (0.2, 0.4, 0.6)).transforms
+    images = torch.full((1, 3, 9, 9), 255, dtype=torch.uint8)
+    moved = policy._apply_image_or_video_transform(
+        images, "TranslateX", 3.0, interpolation=policy.interpolation, fill=policy._fill
+    )
+    assert moved[0, :, 4, 0].tolist() == [51, 102, 153] and moved[0, :, 4, 8].tolist() == [255] * 3
 
 
 def test_augmentation_repeats_from_its_seed_and_leaves_the_global_stream_alone():

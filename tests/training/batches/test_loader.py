@@ -153,6 +153,22 @@ def test_switching_augmentation_on_does_not_change_the_order():
     assert [rows_of(images) for images, _ in plain] == [rows_of(images) for images, _ in augmented]
 
 
+def test_torchvisions_transforms_change_stored_pixels_and_no_other_stream():
+    keys = {"rand_augment": 20, "saturation": 0.9, "hue": 0.5, "erase": 1.0}
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.1, training_pixels=8, batch_size=10)
+
+    def epochs(**keys) -> torch.Tensor:
+        loader = loader_of(replace(recipe, augment=Augment(shift_pixels=1, **keys)), images, np.arange(30) % 2)
+        return torch.cat([images for _ in range(2) for images, _ in loader])
+
+    plain, changed, again = epochs(), epochs(**keys), epochs(**keys)
+    assert torch.equal(changed, again) and changed.shape == plain.shape
+    assert not torch.isclose(changed, plain).flatten(1).all(dim=1).any()
+    erased = epochs(erase=1.0)
+    assert ((erased == 0).flatten(1).sum(1) >= 3).all() and torch.equal(erased[erased != 0], plain[erased != 0])
+
+
 def test_mixed_batches_have_shares_of_classes_as_targets():
     (_, targets), *_ = list(training(16, batch_size=16, mixup=0.4))
     assert targets.shape == (16, 2) and torch.allclose(targets.sum(dim=1), torch.ones(16))

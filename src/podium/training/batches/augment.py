@@ -1,16 +1,23 @@
 """Augmentation of whole batches on their device.
 
-Shifts and flips are part of the gather that makes the batch, so they cost nothing. Rotation, zoom, light, cutout and
-mixing compute on the float batch. Every function draws random numbers from the given generator only.
+Shifts and flips are part of the gather that makes the batch, so they cost nothing. Rotation, zoom, light and cutout
+compute on the float batch, with random numbers from the given generator, for each image. All else is torchvision's,
+which has one draw per call, no mirrored edges, and another brightness.
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torchvision.transforms import v2
 
 from podium.config.keys import Augment
+
+# torchvision's transforms draw for so many parts of a batch: for each image of a batch that is not larger.
+PARTS = 32
 
 
 def shifted_positions(
@@ -96,28 +103,46 @@ def cut_out(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor
     return images.masked_fill(inside, 0.0)
 
 
-def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Mix a batch with itself in another order; targets (n, classes) are mixed in the same shares.
+def pixel_transform(augment: Augment, mean: Sequence[float]) -> v2.Transform | None:
+    """The transform of uint8 images by torchvision, for the recipe's keys; `mean` is their mean colour, where 255 is 1.
 
-    With both mixup (arXiv:1710.09412) and cutmix (arXiv:1905.04899), each is used for a random half of the batches.
+    Where an image is moved, the rest is filled with the mean.
     """
-    device = images.device
-    order = torch.randperm(len(images), generator=generator, device=device)
-    coin = torch.rand((), generator=generator, device=device) < 0.5
-    if mixup and not (cutmix and coin):
-        share = _beta(mixup, generator)
-        return images.lerp(images[order], 1 - share), targets.lerp(targets[order], 1 - share)
-    side = math.sqrt(1 - _beta(cutmix, generator))
-    height, width = round(images.shape[2] * side), round(images.shape[3] * side)
-    inside = _boxes(images[:1], height, width, generator=generator)  # one rectangle for the whole batch
-    share = 1 - inside.float().mean().item()
-    return torch.where(inside, images[order], images), targets.lerp(targets[order], 1 - share)
+    moves = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": [255 * value for value in mean]}
+    transforms = []
+    if augment.rand_augment:
+        transforms.append(v2.RandAugment(magnitude=augment.rand_augment, **moves))
+    if augment.trivial_augment:
+        transforms.append(v2.TrivialAugmentWide(**moves))
+    if augment.saturation or augment.hue:
+        transforms.append(v2.ColorJitter(saturation=augment.saturation, hue=augment.hue))
+    return v2.Compose(transforms) if transforms else None
 
 
-def _beta(alpha: float, generator: Generator) -> float:
-    # g1 / (g1 + g2) of two Gamma(a) draws is a Beta(a, a) draw.
-    gamma = torch._standard_gamma(torch.full((2,), alpha, device=generator.device), generator=generator)
-    return (gamma[0] / gamma.sum().clamp_min(1e-12)).item()
+def mixing_transform(mixup: float, cutmix: float, *, classes: int) -> v2.Transform | None:
+    """MixUp (arXiv:1710.09412) or CutMix (arXiv:1905.04899) of torchvision; with both, each for half of the batches.
+
+    It draws once for a batch of images (n, 3, h, w) and labels (n,) or shares (n, classes), and returns shares. Each
+    image is mixed with the one before it. timm's Mixup would draw from NumPy's stream and needs an even number.
+    """
+    kinds = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
+    transforms = [kind(alpha=alpha, num_classes=classes) for kind, alpha in kinds if alpha]
+    return v2.RandomChoice(transforms) if transforms else None
+
+
+@contextmanager
+def torchvision_draws(generator: Generator) -> Iterator[None]:
+    """Within the context, torch's global stream on the CPU, from which torchvision draws, is that of `generator`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator.get_state())
+        yield
+        generator.set_state(torch.get_rng_state())
+
+
+def apply_in_parts(transform: v2.Transform, images: Tensor, *, generator: Generator) -> Tensor:
+    """Transform images (n, 3, h, w) in at most PARTS parts of the batch: torchvision draws once for each."""
+    with torchvision_draws(generator):
+        return torch.cat([transform(part) for part in images.tensor_split(min(PARTS, len(images)))])
 
 
 def _boxes(images: Tensor, height: int, width: int, *, generator: Generator) -> Tensor:

@@ -13,10 +13,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import v2
 
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
-from podium.training.batches.augment import change_light, cut_out, mix, random_crop, rotate_and_zoom, shifted_positions
+from podium.training.batches.augment import (
+    apply_in_parts,
+    change_light,
+    cut_out,
+    mixing_transform,
+    pixel_transform,
+    random_crop,
+    rotate_and_zoom,
+    shifted_positions,
+    torchvision_draws,
+)
 
 # At most so many images are predicted at once; on a CPU, whose caches are small, at most so many of their pixels too.
 EVALUATION_BATCH, EVALUATION_PIXELS = 256, 32 * 128**2
@@ -168,9 +179,13 @@ class TrainingLoader(_Loader):
         self.images = recipe.images_per_epoch(len(rows))
         # Batch norm cannot be trained on one image.
         self.batches = max(1, min(-(-self.images // recipe.images_per_step), self.images // 2))
-        self.recipe, self.classes, self.pixels = recipe, data.classes, recipe.network_pixels
+        self.recipe, self.pixels = recipe, recipe.network_pixels
         self.order = self._generator(seed, f"order{purpose}")
         self.draws = self._generator(seed, f"augment{purpose}")
+        self.torchvision = torch.Generator().manual_seed(stream_seed(seed, f"torchvision{purpose}"))
+        self.transform = pixel_transform(recipe.augment, normalisation.mean)
+        self.erase = v2.RandomErasing(recipe.augment.erase)
+        self.mix = mixing_transform(recipe.mixup, recipe.cutmix, classes=data.classes)
         self.losses = torch.full((len(store),), float("inf"), device=self.device)  # last loss of each image
         self.last_rows = self.rows[:0]  # of the last batch
         self.mirrored: Tensor | None = None  # (len(store),): whether each image is mirrored next, if alternating
@@ -193,8 +208,14 @@ class TrainingLoader(_Loader):
             rows = self.rows[part]
             if size < len(rows):
                 rows = rows[self.losses[rows].topk(size).indices]
+                if self.mix:  # which pairs neighbours: not those with the nearest losses
+                    rows = rows[torch.randperm(size, generator=self.draws, device=self.device)]
             self.last_rows = rows
-            yield self._mixed(self._augmented(rows), self.labels[rows])
+            batch = self._augmented(rows), self.labels[rows]
+            if self.mix:
+                with torchvision_draws(self.torchvision):
+                    batch = self.mix(*batch)
+            yield batch
 
     def _epoch_order(self) -> Tensor:
         """Indices of `rows` in a random order: each once, or as many, of which each class has equally many (± 1)."""
@@ -225,6 +246,9 @@ class TrainingLoader(_Loader):
                 self.mirrored[rows] = ~flipped
             positions = shifted_positions(len(rows), self.store.side, augment=augment, generator=draws, flipped=flipped)
         gathered = self.store.gather(rows, positions)
+        if self.transform:
+            moved = apply_in_parts(self.transform, gathered.permute(0, 3, 1, 2), generator=self.torchvision)
+            gathered = moved.permute(0, 2, 3, 1)
         if augment.brightness or augment.contrast:
             images = change_light(self.raw(gathered), augment=augment, generator=draws)
             images = (images - self.mean) / self.deviation
@@ -235,14 +259,8 @@ class TrainingLoader(_Loader):
         if augment.crop < 1:
             images = random_crop(images, self.pixels, augment=augment, generator=draws)
         images = resize(images, self.pixels, self.recipe.interpolation)
-        return cut_out(images, augment=augment, generator=draws) if augment.cutout_pixels else images
-
-    def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        recipe = self.recipe
-        if not (recipe.mixup or recipe.cutmix):
-            return images, labels
-        targets = F.one_hot(labels, self.classes).float()
-        return mix(images, targets, mixup=recipe.mixup, cutmix=recipe.cutmix, generator=self.draws)
+        images = cut_out(images, augment=augment, generator=draws) if augment.cutout_pixels else images
+        return apply_in_parts(self.erase, images, generator=self.torchvision) if augment.erase else images
 
 
 class _Normaliser:
