@@ -1,6 +1,7 @@
 """Settings: strict, told by name, and stable under new defaults."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from json import dumps, loads
 
 import pytest
 
@@ -58,6 +59,11 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
         ('interpolation = "bicubic"\naugment.crop = 0.5', "interpolation with augment.crop: random crops are bilinear"),
         ("layer_decay = 0.7\ndiscriminative_ratio = 2", "discriminative_ratio and layer_decay: expected one of them"),
         ("[augment]\nrand_augment = 9\ntrivial_augment = true", "trivial_augment: expected one of them"),
+        ("stored_pixels = [32, 64]\nprogressive_pixels = [16]", "expected sides, or [height, width] in each"),
+        ("stored_pixels = [32, 64]\ntraining_pixels = [0, 64]", "training_pixels = (0, 64): expected at least 1"),
+        ("stored_pixels = [32]", "stored_pixels = [32]: expected 2 values"),
+        ("stored_pixels = [32, 4]", "stored_pixels[1] = 4: expected 8 to 2048"),
+        ('stored_pixels = "32"', "stored_pixels = '32': expected int or list"),
         ('sampling = "balanced"\nclass_weights = "balanced"', "class_weights: expected one of them"),
         ('sampling = "balanced"\nhard_share = 0.5', "hard_share: expected one of them"),
         ('head = "logistic"', 'head = "logistic" without pretrained'),
@@ -69,6 +75,14 @@ def test_each_fault_is_told_by_name(tmp_path, line, told):
     with pytest.raises(ConfigError) as error:
         read_recipe(file)
     assert told in str(error.value) and "one.toml" in str(error.value)
+
+
+def test_height_and_width_survive_a_change_and_a_file(tmp_path):
+    lines = "stored_pixels = [32, 64]\ntraining_pixels = [24, 48]\nprogressive_pixels = [[8, 16], [16, 32]]\n"
+    recipe = read_recipe(recipe_file(tmp_path, RECIPE + lines))
+    assert recipe.stage_pixels == [(8, 16), (16, 32), (24, 48)] and recipe.stored_pixels == (32, 64)
+    assert changed_recipe(recipe, {"epochs": 2}, tmp_path) == recipe
+    assert recipe_of(loads(dumps(asdict(recipe))), tmp_path) == recipe
 
 
 LOGISTIC = 'architecture = "resnet34"\npretrained = true\nhead = "logistic"\n'
@@ -159,9 +173,6 @@ def test_a_holdout_needs_rows(tmp_path):
 
 
 def test_a_recipe_comes_back_from_what_a_trained_run_says_of_it(tmp_path):
-    from dataclasses import asdict
-    from json import dumps, loads
-
     recipe = Recipe(architecture="resnet34", epochs=3, learning_rate="find", seeds=(1, 2))
     assert recipe_of(loads(dumps(asdict(recipe))), tmp_path) == recipe
 

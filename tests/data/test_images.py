@@ -115,6 +115,18 @@ def test_pad_mirrors_the_edges():
     assert column.tolist() == [120, 60, 0, 60, 120, 180, 120, 60]
 
 
+def test_height_and_width_are_filled_as_a_square_is():
+    assert (decode(thirds(), (8, 24), shape="crop") == decode(thirds(), (8, 24), shape="squash")).all()
+    assert (decode(thirds(), (4, 4), shape="pad") == decode(thirds(), 4, shape="pad")).all()
+    row = decode(thirds(), (4, 12), shape="pad")[2]
+    assert row[1].tolist() == [255, 0, 0] and row[6].tolist() == [0, 255, 0] and row[10].tolist() == [0, 0, 255]
+    wide = decode(thirds(), (8, 40), shape="pad")  # the sides are mirrored: 8 pixels of red and of blue
+    assert wide.shape == (8, 40, 3) and (wide[:, 1:16] == RED).all() and (wide[:, 24:39] == (0, 0, 255)).all()
+    assert (decode(thirds(), (8, 8), shape="crop") == (0, 255, 0)).all()
+    column = decode(thirds(), (24, 8), shape="squash")
+    assert column.shape == (24, 8, 3) and (column[0] == column[-1]).all()
+
+
 @pytest.mark.parametrize("shape", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3000, 2), (7, 8)])
 def test_any_size_becomes_square(shape, size):

@@ -113,6 +113,16 @@ def test_every_size_of_the_recipes_is_decoded_once(toy):
     assert sorted(arrays) == ["train-16-crop.npy", "train-16-pad.npy", "train-32-crop.npy"]
 
 
+def test_height_and_width_of_a_recipe_are_decoded_beside_squares(toy):
+    folder = with_data(toy).parent
+    for name, pixels in {"a": "[16, 24]", "b": "16"}.items():
+        (folder / f"{name}.toml").write_text(f"{RECIPE}stored_pixels = {pixels}")
+    assert recipe_sizes(toy.workspace()) == [(16, "crop"), ((16, 24), "crop")]
+    toy.prepare()
+    (file,) = toy.paths.cache.rglob("train-16x24-crop.npy")
+    assert np.load(file).shape[1:] == (16, 24, 3)
+
+
 def test_without_recipes_the_default_size_is_decoded(toy):
     toy.competition()
     assert recipe_sizes(toy.workspace()) == [(32, "crop")]

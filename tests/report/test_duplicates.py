@@ -5,14 +5,14 @@ from podium.report import duplicates
 from podium.report.duplicates import near_duplicates
 
 
-def random_images(count, *, seed=0, side=16):
-    return np.random.default_rng(seed).integers(0, 256, size=(count, side, side, 3), dtype=np.uint8)
+def random_images(count, *, seed=0, size=(16, 16)):
+    return np.random.default_rng(seed).integers(0, 256, size=(count, *size, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def two_arrays():
+@pytest.fixture(params=[(16, 16), (24, 10), (6, 40)])
+def two_arrays(request):
     """Six labelled images, of which the last two are validation rows, and three test images; one pair of each kind."""
-    train, test = random_images(6, seed=1), random_images(3, seed=2)
+    train, test = (random_images(count, seed=count, size=request.param) for count in (6, 3))
     train[4] = np.clip(train[0] * 0.9, 0, 255).astype(np.uint8)  # darker, but the same image
     test[2] = train[1]
     test[0] = train[5]

@@ -315,6 +315,18 @@ def test_flip_averages_the_logits_of_an_image_and_its_mirror_image():
     assert logits.tolist() == [[(0 + 3) / 2, (8 + 11) / 2]]
 
 
+@pytest.mark.parametrize("architecture", ["fastnet", "timm:test_resnet", "timm:test_vit"])
+def test_images_of_any_height_and_width_are_trained_and_predicted(tmp_path, architecture):
+    torch.set_num_threads(1)
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 64, 3), dtype=np.uint8)
+    data = FitData(PixelStore(images, torch.device("cpu")), np.arange(20) % 2, 2, np.arange(16), np.arange(16, 20))
+    keys = {"stored_pixels": (32, 64), "progressive_pixels": ((16, 32),), "test_time_augmentation": "flip-and-shift"}
+    recipe = replace(TINY, architecture=architecture, epochs=2, fastnet=FastNet(widths=(8,)), **keys)
+    progress = ProgressRecorder(Listener(), images=32)
+    trained = fit_network(recipe, data, seed=1, purpose="", root=tmp_path, progress=progress, stage="")
+    assert trained.logits(data.store, np.arange(20)).shape == (20, 2)
+
+
 def test_all_views_of_an_image_of_one_pixel_are_equal():
     class Colours(torch.nn.Module):
         def forward(self, images):

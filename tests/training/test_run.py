@@ -133,10 +133,12 @@ def test_a_run_on_damaged_images_saves_nothing_and_ends_after_an_epoch(tmp_path)
     assert not workspace.paths.parameters_file("tiny.s1").exists()
 
 
-def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path):
-    workspace = digits_workspace(tmp_path)
+@pytest.mark.parametrize("pixels", [16, (16, 24)])
+def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path, pixels):
+    recipe = RECIPE.replace("stored_pixels = 16", f"stored_pixels = {json.dumps(pixels)}")
+    workspace = digits_workspace(tmp_path, recipe=recipe)
     predictions = train_tiny(workspace)
-    images = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop").test_images[:5]
+    images = open_images(workspace.paths, workspace.lock, pixels=pixels, shape="crop").test_images[:5]
     folder = tmp_path / "new"
     folder.mkdir()
     for i, image in enumerate(images):

@@ -13,6 +13,19 @@ COMPETITION_FILE = "competition.toml"
 # The table of a recipe that `make tune` reads (podium.config.search); training does not depend on it.
 SEARCH_TABLE = "search"
 PACKAGE_PREFIX = "package:"
+Pixels = int | tuple[int, int]
+"""The side of square images, or height and width."""
+
+
+def height_and_width(pixels: Pixels) -> tuple[int, int]:
+    """(height, width) of images of `pixels`."""
+    return (pixels, pixels) if isinstance(pixels, int) else pixels
+
+
+def pixels_text(pixels: Pixels) -> str:
+    """The size of images for a message or a file name: 32, or 256x512 for height and width."""
+    height, width = height_and_width(pixels)
+    return str(height) if height == width else f"{height}x{width}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,13 +207,18 @@ class Recipe:
     hard_share: float = key("share of rows that train: largest losses (arXiv:1511.06343)", 1.0, low=0.05, high=1)
     ema_decay: float = key("decay of an exponential moving average of the parameters; 0: off", 0.0, low=0, high=0.99999)
 
-    stored_pixels: int = key("side of the decoded images", 32, low=8, high=2048)
+    stored_pixels: Pixels = key("side of the decoded images, or [height, width]", 32, low=8, high=2048)
     shape: Literal["crop", "squash", "pad"] = key(
-        "how an image that is not square is made square: crop the centre, squash, or pad with mirrored edges", "crop"
+        "how an image of another shape gets that of stored_pixels: crop the centre, squash, or pad with mirrored edges",
+        "crop",
     )
-    training_pixels: int = key("side of the images that the network gets; 0: as stored", 0, low=0, high=2048)
+    training_pixels: Pixels = key(
+        "side, or [height, width], of the images that the network gets; 0: as stored", 0, low=0, high=2048
+    )
     interpolation: Literal["bilinear", "bicubic"] = key("how stored images get the size of the network", "bilinear")
-    progressive_pixels: tuple[int, ...] = key("image sides in earlier stages; all stages are equally long", (), low=8)
+    progressive_pixels: tuple[Pixels, ...] = key(
+        "sides, or [height, width], of the images in earlier stages; all stages are equally long", (), low=8
+    )
     augment: Augment = key("augmentation of the training images", Augment())
     test_time_augmentation: Literal["none", "flip", "flip-and-shift"] = key("views whose logits are averaged", "none")
 
@@ -212,9 +230,14 @@ class Recipe:
     refit: bool = key("train again on training and validation rows; that network makes the test logits", False)
 
     @property
-    def network_pixels(self) -> int:
-        """Side of the images in the last training stage, and at validation and test."""
+    def network_pixels(self) -> Pixels:
+        """Size of the images in the last training stage, and at validation and test."""
         return self.training_pixels or self.stored_pixels
+
+    @property
+    def stage_pixels(self) -> list[Pixels]:
+        """Size of the images in each training stage."""
+        return [*self.progressive_pixels, self.network_pixels]
 
     @property
     def images_per_step(self) -> int:

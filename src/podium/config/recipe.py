@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from podium.config.keys import PACKAGE_PREFIX, SEARCH_TABLE, Recipe
+from podium.config.keys import PACKAGE_PREFIX, SEARCH_TABLE, Recipe, height_and_width
 from podium.config.schema import changed_keys, read_table, settings_of
 from podium.errors import ConfigError
 
@@ -71,6 +71,12 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         "discriminative_ratio and layer_decay: expected one of them": ratio > 1 > recipe.layer_decay,
         "augment.rand_augment and augment.trivial_augment: expected one of them": (
             recipe.augment.rand_augment and recipe.augment.trivial_augment
+        ),
+        "stored_pixels, training_pixels and progressive_pixels: expected sides, or [height, width] in each": (
+            len({type(pixels) for pixels in (recipe.stored_pixels, *recipe.stage_pixels)}) > 1
+        ),
+        f"training_pixels = {recipe.training_pixels}: expected at least 1": not all(
+            height_and_width(recipe.network_pixels)
         ),
         'sampling = "balanced" and class_weights: expected one of them': is_balanced and "class_weights" in changed,
         'sampling = "balanced" and hard_share: expected one of them': is_balanced and recipe.hard_share < 1,

@@ -95,9 +95,13 @@ def _checked_value(value: Any, hint: Any, metadata: Any, name: str, faults: list
             return build(hint, value, f"{name}.", faults)
         faults.append(f"{name} = {value!r}: expected a table [{name}]")
         return None
+    if isinstance(hint, types.UnionType) and isinstance(value, list | tuple):
+        hint = next((kind for kind in typing.get_args(hint) if typing.get_origin(kind) is tuple), hint)
     if typing.get_origin(hint) is tuple:
-        if isinstance(value, list):
-            item = typing.get_args(hint)[0]
+        if isinstance(value, list | tuple):
+            item, *others = typing.get_args(hint)
+            if others != [...] and len(value) != len(others) + 1:
+                faults.append(f"{name} = {list(value)}: expected {len(others) + 1} values")
             return tuple(_checked_value(v, item, metadata, f"{name}[{i}]", faults) for i, v in enumerate(value))
         faults.append(f"{name} = {value!r}: expected a list")
         return None
@@ -111,7 +115,9 @@ def _checked_value(value: Any, hint: Any, metadata: Any, name: str, faults: list
     if float in accepted and type(value) is int:
         value = float(value)
     if type(value) not in accepted:
-        faults.append(f"{name} = {value!r}: expected {' or '.join(kind.__name__ for kind in accepted)}")
+        faults.append(
+            f"{name} = {value!r}: expected {' or '.join(kind.__name__.replace('tuple', 'list') for kind in accepted)}"
+        )
     else:
         faults += _limit_faults(value, metadata, name)
     return value

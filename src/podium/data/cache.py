@@ -16,6 +16,7 @@ from threading import Event
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from podium.config.keys import Pixels, height_and_width, pixels_text
 from podium.errors import DataError
 from podium.files import os_error_as
 from podium.lock import Lock, read_lock
@@ -33,8 +34,8 @@ class Dataset:
     """A competition's images at one size: n labelled images and m test images, in the order of the lock."""
 
     lock: Lock  # ids, labels and groups; folds are not assigned yet
-    train_images: np.memmap  # (n, pixels, pixels, 3) uint8, read-only
-    test_images: np.memmap  # (m, pixels, pixels, 3) uint8, read-only
+    train_images: np.memmap  # (n, height, width, 3) uint8, read-only
+    test_images: np.memmap  # (m, height, width, 3) uint8, read-only
     checksums: Sequence[int]  # CRC-32 of each block of rows of the train images, then of the test images
 
     @property
@@ -98,18 +99,23 @@ def _count_blocks(array: np.ndarray) -> int:
     return math.ceil(len(array) / ROWS_PER_BLOCK)
 
 
-def open_images(paths: Paths, lock: Lock, *, pixels: int, shape: str) -> Dataset:
-    """Open the decoded images that `lock` describes, with sides of `pixels`; the original files are not needed.
+def size_name(pixels: Pixels, shape: str) -> str:
+    """The part of a file name that says how images are stored, such as "32-crop" or "256x512-pad"."""
+    return f"{pixels_text(pixels)}-{shape}"
+
+
+def open_images(paths: Paths, lock: Lock, *, pixels: Pixels, shape: str) -> Dataset:
+    """Open the decoded images that `lock` describes, of the size `pixels`; the original files are not needed.
 
     Raises DataError where `podium prepare` has not decoded the images at this size. The pixels are not verified here:
     `verify_in_background` verifies all of them during a training, `verify_rows` the rows that a command uses.
     """
-    dataset = find_images(paths, lock, size=f"{pixels}-{shape}")
+    (height, width), dataset = height_and_width(pixels), find_images(paths, lock, size=size_name(pixels, shape))
     if dataset is None:
         raise DataError(
             "The images are not decoded yet.",
             file=paths.cache,
-            expected=f"images of {pixels} x {pixels} pixels (shape {shape}) with the fingerprint {lock.fingerprint}",
+            expected=f"images of {height} x {width} pixels (shape {shape}) with the fingerprint {lock.fingerprint}",
             fix=f"make prepare COMPETITION={paths.name}",
         )
     return dataset
@@ -123,7 +129,7 @@ def find_images(paths: Paths, lock: Lock, *, size: str = "*") -> Dataset | None:
     """
     datasets = [load_dataset(file) for file in _train_files(paths.cache, size)]
     same = [replace(dataset, lock=lock) for dataset in datasets if dataset and _same_images(dataset.lock, lock)]
-    return max(same, key=lambda dataset: dataset.train_images.shape[1], default=None)
+    return max(same, key=lambda dataset: dataset.train_images.shape[1:3], default=None)
 
 
 def beside(train_file: Path, name: str) -> Path:

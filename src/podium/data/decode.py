@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from podium.config.keys import Competition
-from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, beside, load_dataset
+from podium.config.keys import Competition, Pixels, height_and_width
+from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, beside, load_dataset, size_name
 from podium.data.digits import SIGNATURE
 from podium.data.folds import ALWAYS_TRAINS
 from podium.data.images import bombs_are_faults, decode
@@ -33,14 +33,14 @@ FEW_ROWS = 2000
 
 
 def decode_images(
-    competition: Competition, source: Source | None, paths: Paths, *, pixels: int, shape: str, progress: Progress
+    competition: Competition, source: Source | None, paths: Paths, *, pixels: Pixels, shape: str, progress: Progress
 ) -> Dataset:
-    """Open the images of `source` (None: the bundled digits) with sides of `pixels`; decode them if necessary.
+    """Open the images of `source` (None: the bundled digits) of the size `pixels`; decode them if necessary.
 
-    `shape` says how another shape becomes square (`podium.data.images.decode`). Another process that decodes the
+    `shape` says how other shapes get this size (`podium.data.images.decode`). Another process that decodes the
     same images is waited for. Raises DataError with all faults of the data at once.
     """
-    train_file = paths.cache / _cache_key(competition, source) / f"train-{pixels}-{shape}.npy"
+    train_file = paths.cache / _cache_key(competition, source) / f"train-{size_name(pixels, shape)}.npy"
     with cache_lock(train_file.with_name("lock")):
         dataset = load_dataset(train_file)
         if dataset is None:
@@ -74,20 +74,20 @@ def _cache_key(competition: Competition, source: Source | None) -> str:
 
 
 def _decode_listing(
-    listing: Listing, train_file: Path, pixels: int, *, shape: str, name: str, progress: Progress
+    listing: Listing, train_file: Path, pixels: Pixels, *, shape: str, name: str, progress: Progress
 ) -> None:
     """Decode all images of a listing; raises DataError with the faults of listing and images."""
     targets = (train_file, beside(train_file, "test"))
     temporaries = [target.with_suffix(".tmp") for target in targets]
     parts = [(listing.train, [row.file for row in listing.rows]), (listing.test, list(listing.test_images.values()))]
-    rows = sum(len(names) for _, names in parts)
+    rows, (height, width) = sum(len(names) for _, names in parts), height_and_width(pixels)
     # Check the free space first: writing to a mapped file on a full disk kills the process.
-    require_free_space(train_file.parent, rows * pixels * pixels * 3, what="The decoded images")
+    require_free_space(train_file.parent, rows * height * width * 3, what="The decoded images")
     jobs = []
     try:
         for (files, names), temporary in zip(parts, temporaries, strict=True):
             # At least one row, because an empty file cannot be mapped. The listing reports that there are no images.
-            open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(max(len(names), 1), pixels, pixels, 3))
+            open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(max(len(names), 1), height, width, 3))
             jobs += [
                 DecodeJob(files, names[start : start + ROWS_PER_BLOCK], temporary, start, pixels, shape)
                 for start in range(0, len(names), ROWS_PER_BLOCK)
@@ -130,7 +130,7 @@ class DecodeJob:
     names: Sequence[str]
     array_file: Path
     first_row: int
-    pixels: int
+    pixels: Pixels
     shape: str
 
 

@@ -1,4 +1,4 @@
-"""Decode image files of any mode, size and orientation to square arrays of 8-bit RGB."""
+"""Decode image files of any mode, size and orientation to arrays of 8-bit RGB of one size."""
 
 import io
 import struct
@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from podium.config.keys import Pixels, height_and_width
 from podium.errors import DataError
 
 # Formats that Pillow cannot decode, or decodes by starting another program.
@@ -44,15 +45,15 @@ def image_sides(content: bytes) -> tuple[int, int] | None:
         return None
 
 
-def decode(content: bytes, pixels: int, *, shape: str) -> np.ndarray:
-    """Decode an image file to uint8 `(pixels, pixels, 3)`; raises DataError if it is damaged.
+def decode(content: bytes, pixels: Pixels, *, shape: str) -> np.ndarray:
+    """Decode an image file to uint8 (height, width, 3) of `pixels`; raises DataError if it is damaged.
 
-    `shape` is how another shape becomes square: "crop" the middle, "squash" the image, or "pad" it with mirrored
-    edges. An image of the right size is not resampled. Transparent pixels are blended with white; the first frame
-    of an animation is used; 16-bit grey is scaled to 8 bits.
+    `shape` is how an image of another shape gets this one: "crop" the middle, "squash" the image, or "pad" it with
+    mirrored edges. An image of the right size is not resampled. Transparent pixels are blended with white; the first
+    frame of an animation is used; 16-bit grey is scaled to 8 bits.
     """
     try:
-        return _square(_rgb(_open(content)), pixels, shape)
+        return _fit(_rgb(_open(content)), *height_and_width(pixels), shape)
     except UnidentifiedImageError:  # Pillow's message contains a memory address
         raise DataError("not a whole image: not in any format that is read here") from None
     except FAULTS as error:
@@ -123,13 +124,16 @@ def _grey_of_16_bits(grey: np.ndarray) -> Image.Image:
     return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
-def _square(image: Image.Image, pixels: int, shape: str) -> np.ndarray:
+def _fit(image: Image.Image, height: int, width: int, shape: str) -> np.ndarray:
     if shape == "crop":
-        return np.asarray(ImageOps.fit(image, (pixels, pixels), RESAMPLING))
+        return np.asarray(ImageOps.fit(image, (width, height), RESAMPLING))
     if shape == "squash":
-        return np.asarray(image.resize((pixels, pixels), RESAMPLING))
+        return np.asarray(image.resize((width, height), RESAMPLING))
     assert shape == "pad", shape
-    size = [max(1, round(side * pixels / max(image.size))) for side in image.size]
+    is_wide = image.width * height >= image.height * width
+    pixels, longest = (width, image.width) if is_wide else (height, image.height)
+    size = [max(1, round(side * pixels / longest)) for side in image.size]
     small = np.asarray(image.resize(size, RESAMPLING))  # resize before padding: a long strip would need much memory
-    margins = [((pixels - side) // 2, (pixels - side + 1) // 2) for side in small.shape[:2]]
+    missing = (height - small.shape[0], width - small.shape[1])
+    margins = [(count // 2, (count + 1) // 2) for count in missing]
     return np.pad(small, [*margins, (0, 0)], mode="reflect")

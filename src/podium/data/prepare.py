@@ -5,8 +5,8 @@ import hashlib
 import shlex
 from collections.abc import Callable
 
-from podium.config.keys import Competition, Recipe
-from podium.data.cache import find_images
+from podium.config.keys import Competition, Pixels, Recipe, height_and_width
+from podium.data.cache import find_images, size_name
 from podium.data.decode import decode_images
 from podium.data.folds import assign_folds
 from podium.data.locate import Progress, download_source, find_source, quiet
@@ -15,8 +15,8 @@ from podium.files import remove_abandoned_temporaries
 from podium.lock import Lock, read_lock, write_lock
 from podium.workspace import Workspace
 
-Size = tuple[int, str]
-"""Side of the stored images in pixels, and how other shapes become square."""
+Size = tuple[Pixels, str]
+"""Size of the stored images, and how other shapes get it."""
 
 
 def prepare(
@@ -40,7 +40,7 @@ def prepare(
     sizes, bundled = recipe_sizes(workspace), competition.data.source == "digits"
     source = None if bundled else find_source(competition, paths, data=data)
     if (source is None and not bundled and known is not None) and all(
-        find_images(paths, known, size=f"{pixels}-{shape}") for pixels, shape in sizes
+        find_images(paths, known, size=size_name(pixels, shape)) for pixels, shape in sizes
     ):
         note("the original images were not found; the decoded images in the cache match data.lock and are used")
         images = known
@@ -59,7 +59,8 @@ def prepare(
 def recipe_sizes(workspace: Workspace) -> list[Size]:
     """Every size at which the recipes store images; the default size where there is no recipe."""
     default = tuple(Recipe.__dataclass_fields__[key].default for key in ("stored_pixels", "shape"))
-    return sorted({(recipe.stored_pixels, recipe.shape) for recipe in workspace.recipes.values()}) or [default]
+    sizes = {(recipe.stored_pixels, recipe.shape) for recipe in workspace.recipes.values()}
+    return sorted(sizes, key=lambda size: (height_and_width(size[0]), size[1])) or [default]
 
 
 def _check_fingerprint(

@@ -93,13 +93,13 @@ def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Pair] | 
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:
-    """Grey images (n, 64) of images (n, side, side, 3): the means of 8 x 8 areas."""
-    step = max(images.shape[1] // SIDE, 1)
-    side = min(images.shape[1], SIDE)
-    reduced = np.empty((len(images), side * side), np.float32)
+    """Grey images (n, 64) of images (n, height, width, 3): the means of 8 x 8 areas."""
+    rows, columns = (min(side, SIDE) for side in images.shape[1:3])
+    down, right = images.shape[1] // rows, images.shape[2] // columns
+    reduced = np.empty((len(images), rows * columns), np.float32)
     for start in range(0, len(images), ROWS_PER_BLOCK):
-        block = images[start : start + ROWS_PER_BLOCK, : side * step, : side * step]
-        areas = block.reshape(len(block), side, step, side, step, 3)
+        block = images[start : start + ROWS_PER_BLOCK, : rows * down, : columns * right]
+        areas = block.reshape(len(block), rows, down, columns, right, 3)
         reduced[start : start + len(block)] = areas.mean(axis=(2, 4, 5), dtype=np.float32).reshape(len(block), -1)
     return reduced
 

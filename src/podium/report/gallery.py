@@ -55,9 +55,9 @@ def image_url(data: ReportData, part: str, id_: str) -> str | None:
 
 
 def data_url(pixels: np.ndarray) -> str:
-    """A data URL of pixels (side, side, 3) uint8."""
+    """A data URL of pixels (height, width, 3) uint8."""
     image, stream = Image.fromarray(np.asarray(pixels)), io.BytesIO()
-    is_small = image.width <= LOSSLESS_PIXELS
+    is_small = max(image.size) <= LOSSLESS_PIXELS
     if is_small:
         image.save(stream, "PNG", optimize=True)
     else:

@@ -6,6 +6,8 @@ import torch
 from fastai.callback.core import Callback, CancelStepException
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from podium.config.keys import Pixels
+
 # Steps that the initial parameters count as, where they are averaged with the final ones.
 START_STEPS = 50
 
@@ -112,16 +114,16 @@ class ParameterAverage(Callback):
 
 
 class ProgressiveSize(Callback):
-    """Trains on small images first: stages of equally many epochs, each with its own side in pixels."""
+    """Trains on small images first: stages of equally many epochs, each with its own size."""
 
-    def __init__(self, sides: list[int]):
-        self.sides = sides
+    def __init__(self, sizes: list[Pixels]):
+        self.sizes = sizes
 
     def before_train(self) -> None:
-        """Set the loader's side for this epoch."""
-        self.learn.dls.train.pixels = side_of_epoch(self.sides, self.learn.epoch, self.learn.n_epoch)
+        """Set the loader's size for this epoch."""
+        self.learn.dls.train.pixels = size_of_epoch(self.sizes, self.learn.epoch, self.learn.n_epoch)
 
 
-def side_of_epoch(sides: Sequence[int], epoch: int, epochs: int) -> int:
-    """The side in pixels of the images of one epoch (counted from 0)."""
-    return sides[epoch * len(sides) // epochs]
+def size_of_epoch(sizes: Sequence[Pixels], epoch: int, epochs: int) -> Pixels:
+    """The size of the images of one epoch (counted from 0)."""
+    return sizes[epoch * len(sizes) // epochs]

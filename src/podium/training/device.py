@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from podium.config.keys import Recipe
+from podium.config.keys import Recipe, height_and_width, pixels_text
 from podium.errors import TrainingError
 from podium.training.cores import claim_gpu
 from podium.training.networks.architectures import strides_past_the_image
@@ -73,14 +73,14 @@ def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> 
     required, capabilities = recipe.precision == "bfloat16", torch.cpu.get_capabilities()
     if not required and not any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16")):
         return torch.float32
-    smallest = min([recipe.network_pixels, *recipe.progressive_pixels])
+    smallest = tuple(map(min, zip(*map(height_and_width, recipe.stage_pixels), strict=True)))
     if not strides_past_the_image(network, smallest):
         return torch.bfloat16
     if required:
         raise TrainingError(
             "The CPU cannot train this network in bfloat16.",
             expected="images that are larger than the stride of each convolution",
-            found=f"{recipe.architecture} at {smallest} pixels",
+            found=f"{recipe.architecture} at {pixels_text(smallest)} pixels",
             fix='precision = "auto", stem = "small" or a larger `training_pixels` in the recipe',
         )
     return torch.float32

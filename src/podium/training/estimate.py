@@ -1,5 +1,6 @@
 """Estimate how long runs will take on this machine, from a few timed steps of each recipe."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from podium.config.keys import Recipe
+from podium.config.keys import Recipe, height_and_width
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
 from podium.training.batches.loader import evaluation_batch
@@ -70,8 +71,8 @@ def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:
 
 def _full_size_images(recipe: Recipe, lock: Lock) -> float:
     """Training images of a run; a smaller image counts as its share of the pixels."""
-    sides = [*recipe.progressive_pixels, recipe.network_pixels]
-    share = sum((side / sides[-1]) ** 2 for side in sides) / len(sides)
+    areas = [math.prod(height_and_width(pixels)) for pixels in recipe.stage_pixels]
+    share = sum(areas) / (len(areas) * areas[-1])
     frozen = count_images(replace(recipe, epochs=0), lock.folds)
     return frozen + share * (count_images(recipe, lock.folds) - frozen)
 
@@ -83,7 +84,7 @@ def _seconds_per_image(recipe: Recipe, classes: int, *, root: Path, images: int)
         network = build_network(recipe, classes, root=root, seed=0, weights=False)
         network.precision = pick_precision(recipe, network.to(device), device)
         optimiser = optimiser_maker(recipe)(split_parameters(network), 0.0)
-        shape = (images, 3, recipe.network_pixels, recipe.network_pixels)
+        shape = (images, 3, *height_and_width(recipe.network_pixels))
         batch = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
 
         def train(part: torch.Tensor) -> None:

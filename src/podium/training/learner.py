@@ -156,7 +156,7 @@ def _fit_stages(learner: Learner, recipe: Recipe, *, progress: ProgressRecorder,
         rate /= AFTER_FREEZE_DIVISOR
     callbacks = progress_callbacks(stage or "train")
     if recipe.progressive_pixels:
-        callbacks.append(ProgressiveSize([*recipe.progressive_pixels, recipe.network_pixels]))
+        callbacks.append(ProgressiveSize(recipe.stage_pixels))
     if recipe.ema_decay:
         callbacks.append(ParameterAverage(recipe.ema_decay))
     scheduler = ParamScheduler(schedule(recipe, list_rates(recipe, rate, groups=groups)))

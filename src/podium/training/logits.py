@@ -30,9 +30,10 @@ def _views(images: Tensor, views: str) -> list[tuple[float, Tensor]]:
     if views == "flip":
         return mirrored
     # airbench's six views: not shifted, shifted by a pixel up-left and down-right; each of them mirrored too.
-    size = images.shape[-1]
-    padded = F.pad(images, (1, 1, 1, 1), mode="reflect" if size > 1 else "replicate")  # one pixel has no neighbour
-    shifted = [padded[:, :, :size, :size], padded[:, :, 2:, 2:]]
+    height, width = images.shape[2:]
+    has_neighbours = min(height, width) > 1
+    padded = F.pad(images, (1, 1, 1, 1), mode="reflect" if has_neighbours else "replicate")
+    shifted = [padded[:, :, :height, :width], padded[:, :, 2:, 2:]]
     return [(0.5 * weight, view) for weight, view in mirrored] + [
         (0.125, view) for images in shifted for view in (images, images.flip(3))
     ]

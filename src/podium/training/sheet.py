@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from podium.config.keys import Recipe
+from podium.config.keys import Recipe, pixels_text
 from podium.plan.runs import PlannedRun
 from podium.training.batches.loader import FitData, Normalisation, TrainingLoader
-from podium.training.callbacks import side_of_epoch
+from podium.training.callbacks import size_of_epoch
 from podium.training.errors import name_run_in_errors
 from podium.training.networks.architectures import build_network
 from podium.training.png import PNG_STYLE
@@ -33,8 +33,8 @@ class Sheet:
     description: str  # of the augmentation
     ids: list[str]
     labels: list[str]
-    stored: np.ndarray  # (n, side, side, 3) uint8
-    draws: list[np.ndarray]  # d of (n, side of the epoch, the same, 3) uint8
+    stored: np.ndarray  # (n, height, width, 3) uint8
+    draws: list[np.ndarray]  # d of (n, height and width of the epoch, 3) uint8
     shares: list[list[dict[str, float]]]  # d of n: class name -> share of the label; empty where nothing is mixed
 
 
@@ -76,7 +76,7 @@ def _evenly_spaced(values: np.ndarray, most: int) -> np.ndarray:
 
 def describe_augmentation(recipe: Recipe) -> str:
     """One line about what the recipe does to its training images."""
-    augment, sides = recipe.augment, [*recipe.progressive_pixels, recipe.network_pixels]
+    augment, sizes = recipe.augment, ", then ".join(map(pixels_text, recipe.stage_pixels))
     flips = {"horizontal": "half of the images mirrored", "alternating": "mirrored in every second epoch"}
     parts = [
         flips.get(augment.flip),
@@ -96,21 +96,21 @@ def describe_augmentation(recipe: Recipe) -> str:
         recipe.cutmix and f"cutmix {recipe.cutmix:g}",
     ]
     description = "; ".join(part for part in parts if part) or "no augmentation"
-    return f"{description}. Stored at {recipe.stored_pixels} px, trained at {', then '.join(map(str, sides))} px."
+    return f"{description}. Stored at {pixels_text(recipe.stored_pixels)} px, trained at {sizes} px."
 
 
 def _draw_rows(
     run: PlannedRun, data: FitData, rows: np.ndarray, normalisation: Normalisation
 ) -> tuple[list[np.ndarray], list[list[torch.Tensor]]]:
-    """Images (n, side, side, 3) and targets of each draw, in the order of `rows`."""
+    """Images (n, height, width, 3) and targets of each draw, in the order of `rows`."""
     recipe = replace(run.recipe, hard_share=1.0, sampling="all")  # every draw has every row
     sheet_data = replace(data, training_rows=rows, validation_rows=rows[:0])
     loader = TrainingLoader(recipe, sheet_data, normalisation=normalisation, seed=run.seed, purpose="/show")
-    sides = [*recipe.progressive_pixels, recipe.network_pixels]
-    epochs = max(DRAWS, len(sides))
+    sizes = recipe.stage_pixels
+    epochs = max(DRAWS, len(sizes))
     draws, targets = [], []
     for epoch in range(epochs):
-        loader.pixels = side_of_epoch(sides, epoch, epochs)
+        loader.pixels = size_of_epoch(sizes, epoch, epochs)
         drawn = _draw_epoch(loader, normalisation)
         draws.append(np.stack([drawn[row][0] for row in rows]))
         targets.append([drawn[row][1] for row in rows])
@@ -118,7 +118,7 @@ def _draw_rows(
 
 
 def _draw_epoch(loader: TrainingLoader, normalisation: Normalisation) -> dict[int, tuple[np.ndarray, torch.Tensor]]:
-    """Row -> its augmented image (side, side, 3) uint8 and its target."""
+    """Row -> its augmented image (height, width, 3) uint8 and its target."""
     drawn = {}
     for images, targets in loader:
         levels = images.permute(0, 2, 3, 1).cpu().double().numpy() * normalisation.deviation + normalisation.mean
@@ -148,7 +148,9 @@ def draw_sheet(sheet: Sheet) -> Figure:
         label = f"{_fill(name, NAME_CHARACTERS)}\n{image_id if len(image_id) < 25 else f'…{image_id[-24:]}'}"
         grid[row, 0].text(-0.1, 0.5, label, size=9, ha="right", va="center", transform=grid[row, 0].transAxes)
         for column, images in enumerate(columns):
-            lines = [f"{f'draw {column}' if column else 'stored'}\n{images.shape[1]} px"] if row == 0 else []
+            lines = (
+                [f"{f'draw {column}' if column else 'stored'}\n{pixels_text(images.shape[1:3])} px"] if row == 0 else []
+            )
             if sheet.shares and column:
                 shares = sheet.shares[column - 1][row].items()
                 lines += [f"{share:.2f} {_fill(name, SHARE_CHARACTERS, lines=1)}" for name, share in shares]

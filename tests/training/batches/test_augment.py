@@ -60,14 +60,28 @@ def test_rotation_keeps_the_middle_of_a_symmetric_image():
     assert not torch.allclose(turned, images)
 
 
+def test_height_and_width_are_shifted_flipped_and_rotated_each_as_in_a_square():
+    square = torch.rand(6, 3, 32, 32, generator=generator())
+    square = F.avg_pool2d(square, 5, stride=1, padding=2)
+    wide = square[:, :, 8:24]
+    keys = {"augment": Augment(rotate_degrees=20, zoom=1.2)}
+    turned, part = (rotate_and_zoom(images, **keys, generator=generator(3)) for images in (square, wide))
+    assert torch.allclose(part[:, :, 5:11, 8:24], turned[:, :, 13:19, 8:24], atol=1e-4)
+    keys = {"augment": Augment(flip="horizontal", shift_pixels=3)}
+    moved = shifted_positions(50, (16, 32), **keys, generator=generator(3))
+    same = shifted_positions(50, 32, **keys, generator=generator(3))
+    assert moved.shape == (50, 16, 32) and torch.equal(moved % 32, same[:, :16] % 32)
+    assert torch.equal(moved[:, 3:-3] // 32, same[:, 3:13] // 32) and moved.max() == 16 * 32 - 1
+
+
 def cropped(images, pixels, *, crop, seed=0):
     return random_crop(images, pixels, augment=Augment(crop=crop), generator=generator(seed))
 
 
-@pytest.mark.parametrize("pixels", [7, 16, 24])
+@pytest.mark.parametrize("pixels", [7, 16, 24, (7, 24)])
 def test_a_crop_of_the_whole_image_is_a_plain_resize(pixels):
-    images = torch.rand(3, 3, 16, 16, generator=generator())
-    expected = F.interpolate(images, size=(pixels, pixels), mode="bilinear", antialias=True)
+    images = torch.rand(3, 3, 16, 12, generator=generator())
+    expected = F.interpolate(images, size=pixels, mode="bilinear", antialias=True)
     assert torch.allclose(cropped(images, pixels, crop=1.0), expected, atol=1e-5)
 
 

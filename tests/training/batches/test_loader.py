@@ -251,6 +251,29 @@ def test_bicubic_interpolation_is_that_of_training_validation_and_prediction():
     assert (batches["bilinear"] - batches["bicubic"]).abs().max() > 0.05
 
 
+def test_a_resize_averages_the_side_that_it_reduces():
+    stripes = (torch.arange(64) % 2).float().expand(1, 3, 8, 64)
+    for pixels in ((8, 8), (16, 8)):
+        reduced = resize(stripes, pixels)
+        assert reduced.shape[2:] == pixels and (reduced - 0.5).abs()[..., 1:-1].max() < 0.1
+    assert torch.equal(resize(stripes, (8, 64)), stripes)
+
+
+def test_images_of_any_height_and_width_are_augmented_and_resized_to_the_size_of_the_stage():
+    images = np.tile(
+        np.arange(0, 240, 10, dtype=np.uint8)[None, None, :, None], (12, 16, 1, 3)
+    )  # brighter to the right
+    recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.1, stored_pixels=(16, 24), batch_size=6)
+    everything = {"shift_pixels": 2, "rotate_degrees": 5, "zoom": 1.1, "crop": 0.5, "brightness": 0.1, "hue": 0.1}
+    for augment in (Augment(), Augment(flip="horizontal", rand_augment=3, cutout_pixels=4, erase=0.5, **everything)):
+        loader = loader_of(replace(recipe, augment=augment, mixup=0.2, cutmix=0.2), images, np.arange(12) % 2)
+        assert next(iter(loader))[0].shape == (6, 3, 16, 24)
+        loader.pixels = (8, 12)
+        assert next(iter(loader))[0].shape == (6, 3, 8, 12)
+    (plain, _), *_ = loader_of(recipe, images, np.arange(12) % 2)
+    assert torch.allclose(plain[0, 0] * 255, torch.arange(0.0, 240, 10).expand(16, 24), atol=1e-3)
+
+
 def test_alternating_flips_show_each_image_and_its_mirror_in_two_epochs():
     images = np.zeros((30, 4, 4, 3), dtype=np.uint8)
     images[:, :, 0] = np.arange(30)[:, None, None] + 1  # the left column has the number, the rest is black

@@ -14,30 +14,30 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
-from podium.config.keys import Augment
+from podium.config.keys import Augment, Pixels, height_and_width
 
 # torchvision's transforms draw for so many parts of a batch: for each image of a batch that is not larger.
 PARTS = 32
 
 
 def shifted_positions(
-    count: int, side: int, *, augment: Augment, generator: Generator, flipped: Tensor | None = None
+    count: int, pixels: Pixels, *, augment: Augment, generator: Generator, flipped: Tensor | None = None
 ) -> Tensor:
-    """Which pixel (0 to side * side - 1) each pixel of `count` shifted and flipped images is: (count, side, side).
+    """Which pixel (0 to height * width - 1) each pixel of shifted and flipped images is: (count, height, width).
 
     Each image is shifted by up to `shift_pixels` in both directions, and its edges are mirrored. `flipped` (count,)
     says which images are flipped; with flip = "horizontal" a random half of them is.
     """
-    device = generator.device
-    line = torch.arange(side, device=device)
-    reach = min(augment.shift_pixels, side - 1)
+    device, (height, width) = generator.device, height_and_width(pixels)
+    reach = min(augment.shift_pixels, height - 1, width - 1)
     down, right = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator, device=device)
-    rows, columns = _mirror(line + down, side), _mirror(line + right, side)  # (count, side) each
+    rows = _mirror(torch.arange(height, device=device) + down, height)  # (count, height)
+    columns = _mirror(torch.arange(width, device=device) + right, width)
     if augment.flip == "horizontal":
         flipped = torch.rand(count, generator=generator, device=device) < 0.5
     if flipped is not None:
-        columns = torch.where(flipped[:, None], side - 1 - columns, columns)
-    return rows[:, :, None] * side + columns[:, None, :]
+        columns = torch.where(flipped[:, None], width - 1 - columns, columns)
+    return rows[:, :, None] * width + columns[:, None, :]
 
 
 def _mirror(positions: Tensor, side: int) -> Tensor:
@@ -54,25 +54,28 @@ def rotate_and_zoom(images: Tensor, *, augment: Augment, generator: Generator) -
     shrink = torch.exp(scale * math.log(augment.zoom))
     cosine, sine = torch.cos(angle) * shrink, torch.sin(angle) * shrink
     zero = torch.zeros_like(cosine)
-    matrix = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(count, 2, 3)
+    ratio = images.shape[2] / images.shape[3]  # the grid's unit is half of the height, and half of the width
+    matrix = torch.stack([cosine, -sine * ratio, zero, sine / ratio, cosine, zero], dim=1).view(count, 2, 3)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     turned = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     return turned.contiguous(memory_format=torch.channels_last)
 
 
-def random_crop(images: Tensor, pixels: int, *, augment: Augment, generator: Generator) -> Tensor:
-    """A random box of each of (n, 3, side, side) images, resized to `pixels`, as torchvision's RandomResizedCrop.
+def random_crop(images: Tensor, pixels: Pixels, *, augment: Augment, generator: Generator) -> Tensor:
+    """A random box of each of (n, 3, h, w) images, resized to `pixels`, as torchvision's RandomResizedCrop.
 
-    The area is uniform from `augment.crop` to 1 of the image, height / width log-uniform from 3/4 to 4/3, or less so
-    that the box fits: torchvision draws again instead. Bilinear with antialias, as `resize`, in two matrix products.
+    The area is uniform from `augment.crop` to 1 of the image, height / width log-uniform from 3/4 to 4/3 of the image's
+    own, or less so that the box fits: torchvision draws again instead. Bilinear with antialias, as `resize`, in two
+    matrix products.
     """
-    count, side, device = len(images), images.shape[-1], images.device
+    count, device, new_sides = len(images), images.device, height_and_width(pixels)
     area, shape, *places = torch.rand(4, count, generator=generator, device=device)
     area = augment.crop + (1 - augment.crop) * area
     ratio = torch.exp((2 * shape - 1) * (-area.log()).clamp_max(math.log(4 / 3)))
+    lengths = [(area * ratio).sqrt(), (area / ratio).sqrt()]
     heights, widths = (
-        _resampling((1 - length) * place, length, side=side, pixels=pixels)
-        for length, place in zip([(area * ratio).sqrt(), (area / ratio).sqrt()], places, strict=True)
+        _resampling((1 - length) * place, length, side=side, pixels=new_side)
+        for length, place, side, new_side in zip(lengths, places, images.shape[2:], new_sides, strict=True)
     )
     cropped = torch.einsum("nps,nsxc->npxc", heights, images.permute(0, 2, 3, 1))
     cropped = torch.einsum("nqx,npxc->npqc", widths, cropped)

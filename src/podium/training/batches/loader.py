@@ -4,6 +4,7 @@ All decoded images are one uint8 array: in a GPU's memory where they fit, on a C
 one gather of pixels (which also shifts and flips), one conversion to float, and the recipe's augmentation.
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from podium.config.keys import Recipe
+from podium.config.keys import Pixels, Recipe, height_and_width
 from podium.seeding import stream_seed
 from podium.training.batches.augment import (
     apply_in_parts,
@@ -58,13 +59,13 @@ def measure_normalisation(images: np.ndarray, rows: np.ndarray, *, most: int = 1
 
 
 class PixelStore:
-    """All train images, or all test images, (n, side, side, 3) uint8, from which batches are gathered.
+    """All train images, or all test images, (n, height, width, 3) uint8, from which batches are gathered.
 
     Images that do not fit into a GPU's memory stay memory-mapped, and each batch is copied to the GPU.
     """
 
     def __init__(self, images: np.ndarray, device: torch.device):
-        self.array, self.device, self.side = images, device, images.shape[1]
+        self.array, self.device, self.pixels = images, device, images.shape[1:3]
         tensor = _as_tensor(images)
         self.resident = device.type == "cpu" or _fits(images.nbytes, device)
         self.images = tensor.to(device) if self.resident else tensor
@@ -74,7 +75,7 @@ class PixelStore:
         return len(self.images)
 
     def gather(self, rows: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Images (n, side, side, 3) of `rows` (n,); `positions` (n, side, side) say which pixel comes from where."""
+        """Images (n, height, width, 3) of `rows` (n,); `positions` (n, height, width): which pixel comes from where."""
         if not self.resident:
             images = self.images[rows.cpu()].to(self.device, non_blocking=True)
             rows = torch.arange(len(rows), device=self.device)
@@ -82,8 +83,8 @@ class PixelStore:
             images = self.images
         if positions is None:
             return images.index_select(0, rows)
-        pixels = (rows[:, None, None] * self.side**2 + positions).flatten()
-        return images.view(-1, 3).index_select(0, pixels).view(len(rows), self.side, self.side, 3)
+        positions = (rows[:, None, None] * math.prod(self.pixels) + positions).flatten()
+        return images.view(-1, 3).index_select(0, positions).view(len(rows), *self.pixels, 3)
 
 
 def _as_tensor(images: np.ndarray) -> Tensor:
@@ -132,9 +133,10 @@ class _Loader:
         return self.rows
 
 
-def evaluation_batch(pixels: int, device: torch.device) -> int:
-    """How many images of `pixels` x `pixels` are predicted at once."""
-    return min(EVALUATION_BATCH, max(1, EVALUATION_PIXELS // pixels**2)) if device.type == "cpu" else EVALUATION_BATCH
+def evaluation_batch(pixels: Pixels, device: torch.device) -> int:
+    """How many images of `pixels` are predicted at once."""
+    most = EVALUATION_PIXELS // math.prod(height_and_width(pixels))
+    return min(EVALUATION_BATCH, max(1, most)) if device.type == "cpu" else EVALUATION_BATCH
 
 
 class EvaluationLoader(_Loader):
@@ -152,7 +154,7 @@ class EvaluationLoader(_Loader):
     ):
         self.pixels, self.interpolation = recipe.network_pixels, recipe.interpolation
         super().__init__(store, rows, labels, min(batch_size, evaluation_batch(self.pixels, store.device)))
-        self.normalise = _Normaliser(normalisation, store.side, self.device)
+        self.normalise = _Normaliser(normalisation, store.pixels[1], self.device)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield each batch once, in order."""
@@ -192,8 +194,8 @@ class TrainingLoader(_Loader):
         if recipe.augment.flip == "alternating":
             coins = torch.rand(len(store), generator=self._generator(seed, f"flip{purpose}"), device=self.device)
             self.mirrored = coins < 0.5
-        self.normalise = _Normaliser(normalisation, store.side, self.device)
-        self.raw = _Normaliser(Normalisation((0.0,) * 3, (1.0,) * 3), store.side, self.device)
+        self.normalise = _Normaliser(normalisation, store.pixels[1], self.device)
+        self.raw = _Normaliser(Normalisation((0.0,) * 3, (1.0,) * 3), store.pixels[1], self.device)
         self.mean = torch.tensor(normalisation.mean, device=self.device).view(1, 3, 1, 1)
         self.deviation = torch.tensor(normalisation.deviation, device=self.device).view(1, 3, 1, 1)
 
@@ -244,7 +246,9 @@ class TrainingLoader(_Loader):
             if self.mirrored is not None:
                 flipped = self.mirrored[rows]
                 self.mirrored[rows] = ~flipped
-            positions = shifted_positions(len(rows), self.store.side, augment=augment, generator=draws, flipped=flipped)
+            positions = shifted_positions(
+                len(rows), self.store.pixels, augment=augment, generator=draws, flipped=flipped
+            )
         gathered = self.store.gather(rows, positions)
         if self.transform:
             moved = apply_in_parts(self.transform, gathered.permute(0, 3, 1, 2), generator=self.torchvision)
@@ -264,25 +268,26 @@ class TrainingLoader(_Loader):
 
 
 class _Normaliser:
-    """(n, side, side, 3) uint8 -> normalised (n, 3, side, side) float32, channels last in memory."""
+    """(n, height, width, 3) uint8 -> normalised (n, 3, height, width) float32, channels last in memory."""
 
-    def __init__(self, normalisation: Normalisation, side: int, device: torch.device):
+    def __init__(self, normalisation: Normalisation, width: int, device: torch.device):
         mean = torch.tensor(normalisation.mean, dtype=torch.float64)
         deviation = torch.tensor(normalisation.deviation, dtype=torch.float64)
         # The constants are repeated for a whole line of pixels: several times faster than broadcasting three.
-        self.scale = (1 / (255 * deviation)).float().repeat(side).to(device)
-        self.offset = (-mean / deviation).float().repeat(side).to(device)
+        self.scale = (1 / (255 * deviation)).float().repeat(width).to(device)
+        self.offset = (-mean / deviation).float().repeat(width).to(device)
 
     def __call__(self, images: Tensor) -> Tensor:
         lines = images.reshape(-1, len(self.scale)).float()
         return lines.mul_(self.scale).add_(self.offset).view(images.shape).permute(0, 3, 1, 2)
 
 
-def resize(images: Tensor, pixels: int, interpolation: str = "bilinear") -> Tensor:
-    """Resize (n, 3, side, side) images to `pixels`; images of that size are returned as they are."""
-    side = images.shape[-1]
-    if side == pixels:
+def resize(images: Tensor, pixels: Pixels, interpolation: str = "bilinear") -> Tensor:
+    """Resize (n, 3, h, w) images to `pixels`, without aliasing; images of that size are returned as they are."""
+    old, new = images.shape[2:], height_and_width(pixels)
+    if old == new:
         return images
-    return F.interpolate(
-        images, size=(pixels, pixels), mode=interpolation, align_corners=False, antialias=pixels < side
-    ).contiguous(memory_format=torch.channels_last)
+    is_smaller = new[0] < old[0] or new[1] < old[1]
+    return F.interpolate(images, size=new, mode=interpolation, align_corners=False, antialias=is_smaller).contiguous(
+        memory_format=torch.channels_last
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from podium.config.keys import Recipe
+from podium.config.keys import Pixels, Recipe, height_and_width, pixels_text
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.loader import Normalisation
@@ -25,7 +25,7 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Network(nn.Module):
-    """Images (n, 3, pixels, pixels) -> logits (n, classes): a body, then a head."""
+    """Images (n, 3, height, width) -> logits (n, classes): a body, then a head."""
 
     def __init__(self, body: nn.Module, head: nn.Module, normalisation: Normalisation | None):
         super().__init__()
@@ -44,7 +44,7 @@ class Network(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes) float32 of (n, 3, pixels, pixels) images."""
+        """Logits (n, classes) float32 of (n, 3, height, width) images."""
         # fastai's MixedPrecision supports CUDA only, and leaves autocast on after an exception.
         with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.head(self.body(images))
@@ -83,12 +83,12 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     if not recipe.frozen_norms and recipe.head != "logistic":
         norms = [layer for layer in norms if layer.weight is not None and not layer.weight.requires_grad]
     network.frozen = tuple(norms)
-    shape = (2, 3, recipe.network_pixels, recipe.network_pixels)
+    shape = (2, 3, *height_and_width(recipe.network_pixels))
     speed_up(body, norms, torch.rand(shape, generator=torch.Generator().manual_seed(0)))
     return network.train()
 
 
-def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
+def strides_past_the_image(network: nn.Module, pixels: Pixels) -> bool:
     """Whether the stride of any convolution is longer than its input, for images of `pixels`."""
     is_longer = []
 
@@ -96,7 +96,7 @@ def strides_past_the_image(network: nn.Module, pixels: int) -> bool:
         is_longer.append(min(inputs[0].shape[2:]) < max(layer.stride))
 
     hooks = [layer.register_forward_pre_hook(compare) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    features_of(network, torch.zeros(1, 3, pixels, pixels, device=next(network.parameters()).device))
+    features_of(network, torch.zeros(1, 3, *height_and_width(pixels), device=next(network.parameters()).device))
     for hook in hooks:
         hook.remove()
     return any(is_longer)
@@ -175,14 +175,14 @@ def _features_shape(body: nn.Module, recipe: Recipe) -> tuple[int, ...]:
 
     Raises TrainingError where they are neither, and where the architecture does not take a size of the recipe's images.
     """
-    for side in sorted({recipe.network_pixels, *recipe.progressive_pixels}):
+    for pixels in sorted(set(recipe.stage_pixels), key=height_and_width):
         try:
-            features = features_of(body, torch.zeros(1, 3, side, side))
+            features = features_of(body, torch.zeros(1, 3, *height_and_width(pixels)))
         except (RuntimeError, AssertionError) as error:
-            key = "training_pixels" if side == recipe.network_pixels else "progressive_pixels"
+            key = "training_pixels" if pixels == recipe.network_pixels else "progressive_pixels"
             raise TrainingError(
                 "The images are too small for the architecture, or of a size that it does not take.",
-                expected=f"{recipe.architecture} at {side} pixels",
+                expected=f"{recipe.architecture} at {pixels_text(pixels)} pixels",
                 found=str(error).split("\n")[0][:200],
                 fix=f'a larger `{key}`, or stem = "small"',
             ) from None

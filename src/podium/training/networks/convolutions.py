@@ -53,7 +53,7 @@ class IncludedNorm(nn.Module):
 def speed_up(body: nn.Module, frozen: Sequence[nn.Module], images: Tensor) -> None:
     """Give the convolutions of a body fast gradients, and include the `frozen` batch norms in them, in place.
 
-    A batch norm is included if it alone gets what a convolution gives: the features of `images` (n, 3, pixels, pixels)
+    A batch norm is included if it alone gets what a convolution gives: the features of `images` (n, 3, height, width)
     stay the same.
     """
     layers = (layer for layer in body.modules() if type(layer).__name__ in ("Conv2d", "Conv2dSame"))  # not StdConv2d

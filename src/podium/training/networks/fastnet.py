@@ -19,7 +19,7 @@ LEAST_VARIANCE = 5e-4
 
 
 class FastNetBody(nn.Sequential):
-    """Images (n, 3, pixels, pixels) -> features (n, channels, 1, 1)."""
+    """Images (n, 3, height, width) -> features (n, channels, 1, 1)."""
 
     def __init__(self, settings: FastNet):
         filters = 2 * 3 * PATCH_PIXELS**2

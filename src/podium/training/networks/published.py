@@ -8,7 +8,7 @@ from pathlib import Path
 import torchvision.models
 from torch import Tensor, nn
 
-from podium.config.keys import Recipe
+from podium.config.keys import Pixels, Recipe
 from podium.errors import TrainingError
 from podium.training.networks.weights import load_weights
 
@@ -22,7 +22,7 @@ TORCHVISION: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
 }
 
 
-def published_model(recipe: Recipe, root: Path, *, pixels: int = 0) -> nn.Module:
+def published_model(recipe: Recipe, root: Path, *, pixels: Pixels = 0) -> nn.Module:
     """Torchvision's model with its classifier, or timm's without, and the weights that the recipe asks for.
 
     With a logistic head, timm's has its classifier too; it is zero if the weights file has none. An architecture of a
@@ -51,7 +51,7 @@ def published_model(recipe: Recipe, root: Path, *, pixels: int = 0) -> nn.Module
     return model
 
 
-def _timm_model(recipe: Recipe, pixels: int) -> nn.Module:
+def _timm_model(recipe: Recipe, pixels: Pixels) -> nn.Module:
     import huggingface_hub
     import timm
 
