@@ -73,6 +73,7 @@ option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
 PODIUM = $(PYTHON) -m podium
 OF := --competition $(call quoted,$(COMPETITION))
 CSV := submissions/$(COMPETITION)/ensemble.csv
+ENSEMBLE := $(CSV:.csv=.json)# written last, and without test images too
 FILE ?= $(CSV)
 
 # Only `all`, `train`, recipes and runs need the plan. Without an environment every goal plans first, so that a wrong
@@ -104,7 +105,7 @@ endif
 endif
 
 .PHONY: FORCE demo-all $(TARGETS) $(RECIPES) $(RUNS)
-.PRECIOUS: $(RUN_FILES) $(CSV) # written whole or not at all, so never deleted after a later error
+.PRECIOUS: $(RUN_FILES) $(ENSEMBLE) # written whole or not at all, so never deleted after a later error
 
 help:
 	@: $(info $(HELP))
@@ -115,8 +116,8 @@ demo: demo-all | $(READY)
 demo-all: # a rule of its own, because `make -n` runs lines that call make
 	@$(MAKE) all COMPETITION=digits
 
-all: $(CSV)
-	@$(if $(STALE)$(ENSEMBLE_STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs and $(CSV) are up to date.")
+all: $(ENSEMBLE)
+	@$(if $(STALE)$(ENSEMBLE_STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs and $(or $(wildcard $(CSV)),$(ENSEMBLE)) are up to date.")
 
 ifeq ($(SET),)
 train: $(filter $(TRAIN:%=oof/$(COMPETITION)/%.npz),$(STALE_FILES))
@@ -133,7 +134,7 @@ $(foreach run,$(RUNS),$(eval $(run): oof/$(COMPETITION)/$(run).npz))
 $(STALE_FILES): oof/$(COMPETITION)/%.npz: FORCE | $(READY) prepare $(if $(filter all,$(GOALS)),estimate)
 	@$(PODIUM) train $* $(OF)
 
-$(CSV): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
+$(ENSEMBLE): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
 	@$(PODIUM) ensemble $(OF)
 
 # `make VERB` is `podium VERB`: the competition, then the variables that the verb knows as its arguments.

@@ -41,6 +41,12 @@ class Lock:
         lines = (f"{id_}\0{fold}\n" for id_, fold in zip(self.train_ids.tolist(), self.folds.tolist(), strict=True))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    @property
+    def unvalidated_classes(self) -> tuple[str, ...]:
+        """The classes that no validation row has."""
+        validated = set(self.train_labels[self.folds >= 0].tolist())
+        return tuple(name for label, name in enumerate(self.classes) if label not in validated)
+
 
 def lock_text(lock: Lock) -> str:
     """The content of `data.lock`."""

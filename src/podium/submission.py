@@ -58,8 +58,20 @@ def submission_text(
     return text.getvalue()
 
 
+def require_test(lock: Lock) -> None:
+    """Raise SubmissionError where a competition has no test images."""
+    if not len(lock.test_ids):
+        raise SubmissionError(
+            'There is nothing to submit: the competition has no test images, [data] test = "".',
+            fix="podium predict RUN FOLDER predicts the images of a folder",
+        )
+
+
 def check_submission(file: Path, *, lock: Lock, settings: Submission) -> list[str]:
-    """Everything that is wrong with a CSV for this competition, with line numbers; empty if it may be submitted."""
+    """Everything that is wrong with a CSV for this competition, with line numbers; empty if it may be submitted.
+
+    Raises SubmissionError where the competition has no test images.
+    """
     return _check(file, lock, settings)[1]
 
 
@@ -97,6 +109,7 @@ def _probabilities(rows: Rows, classes: Sequence[str], settings: Submission) -> 
 
 def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str]]:
     """The rows below the header, and one line for each kind of fault: how many, and the first few."""
+    require_test(lock)
     columns = expected_columns(settings, lock.classes)
     try:
         header, rows = _read_rows(file)

@@ -6,8 +6,9 @@ from json import dumps, loads
 import pytest
 
 from podium.config.competition import read_competition
-from podium.config.keys import Recipe
+from podium.config.keys import Data, Recipe
 from podium.config.recipe import read_recipe, recipe_of
+from podium.config.schema import stamped_keys
 from podium.config.search import changed_recipe
 from podium.errors import ConfigError
 from podium.plan.runs import read_recipes
@@ -238,3 +239,44 @@ def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(t
         'metric = "auc" and [submission] kind = "labels"',
         "[submission] positive_class without effect",
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "validation", "fault"),
+    [
+        ('source = "names"', "rows = 3", "label_pattern: expected with source"),
+        ('source = "folders"\nlabel_pattern = "(a)"', "rows = 3", "label_pattern: expected with source"),
+        (
+            'source = "names"\nlabel_pattern = "("',
+            "rows = 3",
+            "label_pattern = '(': expected a regular expression with one",
+        ),
+        (
+            'source = "names"\nlabel_pattern = "a"',
+            "rows = 3",
+            "label_pattern = 'a': expected a regular expression with",
+        ),
+        (
+            'source = "folders"\ngroup_column = "who"',
+            "rows = 3",
+            'group_column without effect: expected source = "csv"',
+        ),
+        ('source = "csv"\ngroup_column = "who"\ngroup_pattern = "(a)"', "rows = 3", "group_column and group_pattern"),
+        ('source = "folders"\ntest = "train"', "rows = 3", 'test = train: expected source = "csv"'),
+        ('source = "folders"\ntest = ""\nsample_submission = "s.csv"', "rows = 3", "there are no test images"),
+        ('source = "folders"', 'kind = "folder"', '[validation] folder: expected with kind = "folder"'),
+        ('source = "folders"', 'rows = 3\nfolder = "val"', '[validation] folder: expected with kind = "folder"'),
+        ('source = "csv"', 'kind = "folder"\nfolder = "val"', 'expected source = "folders" or "names"'),
+    ],
+)
+def test_keys_of_the_layout_that_contradict_each_other_are_refused(tmp_path, data, validation, fault):
+    (tmp_path / "competition.toml").write_text(f'title = "x"\n[data]\n{data}\n[validation]\n{validation}\n')
+    with pytest.raises(ConfigError) as error:
+        read_competition(tmp_path)
+    assert any(fault in text for text in error.value.faults), error.value.faults
+
+
+def test_a_key_that_was_declared_later_is_in_a_stamp_only_if_it_is_changed(tmp_path):
+    assert "label_pattern" not in stamped_keys(Data(source="folders"))
+    assert stamped_keys(Data(source="names", label_pattern="(a)"))["label_pattern"] == "(a)"
+    assert "group_column" in stamped_keys(Data(source="folders"))

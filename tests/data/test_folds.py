@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from podium.config.keys import Validation
-from podium.data.folds import ALWAYS_TRAINS, assign_folds
+from podium.data.folds import ALWAYS_TRAINS, assign_folds, check_training_rows
 from podium.errors import DataError
 
 BALANCED = np.repeat(np.arange(4), 25)
@@ -57,14 +57,25 @@ def test_a_holdout_that_does_not_fit_is_refused(rows):
         assign_folds(BALANCED, None, holdout(rows))
 
 
-def test_a_class_with_one_row_is_refused():
-    with pytest.raises(DataError, match=r"too few(.|\n)*2 or more(.|\n)*class 1: 1 row"):
+@pytest.mark.parametrize("validation", [holdout(4), k_fold(4)])
+def test_a_class_with_too_few_rows_for_a_split_only_trains(validation):
+    few = 1 if validation.kind == "holdout" else 3
+    labels = np.array([0] * 12 + [1] * 12 + [2] * few)
+    folds = assign_folds(labels, None, validation)
+    assert (folds[labels == 2] == ALWAYS_TRAINS).all()
+    assert (folds[:24] == assign_folds(labels[:24], None, validation)).all()  # the others are split as without it
+
+
+def test_a_class_in_one_group_only_trains_and_so_does_every_row_of_its_group():
+    labels = np.array([0, 1] * 20 + [2, 2])
+    groups = np.array([f"g{row // 4}" for row in range(40)] + ["g0", "g0"])
+    folds = assign_folds(labels, groups, k_fold(3))
+    assert (folds[groups == "g0"] == ALWAYS_TRAINS).all() and (folds[groups != "g0"] >= 0).all()
+
+
+def test_one_class_that_can_be_split_is_too_few():
+    with pytest.raises(DataError, match=r"Too few classes(.|\n)*found: *1"):
         assign_folds(np.array([0] * 9 + [1]), None, holdout(3))
-
-
-def test_a_class_with_fewer_rows_than_folds_is_refused():
-    with pytest.raises(DataError, match=r"5 or more(.|\n)*class 1: 4 row"):
-        assign_folds(np.repeat([0, 1], [20, 4]), None, k_fold(5))
 
 
 def test_fewer_groups_than_folds_are_refused():
@@ -72,7 +83,8 @@ def test_fewer_groups_than_folds_are_refused():
         assign_folds(np.arange(20) % 2, np.repeat(["a", "b"], 10), k_fold(5))
 
 
-def test_a_class_that_lies_in_one_group_is_refused():
-    labels, groups = np.repeat([0, 1], 10), np.repeat(["a", "b"], 10)
+def test_a_class_whose_groups_are_all_in_one_fold_is_refused():
+    labels = np.array([0] * 20 + [1] * 2)
+    groups = np.array([f"g{row}" for row in range(20)] + ["h", "i"])
     with pytest.raises(DataError, match=r"in one fold(.|\n)*fold 0: class 'cat'"):
-        assign_folds(labels, groups, k_fold(2), classes=("cat", "dog"))
+        check_training_rows(labels, np.where(groups < "h", 1, 0), ["'dog'", "'cat'"])

@@ -79,12 +79,13 @@ def test_the_command_that_accepts_data_names_the_place_they_were_given_in(toy):
         toy.prepare(data=place)
 
 
-def test_a_class_that_is_too_small_is_named(toy):
+def test_a_class_that_is_too_small_only_trains_and_is_named(toy):
     toy.competition()
-    files = toy.folders()
-    toy.zip(toy.data / "pets.zip", {name: data for name, data in files.items() if "dog" not in name or "g_0" in name})
-    with pytest.raises(DataError, match=r"class 'dog': 1 row\(s\)"):
-        toy.prepare()
+    toy.zip(toy.data / "pets.zip", toy.folders() | {"train/bird/1.png": toy.png(1)})
+    notes = []
+    lock = toy.prepare(note=notes.append)
+    assert notes == ["no validation row has the class 'bird': its 1 images only train"]
+    assert lock.folds[lock.train_ids == "bird/1"].tolist() == [-1] and lock.unvalidated_classes == ("bird",)
 
 
 def test_other_data_than_the_pinned_are_refused_even_if_accepted(toy):
@@ -190,3 +191,20 @@ def test_what_a_killed_prepare_has_left_is_removed_by_the_next(toy, code):
     toy.prepare()
     left = [path for path in toy.paths.cache.rglob("*") if path.suffix == ".tmp" or path.name.startswith(".")]
     assert not left
+
+
+def test_equal_files_thin_images_and_large_batches_are_warned_of(toy):
+    file = with_data(toy)
+    (file.parent / "a.toml").write_text(RECIPE + "batch_size = 16")
+    strange = {f"train/cat/gone{i}.png": toy.png(1) for i in range(5)} | {"train/dog/line.png": toy.png(2, side=2)}
+    toy.zip(toy.data / "pets.zip", toy.folders() | strange)
+    notes = []
+    toy.prepare(note=notes.append)
+    thin, copies, batch = notes
+    assert thin.startswith("1 images have a side of 2 pixels or less: ") and thin.endswith("dog/line.png (2 x 2)")
+    assert copies.startswith("6 images have the same bytes as 4 others or more; placeholders of missing images? ")
+    assert batch == "a: batch_size = 16, and 14 training images: one step per epoch"
+    notes.clear()
+    toy.zip(toy.data / "pets.zip", toy.folders(images=12))
+    toy.prepare(note=notes.append, accept=True)
+    assert notes == []

@@ -380,10 +380,11 @@ def test_a_sample_with_other_columns_than_the_submission_is_a_fault(toy, kind, s
     assert fault.endswith("; a submission would have id, label")
 
 
-def test_class_columns_in_another_order_and_blank_cells_are_no_fault(toy):
+def test_class_columns_of_the_sample_give_the_order_of_the_classes_and_blank_cells_are_no_fault(toy):
     toy.write(toy.data / "pets", toy.folders() | {"sample.csv": b"id, dog,cat\n1,,\n2,,\n3,,\n4,,\n"})
     validation = 'rows = 4\n[submission]\nkind = "probabilities"'
-    check_pets(listing_of(toy, toy.competition(data='sample_submission = "sample.csv"', validation=validation)))
+    listing = listing_of(toy, toy.competition(data='sample_submission = "sample.csv"', validation=validation))
+    assert listing.classes == ("dog", "cat") and len(listing.rows) == 12
 
 
 def test_one_column_of_probabilities_for_three_classes_is_refused(toy):
@@ -539,3 +540,94 @@ def test_files_beside_labelled_images_that_the_table_does_not_name_are_ignored(t
     files = table_files(toy, b"id,label\n1,a\n2,b\n3,b\n4,b\n") | {"train/1.npy": b"", "train/notes.txt": b""}
     toy.write(toy.data / "pets", files)
     assert [row.file for row in listing_of(toy, toy.table_competition()).rows] == ["1.png", "2.png", "3.png", "4.png"]
+
+
+# Labels and groups in file names, one folder of all images, validation images in a folder
+
+NAMES = 'title = "Pets"\n[data]\nsource = "names"\n{data}\n[validation]\n{validation}\n'
+CAT_0 = 'label_pattern = "^([a-z]+)[.]"'
+
+
+def named_files(toy):
+    files = {f"train/{name}.{i}.png": toy.png(10 * i + len(name)) for i in range(2) for name in ("cat", "horse")}
+    return files | {"test/1.png": toy.png(900)}
+
+
+def test_classes_are_read_from_file_names(toy):
+    toy.write(toy.data / "pets", named_files(toy))
+    listing = listing_of(toy, toy.competition(NAMES, data=CAT_0))
+    assert [(row.id, row.label) for row in listing.rows] == [
+        *(("cat.0", "cat"), ("cat.1", "cat"), ("horse.0", "horse"), ("horse.1", "horse"))
+    ]
+
+
+def test_names_without_a_class_and_files_that_are_no_images_are_faults(toy):
+    toy.write(toy.data / "pets", named_files(toy) | {"train/7.png": toy.png(7), "train/cat.2.heic": b""})
+    assert faults_of(toy, toy.competition(NAMES, data=CAT_0)) == [
+        "pets/train/7.png: label_pattern finds nothing in this name",
+        "pets/train/cat.2.heic: not an image that Podium can read",
+    ]
+
+
+def test_groups_of_class_folders_are_read_from_file_names(toy):
+    toy.write(toy.data / "pets", toy.folders())
+    listing = listing_of(toy, toy.competition(data='group_pattern = "_([0-9])[.]"'))
+    assert {(row.id, row.group) for row in listing.rows} == {
+        (f"{k}/{k}_{i}", str(i)) for k in toy.classes for i in range(6)
+    }
+    assert len(faults_of(toy, toy.competition(data='group_pattern = "cat_([0-9])[.]"'))) == 6
+
+
+MIXED = (
+    'title = "x"\n[data]\nsource = "csv"\narchive = "pets"\ntrain = "all"\ntest = "all"\n{data}\n[validation]\nrows = 2'
+)
+
+
+def mixed_files(toy, sample=b"id,label\n9,a\n7,a\n"):
+    images = {f"all/{i}.png": toy.png(i) for i in (1, 2, 3, 4, 7, 9)}
+    return images | {"train.csv": b"id,label\n1,a\n2,b\n3,a\n4,b\n", "sample.csv": sample}
+
+
+def test_in_a_folder_of_all_images_those_without_a_label_are_the_test(toy):
+    toy.write(toy.data / "pets", mixed_files(toy))
+    assert list(listing_of(toy, toy.competition(MIXED)).test_images) == ["7", "9"]
+    listing = listing_of(toy, toy.competition(MIXED, data='sample_submission = "sample.csv"'))
+    assert list(listing.test_images) == ["9", "7"] and len(listing.rows) == 4
+
+
+def test_in_a_folder_of_all_images_each_is_labelled_or_in_the_sample_and_not_both(toy):
+    toy.write(toy.data / "pets", mixed_files(toy, sample=b"id,label\n9,a\n4,a\n"))
+    assert faults_of(toy, toy.competition(MIXED, data='sample_submission = "sample.csv"')) == [
+        "pets/all/7.png: a test image that is not in pets/sample.csv",
+        "pets/sample.csv line 3: '4' has no image without a label in pets/all",
+    ]
+
+
+BY_FOLDER = 'kind = "folder"\nfolder = "val"'
+
+
+def test_images_of_a_validation_folder_are_held_out_and_read_from_it(toy):
+    held_out = {f"val/{name}/{name}_0.png": toy.png(700 + len(name)) for name in toy.classes}
+    toy.write(toy.data / "pets", toy.folders() | held_out)
+    listing = listing_of(toy, toy.competition(validation=BY_FOLDER))
+    assert [row.id for row in listing.rows if row.is_held_out] == ["val/cat/cat_0", "val/dog/dog_0"]
+    rows = {row.id: row for row in listing.rows}
+    assert listing.train.read(rows["val/cat/cat_0"].file) == toy.png(703)
+    assert listing.train.read(rows["cat/cat_0"].file) == toy.png(0)
+
+
+def test_a_link_from_the_validation_folder_to_labelled_images_is_a_fault(toy):
+    folder = toy.write(toy.data / "pets", toy.folders() | {"val/dog/1.png": toy.png(701)})
+    (folder / "val/cat").symlink_to("../train/cat")
+    faults = faults_of(toy, toy.competition(validation=BY_FOLDER))
+    assert "pets/val/cat/cat_0.png: a link to the labelled images" in faults
+
+
+def test_a_change_of_the_validation_folder_is_seen(toy):
+    held_out = {f"val/{name}/{name}_0.png": toy.png(700 + len(name)) for name in toy.classes}
+    folder = toy.write(toy.data / "pets", toy.folders() | held_out)
+    toy.competition(validation=BY_FOLDER)
+    assert toy.prepare().folds.tolist() == [-1] * 12 + [0] * 2
+    toy.write(folder, {"val/cat/cat_1.png": toy.png(711)})
+    with pytest.raises(DataError, match="not those that its runs were trained on"):
+        toy.prepare()

@@ -69,7 +69,7 @@ def import_run(
     oof: Annotated[
         Path, typer.Option(help="Validation rows: .csv, .parquet or .npz with an id column and a column per class.")
     ],
-    test: Annotated[Path, typer.Option(help="Test rows, in the same form.")],
+    test: Annotated[Path | None, typer.Option(help="Test rows, in the same form; not without test images.")] = None,
     competition: CompetitionName = DEFAULT,
     architecture: Annotated[str | None, typer.Option(help="Its architecture; by default the run's name.")] = None,
 ) -> None:

@@ -135,7 +135,8 @@ def rehearse(competition: CompetitionName = DEFAULT, data: DataPlace = None) -> 
 
     written = rehearse_workspace(open_workspace(competition), listener_of=RunPrinter)
     print("\n".join(ensemble_lines(written, stale=set())))
-    check(written.csv_file, competition)
+    if written.csv_file:
+        check(written.csv_file, competition)
     print(f"Rehearsal passed in {duration(time.perf_counter() - started)}. Its scores are meaningless.")
 
 
@@ -158,11 +159,13 @@ def _guess_lines(guess: "CompetitionGuess") -> list[str]:
     listing, data, submission = guess.listing, guess.competition.data, guess.competition.submission
     classes = [f"{name} {count:,}" for name, count in guess.class_counts.items()]
     shown = classes if len(classes) <= MOST_CLASSES else [*classes[:3], "...", classes[-1]]
-    labels = "one folder per class" if data.source == "folders" else f"labels in {data.labels}"
+    labels = {"folders": "one folder per class", "names": f"classes in their names: {data.label_pattern}"}
+    labels = labels.get(data.source, f"labels in {data.labels}")
     return [
         f"{len(listing.rows):,} labelled images ({labels}), {len(listing.test_images):,} test images",
         f"{len(classes)} classes: {', '.join(shown)}",
-        f"image sides: {guess.sides[0]} to {guess.sides[1]} pixels; median of the shorter sides: {guess.median_side}",
+        f"sides of {guess.sampled} images: {guess.sides[0]} to {guess.sides[1]} pixels; median of the shorter sides: "
+        f"{guess.median_side}",
         f"submission format: {submission.kind} ({guess.format_reason})",
         *(f"please check {item}" for item in guess.to_check),
         *(f"fix before make prepare: {fault}" for fault in listing.faults[:MOST_FAULTS]),

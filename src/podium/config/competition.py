@@ -1,9 +1,10 @@
 """Reads competition.toml, and gives the columns of the submission that it describes."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from podium.config.keys import COMPETITION_FILE, Competition, Submission
+from podium.config.keys import COMPETITION_FILE, Competition, Data, Submission
 from podium.config.schema import read_table, settings_of
 from podium.errors import ConfigError, examples
 
@@ -25,11 +26,17 @@ def read_competition(folder: Path) -> Competition:
 def _competition_faults(competition: Competition, *, has_threshold: bool) -> list[str]:
     """Keys that contradict each other, are missing, or have no effect."""
     metric, kind, validation = competition.metric, competition.submission.kind, competition.validation
-    has_parts = competition.data.train and competition.data.test
+    is_other = competition.data.source not in ("folders", "names")
     scores = f'metric = "{metric}" and [submission] kind = "{kind}": this metric scores'
     faults = {
         f"{NO_THRESHOLD} Remove threshold.": metric == "log_loss" and has_threshold,
-        "[data] train and test: expected names that are not empty": not has_parts,
+        **_data_faults(competition.data),
+        '[validation] folder: expected with kind = "folder", and only with it': (
+            bool(validation.folder) != (validation.kind == "folder")
+        ),
+        '[validation] kind = "folder": expected source = "folders" or "names", and a name for train': (
+            validation.kind == "folder" and (is_other or not competition.data.train)
+        ),
         "[validation] rows: missing; expected rows = the number of labelled rows to hold out": (
             validation.kind == "holdout" and validation.rows == 0
         ),
@@ -42,6 +49,41 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
         ),
     }
     return [fault for fault, applies in faults.items() if applies]
+
+
+def _data_faults(data: Data) -> dict[str, object]:
+    """Faults of [data], and whether they apply."""
+    is_table, patterns = (
+        data.source == "csv",
+        {name: getattr(data, name) for name in ("label_pattern", "group_pattern")},
+    )
+    has_pattern = bool(data.label_pattern)
+    return {
+        '[data] train and test: expected a name for train where test has one; train = "" is for test = ""': (
+            data.test and not data.train
+        ),
+        '[data] test = train: expected source = "csv", whose table says which images have labels': (
+            data.is_mixed and not is_table
+        ),
+        "[data] sample_submission without effect: there are no test images": data.sample_submission and not data.test,
+        '[data] label_pattern: expected with source = "names", and only with it': has_pattern
+        != (data.source == "names"),
+        '[data] group_column without effect: expected source = "csv"': data.group_column and not is_table,
+        "[data] group_column and group_pattern: expected one of them": data.group_column and data.group_pattern,
+        **{
+            f"[data] {name} = {pattern!r}: expected a regular expression with one group": _count_groups(pattern) != 1
+            for name, pattern in patterns.items()
+            if pattern
+        },
+    }
+
+
+def _count_groups(pattern: str) -> int:
+    """The number of groups of a regular expression; -1 if it is none."""
+    try:
+        return re.compile(pattern).groups
+    except re.error:
+        return -1
 
 
 def expected_columns(settings: Submission, classes: Sequence[str]) -> list[str]:

@@ -32,18 +32,28 @@ def pixels_text(pixels: Pixels) -> str:
 class Data:
     """[data]: where the images are and how they are labelled."""
 
-    source: Literal["folders", "csv", "digits"] = key(
-        "folders: one folder per class; csv: a table of labels beside one folder; digits: the bundled digits"
+    source: Literal["folders", "names", "csv", "digits"] = key(
+        "folders: one folder per class; names: classes in the file names (label_pattern); csv: a table of labels; "
+        "digits: the bundled digits"
     )
     archive: str = key(
         "archive or folder of the images; searched for in DATA=, $PODIUM_DATA, data/ and ../shared/data/", ""
     )
-    train: str = key("folder or archive of the labelled images", "train")
-    test: str = key("folder or archive of the unlabelled images", "test")
+    train: str = key("folder or archive of the labelled images; empty: the class folders are at the top", "train")
+    test: str = key(
+        "folder or archive of the unlabelled images; equal to train: its images without a label (csv); empty: no test",
+        "test",
+    )
     labels: str = key("the table of labels (csv)", "train.csv")
     id_column: str = key("column of image ids in the table of labels (csv)", "id")
     label_column: str = key("column of class names in the table of labels (csv)", "label")
     group_column: str = key("column of groups: rows of one group stay on one side of every split (csv)", "")
+    label_pattern: str = key(
+        "regular expression whose one group is the class in a file name, such as cat in cat.0.jpg (names)",
+        "",
+        later=True,
+    )
+    group_pattern: str = key("regular expression whose one group is the group in a file name", "", later=True)
     sample_submission: str = key("CSV that gives the ids of a submission and their order", "")
     test_ids: Literal["names", "hash-order"] = key(
         "names: the id of a test image is its file name without suffix; hash-order: test images are numbered from 1 "
@@ -53,15 +63,25 @@ class Data:
     fingerprint: str = key("SHA-256 over ids, labels and image bytes that the data must have", "")
     download: str = key("URL of the archive, used where the archive is not found", "")
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether one folder has the labelled images and the test images."""
+        return bool(self.test) and self.test == self.train
+
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
     """[validation]: which labelled rows are held out to score a model."""
 
-    kind: Literal["holdout", "k-fold"] = key("holdout: one stratified part; k-fold: every row once", "holdout")
+    kind: Literal["holdout", "k-fold", "folder"] = key(
+        "holdout: one stratified part; k-fold: every row once; folder: the images of a folder beside train", "holdout"
+    )
     rows: int = key("number of rows held out (holdout)", 0, low=0)
     folds: int = key("number of folds (k-fold)", 5, low=2, high=100)
     seed: int = key("seed of the split", 0, low=0)
+    folder: str = key(
+        "folder or archive of the labelled images that are held out, such as val (folder)", "", later=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

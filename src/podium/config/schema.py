@@ -18,9 +18,26 @@ from typing import Any, Literal
 from podium.errors import ConfigError
 
 
-def key(meaning: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None) -> Any:
-    """Declare a key of a TOML file; a key without a default is required. `Literal` types have its valid values."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+def key(
+    meaning: str,
+    default: Any = MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    later: bool = False,
+) -> Any:
+    """Declare a key of a TOML file; a key without a default is required. `Literal` types have its valid values.
+
+    `later`: it was declared after runs were trained, so at its default it is not in a stamp (`stamped_keys`).
+    """
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "later": later})
+
+
+def stamped_keys(settings: Any) -> dict[str, Any]:
+    """The keys of a settings object as a table; keys that were declared `later` only if they are changed."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    table = dataclasses.asdict(settings)
+    return {k: v for k, v in table.items() if not fields[k].metadata["later"] or v != fields[k].default}
 
 
 def changed_keys(settings: Any) -> dict[str, Any]:

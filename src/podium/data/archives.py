@@ -171,6 +171,14 @@ class Memory:
     contents: Mapping[str, bytes]
     title: str
 
+    def names(self) -> list[str]:
+        """Names of all files, sorted."""
+        return sorted(self.contents)
+
+    def broken_links(self) -> list[str]:
+        """Always empty."""
+        return []
+
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
         return self.contents[name]
@@ -180,7 +188,31 @@ class Memory:
         return f"{self.title}/{name}"
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The files of two parts that are only read; the name of a file begins with that of its part."""
+
+    parts: Mapping[str, "Files"]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; raises DataError."""
+        part, rest = self._split(name)
+        return self.parts[part].read(rest)
+
+    def where(self, name: str = "") -> str:
+        """The path of a file in messages."""
+        if not name:
+            return " and ".join(files.where() for files in self.parts.values())
+        part, rest = self._split(name)
+        return self.parts[part].where(rest)
+
+    def _split(self, name: str) -> tuple[str, str]:
+        part = next(part for part in self.parts if name.startswith(f"{part}/"))
+        return part, name.removeprefix(f"{part}/")
+
+
 Files = Folder | Zip
+NO_FILES = Memory({}, "")
 
 
 def is_archive(name: str) -> bool:

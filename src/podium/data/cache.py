@@ -159,10 +159,12 @@ def load_dataset(train_file: Path) -> Dataset | None:
     """
     try:
         train, test = (open_memmap(file, mode="r") for file in (train_file, beside(train_file, "test")))
+        lock = read_lock(train_file.with_name(LISTING_FILE))
+        test = test[: len(lock.test_ids)]  # without test images, the file has a row nevertheless
         checksums = json.loads(beside(train_file, "checksums").read_bytes())
         are_pixels = all(array.dtype == np.uint8 and array.flags.c_contiguous for array in (train, test))
         are_whole = are_pixels and len(checksums) == _count_blocks(train) + _count_blocks(test)
-        return Dataset(read_lock(train_file.with_name(LISTING_FILE)), train, test, checksums) if are_whole else None
+        return Dataset(lock, train, test, checksums) if are_whole else None
     except (FileNotFoundError, ValueError, EOFError, TypeError, LookupError):
         return None
 

@@ -4,23 +4,26 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.config.keys import Competition, Pixels, height_and_width
+from podium.config.schema import stamped_keys
 from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, beside, load_dataset, size_name
 from podium.data.digits import SIGNATURE
 from podium.data.folds import ALWAYS_TRAINS
-from podium.data.images import bombs_are_faults, decode
+from podium.data.images import bombs_are_faults, decode_with_sides
 from podium.data.listing import ImageFiles, Listing
 from podium.data.locate import Progress, Source
 from podium.data.scan import data_faults, scan
-from podium.errors import DataError
+from podium.errors import DataError, examples
 from podium.files import cache_lock, require_free_space, write_file
 from podium.lock import Lock, write_lock
 from podium.plan.paths import Paths
@@ -30,22 +33,34 @@ from podium.processes import worker_pool
 CACHE_VERSION = 2
 # A process takes half a second to start, so fewer images are decoded faster in one process.
 FEW_ROWS = 2000
+# So many equal files are probably placeholders; an image with such a side shows nothing.
+MANY_COPIES, FEW_PIXELS = 5, 2
 
 
 def decode_images(
-    competition: Competition, source: Source | None, paths: Paths, *, pixels: Pixels, shape: str, progress: Progress
+    competition: Competition,
+    source: Source | None,
+    paths: Paths,
+    *,
+    pixels: Pixels,
+    shape: str,
+    progress: Progress,
+    note: Callable[[str], object] = lambda text: None,
 ) -> Dataset:
     """Open the images of `source` (None: the bundled digits) of the size `pixels`; decode them if necessary.
 
     `shape` says how other shapes get this size (`podium.data.images.decode`). Another process that decodes the
-    same images is waited for. Raises DataError with all faults of the data at once.
+    same images is waited for. `note` receives what is strange in images that are decoded now. Raises DataError with all
+    faults of the data at once.
     """
     train_file = paths.cache / _cache_key(competition, source) / f"train-{size_name(pixels, shape)}.npy"
     with cache_lock(train_file.with_name("lock")):
         dataset = load_dataset(train_file)
         if dataset is None:
             listing = scan(competition, source)
-            _decode_listing(listing, train_file, pixels, shape=shape, name=paths.name, progress=progress)
+            notes = _decode_listing(listing, train_file, pixels, shape=shape, name=paths.name, progress=progress)
+            for text in notes:
+                note(text)
             dataset = load_dataset(train_file)
     assert dataset is not None
     return dataset
@@ -61,22 +76,23 @@ def fingerprint(listing: Listing, digests: Sequence[bytes]) -> str:
 
 
 def _cache_key(competition: Competition, source: Source | None) -> str:
-    data = asdict(competition.data)
+    data = stamped_keys(competition.data)
     del data["fingerprint"], data["download"]
     content = [
         CACHE_VERSION,
         data,
         # scan() compares ids and classes with the submission's columns; without empty keys, as ensemble_stamp has them
         {name: value for name, value in asdict(competition.submission).items() if value},
-        source.signature() if source else SIGNATURE,
+        source.signature(competition.validation.folder) if source else SIGNATURE,
+        *filter(None, [competition.validation.folder]),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _decode_listing(
     listing: Listing, train_file: Path, pixels: Pixels, *, shape: str, name: str, progress: Progress
-) -> None:
-    """Decode all images of a listing; raises DataError with the faults of listing and images."""
+) -> list[str]:
+    """Decode all images of a listing, and return what is strange; raises DataError with the faults of all of them."""
     targets = (train_file, beside(train_file, "test"))
     temporaries = [target.with_suffix(".tmp") for target in targets]
     parts = [(listing.train, [row.file for row in listing.rows]), (listing.test, list(listing.test_images.values()))]
@@ -86,26 +102,39 @@ def _decode_listing(
     jobs = []
     try:
         for (files, names), temporary in zip(parts, temporaries, strict=True):
-            # At least one row, because an empty file cannot be mapped. The listing reports that there are no images.
+            # At least one row, because an empty file cannot be mapped.
             open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(max(len(names), 1), height, width, 3))
             jobs += [
                 DecodeJob(files, names[start : start + ROWS_PER_BLOCK], temporary, start, pixels, shape)
                 for start in range(0, len(names), ROWS_PER_BLOCK)
             ]
         results = _run_jobs(jobs, rows, progress)
-        faults = [*listing.faults, *(fault for _, damages, _ in results for fault in damages)]
+        faults = [*listing.faults, *(fault for rows in results for fault in rows.faults)]
         if faults:
             raise data_faults(name, faults)
-        digests = [digest for job_digests, _, _ in results for digest in job_digests]
+        digests = [digest for rows in results for digest in rows.digests]
         write_lock(train_file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
-        write_file(beside(train_file, "checksums"), json.dumps([checksum for _, _, checksum in results]).encode())
+        write_file(beside(train_file, "checksums"), json.dumps([rows.checksum for rows in results]).encode())
         for temporary, target in zip(temporaries, targets, strict=True):
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             os.replace(temporary, target)
+        images = [name for _, names in parts for name in names]
+        return _strange_images(images, digests, [text for rows in results for text in rows.thin])
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
+
+
+def _strange_images(images: Sequence[str], digests: Sequence[bytes], thin: Sequence[str]) -> list[str]:
+    """What is strange in whole images: many with the same bytes, or sides of a few pixels."""
+    counts = Counter(digests)
+    copies = [name for name, digest in zip(images, digests, strict=True) if counts[digest] >= MANY_COPIES]
+    notes = [f"{len(thin):,} images have a side of {FEW_PIXELS} pixels or less: {examples(thin)}"] if thin else []
+    if copies:
+        text = f"{len(copies):,} images have the same bytes as {MANY_COPIES - 1} others or more"
+        notes.append(f"{text}; placeholders of missing images? {examples(copies)}")
+    return notes
 
 
 def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
@@ -116,8 +145,8 @@ def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
         classes=classes,
         train_ids=np.array([row.id for row in listing.rows]),
         train_labels=np.array([labels[row.label] for row in listing.rows], np.int64),
-        folds=np.full(len(listing.rows), ALWAYS_TRAINS, np.int64),
-        test_ids=np.array(list(listing.test_images)),
+        folds=np.array([0 if row.is_held_out else ALWAYS_TRAINS for row in listing.rows], np.int64),
+        test_ids=np.array(list(listing.test_images), str),
         groups=np.array(groups) if any(groups) else None,
     )
 
@@ -134,24 +163,32 @@ class DecodeJob:
     shape: str
 
 
-# SHA-256 digest of each file of a job, faults of damaged files, and CRC-32 of the decoded rows.
-DecodedRows = tuple[list[bytes], list[str], int]
+class DecodedRows(NamedTuple):
+    """What is known of the rows of a job."""
+
+    digests: list[bytes]  # SHA-256 of each file
+    faults: list[str]  # of damaged files
+    thin: list[str]  # images with a side of few pixels
+    checksum: int  # CRC-32 of the decoded rows
 
 
 def decode_rows(job: DecodeJob) -> DecodedRows:
     """Decode a job's images into their rows."""
     array = open_memmap(job.array_file, mode="r+")
-    digests, faults = [], []
+    digests, faults, thin = [], [], []
     with bombs_are_faults():
         for row, name in enumerate(job.names, job.first_row):
             try:
                 content = job.files.read(name)
                 digests.append(hashlib.sha256(content).digest())
-                array[row] = decode(content, job.pixels, shape=job.shape)
+                array[row], sides = decode_with_sides(content, job.pixels, shape=job.shape)
+                if min(sides) <= FEW_PIXELS:
+                    thin.append(f"{name} ({sides[0]} x {sides[1]})")
             except DataError as error:
                 reason = f"{error.what} {error.found or ''}".strip()
                 faults.append(f"{job.files.where(name)}: {reason}")
-    return digests, faults, zlib.crc32(array[job.first_row : job.first_row + len(job.names)])
+    checksum = zlib.crc32(array[job.first_row : job.first_row + len(job.names)])
+    return DecodedRows(digests, faults, thin, checksum)
 
 
 def _run_jobs(jobs: Sequence[DecodeJob], rows: int, progress: Progress) -> list[DecodedRows]:

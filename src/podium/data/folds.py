@@ -23,18 +23,32 @@ def assign_folds(
 
     `labels` (n,) int and `groups` (n,) or None; returns (n,) int64. A holdout is fold 0. Folds are
     stratified by class. Rows of one group stay in one fold, so a holdout of groups has only about
-    `validation.rows` rows. Raises DataError if the data cannot be split so; its message has the names in
-    `classes`, or else class indices.
+    `validation.rows` rows. Classes with too few rows for all folds are only used for training. Raises DataError if the
+    data cannot be split so; its message has the names in `classes`, or else class indices.
     """
     names = [repr(name) for name in classes] if classes else [str(i) for i in range(labels.max(initial=-1) + 1)]
-    _check_counts(labels, groups, validation, names)
-    splitter = _splitter(len(labels), groups, validation)
+    split = np.flatnonzero(_in_splittable_classes(labels, groups, validation))
+    counts, groups = np.unique_counts(labels[split]).counts, None if groups is None else np.asarray(groups)[split]
+    _check_counts(counts, len(split), validation)
+    splitter = _splitter(len(split), groups, validation)
     folds = np.full(len(labels), ALWAYS_TRAINS, np.int64)
-    for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+    for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(split)), labels[split], groups)):
         if fold == 0 or validation.kind == "k-fold":
-            folds[rows] = fold
-    _check_training_rows(labels, folds, names)
+            folds[split[rows]] = fold
+    check_training_rows(labels, folds, names)
     return folds
+
+
+def _in_splittable_classes(labels: np.ndarray, groups: object, validation: Validation) -> np.ndarray:
+    """Which rows (n,) are split: not those of a class with too few rows or groups, nor other rows of their groups."""
+    units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    needed, kept = 2 if validation.kind == "holdout" or groups is not None else validation.folds, labels >= 0
+    while True:
+        pairs = np.unique(np.stack([labels[kept], units[kept]]), axis=1)
+        rare = kept & (np.bincount(pairs[0], minlength=labels.max(initial=-1) + 1)[labels] < needed)
+        if not rare.any():
+            return kept
+        kept = kept & ~np.isin(units, units[rare])
 
 
 def _splitter(rows: int, groups: object, validation: Validation) -> Any:
@@ -53,29 +67,26 @@ def _splitter(rows: int, groups: object, validation: Validation) -> Any:
     return StratifiedGroupKFold(count, shuffle=True, random_state=seed)
 
 
-def _check_counts(labels: np.ndarray, groups: object, validation: Validation, names: Sequence[str]) -> None:
-    counts = np.bincount(labels, minlength=len(names))
-    holdout = validation.kind == "holdout"
-    if holdout and not len(counts) <= validation.rows <= len(labels) - len(counts):
+def _check_counts(counts: np.ndarray, rows: int, validation: Validation) -> None:
+    """Raise DataError unless rows of two classes can be split, with each of the `counts` classes in both parts."""
+    if len(counts) < 2:
+        raise DataError(
+            "Too few classes have enough labelled rows to be split.",
+            expected="2 or more",
+            found=str(len(counts)),
+            fix="add images, or change [validation] in competition.toml",
+        )
+    if validation.kind == "holdout" and not len(counts) <= validation.rows <= rows - len(counts):
         raise DataError(
             "The holdout does not fit the data.",
-            expected=f"[validation] rows from {len(counts)} to {len(labels) - len(counts)}, "
+            expected=f"[validation] rows from {len(counts)} to {rows - len(counts)}, "
             f"so that each of {len(counts)} classes has a row in both parts",
-            found=f"rows = {validation.rows} of {len(labels)} labelled rows",
+            found=f"rows = {validation.rows} of {rows} labelled rows",
             fix="change [validation] in competition.toml",
         )
-    needed = 2 if holdout or groups is not None else validation.folds
-    faults = [f"class {name}: {count} row(s)" for name, count in zip(names, counts, strict=True) if count < needed]
-    if faults:
-        raise DataError(
-            "Some classes have too few labelled rows to be split.",
-            expected=f"{needed} or more",
-            faults=faults,
-            fix="add images, remove the class, or change [validation] in competition.toml",
-        )
 
 
-def _check_training_rows(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> None:
+def check_training_rows(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> None:
     """Raise DataError if a class of a fold is missing in the fold's training rows."""
     unseen = [
         f"fold {fold}: class {names[label]}"

@@ -52,8 +52,14 @@ def decode(content: bytes, pixels: Pixels, *, shape: str) -> np.ndarray:
     mirrored edges. An image of the right size is not resampled. Transparent pixels are blended with white; the first
     frame of an animation is used; 16-bit grey is scaled to 8 bits.
     """
+    return decode_with_sides(content, pixels, shape=shape)[0]
+
+
+def decode_with_sides(content: bytes, pixels: Pixels, *, shape: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """What `decode` returns, and the image's own width and height."""
     try:
-        return _fit(_rgb(_open(content)), *height_and_width(pixels), shape)
+        image = _open(content)
+        return _fit(_rgb(image), *height_and_width(pixels), shape), image.size
     except UnidentifiedImageError:  # Pillow's message contains a memory address
         raise DataError("not a whole image: not in any format that is read here") from None
     except FAULTS as error:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from podium.data.archives import Folder, Memory, Zip
+from podium.data.archives import Folder, Joined, Memory, Zip
 
 # Files that are often beside images and are not images.
 HARMLESS_NAMES = {"thumbs.db", "desktop.ini"}
@@ -15,7 +15,7 @@ NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 
-ImageFiles = Folder | Zip | Memory
+ImageFiles = Folder | Zip | Memory | Joined
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class LabelledImage:
     file: str
     label: str
     group: str = ""
+    is_held_out: bool = False  # an image of [validation] folder
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,12 @@ class Listing:
     test: ImageFiles
     test_images: Mapping[str, str]  # id -> file name, in submission order
     faults: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()  # the classes, where columns of a table give their order
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; a label is an index into them."""
-        return tuple(natural_order({row.label for row in self.rows}))
+        return self.columns or tuple(natural_order({row.label for row in self.rows}))
 
 
 def natural_order(texts: Iterable[str]) -> list[str]:

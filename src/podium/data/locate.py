@@ -39,13 +39,14 @@ class Source:
     cache: Path
 
     @os_error_as(DataError, UNREADABLE)
-    def signature(self) -> str:
-        """Identifies the content of all files without reading them."""
+    def signature(self, other_part: str = "") -> str:
+        """Identifies the content of all files, those of a part beside train and test too, without reading them."""
         if self.path.is_file():
             return status_signature(self.path)
         folder = self.open()
-        names = (self.data.train, self.data.test, self.data.labels, self.data.sample_submission)
+        names = (self.data.train, self.data.test, self.data.labels, self.data.sample_submission, other_part)
         parts = [folder.root / part for name in names if name and (part := find_part(folder, name))]
+        parts += [] if self.data.train else [folder.root]
         return "\n".join(
             f"{part.resolve()}\0{Folder(part).signature()}" if part.is_dir() else status_signature(part)
             for part in parts
@@ -57,6 +58,8 @@ class Source:
 
     def open_part(self, files: Files, name: str) -> Files:
         """The files of the train or test folder or archive called `name`; raises DataError."""
+        if not name:
+            return files
         part = find_part(files, name)
         if part is None:
             raise DataError(
@@ -73,12 +76,12 @@ class Source:
 
 
 def find_part(files: Files, name: str) -> str | None:
-    """The folder or archive in `files` that matches `name`, with or without its suffix; None if there is none.
+    """The folder or archive in `files` that matches `name`, with or without its suffix; else None.
 
     Raises DataError where several archives match.
     """
     stem = without_archive_suffix(name)
-    if files.has_folder(stem):
+    if stem and files.has_folder(stem):
         return stem
     return _only_archive(name, [other for other in _spellings(name) if files.has_file(other)], files.where())
 
@@ -132,7 +135,7 @@ def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> 
     for folder in filter(Path.is_dir, [*(place / name for name in names), place]):
         # The only folder in a search place may be another competition, so it is used only in a place the user named.
         files = Folder(folder) if folder == place and not named_by_user else _unwrapped(Folder(folder), train)
-        if find_part(files, train):
+        if find_part(files, train) or (not train and (folder != place or named_by_user)):
             return folder
     return None
 
@@ -155,9 +158,10 @@ def download_source(competition: Competition, paths: Paths, *, progress: Progres
 
 
 def _not_found(competition: Competition, paths: Paths, places: Sequence[Path]) -> DataError:
+    train = competition.data.train or "the class folders"
     return DataError(
         f"The images of '{paths.name}' were not found.",
-        expected=f"{competition.data.archive or paths.name}, or a folder that holds {competition.data.train}",
+        expected=f"{competition.data.archive or paths.name}, or a folder that holds {train}",
         faults=[f"looked in {place}" for place in places],
         fix=f"make prepare COMPETITION={paths.name} DATA=<folder or archive>",
     )

@@ -5,12 +5,15 @@ import hashlib
 import shlex
 from collections.abc import Callable
 
+import numpy as np
+
 from podium.config.keys import Competition, Pixels, Recipe, height_and_width
+from podium.config.schema import stamped_keys
 from podium.data.cache import find_images, size_name
 from podium.data.decode import decode_images
-from podium.data.folds import assign_folds
+from podium.data.folds import assign_folds, check_training_rows
 from podium.data.locate import Progress, download_source, find_source, quiet
-from podium.errors import DataError
+from podium.errors import DataError, examples
 from podium.files import remove_abandoned_temporaries
 from podium.lock import Lock, read_lock, write_lock
 from podium.workspace import Workspace
@@ -49,9 +52,18 @@ def prepare(
         if source is None and not bundled:
             source = download_source(competition, paths, progress=progress)
         for pixels, shape in sizes:
-            images = decode_images(competition, source, paths, pixels=pixels, shape=shape, progress=progress).lock
+            images = decode_images(
+                competition, source, paths, pixels=pixels, shape=shape, progress=progress, note=note
+            ).lock
             _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
     lock = _make_lock(images, competition, known)
+    if rare := lock.unvalidated_classes:
+        rows = int(np.isin(lock.train_labels, [lock.classes.index(name) for name in rare]).sum())
+        note(f"no validation row has the class {examples(map(repr, rare))}: its {rows:,} images only train")
+    fewest = min((int((lock.folds != fold).sum()) for fold in np.unique(lock.folds[lock.folds >= 0])), default=0)
+    for name, recipe in workspace.recipes.items():
+        if recipe.epochs and recipe.batch_size > fewest:
+            note(f"{name}: batch_size = {recipe.batch_size}, and {fewest:,} training images: one step per epoch")
     write_lock(paths.lock_file, lock)
     return lock
 
@@ -93,10 +105,13 @@ def _make_lock(images: Lock, competition: Competition, known: Lock | None) -> Lo
     """The lock of the decoded `images` with folds and with the settings that decide them."""
     groups = "" if images.groups is None else "\n".join(images.groups.tolist())
     sha256 = hashlib.sha256(groups.encode()).hexdigest() if groups else ""
-    validation = {**dataclasses.asdict(competition.validation), "groups_sha256": sha256}
+    validation = {**stamped_keys(competition.validation), "groups_sha256": sha256}
     # Recorded folds are kept: another version of scikit-learn may assign others.
     if known is not None and known.fingerprint == images.fingerprint and known.validation == validation:
         folds = known.folds
+    elif competition.validation.kind == "folder":
+        folds = images.folds
+        check_training_rows(images.train_labels, folds, [repr(name) for name in images.classes])
     else:
         folds = assign_folds(images.train_labels, images.groups, competition.validation, classes=images.classes)
     return dataclasses.replace(images, folds=folds, validation=validation)

@@ -3,16 +3,18 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from podium.config.competition import expected_columns
 from podium.config.keys import Competition, Data
-from podium.data.archives import Files, Folder
+from podium.data.archives import NO_FILES, Files, Joined
 from podium.data.digits import digits_listing
 from podium.data.images import is_image
-from podium.data.listing import LabelledImage, Listing, is_harmless, name_fault, name_faults, natural_order, numbers_in
+from podium.data.listing import LabelledImage, Listing, name_fault, name_faults, natural_order, numbers_in
 from podium.data.locate import Source
+from podium.data.names import base_name, names_by_id, repeated_ids, shared_files, stem, unreadable_files
 from podium.errors import DataError, examples
 
 # More labels than these are not classes if all of them are numbers and not all of them integers.
@@ -39,17 +41,49 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     data, faults = competition.data, []
     files = source.open()
     train = source.open_part(files, data.train)
-    rows = _class_folders(train, faults) if data.source == "folders" else _labels(files, train, data, faults)
-    test = source.open_part(files, data.test)
-    faults += _shared_files(train, test)
-    faults += _unreadable_files(train, test, rows if data.source == "folders" else [])
-    ordered = _test_order(files, test, _test_images(test, data, faults), competition, faults)
-    listing = Listing(train, sorted(rows, key=lambda row: row.id), test, ordered)
+    labelled, rows = train, _labelled_images(files, train, data, faults)
+    test = source.open_part(files, data.test) if data.test else NO_FILES
+    if folder := competition.validation.folder:
+        held_out = source.open_part(files, folder)
+        labelled, others = (
+            Joined({data.train: train, folder: held_out}),
+            _labelled_images(files, held_out, data, faults),
+        )
+        rows = [replace(row, file=f"{data.train}/{row.file}") for row in rows]
+        rows += [replace(row, id=f"{folder}/{row.id}", file=f"{folder}/{row.file}", is_held_out=True) for row in others]
+        faults += repeated_ids((row.id, labelled.where(row.file)) for row in rows)
+        faults += [*shared_files(train, held_out, "held-out"), *shared_files(held_out, test, "test")]
+    if not data.is_mixed:
+        faults += shared_files(train, test, "test")
+    faults += unreadable_files(test, test.names())
+    test_images = _test_images(test, _test_names(test, data, rows, faults), data, faults)
+    ordered = _test_order(files, test, test_images, competition, faults)
+    listing = Listing(labelled, sorted(rows, key=lambda row: row.id), test, ordered)
+    if competition.submission.kind == "probabilities":  # columns of the sample in an order of its own are the classes'
+        names = [name for name in _header(files, data.sample_submission) if name != competition.submission.id_column]
+        listing = replace(listing, columns=tuple(names) if set(names) == set(listing.classes) else ())
     if len(listing.classes) < 2:
         faults.append(f"{train.where()}: {len(listing.classes)} class(es) with images; expected 2 or more")
     else:
         faults += _column_faults(files, competition, listing.classes)
     return replace(listing, faults=tuple(faults))
+
+
+def _labelled_images(files: Files, train: Files, data: Data, faults: list[str]) -> list[LabelledImage]:
+    """The images of one part with their labels and groups; adds to `faults`."""
+    if data.source == "csv":
+        rows, names = _labels(files, train, data, faults), []
+    elif data.source == "names":
+        rows, names = _labels_in_names(train, data, faults), train.names()
+    else:
+        rows = _class_folders(train, faults)
+        classes = {row.label for row in rows}
+        names = [name for name in train.names() if "/" in name and name.split("/", 1)[0] in classes]
+    faults += unreadable_files(train, names)
+    if data.group_pattern:
+        groups = _in_names(train, [row.file for row in rows], "group_pattern", data, faults)
+        rows = [replace(row, group=groups.get(row.file, "")) for row in rows]
+    return rows
 
 
 def _name_faults(listing: Listing, competition: Competition) -> list[str]:
@@ -76,46 +110,14 @@ def _name_faults(listing: Listing, competition: Competition) -> list[str]:
     return faults
 
 
-def _unreadable_files(train: Files, test: Files, rows: Sequence[LabelledImage]) -> list[str]:
-    """Faults of files that Podium cannot read as images, in the class folders of `rows` and in the test part."""
-    classes = {row.label for row in rows}
-    names = [(train, name) for name in train.names() if "/" in name and name.split("/", 1)[0] in classes]
-    names += [(test, name) for name in test.names()]
-    others = [(files, name) for files, name in names if not is_image(name) and not is_harmless(name)]
-    links = [(files, name) for files in (train, test) for name in files.broken_links() if not is_harmless(name)]
-    return [
-        *(f"{files.where(name)}: not an image that Podium can read" for files, name in others),
-        *(f"{files.where(name)}: a broken link" for files, name in links),
-    ]
-
-
-def _shared_files(train: Files, test: Files) -> list[str]:
-    """Faults of files that are in both parts, because a link leads from one into the other."""
-    if not (isinstance(train, Folder) and isinstance(test, Folder)):
-        return []  # an archive with links is refused
-    return [
-        f"{files.where(name)}: a link to the {title} images"
-        for files, other, title in ((train, test, "test"), (test, train, "labelled"))
-        for name in files.names_inside(other)
-    ]
-
-
 def _images(files: Files) -> list[str]:
-    return [name for name in files.names() if is_image(name)]
-
-
-def _stem(name: str) -> str:
-    return name.rsplit(".", 1)[0] if is_image(name) else name
-
-
-def _base_stem(name: str) -> str:
-    return _stem(name.rsplit("/", 1)[-1])
+    return list(filter(is_image, files.names()))
 
 
 def _class_folders(train: Files, faults: list[str]) -> list[LabelledImage]:
     images = _images(train)
     faults += [f"{train.where(name)}: this image is not in a class folder" for name in images if "/" not in name]
-    rows = [LabelledImage(_stem(name), name, name.split("/", 1)[0]) for name in images if "/" in name]
+    rows = [LabelledImage(stem(name), name, name.split("/", 1)[0]) for name in images if "/" in name]
     others: dict[str, list[str]] = {}
     for name in train.names():
         others.setdefault(name.split("/", 1)[0], []).append(name)
@@ -123,15 +125,31 @@ def _class_folders(train: Files, faults: list[str]) -> list[LabelledImage]:
         names = others.get(folder)
         rest = f"; it holds {len(names)} other file(s), such as {names[0]}" if names else ""
         faults.append(f"{train.where(folder)}: a class without images{rest}")
-    faults += _repeated_ids((row.id, train.where(row.file)) for row in rows)
+    faults += repeated_ids((row.id, train.where(row.file)) for row in rows)
     return rows
+
+
+def _labels_in_names(train: Files, data: Data, faults: list[str]) -> list[LabelledImage]:
+    labels = _in_names(train, _images(train), "label_pattern", data, faults)
+    faults += repeated_ids((stem(name), train.where(name)) for name in labels)
+    return [LabelledImage(stem(name), name, label) for name, label in labels.items()]
+
+
+def _in_names(train: Files, names: Sequence[str], key: str, data: Data, faults: list[str]) -> dict[str, str]:
+    """File name -> what the group of the pattern under `key` matches in it; a name that does not match is a fault."""
+    pattern = re.compile(getattr(data, key))
+    matches = {name: pattern.search(base_name(name)) for name in names}
+    found = {name: match[1] for name, match in matches.items() if match and match[1]}
+    faults += [f"{train.where(name)}: {key} finds nothing in this name" for name in names if name not in found]
+    return found
 
 
 def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[LabelledImage]:
     images = _images(train)
-    faults += _repeated_ids((_base_stem(name), train.where(name)) for name in images)
+    faults += repeated_ids((stem(base_name(name)), train.where(name)) for name in images)
     columns = [data.id_column, data.label_column, *([data.group_column] if data.group_column else [])]
-    rows = _table_rows(files, data.labels, columns, train, names_by_id(images), "an image without a label", faults)
+    missing = "" if data.is_mixed else "an image without a label"
+    rows = _table_rows(files, data.labels, columns, train, names_by_id(images), missing, faults)
     labels = sorted({label for _, (_, label, *_) in rows if label})
     if len(labels) > MOST_NUMBERS and not all(number.is_integer() for number in numbers_in(labels)):
         raise DataError(
@@ -144,16 +162,22 @@ def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[L
     return [LabelledImage(id_, name, *cells) for name, (id_, *cells) in rows if all(cells)]
 
 
-def _test_images(test: Files, data: Data, faults: list[str]) -> dict[str, str]:
+def _test_names(test: Files, data: Data, rows: Sequence[LabelledImage], faults: list[str]) -> list[str]:
+    """The file names of the test images; where one folder has all images, those without a label."""
+    labelled = {row.file for row in rows} if data.is_mixed else set()
+    names = [name for name in _images(test) if name not in labelled]
+    if data.test and not names:
+        faults.append(f"{test.where()}: no images{' without a label' if labelled else ''}")
+    return names
+
+
+def _test_images(test: Files, images: list[str], data: Data, faults: list[str]) -> dict[str, str]:
     """Id -> file name, in natural order; names of subfolders are ignored."""
-    images = _images(test)
-    if not images:
-        faults.append(f"{test.where()}: no images")
     if data.test_ids == "hash-order":
-        images.sort(key=lambda name: hashlib.sha256(test.read(name)).digest())
+        images = sorted(images, key=lambda name: hashlib.sha256(test.read(name)).digest())
         return {str(i): name for i, name in enumerate(images, 1)}
-    faults += _repeated_ids((_base_stem(name), test.where(name)) for name in images)
-    by_id = {_base_stem(name): name for name in images}
+    faults += repeated_ids((stem(base_name(name)), test.where(name)) for name in images)
+    by_id = {stem(base_name(name)): name for name in images}
     return {id_: by_id[id_] for id_ in natural_order(by_id)}
 
 
@@ -167,7 +191,8 @@ def _test_order(
         return images
     by_id = images if hash_order else names_by_id(list(images.values()))
     missing = f"a test image that is not in {files.where(sample)}"
-    rows = _table_rows(files, sample, [competition.submission.id_column], test, by_id, missing, faults)
+    kind = "image without a label" if competition.data.is_mixed else "image"
+    rows = _table_rows(files, sample, [competition.submission.id_column], test, by_id, missing, faults, kind)
     return {id_: name for name, (id_,) in rows}
 
 
@@ -176,31 +201,17 @@ def _column_faults(files: Files, competition: Competition, classes: Sequence[str
     sample, columns = competition.data.sample_submission, expected_columns(competition.submission, classes)
     if not sample or not files.has_file(sample):
         return []
-    text = files.read(sample).decode("utf-8-sig", errors="replace")
-    header = [cell.strip() for cell in next(csv.reader(io.StringIO(text, newline="")), [])]
+    header = _header(files, sample)
     if columns[0] not in header or set(header) == {column.strip() for column in columns}:
         return []  # a table without ids has a fault already
     found, expected = examples(header, most=6), examples(columns, most=6)
     return [f"{files.where(sample)}: its columns are {found}; a submission would have {expected}"]
 
 
-def names_by_id(names: Sequence[str]) -> dict[str, str]:
-    """Each way in which a table may name an image (path, file name, file name without suffix) -> its path."""
-    by_id = {name: name for name in names}
-    for name in names:
-        base = name.rsplit("/", 1)[-1]
-        by_id.setdefault(base, name)
-        by_id.setdefault(_stem(base), name)
-    return by_id
-
-
-def _repeated_ids(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Faults for ids that occur several times, from pairs (id, place)."""
-    places: dict[str, list[str]] = {}
-    for id_, place in pairs:
-        places.setdefault(id_, []).append(place)
-    repeated = {id_: where for id_, where in places.items() if len(where) > 1}
-    return [f"{', '.join(where)}: the id {id_!r} {len(where)} times" for id_, where in repeated.items()]
+def _header(files: Files, table: str) -> list[str]:
+    """The columns of a table; empty if it is missing."""
+    text = files.read(table).decode("utf-8-sig", errors="replace") if table and files.has_file(table) else ""
+    return [cell.strip() for cell in next(csv.reader(io.StringIO(text, newline="")), [])]
 
 
 def _table_rows(
@@ -211,10 +222,11 @@ def _table_rows(
     by_id: dict[str, str],
     missing: str,
     faults: list[str],
+    kind: str = "image",
 ) -> list[tuple[str, list[str]]]:
     """For each row of a table: the file name of its image, and its cells. The first column is the id.
 
-    An image that has no row gets the fault `missing`.
+    An image that has no row gets the fault `missing`, unless that is empty.
     """
     rows, places = [], []
     for line, cells in _read_table(files, table, columns, faults):
@@ -223,10 +235,10 @@ def _table_rows(
         if name is not None:
             rows.append((name, cells))
         elif cells[0]:
-            faults.append(f"{where}: {cells[0]!r} has no image in {images.where()}")
+            faults.append(f"{where}: {cells[0]!r} has no {kind} in {images.where()}")
         places.append((name or cells[0], where))
-    faults += _repeated_ids(places)
-    if places:
+    faults += repeated_ids(places)
+    if places and missing:
         unused = sorted(set(by_id.values()) - {name for name, _ in rows})
         faults += [f"{images.where(name)}: {missing}" for name in unused]
     return rows

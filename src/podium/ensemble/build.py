@@ -23,7 +23,7 @@ from podium.ensemble.select import Choice, check_members, select
 from podium.ensemble.shift import shift_warnings
 from podium.ensemble.strategies.calibrate import brier, calibration_error
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
-from podium.errors import ConfigError
+from podium.errors import ConfigError, examples
 from podium.metrics import METRICS, hits, log_loss, softmax
 from podium.predictions.align import Aligned
 
@@ -273,6 +273,9 @@ def _caveats(aligned: Aligned, blend: Blend, score: Estimate, metric: str) -> tu
     if rows < FEW_ROWS:
         low, high = score.interval
         caveats.append(f"only {rows} validation rows: the true {metric} may be anywhere from {low:.4f} to {high:.4f}")
+    if unseen := np.setdiff1d(np.arange(len(aligned.classes)), aligned.oof_labels).tolist():
+        named = examples([repr(aligned.classes[label]) for label in unseen])
+        caveats.append(f"no validation row has the class {named}: no score tells how well it is predicted")
     caveats.append("the final weights use all validation rows, so they are slightly better than the scored ones")
     abouts = [aligned.abouts[place] for place in np.flatnonzero(blend.weights)]
     sources = [about.get("test_logits_from", "") for about in abouts]

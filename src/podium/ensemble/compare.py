@@ -53,7 +53,7 @@ class Estimate:
 
     score: float
     interval: tuple[float, float]
-    test_interval: tuple[float, float]
+    test_interval: tuple[float, float] | None  # None: there are no test images
     corrected_for_choosing: float  # subtracted because the strategy was chosen on these rows
 
 
@@ -170,18 +170,18 @@ def estimate(
     gain = float(resampled.whole[place]) - optimism
     inside = resampled.inside[:, place]
     low, high = _middle_95(inside - inside.mean()) + gain
-    wider = math.sqrt(1 + resampled.rows / tests)
+    wider = math.sqrt(1 + resampled.rows / max(tests, 1))
     ends = [(low, high), (gain - (gain - low) * wider, gain + (high - gain) * wider)]
     if metric == "accuracy":
         gain, rows = min(max(gain, 0.0), 1.0), float(resampled.rows)
         if resampled.grouped:  # rows of a group are alike, so that they count as fewer rows (the design effect)
             ungrouped_variance = max(gain * (1 - gain), 1 / rows) / rows
             rows /= max(float(inside.var()) / ungrouped_variance, 1.0)
-        both = 1 / (1 / rows + 1 / tests)
+        both = 1 / (1 / rows + 1 / max(tests, 1))
         ends = [wilson_interval(gain * rows, rows), wilson_interval(gain * both, both)]
     scores = np.clip(np.sort([[measure.gain(end) for end in pair] for pair in ends]), measure.least, measure.most)
     interval, test_interval = ((float(low), float(high)) for low, high in scores)
-    return Estimate(measure.gain(gain), interval, test_interval, optimism)
+    return Estimate(measure.gain(gain), interval, test_interval if tests else None, optimism)
 
 
 def compare(

@@ -31,7 +31,7 @@ def shift_warnings(aligned: Aligned, pool: Pool, unit: np.ndarray) -> tuple[str,
     """
     perfect = [run for run, correct in zip(pool.runs, pool.correct, strict=True) if correct.all()]
     largest: dict[str, tuple[float, str]] = {}
-    for name, direction, runs, *both in _measures(aligned, pool):
+    for name, direction, runs, *both in _measures(aligned, pool) if len(aligned.test_ids) else ():
         for run, validation, test in zip(runs, *both, strict=True):
             z = z_of_difference(validation, test, unit)
             if abs(z) > max(MOST_Z, largest.get(run, (0.0,))[0]) and z * direction >= 0:

@@ -36,7 +36,9 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
         *(line for warning in result.warnings for line in wrap(f"WARNING: {warning}", 100, subsequent_indent="  ")),
         "limits of this score:",
         *(f"  - {caveat}" for caveat in result.caveats),
-        f"wrote {written.csv_file} and {written.json_file.name}",
+        f"wrote {written.csv_file} and {written.json_file.name}"
+        if written.csv_file
+        else f'wrote {written.json_file}, and no submission: there are no test images ([data] test = "")',
     ]
 
 
@@ -81,11 +83,14 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
 def _score_lines(result: EnsembleResult) -> list[str]:
     score, used, metric = result.score, result.used, result.metric
     low, high = score.interval
-    test_low, test_high = score.test_interval
     chosen = " (chosen by auto)" if result.settings.strategy == "auto" else ""
     lines = [
         f"{used.strategy}{chosen}: {metric} {score.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}",
-        f"  on a test of {len(result.test_ids):,} rows: {test_low:.4f} to {test_high:.4f}",
+        *(
+            [f"  on a test of {len(result.test_ids):,} rows: {'{:.4f} to {:.4f}'.format(*score.test_interval)}"]
+            if score.test_interval
+            else []
+        ),
         f"  in sample {used.in_sample[metric]:.4f}, too good by {used.optimism(metric):+.4f}",
     ]
     if score.corrected_for_choosing:

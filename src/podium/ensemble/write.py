@@ -34,7 +34,7 @@ class WrittenEnsemble:
     """An ensemble and its files."""
 
     result: EnsembleResult
-    csv_file: Path
+    csv_file: Path | None  # None: there are no test images
     json_file: Path
 
 
@@ -69,8 +69,10 @@ def write_ensemble(
     result = build_ensemble(aligned, settings, metric=competition.metric, only=only)
     if strategy is None and not rehearsed:
         _check_against_best(result, workspace)
-    written = WrittenEnsemble(result, folder / f"{out}.csv", folder / f"{out}.json")
-    _write_csv(written, workspace)
+    csv_file = folder / f"{out}.csv" if len(result.test_ids) else None
+    written = WrittenEnsemble(result, csv_file, folder / f"{out}.json")
+    if csv_file:
+        _write_csv(written, workspace)
     record = with_hashes(_rounded(record | _describe(result)), folder / out)
     write_file(written.json_file, (json.dumps(record, indent=2) + "\n").encode())
     return written

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from podium.config.keys import Competition, Ensemble, Recipe
-from podium.config.schema import changed_keys
+from podium.config.schema import changed_keys, stamped_keys
 from podium.errors import TrainingError
 from podium.files import read_json
 from podium.plan.packages import find_weights
@@ -56,7 +56,7 @@ def file_sha256(file: Path) -> str:
 
 def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str) -> str:
     """The hash of everything that decides a run's predictions, except the weights file that it starts from."""
-    data = asdict(competition.data)
+    data = stamped_keys(competition.data)
     # Places of the data do not count: the lock has the data's fingerprint and order.
     for place in ("archive", "download", "fingerprint", "train", "test", "labels", "sample_submission"):
         del data[place]
@@ -68,7 +68,7 @@ def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha25
             "recipe": settings,
             "seed": seed,
             "data": data,
-            "validation": asdict(competition.validation),
+            "validation": stamped_keys(competition.validation),
             "lock": lock_sha256,
         }
     )
@@ -111,7 +111,8 @@ def ensemble_is_fresh(paths: Paths, competition: Competition, out: str = "ensemb
     record = read_json(folder / f"{out}.json")
     if not isinstance(record, dict) or record.get("stamp") != ensemble_stamp(paths, competition):
         return False
-    return record == with_hashes(record, folder / out) and "" not in (record["csv_sha256"], record[PROBABILITIES_KEY])
+    has_files = "" not in (record.get("csv_sha256", ""), record.get(PROBABILITIES_KEY, ""))
+    return record == with_hashes(record, folder / out) and (has_files or not competition.data.test)
 
 
 def with_hashes(record: dict[str, Any], stem: Path) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def _array_faults(arrays: dict[str, np.ndarray]) -> list[str]:
 
 def _row_faults(part: str, ids: np.ndarray, logits: np.ndarray, classes: int) -> list[str]:
     faults = []
-    if not len(ids):
+    if part == "oof" and not len(ids):
         faults.append(f"{part}_ids: expected at least one row, found none")
     if logits.shape != (len(ids), classes):
         faults.append(f"{part}_logits: expected shape {(len(ids), classes)}, found {logits.shape}")

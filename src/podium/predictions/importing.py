@@ -21,11 +21,12 @@ Columns = dict[str, np.ndarray]
 
 
 def import_predictions(
-    workspace: Workspace, name: str, *, oof: Path, test: Path, architecture: str | None = None
+    workspace: Workspace, name: str, *, oof: Path, test: Path | None, architecture: str | None = None
 ) -> Predictions:
     """Write `oof/<competition>/<name>.npz` from two tables of probabilities or logits, joined by id.
 
-    Raises PredictionsError with all faults of a table, ConfigError if a recipe's run has this name.
+    `test` is None where there are no test images. Raises PredictionsError with all faults of a table, ConfigError if a
+    recipe's run has this name.
     """
     recipes = workspace.recipes.items()
     check_run_name(name, [run_name(recipe_name, seed) for recipe_name, recipe in recipes for seed in recipe.seeds])
@@ -33,7 +34,11 @@ def import_predictions(
     rows = np.flatnonzero(lock.folds >= 0)
     labels = lock.train_labels[rows]
     oof_logits, oof_kind = _read_logits(oof, lock.train_ids[rows], workspace)
-    test_logits, test_kind = _read_logits(test, lock.test_ids, workspace)
+    if (test is None) != (len(lock.test_ids) == 0):
+        found = "no table (--test)" if test is None else str(test)
+        raise PredictionsError("Wrong test table.", expected=f"predictions of {len(lock.test_ids):,} rows", found=found)
+    none = np.empty((0, len(lock.classes)), np.float32)
+    test_logits, test_kind = _read_logits(test, lock.test_ids, workspace) if test else (none, oof_kind)
     if oof_kind != test_kind:
         raise PredictionsError("The two tables have different kinds.", file=test, expected=oof_kind, found=test_kind)
     probabilities = softmax(oof_logits)

@@ -101,7 +101,7 @@ def _read_lr_curve(csv_file: Path) -> tuple[list[tuple[float, float]], dict[str,
 
 def _read_submission(workspace: Workspace) -> SubmissionFile | None:
     file, lock = workspace.paths.submissions / "ensemble.csv", workspace.lock
-    if not file.is_file():
+    if not file.is_file() or not len(lock.test_ids):
         return None
     return SubmissionFile(
         file=file,

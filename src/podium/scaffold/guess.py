@@ -1,8 +1,6 @@
-"""Guesses the settings of a new competition from its files: parts, table of labels, sample submission, image sizes."""
+"""Guesses the settings of a new competition from its files: layout, sample submission, image sizes."""
 
 import csv
-import io
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,22 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from podium.config.keys import Competition, Data, Submission, Validation
-from podium.data.archives import Files, is_archive, open_files, without_archive_suffix
-from podium.data.images import image_sides, is_image
+from podium.config.keys import Competition, Submission, Validation
+from podium.data.archives import Files, open_files
+from podium.data.images import image_sides
 from podium.data.listing import Listing, numbers_in
 from podium.data.locate import Source
-from podium.data.scan import names_by_id, scan
+from podium.data.scan import scan
 from podium.errors import DataError, examples
+from podium.scaffold.layout import Table, guess_data, read_table, without_wrapping_folder
 
-LABEL_COLUMNS = ("label", "class", "category", "breed", "species", "target", "diagnosis", "y")
 # With fewer labelled images, k-fold validation.
 FEW_ROWS = 5000
 MOST_HELD_OUT = 10_000
 SAMPLED_IMAGES = 48
-SAMPLED_ROWS = 50
-
-Table = list[list[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +30,8 @@ class CompetitionGuess:
     competition: Competition
     listing: Listing
     median_side: int  # median of the shorter sides, pixels
-    sides: tuple[int, int]  # shortest and longest side of the sampled images, pixels
+    sampled: int  # number of images of which the sides are known
+    sides: tuple[int, int]  # their shortest and longest side, pixels
     to_check: tuple[str, ...]
     format_reason: str  # why the submission has this format
 
@@ -49,107 +45,36 @@ class CompetitionGuess:
 def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGuess:
     """Guess the settings of the folder or archive `source`; raises DataError where labels or test are not found."""
     to_check: list[str] = []
-    files = _without_wrapping_folder(open_files(source, cache))
-    data = _guess_data(files, source, cache, to_check)
-    sample = _read_table(files, data.sample_submission) if data.sample_submission else []
-    competition = Competition(title=title, data=data, submission=_format_by_header(sample[0] if sample else []))
+    files = without_wrapping_folder(open_files(source, cache))
+    data, by_folder = guess_data(files, source, cache, to_check)
+    sample = _read_sample(files, data.sample_submission) if data.sample_submission else []
+    competition = Competition(
+        title=title,
+        data=data,
+        validation=by_folder or Validation(),
+        submission=_format_by_header(sample[0] if sample else []),
+    )
     listing = scan(competition, Source(source, data, cache))
     if not listing.rows:
         raise DataError("There is no labelled image.", file=listing.train.where(), faults=listing.faults)
-    submission, reason = _format_by_values(competition.submission, sample, listing.classes, to_check)
+    submission, reason, doubt = _format_by_values(competition.submission, sample, listing.classes)
+    if not data.test:
+        reason, doubt = "none is written", ""
+    to_check += [f"the format of the submission: {doubt}"] if doubt else []
     metric = "accuracy" if submission.kind == "labels" else "log_loss"
     to_check.append(f"the metric: {metric} is usual for {submission.kind}; compare it with the competition's page")
-    to_check.append("groups: if several images show the same patient, video or object, set group_column in [data]")
     sides = _sample_sides(listing, to_check)
     rows = len(listing.rows)
-    validation = Validation(kind="k-fold") if rows < FEW_ROWS else Validation(rows=min(MOST_HELD_OUT, rows // 5))
+    by_rows = Validation(kind="k-fold") if rows < FEW_ROWS else Validation(rows=min(MOST_HELD_OUT, rows // 5))
     return CompetitionGuess(
-        competition=replace(competition, metric=metric, submission=submission, validation=validation),
+        competition=replace(competition, metric=metric, submission=submission, validation=by_folder or by_rows),
         listing=listing,
         median_side=int(np.median([min(size) for size in sides])),
+        sampled=len(sides),
         sides=(min(map(min, sides)), max(map(max, sides))),
         to_check=tuple(to_check),
         format_reason=reason,
     )
-
-
-def _without_wrapping_folder(files: Files) -> Files:
-    folders = files.folders()
-    is_wrapped = len(folders) == 1 and _named_like(files.below(folders[0]), "train") and not _named_like(files, "train")
-    return files.below(folders[0]) if is_wrapped else files
-
-
-def _top_names(files: Files) -> list[str]:
-    """Names of the folders and archives at the top."""
-    return [*files.folders(), *(name for name in files.names() if "/" not in name and is_archive(name))]
-
-
-def _named_like(files: Files, part: str) -> list[str]:
-    """The folders and archives at the top whose name contains `part`, the shortest name first."""
-    names = [name for name in _top_names(files) if part in without_archive_suffix(name).lower()]
-    return sorted(names, key=lambda name: (len(without_archive_suffix(name)), name))
-
-
-def _guess_data(files: Files, source: Path, cache: Path, to_check: list[str]) -> Data:
-    train, test = (_find_part(files, part, source) for part in ("train", "test"))
-    tables = [name for name in files.names() if "/" not in name and name.endswith(".csv")]
-    sample = next((name for name in tables if "sample" in name.lower()), "")
-    archive = Path(os.path.abspath(source)).name  # "." has no name
-    data = Data(source="folders", archive=archive, sample_submission=sample, train=train, test=test)
-    train_files = Source(source, data, cache).open_part(files, train)
-    names = [name for name in train_files.names() if is_image(name)]
-    if len({name.split("/", 1)[0] for name in names if "/" in name}) >= 2:
-        return data
-    by_id = names_by_id(names)
-    other_tables = [name for name in tables if name != sample]
-    for name in other_tables:
-        if columns := _id_and_label_columns(name, _read_table(files, name), by_id, to_check):
-            return replace(data, source="csv", labels=name, id_column=columns[0], label_column=columns[1])
-    raise DataError(
-        "There are no class folders and no table of labels.",
-        file=source,
-        expected=f"{train_files.where()}/<class>/..., or a CSV with a column of image names and a column of labels",
-        found=", ".join(other_tables) or "no CSV",
-    )
-
-
-def _find_part(files: Files, part: str, source: Path) -> str:
-    """The folder or archive for the part "train" or "test"; raises DataError."""
-    if names := _named_like(files, part):
-        return names[0]
-    raise DataError(
-        f"There is no folder or archive named like '{part}'.",
-        file=source,
-        expected=f"a folder or an archive with '{part}' in its name",
-        found=", ".join(_top_names(files)[:20]) or "no folder and no archive",
-        fix="rename it, or write competition.toml by hand",
-    )
-
-
-def _read_table(files: Files, name: str) -> Table:
-    """The rows of a CSV; empty where it cannot be read."""
-    try:
-        return list(csv.reader(io.StringIO(files.read(name).decode("utf-8-sig"), newline="")))
-    except (UnicodeDecodeError, csv.Error):
-        return []
-
-
-def _id_and_label_columns(
-    name: str, table: Table, by_id: dict[str, str], to_check: list[str]
-) -> tuple[str, str] | None:
-    """The column that names images and the column of labels; None where the table has none."""
-    if len(table) < 2:
-        return None
-    header, rows = table[0], [row for row in table[1 : 1 + SAMPLED_ROWS] if len(row) == len(table[0])]
-    columns = {title: {row[index].strip() for row in rows} for index, title in enumerate(header)}
-    ids = [title for title, cells in columns.items() if len(cells) == len(rows) and cells <= by_id.keys()]
-    others = [title for title in header if title not in ids]
-    if not ids or not others:
-        return None
-    label_column = next((title for title in others if title.strip().lower() in LABEL_COLUMNS), others[0])
-    if len(others) > 1:
-        to_check.append(f"the column of labels: '{label_column}', chosen from {', '.join(others)} in {name}")
-    return ids[0], label_column
 
 
 def _format_by_header(header: list[str]) -> Submission:
@@ -159,28 +84,29 @@ def _format_by_header(header: list[str]) -> Submission:
     return Submission(kind="probabilities", id_column=header[0]) if header[2:] else Submission()
 
 
-def _format_by_values(
-    by_header: Submission, sample: Table, classes: Sequence[str], to_check: list[str]
-) -> tuple[Submission, str]:
-    """The format of a sample by its header and values, and the reason; `to_check` gets what they do not decide."""
-    columns = [title.strip() for title in sample[0][1:]] if sample else []
-    if len(columns) == 1:
-        values = {row[1].strip() for row in sample[1:] if len(row) == 2}
-        kind, reason, doubt = _kind_of_values(values, classes)
-        if kind == "probability":
-            if set(classes) != {"0", "1"}:
-                to_check.append(f"the probability: it is that of {classes[1]!r}; positive_class can be {classes[0]!r}")
-            by_header = replace(by_header, kind=kind, positive_class=classes[1])
-    elif not columns:
-        reason = doubt = "there is no sample submission, so the columns are id,label"
-    elif columns == list(classes):
-        reason, doubt = "the sample has a column per class", ""
-    else:
-        reason = f"the sample has the columns {examples(map(repr, columns))}"
-        doubt = f"{reason}; the classes are {examples(classes)}, in this order"
-    if doubt:
-        to_check.append(f"the format of the submission: {doubt}")
-    return by_header, reason
+def _format_by_values(by_header: Submission, sample: Table, classes: Sequence[str]) -> tuple[Submission, str, str]:
+    """The format of a sample by its header and values, the reason, and what they do not decide or ""."""
+    columns = sample[0][1:] if sample else []
+    if not columns:
+        return (
+            by_header,
+            "there is no sample submission, so the columns are id,label",
+            "compare it with the leaderboard's",
+        )
+    if len(columns) > 1:
+        reason = f"the sample has the columns {examples(map(repr, columns), most=6)}"
+        is_of_classes = set(columns) == set(classes)
+        return (
+            by_header,
+            reason,
+            "" if is_of_classes else f"a column per class, but the classes are {examples(classes)}",
+        )
+    kind, reason, doubt = _kind_of_values({row[1] for row in sample[1:] if len(row) == 2}, classes)
+    if kind == "probability":
+        by_header = replace(by_header, kind=kind, positive_class=classes[1])
+        if not doubt and set(classes) != {"0", "1"}:
+            doubt = f"the probability is that of {classes[1]!r}; positive_class can be {classes[0]!r}"
+    return by_header, reason, doubt
 
 
 def _kind_of_values(values: set[str], classes: Sequence[str]) -> tuple[str, str, str]:
@@ -190,12 +116,20 @@ def _kind_of_values(values: set[str], classes: Sequence[str]) -> tuple[str, str,
     may_be_probability = bool(numbers) and min(numbers) >= 0 and max(numbers) <= 1 and len(classes) == 2
     is_integral = all(number.is_integer() for number in numbers)
     if values and values <= set(classes):
-        doubt = f'{shown}: with AUC or log loss, set kind = "probability"'
+        doubt = 'with AUC or log loss, set kind = "probability"'
         return "labels", f"{shown}, of the class names", doubt if may_be_probability and len(values) == 1 else ""
     if may_be_probability and (len(values) == 1 or not is_integral):
-        doubt = f"{shown}: taken for probabilities, because it is no class name" if is_integral else ""
+        doubt = 'with names of classes, set kind = "labels"' if is_integral else ""
         return "probability", f"{shown}, a number from 0 to 1 and no class name", doubt
-    return "labels", "it is not decided", f"{shown}: neither class names nor probabilities of one of two classes"
+    return "labels", f"{shown}: neither class names nor probabilities of one of two classes", "set its kind"
+
+
+def _read_sample(files: Files, name: str) -> Table:
+    """The rows of the sample submission; empty where it cannot be read: the listing has the fault."""
+    try:
+        return read_table(files, name)
+    except (UnicodeDecodeError, csv.Error):
+        return []
 
 
 def _sample_sides(listing: Listing, to_check: list[str]) -> list[tuple[int, int]]:

@@ -17,7 +17,8 @@ PARTS, COMPARISON_PARTS = 5, (1, 2)
 def inner_split(lock: Lock, validation: Validation) -> Lock:
     """A lock whose folds are parts, 0 to PARTS - 1, of the labelled rows outside fold 0; the rows of fold 0 have -1.
 
-    The parts have equal shares of the classes, and groups stay together. Raises DataError if a class has too few rows.
+    The parts have equal shares of the classes, and groups stay together. Classes with too few rows for this have -1.
+    Raises DataError if fewer than two classes have enough.
     """
     rows, folds = np.flatnonzero(lock.folds != 0), np.full_like(lock.folds, ALWAYS_TRAINS)
     parts = Validation(kind="k-fold", folds=PARTS, seed=stream_seed(validation.seed, "tune") % 2**32)
@@ -39,7 +40,7 @@ def describe_rows(inner: Lock, validation: Validation) -> str:
     """How many rows train and are scored, and which scores stay honest."""
     scored, others = np.count_nonzero(inner.folds == 0), np.count_nonzero(inner.folds > 0)
     rows = f"scored on {scored:,} inner rows, trained on {others:,} others"
-    if validation.kind == "holdout":
+    if validation.kind != "k-fold":
         return f"{rows}; no validation row is used, so validation scores stay honest"
     return (
         f"{rows}, all outside fold 1 of {validation.folds}: only the score on fold 1 stays honest, "

@@ -1,0 +1,194 @@
+"""What make new decides from the files alone, for the layouts of common competitions, and why a table is refused."""
+
+import pytest
+
+import layout_toys as layouts
+from layout_toys import image, table, write
+from podium.data.prepare import prepare
+from podium.errors import DataError
+from podium.plan.paths import Paths
+from podium.scaffold.guess import guess_competition
+from podium.scaffold.write import write_competition
+from podium.workspace import open_workspace
+
+PLAIN = {"source": "folders", "train": "train", "test": "test", "group_column": ""}
+DECIDED = {
+    "aerial_cactus": {"source": "csv", "labels": "train.csv", "label_column": "has_cactus", "kind": "probability"},
+    "histopathologic": {"source": "csv", "labels": "train_labels.csv", "kind": "labels"},
+    "dogs_vs_cats": {"source": "names", "label_pattern": "^(.+)[._][0-9]+[.]", "kind": "probability"},
+    "dog_breed": {"source": "csv", "labels": "labels.csv", "label_column": "breed", "kind": "probabilities"},
+    "leaf": {
+        "source": "csv",
+        "train": "images",
+        "test": "images",
+        "id_column": "id",
+        "label_column": "species",
+        "kind": "probabilities",
+    },
+    "aptos": {
+        "source": "csv",
+        "train": "train_images",
+        "test": "test_images",
+        "id_column": "id_code",
+        "label_column": "diagnosis",
+        "kind": "labels",
+    },
+    "melanoma": {
+        "source": "csv",
+        "train": "jpeg/train",
+        "test": "jpeg/test",
+        "id_column": "image_name",
+        "label_column": "target",
+        "group_column": "patient_id",
+        "kind": "labels",
+    },
+}
+
+
+def guess(tmp_path, place):
+    return guess_competition(place, tmp_path / "cache", title="Miniature")
+
+
+def prepared(tmp_path, place):
+    """The lock that `make new` and `make prepare` write, without a file edited by hand."""
+    paths = Paths("miniature", tmp_path / "project", tmp_path / "project")
+    write_competition(paths, guess(tmp_path, place), gpu=False)
+    return prepare(open_workspace("miniature", paths.root), data=str(place))
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_the_layout_of_a_competition_is_recognised_and_prepared(tmp_path, name):
+    place = tmp_path / "given"
+    getattr(layouts, name)(place)
+    found = guess(tmp_path, place)
+    settings = {**vars(found.competition.data), "kind": found.competition.submission.kind}
+    expected = PLAIN | DECIDED[name]
+    assert {key: settings[key] for key in expected} == expected
+    assert found.listing.faults == ()
+    lock = prepared(tmp_path, place)
+    assert len(lock.train_ids) + len(lock.test_ids) in (30, 36, 46, 48)
+
+
+def test_columns_of_a_sample_give_the_order_of_the_classes_and_of_the_submission(tmp_path):
+    layouts.dog_breed(tmp_path / "given")
+    found = guess(tmp_path, tmp_path / "given")
+    assert found.listing.classes == ("whippet", "affenpinscher", "boxer")
+    assert found.format_reason == "the sample has the columns 'whippet', 'affenpinscher', 'boxer'"
+    assert prepared(tmp_path, tmp_path / "given").classes == found.listing.classes
+    assert not any("format" in item for item in found.to_check)
+
+
+def test_what_the_values_of_the_sample_do_not_decide_is_asked_for(tmp_path):
+    layouts.histopathologic(tmp_path / "given")
+    asked = [item for item in guess(tmp_path, tmp_path / "given").to_check if "format" in item]
+    assert asked == ['the format of the submission: with AUC or log loss, set kind = "probability"']
+
+
+def test_numeric_ids_are_ordered_as_numbers_with_and_without_a_sample(tmp_path):
+    layouts.dogs_vs_cats(tmp_path / "given")
+    ids = [str(number) for number in range(1, 13)]
+    assert list(guess(tmp_path, tmp_path / "given").listing.test_images) == ids
+    (tmp_path / "given/sample_submission.csv").unlink()
+    assert list(guess(tmp_path, tmp_path / "given").listing.test_images) == ids
+
+
+def class_folders(place, train="train/", count=12):
+    for number in range(count):
+        for name in ("ants", "bees"):
+            image(place, f"{train}{name}/{number}.png")
+
+
+@pytest.mark.parametrize("train", ["train/", "photos/", "", "all/train/"])
+def test_class_folders_without_a_test_are_a_competition(tmp_path, train):
+    class_folders(tmp_path / "given", train)
+    found = guess(tmp_path, tmp_path / "given")
+    assert (found.competition.data.train, found.competition.data.test) == (train.split("/")[-2] if train else "", "")
+    assert any("there are none" in item for item in found.to_check)
+    lock = prepared(tmp_path, tmp_path / "given")
+    assert lock.classes == ("ants", "bees") and len(lock.train_ids) == 24 and len(lock.test_ids) == 0
+
+
+def test_a_sample_without_test_images_is_named_and_not_used(tmp_path):
+    class_folders(tmp_path / "given")
+    table(tmp_path / "given", "sample_submission.csv", "id,label", [(1, "ants")])
+    found = guess(tmp_path, tmp_path / "given")
+    assert found.competition.data.sample_submission == ""
+    assert any("sample_submission.csv is not used" in item for item in found.to_check)
+
+
+def test_a_folder_of_validation_images_is_held_out(tmp_path):
+    place = tmp_path / "given"
+    class_folders(place)
+    for name in ("ants", "bees"):
+        for number in range(4):  # the same file names as in train/
+            image(place, f"val/{name}/{number}.png")
+    found = guess(tmp_path, place)
+    assert (found.competition.validation.kind, found.competition.validation.folder) == ("folder", "val")
+    assert "the validation: the 8 images of val are held out, and train no model" in found.to_check
+    lock = prepared(tmp_path, place)
+    held_out = lock.train_ids[lock.folds == 0].tolist()
+    assert held_out == sorted(f"val/{name}/{number}" for name in ("ants", "bees") for number in range(4))
+    assert len(lock.train_ids) == 32 and set(lock.folds.tolist()) == {-1, 0}
+
+
+def test_a_folder_of_validation_images_without_labels_is_not_left_out_silently(tmp_path):
+    class_folders(tmp_path / "given")
+    image(tmp_path / "given", "val/1.png")
+    found = guess(tmp_path, tmp_path / "given")
+    assert found.competition.validation.kind == "k-fold"
+    assert "the validation: the 1 images of val are not used: their labels are not known" in found.to_check
+
+
+def labelled_images(place):
+    for number in range(24):
+        image(place, f"train/{number}.png")
+    image(place, "test/100.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("id,label\n0,a\n1,b\n".encode("utf-16"), "not a CSV table in UTF-8"),
+        ("id;label\n0;a\n1;b\n", "its columns are separated by ';'; expected commas"),
+        ("0,a\n1,b\n2,a\n", "its first line names the image '0'; expected a header"),
+        ("id,label\nx/0,a\nx/1,b\n", "names 0 images; 'x/0' has no image in "),
+        ("id\n0\n1\n", "no column beside 'id': expected a column of labels"),
+        ("id,label\n", "no rows"),
+    ],
+)
+def test_why_a_table_was_not_taken_is_told(tmp_path, content, reason):
+    labelled_images(tmp_path / "given")
+    write(tmp_path / "given/labels.csv", content)
+    with pytest.raises(DataError, match="no class folders, no table of labels, and no classes in the file") as error:
+        guess(tmp_path, tmp_path / "given")
+    (fault,) = error.value.faults
+    assert fault.startswith(f"{tmp_path}/given/labels.csv: ") and reason in fault
+
+
+def test_a_table_with_stray_spaces_and_a_missing_image_is_taken_and_the_image_is_named(tmp_path):
+    labelled_images(tmp_path / "given")
+    rows = [(f" {k}", f"{'ab'[k % 2]} ") for k in range(25)]
+    table(tmp_path / "given", "labels.csv", " id, label", rows)
+    found = guess(tmp_path, tmp_path / "given")
+    assert (found.competition.data.id_column, found.competition.data.label_column) == ("id", "label")
+    (fault,) = found.listing.faults
+    assert fault.endswith(f"labels.csv line 26: '24' has no image in {tmp_path}/given/train")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "chosen", "asked"),
+    [
+        ("lesion_id", [f"L{k // 2}" for k in range(24)], "lesion_id", ""),
+        ("site", [f"s{k // 2}" for k in range(24)], "", "values repeat in 'site'"),
+        ("age", [40 + k // 2 for k in range(24)], "", "set group_column in [data]"),
+        ("patient", [k % 2 for k in range(24)], "", "set group_column in [data]"),  # as few as the classes
+        ("patient", [f"p{k}" for k in range(24)], "", "set group_column in [data]"),
+    ],
+)
+def test_a_column_of_groups_is_found_by_its_name_and_values(tmp_path, column, values, chosen, asked):
+    labelled_images(tmp_path / "given")
+    table(tmp_path / "given", "labels.csv", f"id,label,{column}", [(k, "ab"[k % 2], values[k]) for k in range(24)])
+    found = guess(tmp_path, tmp_path / "given")
+    assert found.competition.data.group_column == chosen
+    (item,) = [item for item in found.to_check if item.startswith("the groups")]
+    assert item.endswith(asked) or chosen in item
