@@ -154,8 +154,9 @@ def test_rules_are_named_only_where_they_are_not_accepted(project):
         assert fix in refusal.value.fix and refusal.value.found == "no"
 
 
-def test_a_submission_without_a_private_score_is_listed(monkeypatch):
+@pytest.mark.parametrize("private", [{}, {"privateScore": None}, {"privateScore": ""}, {"privateScore": "pending"}])
+def test_a_submission_without_a_private_score_is_listed(monkeypatch, private):
     row = {"ref": 1, "fileName": "a.csv", "date": "", "description": "", "status": "COMPLETE", "publicScore": "0.5"}
-    monkeypatch.setattr(Kaggle, "ask", lambda *_, **__: {"submissions": [row]})
+    monkeypatch.setattr(Kaggle, "ask", lambda *_, **__: {"submissions": [row | private]})
     (submission,) = Kaggle("birds", {}).submissions()
     assert (submission.public, submission.private) == (0.5, None)

@@ -37,8 +37,8 @@ class ListedSubmission:
     date: str
     message: str
     status: str
-    public: float | None = None
-    private: float | None = None
+    public: float | None
+    private: float | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Kaggle:
                 date=row["date"] or "",
                 message=row["description"] or "",
                 status=row["status"],
-                **{name: float(row[f"{name}Score"]) for name in ("public", "private") if row.get(f"{name}Score")},
+                public=_score(row.get("publicScore")),
+                private=_score(row.get("privateScore")),
             )
             for row in answer["submissions"]
         ]
@@ -223,6 +224,14 @@ class Kaggle:
             raise ServerError("Kaggle did not answer in time.", found=f"{seconds:.0f} s", fix=fix) from None
         secrets |= find_secrets(environment)  # the package may have deleted or renewed a token
         return process.returncode, masked(process.stdout, secrets), masked(process.stderr, secrets)
+
+
+def _score(text: str | None) -> float | None:
+    """A score of Kaggle's list; None while it is unknown, whatever text Kaggle has for that."""
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
 
 
 def shorten(output: str) -> str:
