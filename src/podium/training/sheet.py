@@ -1,5 +1,6 @@
 """Labelled images as they are stored, and as training augments them: `make show`."""
 
+import json
 import textwrap
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from podium.config.keys import Recipe, pixels_text
+from podium.config.schema import changed_keys
 from podium.plan.runs import PlannedRun
 from podium.training.batches.loader import FitData, Normalisation, TrainingLoader
 from podium.training.callbacks import size_of_epoch
@@ -75,28 +77,11 @@ def _evenly_spaced(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def describe_augmentation(recipe: Recipe) -> str:
-    """One line about what the recipe does to its training images."""
-    augment, sizes = recipe.augment, ", then ".join(map(pixels_text, recipe.stage_pixels))
-    flips = {"horizontal": "half of the images mirrored", "alternating": "mirrored in every second epoch"}
-    parts = [
-        flips.get(augment.flip),
-        augment.shift_pixels and f"shifted by up to {augment.shift_pixels} stored px",
-        augment.rotate_degrees and f"rotated by up to {augment.rotate_degrees:g}°",
-        augment.zoom > 1 and f"zoomed by up to {augment.zoom:g}",
-        augment.crop < 1 and f"a random {augment.crop:.0%} to 100% of the area",
-        augment.brightness and f"brightness ± {augment.brightness:g}",
-        augment.contrast and f"contrast ± {augment.contrast:.0%}",
-        augment.saturation and f"saturation ± {augment.saturation:.0%}",
-        augment.hue and f"hue ± {augment.hue:.0%} of the circle",
-        augment.rand_augment and f"RandAugment {augment.rand_augment}",
-        augment.trivial_augment and "TrivialAugment",
-        augment.erase and f"erased with probability {augment.erase:g}",
-        augment.cutout_pixels and f"a square of {augment.cutout_pixels} px cut out",
-        recipe.mixup and f"mixup {recipe.mixup:g}",
-        recipe.cutmix and f"cutmix {recipe.cutmix:g}",
-    ]
-    description = "; ".join(part for part in parts if part) or "no augmentation"
-    return f"{description}. Stored at {pixels_text(recipe.stored_pixels)} px, trained at {sizes} px."
+    """One line: the recipe's keys that change its training images, and their sizes."""
+    mixing = {name: getattr(recipe, name) for name in ("mixup", "cutmix") if getattr(recipe, name)}
+    keys = [f"{name} = {json.dumps(value)}" for name, value in (changed_keys(recipe.augment) | mixing).items()]
+    stored, trained = pixels_text(recipe.stored_pixels), ", then ".join(map(pixels_text, recipe.stage_pixels))
+    return f"{', '.join(keys) or 'no augmentation'}. Stored at {stored} px, trained at {trained} px."
 
 
 def _draw_rows(
