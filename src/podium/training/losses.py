@@ -36,9 +36,7 @@ class ClassLoss(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean over the images."""
-        if (
-            self.gamma or self.weights is not None
-        ):  # torch would divide by the weights, which differ from batch to batch
+        if self.gamma or self.weights is not None:  # not torch's mean, which divides by the weights of the batch
             return self.of_each(logits, targets).mean()
         return cross_entropy(logits, targets, label_smoothing=self.smoothing)
 
