@@ -606,6 +606,14 @@ def test_in_a_folder_of_all_images_each_is_labelled_or_in_the_sample_and_not_bot
 BY_FOLDER = 'kind = "folder"\nfolder = "val"'
 
 
+def test_a_class_folder_may_have_the_name_of_the_folder_of_all_classes(toy):
+    files = {f"pets/{name}/{i}.png": toy.png(10 * i + len(name)) for i in range(2) for name in ("horse", "pets")}
+    place = toy.write(toy.paths.root / "given", files) / "pets"
+    competition = toy.competition(data='train = ""\ntest = ""')
+    for given in (place, place.parent):
+        assert listing_of(toy, competition, str(given)).classes == ("horse", "pets")
+
+
 def test_images_of_a_validation_folder_are_held_out_and_read_from_it(toy):
     held_out = {f"val/{name}/{name}_0.png": toy.png(700 + len(name)) for name in toy.classes}
     toy.write(toy.data / "pets", toy.folders() | held_out)

@@ -132,7 +132,10 @@ def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> 
     names = [*_spellings(archive), without_archive_suffix(archive)]
     if file := _only_archive(archive, [name for name in names if (place / name).is_file()], str(place)):
         return place / file
-    for folder in filter(Path.is_dir, [*(place / name for name in names), place]):
+    folders = [*(place / name for name in names), place]
+    if not train and place.name in names:  # a class folder may have the name of the archive
+        folders.reverse()
+    for folder in filter(Path.is_dir, folders):
         # The only folder in a search place may be another competition, so it is used only in a place the user named.
         files = Folder(folder) if folder == place and not named_by_user else _unwrapped(Folder(folder), train)
         if find_part(files, train) or (not train and (folder != place or named_by_user)):
