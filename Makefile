@@ -25,6 +25,7 @@ Train
   prepare          find, check, decode and split the images
   show             draw training images as the network of RUN= gets them
   lr-find          plot the loss of RECIPE= over the learning rate; WRITE=1 writes the suggestion into the recipe
+  embed            compute the features of all images by the pretrained network of RECIPE=; training does it too
   rehearse         run everything with few images and one epoch, before hours of training
   estimate         estimate the training time of the stale runs on this machine
   train            train stale runs (or RUN=) side by side; -j1 trains one at a time; with RUN=lite0.s1
@@ -47,7 +48,7 @@ Code
 More commands (score, predict, import, compact, leaderboard): podium --help
 endef
 
-VERBS := prepare rehearse estimate runs suggest ensemble report check new show lr-find tune download submit submissions \
+VERBS := prepare rehearse estimate runs suggest ensemble report check new show lr-find tune embed download submit submissions \
 	kernel rehearse-kernel
 TARGETS := help demo all train $(VERBS) test lint format bench setup lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
@@ -145,8 +146,9 @@ ARGUMENTS_new = $(ARGUMENTS_prepare) $(call option,KAGGLE,kaggle)
 ARGUMENTS_ensemble = $(call option,STRATEGY,strategy) $(call option,THRESHOLD,threshold) $(call option,OUT,out)
 ARGUMENTS_check = $(call quoted,$(FILE))
 ARGUMENTS_show = $(call quoted,$(RUN))
-ARGUMENTS_lr-find = $(call quoted,$(RECIPE)) $(if $(filter 1,$(WRITE)),--write)
-ARGUMENTS_tune = $(call quoted,$(RECIPE)) $(call option,TRIALS,trials) $(call option,MINUTES,minutes) $(call option,OUT,out)
+ARGUMENTS_embed = $(call quoted,$(RECIPE))
+ARGUMENTS_lr-find = $(ARGUMENTS_embed) $(if $(filter 1,$(WRITE)),--write)
+ARGUMENTS_tune = $(ARGUMENTS_embed) $(call option,TRIALS,trials) $(call option,MINUTES,minutes) $(call option,OUT,out)
 ARGUMENTS_submit = $(call quoted,$(FILE)) --message $(call quoted,$(MESSAGE)) $(FORCED)
 RUN_NAMES = $(foreach run,$(RUN),$(call quoted,$(run)))
 ARGUMENTS_kernel = $(RUN_NAMES) $(FORCED)
@@ -156,7 +158,7 @@ FORCED = $(if $(filter 1,$(FORCE)),--force)
 $(VERBS): | $(READY)
 	@$(PODIUM) $@ $(OF) $(ARGUMENTS_$@)
 
-estimate show lr-find tune: | prepare
+estimate show lr-find tune embed: | prepare
 
 test: | $(READY)
 	@$(PYTHON) -m pytest -q -n $(CORES) --cov

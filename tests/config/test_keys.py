@@ -69,6 +69,8 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
         ('sampling = "balanced"\nhard_share = 0.5', "hard_share: expected one of them"),
         ('head = "logistic"', 'head = "logistic" without pretrained'),
         ('head = "logistic"\npretrained = true\nfreeze_epochs = 1', "freeze_epochs without effect"),
+        ('head = "boosting"', 'head = "boosting" without pretrained'),
+        ('head = "boosting"\npretrained = true', 'epochs without effect: head = "boosting" trains no layer'),
     ],
 )
 def test_each_fault_is_told_by_name(tmp_path, line, told):

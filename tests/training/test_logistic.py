@@ -15,7 +15,7 @@ from digits_toys import digits_workspace
 from podium.config.keys import Recipe
 from podium.data.cache import open_images
 from podium.metrics import softmax
-from podium.training import callbacks, logistic
+from podium.training import callbacks, features, logistic
 from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore
 from podium.training.learner import fit_network
 from podium.training.logistic import fit_classifier
@@ -103,7 +103,7 @@ def test_the_logits_of_the_kept_features_are_those_of_the_network(tmp_path, monk
     loader = EvaluationLoader(data.store, data.validation_rows, recipe, normalisation=trained.network.normalisation)
     assert logits == pytest.approx(predict_logits(trained.network, loader, views="flip"), abs=1e-4)
     assert (logits.argmax(1) == data.labels[80:]).mean() > 0.9
-    monkeypatch.setattr(logistic, "predict_logits", lambda *_, **__: pytest.fail("features are computed again"))
+    monkeypatch.setattr(features, "predict_logits", lambda *_, **__: pytest.fail("features are computed again"))
     assert np.array_equal(trained.logits(data.store, data.validation_rows), logits)
 
 

@@ -1,5 +1,6 @@
 """Commands about one recipe, before its runs are trained: look at its images, find its rate, tune its keys."""
 
+import time
 from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +47,21 @@ def variant(
     from podium.scaffold.variant import write_variant
 
     print(*write_variant(open_workspace(competition), run, " ".join(assignments)))
+
+
+@commands.command()
+def embed(
+    recipe: Annotated[str, typer.Argument(help="A recipe with pretrained weights, such as lite0-logistic.")],
+    competition: CompetitionName = DEFAULT,
+) -> None:
+    """Compute the features of all images by a recipe's pretrained network, once; they are kept in the cache."""
+    workspace, started = open_workspace(competition), time.perf_counter()
+    run = find_run(workspace.trainable_runs, recipe, option="RECIPE")
+    from podium.training.features import embed as embed_images
+
+    for part, (images, channels) in embed_images(workspace, run):
+        print_line(f"{recipe}: {channels:,} features of each of {images:,} {part} images")
+    print_line(f"{recipe}: in the cache after {time.perf_counter() - started:.1f} s")
 
 
 @commands.command("lr-find")

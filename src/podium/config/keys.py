@@ -185,15 +185,15 @@ class Recipe:
         "standard: as published, for 224 pixels; small: without early downsampling, for 32 to 64 pixels", "standard"
     )
     pretrained: bool | str = key("false, true (ImageNet weights, downloaded), a local file, or package:<name>", False)
-    head: Literal["linear", "fastai", "logistic"] = key(
+    head: Literal["linear", "fastai", "logistic", "boosting"] = key(
         "linear: pooling, dropout, one layer; fastai: fastai's head of two layers; logistic: linear, and starts as a "
-        "logistic regression on the features of the pretrained body",
+        "logistic regression on the features of the pretrained body; boosting: gradient-boosted trees on these features",
         "linear",
     )
     dropout: float = key("probability that a feature is dropped before the classifier", 0.0, low=0, high=0.99)
     drop_path: float = key("largest probability that a residual branch is dropped (timm)", 0.0, low=0, high=0.9)
 
-    epochs: int = key('epochs in which every layer is trained; 0 with head = "logistic" only', 0, low=0)
+    epochs: int = key("epochs in which every layer is trained; 0 with the heads logistic and boosting only", 0, low=0)
     freeze_epochs: int = key("epochs before them in which only the head is trained", 0, low=0)
     frozen_stages: int = key("first stages of the body, the stem included, that keep their weights (timm)", 0, low=0)
     frozen_norms: bool = key("whether the batch norms of the body keep the statistics of the pretraining", False)
@@ -263,6 +263,11 @@ class Recipe:
     def images_per_step(self) -> int:
         """Images whose mean gradient makes one step of the optimiser."""
         return self.batch_size * self.accumulate
+
+    @property
+    def fits_features(self) -> bool:
+        """Whether the head is first fitted to the features of the pretrained body."""
+        return self.head in ("logistic", "boosting")
 
     @property
     def weights_package(self) -> str:

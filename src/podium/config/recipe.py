@@ -44,7 +44,7 @@ def fine_tuning_defaults(table: dict[str, Any]) -> dict[str, Any]:
 def _recipe_faults(recipe: Recipe) -> list[str]:
     """Keys that contradict each other or have no effect."""
     changed, pretrained, ratio = changed_keys(recipe), recipe.pretrained, recipe.discriminative_ratio
-    rate, seeds, is_logistic = recipe.learning_rate, list(recipe.seeds), recipe.head == "logistic"
+    rate, seeds, head = recipe.learning_rate, list(recipe.seeds), f'head = "{recipe.head}"'
     others = [name for name in TIMM if name in changed and not recipe.architecture.startswith("timm:")]
     is_balanced = recipe.sampling == "balanced"
     frozen = "without pretrained: only pretrained layers can stay frozen"
@@ -52,10 +52,11 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
     faults = {
         f'learning_rate = "{rate}": expected a number or "find"': isinstance(rate, str) and rate != "find",
         'learning_rate: missing; expected more than 0, or "find"': recipe.epochs and rate == 0,
-        'epochs: missing; expected 1 or more, or head = "logistic"': not recipe.epochs and not is_logistic,
+        'epochs: missing; expected 1 or more, or head = "logistic"': not recipe.epochs and not recipe.fits_features,
+        f"epochs without effect: {head} trains no layer": recipe.epochs and recipe.head == "boosting",
         **{f"{name} without effect: expected epochs of 1 or more": not recipe.epochs for name in names},
-        'head = "logistic" without pretrained: only then are features useful': is_logistic and not pretrained,
-        'freeze_epochs without effect: head = "logistic" fits the head first': is_logistic and recipe.freeze_epochs,
+        f"{head} without pretrained: only then are features useful": recipe.fits_features and not pretrained,
+        f"freeze_epochs without effect: {head} fits the head first": recipe.fits_features and recipe.freeze_epochs,
         f"seeds = {seeds}: expected one or more, each once": not seeds or len(set(seeds)) < len(seeds),
         **{f"{name} {frozen}": name in changed and not pretrained for name in FROZEN},
         f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it': pretrained == PACKAGE_PREFIX,

@@ -1,5 +1,6 @@
 """Decoded images in memory-mapped arrays, which every run opens and verifies; `podium.data.decode` writes them."""
 
+import hashlib
 import json
 import math
 import os
@@ -45,9 +46,9 @@ class Dataset:
 
     def verify_rows(self, part: str, rows: Sequence[int] | np.ndarray) -> None:
         """Raise DataError where the pixels of some rows of `train` or `test`, or of rows beside them, are damaged."""
-        array, first = self.arrays[part], _count_blocks(self.train_images) if part == "test" else 0
+        array, checksums = self.arrays[part], self._checksums_of(part)
         for block in np.unique(np.asarray(rows) // ROWS_PER_BLOCK).tolist():
-            expected, found = self.checksums[first + block], _block_checksum(array, block)
+            expected, found = checksums[block], _block_checksum(array, block)
             if found != expected:
                 file = Path(array.filename)
                 raise DataError(
@@ -57,6 +58,16 @@ class Dataset:
                     found=f"checksum {found}",
                     fix=f"rm {shlex.quote(str(file))} && make prepare COMPETITION={file.parents[1].name}",
                 )
+
+    def features_stem(self, part: str) -> Path:
+        """Where features of the images of a part are kept: a path that the pixels, in their order, determine."""
+        content = [self.lock.fingerprint, part, self.arrays[part].shape, self._checksums_of(part)]
+        name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        return Path(self.train_images.filename).parents[1] / "features" / name
+
+    def _checksums_of(self, part: str) -> Sequence[int]:
+        first = _count_blocks(self.train_images)
+        return self.checksums[:first] if part == "train" else self.checksums[first:]
 
     @contextmanager
     def verify_in_background(self) -> Iterator[Future[None]]:

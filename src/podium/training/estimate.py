@@ -64,7 +64,7 @@ def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:
     epoch_rows = (recipe.freeze_epochs + recipe.epochs) * min(len(validated), EPOCH_ROWS)
     views = VIEWS[recipe.test_time_augmentation]
     evaluated = epoch_rows + views * (len(validated) + len(lock.test_ids) * test_fits)
-    if recipe.head == "logistic":  # the features of each image
+    if recipe.fits_features:  # the features of each image
         evaluated = views * (len(lock.folds) + len(lock.test_ids)) + (evaluated if recipe.epochs else 0)
     return training * _full_size_images(recipe, lock) + evaluation * evaluated
 
@@ -92,7 +92,7 @@ def _seconds_per_image(recipe: Recipe, classes: int, *, root: Path, images: int)
             optimiser.step()
             optimiser.zero_grad()
 
-        training = _seconds(train, batch)
+        training = _seconds(train, batch) if recipe.epochs else 0.0
         network.eval()
         with torch.inference_mode():
             part = batch[: evaluation_batch(recipe.network_pixels, device)]

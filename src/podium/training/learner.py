@@ -19,7 +19,7 @@ from podium.training.accumulation import AccumulatingLearner
 from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
 from podium.training.callbacks import AverageWithStart, GradientScaling, LossRecorder, ParameterAverage, ProgressiveSize
 from podium.training.device import pick_precision
-from podium.training.logistic import fit_head, pooled_features
+from podium.training.features import fit_head, pooled_features
 from podium.training.logits import predict_logits
 from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
@@ -91,7 +91,7 @@ def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> 
         rows = every_nth(data.training_rows, WHITENING_ROWS)
         loader = EvaluationLoader(data.store, rows, recipe, normalisation=network.normalisation)
         network.body.whiten(torch.cat([images for (images,) in loader]))
-    if recipe.head == "logistic":
+    if recipe.fits_features:
         fit_head(network, recipe, data)
     return network
 

@@ -11,13 +11,9 @@ from itertools import product
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 from torch import nn
 
-from podium.config.keys import Recipe
 from podium.metrics import log_loss, softmax
-from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore
-from podium.training.logits import predict_logits
 from podium.training.networks.architectures import Network
 
 Classifier = tuple[np.ndarray, np.ndarray]
@@ -28,34 +24,17 @@ STRENGTHS = (0.001, 0.01)
 PARTS, MOST_ROWS = 5, 1_000  # of the cross-fitting
 
 
-def fit_head(network: Network, recipe: Recipe, data: FitData) -> None:
-    """Set the network's linear head to the logistic regression of the training rows."""
-    features, labels = pooled_features(network, recipe, data.store, data.training_rows), data.labels[data.training_rows]
+def logistic_layer(network: Network, features: np.ndarray, labels: np.ndarray, classes: int) -> nn.Linear:
+    """The linear layer that is the logistic regression of the network's features (n, channels)."""
     published = [
         tuple(values.detach().double().numpy() for values in (layer.weight, layer.bias)) for layer in network.published
     ]
-    with threadpool_limits(recipe.threads):
-        weights, biases = fit_classifier(features.astype(np.float64), labels, data.classes, published=published)
+    weights, biases = fit_classifier(features.astype(np.float64), labels, classes, published=published)
+    layer = network.head[-1]
     with torch.no_grad():
-        network.head[-1].weight.copy_(torch.from_numpy(weights))
-        network.head[-1].bias.copy_(torch.from_numpy(biases))
-
-
-def pooled_features(network: Network, recipe: Recipe, store: PixelStore, rows: np.ndarray) -> np.ndarray:
-    """Features (n, channels) of rows of a store, averaged over the views; the body must be the pretrained one.
-
-    The store keeps them, so that those of each image are computed once in a run.
-    """
-    missing = rows if store.features is None else rows[np.isnan(store.features[rows, 0])]
-    if len(missing):
-        body = Network(network.body, nn.Sequential(*network.head[:2]), network.normalisation)
-        body.precision = network.precision
-        loader = EvaluationLoader(store, missing, recipe, normalisation=network.normalisation)
-        features = predict_logits(body, loader, views=recipe.test_time_augmentation)
-        if store.features is None:
-            store.features = np.full((len(store), features.shape[1]), np.nan, np.float32)
-        store.features[missing] = features
-    return store.features[rows]
+        layer.weight.copy_(torch.from_numpy(weights))
+        layer.bias.copy_(torch.from_numpy(biases))
+    return layer
 
 
 def fit_classifier(

@@ -46,6 +46,8 @@ def find_learning_rate_of_run(workspace: Workspace, run: PlannedRun, *, listener
         cpu_threads(recipe.threads),
         dataset.verify_in_background() as verification,
     ):
+        if not recipe.epochs:
+            raise TrainingError("No layer is trained.", expected="epochs of 1 or more", found=f'head = "{recipe.head}"')
         data = first_fold(workspace.lock, dataset)
         result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root, listener=listener)
         verification.result()  # raises DataError

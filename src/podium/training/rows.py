@@ -17,7 +17,7 @@ def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:
 
 def first_fold(lock: Lock, dataset: Dataset) -> FitData:
     """The data of a run's first fit."""
-    store = PixelStore(dataset.train_images, pick_device())
+    store = PixelStore(dataset.train_images, pick_device(), origin=(dataset, "train"))
     validates = lock.folds == lock.folds[lock.folds >= 0].min()
     return FitData(store, lock.train_labels, len(lock.classes), np.flatnonzero(~validates), np.flatnonzero(validates))
 

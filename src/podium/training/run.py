@@ -102,7 +102,11 @@ def _fit_folds(
     """Return the predictions, and the networks that made the test logits."""
     lock, device = workspace.lock, pick_device()
     folds_of_rows, labels, classes = lock.folds[rows], lock.train_labels, len(lock.classes)
-    train_store, test_store = PixelStore(dataset.train_images, device), PixelStore(dataset.test_images, device)
+    uses_all = len(rows) == len(lock.train_ids) and test_rows is None
+    train_store, test_store = (
+        PixelStore(array, device, origin=(dataset, part) if uses_all else None)
+        for part, array in dataset.arrays.items()
+    )
     test_indices = np.arange(len(lock.test_ids))[:test_rows]
     folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()
     oof_logits = np.zeros((len(lock.train_ids), classes), dtype=np.float32)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from podium.config.keys import Pixels, Recipe, height_and_width
+from podium.data.cache import Dataset
 from podium.seeding import stream_seed
 from podium.training.batches.augment import (
     apply_in_parts,
@@ -61,11 +62,12 @@ def measure_normalisation(images: np.ndarray, rows: np.ndarray, *, most: int = 1
 class PixelStore:
     """All train images, or all test images, (n, height, width, 3) uint8, from which batches are gathered.
 
-    Images that do not fit into a GPU's memory stay memory-mapped, and each batch is copied to the GPU.
+    Images that do not fit into a GPU's memory stay memory-mapped, and each batch is copied to the GPU. `origin` is the
+    dataset and the part of which these are all images; their features are then kept in the cache.
     """
 
-    def __init__(self, images: np.ndarray, device: torch.device):
-        self.array, self.device, self.pixels = images, device, images.shape[1:3]
+    def __init__(self, images: np.ndarray, device: torch.device, *, origin: tuple[Dataset, str] | None = None):
+        self.array, self.device, self.pixels, self.origin = images, device, images.shape[1:3], origin
         tensor = _as_tensor(images)
         self.resident = device.type == "cpu" or _fits(images.nbytes, device)
         self.images = tensor.to(device) if self.resident else tensor

@@ -19,6 +19,7 @@ from podium.training.batches.loader import Normalisation
 from podium.training.networks.convolutions import features_of, speed_up
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
 from podium.training.networks.published import TIMM_PREFIX, TORCHVISION, classifier_of, published_model
+from podium.training.networks.trees import Trees
 from podium.training.networks.weights import with_local_weights
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -80,7 +81,7 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     if classifier and classifier.in_features == features[1] and classifier.bias is not None:
         network.published = (classifier,)
     norms = [layer for layer in body.modules() if isinstance(layer, nn.BatchNorm2d)]
-    if not recipe.frozen_norms and recipe.head != "logistic":
+    if not recipe.frozen_norms and not recipe.fits_features:
         norms = [layer for layer in norms if layer.weight is not None and not layer.weight.requires_grad]
     network.frozen = tuple(norms)
     shape = (2, 3, *height_and_width(recipe.network_pixels))
@@ -103,18 +104,18 @@ def strides_past_the_image(network: nn.Module, pixels: Pixels) -> bool:
 
 
 def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Normalisation | None, nn.Linear | None]:
-    """The recipe's network without classifier, its normalisation, and for a logistic head the published classifier."""
+    """The recipe's network without classifier, its normalisation, and for a head on features the published classifier."""
     if recipe.architecture == "fastnet":
         return FastNetBody(recipe.fastnet), None, None
     wanted = recipe if weights else replace(recipe, pretrained=False)
     model = published_model(wanted, root, pixels=recipe.network_pixels)
-    classifier = classifier_of(model) if recipe.head == "logistic" else None
+    classifier = classifier_of(model) if recipe.fits_features else None
     if recipe.architecture in TORCHVISION:
         _, remove_classifier = TORCHVISION[recipe.architecture]
         return remove_classifier(model), IMAGENET, classifier
     import timm
 
-    if recipe.head == "logistic":
+    if recipe.fits_features:
         model.reset_classifier(0)
     settings = timm.data.resolve_model_data_config(model)
     if recipe.weights_package:
@@ -208,7 +209,9 @@ def _head(recipe: Recipe, features: tuple[int, ...], classes: int) -> nn.Module:
         head = create_head(features[1], classes, ps=recipe.dropout)
         head[0].mp = MapMaximum()
         return head
+    pooling = nn.AdaptiveAvgPool2d(1) if len(features) == 4 else nn.Identity()
+    if recipe.head == "boosting":
+        return nn.Sequential(pooling, nn.Flatten(), Trees(classes))
     # No bias for fastnet: `bias_ratio` trains biases at many times the learning rate, which is too fast for logits.
     classifier = nn.Linear(features[1], classes, bias=recipe.architecture != "fastnet")
-    pooling = nn.AdaptiveAvgPool2d(1) if len(features) == 4 else nn.Identity()
     return nn.Sequential(pooling, nn.Flatten(), nn.Dropout(recipe.dropout), classifier)

@@ -25,7 +25,7 @@ TORCHVISION: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
 def published_model(recipe: Recipe, root: Path, *, pixels: Pixels = 0) -> nn.Module:
     """Torchvision's model with its classifier, or timm's without, and the weights that the recipe asks for.
 
-    With a logistic head, timm's has its classifier too; it is zero if the weights file has none. An architecture of a
+    With a head on features, timm's has its classifier too; it is zero if the weights file has none. An architecture of a
     fixed image size is built for `pixels`; 0: for its published size.
     """
     is_downloaded = recipe.pretrained is True
@@ -69,7 +69,7 @@ def _timm_model(recipe: Recipe, pixels: Pixels) -> nn.Module:
         )
     has_fixed_size = pixels and getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
     arguments = {
-        "head": ("num_classes", None if recipe.head == "logistic" else 0),
+        "head": ("num_classes", None if recipe.fits_features else 0),
         'head = "fastai"': ("global_pool", "" if recipe.head == "fastai" else None),
         "training_pixels": ("img_size", pixels if has_fixed_size else None),
         "progressive_pixels": ("dynamic_img_size", True if has_fixed_size and recipe.progressive_pixels else None),
