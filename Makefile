@@ -34,6 +34,7 @@ Train
   tune             search better values for the keys of RECIPE=: TRIALS=20 or MINUTES=30
 Blend and look
   ensemble         blend the trained runs again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2
+  pseudo           write the test images of which the blend is sure (THRESHOLD=0.99), to train on them
   suggest          find the recipe that deserves one more run
   runs             list the runs: up to date or stale, validation accuracy
   report           write a page: scores, runs, ensemble, mistakes, submission
@@ -48,7 +49,7 @@ Code
 More commands (score, predict, import, compact, leaderboard): podium --help
 endef
 
-VERBS := prepare rehearse estimate runs suggest ensemble report check new show lr-find tune embed download submit submissions \
+VERBS := prepare rehearse estimate runs suggest ensemble pseudo report check new show lr-find tune embed download submit submissions \
 	kernel rehearse-kernel
 TARGETS := help demo all train $(VERBS) test lint format bench setup lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
@@ -144,6 +145,7 @@ ARGUMENTS_prepare = $(call option,DATA,data)
 ARGUMENTS_rehearse = $(ARGUMENTS_prepare)
 ARGUMENTS_new = $(ARGUMENTS_prepare) $(call option,KAGGLE,kaggle)
 ARGUMENTS_ensemble = $(call option,STRATEGY,strategy) $(call option,THRESHOLD,threshold) $(call option,OUT,out)
+ARGUMENTS_pseudo = $(call option,THRESHOLD,threshold)
 ARGUMENTS_check = $(call quoted,$(FILE))
 ARGUMENTS_show = $(call quoted,$(RUN))
 ARGUMENTS_embed = $(call quoted,$(RECIPE))

@@ -19,7 +19,8 @@ from podium.config.keys import Recipe
 from podium.config.recipe import read_recipe
 from podium.data.cache import Dataset, open_images
 from podium.errors import TrainingError
-from podium.training.batches.loader import FitData, PixelStore
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.device import cpu_threads, pick_device, repeatable
 from podium.training.learner import fit_network
 from podium.training.progress import Listener, ProgressRecorder

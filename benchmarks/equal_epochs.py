@@ -32,7 +32,8 @@ from podium.config.keys import Augment, Recipe
 from podium.data.cache import Dataset, open_images
 from podium.metrics import log_losses, softmax
 from podium.seeding import stream_seed
-from podium.training.batches.loader import FitData, PixelStore
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.learner import fit_network
 from podium.training.networks.architectures import build_network
 from podium.training.progress import Listener, ProgressRecorder

@@ -28,7 +28,8 @@ from podium.config.keys import Augment, FastNet, Recipe
 from podium.config.recipe import read_recipe
 from podium.data.cache import open_images
 from podium.metrics import log_loss, softmax
-from podium.training.batches.loader import FitData, PixelStore
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.learner import fit_network
 from podium.training.networks import fastnet
 from podium.training.progress import Listener, ProgressRecorder

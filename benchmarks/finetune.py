@@ -48,7 +48,8 @@ from torch import nn
 from podium.config.keys import Recipe
 from podium.config.recipe import read_recipe
 from podium.data.images import decode
-from podium.training.batches.loader import FitData, PixelStore
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.device import keep_freed_memory
 from podium.training.learner import fit_network
 from podium.training.networks.weights import load_weights

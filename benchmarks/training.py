@@ -41,7 +41,8 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from podium.config.keys import Recipe
 from podium.config.recipe import read_recipe
 from podium.data.cache import Dataset, open_images
-from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
+from podium.training.batches.loader import EvaluationLoader, FitData, TrainingLoader
+from podium.training.batches.stores import PixelStore
 from podium.training.device import cpu_threads, device_name, pick_device
 from podium.training.learner import TrainedNetwork, fit_network
 from podium.training.logits import predict_logits

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from podium.config.keys import Recipe
-from podium.training.batches.loader import FitData, PixelStore
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.learner import fit_network
 from podium.training.progress import Listener, ProgressRecorder
 

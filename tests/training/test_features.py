@@ -12,7 +12,7 @@ from digits_toys import damage_images, digits_workspace
 from podium.data.cache import open_images
 from podium.errors import DataError, TrainingError
 from podium.training import features
-from podium.training.batches.loader import PixelStore
+from podium.training.batches.stores import PixelStore
 from podium.training.features import embed, pooled_features
 from podium.training.lr_find import find_learning_rate_of_run
 from podium.training.networks.architectures import build_network
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_computed_again_and_damaged_pixels_leave_none(workspac
 
 def test_a_network_without_pretrained_weights_has_no_features_and_lr_find_needs_epochs(workspace):
     (run,) = workspace.runs
-    with pytest.raises(TrainingError, match="not trained(?s:.*)expected: +pretrained weights"):
+    with pytest.raises(TrainingError, match=r"not trained(?s:.*)expected: +pretrained weights"):
         list(embed(workspace, replace(run, recipe=replace(run.recipe, pretrained=False, head="linear"))))
     with pytest.raises(TrainingError, match="No layer is trained"):
         find_learning_rate_of_run(workspace, run, listener=Listener())

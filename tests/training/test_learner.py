@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from podium.config.keys import Augment, FastNet, Recipe
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
-from podium.training.batches.loader import FitData, PixelStore, TrainingLoader
+from podium.training.batches.loader import FitData, TrainingLoader
+from podium.training.batches.stores import PixelStore
 from podium.training.learner import fit_network
 from podium.training.logits import predict_logits
 from podium.training.lr_find import find_learning_rate

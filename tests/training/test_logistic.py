@@ -16,7 +16,8 @@ from podium.config.keys import Recipe
 from podium.data.cache import open_images
 from podium.metrics import softmax
 from podium.training import callbacks, features, logistic
-from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore
+from podium.training.batches.loader import EvaluationLoader, FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.learner import fit_network
 from podium.training.logistic import fit_classifier
 from podium.training.logits import predict_logits

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from podium.config.keys import Recipe
-from podium.training.batches.loader import FitData, PixelStore
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.losses import ClassLoss, make_loss
 
 LABELS = torch.tensor([0, 2, 1, 0])

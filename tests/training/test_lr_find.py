@@ -16,7 +16,8 @@ from podium.errors import DataError, TrainingError
 from podium.seeding import stream_seed
 from podium.training import learner as learner_module
 from podium.training import lr_find as lr_find_module
-from podium.training.batches.loader import FitData, PixelStore
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.lr_curve import write_lr_curve
 from podium.training.lr_find import find_learning_rate, find_learning_rate_of_run, result_of_losses
 from podium.training.progress import Listener

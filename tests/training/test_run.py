@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -27,6 +28,14 @@ from podium.training.progress import Listener
 from podium.training.rows import balanced_rows
 from podium.training.run import train_run
 from podium.workspace import Workspace, open_workspace
+
+ANSWERS = sorted(digits_answers().items())
+
+
+def weights_file(folder):
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_resnet").state_dict(), folder / "weights.pth")
+    return folder / "weights.pth"
 
 
 def train_tiny(workspace: Workspace, **keys):
@@ -61,6 +70,24 @@ def test_a_run_with_learning_rate_find_writes_the_result_of_lr_find(tmp_path):
     assert sorted(file.name for file in folder.iterdir()) == ["tiny.s1.csv", "tiny.s1.json", "tiny.s1.png"]
     written = json.loads((folder / "tiny.s1.json").read_text())
     assert written["suggestions"][written["used"]] == about["learning_rate"]
+
+
+@pytest.mark.parametrize("head", ["linear", "logistic"])
+def test_pseudo_labels_train_in_every_fold_and_are_never_scored(tmp_path, monkeypatch, head):
+    workspace = digits_workspace(tmp_path, validation='kind = "k-fold"\nfolds = 2')
+    (tmp_path / "pseudo.csv").write_text("id,label\n" + "".join(f"{id_},{name}\n" for id_, name in ANSWERS[:3]))
+    keys = {"pretrained": str(weights_file(tmp_path)), "epochs": 0} if head == "logistic" else {"epochs": 1}
+    fit, fits = run_module.fit_network, []
+    monkeypatch.setattr(run_module, "fit_network", lambda *args, **keys: fits.append(args[1]) or fit(*args, **keys))
+    predictions = train_tiny(workspace, head=head, pseudo_labels="pseudo.csv", refit=True, **keys)
+    assert predictions.about["pseudo_labels"] == 3 and len(predictions.oof_ids) == 1297 and len(fits) == 3
+    added = np.arange(1297, 1300)
+    test_rows = [workspace.lock.test_ids.tolist().index(id_) for id_, _ in ANSWERS[:3]]
+    images = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop").test_images[test_rows]
+    for data in fits:
+        assert np.isin(added, data.training_rows).all() and not np.isin(added, data.validation_rows).any()
+        assert [workspace.lock.classes[label] for label in data.labels[added]] == [name for _, name in ANSWERS[:3]]
+        assert np.array_equal(data.store.gather(torch.from_numpy(added)), images)
 
 
 def test_training_a_run_twice_gives_equal_logits_bit_for_bit(tmp_path):

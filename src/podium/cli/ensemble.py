@@ -43,6 +43,23 @@ def ensemble(
 
 
 @commands.command()
+def pseudo(
+    competition: CompetitionName = DEFAULT,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a class.")] = 0.99,
+) -> None:
+    """Write the test images of which the blend is sure, with their classes, for the key pseudo_labels of a recipe."""
+    workspace = _open(competition)
+    from podium.predictions.pseudo import write_pseudo_labels
+
+    file, counts, wrong = write_pseudo_labels(workspace, threshold)
+    classes, total = workspace.lock.classes, int(counts.sum())
+    images = f"{total:,} of {len(workspace.lock.test_ids):,} test images"
+    print(f"wrote {file}: {images}; {wrong:.0f} of them are wrong if the probabilities are right")
+    print(", ".join(f"{name} {count:,}" for name, count in zip(classes, counts.tolist(), strict=True)))
+    print(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
+
+
+@commands.command()
 def suggest(competition: CompetitionName = DEFAULT) -> None:
     """Print which recipe deserves one more run: the rows that only its runs have right, per hour of training."""
     workspace = _open(competition)

@@ -187,7 +187,7 @@ class Recipe:
     pretrained: bool | str = key("false, true (ImageNet weights, downloaded), a local file, or package:<name>", False)
     head: Literal["linear", "fastai", "logistic", "boosting"] = key(
         "linear: pooling, dropout, one layer; fastai: fastai's head of two layers; logistic: linear, and starts as a "
-        "logistic regression on the features of the pretrained body; boosting: gradient-boosted trees on these features",
+        "logistic regression on the features of the pretrained body; boosting: gradient-boosted trees on them",
         "linear",
     )
     dropout: float = key("probability that a feature is dropped before the classifier", 0.0, low=0, high=0.99)
@@ -247,6 +247,7 @@ class Recipe:
     )
     threads: int = key("CPU threads of a run; another number changes the last bits of the results", 1, low=1, high=256)
     deterministic: bool = key("on a GPU, use only operations that repeat bit for bit; on a CPU all do", False)
+    pseudo_labels: str = key("table of test images and classes that train in every fold, as make pseudo writes it", "")
     refit: bool = key("train again on training and validation rows; that network makes the test logits", False)
 
     @property

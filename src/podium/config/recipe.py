@@ -10,7 +10,7 @@ from podium.errors import ConfigError
 # The keys of a recipe that have an effect where no layer is trained.
 WITHOUT_EPOCHS = (
     *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "training_pixels", "shape"),
-    *("interpolation", "test_time_augmentation", "precision", "threads", "deterministic", "refit"),
+    *("interpolation", "test_time_augmentation", "precision", "threads", "deterministic", "refit", "pseudo_labels"),
 )
 # The keys by which pretrained layers keep their weights or statistics.
 FROZEN = ("freeze_epochs", "frozen_stages", "frozen_norms")

@@ -26,6 +26,7 @@ NOT_SEARCHED = {
     "seeds": "every trial has the recipe's first seed",
     "threads": "it changes only the time and the last bits",
     "refit": "a refit has no validation rows",
+    "pseudo_labels": "trials have none, because their blend has seen the rows that a trial is scored on",
 }
 # Default ranges reach from the recipe's own value divided by this factor to the value times this factor.
 RATE_FACTOR, DECAY_FACTOR = 5, 10

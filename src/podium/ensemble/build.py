@@ -284,6 +284,9 @@ def _caveats(aligned: Aligned, blend: Blend, score: Estimate, metric: str) -> tu
         caveats.append(f"{refitted} of {members} members were refitted on all labelled rows after they were scored")
     if averaged := sum("average" in source for source in sources):
         caveats.append(f"{averaged} of {members} members average their fold models on the test, but were scored singly")
+    if pseudo := sum(bool(about.get("pseudo_labels")) for about in abouts):
+        what = "trained on pseudo-labels, whose blend knew validation labels: their scores may be slightly too good"
+        caveats.append(f"{pseudo} of {members} members were {what}")
     if imported := sum(bool(about.get("imported")) for about in abouts):
         caveats.append(
             f"{imported} of {members} members are imported: Podium cannot check that they never saw the rows"

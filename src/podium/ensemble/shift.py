@@ -56,7 +56,8 @@ def z_of_difference(validation: np.ndarray, test: np.ndarray, unit: np.ndarray) 
 
 def _measures(aligned: Aligned, pool: Pool) -> Iterator[Measure]:
     """Each run's confidence, alone and beside the other runs', and how many other runs predict another class."""
-    sources = [about.get("test_logits_from", "") for about in aligned.abouts]
+    # A run that trained on pseudo-labels of test rows is more confident there.
+    sources = ["refit" if about.get("pseudo_labels") else about.get("test_logits_from", "") for about in aligned.abouts]
     places = [place for place, source in enumerate(sources) if not any(word in source for word in OTHER_MODELS)]
     runs = [pool.runs[place] for place in places]
     if runs:

@@ -58,9 +58,11 @@ class Plan:
         runs = []
         for recipe_name, recipe in self.recipes.items():
             weights_hash = weights_sha256(recipe, self.paths.root)
+            pseudo_sha256 = file_sha256(self.paths.root / recipe.pseudo_labels)  # empty for a folder
             for seed in recipe.seeds:
                 run = run_name(recipe_name, seed)
-                stamp = run_stamp(self.competition, recipe, seed, lock_sha256=lock_sha256)
+                hashes = {"lock_sha256": lock_sha256, "pseudo_sha256": pseudo_sha256}
+                stamp = run_stamp(self.competition, recipe, seed, **hashes)
                 stale = is_stale(self.paths.predictions_file(run), stamp=stamp, weights=weights_hash)
                 runs.append(
                     PlannedRun(run=run, recipe_name=recipe_name, recipe=recipe, seed=seed, stamp=stamp, stale=stale)

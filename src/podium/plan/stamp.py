@@ -54,14 +54,19 @@ def file_sha256(file: Path) -> str:
         return ""
 
 
-def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str) -> str:
-    """The hash of everything that decides a run's predictions, except the weights file that it starts from."""
+def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str, pseudo_sha256: str = "") -> str:
+    """The hash of everything that decides a run's predictions, except the weights file that it starts from.
+
+    Of the file of pseudo-labels, its content counts and not its place.
+    """
     data = stamped_keys(competition.data)
     # Places of the data do not count: the lock has the data's fingerprint and order.
     for place in ("archive", "download", "fingerprint", "train", "test", "labels", "sample_submission"):
         del data[place]
     settings = changed_keys(recipe)
     settings.pop("seeds", None)
+    if recipe.pseudo_labels:
+        settings["pseudo_labels"] = pseudo_sha256
     return _digest(
         {
             "version": TRAINING_VERSION,

@@ -11,8 +11,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from podium.config.keys import Recipe, height_and_width
+from podium.data.folds import ALWAYS_TRAINS
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
+from podium.predictions.pseudo import read_pseudo_labels
 from podium.training.batches.loader import evaluation_batch
 from podium.training.device import count_gpus, cpu_threads, pick_device, pick_precision
 from podium.training.errors import name_run_in_errors
@@ -36,7 +38,9 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
     seconds, lock, paths = {}, workspace.lock, workspace.paths
     for name, recipe in {run.recipe_name: run.recipe for run in runs}.items():
         with name_run_in_errors(name, paths.recipe_file(name)):
-            seconds[name] = _recipe_seconds(recipe, lock, root=paths.root)
+            pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
+            all_rows = replace(lock, folds=pseudo.added_to(lock.folds, ALWAYS_TRAINS))
+            seconds[name] = _recipe_seconds(recipe, all_rows, root=paths.root)
     return seconds
 
 

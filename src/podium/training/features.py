@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import numpy as np
+import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -16,20 +17,21 @@ from podium.files import atomic_write, cache_lock, require_free_space
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import DamagedFileError, open_archive
 from podium.predictions.artefact import read_array
-from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore
+from podium.training.batches.loader import EvaluationLoader, FitData
+from podium.training.batches.stores import ExtendedStore, PixelStore
 from podium.training.device import cpu_threads, pick_device, pick_precision, repeatable, spread_over_gpus
 from podium.training.errors import name_run_in_errors
 from podium.training.logistic import logistic_layer
 from podium.training.logits import predict_logits
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.trees import fit_trees
-from podium.training.rows import open_recipe_images
+from podium.training.rows import open_recipe_images, open_stores
 from podium.workspace import Workspace
 
 # Increased when a change of the code changes the features.
 FEATURES_VERSION = 1
 # Of the keys that have an effect where no layer is trained, those that do not change the features of given weights.
-OTHER_KEYS = ("seeds", "pretrained", "head", "precision", "refit")
+OTHER_KEYS = ("seeds", "pretrained", "head", "precision", "refit", "pseudo_labels")
 
 
 def embed(workspace: Workspace, run: PlannedRun) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -50,12 +52,11 @@ def embed(workspace: Workspace, run: PlannedRun) -> Iterator[tuple[str, tuple[in
                 expected="pretrained weights",
                 found="a recipe without `pretrained`",
             )
-        dataset, device = open_recipe_images(workspace, recipe), pick_device()
+        device = pick_device()
         network = build_network(recipe, len(workspace.lock.classes), root=paths.root, seed=0).to(device)
         network.precision = pick_precision(recipe, network, device)
-        for part, array in dataset.arrays.items():
-            store = PixelStore(array, device, origin=(dataset, part))
-            yield part, pooled_features(network, recipe, store, np.arange(len(array))).shape
+        for store in open_stores(open_recipe_images(workspace, recipe)):
+            yield store.origin[1], pooled_features(network, recipe, store, np.arange(len(store))).shape
 
 
 def fit_head(network: Network, recipe: Recipe, data: FitData) -> None:
@@ -69,12 +70,17 @@ def fit_head(network: Network, recipe: Recipe, data: FitData) -> None:
     network.head[-1] = layer.to(data.store.device)
 
 
-def pooled_features(network: Network, recipe: Recipe, store: PixelStore, rows: np.ndarray) -> np.ndarray:
+def pooled_features(
+    network: Network, recipe: Recipe, store: PixelStore | ExtendedStore, rows: np.ndarray
+) -> np.ndarray:
     """Features (n, channels) of rows of a store, averaged over the views; the body must be the pretrained one.
 
     A store with an origin has the features of all its images, which are kept in the cache. Others are computed once
     for each image and kept in the store.
     """
+    if isinstance(store, ExtendedStore):
+        parts = store.split(torch.as_tensor(rows, device=store.device))  # training rows are in this order
+        return np.concatenate([pooled_features(network, recipe, part, own.cpu().numpy()) for part, _, own in parts])
     if store.features is None and store.origin:
         store.features = _cached_features(network, recipe, store)
     missing = rows if store.features is None else rows[np.isnan(store.features[rows, 0])]

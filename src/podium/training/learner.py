@@ -16,7 +16,8 @@ from fastai.learner import Learner
 from podium.config.keys import Recipe
 from podium.seeding import stream_seed
 from podium.training.accumulation import AccumulatingLearner
-from podium.training.batches.loader import EvaluationLoader, FitData, PixelStore, TrainingLoader
+from podium.training.batches.loader import EvaluationLoader, FitData, TrainingLoader
+from podium.training.batches.stores import PixelStore
 from podium.training.callbacks import AverageWithStart, GradientScaling, LossRecorder, ParameterAverage, ProgressiveSize
 from podium.training.device import pick_precision
 from podium.training.features import fit_head, pooled_features

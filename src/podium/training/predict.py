@@ -12,7 +12,8 @@ from podium.data.images import decode, is_image
 from podium.errors import DataError, TrainingError
 from podium.metrics import softmax
 from podium.predictions.artefact import load_predictions
-from podium.training.batches.loader import Normalisation, PixelStore
+from podium.training.batches.loader import Normalisation
+from podium.training.batches.stores import PixelStore
 from podium.training.device import cpu_threads, pick_device, pick_precision
 from podium.training.errors import is_memory_error, name_run_in_errors
 from podium.training.learner import TrainedNetwork

@@ -5,7 +5,8 @@ import numpy as np
 from podium.config.keys import Recipe
 from podium.data.cache import Dataset, open_images
 from podium.lock import Lock
-from podium.training.batches.loader import FitData, PixelStore
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import PixelStore
 from podium.training.device import pick_device
 from podium.workspace import Workspace
 
@@ -15,8 +16,17 @@ def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:
     return open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
 
 
+def open_stores(dataset: Dataset, *, keeps_features: bool = True) -> tuple[PixelStore, PixelStore]:
+    """The labelled and the test images on the device; their features are kept in the cache with `keeps_features`."""
+    train, test = (
+        PixelStore(array, pick_device(), origin=(dataset, part) if keeps_features else None)
+        for part, array in dataset.arrays.items()
+    )
+    return train, test
+
+
 def first_fold(lock: Lock, dataset: Dataset) -> FitData:
-    """The data of a run's first fit."""
+    """The data of a run's first fit, without pseudo-labels."""
     store = PixelStore(dataset.train_images, pick_device(), origin=(dataset, "train"))
     validates = lock.folds == lock.folds[lock.folds >= 0].min()
     return FitData(store, lock.train_labels, len(lock.classes), np.flatnonzero(~validates), np.flatnonzero(validates))

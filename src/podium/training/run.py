@@ -14,13 +14,16 @@ import torch
 from safetensors.torch import save
 
 from podium.data.cache import Dataset
+from podium.data.folds import ALWAYS_TRAINS
 from podium.errors import DataError, DivergedError
 from podium.files import atomic_write, os_error_as
 from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, weights_sha256
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
-from podium.training.batches.loader import FitData, PixelStore
+from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
+from podium.training.batches.loader import FitData
+from podium.training.batches.stores import ExtendedStore
 from podium.training.cores import claim_cores, claim_run
 from podium.training.device import cpu_threads, device_name, pick_device, repeatable, spread_over_gpus
 from podium.training.errors import name_run_in_errors
@@ -28,7 +31,7 @@ from podium.training.learner import TrainedNetwork, fit_network
 from podium.training.lr_curve import write_lr_curve
 from podium.training.lr_find import find_learning_rate
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.rows import count_images, open_recipe_images
+from podium.training.rows import count_images, open_recipe_images, open_stores
 from podium.training.trackers import open_trackers
 from podium.workspace import Workspace
 
@@ -58,9 +61,12 @@ def train_run(
     `rows` (n,): indices of the labelled rows to use; `test_rows`: number of test images to predict; default: all.
     Raises TrainingError and DataError.
     """
-    listener, recipe, paths = listener or Listener(), run.recipe, workspace.paths
-    dataset = open_recipe_images(workspace, recipe)
-    rows = np.arange(len(workspace.lock.train_ids)) if rows is None else rows
+    listener, recipe, paths, lock = listener or Listener(), run.recipe, workspace.paths, workspace.lock
+    dataset, pseudo = open_recipe_images(workspace, recipe), read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
+    if rows is None:
+        rows = np.arange(len(lock.train_ids))
+    else:  # a rehearsal
+        pseudo = pseudo.first(len(rows))
     cores = "core" if recipe.threads == 1 else "cores"
     with (
         name_run_in_errors(run.run, paths.recipe_file(run.recipe_name)),
@@ -75,11 +81,15 @@ def train_run(
         open_trackers(workspace, run, note=listener.note) as trackers,
         dataset.verify_in_background() as verification,
     ):
-        images = count_images(recipe, workspace.lock.folds[rows])
+        images = count_images(recipe, pseudo.added_to(lock.folds[rows], ALWAYS_TRAINS))
         progress = ProgressRecorder(listener, images=images, trackers=trackers, verification=verification)
-        predictions, networks = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, progress=progress)
+        predictions, networks = _fit_folds(
+            workspace, run, dataset, rows=rows, pseudo=pseudo, test_rows=test_rows, progress=progress
+        )
         verification.result()  # raises DataError: nothing that was trained on damaged images is saved
         predictions.about.update(_about(workspace, run, predictions, networks, progress))
+        if recipe.pseudo_labels:
+            predictions.about["pseudo_labels"] = len(pseudo.rows)
         # The predictions are first, as they are small and a full disk must not lose them. All files are saved before
         # the trackers close, which may wait for a network.
         save_predictions(paths.predictions_file(run.run), predictions)
@@ -96,17 +106,17 @@ def _fit_folds(
     dataset: Dataset,
     *,
     rows: np.ndarray,
+    pseudo: PseudoLabels,
     test_rows: int | None,
     progress: ProgressRecorder,
 ) -> tuple[Predictions, dict[str, TrainedNetwork]]:
     """Return the predictions, and the networks that made the test logits."""
-    lock, device = workspace.lock, pick_device()
-    folds_of_rows, labels, classes = lock.folds[rows], lock.train_labels, len(lock.classes)
-    uses_all = len(rows) == len(lock.train_ids) and test_rows is None
-    train_store, test_store = (
-        PixelStore(array, device, origin=(dataset, part) if uses_all else None)
-        for part, array in dataset.arrays.items()
-    )
+    lock = workspace.lock
+    folds_of_rows, classes = lock.folds[rows], len(lock.classes)
+    labels, added = np.concatenate([lock.train_labels, pseudo.labels]), len(lock.folds) + np.arange(len(pseudo.rows))
+    keeps_features = len(rows) == len(lock.folds) and test_rows is None
+    train_store, test_store = open_stores(dataset, keeps_features=keeps_features)
+    store = ExtendedStore(train_store, test_store, pseudo.rows) if len(added) else train_store
     test_indices = np.arange(len(lock.test_ids))[:test_rows]
     folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()
     oof_logits = np.zeros((len(lock.train_ids), classes), dtype=np.float32)
@@ -119,7 +129,7 @@ def _fit_folds(
     if run.recipe.refit:
         fits.append(("refit", " refit", np.zeros(len(rows), dtype=bool)))
     for name, stage, validates in fits:
-        data = FitData(train_store, labels, classes, rows[~validates], rows[validates])
+        data = FitData(store, labels, classes, np.append(rows[~validates], added), rows[validates])
         trained = _fit(workspace, run, data, purpose=f"/{name}", progress=progress, stage=stage)
         if name != "refit":
             oof_logits[rows[validates]] = check_finite(trained.logits(train_store, rows[validates]))

@@ -47,7 +47,7 @@ def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener
     Each part has its own seed. Raises the TrainingError or DataError of `train_run`.
     """
     seed = stream_seed(tuning.run.seed, f"tune part {part}") % 2**32 if part else tuning.run.seed
-    run = replace(tuning.run, recipe=replace(recipe, refit=False), seed=seed, stamp="")
+    run = replace(tuning.run, recipe=replace(recipe, refit=False, pseudo_labels=""), seed=seed, stamp="")
     lock, rows = tuning.inner, np.flatnonzero(tuning.inner.folds >= 0)
     lock = replace(lock, folds=np.where(lock.folds == part, 0, ALWAYS_TRAINS))  # the part is the only validation fold
     with tempfile.TemporaryDirectory(dir=tuning.scratch) as folder:

@@ -106,7 +106,7 @@ def test_slugs_are_allowed_by_kaggle_and_two_competitions_never_share_one(compet
 
 def test_a_weights_file_lies_where_the_recipe_expects_it(home):
     (home / "net.toml").write_text('pretrained = "weights/net.pth"\n' + RECIPE)
-    with pytest.raises(ConfigError, match="weights file is missing"):
+    with pytest.raises(ConfigError, match="file that a recipe names is missing"):
         packed(home)
     root = home.parents[1]
     (root / "weights").mkdir()
@@ -117,13 +117,13 @@ def test_a_weights_file_lies_where_the_recipe_expects_it(home):
 @pytest.mark.parametrize("place", ["/somewhere/net.pth", "../net.pth"])
 def test_a_weights_file_outside_the_project_is_refused(home, place):
     (home / "net.toml").write_text(f'pretrained = "{place}"\n' + RECIPE)
-    with pytest.raises(ConfigError, match="cannot have this weights file"):
+    with pytest.raises(ConfigError, match="cannot have this file"):
         packed(home)
 
 
 def test_published_weights_are_packed_because_a_notebook_is_offline(home):
     (home / "net.toml").write_text("pretrained = true\n" + RECIPE)
-    with pytest.raises(ConfigError, match="weights file is missing"):
+    with pytest.raises(ConfigError, match="file that a recipe names is missing"):
         packed(home)
     file = home.parents[1] / ".kernel" / "published" / "timm-test_resnet.safetensors"
     file.parent.mkdir(parents=True)

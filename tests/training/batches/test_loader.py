@@ -13,12 +13,12 @@ from podium.training.batches.loader import (
     EvaluationLoader,
     FitData,
     Normalisation,
-    PixelStore,
     TrainingLoader,
     evaluation_batch,
     measure_normalisation,
     resize,
 )
+from podium.training.batches.stores import PixelStore
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 CPU = torch.device("cpu")
@@ -199,30 +199,6 @@ def test_a_cpu_predicts_fewer_images_at_once_the_larger_they_are():
     recipe = Recipe(architecture="fastnet", training_pixels=512)
     loader = EvaluationLoader(store, np.arange(9), recipe, normalisation=normalisation)
     assert [len(images) for (images,) in loader] == [2, 2, 2, 2, 1]
-
-
-def test_a_gather_moves_pixels_to_the_positions_given():
-    images = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
-    mirrored = torch.tensor([[[1, 0], [3, 2]]] * 2)
-    gathered = PixelStore(images, CPU).gather(torch.tensor([1, 0]), mirrored)
-    assert np.array_equal(gathered.numpy(), images[[1, 0], :, ::-1])
-
-
-def test_images_that_do_not_fit_are_gathered_all_the_same():
-    store = PixelStore(numbered(6), CPU)
-    positions = torch.arange(16).view(1, 4, 4).flip(2).expand(3, 4, 4)
-    rows = torch.tensor([5, 0, 3])
-    resident = store.gather(rows, positions)
-    store.resident = False
-    assert torch.equal(store.gather(rows, positions), resident)
-
-
-def test_the_cache_cannot_be_written_through_a_batch():
-    images = numbered(4)
-    images.flags.writeable = False
-    batch = PixelStore(images, CPU).gather(torch.tensor([0, 1]))
-    batch.zero_()
-    assert np.array_equal(images, numbered(4))
 
 
 def test_normalisation_is_mean_and_deviation_of_the_rows_given_alone():

@@ -96,7 +96,7 @@ def published_weights_file(root: Path, recipe: Recipe) -> Path:
 
 
 def _weights_files(root: Path, runs: Sequence[PlannedRun]) -> dict[str, Path]:
-    """Place -> file of the weights that the runs start from."""
+    """Place -> file of the weights that the runs start from, and of their pseudo-labels."""
     files = {}
     for recipe in {run.recipe_name: run.recipe for run in runs}.values():
         if recipe.pretrained is True:
@@ -106,12 +106,14 @@ def _weights_files(root: Path, runs: Sequence[PlannedRun]) -> dict[str, Path]:
             files |= {f"src/{place}": file for place, file in find_weights(recipe.weights_package).files.items()}
         elif recipe.pretrained:
             files[Path(recipe.pretrained).as_posix()] = root / recipe.pretrained
+        if recipe.pseudo_labels:
+            files[Path(recipe.pseudo_labels).as_posix()] = root / recipe.pseudo_labels
     for place, file in files.items():
         if Path(place).is_absolute() or ".." in Path(place).parts:
             expected = "a path below the project, such as weights/resnet34.safetensors"
-            raise ConfigError("A notebook at Kaggle cannot have this weights file.", file=place, expected=expected)
+            raise ConfigError("A notebook at Kaggle cannot have this file.", file=place, expected=expected)
         if not file.is_file():
-            raise ConfigError("The weights file is missing.", file=file, fix="correct `pretrained` in the recipe")
+            raise ConfigError("A file that a recipe names is missing.", file=file, fix="correct the recipe")
     return files
 
 

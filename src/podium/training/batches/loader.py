@@ -5,7 +5,6 @@ one gather of pixels (which also shifts and flips), one conversion to float, and
 """
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,6 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from podium.config.keys import Pixels, Recipe, height_and_width
-from podium.data.cache import Dataset
 from podium.seeding import stream_seed
 from podium.training.batches.augment import (
     apply_in_parts,
@@ -30,11 +28,10 @@ from podium.training.batches.augment import (
     shifted_positions,
     torchvision_draws,
 )
+from podium.training.batches.stores import ExtendedStore, PixelStore
 
 # At most so many images are predicted at once; on a CPU, whose caches are small, at most so many of their pixels too.
 EVALUATION_BATCH, EVALUATION_PIXELS = 256, 32 * 128**2
-# Images may use this share of the free GPU memory; the network needs the rest.
-RESIDENT_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -59,53 +56,11 @@ def measure_normalisation(images: np.ndarray, rows: np.ndarray, *, most: int = 1
     return Normalisation(tuple(mean.tolist()), tuple(deviation.tolist()))
 
 
-class PixelStore:
-    """All train images, or all test images, (n, height, width, 3) uint8, from which batches are gathered.
-
-    Images that do not fit into a GPU's memory stay memory-mapped, and each batch is copied to the GPU. `origin` is the
-    dataset and the part of which these are all images; their features are then kept in the cache.
-    """
-
-    def __init__(self, images: np.ndarray, device: torch.device, *, origin: tuple[Dataset, str] | None = None):
-        self.array, self.device, self.pixels, self.origin = images, device, images.shape[1:3], origin
-        tensor = _as_tensor(images)
-        self.resident = device.type == "cpu" or _fits(images.nbytes, device)
-        self.images = tensor.to(device) if self.resident else tensor
-        self.features: np.ndarray | None = None  # (n, channels) of a frozen body; NaN where not computed yet
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def gather(self, rows: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Images (n, height, width, 3) of `rows` (n,); `positions` (n, height, width): which pixel comes from where."""
-        if not self.resident:
-            images = self.images[rows.cpu()].to(self.device, non_blocking=True)
-            rows = torch.arange(len(rows), device=self.device)
-        else:
-            images = self.images
-        if positions is None:
-            return images.index_select(0, rows)
-        positions = (rows[:, None, None] * math.prod(self.pixels) + positions).flatten()
-        return images.view(-1, 3).index_select(0, positions).view(len(rows), *self.pixels, 3)
-
-
-def _as_tensor(images: np.ndarray) -> Tensor:
-    # torch warns that the cache is mapped read-only, which it is on purpose.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.asarray(images))
-
-
-def _fits(size_bytes: int, device: torch.device) -> bool:
-    free, _ = torch.cuda.mem_get_info(device)
-    return size_bytes < free * RESIDENT_SHARE
-
-
 @dataclass(frozen=True)
 class FitData:
     """The images and labels of one fit, and which rows train and which validate."""
 
-    store: PixelStore
+    store: PixelStore | ExtendedStore
     labels: np.ndarray  # (n,) int64
     classes: int
     training_rows: np.ndarray
@@ -113,14 +68,14 @@ class FitData:
 
     @cached_property
     def normalisation(self) -> Normalisation:
-        """Mean and deviation of the training rows, measured once."""
-        return measure_normalisation(self.store.array, self.training_rows)
+        """Mean and deviation of the training rows without pseudo-labels, measured once."""
+        return measure_normalisation(self.store.array, self.training_rows[self.training_rows < len(self.store.array)])
 
 
 class _Loader:
     """Base class of both loaders, with the attributes that fastai needs."""
 
-    def __init__(self, store: PixelStore, rows: np.ndarray, labels: np.ndarray | None, batch_size: int):
+    def __init__(self, store: PixelStore | ExtendedStore, rows: np.ndarray, labels: np.ndarray | None, batch_size: int):
         self.store, self.device = store, store.device
         self.rows = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
         self.labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64, device=self.device)
@@ -146,7 +101,7 @@ class EvaluationLoader(_Loader):
 
     def __init__(
         self,
-        store: PixelStore,
+        store: PixelStore | ExtendedStore,
         rows: np.ndarray,
         recipe: Recipe,
         *,

@@ -104,7 +104,7 @@ def strides_past_the_image(network: nn.Module, pixels: Pixels) -> bool:
 
 
 def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Normalisation | None, nn.Linear | None]:
-    """The recipe's network without classifier, its normalisation, and for a head on features the published classifier."""
+    """The recipe's network without classifier, its normalisation; for a head on features the published classifier."""
     if recipe.architecture == "fastnet":
         return FastNetBody(recipe.fastnet), None, None
     wanted = recipe if weights else replace(recipe, pretrained=False)

@@ -25,8 +25,8 @@ TORCHVISION: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
 def published_model(recipe: Recipe, root: Path, *, pixels: Pixels = 0) -> nn.Module:
     """Torchvision's model with its classifier, or timm's without, and the weights that the recipe asks for.
 
-    With a head on features, timm's has its classifier too; it is zero if the weights file has none. An architecture of a
-    fixed image size is built for `pixels`; 0: for its published size.
+    With a head on features, timm's has its classifier too; it is zero if the weights file has none. An architecture of
+    a fixed image size is built for `pixels`; 0: for its published size.
     """
     is_downloaded = recipe.pretrained is True
     try:

@@ -1,0 +1,51 @@
+"""Stores of images: what a gather gives, from one part of the data or from two."""
+
+import numpy as np
+import torch
+
+from podium.training.batches.loader import FitData, measure_normalisation
+from podium.training.batches.stores import ExtendedStore, PixelStore
+
+CPU = torch.device("cpu")
+
+
+def numbered(count: int, side: int = 4) -> np.ndarray:
+    """Images whose every pixel is the row's number."""
+    return np.repeat(np.arange(count, dtype=np.uint8), side * side * 3).reshape(count, side, side, 3)
+
+
+def test_a_gather_moves_pixels_to_the_positions_given():
+    images = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
+    mirrored = torch.tensor([[[1, 0], [3, 2]]] * 2)
+    gathered = PixelStore(images, CPU).gather(torch.tensor([1, 0]), mirrored)
+    assert np.array_equal(gathered.numpy(), images[[1, 0], :, ::-1])
+
+
+def test_images_that_do_not_fit_are_gathered_all_the_same():
+    store = PixelStore(numbered(6), CPU)
+    positions = torch.arange(16).view(1, 4, 4).flip(2).expand(3, 4, 4)
+    rows = torch.tensor([5, 0, 3])
+    resident = store.gather(rows, positions)
+    store.resident = False
+    assert torch.equal(store.gather(rows, positions), resident)
+
+
+def test_an_extended_store_has_the_rows_of_another_after_its_own():
+    images, others = numbered(6), numbered(9)
+    extended = ExtendedStore(PixelStore(images, CPU), PixelStore(others, CPU), np.array([8, 2]))
+    whole = PixelStore(np.concatenate([images, others[[8, 2]]]), CPU)
+    positions = torch.arange(16).view(1, 4, 4).flip(2).expand(4, 4, 4)
+    rows = torch.tensor([6, 5, 7, 0])
+    assert len(extended) == len(whole) == 8
+    for place in (None, positions):
+        assert torch.equal(extended.gather(rows, place), whole.gather(rows, place))
+    data = FitData(extended, np.zeros(8, int), 2, np.arange(8), np.arange(0))
+    assert data.normalisation == measure_normalisation(images, np.arange(6))
+
+
+def test_the_cache_cannot_be_written_through_a_batch():
+    images = numbered(4)
+    images.flags.writeable = False
+    batch = PixelStore(images, CPU).gather(torch.tensor([0, 1]))
+    batch.zero_()
+    assert np.array_equal(images, numbered(4))
