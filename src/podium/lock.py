@@ -20,6 +20,8 @@ from podium.errors import DataError
 from podium.files import write_file
 
 FORMAT = 1
+# The ids of external data, of [data] extra, begin so; no other id may.
+EXTRA = "extra:"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Lock:
     test_ids: np.ndarray  # (m,) str
     validation: Mapping[str, Any] = field(default_factory=dict)  # the settings that decided the folds
     groups: np.ndarray | None = None  # (n,) str: rows of one group stay in one fold
+
+    @property
+    def is_extra(self) -> np.ndarray:
+        """Which labelled rows are external data, (n,): they train in every fold."""
+        return np.char.startswith(self.train_ids.astype(str), EXTRA)
 
     @property
     def fold_sha256(self) -> str:

@@ -44,6 +44,8 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
             metric in METRICS_OF_PROBABILITIES and kind == "labels"
         ),
         f'{scores} labels; expected kind = "labels"': metric in METRICS_OF_LABELS and kind != "labels",
+        '[data] extra without effect: source = "digits"': competition.data.extra
+        and competition.data.source == "digits",
         f'[submission] positive_class without effect: expected kind = "probability", found "{kind}"': (
             competition.submission.positive_class and kind != "probability"
         ),

@@ -44,6 +44,9 @@ class Data:
         "folder or archive of the unlabelled images; equal to train: its images without a label (csv); empty: no test",
         "test",
     )
+    extra: tuple[str, ...] = key(
+        "folders or archives of class folders that train in every fold and are never scored", (), later=True
+    )
     labels: str = key("the table of labels (csv)", "train.csv")
     id_column: str = key("column of image ids in the table of labels (csv)", "id")
     label_column: str = key("column of class names in the table of labels (csv)", "label")

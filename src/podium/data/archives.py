@@ -190,7 +190,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Joined:
-    """The files of two parts that are only read; the name of a file begins with that of its part."""
+    """The files of several parts that are only read; the name of a file begins with that of its part."""
 
     parts: Mapping[str, "Files"]
 

@@ -25,7 +25,7 @@ from podium.data.locate import Progress, Source
 from podium.data.scan import data_faults, scan
 from podium.errors import DataError, examples
 from podium.files import cache_lock, require_free_space, write_file
-from podium.lock import Lock, write_lock
+from podium.lock import EXTRA, Lock, write_lock
 from podium.plan.paths import Paths
 from podium.processes import worker_pool
 
@@ -83,7 +83,7 @@ def _cache_key(competition: Competition, source: Source | None) -> str:
         data,
         # scan() compares ids and classes with the submission's columns; without empty keys, as ensemble_stamp has them
         {name: value for name, value in asdict(competition.submission).items() if value},
-        source.signature(competition.validation.folder) if source else SIGNATURE,
+        source.signature(competition.validation.folder, *competition.data.extra) if source else SIGNATURE,
         *filter(None, [competition.validation.folder]),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -109,10 +109,11 @@ def _decode_listing(
                 for start in range(0, len(names), ROWS_PER_BLOCK)
             ]
         results = _run_jobs(jobs, rows, progress)
-        faults = [*listing.faults, *(fault for rows in results for fault in rows.faults)]
+        digests = [digest for rows in results for digest in rows.digests]
+        damages = [fault for rows in results for fault in rows.faults]
+        faults = [*listing.faults, *damages, *([] if damages else _repeated_files(listing, digests))]
         if faults:
             raise data_faults(name, faults)
-        digests = [digest for rows in results for digest in rows.digests]
         write_lock(train_file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
         write_file(beside(train_file, "checksums"), json.dumps([rows.checksum for rows in results]).encode())
         for temporary, target in zip(temporaries, targets, strict=True):
@@ -135,6 +136,15 @@ def _strange_images(images: Sequence[str], digests: Sequence[bytes], thin: Seque
         text = f"{len(copies):,} images have the same bytes as {MANY_COPIES - 1} others or more"
         notes.append(f"{text}; placeholders of missing images? {examples(copies)}")
     return notes
+
+
+def _repeated_files(listing: Listing, digests: Sequence[bytes]) -> list[str]:
+    """Faults of extra images that are also images of the competition: a score on these would be too good."""
+    ids = [*(row.id for row in listing.rows), *listing.test_images]
+    own = {digest: id_ for id_, digest in zip(ids, digests, strict=True) if not id_.startswith(EXTRA)}
+    rows = zip(listing.rows, digests, strict=False)
+    repeated = ((row.file, own[digest]) for row, digest in rows if row.id.startswith(EXTRA) and digest in own)
+    return [f"{listing.train.where(file)}: the same file as {id_!r} of the competition" for file, id_ in repeated]
 
 
 def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:

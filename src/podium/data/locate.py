@@ -39,14 +39,15 @@ class Source:
     cache: Path
 
     @os_error_as(DataError, UNREADABLE)
-    def signature(self, other_part: str = "") -> str:
-        """Identifies the content of all files, those of a part beside train and test too, without reading them."""
-        if self.path.is_file():
-            return status_signature(self.path)
-        folder = self.open()
-        names = (self.data.train, self.data.test, self.data.labels, self.data.sample_submission, other_part)
-        parts = [folder.root / part for name in names if name and (part := find_part(folder, name))]
-        parts += [] if self.data.train else [folder.root]
+    def signature(self, *other_parts: str) -> str:
+        """Identifies the content of all files, also of parts beside train and test, without reading them."""
+        data, beside, parts = self.data, Folder(self.path.parent), [self.path]
+        if self.path.is_dir():
+            folder = self.open()
+            names = (data.train, data.test, data.labels, data.sample_submission, *other_parts)
+            parts = [folder.root / part for name in names if name and (part := find_part(folder, name))]
+            parts += [] if data.train else [folder.root]
+        parts += [beside.root / part for name in data.extra if (part := find_part(beside, name))]
         return "\n".join(
             f"{part.resolve()}\0{Folder(part).signature()}" if part.is_dir() else status_signature(part)
             for part in parts
@@ -55,6 +56,11 @@ class Source:
     def open(self) -> Files:
         """The files beside the train folder; a single wrapping folder is skipped."""
         return _unwrapped(open_files(self.path, self.cache), self.data.train)
+
+    def open_extra(self, files: Files, name: str) -> Files:
+        """The files of an extra folder or archive, beside train or beside the competition's; raises DataError."""
+        is_inside = self.data.train and find_part(files, name)
+        return self.open_part(files if is_inside else Folder(self.path.parent), name)
 
     def open_part(self, files: Files, name: str) -> Files:
         """The files of the train or test folder or archive called `name`; raises DataError."""

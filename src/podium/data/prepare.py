@@ -11,7 +11,7 @@ from podium.config.keys import Competition, Pixels, Recipe, height_and_width
 from podium.config.schema import stamped_keys
 from podium.data.cache import find_images, size_name
 from podium.data.decode import decode_images
-from podium.data.folds import assign_folds, check_training_rows
+from podium.data.folds import ALWAYS_TRAINS, assign_folds, check_training_rows
 from podium.data.locate import Progress, download_source, find_source, quiet
 from podium.errors import DataError, examples
 from podium.files import remove_abandoned_temporaries
@@ -113,5 +113,7 @@ def _make_lock(images: Lock, competition: Competition, known: Lock | None) -> Lo
         folds = images.folds
         check_training_rows(images.train_labels, folds, [repr(name) for name in images.classes])
     else:
-        folds = assign_folds(images.train_labels, images.groups, competition.validation, classes=images.classes)
+        rows, folds = np.flatnonzero(~images.is_extra), np.full(len(images.train_ids), ALWAYS_TRAINS)
+        groups = None if images.groups is None else images.groups[rows]
+        folds[rows] = assign_folds(images.train_labels[rows], groups, competition.validation, classes=images.classes)
     return dataclasses.replace(images, folds=folds, validation=validation)

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 from podium.config.competition import expected_columns
 from podium.config.keys import Competition, Data
@@ -16,6 +17,7 @@ from podium.data.listing import LabelledImage, Listing, name_fault, name_faults,
 from podium.data.locate import Source
 from podium.data.names import base_name, names_by_id, repeated_ids, shared_files, stem, unreadable_files
 from podium.errors import DataError, examples
+from podium.lock import EXTRA
 
 # More labels than these are not classes if all of them are numbers and not all of them integers.
 MOST_NUMBERS = 10
@@ -41,23 +43,28 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     data, faults = competition.data, []
     files = source.open()
     train = source.open_part(files, data.train)
-    labelled, rows = train, _labelled_images(files, train, data, faults)
+    rows = _labelled_images(files, train, data, faults)
+    parts = {data.train: (train, rows)}
     test = source.open_part(files, data.test) if data.test else NO_FILES
     if folder := competition.validation.folder:
         held_out = source.open_part(files, folder)
-        labelled, others = (
-            Joined({data.train: train, folder: held_out}),
-            _labelled_images(files, held_out, data, faults),
-        )
-        rows = [replace(row, file=f"{data.train}/{row.file}") for row in rows]
-        rows += [replace(row, id=f"{folder}/{row.id}", file=f"{folder}/{row.file}", is_held_out=True) for row in others]
-        faults += repeated_ids((row.id, labelled.where(row.file)) for row in rows)
+        others = _labelled_images(files, held_out, data, faults)
+        parts[folder] = held_out, [replace(row, id=f"{folder}/{row.id}", is_held_out=True) for row in others]
         faults += [*shared_files(train, held_out, "held-out"), *shared_files(held_out, test, "test")]
     if not data.is_mixed:
         faults += shared_files(train, test, "test")
     faults += unreadable_files(test, test.names())
     test_images = _test_images(test, _test_names(test, data, rows, faults), data, faults)
     ordered = _test_order(files, test, test_images, competition, faults)
+    faults += [f"{row.id!r}: an id that begins with {EXTRA!r}" for row in rows if row.id.startswith(EXTRA)]
+    classes = {row.label for row in rows}
+    for name in data.extra:
+        part = source.open_extra(files, name)
+        parts[f"{EXTRA}{name}"] = part, _extra_images(part, name, classes, faults)
+        faults += shared_files(part, test, "test")
+    labelled, rows = _joined(parts)
+    if len(parts) > 1:
+        faults += repeated_ids((row.id, labelled.where(row.file)) for row in rows)
     listing = Listing(labelled, sorted(rows, key=lambda row: row.id), test, ordered)
     if competition.submission.kind == "probabilities":  # columns of the sample in an order of its own are the classes'
         names = [name for name in _header(files, data.sample_submission) if name != competition.submission.id_column]
@@ -142,6 +149,24 @@ def _in_names(train: Files, names: Sequence[str], key: str, data: Data, faults: 
     found = {name: match[1] for name, match in matches.items() if match and match[1]}
     faults += [f"{train.where(name)}: {key} finds nothing in this name" for name in names if name not in found]
     return found
+
+
+def _extra_images(files: Files, name: str, classes: set[str], faults: list[str]) -> list[LabelledImage]:
+    """The images in the class folders of the external data `name`; the others must have these `classes`."""
+    rows = _class_folders(files, faults)
+    for label in sorted({row.label for row in rows} - classes):
+        nearest = get_close_matches(label, classes, n=1) or sorted(classes)[:10]
+        faults.append(f"{files.where(label)}: not a class of the labelled images; these are {', '.join(nearest)}")
+    faults += unreadable_files(files, files.names())
+    return [replace(row, id=f"{EXTRA}{name}/{row.id}") for row in rows]
+
+
+def _joined(parts: dict[str, tuple[Files, list[LabelledImage]]]) -> tuple[Files | Joined, list[LabelledImage]]:
+    """The files and images of all parts, each with its name."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    images = [replace(row, file=f"{name}/{row.file}") for name, (_, rows) in parts.items() for row in rows]
+    return Joined({name: files for name, (files, _) in parts.items()}), images
 
 
 def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[LabelledImage]:

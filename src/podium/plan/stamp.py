@@ -61,8 +61,8 @@ def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha25
     """
     data = stamped_keys(competition.data)
     # Places of the data do not count: the lock has the data's fingerprint and order.
-    for place in ("archive", "download", "fingerprint", "train", "test", "labels", "sample_submission"):
-        del data[place]
+    for place in ("archive", "download", "fingerprint", "train", "test", "extra", "labels", "sample_submission"):
+        data.pop(place, None)
     settings = changed_keys(recipe)
     settings.pop("seeds", None)
     if recipe.pseudo_labels:

@@ -55,7 +55,8 @@ def embed(workspace: Workspace, run: PlannedRun) -> Iterator[tuple[str, tuple[in
         device = pick_device()
         network = build_network(recipe, len(workspace.lock.classes), root=paths.root, seed=0).to(device)
         network.precision = pick_precision(recipe, network, device)
-        for store in open_stores(open_recipe_images(workspace, recipe)):
+        stores = open_stores(open_recipe_images(workspace, recipe))
+        for store in filter(len, stores):  # there may be no test images
             yield store.origin[1], pooled_features(network, recipe, store, np.arange(len(store))).shape
 
 

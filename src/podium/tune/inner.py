@@ -15,12 +15,14 @@ PARTS, COMPARISON_PARTS = 5, (1, 2)
 
 
 def inner_split(lock: Lock, validation: Validation) -> Lock:
-    """A lock whose folds are parts, 0 to PARTS - 1, of the labelled rows outside fold 0; the rows of fold 0 have -1.
+    """A lock whose folds are parts, 0 to PARTS - 1, of the labelled rows outside fold 0; the others have -1.
+
+    These are the rows of fold 0, and external data, without which a search trains.
 
     The parts have equal shares of the classes, and groups stay together. Classes with too few rows for this have -1.
     Raises DataError if fewer than two classes have enough.
     """
-    rows, folds = np.flatnonzero(lock.folds != 0), np.full_like(lock.folds, ALWAYS_TRAINS)
+    rows, folds = np.flatnonzero((lock.folds != 0) & ~lock.is_extra), np.full_like(lock.folds, ALWAYS_TRAINS)
     parts = Validation(kind="k-fold", folds=PARTS, seed=stream_seed(validation.seed, "tune") % 2**32)
     groups = None if lock.groups is None else lock.groups[rows]
     try:

@@ -121,6 +121,20 @@ def test_a_weights_file_outside_the_project_is_refused(home, place):
         packed(home)
 
 
+def test_pseudo_labels_are_packed_and_extra_images_are_refused(home):
+    (home / "net.toml").write_text('pseudo_labels = "pseudo.csv"\n' + RECIPE)
+    with pytest.raises(ConfigError, match="file that a recipe names is missing"):
+        packed(home)
+    (home.parents[1] / "pseudo.csv").write_bytes(b"id,label\n")
+    assert content(packed(home))["pseudo.csv"] == b"id,label\n"
+    settings = (
+        (home / "competition.toml").read_text().replace('source = "digits"', 'source = "folders"\nextra = ["more"]')
+    )
+    (home / "competition.toml").write_text(settings)
+    with pytest.raises(ConfigError, match=r"would not have the extra images(?s:.*)found: +more"):
+        packed(home)
+
+
 def test_published_weights_are_packed_because_a_notebook_is_offline(home):
     (home / "net.toml").write_text("pretrained = true\n" + RECIPE)
     with pytest.raises(ConfigError, match="file that a recipe names is missing"):

@@ -74,6 +74,9 @@ def check_images(workspace: Workspace) -> None:
     """Raise ConfigError where Kaggle cannot attach the images, DataError where there is no `data.lock`."""
     workspace.lock  # noqa: B018 - read now: it is part of every stamp
     settings = workspace.competition
+    if settings.data.extra:
+        found = ", ".join(settings.data.extra)
+        raise ConfigError("A notebook at Kaggle would not have the extra images.", found=found, fix="train here")
     if settings.data.source != "digits" and not settings.kaggle.competition:
         raise ConfigError(
             f"A notebook at Kaggle would have no images of '{workspace.name}'.",

@@ -18,6 +18,7 @@ class Trees(nn.Module):
 
     def __init__(self, classes: int):
         super().__init__()
+        self.out_features = classes
         shape = (ITERATIONS, classes, 2 * LEAVES - 1)
         self.register_buffer("base", torch.zeros(classes, dtype=torch.float64))
         for name in ("channel", "left", "right"):
