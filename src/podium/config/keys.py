@@ -7,25 +7,13 @@ them. Only the standard library is imported, because make reads settings before 
 from dataclasses import dataclass
 from typing import Literal
 
+from podium.config.pixels import Pixels
 from podium.config.schema import key
 
 COMPETITION_FILE = "competition.toml"
 # The table of a recipe that `make tune` reads (podium.config.search); training does not depend on it.
 SEARCH_TABLE = "search"
 PACKAGE_PREFIX = "package:"
-Pixels = int | tuple[int, int]
-"""The side of square images, or height and width."""
-
-
-def height_and_width(pixels: Pixels) -> tuple[int, int]:
-    """(height, width) of images of `pixels`."""
-    return (pixels, pixels) if isinstance(pixels, int) else pixels
-
-
-def pixels_text(pixels: Pixels) -> str:
-    """The size of images for a message or a file name: 32, or 256x512 for height and width."""
-    height, width = height_and_width(pixels)
-    return str(height) if height == width else f"{height}x{width}"
 
 
 @dataclass(frozen=True, kw_only=True)

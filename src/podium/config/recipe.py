@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from podium.config.keys import PACKAGE_PREFIX, SEARCH_TABLE, Recipe, height_and_width
+from podium.config.keys import PACKAGE_PREFIX, SEARCH_TABLE, Recipe
+from podium.config.pixels import height_and_width
 from podium.config.schema import changed_keys, read_table, settings_of
 from podium.errors import ConfigError
 

@@ -17,7 +17,7 @@ from threading import Event
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from podium.config.keys import Pixels, height_and_width, pixels_text
+from podium.config.pixels import Pixels, height_and_width, pixels_text
 from podium.errors import DataError
 from podium.files import os_error_as
 from podium.lock import Lock, read_lock

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from podium.config.keys import Competition, Pixels, height_and_width
+from podium.config.keys import Competition
+from podium.config.pixels import Pixels, height_and_width
 from podium.config.schema import stamped_keys
 from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, beside, load_dataset, size_name
 from podium.data.digits import SIGNATURE

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from podium.config.keys import Pixels, height_and_width
+from podium.config.pixels import Pixels, height_and_width
 from podium.errors import DataError
 
 # Formats that Pillow cannot decode, or decodes by starting another program.

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from podium.config.keys import Competition, Pixels, Recipe, height_and_width
+from podium.config.keys import Competition, Recipe
+from podium.config.pixels import Pixels, height_and_width
 from podium.config.schema import stamped_keys
 from podium.data.cache import find_images, size_name
 from podium.data.decode import decode_images

@@ -6,7 +6,7 @@ import torch
 from fastai.callback.core import Callback, CancelStepException
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from podium.config.keys import Pixels
+from podium.config.pixels import Pixels
 
 # Steps that the initial parameters count as, where they are averaged with the final ones.
 START_STEPS = 50

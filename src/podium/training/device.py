@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from podium.config.keys import Recipe, height_and_width, pixels_text
+from podium.config.keys import Recipe
+from podium.config.pixels import height_and_width, pixels_text
 from podium.errors import TrainingError
 from podium.training.cores import claim_gpu
 from podium.training.networks.architectures import strides_past_the_image

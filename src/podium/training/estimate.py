@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from podium.config.keys import Recipe, height_and_width
+from podium.config.keys import Recipe
+from podium.config.pixels import height_and_width
 from podium.data.folds import ALWAYS_TRAINS
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from podium.config.keys import Recipe, pixels_text
+from podium.config.keys import Recipe
+from podium.config.pixels import pixels_text
 from podium.config.schema import changed_keys
 from podium.plan.runs import PlannedRun
 from podium.training.batches.loader import FitData, Normalisation, TrainingLoader

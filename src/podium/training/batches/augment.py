@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
-from podium.config.keys import Augment, Pixels, height_and_width
+from podium.config.keys import Augment
+from podium.config.pixels import Pixels, height_and_width
 
 # torchvision's transforms draw for so many parts of a batch: for each image of a batch that is not larger.
 PARTS = 32

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from podium.config.keys import Pixels, Recipe, height_and_width
+from podium.config.keys import Recipe
+from podium.config.pixels import Pixels, height_and_width
 from podium.seeding import stream_seed
 from podium.training.batches.augment import (
     apply_in_parts,

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from podium.config.keys import Pixels, Recipe, height_and_width, pixels_text
+from podium.config.keys import Recipe
+from podium.config.pixels import Pixels, height_and_width, pixels_text
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.loader import Normalisation

@@ -8,7 +8,8 @@ from pathlib import Path
 import torchvision.models
 from torch import Tensor, nn
 
-from podium.config.keys import Pixels, Recipe
+from podium.config.keys import Recipe
+from podium.config.pixels import Pixels
 from podium.errors import TrainingError
 from podium.training.networks.weights import load_weights
 
