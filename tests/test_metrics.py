@@ -8,6 +8,7 @@ from sklearn import metrics as reference
 
 from podium.metrics import METRICS, accuracy, log_loss, softmax, wilson_interval
 
+METRICS_OF_CLASSES = [METRICS[name] for name in ("accuracy", "log_loss", "macro_f1", "qwk", "auc")]
 macro_f1, qwk, auc = METRICS["macro_f1"], METRICS["qwk"], METRICS["auc"]
 
 
@@ -106,14 +107,14 @@ def test_metrics_equal_those_of_scikit_learn(seed, ties, classes):
 def test_the_order_of_rows_changes_no_metric():
     probabilities, labels = random_case(7)
     order = np.random.default_rng(1).permutation(len(labels))
-    for metric in METRICS.values():
+    for metric in METRICS_OF_CLASSES:
         assert metric(probabilities[order], labels[order]) == pytest.approx(metric(probabilities, labels))
 
 
 def test_more_gain_is_better_for_every_metric():
     labels = np.array([0, 1, 2, 0])
     good, bad = softmax(one_hot(labels, 3) * 2), softmax(one_hot((labels + 1) % 3, 3) * 2)
-    for metric in METRICS.values():
+    for metric in METRICS_OF_CLASSES:
         assert metric.gain(metric(good, labels)) > metric.gain(metric(bad, labels))
 
 

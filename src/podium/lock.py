@@ -1,7 +1,8 @@
 """`data.lock`: ids, labels and folds of a competition, without the images; committed with its settings.
 
-A text file with readable differences: one line of JSON, then `id,label_index,fold[,group]` for each labelled row,
-then one test id a line. Only NumPy is imported, because the ensemble and `podium check` read it.
+A text file with readable differences: one line of JSON, then `id,label,fold[,group]` for each labelled row, then one
+test id a line. A label is the index of a class, or a digit, 0 or 1, for each of several columns. Only NumPy is
+imported, because the ensemble and `podium check` read it.
 """
 
 import csv
@@ -10,6 +11,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,8 @@ import numpy as np
 
 from podium.errors import DataError
 from podium.files import write_file
+from podium.targets.base import Target
+from podium.targets.table import target_of
 
 FORMAT = 1
 # The ids of external data, of [data] extra, begin so; no other id may.
@@ -31,11 +35,17 @@ class Lock:
     fingerprint: str
     classes: tuple[str, ...]
     train_ids: np.ndarray  # (n,) str
-    train_labels: np.ndarray  # (n,) int64
+    train_labels: np.ndarray  # (n,) int64; (n, columns) uint8 of a multi-label target
     folds: np.ndarray  # (n,) int64: the fold whose model is validated on the row; -1: only used for training
     test_ids: np.ndarray  # (m,) str
     validation: Mapping[str, Any] = field(default_factory=dict)  # the settings that decided the folds
     groups: np.ndarray | None = None  # (n,) str: rows of one group stay in one fold
+    target_name: str = "class"
+
+    @cached_property
+    def target(self) -> Target:
+        """What the labels are."""
+        return target_of(self.target_name, self.classes)
 
     @property
     def is_extra(self) -> np.ndarray:
@@ -51,8 +61,8 @@ class Lock:
     @property
     def unvalidated_classes(self) -> tuple[str, ...]:
         """The classes that no validation row has."""
-        validated = set(self.train_labels[self.folds >= 0].tolist())
-        return tuple(name for label, name in enumerate(self.classes) if label not in validated)
+        shares = self.target.shares(self.train_labels[self.folds >= 0])
+        return tuple(name for name, share in zip(self.classes, shares, strict=True) if not share)
 
 
 def lock_text(lock: Lock) -> str:
@@ -62,6 +72,7 @@ def lock_text(lock: Lock) -> str:
         "format": FORMAT,
         "fingerprint": lock.fingerprint,
         "classes": list(lock.classes),
+        **lock.target.described,
         "validation": dict(lock.validation),
         "train": len(lock.train_ids),
         "test": len(lock.test_ids),
@@ -81,8 +92,9 @@ def _rows(lock: Lock) -> str:
     lines: list[str] = []
     # csv.writer quotes \r only if the line terminator contains it, and an unquoted \r would end a line.
     writer = csv.writer(SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n")))
-    rows = (lock.train_ids, lock.train_labels, lock.folds, *([] if lock.groups is None else [lock.groups]))
-    writer.writerows(zip(*(column.tolist() for column in rows), strict=True))
+    groups = [] if lock.groups is None else [lock.groups.tolist()]
+    labels = lock.target.lock_texts(lock.train_labels)
+    writer.writerows(zip(lock.train_ids.tolist(), labels, lock.folds.tolist(), *groups, strict=True))
     writer.writerows([id_] for id_ in lock.test_ids.tolist())
     return "".join(lines)
 
@@ -127,13 +139,15 @@ def _parse(head: dict[str, Any], rows: list[list[str]]) -> Lock:
     if len(test) != head["test"]:
         raise ValueError(f"{len(rows)} rows; expected {head['train']} + {head['test']}")
     ids, labels, folds, *groups = zip(*train, strict=True) if train else ((), (), ())
+    target_name = head.get("target", "class")
     return Lock(
         fingerprint=head["fingerprint"],
         classes=tuple(head["classes"]),
         train_ids=np.array(ids, str),
-        train_labels=np.array(labels, np.int64),
+        train_labels=target_of(target_name, head["classes"]).read_lock_texts(labels),
         folds=np.array(folds, np.int64),
         test_ids=np.array([id_ for (id_,) in test], str),
         validation=head["validation"],
         groups=np.array(groups[0], str) if groups else None,
+        target_name=target_name,
     )

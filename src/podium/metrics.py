@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -144,6 +144,26 @@ def _auc(probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
     return score
 
 
+def column_metric(metric: Metric, columns: int) -> Metric:
+    """The mean of a metric over columns, of cells (n * columns, 2) that have the columns of each row side by side.
+
+    A column without a score, as one that has no positive row has no AUC, is left out.
+    """
+
+    def of_counts(probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+        parts = [slice(column, None, columns) for column in range(columns)]
+        scores = [metric.of_counts(probabilities[part], labels[part]) for part in parts]
+
+        def score(counts: np.ndarray) -> float:
+            values = [score_of_column(counts[part]) for score_of_column, part in zip(scores, parts, strict=True)]
+            values = [value for value in values if not math.isnan(value)]
+            return float(np.mean(values)) if values else math.nan
+
+        return score
+
+    return replace(metric, of_counts=of_counts)
+
+
 def _area_of_counts(scores: np.ndarray, positive: np.ndarray) -> ScoreOfCounts:
     """The chance that a positive row scores above a negative one, a tie counting half (Mann and Whitney).
 
@@ -164,10 +184,46 @@ def _area_of_counts(scores: np.ndarray, positive: np.ndarray) -> ScoreOfCounts:
     return area
 
 
+def _squared_errors(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.square(values[:, 0].astype(np.float64) - labels)
+
+
+def _absolute_errors(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.abs(values[:, 0].astype(np.float64) - labels)
+
+
+def _rmse(values: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+    """Root of the mean squared error."""
+    squares = _squared_errors(values, labels)
+    return lambda counts: math.sqrt(counts @ squares / counts.sum())
+
+
+def _r2(values: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+    """1 - squared error / squared distance of the labels from their mean; NaN if all labels are equal."""
+    squares = _squared_errors(values, labels)
+
+    def score(counts: np.ndarray) -> float:
+        around_mean = counts @ np.square(labels - counts @ labels / counts.sum())
+        return 1 - float(counts @ squares / around_mean) if around_mean > 0 else math.nan
+
+    return score
+
+
+# Metrics of a confusion matrix (row the label, column the prediction).
+CONFUSION_SCORES: dict[str, Callable[[np.ndarray], float]] = {
+    "accuracy": lambda confusion: float(np.trace(confusion) / confusion.sum()),
+    "macro_f1": _macro_f1,
+    "qwk": _qwk,
+}
+
 METRICS = {
     "accuracy": Metric(rows=hits),
     "log_loss": Metric(rows=log_losses, greater_is_better=False, most=math.inf),
     "macro_f1": Metric(of_counts=partial(_of_confusion, _macro_f1)),
     "qwk": Metric(of_counts=partial(_of_confusion, _qwk), least=-1.0),
     "auc": Metric(of_counts=_auc),
+    # Of numbers (n, 1) and labels (n,).
+    "rmse": Metric(of_counts=_rmse, greater_is_better=False, most=math.inf),
+    "mae": Metric(rows=_absolute_errors, greater_is_better=False, most=math.inf),
+    "r2": Metric(of_counts=_r2, least=-math.inf),
 }

@@ -23,7 +23,9 @@ def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEns
     scratch = replace(workspace, paths=replace(paths, outputs=paths.root / REHEARSAL_FOLDER))
     for old_predictions in scratch.paths.predictions_folder.glob("*.npz"):
         old_predictions.unlink()
-    rows = balanced_rows(workspace.lock.train_labels, workspace.lock.folds, rows=REHEARSAL_ROWS)
+    lock = workspace.lock
+    strata = lock.target.strata(lock.train_labels, least=1, most=REHEARSAL_ROWS)
+    rows = balanced_rows(strata, lock.folds, rows=REHEARSAL_ROWS)
     first_runs = {run.recipe_name: run for run in reversed(workspace.trainable_runs)}
     for name in sorted(first_runs):
         train_run(scratch, _shortened(first_runs[name]), listener=listener_of(name), rows=rows)

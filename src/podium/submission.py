@@ -121,7 +121,12 @@ def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str
     other_rows = [f"line {line}: {len(row)} cells" for line, row in rows if len(row) != len(columns)]
     found = {f"rows do not have {len(columns)} cells": other_rows} if other_rows else {}
     is_label = settings.kind == "labels"
-    faults = _label_faults(complete, lock.classes) if is_label else _probability_faults(complete, columns[1:])
+    sums_to_one = lock.target.sums_to_one and len(columns) > 2
+    faults = (
+        _label_faults(complete, lock.classes)
+        if is_label
+        else _number_faults(complete, columns[1:], is_probability=settings.kind != "number", sums_to_one=sums_to_one)
+    )
     for kind, example in (*_id_faults(complete, lock.test_ids.tolist()), *faults):
         found.setdefault(kind, []).append(example)
     return rows, [
@@ -193,14 +198,14 @@ def _label_faults(rows: Rows, classes: Sequence[str]) -> Faults:
             yield "class names are unknown", f"line {line}: '{_short(name)}'" + _meant(meant)
 
 
-def _probability_faults(rows: Rows, columns: Sequence[str]) -> Faults:
+def _number_faults(rows: Rows, columns: Sequence[str], *, is_probability: bool, sums_to_one: bool) -> Faults:
     for line, (_, *cells) in rows:
         values = [_number(cell) for cell in cells]
         for name, cell, value in zip(columns, cells, values, strict=True):
-            if not 0 <= value <= 1:
+            if math.isnan(value) or (is_probability and not 0 <= value <= 1):
                 kind = "cells are not finite numbers" if math.isnan(value) else "probabilities are not between 0 and 1"
                 yield kind, f"line {line}: '{_short(cell)}' for {_short(name)}"
-        if len(columns) > 1 and abs(sum(values) - 1) > SUM_TOLERANCE:
+        if sums_to_one and abs(sum(values) - 1) > SUM_TOLERANCE:
             yield "rows do not sum to 1", f"line {line}: {sum(values):.6g}"
 
 

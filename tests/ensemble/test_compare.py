@@ -116,7 +116,13 @@ def test_mcnemar_counts_groups_where_rows_have_groups():
     groups = (np.arange(200) // 20).astype(str)
     draws = draw_rows(200, groups, 0)
     result = compare(
-        of_hits(better, worse, groups=groups), np.stack([better, worse]), 0, 1, unit=draws.unit, against="best"
+        of_hits(better, worse, groups=groups),
+        np.stack([better, worse]),
+        0,
+        1,
+        unit=draws.unit,
+        against="best",
+        counted="groups",
     )
     assert (result.won, result.lost, result.counted) == (2, 0, "groups")
     assert result.p == mcnemar(2, 0) == 0.5

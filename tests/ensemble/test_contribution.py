@@ -19,7 +19,7 @@ SETTINGS = Ensemble(run_temperatures="never")
 
 def test_error_correlation_is_one_for_the_same_errors_and_minus_one_for_the_opposite():
     correct = np.array([[True, True, False, False], [True, True, False, False], [False, False, True, True], [True] * 4])
-    correlation = error_correlations(correct)
+    correlation = error_correlations(~correct)
     assert correlation[0].tolist() == pytest.approx([1, 1, -1, 0])
     assert correlation[3].tolist() == [0, 0, 0, 0]  # a run without errors
 
@@ -93,7 +93,7 @@ def test_the_blends_without_each_run_read_each_run_a_fixed_number_of_times(runs,
             options["out"] = tuple(value.view(np.ndarray) for value in options["out"]) if "out" in options else None
             return getattr(ufunc, method)(*plain, **options)
 
-    monkeypatch.setattr(blend_module, "calibrated", lambda logits, temperatures: logits.view(Counted))
+    monkeypatch.setattr(blend_module, "calibrated", lambda logits, *_: logits.view(Counted))
     blend = Blend("uniform", "logits", np.ones(runs), np.full(runs, 1 / runs), None, 1.0)
     assert len(list(without_each_run(blend, np.ones((runs, 5, 3))))) == runs
     assert operations <= 4 * runs

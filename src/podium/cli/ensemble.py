@@ -91,13 +91,14 @@ def import_run(
     architecture: Annotated[str | None, typer.Option(help="Its architecture; by default the run's name.")] = None,
 ) -> None:
     """Import predictions that were made elsewhere, probabilities or logits, into oof/<competition>/."""
+    from podium.cli.printing import first_score
     from podium.predictions.importing import import_predictions
 
     imported = import_predictions(_open(competition), name, oof=oof, test=test, architecture=architecture)
     about = imported.about
     print(
         f"{name}: {len(imported.oof_ids):,} validation rows, {len(imported.test_ids):,} test rows, "
-        f"{about['came_as']}; validation accuracy {about['scores']['accuracy']:.4f}"
+        f"{about['came_as']}; validation {first_score(about)}"
     )
 
 
@@ -148,24 +149,27 @@ def score(
 
 @commands.command()
 def runs(competition: CompetitionName = DEFAULT) -> None:
-    """List the runs: up to date or stale, validation accuracy, training time."""
+    """List the runs: up to date or stale, validation scores, training time."""
     from podium.plan.stamp import read_about
 
     workspace = _open(competition)
     planned = {run.run: run for run in workspace.runs}
     present = {file.stem for file in workspace.paths.predictions_files()}
-    print(f"{'run':<22} {'state':<14} {'accuracy':>8} {'log loss':>9} {'seconds':>8}  device")
-    for name in [*planned, *sorted(present - planned.keys())]:
-        about = read_about(workspace.paths.predictions_file(name)) or {}
+    names = [*planned, *sorted(present - planned.keys())]
+    abouts = {name: read_about(workspace.paths.predictions_file(name)) or {} for name in names}
+    scores_of = {name: about["scores"] for name, about in abouts.items() if isinstance(about.get("scores"), dict)}
+    first, second = next((list(scores) for scores in scores_of.values() if len(scores) == 2), ("accuracy", "log_loss"))
+    print(f"{'run':<22} {'state':<14} {first:>8} {second.replace('_', ' '):>9} {'seconds':>8}  device")
+    for name, about in abouts.items():
         if name not in planned:
             state = "imported" if about.get("imported") else "no recipe"
         elif planned[name].stale:
             state = "stale" if name in present else "not trained"
         else:
             state = "up to date"
-        scores = about["scores"] if isinstance(about.get("scores"), dict) else {}
-        accuracy, loss, seconds = map(_number, (scores.get("accuracy"), scores.get("log_loss"), about.get("seconds")))
-        print(f"{name:<22} {state:<14} {accuracy:8.4f} {loss:9.4f} {seconds:8.0f}  {about.get('device', '')}")
+        scores = scores_of.get(name, {})
+        score, other, seconds = map(_number, (scores.get(first), scores.get(second), about.get("seconds")))
+        print(f"{name:<22} {state:<14} {score:8.4f} {other:9.4f} {seconds:8.0f}  {about.get('device', '')}")
 
 
 def _number(value: object) -> float:

@@ -6,7 +6,7 @@ Progress output never fails: neither a reader that goes away (`| head -1`) nor a
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from podium.training.progress import EpochReport
@@ -57,6 +57,12 @@ class TaskPrinter:
         if time.monotonic() > self.printed + (0.2 if _is_terminal() else 10):
             self.printed = time.monotonic()
             print_line(f"{task}: {done:,}{f' of {total:,}' if total else ''}", is_overwritten=True)
+
+
+def first_score(about: dict[str, Any]) -> str:
+    """The first score in a description of predictions, with its name, such as accuracy 0.9412."""
+    name, score = next(iter(about["scores"].items()))
+    return f"{name} {score:.4f}"
 
 
 class RunPrinter:

@@ -10,7 +10,7 @@ import typer
 
 from podium.cli.ensemble import check
 from podium.cli.options import DEFAULT, CompetitionName, DataPlace, RunNames, open_workspace
-from podium.cli.printing import RunPrinter, TaskPrinter, duration, print_line, print_log
+from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line, print_log
 from podium.plan.runs import select_runs
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ def prepare(
         note=lambda text: print_line(f"{competition}: {text}"),
     )
     validation_rows = int((lock.folds >= 0).sum())
+    labels = f"{len(lock.classes)} classes" if lock.target.has_classes else "numbers"
     print_line(
         f"{competition}: {len(lock.train_ids):,} labelled images ({validation_rows:,} of them validation rows), "
-        f"{len(lock.test_ids):,} test images, {len(lock.classes)} classes. "
+        f"{len(lock.test_ids):,} test images, {labels}. "
         f"Prepared in {time.perf_counter() - started:.1f} s."
     )
 
@@ -120,7 +121,7 @@ def train(
         train_one = train_if_stale if run.stale else train_run
         about = train_one(workspace, run, listener=RunPrinter(run.run)).about
         print_line(
-            f"{run.run:<20} validation accuracy {about['scores']['accuracy']:.4f} ({about['scored']}), "
+            f"{run.run:<20} validation {first_score(about)} ({about['scored']}), "
             f"{about['images_per_second']:,.0f} images/s, {about['precision']}, {duration(about['seconds'])}"
         )
 
@@ -146,13 +147,14 @@ def predict(
     folder: Annotated[Path, typer.Argument(help="A folder of images.")],
     competition: CompetitionName = DEFAULT,
 ) -> None:
-    """Print id, class and probability of each image of a folder as CSV, predicted with a run's trained parameters."""
+    """Print the prediction for each image of a folder as CSV, by a run's trained parameters."""
     from podium.training.predict import predict_folder
 
-    rows = predict_folder(open_workspace(competition), run, folder)
+    workspace = open_workspace(competition)
+    rows = predict_folder(workspace, run, folder)
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["id", "label", "probability"])
-    writer.writerows([name, label, f"{probability:.6f}"] for name, label, probability in rows)
+    writer.writerow(["id", *workspace.lock.target.prediction_columns(workspace.lock.classes)])
+    writer.writerows([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
 
 
 def _guess_lines(guess: "CompetitionGuess") -> list[str]:

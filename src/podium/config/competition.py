@@ -5,11 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from podium.config.keys import COMPETITION_FILE, Competition, Data, Submission
-from podium.config.schema import read_table, settings_of
+from podium.config.schema import changed_keys, read_table, settings_of
 from podium.errors import ConfigError, examples
 
-NO_THRESHOLD = "With metric = log_loss, a threshold has no effect: the best runs of each architecture are members."
+NO_THRESHOLD = "With this metric, a threshold has no effect: the best runs of each architecture are members."
+LESS_IS_BETTER = ("log_loss", "rmse", "mae")
 METRICS_OF_PROBABILITIES, METRICS_OF_LABELS = ("log_loss", "auc"), ("macro_f1", "qwk")
+# Target -> its metrics, and its kinds of submission.
+ALLOWED = {
+    "class": (("accuracy", "log_loss", "macro_f1", "qwk", "auc"), ("labels", "probabilities", "probability")),
+    "multi-label": (("auc", "log_loss"), ("probabilities",)),
+    "ordinal": (("qwk", "accuracy", "macro_f1"), ("labels",)),
+    "number": (("rmse", "mae", "r2"), ("number",)),
+}
+# The strategies and keys of [ensemble] that targets without probabilities have.
+STRATEGIES_OF_NUMBERS, PROBABILITY_KEYS = ("auto", "best", "uniform", "log-loss"), ("average", "run_temperatures")
 
 
 def read_competition(folder: Path) -> Competition:
@@ -29,7 +39,7 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
     is_other = competition.data.source not in ("folders", "names")
     scores = f'metric = "{metric}" and [submission] kind = "{kind}": this metric scores'
     faults = {
-        f"{NO_THRESHOLD} Remove threshold.": metric == "log_loss" and has_threshold,
+        f"{NO_THRESHOLD} Remove threshold.": metric in LESS_IS_BETTER and has_threshold,
         **_data_faults(competition.data),
         '[validation] folder: expected with kind = "folder", and only with it': (
             bool(validation.folder) != (validation.kind == "folder")
@@ -48,6 +58,41 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
         and competition.data.source == "digits",
         f'[submission] positive_class without effect: expected kind = "probability", found "{kind}"': (
             competition.submission.positive_class and kind != "probability"
+        ),
+    }
+    return [*_target_faults(competition), *(fault for fault, applies in faults.items() if applies)]
+
+
+def _target_faults(competition: Competition) -> list[str]:
+    """Metrics, kinds of submission and keys of labels that the target does not have."""
+    data, is_multi_label = competition.data, competition.data.target == "multi-label"
+    metrics, kinds = ALLOWED[data.target]
+    given, what = f'[data] target = "{data.target}"', "labels are read from one or the other"
+    of_numbers = [] if has_probabilities(competition) else changed_keys(competition.ensemble)
+    faults = {
+        f'{given}: expected metric = {_quoted(metrics)}, found "{competition.metric}"': competition.metric
+        not in metrics,
+        f'{given}: expected [submission] kind = {_quoted(kinds)}, found "{competition.submission.kind}"': (
+            competition.submission.kind not in kinds
+        ),
+        f'{given}: expected source = "csv", a table of labels, found "{data.source}"': (
+            data.target != "class" and data.source != "csv"
+        ),
+        f"[data] extra with {given}: external data have one class per image": data.extra and data.target != "class",
+        f'[data] label_separator without effect: expected target = "multi-label", found "{data.target}"': (
+            data.label_separator and not is_multi_label
+        ),
+        f"[ensemble] strategy: {strategy_fault(competition, competition.ensemble.strategy)}": (
+            strategy_fault(competition, competition.ensemble.strategy)
+        ),
+        **{f"[ensemble] {name} without effect with {given}": name in of_numbers for name in PROBABILITY_KEYS},
+        f"[data] label_columns without effect with {given}: label_column has the labels": (
+            data.label_columns and data.target in ("ordinal", "number")
+        ),
+        f"[data] label_columns and label_separator: {what}": data.label_columns and data.label_separator,
+        "[data] label_columns: expected two or more": len(data.label_columns) == 1,
+        f'[data] label_columns without effect: expected source = "csv", found "{data.source}"': (
+            data.label_columns and data.source != "csv"
         ),
     }
     return [fault for fault, applies in faults.items() if applies]
@@ -86,6 +131,22 @@ def _count_groups(pattern: str) -> int:
         return re.compile(pattern).groups
     except re.error:
         return -1
+
+
+def has_probabilities(competition: Competition) -> bool:
+    """Whether runs predict probabilities, and not numbers."""
+    return competition.data.target in ("class", "multi-label")
+
+
+def strategy_fault(competition: Competition, strategy: str) -> str:
+    """What is wrong with a strategy for the competition's target; empty if nothing is."""
+    if has_probabilities(competition) or strategy in STRATEGIES_OF_NUMBERS:
+        return ""
+    return f"{_quoted([strategy])} needs probabilities; expected {_quoted(STRATEGIES_OF_NUMBERS)}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return " or ".join(f'"{name}"' for name in names)
 
 
 def expected_columns(settings: Submission, classes: Sequence[str]) -> list[str]:

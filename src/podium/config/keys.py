@@ -37,12 +37,17 @@ class Data:
     )
     labels: str = key("the table of labels (csv)", "train.csv")
     id_column: str = key("column of image ids in the table of labels (csv)", "id")
+    target: Literal["class", "multi-label", "ordinal", "number"] = key(
+        "class: one per image; multi-label: any number; ordinal: integers in order; number (csv)", "class", later=True
+    )
     label_column: str = key("column of class names in the table of labels (csv)", "label")
+    label_columns: tuple[str, ...] = key(
+        "columns of 0 and 1, one per label (csv); empty: label_column, or with multi-label all others", (), later=True
+    )
+    label_separator: str = key("between several names in label_column, such as | (multi-label)", "", later=True)
     group_column: str = key("column of groups: rows of one group stay on one side of every split (csv)", "")
     label_pattern: str = key(
-        "regular expression whose one group is the class in a file name, such as cat in cat.0.jpg (names)",
-        "",
-        later=True,
+        "regular expression whose one group is the class in a file name, cat in cat.0.jpg (names)", "", later=True
     )
     group_pattern: str = key("regular expression whose one group is the group in a file name", "", later=True)
     sample_submission: str = key("CSV that gives the ids of a submission and their order", "")
@@ -91,8 +96,7 @@ class Ensemble:
         "what is averaged: probabilities, or logits (equal to a geometric mean of the probabilities)", "probabilities"
     )
     run_temperatures: Literal["auto", "always", "never"] = key(
-        "fit a temperature to each run before blending; auto: only if smoothing, mixing, loss or sampling differ",
-        "auto",
+        "fit a temperature to each run before blending; auto: if smoothing, mixing, loss or sampling differ", "auto"
     )
     cross_fit_parts: int = key("parts of the validation rows; each is scored by a blend fitted on the others", 5, low=2)
     cross_fit_repeats: int = key("number of random divisions into parts", 2, low=1)
@@ -103,11 +107,11 @@ class Ensemble:
 class Submission:
     """[submission]: the format of the CSV."""
 
-    kind: Literal["labels", "probabilities", "probability"] = key(
-        "labels: a class name; probabilities: a column per class; probability: one column, for two classes", "labels"
+    kind: Literal["labels", "probabilities", "probability", "number"] = key(
+        "labels: class names; probabilities: a column per class; probability: one, for two classes; number", "labels"
     )
     id_column: str = key("name of the id column", "id")
-    label_column: str = key("name of the column of labels (labels) or probabilities (probability)", "label")
+    label_column: str = key("name of the column of labels, probabilities (probability) or numbers", "label")
     positive_class: str = key("class whose probability is written (probability); empty: the second of the two", "")
 
 
@@ -124,7 +128,9 @@ class Competition:
     """competition.toml: labelled images, unlabelled images, a metric and a submission format."""
 
     title: str = key("a title of one line")
-    metric: Literal["accuracy", "log_loss", "macro_f1", "qwk", "auc"] = key("metric of the leaderboard", "accuracy")
+    metric: Literal["accuracy", "log_loss", "macro_f1", "qwk", "auc", "rmse", "mae", "r2"] = key(
+        "metric of the leaderboard", "accuracy"
+    )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = key(
         "services that record the training beside reports/<competition>/history/; no effect on results", ()
     )
@@ -212,16 +218,14 @@ class Recipe:
     )
     focal_gamma: float = key("multiply the loss by (1 - probability)^gamma (arXiv:1708.02002); 0: off", 0.0, low=0)
     sampling: Literal["all", "balanced"] = key(
-        "all: an epoch has every row once; balanced: as many rows, equally many of each class, repeated where rare",
-        "all",
+        "all: an epoch has every row once; balanced: as many, equally many of each class, repeated where rare", "all"
     )
     hard_share: float = key("share of rows that train: largest losses (arXiv:1511.06343)", 1.0, low=0.05, high=1)
     ema_decay: float = key("decay of an exponential moving average of the parameters; 0: off", 0.0, low=0, high=0.99999)
 
     stored_pixels: Pixels = key("side of the decoded images, or [height, width]", 32, low=8, high=2048)
     shape: Literal["crop", "squash", "pad"] = key(
-        "how an image of another shape gets that of stored_pixels: crop the centre, squash, or pad with mirrored edges",
-        "crop",
+        "how another shape gets that of stored_pixels: crop the centre, squash, or pad with mirrored edges", "crop"
     )
     training_pixels: Pixels = key(
         "side, or [height, width], of the images that the network gets; 0: as stored", 0, low=0, high=2048

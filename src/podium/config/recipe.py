@@ -84,3 +84,12 @@ def _recipe_faults(recipe: Recipe) -> list[str]:
         'sampling = "balanced" and hard_share: expected one of them': is_balanced and recipe.hard_share < 1,
     }
     return [fault for fault, applies in faults.items() if applies]
+
+
+def target_faults(recipe: Recipe, target: str) -> list[str]:
+    """Keys of a recipe that have no effect with a target."""
+    names = [] if target == "class" else ["class_weights", "focal_gamma", "sampling", "pseudo_labels"]
+    names += ["label_smoothing"] if target in ("ordinal", "number") else []
+    boosting = ['head = "boosting"'] if target != "class" and recipe.head == "boosting" else []
+    names = [name for name in names if name in changed_keys(recipe)] + boosting
+    return [f'{name} is for target = "class", found "{target}"' for name in names]

@@ -29,6 +29,7 @@ from podium.files import cache_lock, require_free_space, write_file
 from podium.lock import EXTRA, Lock, write_lock
 from podium.plan.paths import Paths
 from podium.processes import worker_pool
+from podium.targets.table import target_of
 
 # Increase it when a change of the code gives other pixels, ids or order, or another format of the cache.
 CACHE_VERSION = 2
@@ -150,15 +151,16 @@ def _repeated_files(listing: Listing, digests: Sequence[bytes]) -> list[str]:
 
 def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
     classes, groups = listing.classes, [row.group for row in listing.rows]
-    labels = {name: label for label, name in enumerate(classes)}
+    names = [row.label for row in listing.rows]
     return Lock(
         fingerprint=fingerprint(listing, digests),
         classes=classes,
         train_ids=np.array([row.id for row in listing.rows]),
-        train_labels=np.array([labels[row.label] for row in listing.rows], np.int64),
+        train_labels=target_of(listing.target, classes).read_names(names, classes),
         folds=np.array([0 if row.is_held_out else ALWAYS_TRAINS for row in listing.rows], np.int64),
         test_ids=np.array(list(listing.test_images), str),
         groups=np.array(groups) if any(groups) else None,
+        target_name=listing.target,
     )
 
 

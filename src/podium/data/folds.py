@@ -8,6 +8,7 @@ import numpy as np
 from podium.config.keys import Validation
 from podium.errors import DataError
 from podium.seeding import stream_seed
+from podium.targets.base import CLASS, Target
 
 ALWAYS_TRAINS = -1
 
@@ -18,18 +19,23 @@ def assign_folds(
     validation: Validation,
     *,
     classes: Sequence[str] | None = None,
+    target: Target = CLASS,
 ) -> np.ndarray:
     """The fold whose model is validated on each row; -1 for a row that is only used for training.
 
-    `labels` (n,) int and `groups` (n,) or None; returns (n,) int64. A holdout is fold 0. Folds are
-    stratified by class. Rows of one group stay in one fold, so a holdout of groups has only about
-    `validation.rows` rows. Classes with too few rows for all folds are only used for training. Raises DataError if the
-    data cannot be split so; its message has the names in `classes`, or else class indices.
+    `labels` as `target` has them and `groups` (n,) or None; returns (n,) int64. A holdout is fold 0. Folds are
+    stratified by class, or by the target's strata. Rows of one group stay in one fold, so a holdout of groups has only
+    about `validation.rows` rows. Classes with too few rows for all folds are only used for training. Raises DataError
+    if the data cannot be split so; its message has the names in `classes`, or else indices.
     """
-    names = [repr(name) for name in classes] if classes else [str(i) for i in range(labels.max(initial=-1) + 1)]
+    strata = _strata(labels, groups, validation, target)
+    names = [str(i) for i in range(strata.max(initial=-1) + 1)]
+    if classes and strata is labels:
+        names = [repr(name) for name in classes]
+    fewest, labels = 2 if strata is labels else 1, strata
     split = np.flatnonzero(_in_splittable_classes(labels, groups, validation))
     counts, groups = np.unique_counts(labels[split]).counts, None if groups is None else np.asarray(groups)[split]
-    _check_counts(counts, len(split), validation)
+    _check_counts(counts, len(split), validation, fewest=fewest)
     splitter = _splitter(len(split), groups, validation)
     folds = np.full(len(labels), ALWAYS_TRAINS, np.int64)
     for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(split)), labels[split], groups)):
@@ -42,13 +48,25 @@ def assign_folds(
 def _in_splittable_classes(labels: np.ndarray, groups: object, validation: Validation) -> np.ndarray:
     """Which rows (n,) are split: not those of a class with too few rows or groups, nor other rows of their groups."""
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    needed, kept = 2 if validation.kind == "holdout" or groups is not None else validation.folds, labels >= 0
+    needed, kept = _least_rows(groups, validation), labels >= 0
     while True:
         pairs = np.unique(np.stack([labels[kept], units[kept]]), axis=1)
         rare = kept & (np.bincount(pairs[0], minlength=labels.max(initial=-1) + 1)[labels] < needed)
         if not rare.any():
             return kept
         kept = kept & ~np.isin(units, units[rare])
+
+
+def _strata(labels: np.ndarray, groups: object, validation: Validation, target: Target) -> np.ndarray:
+    """The class of each row (n,), or its stratum, of which there are so few that each has rows in every part."""
+    holdout, least = validation.kind == "holdout", _least_rows(groups, validation)
+    most = min(validation.rows, len(labels) - validation.rows) if holdout else len(labels)
+    return target.strata(labels, least=least, most=most)
+
+
+def _least_rows(groups: object, validation: Validation) -> int:
+    """How many rows of a class are needed."""
+    return 2 if validation.kind == "holdout" or groups is not None else validation.folds
 
 
 def _splitter(rows: int, groups: object, validation: Validation) -> Any:
@@ -67,12 +85,12 @@ def _splitter(rows: int, groups: object, validation: Validation) -> Any:
     return StratifiedGroupKFold(count, shuffle=True, random_state=seed)
 
 
-def _check_counts(counts: np.ndarray, rows: int, validation: Validation) -> None:
-    """Raise DataError unless rows of two classes can be split, with each of the `counts` classes in both parts."""
-    if len(counts) < 2:
+def _check_counts(counts: np.ndarray, rows: int, validation: Validation, *, fewest: int) -> None:
+    """Raise DataError unless rows of `fewest` classes can be split, with each of the `counts` classes in both parts."""
+    if len(counts) < fewest:
         raise DataError(
             "Too few classes have enough labelled rows to be split.",
-            expected="2 or more",
+            expected=f"{fewest} or more",
             found=str(len(counts)),
             fix="add images, or change [validation] in competition.toml",
         )

@@ -20,11 +20,11 @@ ImageFiles = Folder | Zip | Memory | Joined
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """Id, file name, class name and group of one labelled image."""
+    """Id, file name, label and group of one labelled image."""
 
     id: str
     file: str
-    label: str
+    label: str  # the class name; with several labels, their names with podium.targets.BETWEEN_NAMES between them
     group: str = ""
     is_held_out: bool = False  # an image of [validation] folder
 
@@ -38,11 +38,12 @@ class Listing:
     test: ImageFiles
     test_images: Mapping[str, str]  # id -> file name, in submission order
     faults: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()  # the classes, where columns of a table give their order
+    target: str = "class"
+    columns: tuple[str, ...] = ()  # the classes, where columns give their order; of a number, the label column
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; a label is an index into them."""
+        """Class names; a label is an index into them. Of several labels, the names of the columns."""
         return self.columns or tuple(natural_order({row.label for row in self.rows}))
 
 

@@ -59,7 +59,8 @@ def prepare(
             _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
     lock = _make_lock(images, competition, known)
     if rare := lock.unvalidated_classes:
-        rows = int(np.isin(lock.train_labels, [lock.classes.index(name) for name in rare]).sum())
+        counts = lock.target.shares(lock.train_labels) * len(lock.train_labels)
+        rows = round(sum(counts[lock.classes.index(name)] for name in rare))
         note(f"no validation row has the class {examples(map(repr, rare))}: its {rows:,} images only train")
     fewest = min((int((lock.folds != fold).sum()) for fold in np.unique(lock.folds[lock.folds >= 0])), default=0)
     for name, recipe in workspace.recipes.items():
@@ -116,5 +117,7 @@ def _make_lock(images: Lock, competition: Competition, known: Lock | None) -> Lo
     else:
         rows, folds = np.flatnonzero(~images.is_extra), np.full(len(images.train_ids), ALWAYS_TRAINS)
         groups = None if images.groups is None else images.groups[rows]
-        folds[rows] = assign_folds(images.train_labels[rows], groups, competition.validation, classes=images.classes)
+        folds[rows] = assign_folds(
+            images.train_labels[rows], groups, competition.validation, classes=images.classes, target=images.target
+        )
     return dataclasses.replace(images, folds=folds, validation=validation)

@@ -13,14 +13,12 @@ from podium.config.keys import Competition, Data
 from podium.data.archives import NO_FILES, Files, Joined
 from podium.data.digits import digits_listing
 from podium.data.images import is_image
+from podium.data.labels import label_columns, read_labels
 from podium.data.listing import LabelledImage, Listing, name_fault, name_faults, natural_order, numbers_in
 from podium.data.locate import Source
 from podium.data.names import base_name, names_by_id, repeated_ids, shared_files, stem, unreadable_files
 from podium.errors import DataError, examples
 from podium.lock import EXTRA
-
-# More labels than these are not classes if all of them are numbers and not all of them integers.
-MOST_NUMBERS = 10
 
 
 def data_faults(name: str, faults: Sequence[str]) -> DataError:
@@ -43,12 +41,12 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     data, faults = competition.data, []
     files = source.open()
     train = source.open_part(files, data.train)
-    rows = _labelled_images(files, train, data, faults)
+    rows, columns = _labelled_images(files, train, data, faults)
     parts = {data.train: (train, rows)}
     test = source.open_part(files, data.test) if data.test else NO_FILES
     if folder := competition.validation.folder:
         held_out = source.open_part(files, folder)
-        others = _labelled_images(files, held_out, data, faults)
+        others, _ = _labelled_images(files, held_out, data, faults)
         parts[folder] = held_out, [replace(row, id=f"{folder}/{row.id}", is_held_out=True) for row in others]
         faults += [*shared_files(train, held_out, "held-out"), *shared_files(held_out, test, "test")]
     if not data.is_mixed:
@@ -65,21 +63,25 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     labelled, rows = _joined(parts)
     if len(parts) > 1:
         faults += repeated_ids((row.id, labelled.where(row.file)) for row in rows)
-    listing = Listing(labelled, sorted(rows, key=lambda row: row.id), test, ordered)
+    rows = sorted(rows, key=lambda row: row.id)
+    listing = Listing(labelled, rows, test, ordered, target=data.target, columns=columns)
     if competition.submission.kind == "probabilities":  # columns of the sample in an order of its own are the classes'
         names = [name for name in _header(files, data.sample_submission) if name != competition.submission.id_column]
-        listing = replace(listing, columns=tuple(names) if set(names) == set(listing.classes) else ())
-    if len(listing.classes) < 2:
+        listing = replace(listing, columns=tuple(names) if set(names) == set(listing.classes) else columns)
+    if len(listing.classes) < 2 and data.target != "number":
         faults.append(f"{train.where()}: {len(listing.classes)} class(es) with images; expected 2 or more")
     else:
         faults += _column_faults(files, competition, listing.classes)
     return replace(listing, faults=tuple(faults))
 
 
-def _labelled_images(files: Files, train: Files, data: Data, faults: list[str]) -> list[LabelledImage]:
-    """The images of one part with their labels and groups; adds to `faults`."""
+def _labelled_images(
+    files: Files, train: Files, data: Data, faults: list[str]
+) -> tuple[list[LabelledImage], tuple[str, ...]]:
+    """The images of one part with their labels and groups, and what `read_labels` gives; adds to `faults`."""
+    columns: tuple[str, ...] = ()
     if data.source == "csv":
-        rows, names = _labels(files, train, data, faults), []
+        (rows, columns), names = _labels(files, train, data, faults), []
     elif data.source == "names":
         rows, names = _labels_in_names(train, data, faults), train.names()
     else:
@@ -90,7 +92,7 @@ def _labelled_images(files: Files, train: Files, data: Data, faults: list[str]) 
     if data.group_pattern:
         groups = _in_names(train, [row.file for row in rows], "group_pattern", data, faults)
         rows = [replace(row, group=groups.get(row.file, "")) for row in rows]
-    return rows
+    return rows, columns
 
 
 def _name_faults(listing: Listing, competition: Competition) -> list[str]:
@@ -169,22 +171,23 @@ def _joined(parts: dict[str, tuple[Files, list[LabelledImage]]]) -> tuple[Files 
     return Joined({name: files for name, (files, _) in parts.items()}), images
 
 
-def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> list[LabelledImage]:
+def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> tuple[list[LabelledImage], tuple[str, ...]]:
+    """The labelled images of a table, and the names of their labels if an image may have several."""
     images = _images(train)
     faults += repeated_ids((stem(base_name(name)), train.where(name)) for name in images)
-    columns = [data.id_column, data.label_column, *([data.group_column] if data.group_column else [])]
+    labels, groups = label_columns(data, _header(files, data.labels)), [data.group_column] if data.group_column else []
+    columns = [data.id_column, *labels, *groups]
+    may_be_empty = [data.label_column] if data.label_separator else []  # an image without any of the labels
     missing = "" if data.is_mixed else "an image without a label"
-    rows = _table_rows(files, data.labels, columns, train, names_by_id(images), missing, faults)
-    labels = sorted({label for _, (_, label, *_) in rows if label})
-    if len(labels) > MOST_NUMBERS and not all(number.is_integer() for number in numbers_in(labels)):
-        raise DataError(
-            "The labels look like a number. Podium predicts classes, not numbers.",
-            file=files.where(data.labels),
-            expected="[data] label_column with class names",
-            found=f"{len(labels)} distinct numbers in {data.label_column!r}, such as {examples(labels)}",
-            fix="name a column of classes, or add one to the table, such as ranges of the number",
-        )
-    return [LabelledImage(id_, name, *cells) for name, (id_, *cells) in rows if all(cells)]
+    rows = _table_rows(
+        files, data.labels, columns, train, names_by_id(images), missing, faults, may_be_empty=may_be_empty
+    )
+    rows = [(name, cells) for name, cells in rows if all(cells) or may_be_empty]
+    cells_of_labels = [(id_, cells[: len(labels)]) for _, (id_, *cells) in rows]
+    texts, names = read_labels(data, labels, cells_of_labels, table=files.where(data.labels), faults=faults)
+    groups_of_rows = [cells[-1] if groups else "" for _, cells in rows]
+    listed = zip(rows, texts, groups_of_rows, strict=True)
+    return [LabelledImage(id_, name, text, group) for (name, (id_, *_)), text, group in listed], names
 
 
 def _test_names(test: Files, data: Data, rows: Sequence[LabelledImage], faults: list[str]) -> list[str]:
@@ -248,6 +251,7 @@ def _table_rows(
     missing: str,
     faults: list[str],
     kind: str = "image",
+    may_be_empty: Sequence[str] = (),
 ) -> list[tuple[str, list[str]]]:
     """For each row of a table: the file name of its image, and its cells. The first column is the id.
 
@@ -256,7 +260,8 @@ def _table_rows(
     rows, places = [], []
     for line, cells in _read_table(files, table, columns, faults):
         where, name = f"{files.where(table)} line {line}", by_id.get(cells[0])
-        faults += [f"{where}: {column} is empty" for column, cell in zip(columns, cells, strict=True) if not cell]
+        empty = [column for column, cell in zip(columns, cells, strict=True) if not cell and column not in may_be_empty]
+        faults += [f"{where}: {column} is empty" for column in empty]
         if name is not None:
             rows.append((name, cells))
         elif cells[0]:

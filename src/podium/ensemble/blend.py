@@ -11,8 +11,8 @@ from podium.ensemble.select import select
 from podium.ensemble.strategies.calibrate import fit_temperatures
 from podium.ensemble.strategies.stack import weighted_sum
 from podium.ensemble.strategies.table import STRATEGIES, Material
-from podium.metrics import METRICS, log_softmax, softmax
 from podium.predictions.align import Aligned
+from podium.targets.base import CLASS, Target
 
 MIN_PROBABILITY = np.finfo(np.float32).tiny
 # Rows, and values, that are blended at a time, so that the arrays between logits and blend stay small.
@@ -24,14 +24,23 @@ MANY_LOGITS = 20_000_000
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The predictions of all runs for one set of rows; blends are fitted on it."""
+    """The predictions of all runs for one set of n cells (see podium.targets); blends are fitted on it."""
 
     runs: tuple[str, ...]
     architectures: tuple[str, ...]
-    log_probabilities: np.ndarray  # (runs, n, classes) float64, without temperatures
-    predicted: np.ndarray  # (runs, n): the most probable class
+    log_probabilities: np.ndarray  # (runs, n, classes) float64, without temperatures; numbers (runs, n, 1)
+    predicted: np.ndarray  # (runs, n): the most probable class, or the number
     labels: np.ndarray  # (n,)
     fits_temperatures: bool  # whether a temperature is fitted to each run
+    target: Target
+    strata: np.ndarray  # (n,) int: of which each part of a split gets its share
+    units: np.ndarray | None  # (n,): which rows are split and drawn together; None: each alone
+    counted: str  # what is drawn: rows or groups
+
+    @property
+    def errors(self) -> np.ndarray:
+        """The error of each run for each row, (runs, n)."""
+        return self.target.errors(self.predicted, self.labels)
 
     @property
     def correct(self) -> np.ndarray:
@@ -42,8 +51,9 @@ class Pool:
         """The score of each run by a metric, (runs,): more is better; -inf if these rows have no score."""
         if metric == "accuracy":
             return self.correct.mean(axis=1)
-        measure = METRICS[metric]
-        gains = [measure.gain(measure(np.exp(logs), self.labels)) for logs in self.log_probabilities]
+        measure = self.target.metrics[metric]
+        values = map(self.target.values_of_logs, self.log_probabilities)
+        gains = [measure.gain(measure(run, self.labels)) for run in values]
         return np.nan_to_num(gains, nan=-np.inf)
 
     def rows(self, indices: np.ndarray) -> "Pool":
@@ -66,10 +76,16 @@ class Blend:
     weights: np.ndarray  # (runs,)
     biases: np.ndarray | None  # (classes,), only for the strategy stack
     temperature: float  # of the blend
+    target: Target = CLASS
+    cuts: np.ndarray | None = None  # (classes - 1,), only of ordered classes
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) of logits (runs, n, classes)."""
-        return softmax(blended([self], logits)[0] / self.temperature)
+        """Probabilities (n, classes) of the cells' logits (runs, n, classes)."""
+        return self.values(blended([self], logits)[0])
+
+    def values(self, logs: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) of what `blended` gives."""
+        return self.target.values(logs / self.temperature, self.cuts)
 
     def average_of(self, logs: np.ndarray, probabilities: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
         """Combine the log-probabilities `logs` (m, n, classes) of m runs; each row may be off by a constant.
@@ -85,21 +101,30 @@ class Blend:
 
 
 def pool_of(aligned: Aligned, settings: Ensemble) -> Pool:
-    """Make a pool from aligned runs.
+    """Make a pool of the cells of aligned runs.
 
     With `run_temperatures = "auto"`, each run gets its own temperature if keys differ that change how sure runs are.
     """
     # In float64, so that what CPUs compute differently in the last bits is rounded away in the JSON.
-    logs = calibrated(aligned.oof_logits, np.ones(len(aligned.runs)))
+    target, units = aligned.target, aligned.groups
+    if target.cells_per_row > 1:  # the cells of a row are not independent
+        units = np.repeat(np.arange(len(aligned.oof_ids)) if units is None else units, target.cells_per_row)
+    strata = target.strata(aligned.oof_labels, least=settings.cross_fit_parts, most=len(aligned.oof_ids))
+    logs = calibrated(target.cells(aligned.oof_logits), np.ones(len(aligned.runs)), target)
     smoothings = {_smoothing(about) for about in aligned.abouts}
     differ = len(smoothings) > 1 or None in smoothings
     return Pool(
         runs=aligned.runs,
         architectures=tuple(about["architecture"] for about in aligned.abouts),
         log_probabilities=logs,
-        predicted=logs.argmax(axis=2).astype(np.int32),
-        labels=aligned.oof_labels,
-        fits_temperatures=settings.run_temperatures == "always" or (settings.run_temperatures == "auto" and differ),
+        predicted=target.predicted(logs),
+        labels=target.cell_labels(aligned.oof_labels),
+        target=target,
+        strata=np.repeat(strata, target.cells_per_row),
+        units=units,
+        counted="rows" if aligned.groups is None else "groups",
+        fits_temperatures=target.has_probabilities
+        and (settings.run_temperatures == "always" or (settings.run_temperatures == "auto" and differ)),
     )
 
 
@@ -113,13 +138,13 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
         together = len(logs) if logs.size <= MANY_LOGITS else 1
         groups = [logs[start : start + together] for start in range(0, len(logs), together)]
         temperatures = np.concatenate([fit_temperatures(group, pool.labels) for group in groups])
-        logs = calibrated(logs, temperatures)
+        logs = calibrated(logs, temperatures, pool.target)
     gains = pool.gains(metric)
     choices = select(pool.runs, pool.architectures, gains, settings, metric=metric)
     runs, members = np.arange(len(pool.runs)), np.flatnonzero([choice.member for choice in choices])
     if not len(members):
         members = np.array([gains.argmax()])
-    of_runs = Material(logs, pool.labels, metric=metric, seed=settings.seed, correct=pool.correct)
+    of_runs = Material(logs, pool.labels, metric=metric, seed=settings.seed, correct=pool.correct, target=pool.target)
     of_members = of_runs
     if len(members) < len(runs):
         of_members = replace(of_runs, log_probabilities=logs[members], correct=of_runs.correct[members])
@@ -129,19 +154,21 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
         material, places = (of_runs, runs) if strategy == "best" else (of_members, members)
         weights = np.zeros(len(pool.runs))
         weights[places], biases = STRATEGIES[strategy](material, average)
-        blends.append(Blend(strategy, average, temperatures, weights, biases, 1.0))
-    in_sample = blended(blends, logs, are_calibrated=True)
+        blends.append(Blend(strategy, average, temperatures, weights, biases, 1.0, pool.target))
+    in_sample = zip(blends, blended(blends, logs, are_calibrated=True), strict=True)
+    if not pool.target.has_probabilities:
+        return [replace(blend, cuts=pool.target.fit_cuts(numbers, pool.labels, metric)) for blend, numbers in in_sample]
     return [
         replace(blend, temperature=float(fit_temperatures(blend_logs[None], pool.labels)[0]))
-        for blend, blend_logs in zip(blends, in_sample, strict=True)
+        for blend, blend_logs in in_sample
     ]
 
 
-def calibrated(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+def calibrated(logits: np.ndarray, temperatures: np.ndarray, target: Target = CLASS) -> np.ndarray:
     """Log-probabilities (runs, n, classes) float64 of logits at each run's temperature, made run by run."""
     logs = np.empty(logits.shape)
     for place, (run, temperature) in enumerate(zip(logits, temperatures, strict=True)):
-        logs[place] = log_softmax(run.astype(np.float64) / temperature)
+        logs[place] = target.log_values(run.astype(np.float64) / temperature)
     return logs
 
 
@@ -157,7 +184,7 @@ def blended(blends: Sequence[Blend], logits: np.ndarray, *, are_calibrated: bool
     for rows in row_blocks(logits.shape[1], len(used) * logits.shape[2]):
         logs = logits[used, rows]
         if not are_calibrated:
-            logs = calibrated(logs, blends[0].temperatures[used])
+            logs = calibrated(logs, blends[0].temperatures[used], blends[0].target)
         probabilities = np.exp(logs) if need_probabilities else None
         for place, blend in enumerate(blends):
             result[place, rows] = blend.average_of(logs, probabilities, blend.weights[used])
@@ -175,7 +202,7 @@ def without_each_run(blend: Blend, logits: np.ndarray) -> Iterator[tuple[slice, 
     shares = [weight / np.delete(sizes, place).sum() for place, weight in enumerate(weights)] if len(used) > 1 else []
     are_logs = blend.biases is not None or blend.average == "logits"
     for rows in row_blocks(logits.shape[1], len(used) * logits.shape[2]):
-        logs = calibrated(logits[used, rows], blend.temperatures[used])
+        logs = calibrated(logits[used, rows], blend.temperatures[used], blend.target)
         values = logs if are_logs else np.exp(logs, out=logs)
         others = _sums_of_others(values, weights)
         other_sizes = others if blend.biases is None else _sums_of_others(values, sizes)
@@ -203,9 +230,9 @@ def row_blocks(rows: int, values_per_row: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
-def scores_of(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
-    """Accuracy, log loss and the competition's metric of probabilities (n, classes)."""
-    return {name: METRICS[name](probabilities, labels) for name in dict.fromkeys(("accuracy", "log_loss", metric))}
+def scores_of(probabilities: np.ndarray, labels: np.ndarray, metric: str, target: Target) -> dict[str, float]:
+    """The target's scores and the competition's metric of the cells' probabilities (n, classes)."""
+    return {name: target.metrics[name](probabilities, labels) for name in dict.fromkeys((*target.scores, metric))}
 
 
 def _smoothing(about: dict[str, Any]) -> tuple | None:

@@ -1,6 +1,6 @@
 """From joined runs to a blend, its scores and their intervals."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from podium.ensemble.blend import Blend, Pool, blended, fit_blends, pool_of, sco
 from podium.ensemble.compare import (
     Bootstrap,
     Comparison,
+    Draws,
     Estimate,
     bootstrap,
     choose,
@@ -21,10 +22,10 @@ from podium.ensemble.contribution import Contribution, contributions, disagreeme
 from podium.ensemble.cross_fit import CrossFit, cross_fit, split_rows
 from podium.ensemble.select import Choice, check_members, select
 from podium.ensemble.shift import shift_warnings
-from podium.ensemble.strategies.calibrate import brier, calibration_error
-from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
+from podium.ensemble.strategies.calibrate import calibration_of
+from podium.ensemble.strategies.table import NOT_OF_NUMBERS, ONE_AVERAGE, STRATEGIES
 from podium.errors import ConfigError, examples
-from podium.metrics import METRICS, hits, log_loss, softmax
+from podium.metrics import METRICS
 from podium.predictions.align import Aligned
 
 AVERAGES = ("probabilities", "logits")
@@ -70,7 +71,8 @@ class EnsembleResult:
     """The blend, its cross-fitted score, and the evidence for it.
 
     `test_probabilities` have the order of `test_ids`; `cross_fitted` and `uncalibrated`, the predictions for each
-    validation row by a blend that was fitted without it, have the order of the joined runs' rows.
+    validation row by a blend that was fitted without it, have the order of the joined runs' rows, cell by cell (see
+    podium.targets).
     """
 
     runs: tuple[RunInBlend, ...]
@@ -81,7 +83,7 @@ class EnsembleResult:
     used: StrategyScore
     score: Estimate  # of the strategy in use
     comparisons: tuple[Comparison, ...]
-    calibration: dict[str, dict[str, float]]  # before and after the blend's temperature, cross-fitted
+    calibration: dict[str, dict[str, float]]  # before and after the blend's temperature, cross-fitted; of probabilities
     contributions: tuple[Contribution, ...]
     error_correlation: np.ndarray  # (runs, runs)
     disagreement: np.ndarray  # (runs, runs)
@@ -91,8 +93,8 @@ class EnsembleResult:
     classes: tuple[str, ...]
     test_ids: np.ndarray
     test_probabilities: np.ndarray
-    cross_fitted: np.ndarray  # (n, classes)
-    uncalibrated: np.ndarray  # (n, classes): without the blend's temperature
+    cross_fitted: np.ndarray  # (n, classes), of cells
+    uncalibrated: np.ndarray  # (n, classes), of cells: without the blend's temperature
 
     @property
     def members(self) -> tuple[RunInBlend, ...]:
@@ -113,24 +115,23 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
     SLOW), the best single run and the uniform blend is scored. Raises ConfigError if no run is a member, or the
     validation rows are too few to score a blend.
     """
+    target = aligned.target
+    settings = settings if target.has_probabilities else replace(settings, average="logits")  # a mean of numbers
     pool = pool_of(aligned, settings)
-    _check_rows(aligned, metric)
+    _check_rows(aligned, pool, metric)
     choices = select(pool.runs, pool.architectures, pool.gains(metric), settings, metric=metric)
     check_members(choices, settings)
-    large = not compares_all_strategies(*aligned.oof_logits.shape)
-    candidates = _candidates(settings, only=only or large, large=large)
-    crossed = cross_fit(pool, split_rows(pool.labels, aligned.groups, settings), candidates, settings, metric=metric)
+    candidates = _candidates(settings, pool, only=only)
+    crossed = cross_fit(pool, split_rows(pool.strata, pool.units, settings), candidates, settings, metric=metric)
     blends = fit_blends(pool, candidates, settings, metric=metric)
-    correlation, disagreement = error_correlations(pool.correct), disagreements(pool.predicted)
-    draws = draw_rows(len(pool.labels), aligned.groups, settings.seed)
+    correlation, disagreement = error_correlations(pool.errors), disagreements(pool.predicted, target)
+    draws = draw_rows(len(pool.labels), pool.units, settings.seed)
     # Only strategies with the configured average can be chosen.
     eligible = [i for i, (name, average) in enumerate(candidates) if name in ONE_AVERAGE or average == settings.average]
     names = [candidates[place][0] for place in eligible]
-    corrected = settings.strategy == "auto"
-    resampled = bootstrap(crossed.probabilities[eligible], pool.labels, metric=metric, draws=draws, outside=corrected)
-    choice, score = _choose(resampled, names, settings.strategy, metric=metric, tests=len(aligned.test_ids))
+    resampled, choice, score = _choose(aligned, pool, crossed, eligible, names, settings, metric, draws)
     place = eligible[choice]
-    blend, uncalibrated = blends[place], _uncalibrated(pool, crossed, place)
+    blend, uncalibrated = blends[place], crossed.uncalibrated(pool, place)
     strategies = _strategy_scores(pool, crossed, blends, resampled, eligible, metric)
     return EnsembleResult(
         runs=_runs(aligned, pool, blend, choices, metric),
@@ -140,8 +141,8 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         strategies=strategies,
         used=strategies[place],
         score=score,
-        comparisons=_comparisons(resampled, crossed.probabilities[eligible, 0], pool.labels, names, choice, draws.unit),
-        calibration=_calibration(uncalibrated, crossed.probabilities[place, 0], pool.labels),
+        comparisons=_comparisons(resampled, crossed.probabilities[eligible, 0], pool, names, choice, draws.unit),
+        calibration=calibration_of(uncalibrated, crossed.probabilities[place, 0], pool.labels, target),
         contributions=contributions(
             pool, crossed, place, blend, metric=metric, draws=draws, correlation=correlation, disagreement=disagreement
         ),
@@ -149,20 +150,35 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         disagreement=disagreement,
         caveats=_caveats(aligned, blend, score, metric),
         warnings=shift_warnings(aligned, pool, draws.unit),
-        validation_rows=len(pool.labels),
+        validation_rows=len(aligned.oof_ids),
         classes=aligned.classes,
         test_ids=aligned.test_ids,
-        test_probabilities=blend.probabilities(aligned.test_logits),
+        test_probabilities=target.rows(blend.probabilities(target.cells(aligned.test_logits))),
         cross_fitted=crossed.probabilities[place, 0],
         uncalibrated=uncalibrated,
     )
 
 
-def _choose(resampled: Bootstrap, names: list[str], strategy: str, *, metric: str, tests: int) -> tuple[int, Estimate]:
-    """The place of the requested strategy among `names`, and its score, corrected if `auto` chose it."""
-    auto = strategy == "auto"
-    place = int(choose(resampled.whole, resampled.standard_errors(), names)) if auto else names.index(strategy)
-    return place, estimate(resampled, place, metric=metric, tests=tests, chosen_among=names if auto else None)
+def _choose(
+    aligned: Aligned,
+    pool: Pool,
+    crossed: CrossFit,
+    eligible: list[int],
+    names: list[str],
+    settings: Ensemble,
+    metric: str,
+    draws: Draws,
+) -> tuple[Bootstrap, int, Estimate]:
+    """The bootstrap of the `eligible` candidates, the requested one's place among their `names`, and its score.
+
+    The score is corrected if `auto` chose the strategy.
+    """
+    auto, probabilities = settings.strategy == "auto", crossed.probabilities[eligible]
+    tests = len(aligned.test_ids) * pool.target.cells_per_row
+    resampled = bootstrap(probabilities, pool.labels, metric=metric, draws=draws, outside=auto, target=pool.target)
+    place = int(choose(resampled.whole, resampled.standard_errors(), names)) if auto else names.index(settings.strategy)
+    score = estimate(resampled, place, metric=metric, tests=tests, chosen_among=names if auto else None)
+    return resampled, place, score
 
 
 def compares_all_strategies(runs: int, rows: int, classes: int) -> bool:
@@ -170,25 +186,28 @@ def compares_all_strategies(runs: int, rows: int, classes: int) -> bool:
     return runs * rows * classes * (runs + classes) <= MOST_WORK
 
 
-def _check_rows(aligned: Aligned, metric: str) -> None:
+def _check_rows(aligned: Aligned, pool: Pool, metric: str) -> None:
     """Raise ConfigError if blends cannot be fitted on some rows and scored on others."""
     units, found = ("rows", aligned.oof_ids) if aligned.groups is None else ("groups", np.unique(aligned.groups))
     if len(found) < 2:
         raise ConfigError(
             "A blend cannot be scored.", expected=f"at least two validation {units}", found="one", fix=LARGER_VALIDATION
         )
-    if metric == "auc" and len(np.unique(aligned.oof_labels)) < 2:
+    if metric in ("auc", "r2") and np.isneginf(pool.gains(metric)).all():
+        expected, found = ("rows of two classes", "one class") if metric == "auc" else ("different numbers", "one")
         raise ConfigError(
-            "The validation rows have no auc.", expected="rows of two classes", found="one class", fix=LARGER_VALIDATION
+            f"The validation rows have no {metric}.", expected=expected, found=found, fix=LARGER_VALIDATION
         )
 
 
-def _candidates(settings: Ensemble, *, only: bool, large: bool) -> list[tuple[str, str]]:
+def _candidates(settings: Ensemble, pool: Pool, *, only: bool) -> list[tuple[str, str]]:
     """The pairs (strategy, average) to score, from the simplest strategy on."""
-    names = STRATEGIES.keys() - (SLOW if large else {})
+    large, has_probabilities = not compares_all_strategies(*pool.log_probabilities.shape), pool.target.has_probabilities
+    only = only or large
+    names = STRATEGIES.keys() - (SLOW if large else {}) - (set() if has_probabilities else NOT_OF_NUMBERS)
     if only and settings.strategy != "auto":
         names = {"best", "uniform", settings.strategy}
-    averages = [settings.average] if only else AVERAGES
+    averages = AVERAGES if has_probabilities and not only else [settings.average]
     return [
         (name, average)
         for name in STRATEGIES
@@ -203,7 +222,7 @@ def _strategy_scores(
     """The scores of all candidates; `resampled` are the `eligible` ones."""
     scores = []
     for place, (blend, logs) in enumerate(zip(blends, blended(blends, pool.log_probabilities), strict=True)):
-        repeats = [scores_of(repeat, pool.labels, metric) for repeat in crossed.probabilities[place]]
+        repeats = [scores_of(repeat, pool.labels, metric, pool.target) for repeat in crossed.probabilities[place]]
         index = eligible.index(place) if place in eligible else None
         scores.append(
             StrategyScore(
@@ -211,23 +230,23 @@ def _strategy_scores(
                 average=blend.average,
                 cross_fitted={name: float(np.mean([repeat[name] for repeat in repeats])) for name in repeats[0]},
                 interval=None if index is None else estimate(resampled, index, metric=metric, tests=1).interval,
-                in_sample=scores_of(softmax(logs / blend.temperature), pool.labels, metric),
+                in_sample=scores_of(blend.values(logs), pool.labels, metric, pool.target),
             )
         )
     return tuple(scores)
 
 
 def _comparisons(
-    resampled: Bootstrap, probabilities: np.ndarray, labels: np.ndarray, names: list[str], choice: int, unit: np.ndarray
+    resampled: Bootstrap, probabilities: np.ndarray, pool: Pool, names: list[str], choice: int, unit: np.ndarray
 ) -> tuple[Comparison, ...]:
     """The chosen strategy compared with the best run, the uniform blend, and each strategy ahead of it beyond noise.
 
     probabilities (strategies, n, classes).
     """
-    correct = np.stack([hits(strategy, labels) for strategy in probabilities])
+    correct = np.stack([pool.target.merits(strategy, pool.labels) for strategy in probabilities])
     differ = holm([resampled.p(choice, place) for place in range(len(names))])
     return tuple(
-        compare(resampled, correct, choice, place, unit=unit, against=name)
+        compare(resampled, correct, choice, place, unit=unit, against=name, counted=pool.counted)
         for place, name in enumerate(names)
         if place != choice
         and (name in ("best", "uniform") or (differ[place] and resampled.whole[place] > resampled.whole[choice]))
@@ -243,28 +262,14 @@ def _runs(aligned: Aligned, pool: Pool, blend: Blend, choices: list[Choice], met
             weight=float(blend.weights[place]),
             temperature=float(blend.temperatures[place]),
             reason=choice.reason,
-            scores=scores_of(np.exp(pool.log_probabilities[place]), pool.labels, metric),
+            scores=scores_of(
+                pool.target.values_of_logs(pool.log_probabilities[place]), pool.labels, metric, pool.target
+            ),
             scored=about.get("scored", "unknown"),
             test_logits_from=about.get("test_logits_from", "unknown"),
         )
         for place, (run, choice, about) in enumerate(zip(pool.runs, choices, aligned.abouts, strict=True))
     )
-
-
-def _uncalibrated(pool: Pool, crossed: CrossFit, place: int) -> np.ndarray:
-    """Cross-fitted probabilities (n, classes) of candidate number `place`, without the blend's temperature."""
-    probabilities = np.empty_like(crossed.probabilities[place, 0])
-    for rows, blends in crossed.blends:
-        probabilities[rows] = softmax(blended([blends[place]], pool.log_probabilities[:, rows])[0])
-    return probabilities
-
-
-def _calibration(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
-    measures = {"log_loss": log_loss, "brier": brier, "calibration_error": calibration_error}
-    return {
-        state: {name: measure(probabilities.astype(np.float64), labels) for name, measure in measures.items()}
-        for state, probabilities in (("before", before), ("after", after))
-    }
 
 
 def _caveats(aligned: Aligned, blend: Blend, score: Estimate, metric: str) -> tuple[str, ...]:
@@ -273,7 +278,7 @@ def _caveats(aligned: Aligned, blend: Blend, score: Estimate, metric: str) -> tu
     if rows < FEW_ROWS:
         low, high = score.interval
         caveats.append(f"only {rows} validation rows: the true {metric} may be anywhere from {low:.4f} to {high:.4f}")
-    if unseen := np.setdiff1d(np.arange(len(aligned.classes)), aligned.oof_labels).tolist():
+    if unseen := np.flatnonzero(aligned.target.shares(aligned.oof_labels) == 0).tolist():
         named = examples([repr(aligned.classes[label]) for label in unseen])
         caveats.append(f"no validation row has the class {named}: no score tells how well it is predicted")
     caveats.append("the final weights use all validation rows, so they are slightly better than the scored ones")

@@ -12,6 +12,7 @@ import numpy as np
 
 from podium.metrics import METRICS, Z_95, Metric, wilson_interval
 from podium.seeding import stream_seed
+from podium.targets.base import CLASS, Target
 
 DRAWS = 1000
 # Largest number of drawn rows in all: with very many rows, fewer draws are enough.
@@ -93,11 +94,17 @@ def draw_rows(rows: int, groups: np.ndarray | None, seed: int) -> Draws:
 
 
 def bootstrap(
-    probabilities: np.ndarray, labels: np.ndarray, *, metric: str, draws: Draws, outside: bool = True
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    *,
+    metric: str,
+    draws: Draws,
+    outside: bool = True,
+    target: Target = CLASS,
 ) -> Bootstrap:
     """Score all draws of probabilities (strategies, repeats, n, classes); with `outside` also the rows not drawn."""
-    is_mean = METRICS[metric].rows is not None
-    whole, score = (_row_means if is_mean else _whole_draws)(probabilities, labels, METRICS[metric], draws.unit)
+    measure = target.metrics[metric]
+    whole, score = (_row_means if measure.rows else _whole_draws)(probabilities, labels, measure, draws.unit)
     inside, not_drawn = score(draws.counts), None
     inside = np.where(np.isnan(inside), whole, inside)
     if outside:
@@ -185,14 +192,21 @@ def estimate(
 
 
 def compare(
-    resampled: Bootstrap, correct: np.ndarray, strategy: int, other: int, *, unit: np.ndarray, against: str
+    resampled: Bootstrap,
+    correct: np.ndarray,
+    strategy: int,
+    other: int,
+    *,
+    unit: np.ndarray,
+    against: str,
+    counted: str = "rows",
 ) -> Comparison:
-    """Compare two strategies; correct (strategies, n) bool of one repeat; unit (n,): each row's row or group.
+    """Compare two strategies; correct (strategies, n), of which more is better; unit (n,): each row's row or group.
 
     Rows of a group are alike, so that McNemar's test counts groups.
     """
     gain, interval = resampled.difference(strategy, other)
-    more_correct = np.bincount(unit, weights=correct[strategy].astype(int) - correct[other].astype(int))
+    more_correct = np.bincount(unit, weights=correct[strategy].astype(float) - correct[other])
     won, lost = int((more_correct > 0).sum()), int((more_correct < 0).sum())
     return Comparison(
         against=against,
@@ -200,7 +214,7 @@ def compare(
         interval=interval,
         won=won,
         lost=lost,
-        counted="groups" if resampled.grouped else "rows",
+        counted=counted,
         p=mcnemar(won, lost),
         real=not interval[0] <= 0 <= interval[1],
     )

@@ -10,7 +10,7 @@ from podium.ensemble.blend import Blend, Pool, without_each_run
 from podium.ensemble.compare import Draws, bootstrap, holm
 from podium.ensemble.cross_fit import CrossFit
 from podium.ensemble.select import select
-from podium.metrics import softmax
+from podium.targets.base import CLASS, Target
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Contribution:
 
     run: str
     error_correlation: float  # mean over the other runs
-    disagreement: float  # mean share of rows for which another run predicts another class
+    disagreement: float  # mean over the other runs: of classes, the share of rows with another class
     loss: float | None  # gain of the blend with the run over the blend without it; None if it has no weight
     interval: tuple[float, float] | None
     verdict: str
@@ -36,21 +36,20 @@ class Suggestion:
     member: bool  # whether such a run is one more member by the settings; True for a recipe without runs
 
 
-def error_correlations(correct: np.ndarray) -> np.ndarray:
-    """Correlation of errors (runs, runs) of correct (runs, n) bool; 0 for a run without errors, or with only errors."""
-    errors = (~correct).astype(np.float64)
+def error_correlations(errors: np.ndarray) -> np.ndarray:
+    """Correlation (runs, runs) of errors (runs, n); 0 for a run whose errors are all the same."""
+    errors = errors.astype(np.float64)
     errors -= errors.mean(axis=1, keepdims=True)
     size = np.sqrt((errors**2).sum(axis=1))
     scaled = errors / np.where(size > 0, size, 1)[:, None]
     return scaled @ scaled.T
 
 
-def disagreements(predicted: np.ndarray) -> np.ndarray:
-    """Share of rows for which two runs predict different classes, (runs, runs), of predicted (runs, n)."""
+def disagreements(predicted: np.ndarray, target: Target = CLASS) -> np.ndarray:
+    """How far the predictions of two runs differ, (runs, runs), as the target says, of predicted (runs, n)."""
     shares = np.zeros((len(predicted), len(predicted)))
     for place, run in enumerate(predicted):
-        different = (run != predicted[place:]).sum(axis=1, dtype=np.int32)
-        shares[place, place:] = shares[place:, place] = different / len(run)
+        shares[place, place:] = shares[place:, place] = target.disagreement(run, predicted[place:])
     return shares
 
 
@@ -78,8 +77,8 @@ def contributions(
     for part, blends in crossed.blends:
         for rows, run, logs in without_each_run(blends[place], pool.log_probabilities[:, part]):
             if run in place_of:
-                probabilities[place_of[run], 0, part[rows]] = softmax(logs / blends[place].temperature)
-    resampled = bootstrap(probabilities, pool.labels, metric=metric, draws=draws, outside=False)
+                probabilities[place_of[run], 0, part[rows]] = blends[place].values(logs)
+    resampled = bootstrap(probabilities, pool.labels, metric=metric, draws=draws, outside=False, target=pool.target)
     real = holm([resampled.p(0, 1 + place) for place in range(len(used))])
     other_runs = max(len(pool.runs) - 1, 1)
     results = []
@@ -131,8 +130,8 @@ def suggest(
             runs, architectures = (*pool.runs, "~"), (*pool.architectures, pool.architectures[own.argmax()])
             more = select(runs, architectures, (*gains, gains[own].mean()), settings, metric=metric)
             member = sum(choice.member for choice in more) > sum(choice.member for choice in choices)
-        if own.any() and not own.all():
-            wrong = votes(pool.predicted[~own], pool.log_probabilities.shape[2]).argmax(axis=1) != pool.labels
+        if own.any() and not own.all() and pool.target.has_classes:
+            wrong = votes(pool.predicted[~own], pool.target.value_width).argmax(axis=1) != pool.labels
             fixed = float(pool.correct[own][:, wrong].mean()) if wrong.any() else 0.0
             per_hour = fixed * int(wrong.sum()) / seconds * 3600 if seconds else None
         suggestions.append(Suggestion(recipe, fixed, seconds, per_hour, member))

@@ -7,13 +7,12 @@ and is scored on that part. Rows of one group are always in the same part.
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from podium.config.keys import Ensemble
 from podium.ensemble.blend import MANY_LOGITS, Blend, Pool, blended, fit_blends
-from podium.metrics import softmax
 from podium.seeding import stream_seed
 
 
@@ -23,6 +22,14 @@ class CrossFit:
 
     probabilities: np.ndarray  # (candidates, repeats, n, classes) float32
     blends: tuple[tuple[np.ndarray, list[Blend]], ...]  # first repeat: rows, and the blends fitted without them
+
+    def uncalibrated(self, pool: Pool, place: int) -> np.ndarray:
+        """The probabilities (n, classes) of candidate number `place`, without the blends' temperatures."""
+        probabilities = np.empty_like(self.probabilities[place, 0])
+        for rows, blends in self.blends:
+            blend = replace(blends[place], temperature=1.0)
+            probabilities[rows] = blend.probabilities(pool.log_probabilities[:, rows])
+        return probabilities
 
 
 def split_rows(labels: np.ndarray, groups: np.ndarray | None, settings: Ensemble) -> np.ndarray:
@@ -47,7 +54,7 @@ def cross_fit(
 ) -> CrossFit:
     """Fit every candidate (strategy, average) on all parts except one, and predict that part; parts (repeats, n)."""
     repeats, rows = parts.shape
-    probabilities = np.empty((len(candidates), repeats, rows, pool.log_probabilities.shape[2]), np.float32)
+    probabilities = np.empty((len(candidates), repeats, rows, pool.target.value_width), np.float32)
 
     def fit(job: tuple[int, int]) -> tuple[np.ndarray, list[Blend]]:
         repeat, part = job
@@ -55,8 +62,8 @@ def cross_fit(
         inside = np.flatnonzero(parts[repeat] != part)
         blends = fit_blends(pool.rows(inside), candidates, settings, metric=metric)
         logs = blended(blends, pool.log_probabilities[:, outside])
-        temperatures = np.array([blend.temperature for blend in blends])
-        probabilities[:, repeat, outside] = softmax(logs / temperatures[:, None, None])
+        for place, blend in enumerate(blends):
+            probabilities[place, repeat, outside] = blend.values(logs[place])
         return outside, blends
 
     jobs = [(repeat, part) for repeat in range(repeats) for part in range(parts[repeat].max() + 1)]

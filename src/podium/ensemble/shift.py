@@ -13,6 +13,7 @@ from podium.ensemble.contribution import votes
 from podium.ensemble.strategies.calibrate import fit_temperatures
 from podium.metrics import over_classes, softmax
 from podium.predictions.align import Aligned
+from podium.targets.base import Target
 
 # Standard errors; chance exceeds them for one of 370 honest runs.
 MOST_Z = 3.0
@@ -60,20 +61,19 @@ def _measures(aligned: Aligned, pool: Pool) -> Iterator[Measure]:
     sources = ["refit" if about.get("pseudo_labels") else about.get("test_logits_from", "") for about in aligned.abouts]
     places = [place for place, source in enumerate(sources) if not any(word in source for word in OTHER_MODELS)]
     runs = [pool.runs[place] for place in places]
-    if runs:
+    test_logits = pool.target.cells(aligned.test_logits)
+    if runs and pool.target.has_probabilities:
         temperatures = [fit_temperatures(pool.log_probabilities[[place]], pool.labels)[0] for place in places]
         both = [
             np.array([_confidence(logits[place], t) for place, t in zip(places, temperatures, strict=True)])
-            for logits in (pool.log_probabilities, aligned.test_logits)
+            for logits in (pool.log_probabilities, test_logits)
         ]
         yield ("calibrated confidence", 0, runs, *both)
         if len(runs) > 1:
             beside = [(len(runs) * values - values.sum(axis=0)) / (len(runs) - 1) for values in both]
             yield ("calibrated confidence minus that of the other runs", -1, runs, *beside)
     if len(pool.runs) > 1:
-        predicted = np.array([logits.argmax(axis=1) for logits in aligned.test_logits])
-        classes = pool.log_probabilities.shape[2]
-        shares = [_disagreement(values, classes) for values in (pool.predicted, predicted)]
+        shares = [_disagreement(values, pool.target) for values in (pool.predicted, pool.target.predicted(test_logits))]
         yield ("disagreement with the other runs", 1, pool.runs, *shares)
 
 
@@ -83,7 +83,12 @@ def _confidence(logits: np.ndarray, temperature: float) -> np.ndarray:
     return np.concatenate([over_classes(np.maximum, softmax(part)) for part in parts])
 
 
-def _disagreement(predicted: np.ndarray, classes: int) -> np.ndarray:
-    """The share of the other runs that predict another class, (runs, n), of predicted (runs, n)."""
+def _disagreement(predicted: np.ndarray, target: Target) -> np.ndarray:
+    """The share of the other runs that predict another class, (runs, n), or the distance from their mean number.
+
+    predicted (runs, n).
+    """
     others = len(predicted) - 1
-    return (others + 1 - votes(predicted, classes)[np.arange(predicted.shape[1]), predicted]) / others
+    if not target.has_classes:
+        return np.abs(predicted - predicted.mean(axis=0)) * (others + 1) / others
+    return (others + 1 - votes(predicted, target.value_width)[np.arange(predicted.shape[1]), predicted]) / others

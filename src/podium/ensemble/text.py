@@ -64,10 +64,11 @@ def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
 
 
 def _strategy_lines(result: EnsembleResult) -> list[str]:
-    metric = result.metric
+    metric, second = result.metric, result.blend.target.scores[1]
+    numbers = f"{metric:>11} {second.replace('_', ' '):>9} {'in sample':>10} {'optimism':>9}"
     lines = [
         f"cross-fitted on {result.validation_rows:,} validation rows:",
-        f"{'strategy':<11} {'average':<14} {metric:>11} {'log loss':>9} {'in sample':>10} {'optimism':>9}",
+        f"{'strategy':<11} {'average':<14} {numbers}",
     ]
     for score in result.strategies:
         average = "-" if score.strategy in ONE_AVERAGE else score.average
@@ -75,7 +76,7 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
         mark = "  <- used" if score is result.used else ""
         lines.append(
             f"{score.strategy:<11} {average:<14} {score.cross_fitted[metric]:11.4f} "
-            f"{score.cross_fitted['log_loss']:9.4f} {in_sample:10.4f} {optimism:+9.4f}{mark}"
+            f"{score.cross_fitted[second]:9.4f} {in_sample:10.4f} {optimism:+9.4f}{mark}"
         )
     return lines
 
@@ -97,6 +98,8 @@ def _score_lines(result: EnsembleResult) -> list[str]:
         lines.append(f"  corrected by {-score.corrected_for_choosing:+.4f} for choosing the strategy on these rows")
     for comparison in result.comparisons:
         lines += _comparison_lines(comparison, result)
+    if not result.calibration:
+        return lines
     before, after = result.calibration["before"], result.calibration["after"]
     names = {"log_loss": "log loss", "brier": "Brier", "calibration_error": "calibration error"}
     changes = ", ".join(f"{words} {before[name]:.4f} -> {after[name]:.4f}" for name, words in names.items())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from podium import __version__
-from podium.config.competition import NO_THRESHOLD
+from podium.config.competition import NO_THRESHOLD, strategy_fault
 from podium.config.keys import Ensemble
 from podium.config.schema import build
 from podium.ensemble.blend import pool_of
@@ -86,6 +86,7 @@ def _overridden(workspace: Workspace, strategy: str | None, threshold: float | N
     settings |= {} if strategy is None else {"strategy": strategy}
     settings |= {} if threshold is None else {"threshold": threshold, "select": "rule"}
     changed = build(Ensemble, settings, "", faults)
+    faults += filter(None, [strategy_fault(workspace.competition, strategy or "auto")])
     if faults:
         raise ConfigError("Wrong ensemble settings.", faults=faults, fix="correct STRATEGY= or THRESHOLD=")
     return changed
@@ -119,14 +120,15 @@ def suggest_run(workspace: Workspace) -> tuple[Suggestion, ...]:
 
 def _describe(result: EnsembleResult) -> dict[str, Any]:
     """The content of the JSON: settings, runs with weights and reasons, scores, versions."""
-    blend = result.blend
+    blend, names = result.blend, result.blend.target.value_names(result.classes)
     return {
         "settings": asdict(result.settings),
         "metric": result.metric,
         "strategy": {"asked": result.settings.strategy, "used": blend.strategy, "average": blend.average},
         "runs": [asdict(run) for run in result.runs],
-        "biases": None if blend.biases is None else dict(zip(result.classes, blend.biases.tolist(), strict=True)),
+        "biases": None if blend.biases is None else dict(zip(names, blend.biases.tolist(), strict=True)),
         "temperature": blend.temperature,
+        **({} if blend.cuts is None else {"cut_points": blend.cuts.tolist()}),
         "honest_score": {**asdict(result.score), "scored": "cross-fitted on the validation rows"},
         "in_sample": {"scores": result.used.in_sample, "optimism": result.used.optimism(result.metric)},
         "validation_rows": result.validation_rows,

@@ -82,11 +82,14 @@ def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[flo
     """Compare a valid CSV's class shares with those of the training labels: a wrong order of classes shows here.
 
     Returns the total variation distance, 0 to 1, less what a sample of this size has by chance, and the classes that
-    differ most: `cat 0.02 instead of 0.31`.
+    differ most: `cat 0.02 instead of 0.31`. A number has no classes, and no distance.
     """
+    if not lock.target.has_classes:
+        return 0.0, ""
     totals = read_probabilities(file, classes=lock.classes, settings=settings).sum(axis=0)
     predicted = totals / totals.sum()
-    trained = np.bincount(lock.train_labels, minlength=len(lock.classes)) / len(lock.train_labels)
+    trained = lock.target.shares(lock.train_labels)
+    trained /= trained.sum()  # of all labels, where a row may have several
     by_chance = float(np.sqrt(trained * (1 - trained) / len(lock.test_ids)).sum())
     differences = np.abs(predicted - trained)
     order = np.argsort(-differences, kind="stable")[:MAX_CLASSES_SHOWN]

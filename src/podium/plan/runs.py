@@ -8,7 +8,7 @@ from pathlib import Path
 
 from podium.config.competition import read_competition
 from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, Competition, Recipe
-from podium.config.recipe import recipe_of
+from podium.config.recipe import recipe_of, target_faults
 from podium.config.schema import read_table
 from podium.config.search import Search, search_of
 from podium.errors import ConfigError
@@ -44,7 +44,14 @@ class Plan:
     @cached_property
     def recipes_and_searches(self) -> dict[str, tuple[Recipe, Search]]:
         """What `read_recipes` returns; empty if all runs are imported."""
-        return read_recipes(self.paths.folder)
+        recipes, target = read_recipes(self.paths.folder), self.competition.data.target
+        faults = [
+            f"{name}.toml: {fault}" for name, (recipe, _) in recipes.items() for fault in target_faults(recipe, target)
+        ]
+        if faults:
+            what = f'Recipes that do not fit [data] target = "{target}".'
+            raise ConfigError(what, file=self.paths.folder, faults=faults, fix="edit these recipes")
+        return recipes
 
     @property
     def recipes(self) -> dict[str, Recipe]:

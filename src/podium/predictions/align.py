@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from podium.errors import PredictionsError, examples
 from podium.lock import Lock
 from podium.predictions.artefact import Predictions, is_increasing, widened
+from podium.targets.base import Target
+from podium.targets.table import target_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,12 +21,18 @@ class Aligned:
     runs: tuple[str, ...]
     abouts: tuple[dict[str, Any], ...]
     oof_ids: np.ndarray  # (n,) str
-    oof_logits: np.ndarray  # (runs, n, classes) float
-    oof_labels: np.ndarray  # (n,) int
+    oof_logits: np.ndarray  # (runs, n, outputs) float
+    oof_labels: np.ndarray  # (n,) int; (n, outputs) of a multi-label target
     test_ids: np.ndarray  # (m,) str
-    test_logits: np.ndarray  # (runs, m, classes) float
+    test_logits: np.ndarray  # (runs, m, outputs) float
     classes: tuple[str, ...]
     groups: np.ndarray | None = None  # (n,) str; None if rows have no groups
+    target_name: str = "class"
+
+    @cached_property
+    def target(self) -> Target:
+        """What the labels are, and how logits are scored."""
+        return target_of(self.target_name, self.classes)
 
 
 def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = False) -> Aligned:
@@ -40,6 +49,7 @@ def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = F
     expected = {
         "fingerprint": lock.fingerprint,
         "fold_sha256": lock.fold_sha256,
+        "target": lock.target_name,
         "classes": tuple(lock.classes),
         "oof_ids": lock.train_ids[rows],
         "oof_labels": lock.train_labels[rows],
@@ -67,6 +77,7 @@ def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = F
         test_logits=np.stack([widened(run.test_logits) for run in runs]),
         classes=expected["classes"],
         groups=None if lock.groups is None else lock.groups[rows],
+        target_name=lock.target_name,
     )
 
 
@@ -91,11 +102,15 @@ def _differences(run: Predictions, expected: dict[str, Any]) -> list[str]:
         for key in ("fingerprint", "fold_sha256")
         if run.about[key] != expected[key]
     ]
+    if (target := run.about.get("target", "class")) != expected["target"]:
+        return [*faults, f"target: expected {expected['target']}, found {target}"]
     if run.classes != expected["classes"]:
         faults.append(f"classes: expected {examples(expected['classes'])}, found {examples(run.classes)}")
     oof_faults = id_faults(run.oof_ids, expected["oof_ids"], part="validation ")
-    if not oof_faults and (differs := run.oof_labels != expected["oof_labels"]).any():
-        faults.append(f"other labels in {differs.sum()} rows (ids {examples(run.oof_ids[differs])})")
+    if not oof_faults and run.oof_labels.shape == expected["oof_labels"].shape:
+        differs = (run.oof_labels != expected["oof_labels"]).reshape(len(run.oof_ids), -1).any(axis=1)
+        if differs.any():
+            faults.append(f"other labels in {differs.sum()} rows (ids {examples(run.oof_ids[differs])})")
     return faults + oof_faults + id_faults(run.test_ids, expected["test_ids"], part="test ")
 
 

@@ -16,12 +16,14 @@ import numpy as np
 from podium.errors import PredictionsError, examples
 from podium.files import atomic_write
 from podium.plan.stamp import ABOUT_MEMBER, CRC_KEY, DamagedFileError, member_checksums, open_archive, parse_about
+from podium.targets.base import Target
+from podium.targets.table import TARGETS
 
 # Array -> number of dimensions, kinds of its dtype, their name in a message.
 ARRAYS = {
     "oof_ids": (1, "U", "text"),
     "oof_logits": (2, "f", "floats"),
-    "oof_labels": (1, "iu", "integers"),
+    "oof_labels": Target.label_form,
     "test_ids": (1, "U", "text"),
     "test_logits": (2, "f", "floats"),
     "classes": (1, "U", "text"),
@@ -35,6 +37,7 @@ OPTIONAL_KEYS = {
     "seconds": int | float,
     "scored": str,
     "test_logits_from": str,
+    "target": str,
 }
 # A larger array that compresses better than 100 to 1 has no content that a model computed.
 LARGE_BYTES, MOST_COMPRESSION = 1 << 28, 100
@@ -45,10 +48,10 @@ class Predictions:
     """One run's logits for the validation rows (oof) and the test rows, and how they were made."""
 
     oof_ids: np.ndarray  # (n,) str
-    oof_logits: np.ndarray  # (n, classes) float
-    oof_labels: np.ndarray  # (n,) int
+    oof_logits: np.ndarray  # (n, outputs) float
+    oof_labels: np.ndarray  # (n,) int; (n, outputs) of a multi-label target
     test_ids: np.ndarray  # (m,) str
-    test_logits: np.ndarray  # (m, classes) float
+    test_logits: np.ndarray  # (m, outputs) float
     classes: tuple[str, ...]
     about: dict[str, Any]  # recipe, seed, stamp, data fingerprint, scores, seconds, ...
     file: Path | None = None  # the file that they were read from
@@ -71,7 +74,7 @@ def save_predictions(file: Path, predictions: Predictions) -> None:
 def write_predictions(stream: BinaryIO, file: Path, predictions: Predictions) -> None:
     """Write predictions to a stream whose content will be `file`; raises as `save_predictions` does."""
     arrays = {name: np.asarray(getattr(predictions, name)) for name in ARRAYS}
-    _refuse(file, _array_faults(arrays) or _about_faults(predictions.about))
+    _refuse(file, _about_faults(predictions.about) or _array_faults(arrays, predictions.about))
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -103,11 +106,12 @@ def load_predictions(file: Path) -> Predictions:
             found=str(error),
             fix=_train_again(file),
         ) from None
-    _refuse(file, _array_faults(arrays) or _about_faults(about))
+    _refuse(file, _about_faults(about) or _array_faults(arrays, about))
+    labels = arrays["oof_labels"]
     return Predictions(
         oof_ids=arrays["oof_ids"],
         oof_logits=widened(arrays["oof_logits"]),
-        oof_labels=arrays["oof_labels"].astype(np.int64),
+        oof_labels=labels if labels.dtype.kind == "f" else labels.astype(np.int64),
         test_ids=arrays["test_ids"],
         test_logits=widened(arrays["test_logits"]),
         classes=tuple(arrays["classes"].tolist()),
@@ -155,36 +159,33 @@ def _refuse(file: Path, faults: Sequence[str]) -> None:
         raise PredictionsError("These predictions cannot be used.", file=file, fix=_train_again(file), faults=faults)
 
 
-def _array_faults(arrays: dict[str, np.ndarray]) -> list[str]:
+def _array_faults(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> list[str]:
     """Everything that is wrong with the arrays of one run."""
-    faults = []
-    for name, (dimensions, kinds, words) in ARRAYS.items():
+    target, faults = TARGETS[about.get("target", "class")](arrays["classes"].size), []
+    for name, (dimensions, kinds, words) in (ARRAYS | {"oof_labels": target.label_form}).items():
         array = arrays[name]
         if array.ndim != dimensions or array.dtype.kind not in kinds:
             found = f"{array.dtype} of shape {array.shape}"
             faults.append(f"{name}: expected {words} in {dimensions} dimensions, found {found}")
     if faults:
         return faults
-    classes = len(arrays["classes"])
-    if classes < 2 or len(set(arrays["classes"].tolist())) < classes:
+    classes = target.classes
+    if (classes < 2 and target.has_classes) or len(set(arrays["classes"].tolist())) < classes:
         faults.append(f"classes: expected two or more, all different, found {examples(arrays['classes'], most=10)}")
     for part in ("oof", "test"):
-        faults += _row_faults(part, arrays[f"{part}_ids"], arrays[f"{part}_logits"], classes)
+        faults += _row_faults(part, arrays[f"{part}_ids"], arrays[f"{part}_logits"], target.outputs)
     labels = arrays["oof_labels"]
-    if labels.shape != arrays["oof_ids"].shape:
+    if len(labels) != len(arrays["oof_ids"]):
         faults.append(f"oof_labels: expected {len(arrays['oof_ids'])} rows as in oof_ids, found {len(labels)}")
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if len(outside):
-        faults.append(f"oof_labels: expected 0 to {classes - 1}, found {examples(np.unique(outside))}")
-    return faults
+    return faults + [f"oof_labels: {fault}" for fault in target.label_faults(labels)]
 
 
-def _row_faults(part: str, ids: np.ndarray, logits: np.ndarray, classes: int) -> list[str]:
+def _row_faults(part: str, ids: np.ndarray, logits: np.ndarray, outputs: int) -> list[str]:
     faults = []
     if part == "oof" and not len(ids):
         faults.append(f"{part}_ids: expected at least one row, found none")
-    if logits.shape != (len(ids), classes):
-        faults.append(f"{part}_logits: expected shape {(len(ids), classes)}, found {logits.shape}")
+    if logits.shape != (len(ids), outputs):
+        faults.append(f"{part}_logits: expected shape {(len(ids), outputs)}, found {logits.shape}")
     elif not (finite := finite_in_float32(logits)).all():
         rows = np.flatnonzero(~finite)
         faults.append(f"{part}_logits: NaN or infinity in {len(rows)} rows (ids {examples(ids[rows])})")
@@ -201,4 +202,6 @@ def _about_faults(about: Any) -> list[str]:
     missing = [key for key in REQUIRED_KEYS if not isinstance(about.get(key), str) or not about[key]]
     faults = [f"about: expected text under {', '.join(missing)}, found none"] if missing else []
     wrong = [key for key, kind in OPTIONAL_KEYS.items() if key in about and not isinstance(about[key], kind)]
+    if "target" not in wrong and about.get("target", "class") not in TARGETS:
+        faults.append(f"about: expected a target of {', '.join(TARGETS)}, found {about['target'][:20]!r}")
     return faults + ([f"about: wrong type of value under {', '.join(wrong)}"] if wrong else [])

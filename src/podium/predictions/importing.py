@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from podium.errors import PredictionsError, examples
-from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.names import check_run_name, run_name
 from podium.plan.stamp import DAMAGE
 from podium.predictions.align import id_faults
 from podium.predictions.artefact import Predictions, finite_in_float32, read_array, save_predictions
 from podium.workspace import Workspace
 
-SUM_TOLERANCE = 1e-3
-MIN_PROBABILITY = 1e-12
 Columns = dict[str, np.ndarray]
 
 
@@ -37,11 +34,10 @@ def import_predictions(
     if (test is None) != (len(lock.test_ids) == 0):
         found = "no table (--test)" if test is None else str(test)
         raise PredictionsError("Wrong test table.", expected=f"predictions of {len(lock.test_ids):,} rows", found=found)
-    none = np.empty((0, len(lock.classes)), np.float32)
+    none = np.empty((0, lock.target.outputs), np.float32)
     test_logits, test_kind = _read_logits(test, lock.test_ids, workspace) if test else (none, oof_kind)
     if oof_kind != test_kind:
         raise PredictionsError("The two tables have different kinds.", file=test, expected=oof_kind, found=test_kind)
-    probabilities = softmax(oof_logits)
     predictions = Predictions(
         oof_ids=lock.train_ids[rows],
         oof_logits=oof_logits,
@@ -56,10 +52,8 @@ def import_predictions(
             "came_as": oof_kind,
             "fingerprint": lock.fingerprint,
             "fold_sha256": lock.fold_sha256,
-            "scores": {
-                "accuracy": round(accuracy(probabilities, labels), 6),
-                "log_loss": round(log_loss(probabilities, labels), 6),
-            },
+            "scores": {name: round(score, 6) for name, score in lock.target.scores_of(oof_logits, labels).items()},
+            **lock.target.described,
             "scored": "validation rows; its author says that it was not trained on them",
             "test_logits_from": "imported",
         },
@@ -69,9 +63,10 @@ def import_predictions(
 
 
 def _read_logits(file: Path, ids: np.ndarray, workspace: Workspace) -> tuple[np.ndarray, str]:
-    """Logits (n, classes) float32 in the order of `ids`, and the kind of the table: probabilities or logits."""
-    columns, classes = _read_table(file), workspace.lock.classes
-    table_ids = _ids(file, columns, id_column=workspace.competition.submission.id_column, classes=classes)
+    """Logits (n, outputs) float32 in the order of `ids`, and the kind of the table, such as probabilities."""
+    columns, lock, settings = _read_table(file), workspace.lock, workspace.competition.submission
+    classes = tuple(lock.target.columns(lock.classes, settings.label_column))
+    table_ids = _ids(file, columns, id_column=settings.id_column, classes=classes)
     try:
         values = np.stack([columns[name].astype(np.float64) for name in classes], axis=1)
     except (ValueError, TypeError) as error:
@@ -82,11 +77,11 @@ def _read_logits(file: Path, ids: np.ndarray, workspace: Workspace) -> tuple[np.
         faults.append(f"NaN or infinity in {(~finite).sum()} rows: ids {examples(table_ids[~finite])}")
     _refuse(file, faults)
     values = values[order[np.searchsorted(table_ids[order], ids)]]
-    if values.min() < 0 or values.max() > 1:
-        return values.astype(np.float32), "logits"
-    if np.abs(values.sum(axis=1) - 1).max() > SUM_TOLERANCE:
-        _refuse(file, ["values are between 0 and 1 but rows do not sum to 1: neither probabilities nor logits"])
-    return np.log(np.maximum(values, MIN_PROBABILITY)).astype(np.float32), "probabilities"
+    try:
+        logits, kind = lock.target.read_values(values)
+    except ValueError as error:
+        raise PredictionsError("These predictions cannot be imported.", file=file, faults=[str(error)]) from None
+    return logits.astype(np.float32), kind
 
 
 def _ids(file: Path, columns: Columns, *, id_column: str, classes: tuple[str, ...]) -> np.ndarray:

@@ -18,7 +18,7 @@ MEMORY_FILE = Path("/proc/meminfo")
 
 
 class PoolSize(NamedTuple):
-    """The number of runs, validation rows, test rows and classes of an ensemble."""
+    """The number of runs, validation cells, test cells and values of a cell (see podium.targets) of an ensemble."""
 
     runs: int
     rows: int
@@ -35,7 +35,8 @@ class PoolSize(NamedTuple):
 def pool_size(workspace: Workspace) -> PoolSize:
     """The size of the ensemble of all runs, from the lock and the names of the files."""
     runs, lock = len(prediction_files(workspace.paths)), workspace.lock
-    return PoolSize(runs, int(np.count_nonzero(lock.folds >= 0)), len(lock.test_ids), len(lock.classes))
+    rows, classes = lock.target.cells_per_row, lock.target.cell_values
+    return PoolSize(runs, rows * int(np.count_nonzero(lock.folds >= 0)), rows * len(lock.test_ids), classes)
 
 
 def load_runs(workspace: Workspace, *, rehearsed: bool = False) -> Aligned:

@@ -38,6 +38,9 @@ def write_pseudo_labels(workspace: Workspace, threshold: float) -> tuple[Path, n
     many of them the blend expects to be wrong. Raises SubmissionError where the blend is stale, or none is that sure.
     """
     paths, lock = workspace.paths, workspace.lock
+    if lock.target_name != "class":
+        what = 'Pseudo-labels are for [data] target = "class".'
+        raise SubmissionError(what, file=paths.settings_file, found=f'target = "{lock.target_name}"')
     if not ensemble_is_fresh(paths, workspace.competition):
         raise SubmissionError(
             "There is no blend of the present runs and settings.",

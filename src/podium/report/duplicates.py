@@ -43,7 +43,8 @@ def find_duplicates(data: ReportData) -> dict[str, Any] | None:
     fold_names = ["validation"] if folds.max() == 0 else [f"fold {k + 1}" for k in range(folds.max() + 1)]
     part_names = ["training", *fold_names, "test"]
     ids = np.concatenate([lock.train_ids, lock.test_ids]).tolist()
-    labels = [*(lock.classes[label] for label in lock.train_labels), *([None] * len(lock.test_ids))]
+    texts = (lock.target.label_text(label, lock.classes) for label in lock.train_labels)
+    labels = [*texts, *([None] * len(lock.test_ids))]
 
     def describe(position: int) -> list[str | None]:
         return [ids[position], part_names[part[position]], labels[position]]

@@ -10,7 +10,6 @@ import pandas as pd
 
 from podium.ensemble.blend import Blend
 from podium.errors import SubmissionError
-from podium.metrics import METRICS, log_losses, softmax
 from podium.plan.stamp import file_sha256
 from podium.predictions.align import Aligned
 from podium.predictions.load import load_runs
@@ -33,26 +32,25 @@ class Frames:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """One row per run: its scores on the validation rows, its weight in the ensemble, how it was trained."""
-        metrics = dict.fromkeys(["accuracy", "log_loss", self._workspace.competition.metric])
+        metric, target = self._workspace.competition.metric, self._runs.target
         weights = {run["run"]: run["weight"] for run in self._record["runs"]}
         rows = []
         for run, about, logits in zip(self._runs.runs, self._runs.abouts, self._runs.oof_logits, strict=True):
-            probabilities = softmax(logits)
-            scores = {name: METRICS[name](probabilities, self._runs.oof_labels) for name in metrics}
+            scores = target.scores_of(logits, self._runs.oof_labels, metric)
             training = {name: about.get(name) for name in ("seed", "seconds", "device", "created")}
             row = {"run": run, "architecture": about["architecture"], **scores, "weight": weights[run], **training}
             rows.append(row)
-        return pd.DataFrame(rows).set_index("run").sort_values("accuracy", ascending=False)
+        return pd.DataFrame(rows).set_index("run").sort_values(target.scores[0], ascending=False)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """One row per validation row: its label, and the class and probability of each run and of the blend."""
-        probabilities = dict(zip(self._runs.runs, map(softmax, self._runs.oof_logits), strict=True))
-        class_names = np.array(self._runs.classes)
-        columns: dict[str, np.ndarray] = {"label": class_names[self._runs.oof_labels]}
+        """One row per validation row: its label, and the label and probability of each run and of the blend."""
+        target = self._runs.target
+        probabilities = dict(zip(self._runs.runs, map(target.probabilities, self._runs.oof_logits), strict=True))
+        columns: dict[str, Any] = {"label": self._texts(self._runs.oof_labels)}
         for name, values in (probabilities | {"blend": self._blend}).items():
-            columns[name] = class_names[values.argmax(axis=1)]
-            columns[f"{name}_probability"] = values.max(axis=1)
+            columns[name] = self._texts(target.predicted_labels(values))
+            columns[f"{name}_probability"] = target.confidences(values)
         return pd.DataFrame(columns, index=pd.Index(self._runs.oof_ids, name="id"))
 
     @cached_property
@@ -61,20 +59,27 @@ class Frames:
         assert self._record  # reading it checks that the ensemble was made from the present runs
         file = self._workspace.paths.submissions / "ensemble.probabilities.npz"
         with np.load(file, allow_pickle=False) as arrays:
-            ids, probabilities, classes = arrays["ids"], arrays["probabilities"], arrays["classes"]
-        columns = {"label": classes[probabilities.argmax(axis=1)], "probability": probabilities.max(axis=1)}
+            ids, probabilities = arrays["ids"], arrays["probabilities"]
+        target = self._runs.target
+        columns = {
+            "label": self._texts(target.predicted_labels(probabilities)),
+            "probability": target.confidences(probabilities),
+        }
         return pd.DataFrame(columns, index=pd.Index(ids, name="id"))
 
     @cached_property
     def errors(self) -> pd.DataFrame:
         """The validation rows that the blend predicts wrongly, by falling `loss` (log loss in nats)."""
-        loss = log_losses(self._blend, self._runs.oof_labels)
+        loss = self._runs.target.row_losses(self._blend, self._runs.oof_labels)
         frame = self.predictions[["label", "blend", "blend_probability"]].assign(loss=loss)
         return frame[frame["label"] != frame["blend"]].sort_values("loss", ascending=False)
 
     @cached_property
     def _runs(self) -> Aligned:
         return load_runs(self._workspace)
+
+    def _texts(self, labels: np.ndarray) -> list[str]:
+        return [self._runs.target.label_text(label, self._runs.classes) for label in labels]
 
     @cached_property
     def _record(self) -> dict[str, Any]:
@@ -92,7 +97,7 @@ class Frames:
     @cached_property
     def _blend(self) -> np.ndarray:
         """The last ensemble's probabilities of the validation rows (n, classes)."""
-        record, runs = self._record, self._runs
+        record, runs, target = self._record, self._runs, self._runs.target
         settings = {run["run"]: run for run in record["runs"]}
         biases = record["biases"]
         blend = Blend(
@@ -100,7 +105,9 @@ class Frames:
             average=record["strategy"]["average"],
             temperatures=np.array([settings[run]["temperature"] for run in runs.runs]),
             weights=np.array([settings[run]["weight"] for run in runs.runs]),
-            biases=None if biases is None else np.array([biases[name] for name in runs.classes]),
+            biases=None if biases is None else np.array([biases[name] for name in target.value_names(runs.classes)]),
             temperature=record["temperature"],
+            target=target,
+            cuts=np.array(record["cut_points"]) if "cut_points" in record else None,
         )
-        return blend.probabilities(runs.oof_logits)
+        return target.rows(blend.probabilities(target.cells(runs.oof_logits)))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from podium.metrics import softmax
 from podium.report.load import ReportData
 
 # Images up to this side are embedded without loss; larger ones are reduced to THUMBNAIL pixels and compressed.
@@ -25,15 +24,15 @@ def gallery_rows(data: ReportData, rows: np.ndarray, *, part: str, blend: np.nda
     ids, logits = (aligned.oof_ids, aligned.oof_logits) if part == "oof" else (aligned.test_ids, aligned.test_logits)
     members = [index for index, run in enumerate(data.result.runs) if run.weight]
     temperatures = data.result.blend.temperatures[members, None, None]
-    probabilities = softmax(logits[members][:, rows] / temperatures)
+    probabilities = aligned.target.probabilities(logits[members][:, rows] / temperatures)
     return [
         {
             "id": str(ids[row]),
             "image": image_url(data, "train" if part == "oof" else "test", ids[row]),
-            "label": classes[aligned.oof_labels[row]] if part == "oof" else None,
-            "top_classes": [(classes[k], float(blend[row, k])) for k in np.argsort(-blend[row], kind="stable")[:2]],
+            "label": aligned.target.label_text(aligned.oof_labels[row], classes) if part == "oof" else None,
+            "top_classes": aligned.target.top(blend[row], classes),
             "members": [
-                (aligned.runs[member], classes[int(member_row.argmax())], float(member_row.max()))
+                (aligned.runs[member], *aligned.target.top(member_row, classes)[0])
                 for member, member_row in zip(members, probabilities[:, column], strict=True)
             ],
         }

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from podium.ensemble.strategies.calibrate import BINS
-from podium.metrics import hits, log_losses
+from podium.metrics import METRICS, confusion_matrix, hits
+from podium.targets.base import CLASS, Target
 
 # Rows with a smaller loss (a probability of the label above 0.9) are not shown among the largest losses.
 SMALL_LOSS = 0.1
+NUMBER_PARTS = 5
 
 
 class ClassScore(NamedTuple):
@@ -52,17 +54,58 @@ def confused_pairs(counts: np.ndarray, classes: Sequence[str], *, most: int) -> 
     ]
 
 
-def largest_losses(probabilities: np.ndarray, labels: np.ndarray, *, most: int) -> np.ndarray:
-    """Row indices by falling log loss, at most `most`, without rows whose loss is small."""
-    losses = log_losses(probabilities, labels)
+class ColumnScore(NamedTuple):
+    """Scores of one column of a multi-label target; `rows` have 1 in it."""
+
+    name: str
+    rows: int
+    auc: float  # NaN if all labels are the same
+    recall: float
+    precision: float
+    f1: float
+
+
+def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> list[ColumnScore]:
+    """AUC, and recall, precision and F1 at a probability of 1/2, of (n, columns), the lowest AUC first."""
+    scores = []
+    for name, values, truth in zip(columns, probabilities.T, labels.T.astype(np.int64), strict=True):
+        pairs = np.stack([1 - values, values], axis=1)
+        (of_one,) = (row for row in class_scores(confusion_matrix(pairs, truth), ("0", "1")) if row.name == "1")
+        auc = METRICS["auc"](pairs, truth)
+        scores.append(ColumnScore(name, of_one.rows, auc, of_one.recall, of_one.precision, of_one.f1))
+    return sorted(scores, key=lambda score: (np.isnan(score.auc), score.auc))
+
+
+class NumberScore(NamedTuple):
+    """Errors of the rows whose labels are in one part of all labels, from the lowest."""
+
+    low: float
+    high: float
+    rows: int
+    mae: float
+    bias: float  # mean of predicted minus true
+
+
+def number_scores(values: np.ndarray, labels: np.ndarray) -> list[NumberScore]:
+    """The errors of numbers (n,) in five parts of equal size, by their labels (n,)."""
+    parts = np.array_split(np.argsort(labels, kind="stable"), min(NUMBER_PARTS, len(labels)))
+    errors = values - labels
+    return [
+        NumberScore(*labels[part[[0, -1]]].tolist(), len(part), np.abs(errors[part]).mean(), errors[part].mean())
+        for part in parts
+    ]
+
+
+def largest_losses(probabilities: np.ndarray, labels: np.ndarray, *, most: int, target: Target = CLASS) -> np.ndarray:
+    """Row indices by falling loss, at most `most`, without rows whose loss is small."""
+    losses = target.row_losses(probabilities, labels)
     rows = np.argsort(-losses, kind="stable")[:most]
     return rows[losses[rows] > SMALL_LOSS]
 
 
-def least_certain(probabilities: np.ndarray, *, most: int) -> np.ndarray:
-    """Row indices by the difference of the two largest probabilities, smallest first."""
-    top_two = np.partition(probabilities, -2, axis=1)[:, -2:]
-    return np.argsort(top_two[:, 1] - top_two[:, 0], kind="stable")[:most]
+def least_certain(probabilities: np.ndarray, *, most: int, target: Target = CLASS) -> np.ndarray:
+    """Row indices of the least certain predictions, the least certain first."""
+    return np.argsort(target.certainties(probabilities), kind="stable")[:most]
 
 
 def suspected_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

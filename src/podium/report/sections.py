@@ -7,7 +7,7 @@ import numpy as np
 
 from podium.ensemble.strategies.calibrate import calibration_error
 from podium.kaggle.standings import best_public, distinct_scored, rank_correlation
-from podium.metrics import confusion_matrix, log_losses, softmax, wilson_interval
+from podium.metrics import METRICS, confusion_matrix, wilson_interval
 from podium.report import figures, mistakes
 from podium.report.duplicates import find_duplicates
 from podium.report.gallery import gallery_rows
@@ -18,6 +18,8 @@ MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 30, 24, 30, 12
 MOST_RUNS = 40
 # With more classes, the confusion matrix and the class shares show a selection.
 MOST_CLASSES = 20
+# Of training labels and test predictions that are numbers.
+QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 
 def score_section(data: ReportData) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def runs_section(data: ReportData) -> dict[str, Any]:
     """One table row per run, the learning curves, and the curves of lr_find."""
     rows = [_run_row(data, index) for index in range(len(data.result.runs))]
     return {
-        "rows": sorted(rows, key=lambda row: -row["accuracy"]),
+        "rows": sorted(rows, key=lambda row: -METRICS[data.aligned.target.scores[0]].gain(row["first"])),
         "untrained": [run.run for run in data.workspace.runs if run.run not in data.aligned.runs],
         "curves": _learning_curves(data),
         "epochs": [
@@ -60,12 +62,17 @@ def runs_section(data: ReportData) -> dict[str, Any]:
 
 def ensemble_section(data: ReportData) -> dict[str, Any]:
     """Strategies, weights, correlation of errors, calibration."""
-    result, metric, labels = data.result, data.workspace.competition.metric, data.aligned.oof_labels
+    result, metric = data.result, data.workspace.competition.metric
+    labels = data.aligned.target.cell_labels(data.aligned.oof_labels)
     scored = [score for score in result.strategies if score.interval is not None]
     intervals = [(score.strategy, score.cross_fitted[metric], *score.interval) for score in scored]
-    before, after = (
-        mistakes.reliability(probabilities, labels) for probabilities in (result.uncalibrated, result.cross_fitted)
-    )
+    reliability, bins = None, []
+    if result.calibration:
+        before, after = (
+            mistakes.reliability(probabilities, labels) for probabilities in (result.uncalibrated, result.cross_fitted)
+        )
+        reliability = figures.reliability_diagram(before, after)
+        bins = [["before", *row] for row in before.tolist()] + [["after", *row] for row in after.tolist()]
     by_weight = sorted(range(len(result.runs)), key=lambda index: -result.runs[index].weight)
     return {
         "figure": figures.interval_chart(
@@ -74,32 +81,44 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
         "runs": [(result.runs[index], result.contributions[index]) for index in by_weight],
         "names": [result.runs[index].run for index in by_weight[:MOST_RUNS]],
         "correlation": result.error_correlation[np.ix_(by_weight[:MOST_RUNS], by_weight[:MOST_RUNS])].tolist(),
-        "reliability": figures.reliability_diagram(before, after),
-        "bins": [["before", *row] for row in before.tolist()] + [["after", *row] for row in after.tolist()],
+        "reliability": reliability,
+        "bins": bins,
     }
 
 
 def mistakes_section(data: ReportData) -> dict[str, Any]:
-    """Confusion matrix, scores by class, largest losses, suspected labels, near-duplicates."""
-    labels, blend, classes = data.aligned.oof_labels, data.result.cross_fitted, data.aligned.classes
+    """Largest losses, near-duplicates, and what the target has: a confusion matrix, or scores of columns."""
+    aligned, target = data.aligned, data.aligned.target
+    labels, blend = aligned.oof_labels, target.rows(data.result.cross_fitted)
+    largest = mistakes.largest_losses(blend, labels, most=MOST_LOSSES, target=target)
+    return {
+        "rows": labels.size,
+        "counted": "labels of the validation rows" if labels.ndim > 1 else "validation rows",
+        "mistakes": int((target.predicted_labels(blend) != labels).sum()) if target.has_classes else None,
+        "classes": _class_mistakes(data, blend) if target.has_classes and labels.ndim == 1 else None,
+        "columns": mistakes.column_scores(blend, labels, aligned.classes) if labels.ndim > 1 else None,
+        "numbers": None if target.has_classes else mistakes.number_scores(blend[:, 0], labels),
+        "largest": gallery_rows(data, largest, part="oof", blend=blend),
+        "largest_rows": _csv_rows(data, largest),
+        "duplicates": find_duplicates(data) if data.images is not None else None,
+    }
+
+
+def _class_mistakes(data: ReportData, blend: np.ndarray) -> dict[str, Any]:
+    """Confusion matrix, scores by class, suspected labels; blend (n, classes)."""
+    labels, classes = data.aligned.oof_labels, data.aligned.classes
     counts = confusion_matrix(blend, labels)
     shown = _classes_with_most_mistakes(counts)
-    suspected = mistakes.suspected_labels(blend, labels)
-    largest = mistakes.largest_losses(blend, labels, most=MOST_LOSSES)
+    suspected = mistakes.suspected_labels(blend, labels) if data.aligned.target.has_probabilities else np.arange(0)
     return {
-        "rows": len(labels),
-        "mistakes": int(counts.sum() - np.trace(counts)),
         "shown_classes": [classes[k] for k in shown],
         "shown_counts": counts[np.ix_(shown, shown)].tolist(),
         "largest_count": int((counts - np.diag(np.diag(counts))).max()),
         "counts": counts.tolist(),
         "scores": mistakes.class_scores(counts, classes),
         "pairs": mistakes.confused_pairs(counts, classes, most=MOST_PAIRS),
-        "largest": gallery_rows(data, largest, part="oof", blend=blend),
-        "largest_rows": _csv_rows(data, largest),
         "suspected": gallery_rows(data, suspected[:MOST_SUSPECTED], part="oof", blend=blend),
         "suspected_rows": _csv_rows(data, suspected),
-        "duplicates": find_duplicates(data) if data.images is not None else None,
     }
 
 
@@ -108,15 +127,20 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
     file = data.submission
     if file is None or file.probabilities is None:
         return None if file is None else {"file": file, "fits_lock": False}
-    classes, labels = data.workspace.lock.classes, data.workspace.lock.train_labels
-    training = np.bincount(labels, minlength=len(classes)) / len(labels)
-    predicted = np.bincount(file.probabilities.argmax(axis=1), minlength=len(classes)) / len(file.probabilities)
+    lock = data.workspace.lock
+    classes, target = lock.classes, lock.target
+    if not target.has_classes:
+        numbers = {"training labels": lock.train_labels, "test predictions": file.probabilities[:, 0]}
+        rows = [(name, *np.quantile(values, QUANTILES).tolist()) for name, values in numbers.items()]
+        return {"file": file, "fits_lock": True, "numbers": rows}
+    training, predicted = target.shares(lock.train_labels), target.predicted_shares(file.probabilities)
     shown = np.sort(np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES])
-    blend = file.probabilities[np.argsort(data.workspace.lock.test_ids)]  # the aligned rows are sorted by id
-    uncertain = mistakes.least_certain(blend, most=MOST_UNCERTAIN)
+    blend = file.probabilities[np.argsort(lock.test_ids)]  # the aligned rows are sorted by id
+    uncertain = mistakes.least_certain(blend, most=MOST_UNCERTAIN, target=target)
     return {
         "file": file,
         "fits_lock": True,
+        "numbers": None,
         "figure": figures.class_shares([classes[k] for k in shown], training[shown], predicted[shown]),
         "is_selection": len(classes) > MOST_CLASSES,
         "shares": list(zip(classes, training.tolist(), predicted.tolist(), strict=True)),
@@ -127,7 +151,10 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
 
 def _run_row(data: ReportData, index: int) -> dict[str, Any]:
     about, run, contribution = data.aligned.abouts[index], data.result.runs[index], data.result.contributions[index]
-    accuracy, rows = run.scores["accuracy"], data.result.validation_rows
+    rows, target = data.result.validation_rows, data.aligned.target
+    first, second = (run.scores[name] for name in target.scores)
+    labels = target.cell_labels(data.aligned.oof_labels)
+    is_share = target.has_probabilities and target.cells_per_row == 1 and data.aligned.groups is None
     is_stale = {planned.run: planned.stale for planned in data.workspace.runs}
     state = "imported" if about.get("imported") else "no recipe"
     if run.run in is_stale:
@@ -137,12 +164,16 @@ def _run_row(data: ReportData, index: int) -> dict[str, Any]:
         "architecture": run.architecture,
         "recipe": about.get("recipe_name", ""),
         "seed": about.get("seed", ""),
-        "accuracy": accuracy,
-        # Rows of one group are not independent, so Wilson's interval would be too narrow.
-        "interval": wilson_interval(accuracy * rows, rows) if data.workspace.lock.groups is None else None,
-        "log_loss": run.scores["log_loss"],
+        "first": first,
+        # Rows of one group, and labels of one row, are not independent, so Wilson's interval would be too narrow.
+        "interval": wilson_interval(first * rows, rows) if is_share else None,
+        "second": second,
         "metric": run.scores[data.workspace.competition.metric],
-        "calibration": calibration_error(softmax(data.aligned.oof_logits[index]), data.aligned.oof_labels),
+        "calibration": (
+            calibration_error(target.values(target.cells(data.aligned.oof_logits[index])), labels)
+            if target.has_probabilities
+            else None
+        ),
         "seconds": about.get("seconds"),
         "device": ", ".join(str(about[key]) for key in ("device", "precision") if about.get(key)),
         "weight": run.weight,
@@ -152,26 +183,29 @@ def _run_row(data: ReportData, index: int) -> dict[str, Any]:
 
 
 def _csv_rows(data: ReportData, rows: np.ndarray) -> list[list[Any]]:
-    """Id, label, its probability, loss, the blend's two most probable classes with probabilities, each run's class."""
-    blend, labels, classes = data.result.cross_fitted, data.aligned.oof_labels, data.aligned.classes
-    losses = log_losses(blend, labels)
+    """Id, label, its probability, loss, the blend's two most probable classes with probabilities, each run's label."""
+    aligned, target = data.aligned, data.aligned.target
+    labels, blend, classes = aligned.oof_labels, target.rows(data.result.cross_fitted), aligned.classes
+    losses = target.row_losses(blend, labels)
     return [
         [
             data.aligned.oof_ids[row],
-            classes[labels[row]],
-            blend[row, labels[row]],
+            target.label_text(labels[row], classes),
+            np.exp(-losses[row]) if target.has_probabilities else "",
             losses[row],
             *_top_two(data, blend[row]),
-            *(classes[k] for k in data.aligned.oof_logits[:, row].argmax(axis=1)),
+            *(
+                target.label_text(label, classes)
+                for label in target.predicted_labels(target.probabilities(aligned.oof_logits[:, row]))
+            ),
         ]
         for row in rows
     ]
 
 
 def _top_two(data: ReportData, probabilities: np.ndarray) -> list[Any]:
-    first, second = np.argsort(-probabilities, kind="stable")[:2]
-    classes = data.aligned.classes
-    return [classes[first], probabilities[first], classes[second], probabilities[second]]
+    cells = [cell for pair in data.aligned.target.top(probabilities, data.aligned.classes) for cell in pair]
+    return [*cells, "", ""][:4]
 
 
 def _learning_curves(data: ReportData) -> list[tuple[str, str]]:

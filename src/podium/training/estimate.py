@@ -63,7 +63,7 @@ def total_seconds(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> t
 def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:
     first_fold_rows = int((lock.folds != 0).sum())
     images = min(recipe.batch_size, first_fold_rows, MOST_TIMED_IMAGES)
-    training, evaluation = _seconds_per_image(recipe, len(lock.classes), root=root, images=images)
+    training, evaluation = _seconds_per_image(recipe, lock.target.outputs, root=root, images=images)
     validated = lock.folds[lock.folds >= 0]
     test_fits = 1 if recipe.refit else len(set(validated.tolist()))
     epoch_rows = (recipe.freeze_epochs + recipe.epochs) * min(len(validated), EPOCH_ROWS)

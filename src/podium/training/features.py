@@ -21,7 +21,7 @@ from podium.training.batches.loader import EvaluationLoader, FitData
 from podium.training.batches.stores import ExtendedStore, PixelStore
 from podium.training.device import cpu_threads, pick_device, pick_precision, repeatable, spread_over_gpus
 from podium.training.errors import name_run_in_errors
-from podium.training.logistic import logistic_layer
+from podium.training.logistic import linear_layer
 from podium.training.logits import predict_logits
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.trees import fit_trees
@@ -53,7 +53,7 @@ def embed(workspace: Workspace, run: PlannedRun) -> Iterator[tuple[str, tuple[in
                 found="a recipe without `pretrained`",
             )
         device = pick_device()
-        network = build_network(recipe, len(workspace.lock.classes), root=paths.root, seed=0).to(device)
+        network = build_network(recipe, workspace.lock.target.outputs, root=paths.root, seed=0).to(device)
         network.precision = pick_precision(recipe, network, device)
         stores = open_stores(open_recipe_images(workspace, recipe))
         for store in filter(len, stores):  # there may be no test images
@@ -62,12 +62,13 @@ def embed(workspace: Workspace, run: PlannedRun) -> Iterator[tuple[str, tuple[in
 
 def fit_head(network: Network, recipe: Recipe, data: FitData) -> None:
     """Replace the network's last layer by one that is fitted to the features of the training rows."""
-    features, labels = pooled_features(network, recipe, data.store, data.training_rows), data.labels[data.training_rows]
+    rows = data.training_rows
+    features, targets = pooled_features(network, recipe, data.store, rows), data.targets[rows]
     with threadpool_limits(recipe.threads):
         if recipe.head == "logistic":
-            layer = logistic_layer(network, features, labels, data.classes)
+            layer = linear_layer(network, features, targets, data.classes, data.target)
         else:
-            layer = fit_trees(features, labels, data.classes)
+            layer = fit_trees(features, targets, data.classes)
     network.head[-1] = layer.to(data.store.device)
 
 

@@ -48,9 +48,15 @@ class TrainedNetwork:
 
     network: Network
     recipe: Recipe  # with the learning rate as a number
+    scale: tuple[float, float] = (0.0, 1.0)  # of the outputs: what is added to them, after they are multiplied
 
     def logits(self, store: PixelStore, rows: np.ndarray) -> np.ndarray:
-        """Logits (n, classes) float32 of the rows of a store."""
+        """Logits (n, outputs) float32 of the rows of a store."""
+        outputs, (mean, deviation) = self.outputs(store, rows), self.scale
+        return outputs if self.scale == (0.0, 1.0) else (outputs * deviation + mean).astype(np.float32)
+
+    def outputs(self, store: PixelStore, rows: np.ndarray) -> np.ndarray:
+        """The network's outputs (n, outputs) float32 for the rows of a store."""
         if not len(rows):  # a competition without test images
             return np.empty((0, self.network.head[-1].out_features), np.float32)
         if not self.recipe.epochs:  # the features of the store were computed by the same body
@@ -75,11 +81,11 @@ def fit_network(
     precision_name = str(network.precision).removeprefix("torch.")
     progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
     if not recipe.epochs:
-        return TrainedNetwork(network, recipe)
+        return TrainedNetwork(network, recipe, data.scale)
     learner = make_learner(recipe, network, data, seed=seed, purpose=purpose)
     with seeded_dropout(device, seed, f"dropout{purpose}"):
         _fit_stages(learner, recipe, progress=progress, stage=stage)
-    return TrainedNetwork(network, recipe)
+    return TrainedNetwork(network, recipe, data.scale)
 
 
 def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> Network:
@@ -122,7 +128,7 @@ def make_learner(
     """Fastai's Learner of a network; `folder` is where LRFinder keeps the initial parameters."""
     normalisation, rows = network.normalisation, every_nth(data.validation_rows, EPOCH_ROWS)
     training = TrainingLoader(recipe, data, normalisation=normalisation, seed=seed, purpose=purpose)
-    validation = EvaluationLoader(data.store, rows, recipe, normalisation=normalisation, labels=data.labels)
+    validation = EvaluationLoader(data.store, rows, recipe, normalisation=normalisation, labels=data.targets)
     callbacks = {
         TrainEvalCallback(): True,
         GradientScaling(): network.precision == torch.float16,

@@ -10,10 +10,11 @@ from itertools import product
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from torch import nn
 
 from podium.metrics import log_loss, softmax
+from podium.targets.base import Target
 from podium.training.networks.architectures import Network
 
 Classifier = tuple[np.ndarray, np.ndarray]
@@ -21,15 +22,20 @@ Classifier = tuple[np.ndarray, np.ndarray]
 
 # Inverse strengths of the penalty, for features of variance 1.
 STRENGTHS = (0.001, 0.01)
+# Of the ridge regression of numbers.
+RIDGES = 10.0 ** np.arange(-1, 6)
 PARTS, MOST_ROWS = 5, 1_000  # of the cross-fitting
 
 
-def logistic_layer(network: Network, features: np.ndarray, labels: np.ndarray, classes: int) -> nn.Linear:
-    """The linear layer that is the logistic regression of the network's features (n, channels)."""
+def linear_layer(
+    network: Network, features: np.ndarray, targets: np.ndarray, outputs: int, target: Target
+) -> nn.Linear:
+    """The linear layer that is the target's regression on the network's features (n, channels)."""
     published = [
         tuple(values.detach().double().numpy() for values in (layer.weight, layer.bias)) for layer in network.published
     ]
-    weights, biases = fit_classifier(features.astype(np.float64), labels, classes, published=published)
+    fit = FITS.get(target.name, fit_classifier)
+    weights, biases = fit(features.astype(np.float64), targets, outputs, published=published)
     layer = network.head[-1]
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weights))
@@ -55,6 +61,36 @@ def fit_classifier(
 
     best = min(product((None, *published), STRENGTHS), key=loss)
     return _regress(features, labels, classes, *best)
+
+
+def fit_columns(
+    features: np.ndarray, labels: np.ndarray, columns: int, *, published: Sequence[Classifier] = ()
+) -> Classifier:
+    """The logistic regression of each column of labels (n, columns), independently; the logits are those of 1."""
+    weights, biases = np.zeros((columns, features.shape[1])), np.zeros(columns)
+    for place, column in enumerate(labels.T.astype(np.int64)):
+        ones, zeros = column.sum(), len(column) - column.sum()
+        biases[place] = np.log((ones + 0.5) / (zeros + 0.5))  # of a column that cannot be cross-fitted
+        if min(ones, zeros) > 1:
+            of_both, biases_of_both = fit_classifier(features, column, 2, published=published)
+            weights[place], biases[place] = of_both[1] - of_both[0], biases_of_both[1] - biases_of_both[0]
+    return weights, biases
+
+
+def fit_numbers(
+    features: np.ndarray, targets: np.ndarray, outputs: int, *, published: Sequence[Classifier] = ()
+) -> Classifier:
+    """The ridge regression of targets (n, 1) on features (n, d); leaving rows out chooses the penalty.
+
+    The published classifier is not used.
+    """
+    mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
+    model = RidgeCV(RIDGES).fit((features - mean) / deviation, targets[:, 0])
+    weights = (model.coef_ / deviation)[None]
+    return weights, model.intercept_ - weights @ mean
+
+
+FITS = {"multi-label": fit_columns, "ordinal": fit_numbers, "number": fit_numbers}
 
 
 def _regress(

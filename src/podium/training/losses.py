@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, huber_loss, one_hot
 
 from podium.config.keys import Recipe
 from podium.training.batches.loader import FitData
@@ -41,8 +41,52 @@ class ClassLoss(nn.Module):
         return cross_entropy(logits, targets, label_smoothing=self.smoothing)
 
 
-def make_loss(recipe: Recipe, data: FitData) -> ClassLoss:
-    """The recipe's loss; class weights, if any, are scikit-learn's "balanced" of the training rows."""
+class LabelsLoss(nn.Module):
+    """Binary cross-entropy of logits (n, columns) and targets (n, columns) from 0 to 1; the mean of the columns.
+
+    Label smoothing moves each target towards 1/2.
+    """
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        self.smoothing = recipe.label_smoothing
+
+    def of_each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each image, (n,)."""
+        targets = targets * (1 - self.smoothing) + self.smoothing / 2
+        return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the images."""
+        return self.of_each(logits, targets).mean()
+
+
+class NumberLoss(nn.Module):
+    """Huber's loss of outputs (n, 1) and targets (n, 1) in units of their standard deviation: squares up to 1.
+
+    Beyond, a rare extreme number counts by its distance (P. J. Huber, 1964).
+    """
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+
+    def of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each image, (n,)."""
+        return huber_loss(outputs, targets, reduction="none").mean(1)
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the images."""
+        return self.of_each(outputs, targets).mean()
+
+
+# Target -> its loss.
+LOSSES = {"multi-label": LabelsLoss, "ordinal": NumberLoss, "number": NumberLoss}
+
+
+def make_loss(recipe: Recipe, data: FitData) -> nn.Module:
+    """The recipe's loss for the target; class weights, if any, are scikit-learn's "balanced" of the training rows."""
+    if data.target.name in LOSSES:
+        return LOSSES[data.target.name](recipe)
     if recipe.class_weights == "none":
         return ClassLoss(recipe)
     labels = data.labels[data.training_rows]

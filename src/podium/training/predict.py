@@ -10,8 +10,8 @@ from podium.config.keys import Recipe
 from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
 from podium.errors import DataError, TrainingError
-from podium.metrics import softmax
 from podium.predictions.artefact import load_predictions
+from podium.targets.table import target_of
 from podium.training.batches.loader import Normalisation
 from podium.training.batches.stores import PixelStore
 from podium.training.device import cpu_threads, pick_device, pick_precision
@@ -24,8 +24,8 @@ from podium.workspace import Workspace
 DAMAGE = (OSError, RuntimeError, KeyError, TypeError, AttributeError, json.JSONDecodeError, SafetensorError)
 
 
-def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[str, str, float]]:
-    """(file name, class name, probability) of every image below `folder`, sorted by file name.
+def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple]:
+    """The file name of every image below `folder`, and what the target's `prediction_columns` name, by file name.
 
     Averages the logits of a run's fold models. Raises TrainingError and DataError.
     """
@@ -39,9 +39,9 @@ def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[s
             fix=_training_command(workspace, run),
         )
     predictions = load_predictions(predictions_file)
-    names = _image_names(folder)
+    target, names = target_of(predictions.about.get("target", "class"), predictions.classes), _image_names(folder)
     with name_run_in_errors(run, file, more_memory="end other programs, or predict fewer images at once"):
-        models = _read_models(workspace, run, len(predictions.classes), stamp=predictions.about.get("stamp"))
+        models = _read_models(workspace, run, target.outputs, stamp=predictions.about.get("stamp"))
         images = np.stack([_read_image(folder / name, models[0].recipe) for name in names])
         store = PixelStore(images, pick_device())
         with cpu_threads(models[0].recipe.threads):
@@ -54,10 +54,9 @@ def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[s
             found=f"NaN or infinity for {int((~np.isfinite(logits).all(axis=(0, 2))).sum())} of {len(names)} images",
             fix=_training_command(workspace, run),
         )
-    probabilities = softmax(np.mean(logits, axis=0))
+    probabilities = target.probabilities(np.mean(logits, axis=0))
     return [
-        (name, predictions.classes[row.argmax()], float(row.max()))
-        for name, row in zip(names, probabilities, strict=True)
+        (name, *target.prediction(row, predictions.classes)) for name, row in zip(names, probabilities, strict=True)
     ]
 
 
@@ -94,6 +93,7 @@ def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | N
     try:
         with safe_open(file, framework="pt") as parameters:
             about, normalisations = (json.loads(parameters.metadata()[key]) for key in ("about", "normalisations"))
+            scales = json.loads(parameters.metadata().get("scales", "{}"))  # older files have none
             if about["stamp"] != stamp:
                 raise TrainingError(
                     "The parameters and the predictions are of different trainings.",
@@ -109,7 +109,7 @@ def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | N
                 network.load_state_dict({key: parameters.get_tensor(f"{name}.{key}") for key in keys})
                 network.normalisation = Normalisation(**values)
                 network.precision = pick_precision(recipe, network.to(device), device)
-                models.append(TrainedNetwork(network, recipe))
+                models.append(TrainedNetwork(network, recipe, tuple(scales.get(name, (0.0, 1.0)))))
     except DAMAGE as error:
         if is_memory_error(error):
             raise

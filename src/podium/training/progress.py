@@ -13,6 +13,7 @@ from fastai.callback.core import Callback
 
 from podium.errors import DivergedError
 from podium.files import atomic_write
+from podium.targets.base import CLASS, Target
 from podium.training.trackers import Trackers
 
 
@@ -63,8 +64,9 @@ class ProgressRecorder:
         images: int,
         trackers: Trackers | None = None,
         verification: Future[None] | None = None,
+        target: Target = CLASS,
     ):
-        self.listener, self.images = listener, images
+        self.listener, self.images, self.target = listener, images, target
         self.trackers, self.verification = trackers or Trackers(), verification
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         self.epochs: list[EpochReport] = []
@@ -134,7 +136,10 @@ class ProgressCallback(Callback):
         recorder, accuracy = self.recorder, math.nan
         if self.logits:
             logits, labels = (torch.cat(parts).cpu().numpy() for parts in (self.logits, self.labels))
-            accuracy = float((logits.argmax(axis=1) == labels).mean())
+            mean, deviation = self.learn.dls.train.scale
+            if deviation != 1 or mean:
+                logits, labels = logits * deviation + mean, labels * deviation + mean
+            accuracy = recorder.target.accuracy(logits, labels)
             recorder.listener.validation(logits, labels)
         seconds_left = recorder.seconds * (recorder.images / recorder.images_done - 1)
         report = EpochReport(

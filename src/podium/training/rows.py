@@ -29,7 +29,8 @@ def first_fold(lock: Lock, dataset: Dataset) -> FitData:
     """The data of a run's first fit, without pseudo-labels."""
     store = PixelStore(dataset.train_images, pick_device(), origin=(dataset, "train"))
     validates = lock.folds == lock.folds[lock.folds >= 0].min()
-    return FitData(store, lock.train_labels, len(lock.classes), np.flatnonzero(~validates), np.flatnonzero(validates))
+    rows = np.flatnonzero(~validates), np.flatnonzero(validates)
+    return FitData(store, lock.train_labels, lock.target.outputs, *rows, lock.target)
 
 
 def balanced_rows(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.ndarray:

@@ -17,7 +17,6 @@ from podium.data.cache import Dataset
 from podium.data.folds import ALWAYS_TRAINS
 from podium.errors import DataError, DivergedError
 from podium.files import atomic_write, os_error_as
-from podium.metrics import accuracy, log_loss, softmax
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, weights_sha256
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
@@ -63,10 +62,8 @@ def train_run(
     """
     listener, recipe, paths, lock = listener or Listener(), run.recipe, workspace.paths, workspace.lock
     dataset, pseudo = open_recipe_images(workspace, recipe), read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
-    if rows is None:
-        rows = np.arange(len(lock.train_ids))
-    else:  # a rehearsal
-        pseudo = pseudo.first(len(rows))
+    pseudo = pseudo if rows is None else pseudo.first(len(rows))  # in a rehearsal
+    rows = np.arange(len(lock.train_ids)) if rows is None else rows
     cores = "core" if recipe.threads == 1 else "cores"
     with (
         name_run_in_errors(run.run, paths.recipe_file(run.recipe_name)),
@@ -82,7 +79,9 @@ def train_run(
         dataset.verify_in_background() as verification,
     ):
         images = count_images(recipe, pseudo.added_to(lock.folds[rows], ALWAYS_TRAINS))
-        progress = ProgressRecorder(listener, images=images, trackers=trackers, verification=verification)
+        progress = ProgressRecorder(
+            listener, images=images, trackers=trackers, verification=verification, target=lock.target
+        )
         predictions, networks = _fit_folds(
             workspace, run, dataset, rows=rows, pseudo=pseudo, test_rows=test_rows, progress=progress
         )
@@ -112,14 +111,15 @@ def _fit_folds(
 ) -> tuple[Predictions, dict[str, TrainedNetwork]]:
     """Return the predictions, and the networks that made the test logits."""
     lock = workspace.lock
-    folds_of_rows, classes = lock.folds[rows], len(lock.classes)
-    labels, added = np.concatenate([lock.train_labels, pseudo.labels]), len(lock.folds) + np.arange(len(pseudo.rows))
+    folds_of_rows, outputs = lock.folds[rows], lock.target.outputs
+    labels, added = lock.train_labels, len(lock.folds) + np.arange(len(pseudo.rows))
+    labels = np.concatenate([labels, pseudo.labels]) if len(added) else labels
     keeps_features = len(rows) == len(lock.folds) and test_rows is None
     train_store, test_store = open_stores(dataset, keeps_features=keeps_features)
     store = ExtendedStore(train_store, test_store, pseudo.rows) if len(added) else train_store
     test_indices = np.arange(len(lock.test_ids))[:test_rows]
     folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()
-    oof_logits = np.zeros((len(lock.train_ids), classes), dtype=np.float32)
+    oof_logits = np.zeros((len(lock.train_ids), outputs), dtype=np.float32)
     test_logits: list[np.ndarray] = []
     networks: dict[str, TrainedNetwork] = {}
     fits = [
@@ -129,7 +129,7 @@ def _fit_folds(
     if run.recipe.refit:
         fits.append(("refit", " refit", np.zeros(len(rows), dtype=bool)))
     for name, stage, validates in fits:
-        data = FitData(store, labels, classes, np.append(rows[~validates], added), rows[validates])
+        data = FitData(store, labels, outputs, np.append(rows[~validates], added), rows[validates], lock.target)
         trained = _fit(workspace, run, data, purpose=f"/{name}", progress=progress, stage=stage)
         if name != "refit":
             oof_logits[rows[validates]] = check_finite(trained.logits(train_store, rows[validates]))
@@ -184,7 +184,7 @@ def _about(
 ) -> dict[str, Any]:
     """The JSON description of the predictions."""
     lock, root, device = workspace.lock, workspace.paths.root, pick_device()
-    probabilities, labels = softmax(predictions.oof_logits), predictions.oof_labels
+    scores = lock.target.scores_of(predictions.oof_logits, predictions.oof_labels)
     *_, trained = networks.values()
     fold_models = "this model" if len(networks) == 1 else f"average of {len(networks)} fold models"
     packages = ("torch", "torchvision", "fastai", "timm", "numpy")
@@ -208,10 +208,8 @@ def _about(
         "normalisation": asdict(trained.network.normalisation),
         "seconds": round(progress.seconds, 1),
         "images_per_second": round(progress.images_per_second, 1),
-        "scores": {
-            "accuracy": round(accuracy(probabilities, labels), 6),
-            "log_loss": round(log_loss(probabilities, labels), 6),
-        },
+        "scores": {name: round(score, 6) for name, score in scores.items()},
+        **lock.target.described,
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
         "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
         "git_commit": git_commit(root),
@@ -226,6 +224,9 @@ def _save_parameters(file: Path, networks: dict[str, TrainedNetwork], *, about: 
         for key, value in trained.network.state_dict().items()
     }
     normalisations = {name: asdict(trained.network.normalisation) for name, trained in networks.items()}
-    metadata = {"about": json.dumps(about), "normalisations": json.dumps(normalisations)}
+    scales = {name: trained.scale for name, trained in networks.items()}
+    metadata = {"about": json.dumps(about)} | {
+        key: json.dumps(values) for key, values in (("normalisations", normalisations), ("scales", scales))
+    }
     with atomic_write(file) as stream:
         stream.write(save(tensors, metadata))

@@ -51,7 +51,7 @@ def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
     data = first_fold(lock, dataset)
     with name_run_in_errors(run.run, paths.recipe_file(run.recipe_name)):
         network = build_network(recipe, data.classes, root=paths.root, seed=0, weights=False)
-    rows = spread_rows(data.labels, data.training_rows)
+    rows = spread_rows(lock.target.strata(data.labels, least=1, most=len(data.labels)), data.training_rows)
     dataset.verify_rows("train", rows)
     draws, targets = _draw_rows(run, data, rows, network.normalisation or data.normalisation)
     is_mixed = recipe.mixup or recipe.cutmix
@@ -59,7 +59,7 @@ def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
         title=f"{workspace.name}: training images of {run.run}",
         description=describe_augmentation(recipe),
         ids=lock.train_ids[rows].tolist(),
-        labels=[lock.classes[label] for label in data.labels[rows]],
+        labels=[lock.target.label_text(label, lock.classes) for label in data.labels[rows]],
         stored=np.asarray(data.store.array[rows]),
         draws=draws,
         shares=[[_shares(target, lock.classes) for target in draw] for draw in targets] if is_mixed else [],

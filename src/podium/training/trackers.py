@@ -23,8 +23,8 @@ FINISH_SECONDS = 120
 
 
 def validation_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of correct rows; the history file has it under the same name."""
-    return (logits.argmax(1) == labels).float().mean()
+    """Share of correct rows, or of correct labels (n, columns); the history file has it under the same name."""
+    return ((logits.argmax(1) == labels) if labels.ndim == 1 else ((logits > 0) == (labels > 0.5))).float().mean()
 
 
 class KeepsTraining:
@@ -67,7 +67,8 @@ class Trackers:
             callback.run_valid = False  # or each validation batch is logged as a training step
             callback.note = self.note
         learner.logger = lambda *_: None  # fastai's Recorder would print a table
-        is_validated = len(learner.dls.valid) > 0
+        labels = learner.dls.valid.labels if len(learner.dls.valid) else None
+        is_validated = labels is not None and (labels.ndim == 1 or labels.shape[1] > 1)  # a number has no accuracy
         learner.metrics = [validation_accuracy] if is_validated else []
         return [Recorder(valid_metrics=is_validated), *callbacks]
 

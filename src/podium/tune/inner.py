@@ -26,7 +26,7 @@ def inner_split(lock: Lock, validation: Validation) -> Lock:
     parts = Validation(kind="k-fold", folds=PARTS, seed=stream_seed(validation.seed, "tune") % 2**32)
     groups = None if lock.groups is None else lock.groups[rows]
     try:
-        folds[rows] = assign_folds(lock.train_labels[rows], groups, parts, classes=lock.classes)
+        folds[rows] = assign_folds(lock.train_labels[rows], groups, parts, classes=lock.classes, target=lock.target)
     except DataError as error:
         raise DataError(
             "Too few rows for a search.",

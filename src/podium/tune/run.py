@@ -119,7 +119,7 @@ def compare_with_recipe(tuning: Tuning, *, pool: Executor, log: Log) -> str | No
         [pool.submit(train_inner, tuning, recipe, part=part) for part in COMPARISON_PARTS]
         for recipe in (tuning.recipe_of(best), tuning.run.recipe)
     ]
-    labels = np.concatenate([tuning.inner.train_labels[tuning.inner.folds == part] for part in COMPARISON_PARTS])
+    labels = np.concatenate([tuning.cell_labels(part) for part in COMPARISON_PARTS])
     try:
         tuned, untuned = (np.concatenate([future.result() for future in parts]) for parts in futures)
         return describe_gain(tuning.metric, tuned, untuned, labels)

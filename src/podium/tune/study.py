@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -19,7 +20,7 @@ from podium.config.search import Range, Search, WholeRange, changed_recipe, defa
 from podium.errors import ConfigError
 from podium.files import file_lock
 from podium.lock import Lock
-from podium.metrics import METRICS, Metric
+from podium.metrics import Metric
 from podium.plan.runs import PlannedRun, find_run
 from podium.plan.stamp import weights_sha256
 from podium.seeding import stream_seed
@@ -27,6 +28,7 @@ from podium.tune.inner import inner_split
 from podium.workspace import Workspace
 
 # Attributes that Podium adds to trials. A failed trial without a reason was interrupted.
+# The log loss is, of numbers, another error of which less is better.
 OWN_VALUES, REASON, SCORE, LOG_LOSS = "own values", "reason", "score", "log loss"
 RANDOM_TRIALS, UNPRUNED_TRIALS = 8, 4
 # Not Hyperband, whose brackets learn separately and need more than tens of trials. A one-cycle schedule says nothing
@@ -63,7 +65,11 @@ class Tuning:
     @property
     def metric(self) -> Metric:
         """The competition's metric, by which trials are compared."""
-        return METRICS[self.workspace.competition.metric]
+        return self.inner.target.metrics[self.workspace.competition.metric]
+
+    def cell_labels(self, part: int) -> np.ndarray:
+        """The labels of the cells (see podium.targets) of a part of the inner rows."""
+        return self.inner.target.cell_labels(self.inner.train_labels[self.inner.folds == part])
 
     @property
     def finished(self) -> list[FrozenTrial]:

@@ -11,7 +11,6 @@ import optuna
 from podium.config.keys import Recipe
 from podium.data.folds import ALWAYS_TRAINS
 from podium.errors import ConfigError, DeviceMemoryError, DivergedError
-from podium.metrics import log_loss, softmax
 from podium.seeding import stream_seed
 from podium.training.device import count_gpus
 from podium.training.progress import Listener
@@ -34,15 +33,16 @@ def run_trial(tuning: Tuning, trial: optuna.Trial) -> float:
     except FAILURES as error:
         trial.set_user_attr(REASON, "; ".join(error.faults) or f"{error.what} {error.found}")
         raise
-    labels = tuning.inner.train_labels[tuning.inner.folds == 0]
+    labels = tuning.cell_labels(0)
     score = tuning.metric(probabilities, labels)
     trial.set_user_attr(SCORE, score)
-    trial.set_user_attr(LOG_LOSS, log_loss(probabilities, labels))
+    second = tuning.inner.target.metrics[tuning.inner.target.scores[1]]
+    trial.set_user_attr(LOG_LOSS, -second.gain(second(probabilities, labels)))
     return tuning.metric.gain(score)
 
 
 def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener | None = None) -> np.ndarray:
-    """Probabilities (n, classes) of the rows of a part, from a network trained on the other inner rows.
+    """Probabilities (n, classes) of the cells (see podium.targets) of a part, trained on the other inner rows.
 
     Each part has its own seed. Raises the TrainingError or DataError of `train_run`.
     """
@@ -57,7 +57,7 @@ def train_inner(tuning: Tuning, recipe: Recipe, *, part: int, listener: Listener
             competition=replace(tuning.workspace.competition, trackers=()),
         ).with_lock(lock)
         predictions = train_run(workspace, run, listener=listener or _Reporter(tuning), rows=rows, test_rows=1)
-    return softmax(predictions.oof_logits)
+    return lock.target.values(lock.target.cells(predictions.oof_logits))
 
 
 def parallel_trials(recipe: Recipe) -> int:
@@ -72,7 +72,7 @@ class _Reporter(Listener):
     """
 
     def __init__(self, tuning: Tuning, trial: optuna.Trial | None = None, *, prunable_epochs: int = 0):
-        self.stop_file, self.metric, self.trial = tuning.stop_file, tuning.metric, trial
+        self.stop_file, self.tuning, self.trial = tuning.stop_file, tuning, trial
         self.prunable_epochs, self.epochs = prunable_epochs, 0
 
     def step(self, share_done: float, images_per_second: float) -> None:
@@ -85,7 +85,9 @@ class _Reporter(Listener):
     def validation(self, logits: np.ndarray, labels: np.ndarray) -> None:
         self.epochs += 1
         if self.trial is not None:
-            self.trial.report(self.metric.gain(self.metric(softmax(logits), labels)), self.epochs)
+            metric, target = self.tuning.metric, self.tuning.inner.target
+            score = metric(target.values(target.cells(logits)), target.cell_labels(labels))
+            self.trial.report(metric.gain(score), self.epochs)
             if self.epochs <= self.prunable_epochs and self.trial.should_prune():
                 raise optuna.TrialPruned("below the median")  # fastai needs a message
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from podium.metrics import over_classes
+from podium.metrics import log_loss, over_classes
+from podium.targets.base import Target
 
 # Bounds of 1 / temperature: a run without errors has no minimum, and beyond these nothing changes any more.
 LEAST_SHARPNESS, MOST_SHARPNESS = 0.02, 50.0
@@ -60,3 +61,16 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def calibration_of(
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, target: Target
+) -> dict[str, dict[str, float]]:
+    """Log loss, Brier score and calibration error of probabilities (n, classes) before and after a temperature."""
+    if not target.has_probabilities:
+        return {}
+    measures = {"log_loss": log_loss, "brier": brier, "calibration_error": calibration_error}
+    return {
+        state: {name: measure(probabilities.astype(np.float64), labels) for name, measure in measures.items()}
+        for state, probabilities in (("before", before), ("after", after))
+    }

@@ -6,8 +6,9 @@ accuracy of a sum is computed on the other, contested rows only. The result equa
 
 import numpy as np
 
-from podium.metrics import METRICS, softmax
+from podium.metrics import METRICS, Metric, softmax
 from podium.seeding import stream_seed
+from podium.targets.base import CLASS, Target
 
 STEPS = 25
 BAGS = 8
@@ -16,7 +17,13 @@ BAG_SHARE = 0.6
 
 
 def greedy_weights(
-    values: np.ndarray, labels: np.ndarray, *, metric: str, seed: int, are_logs: bool = False
+    values: np.ndarray,
+    labels: np.ndarray,
+    *,
+    metric: str,
+    seed: int,
+    are_logs: bool = False,
+    target: Target = CLASS,
 ) -> np.ndarray:
     """Weights (members,) from how often each member is chosen; labels (n,).
 
@@ -27,7 +34,7 @@ def greedy_weights(
     members = len(values)
     if members == 1:
         return np.ones(1)
-    candidates = _Candidates(values, labels, metric, are_logs)
+    candidates = _Candidates(values, labels, target.metrics[metric], are_logs)
     generator = np.random.default_rng(stream_seed(seed, "greedy"))
     size = max(2, round(members * BAG_SHARE))
     # The first bag contains all members.
@@ -59,9 +66,9 @@ def _best_prefix(candidates: "_Candidates", bag: np.ndarray, order: np.ndarray) 
 class _Candidates:
     """Scores of a running sum of members with one more member added."""
 
-    def __init__(self, values: np.ndarray, labels: np.ndarray, metric: str, are_logs: bool):
-        self.members, self.labels, self.metric, self.are_logs = len(values), labels, METRICS[metric], are_logs
-        self.by_accuracy, self.rows = metric == "accuracy", np.arange(len(labels))
+    def __init__(self, values: np.ndarray, labels: np.ndarray, metric: Metric, are_logs: bool):
+        self.members, self.labels, self.metric, self.are_logs = len(values), labels, metric, are_logs
+        self.by_accuracy, self.rows = metric is METRICS["accuracy"], np.arange(len(labels))
         self.of_labels = np.ascontiguousarray(values[:, self.rows, labels])  # (members, n)
         contested = _contested(values, self.of_labels)
         self.uncontested = len(labels) - len(contested)

@@ -10,7 +10,8 @@ from podium.ensemble.strategies.calibrate import fit_temperatures
 from podium.ensemble.strategies.greedy import greedy_weights
 from podium.ensemble.strategies.simplex import minimise_on_simplex
 from podium.ensemble.strategies.stack import stack_coefficients, weighted_sum
-from podium.metrics import METRICS, log_softmax, over_classes
+from podium.metrics import log_softmax, over_classes
+from podium.targets.base import CLASS, Target
 
 # Bounds of the blend's temperature in `log_loss`: a blend without errors would get 0, and then all weights are equal.
 TEMPERATURES = (0.2, 5.0)
@@ -27,11 +28,12 @@ class Material:
     metric: str
     seed: int
     correct: np.ndarray  # (members, n) bool: which rows each member predicts correctly
+    target: Target = CLASS
 
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Shape (members, n, classes)."""
-        return np.exp(self.log_probabilities)
+        return self.target.values_of_logs(self.log_probabilities)
 
     @property
     def members(self) -> int:
@@ -47,10 +49,11 @@ Strategy = Callable[[Material, str], Weights]
 
 def best(material: Material, average: str) -> Weights:
     """All weight to the member with the best score; of equal ones the first."""
-    metric = METRICS[material.metric]
+    metric = material.target.metrics[material.metric]
     gains = material.correct.mean(axis=1)
     if material.metric != "accuracy":
-        gains = [metric.gain(metric(np.exp(logs), material.labels)) for logs in material.log_probabilities]
+        values = map(material.target.values_of_logs, material.log_probabilities)
+        gains = [metric.gain(metric(run, material.labels)) for run in values]
     weights = np.zeros(material.members)
     weights[int(np.argmax(np.nan_to_num(gains, nan=-np.inf)))] = 1
     return weights, None
@@ -70,7 +73,7 @@ def accuracy(material: Material, average: str) -> Weights:
 
 
 def log_loss(material: Material, average: str) -> Weights:
-    """The weights whose blend has the smallest log loss, shrunk towards equal weights.
+    """The weights with the smallest log loss of the blend (of numbers: squared error), shrunk towards equal weights.
 
     The shrinkage is worth `PRIOR_ROWS` rows, so that it matters only where rows are few (prior information in the
     combination of forecasts: Diebold and Pauly, Int. J. of Forecasting 6, 1990). All members get the temperature of the
@@ -80,14 +83,8 @@ def log_loss(material: Material, average: str) -> Weights:
     equal = np.full(material.members, 1 / material.members)
     if material.members == 1:
         return equal, None
-    rows = np.arange(len(material.labels))
-    logs = _at_blend_temperature(material, average)
-    of_labels = logs[:, rows, material.labels]
-    if average == "probabilities":
-        loss, values = _mixture_loss, np.exp(of_labels)
-    else:
-        loss, values = _geometric_loss, np.subtract(logs, of_labels[:, :, None], out=logs)
-    shrink = PRIOR_ROWS * material.members / len(rows)
+    loss, values = _loss_and_values(material, average)
+    shrink = PRIOR_ROWS * material.members / len(material.labels)
 
     def shrunk_loss(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         value, gradient, hessian = loss(values, weights)
@@ -102,8 +99,8 @@ def greedy(material: Material, average: str) -> Weights:
     """Ensemble selection with replacement."""
     are_logs = average == "logits"
     values = material.log_probabilities if are_logs else material.probabilities
-    weights = greedy_weights(values, material.labels, metric=material.metric, seed=material.seed, are_logs=are_logs)
-    return weights, None
+    settings = {"metric": material.metric, "seed": material.seed, "target": material.target}
+    return greedy_weights(values, material.labels, are_logs=are_logs, **settings), None
 
 
 def stack(material: Material, average: str) -> Weights:
@@ -122,6 +119,19 @@ STRATEGIES: dict[str, Strategy] = {
 }
 # Strategies for which the kind of average makes no difference.
 ONE_AVERAGE = {"best", "stack"}
+# Strategies that need probabilities.
+NOT_OF_NUMBERS = {"accuracy", "greedy", "stack"}
+
+
+def _loss_and_values(material: Material, average: str) -> tuple[Callable, np.ndarray]:
+    """A loss of values and weights, and its values: what `log_loss` minimises."""
+    if not material.target.has_probabilities:
+        return _normal_loss, material.log_probabilities[:, :, 0] - material.labels
+    logs = _at_blend_temperature(material, average)
+    of_labels = logs[:, np.arange(len(material.labels)), material.labels]
+    if average == "probabilities":
+        return _mixture_loss, np.exp(of_labels)
+    return _geometric_loss, np.subtract(logs, of_labels[:, :, None], out=logs)
 
 
 def _at_blend_temperature(material: Material, average: str) -> np.ndarray:
@@ -135,6 +145,16 @@ def _at_blend_temperature(material: Material, average: str) -> np.ndarray:
     for place, member in enumerate(logs):
         scaled[place] = log_softmax(member / temperature)
     return scaled
+
+
+def _normal_loss(errors: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log loss, up to a constant, of a normal distribution around the weighted mean of numbers, gradient and Hessian.
+
+    Its variance is the mean squared error of the equal weights; errors (members, n), and weights sum to 1.
+    """
+    products = errors @ errors.T / errors.shape[1] / max(float(np.square(errors.mean(axis=0)).mean()), 1e-300)
+    gradient = products @ weights
+    return float(weights @ gradient) / 2, gradient, products
 
 
 def _mixture_loss(label_probabilities: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

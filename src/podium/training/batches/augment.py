@@ -149,6 +149,17 @@ def apply_in_parts(transform: v2.Transform, images: Tensor, *, generator: Genera
         return torch.cat([transform(part) for part in images.tensor_split(min(PARTS, len(images)))])
 
 
+def resize(images: Tensor, pixels: Pixels, interpolation: str = "bilinear") -> Tensor:
+    """Resize (n, 3, h, w) images to `pixels`, without aliasing; images of that size are returned as they are."""
+    old, new = images.shape[2:], height_and_width(pixels)
+    if old == new:
+        return images
+    is_smaller = new[0] < old[0] or new[1] < old[1]
+    return F.interpolate(images, size=new, mode=interpolation, align_corners=False, antialias=is_smaller).contiguous(
+        memory_format=torch.channels_last
+    )
+
+
 def _boxes(images: Tensor, height: int, width: int, *, generator: Generator) -> Tensor:
     """A mask (n, 1, h, w) of one random box per image of (n, 3, h, w) images."""
     count, _, rows, columns = images.shape

@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
 from podium.config.keys import Recipe
 from podium.config.pixels import Pixels, height_and_width
 from podium.seeding import stream_seed
+from podium.targets.base import CLASS, Target
 from podium.training.batches.augment import (
     apply_in_parts,
     change_light,
@@ -25,6 +25,7 @@ from podium.training.batches.augment import (
     mixing_transform,
     pixel_transform,
     random_crop,
+    resize,
     rotate_and_zoom,
     shifted_positions,
     torchvision_draws,
@@ -62,10 +63,21 @@ class FitData:
     """The images and labels of one fit, and which rows train and which validate."""
 
     store: PixelStore | ExtendedStore
-    labels: np.ndarray  # (n,) int64
-    classes: int
+    labels: np.ndarray  # (n,) int64, or as the target has them
+    classes: int  # outputs of the network
     training_rows: np.ndarray
     validation_rows: np.ndarray  # empty for a refit
+    target: Target = CLASS
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """What the network's outputs are multiplied by, second, and added to, first, to give logits."""
+        return self.target.scale(self.labels[self.training_rows])
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """What the network is trained on, of all rows."""
+        return self.target.training_targets(self.labels, self.scale)
 
     @cached_property
     def normalisation(self) -> Normalisation:
@@ -79,7 +91,7 @@ class _Loader:
     def __init__(self, store: PixelStore | ExtendedStore, rows: np.ndarray, labels: np.ndarray | None, batch_size: int):
         self.store, self.device = store, store.device
         self.rows = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
-        self.labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64, device=self.device)
+        self.labels = None if labels is None else torch.as_tensor(labels, device=self.device)
         self.batches = max(1, -(-len(rows) // batch_size))
 
     def __len__(self) -> int:
@@ -135,11 +147,11 @@ class TrainingLoader(_Loader):
 
     def __init__(self, recipe: Recipe, data: FitData, *, normalisation: Normalisation, seed: int, purpose: str = ""):
         store, rows = data.store, data.training_rows
-        super().__init__(store, rows, data.labels, recipe.images_per_step)
+        super().__init__(store, rows, data.targets, recipe.images_per_step)
         self.images = recipe.images_per_epoch(len(rows))
         # Batch norm cannot be trained on one image.
         self.batches = max(1, min(-(-self.images // recipe.images_per_step), self.images // 2))
-        self.recipe, self.pixels = recipe, recipe.network_pixels
+        self.recipe, self.pixels, self.scale = recipe, recipe.network_pixels, data.scale
         self.order = self._generator(seed, f"order{purpose}")
         self.draws = self._generator(seed, f"augment{purpose}")
         self.torchvision = torch.Generator().manual_seed(stream_seed(seed, f"torchvision{purpose}"))
@@ -238,14 +250,3 @@ class _Normaliser:
     def __call__(self, images: Tensor) -> Tensor:
         lines = images.reshape(-1, len(self.scale)).float()
         return lines.mul_(self.scale).add_(self.offset).view(images.shape).permute(0, 3, 1, 2)
-
-
-def resize(images: Tensor, pixels: Pixels, interpolation: str = "bilinear") -> Tensor:
-    """Resize (n, 3, h, w) images to `pixels`, without aliasing; images of that size are returned as they are."""
-    old, new = images.shape[2:], height_and_width(pixels)
-    if old == new:
-        return images
-    is_smaller = new[0] < old[0] or new[1] < old[1]
-    return F.interpolate(images, size=new, mode=interpolation, align_corners=False, antialias=is_smaller).contiguous(
-        memory_format=torch.channels_last
-    )

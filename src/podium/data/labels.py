@@ -1,0 +1,83 @@
+"""Labels in the cells of a table: a class name, a number, names with a separator, or columns of 0 and 1."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from podium.config.keys import Data
+from podium.data.listing import natural_order, numbers_in
+from podium.errors import DataError, examples
+from podium.targets.base import BETWEEN_NAMES
+
+# More labels than these are not classes if all of them are numbers and not all of them integers.
+MOST_NUMBERS = 10
+MOST_EXAMPLES = 4
+
+
+def label_columns(data: Data, header: Sequence[str]) -> list[str]:
+    """The columns of a table with this header that hold the labels."""
+    if data.target == "multi-label" and not (data.label_columns or data.label_separator):
+        return [column for column in header if column not in (data.id_column, data.group_column)]
+    return list(data.label_columns) or [data.label_column]
+
+
+def read_labels(
+    data: Data, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], *, table: str, faults: list[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """The label of each row, as a listing has it, and the names of the columns if there are several.
+
+    `rows` are ids and the cells of `columns`; `table` is the place of the table, for `faults` and errors. Raises
+    DataError where classes look like numbers.
+    """
+    if data.label_separator:
+        separator = data.label_separator.strip() or None  # None: any number of spaces
+        names = [sorted({name.strip() for name in cell.split(separator)} - {""}) for _, (cell,) in rows]
+        return [BETWEEN_NAMES.join(row) for row in names], tuple(natural_order({name for row in names for name in row}))
+    if data.target == "multi-label" or len(columns) > 1:
+        return _names_of_columns(data, columns, rows, table=table, faults=faults), tuple(columns)
+    labels = [cell for _, (cell,) in rows]
+    if data.target in ("number", "ordinal"):
+        numbers = {"number": "a finite number", "ordinal": "an integer"}
+        wrong = [f"{id_!r} has {cell!r}" for id_, (cell,) in rows if not _is_number(cell, data.target)]
+        if wrong:
+            expected = numbers[data.target]
+            faults.append(f"{table}: {len(wrong)} cells; expected {expected}: {'; '.join(wrong[:MOST_EXAMPLES])}")
+        return labels, (data.label_column,) if data.target == "number" else ()
+    _refuse_numbers(data, natural_order({label for label in labels if label}), table=table)
+    return labels, ()
+
+
+def _names_of_columns(
+    data: Data, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], *, table: str, faults: list[str]
+) -> list[str]:
+    """The names of the columns with 1; with one class per row, there must be one."""
+    wrong, labels = [], []
+    for id_, cells in rows:
+        values = [float(cell) if numbers_in([cell]) else -1 for cell in cells]
+        wrong += [
+            f"{id_!r} has {cells[k]!r} in {columns[k]!r}" for k, value in enumerate(values) if value not in (0, 1)
+        ]
+        if data.target == "class" and sum(values) != 1 and set(values) <= {0, 1}:
+            wrong.append(f'{id_!r} has {sum(values):.0f} of its columns with 1; several: target = "multi-label"')
+        labels.append(BETWEEN_NAMES.join(name for name, value in zip(columns, values, strict=True) if value == 1))
+    if wrong:
+        expected = "one column of label_columns with 1" if data.target == "class" else "0 or 1 in each label column"
+        faults.append(f"{table}: {len(wrong)} cells; expected {expected}: {'; '.join(wrong[:MOST_EXAMPLES])}")
+    return labels
+
+
+def _is_number(cell: str, target: str) -> bool:
+    if target == "ordinal":
+        return bool(re.fullmatch("-?[0-9]+", cell))
+    return any(map(math.isfinite, numbers_in([cell])))
+
+
+def _refuse_numbers(data: Data, labels: Sequence[str], *, table: str) -> None:
+    if len(labels) > MOST_NUMBERS and not all(number.is_integer() for number in numbers_in(labels)):
+        raise DataError(
+            'The labels look like a number, and [data] target = "class".',
+            file=table,
+            expected="[data] label_column with class names",
+            found=f"{len(labels)} distinct numbers in {data.label_column!r}, such as {examples(labels)}",
+            fix='target = "number"; or name a column of classes',
+        )

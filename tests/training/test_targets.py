@@ -1,0 +1,80 @@
+"""Losses of targets, and what networks learn with them."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from podium.config.keys import Recipe
+from podium.targets.multi_label import MultiLabel
+from podium.targets.table import target_of
+from podium.training.batches.loader import FitData
+from podium.training.losses import make_loss
+from podium.training.predict import predict_folder
+from podium.training.run import train_run
+from target_toys import ROWS, brightness, toy_workspace
+
+
+def loss_of(target, **keys):
+    none = np.arange(0)
+    return make_loss(Recipe(architecture="fastnet", **keys), FitData(None, none, target.outputs, none, none, target))
+
+
+def test_the_loss_of_several_labels_is_the_mean_binary_cross_entropy_and_smoothing_moves_targets_to_a_half():
+    logits, targets = torch.tensor([[2.0, -1.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    loss = loss_of(MultiLabel(2))
+    assert torch.isclose(loss(logits, targets), binary_cross_entropy_with_logits(logits, targets))
+    assert torch.allclose(loss.of_each(logits, targets).mean(), loss(logits, targets))
+    smooth = loss_of(MultiLabel(2), label_smoothing=0.2)
+    assert torch.isclose(smooth(logits, targets), binary_cross_entropy_with_logits(logits, targets * 0.8 + 0.1))
+
+
+def test_the_loss_of_a_number_is_hubers():
+    outputs, targets = torch.tensor([[0.5], [3.0]]), torch.tensor([[0.0], [0.0]])
+    assert loss_of(target_of("number", ["age"])).of_each(outputs, targets).tolist() == [0.125, 2.5]
+
+
+def test_a_network_learns_a_number_in_its_own_units(tmp_path):
+    ages = (1000 + brightness(ROWS, seed=0) / 2).tolist()
+    workspace = toy_workspace(
+        tmp_path, {"label": ages}, target="number", metric="rmse", kind="number", validation="rows = 20"
+    )
+    (run,) = workspace.runs
+    predictions = train_run(workspace, run)
+    assert predictions.oof_logits.shape == (20, 1) and predictions.oof_labels.dtype == np.float64
+    assert predictions.about["scores"]["rmse"] < 0.8 * np.std(predictions.oof_labels)
+    assert abs(predictions.test_logits.mean() - 1064) < 30
+    rows = dict(predict_folder(workspace, "tiny.s1", tmp_path / "images" / "test"))
+    expected = dict(zip(predictions.test_ids.tolist(), predictions.test_logits[:, 0].tolist(), strict=True))
+    for name, number in rows.items():
+        assert float(number) == pytest.approx(expected[name.removesuffix(".png")], abs=1)
+
+
+def test_an_ordered_class_is_trained_as_a_number(tmp_path):
+    grades = (brightness(ROWS, seed=0) // 64).tolist()
+    workspace = toy_workspace(
+        tmp_path, {"label": grades}, target="ordinal", metric="qwk", kind="labels", validation="rows = 20"
+    )
+    (run,) = workspace.runs
+    predictions = train_run(workspace, run)
+    assert predictions.oof_logits.shape == (20, 1) and predictions.oof_labels.dtype == np.int64
+    assert 0 < predictions.about["scores"]["qwk"] <= 1 and 0 < predictions.oof_logits.mean() < 3
+    assert set(dict(predict_folder(workspace, "tiny.s1", tmp_path / "images" / "test")).values()) <= set("0123")
+
+
+def test_a_network_learns_several_labels_of_each_image(tmp_path):
+    greys = brightness(ROWS, seed=0)
+    labels = {"dark": (greys < 128).astype(int).tolist(), "light": (greys > 90).astype(int).tolist()}
+    workspace = toy_workspace(
+        tmp_path, labels, target="multi-label", metric="auc", kind="probabilities", validation="rows = 20"
+    )
+    (run,) = workspace.runs
+    predictions = train_run(workspace, run)
+    assert predictions.oof_logits.shape == (20, 2) and predictions.oof_labels.shape == (20, 2)
+    assert predictions.about["target"] == "multi-label" and set(predictions.about["scores"]) == {"accuracy", "log_loss"}
+    target = workspace.lock.target
+    assert target.scores_of(predictions.oof_logits, predictions.oof_labels, "auc")["auc"] > 0.9
+    rows = predict_folder(workspace, "tiny.s1", tmp_path / "images" / "test")
+    expected = dict(zip(predictions.test_ids.tolist(), target.probabilities(predictions.test_logits), strict=True))
+    for name, *probabilities in rows:
+        np.testing.assert_allclose(probabilities, expected[name.removesuffix(".png")], atol=0.02)
