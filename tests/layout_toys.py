@@ -124,3 +124,11 @@ def melanoma(place: Path) -> None:
     table(place, "train.csv", header, rows)
     table(place, "test.csv", "image_name,patient_id", [(f"ISIC_{k}", f"IP_{k}") for k in range(40, 46)])
     table(place, "sample_submission.csv", "image_name,target", [(f"ISIC_{k}", 0) for k in range(40, 46)])
+
+
+def biomass(place: Path) -> None:
+    """A number to predict, and its mean in the sample."""
+    for number in range(46):
+        image(place, f"{'train_images' if number < 40 else 'test_images'}/b{number}.png")
+    table(place, "train.csv", "image,grams", [(f"b{k}", round(20 + k * 1.25, 2)) for k in range(40)])
+    table(place, "sample_submission.csv", "image,grams", [(f"b{k}", 44.4) for k in range(40, 46)])

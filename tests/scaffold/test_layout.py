@@ -25,6 +25,30 @@ DECIDED = {
         "label_column": "species",
         "kind": "probabilities",
     },
+    "plant_pathology": {
+        "source": "csv",
+        "train": "images",
+        "test": "images",
+        "target": "class",
+        "label_columns": ("healthy", "multiple_diseases", "rust", "scab"),
+        "kind": "probabilities",
+    },
+    "ranzcr": {
+        "source": "csv",
+        "labels": "train.csv",
+        "target": "multi-label",
+        "label_columns": ("ETT - Abnormal", "NGT - Normal", "CVC - Normal"),
+        "group_column": "PatientID",
+        "kind": "probabilities",
+    },
+    "biomass": {
+        "source": "csv",
+        "train": "train_images",
+        "test": "test_images",
+        "target": "number",
+        "label_column": "grams",
+        "kind": "number",
+    },
     "aptos": {
         "source": "csv",
         "train": "train_images",
@@ -66,7 +90,7 @@ def test_the_layout_of_a_competition_is_recognised_and_prepared(tmp_path, name):
     assert {key: settings[key] for key in expected} == expected
     assert found.listing.faults == ()
     lock = prepared(tmp_path, place)
-    assert len(lock.train_ids) + len(lock.test_ids) in (30, 36, 46, 48)
+    assert len(lock.train_ids) + len(lock.test_ids) in (30, 36, 40, 46, 48)
 
 
 def test_columns_of_a_sample_give_the_order_of_the_classes_and_of_the_submission(tmp_path):
@@ -76,6 +100,41 @@ def test_columns_of_a_sample_give_the_order_of_the_classes_and_of_the_submission
     assert found.format_reason == "the sample has the columns 'whippet', 'affenpinscher', 'boxer'"
     assert prepared(tmp_path, tmp_path / "given").classes == found.listing.classes
     assert not any("format" in item for item in found.to_check)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "asked"),
+    [
+        ("plant_pathology", "log_loss", "class: in the 4 columns of the sample, each row has one 1"),
+        ("ranzcr", "auc", "multi-label: in the 3 columns of the sample, 21 of 40 rows have several 1 or none"),
+        ("biomass", "rmse", "number: the labels are 40 different numbers, and not all of them are integers"),
+        (
+            "aptos",
+            "accuracy",
+            '0, 1, 2, 3, 4 are taken for classes; if they are grades in an order, set target = "ordi',
+        ),
+        ("aerial_cactus", "log_loss", None),
+    ],
+)
+def test_the_kind_of_target_is_decided_by_the_labels_or_asked_for(tmp_path, name, metric, asked):
+    getattr(layouts, name)(tmp_path / "given")
+    found = guess(tmp_path, tmp_path / "given")
+    assert found.competition.metric == metric
+    targets = [item.removeprefix("the target: ") for item in found.to_check if item.startswith("the target")]
+    assert [target.startswith(asked) for target in targets] == ([] if asked is None else [True])
+
+
+@pytest.mark.parametrize(("share", "target"), [("30", "class"), ("41.5", "number")])
+def test_many_integers_are_a_number_where_the_sample_has_another_value(tmp_path, share, target):
+    place = tmp_path / "given"
+    for number in range(46):
+        image(place, f"{'train' if number < 40 else 'test'}/{number}.png")
+    table(place, "train.csv", "id,age", [(k, 20 + k % 20) for k in range(40)])
+    table(place, "sample_submission.csv", "id,age", [(k, share) for k in range(40, 46)])
+    found = guess(tmp_path, place)
+    assert found.competition.data.target == target
+    (item,) = [item for item in found.to_check if item.startswith("the target")]
+    assert ("the sample has 41.5" in item) if target == "number" else item.endswith('set target = "number"')
 
 
 def test_what_the_values_of_the_sample_do_not_decide_is_asked_for(tmp_path):

@@ -226,15 +226,6 @@ def test_columns_of_a_sample_that_are_not_the_classes_are_named_and_are_a_fault(
         prepare(open_workspace("pets", tmp_path / "project"), data=str(place))
 
 
-def test_a_column_of_measurements_is_refused(tmp_path):
-    place = cactus(tmp_path / "pets", ids_and(["0.5"] * 4))
-    rows = "".join(f"c{number}.jpg,{26.04 + number}\n" for number in range(24))
-    write(place / "train.csv", f"id,biomass\n{rows}".encode())
-    with pytest.raises(DataError, match="look like a number") as error:
-        make_new(tmp_path, place)
-    assert error.value.found.startswith("24 distinct numbers in 'biomass', such as 26.04")
-
-
 @pytest.mark.parametrize(
     ("size", "gpu", "recipes"),
     [

@@ -165,7 +165,7 @@ def _guess_lines(guess: "CompetitionGuess") -> list[str]:
     labels = labels.get(data.source, f"labels in {data.labels}")
     return [
         f"{len(listing.rows):,} labelled images ({labels}), {len(listing.test_images):,} test images",
-        f"{len(classes)} classes: {', '.join(shown)}",
+        f"target: {data.target}; " + ("" if data.target == "number" else f"{len(classes)} classes: {', '.join(shown)}"),
         f"sides of {guess.sampled} images: {guess.sides[0]} to {guess.sides[1]} pixels; median of the shorter sides: "
         f"{guess.median_side}",
         f"submission format: {submission.kind} ({guess.format_reason})",

@@ -1,6 +1,5 @@
 """Guesses the settings of a new competition from its files: layout, sample submission, image sizes."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,18 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from podium.config.keys import Competition, Submission, Validation
-from podium.data.archives import Files, open_files
+from podium.data.archives import open_files
 from podium.data.images import image_sides
 from podium.data.listing import Listing, numbers_in
 from podium.data.locate import Source
 from podium.data.scan import scan
 from podium.errors import DataError, examples
-from podium.scaffold.layout import Table, guess_data, read_table, without_wrapping_folder
+from podium.scaffold.columns import Table, read_sample
+from podium.scaffold.layout import guess_data, without_wrapping_folder
+from podium.targets.base import BETWEEN_NAMES
 
 # With fewer labelled images, k-fold validation.
 FEW_ROWS = 5000
 MOST_HELD_OUT = 10_000
 SAMPLED_IMAGES = 48
+METRIC_OF_KIND = {"labels": "accuracy", "number": "rmse", "probability": "log_loss", "probabilities": "log_loss"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class CompetitionGuess:
     @property
     def class_counts(self) -> dict[str, int]:
         """Class -> number of labelled images, largest first."""
-        counts = Counter(row.label for row in self.listing.rows)
+        counts = Counter(name for row in self.listing.rows for name in row.label.split(BETWEEN_NAMES))
         return {name: counts[name] for name in sorted(self.listing.classes, key=lambda name: -counts[name])}
 
 
@@ -47,21 +49,21 @@ def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGu
     to_check: list[str] = []
     files = without_wrapping_folder(open_files(source, cache))
     data, by_folder = guess_data(files, source, cache, to_check)
-    sample = _read_sample(files, data.sample_submission) if data.sample_submission else []
+    sample = read_sample(files, data.sample_submission)
     competition = Competition(
         title=title,
         data=data,
         validation=by_folder or Validation(),
-        submission=_format_by_header(sample[0] if sample else []),
+        submission=_format_by_header(sample[0] if sample else [], data.target),
     )
     listing = scan(competition, Source(source, data, cache))
     if not listing.rows:
         raise DataError("There is no labelled image.", file=listing.train.where(), faults=listing.faults)
-    submission, reason, doubt = _format_by_values(competition.submission, sample, listing.classes)
-    if not data.test:
-        reason, doubt = "none is written", ""
+    submission, reason, doubt = competition.submission, "none is written", ""
+    if data.test:
+        submission, reason, doubt = _format_by_values(submission, sample, listing.classes)
     to_check += [f"the format of the submission: {doubt}"] if doubt else []
-    metric = "accuracy" if submission.kind == "labels" else "log_loss"
+    metric = "auc" if data.target == "multi-label" else METRIC_OF_KIND[submission.kind]
     to_check.append(f"the metric: {metric} is usual for {submission.kind}; compare it with the competition's page")
     sides = _sample_sides(listing, to_check)
     rows = len(listing.rows)
@@ -77,30 +79,27 @@ def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGu
     )
 
 
-def _format_by_header(header: list[str]) -> Submission:
-    """The format of a sample by its header alone: one column beside the ids holds labels, several probabilities."""
-    if len(header) == 2:
-        return Submission(id_column=header[0], label_column=header[1])
-    return Submission(kind="probabilities", id_column=header[0]) if header[2:] else Submission()
+def _format_by_header(header: Sequence[str], target: str) -> Submission:
+    """The format of a sample by its header and the target alone: several columns hold probabilities, one labels."""
+    columns = dict(zip(("id_column", "label_column"), header, strict=False)) if len(header) == 2 else {}
+    if target == "number":
+        return Submission(kind="number", **columns)
+    if target == "multi-label" or len(header) > 2:
+        return Submission(kind="probabilities", **({"id_column": header[0]} if header else {}))
+    return Submission(**columns)
 
 
 def _format_by_values(by_header: Submission, sample: Table, classes: Sequence[str]) -> tuple[Submission, str, str]:
     """The format of a sample by its header and values, the reason, and what they do not decide or ""."""
     columns = sample[0][1:] if sample else []
     if not columns:
-        return (
-            by_header,
-            "there is no sample submission, so the columns are id,label",
-            "compare it with the leaderboard's",
-        )
+        reason = "there is no sample submission, so the columns have usual names"
+        return by_header, reason, "compare it with the leaderboard's"
+    if by_header.kind == "number":
+        return by_header, "the labels are numbers", ""
     if len(columns) > 1:
-        reason = f"the sample has the columns {examples(map(repr, columns), most=6)}"
-        is_of_classes = set(columns) == set(classes)
-        return (
-            by_header,
-            reason,
-            "" if is_of_classes else f"a column per class, but the classes are {examples(classes)}",
-        )
+        doubt = "" if set(columns) == set(classes) else f"a column per class, but the classes are {examples(classes)}"
+        return by_header, f"the sample has the columns {examples(map(repr, columns), most=6)}", doubt
     kind, reason, doubt = _kind_of_values({row[1] for row in sample[1:] if len(row) == 2}, classes)
     if kind == "probability":
         by_header = replace(by_header, kind=kind, positive_class=classes[1])
@@ -122,14 +121,6 @@ def _kind_of_values(values: set[str], classes: Sequence[str]) -> tuple[str, str,
         doubt = 'with names of classes, set kind = "labels"' if is_integral else ""
         return "probability", f"{shown}, a number from 0 to 1 and no class name", doubt
     return "labels", f"{shown}: neither class names nor probabilities of one of two classes", "set its kind"
-
-
-def _read_sample(files: Files, name: str) -> Table:
-    """The rows of the sample submission; empty where it cannot be read: the listing has the fault."""
-    try:
-        return read_table(files, name)
-    except (UnicodeDecodeError, csv.Error):
-        return []
 
 
 def _sample_sides(listing: Listing, to_check: list[str]) -> list[tuple[int, int]]:

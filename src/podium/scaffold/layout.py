@@ -1,44 +1,23 @@
 """Finds the parts of a competition in its files: labelled, test and validation images, and where the labels are."""
 
-import csv
-import io
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from podium.config.keys import Data, Validation
 from podium.data.archives import Files, is_archive, without_archive_suffix
 from podium.data.images import is_image
-from podium.data.listing import numbers_in
 from podium.data.locate import Source
 from podium.data.names import names_by_id
-from podium.errors import DataError, examples
+from podium.errors import DataError
+from podium.scaffold.columns import column_of, find_columns, read_sample, read_table
 
-LABEL_COLUMNS = ("label", "class", "category", "breed", "species", "target", "diagnosis", "y")
-# Columns of such names whose values repeat are groups: images of one patient or plant are alike.
-GROUP_COLUMN = re.compile(
-    "patient|subject|lesion|plant|person|animal|individual|participant|group|video", re.IGNORECASE
-)
-FEWEST_GROUPS = 10
 # cat.0.jpg and cat_0.jpg: a class, and a number.
 LABEL_PATTERN = "^(.+)[._][0-9]+[.]"
-
 # How the folders and archives of a part are called.
 PARTS = {"train": "train(?!s$)", "test": "(^|[^a-z])test", "val": "^val(id|idation)?([^a-z]|$)"}
-
-Table = list[list[str]]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a table of labels."""
-
-    ids: str
-    label: str
-    group: str = ""
 
 
 def without_wrapping_folder(files: Files) -> Files:
@@ -85,16 +64,14 @@ def _guess_labels(files: Files, images: Files, data: Data, to_check: list[str]) 
     has_classes = len({name.split("/", 1)[0] for name in names if "/" in name}) >= 2
     if data.train and has_classes:
         return data
-    by_id, sample = names_by_id(names), data.sample_submission
-    of_sample = _header(files, sample)[1:] if sample else []
+    by_id, sample = names_by_id(names), read_sample(files, data.sample_submission)
     for name in sorted(_tables(files), key=len):
-        if name == sample or "test" in name.lower():
+        if name == data.sample_submission or "test" in name.lower():
             continue
-        columns = _columns(name, files, by_id, images, of_sample, to_check)
-        if isinstance(columns, Columns):
-            ids, label, group = columns.ids, columns.label, columns.group
-            data = replace(data, source="csv", labels=name, id_column=ids, label_column=label, group_column=group)
-            labelled = {by_id[cell] for cell in _column(read_table(files, name), ids) if cell in by_id}
+        columns = find_columns(name, files, by_id, images, sample, to_check)
+        if isinstance(columns, dict):
+            data = replace(data, source="csv", labels=name, **columns)
+            labelled = {by_id[cell] for cell in column_of(read_table(files, name), data.id_column) if cell in by_id}
             if data.train and not data.test and len(labelled) < len(names):
                 count = f"{len(names) - len(labelled):,} of {len(names):,} images in {data.train}"
                 to_check.append(f"the test images: {count} have no label in {name}, so they are the test")
@@ -159,75 +136,3 @@ def _labelled_part(files: Files, source: Path) -> str:
         found=", ".join(parts[:20]) or "no image and no archive",
         fix="rename it, or write competition.toml by hand",
     )
-
-
-def read_table(files: Files, name: str) -> Table:
-    """The rows of a CSV; raises UnicodeDecodeError and csv.Error where it is none."""
-    rows = csv.reader(io.StringIO(files.read(name).decode("utf-8-sig"), newline=""))
-    return [[cell.strip() for cell in row] for row in rows if row]
-
-
-def _header(files: Files, name: str) -> list[str]:
-    try:
-        return read_table(files, name)[0]
-    except (UnicodeDecodeError, csv.Error, IndexError):  # the listing has the fault
-        return []
-
-
-def _column(table: Table, title: str) -> list[str]:
-    place = table[0].index(title)
-    return [row[place] for row in table[1:] if len(row) > place]
-
-
-def _columns(
-    name: str, files: Files, by_id: dict[str, str], images: Files, of_sample: Sequence[str], to_check: list[str]
-) -> Columns | str:
-    """The columns of a table of labels; or why the table is none. `of_sample`: the sample's columns beside the ids."""
-    try:
-        table = read_table(files, name)
-    except (UnicodeDecodeError, csv.Error) as error:
-        return f"not a CSV table in UTF-8 ({error}); save it as UTF-8"
-    if len(table) < 2:
-        return "no rows"
-    header = table[0]
-    if len(header) == 1 and (separator := next((mark for mark in ";\t|" if mark in header[0]), "")):
-        return f"its columns are separated by {separator!r}; expected commas"
-    if named := [cell for cell in header if cell in by_id]:
-        return f"its first line names the image {named[0]!r}; expected a header with the names of the columns"
-    known = {title: len(set(_column(table, title)) & by_id.keys()) for title in header}
-    ids = max(known, key=lambda title: known[title])
-    if known[ids] < (len(table) - 1) / 2:
-        cell = next(cell for cell in _column(table, ids) if cell not in by_id)
-        example = examples(sorted(by_id.values())[:1])
-        return (
-            f"column {ids!r} names {known[ids]:,} images; {cell!r} has no image in {images.where()}, such as {example}"
-        )
-    others = [title for title in header if title and title != ids]
-    if not others:
-        return f"no column beside {ids!r}: expected a column of labels"
-    preferred = [title for title in (*of_sample, *LABEL_COLUMNS) for other in others if other.lower() == title.lower()]
-    by_name = {title.lower(): title for title in others}
-    label = by_name[preferred[0].lower()] if preferred else others[0]
-    rest = [title for title in others if title != label]
-    if rest and label not in of_sample:
-        to_check.append(f"the column of labels: '{label}', chosen from {examples(others, most=6)} in {name}")
-    return Columns(ids, label, _group_column(table, label, rest, to_check))
-
-
-def _group_column(table: Table, label: str, titles: Sequence[str], to_check: list[str]) -> str:
-    """The column of groups; empty where no column has the name of one and values that repeat."""
-    fewest, rows, asked = max(FEWEST_GROUPS, len(set(_column(table, label))) + 1), len(table) - 1, []
-    for title in titles:
-        values = set(_column(table, title))
-        if not fewest <= len(values) < rows or "" in values:
-            continue
-        if GROUP_COLUMN.search(title):
-            text = f"{len(values):,} different values in {rows:,} rows"
-            to_check.append(f"the groups: group_column = '{title}', {text}; rows of one stay on one side of a split")
-            return title
-        if title.lower().endswith("id") or not numbers_in(values):
-            asked.append(title)
-    advice = "if several images show the same patient, video or object, set group_column in [data]"
-    repeated = f"; values repeat in {examples(map(repr, asked))}" if asked else ""
-    to_check.append(f"the groups: {advice}{repeated}")
-    return ""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import fields
@@ -101,11 +102,13 @@ def recipe_texts(guess: CompetitionGuess, *, gpu: bool) -> dict[str, str]:
         "lite0-logistic": _time_text(guess, epochs=0, pixels=min(side, 224)),
     }
     names = SMALL_RECIPES if is_small else PHOTO_RECIPES if full_size else PHOTO_RECIPES[:3]
-    folder = files("podium.scaffold") / "recipes"
-    return {
-        name: (folder / f"{name}.toml").read_text(encoding="utf-8").format(**values, time=times.get(name))
-        for name in names
-    }
+    folder, texts = files("podium.scaffold") / "recipes", {}
+    for name in names:
+        text = (folder / f"{name}.toml").read_text(encoding="utf-8").format(**values, time=times.get(name))
+        if guess.competition.data.target == "number":  # has no share to spread over classes
+            text = re.sub("(?m)^label_smoothing = .*\n", "", text)
+        texts[name] = text
+    return texts
 
 
 def _time_text(guess: CompetitionGuess, *, epochs: int, pixels: int) -> str:
