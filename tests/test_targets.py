@@ -9,11 +9,13 @@ from sklearn.metrics import cohen_kappa_score, mean_absolute_error, r2_score, ro
 from sklearn.metrics import log_loss as reference_log_loss
 
 import podium
+from podium.config.keys import Ensemble
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.strategies.table import STRATEGIES, Material
 from podium.errors import ConfigError, DataError
 from podium.lock import read_lock
 from podium.metrics import METRICS
+from podium.predictions.align import Aligned
 from podium.predictions.load import load_runs
 from podium.submission import check_submission
 from podium.targets.base import CLASS
@@ -121,6 +123,27 @@ def test_a_multi_label_blend_is_scored_by_rows_and_is_better_than_its_members(tm
     assert cross_fitted.shape == (ROWS, 3) and result.test_probabilities.shape == (TESTS, 3)
     expected = np.mean([reference_log_loss(truths[:, k], by_id(aligned, cross_fitted)[:, k]) for k in range(3)])
     assert result.used.cross_fitted["log_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_columns_that_repeat_each_other_make_no_interval_narrower():
+    logits, labels = multi_label_case(4, rows=300)
+    tests, intervals = np.random.default_rng(0).normal(size=(1, 200, 1)), []
+    for columns in (1, 4):
+        aligned = Aligned(
+            runs=("a.s1",),
+            abouts=({"architecture": "a"},),
+            oof_ids=np.arange(300).astype(str),
+            oof_logits=np.repeat(logits[None, :, :1], columns, axis=2),
+            oof_labels=np.repeat(labels[:, :1], columns, axis=1),
+            test_ids=np.arange(200).astype(str),
+            test_logits=np.repeat(tests, columns, axis=2),
+            classes=tuple("abcd"[:columns]),
+            target_name="multi-label",
+        )
+        for metric in ("log_loss", "auc"):
+            result = build_ensemble(aligned, Ensemble(select="all", strategy="uniform"), metric=metric, only=True)
+            intervals.append((*result.score.interval, *result.score.test_interval))
+    np.testing.assert_allclose(intervals[:2], intervals[2:], rtol=1e-4)
 
 
 def by_id(aligned, values):
