@@ -60,7 +60,7 @@ include environment.mk
 KNOWN := $(OPTIONS) COMPETITION FILE PYTHON TORCH_BACKEND LOCK_OPTIONS
 UNKNOWN := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 ifneq ($(UNKNOWN),)
-NEAREST := $(shell $(FOUND_PYTHON) -c 'import difflib, sys; name, *known = sys.argv[1:]; \
+NEAREST := $(shell $(FOUND_PYTHON) -S -c 'import difflib, sys; name, *known = sys.argv[1:]; \
 	print(*difflib.get_close_matches(name.upper(), known, 1) or known)' $(firstword $(UNKNOWN)) $(KNOWN))
 $(error make does not know $(firstword $(UNKNOWN))=. Known: $(NEAREST). Keys of a recipe go into SET=, as in \
 	make train RUN=lite0.s1 SET='epochs=5')

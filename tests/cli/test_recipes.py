@@ -38,6 +38,10 @@ def test_lr_find_prints_its_suggestions_and_write_puts_one_into_the_recipe(proje
         (["show", ""], ["Which run or recipe?", "RUN=fast"]),
         (["lr-find", "fast.s1"], ["There is no recipe 'fast.s1'.", "RECIPE=fast"]),
         (["lr-find", "fasst", "--write"], ["There is no recipe 'fasst'.", "RECIPE=fast"]),
+        (["embed", "fasst"], ["There is no recipe 'fasst'.", "RECIPE=fast"]),
+        (["embed", "fast"], ["fast: Features of a network that is not trained", "expected: pretrained weights"]),
+        (["variant", "fast.s1", "epocks=3"], ["epocks: unknown key; did you mean epochs?", "correct SET="]),
+        (["pseudo"], ["There is no blend of the present runs", "make ensemble COMPETITION=digits"]),
     ],
 )
 def test_a_misspelt_name_is_one_screen_with_the_nearest(prepared, podium, arguments, expected):
@@ -45,6 +49,15 @@ def test_a_misspelt_name_is_one_screen_with_the_nearest(prepared, podium, argume
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert all(part in done.stderr for part in expected), done.stderr
     assert len(done.stderr.splitlines()) < 8
+
+
+def test_a_variant_is_written_and_its_runs_are_printed_and_listed(project, podium):
+    done = podium(project, "variant", "fast", "epochs=2", "augment.shift_pixels=2")
+    first, second = (f"fast-epochs2-augment.shift_pixels2.s{seed}" for seed in (1, 2))
+    assert done.returncode == 0 and done.stdout == f"{first} {second}\n", done.stderr
+    lines = podium(project, "runs").stdout.splitlines()
+    assert len(lines) == 6 and f"{first} not trained" in "\n".join(lines)
+    assert len({line.find("not trained") for line in lines[1:]}) == 1  # one column, however long the names are
 
 
 def test_a_read_only_recipe_is_an_error_before_lr_find_runs(project, podium):

@@ -159,7 +159,8 @@ def runs(competition: CompetitionName = DEFAULT) -> None:
     abouts = {name: read_about(workspace.paths.predictions_file(name)) or {} for name in names}
     scores_of = {name: about["scores"] for name, about in abouts.items() if isinstance(about.get("scores"), dict)}
     first, second = next((list(scores) for scores in scores_of.values() if len(scores) == 2), ("accuracy", "log_loss"))
-    print(f"{'run':<22} {'state':<14} {first:>8} {second.replace('_', ' '):>9} {'seconds':>8}  device")
+    width = max(22, *map(len, names))  # names of variants are long
+    print(f"{'run':<{width}} {'state':<14} {first:>8} {second.replace('_', ' '):>9} {'seconds':>8}  device")
     for name, about in abouts.items():
         if name not in planned:
             state = "imported" if about.get("imported") else "no recipe"
@@ -169,7 +170,7 @@ def runs(competition: CompetitionName = DEFAULT) -> None:
             state = "up to date"
         scores = scores_of.get(name, {})
         score, other, seconds = map(_number, (scores.get(first), scores.get(second), about.get("seconds")))
-        print(f"{name:<22} {state:<14} {score:8.4f} {other:9.4f} {seconds:8.0f}  {about.get('device', '')}")
+        print(f"{name:<{width}} {state:<14} {score:8.4f} {other:9.4f} {seconds:8.0f}  {about.get('device', '')}")
 
 
 def _number(value: object) -> float:
