@@ -124,6 +124,19 @@ def test_the_kind_of_target_is_decided_by_the_labels_or_asked_for(tmp_path, name
     assert [target.startswith(asked) for target in targets] == ([] if asked is None else [True])
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("biomass", "numbers from 20 to 68.75"),
+        ("ranzcr", "3 classes: CVC - Normal 24, ETT - Abnormal 20, NGT - Normal 14"),
+        ("aptos", "5 classes: 0 8, 1 8, 2 8, 3 8, 4 8"),
+    ],
+)
+def test_labels_are_counted_for_people(tmp_path, name, text):
+    getattr(layouts, name)(tmp_path / "given")
+    assert guess(tmp_path, tmp_path / "given").labels_text == text
+
+
 @pytest.mark.parametrize(("share", "target"), [("30", "class"), ("41.5", "number")])
 def test_many_integers_are_a_number_where_the_sample_has_another_value(tmp_path, share, target):
     place = tmp_path / "given"

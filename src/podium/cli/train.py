@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 MOST_FAULTS = 10
-MOST_CLASSES = 6
 
 
 @commands.command()
@@ -159,13 +158,11 @@ def predict(
 
 def _guess_lines(guess: "CompetitionGuess") -> list[str]:
     listing, data, submission = guess.listing, guess.competition.data, guess.competition.submission
-    classes = [f"{name} {count:,}" for name, count in guess.class_counts.items()]
-    shown = classes if len(classes) <= MOST_CLASSES else [*classes[:3], "...", classes[-1]]
     labels = {"folders": "one folder per class", "names": f"classes in their names: {data.label_pattern}"}
     labels = labels.get(data.source, f"labels in {data.labels}")
     return [
         f"{len(listing.rows):,} labelled images ({labels}), {len(listing.test_images):,} test images",
-        f"target: {data.target}; " + ("" if data.target == "number" else f"{len(classes)} classes: {', '.join(shown)}"),
+        f"target: {data.target}; {guess.labels_text}",
         f"sides of {guess.sampled} images: {guess.sides[0]} to {guess.sides[1]} pixels; median of the shorter sides: "
         f"{guess.median_side}",
         f"submission format: {submission.kind} ({guess.format_reason})",

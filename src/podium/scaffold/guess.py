@@ -22,6 +22,7 @@ from podium.targets.base import BETWEEN_NAMES
 FEW_ROWS = 5000
 MOST_HELD_OUT = 10_000
 SAMPLED_IMAGES = 48
+MOST_CLASSES = 6
 METRIC_OF_KIND = {"labels": "accuracy", "number": "rmse", "probability": "log_loss", "probabilities": "log_loss"}
 
 
@@ -42,6 +43,16 @@ class CompetitionGuess:
         """Class -> number of labelled images, largest first."""
         counts = Counter(name for row in self.listing.rows for name in row.label.split(BETWEEN_NAMES))
         return {name: counts[name] for name in sorted(self.listing.classes, key=lambda name: -counts[name])}
+
+    @property
+    def labels_text(self) -> str:
+        """The classes with their numbers of images, or the range of the numbers."""
+        if self.competition.data.target == "number":
+            numbers = [float(row.label) for row in self.listing.rows]
+            return f"numbers from {min(numbers):g} to {max(numbers):g}"
+        counts = [f"{name} {count:,}" for name, count in self.class_counts.items()]
+        shown = counts if len(counts) <= MOST_CLASSES else [*counts[:3], "...", counts[-1]]
+        return f"{len(counts)} classes: {', '.join(shown)}"
 
 
 def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGuess:
