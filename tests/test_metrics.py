@@ -8,8 +8,13 @@ from sklearn import metrics as reference
 
 from podium.metrics import METRICS, accuracy, log_loss, softmax, wilson_interval
 
-METRICS_OF_CLASSES = [METRICS[name] for name in ("accuracy", "log_loss", "macro_f1", "qwk", "auc")]
-macro_f1, qwk, auc = METRICS["macro_f1"], METRICS["qwk"], METRICS["auc"]
+METRICS_OF_CLASSES = [METRICS[name] for name in ("accuracy", "balanced_accuracy", "log_loss", "macro_f1", "qwk", "auc")]
+balanced_accuracy, macro_f1, qwk, auc = (
+    METRICS["balanced_accuracy"],
+    METRICS["macro_f1"],
+    METRICS["qwk"],
+    METRICS["auc"],
+)
 
 
 def one_hot(predicted, classes):
@@ -49,6 +54,11 @@ def test_log_loss_of_a_coin_is_log_two_and_of_a_sure_mistake_finite():
 def test_macro_f1_by_hand_and_without_classes_that_nobody_names():
     # class 0: 1 correct, 1 missed -> 2/3; class 1: 1 correct, 1 too many -> 2/3; class 2: no rows.
     assert macro_f1(one_hot([0, 1, 1], 3), np.array([0, 0, 1])) == pytest.approx(2 / 3)
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_labels_have():
+    # class 0: 2 of 4; class 1: 1 of 1; class 2 is predicted once, but no row has it.
+    assert balanced_accuracy(one_hot([0, 0, 1, 2, 1], 3), np.array([0, 0, 0, 0, 1])) == 3 / 4
 
 
 def test_qwk_is_one_for_agreement_minus_one_for_the_reverse_and_zero_for_a_constant():
@@ -92,6 +102,8 @@ def test_metrics_equal_those_of_scikit_learn(seed, ties, classes):
     predicted = probabilities.argmax(axis=1)
     assert accuracy(probabilities, labels) == pytest.approx(reference.accuracy_score(labels, predicted))
     assert macro_f1(probabilities, labels) == pytest.approx(reference.f1_score(labels, predicted, average="macro"))
+    recall = reference.balanced_accuracy_score(labels, predicted)
+    assert balanced_accuracy(probabilities, labels) == pytest.approx(recall)
     kappa = reference.cohen_kappa_score(labels, predicted, weights="quadratic", labels=range(classes))
     assert qwk(probabilities, labels) == pytest.approx(kappa)
     if ties:  # rounded rows no longer sum to 1: scikit-learn accepts only one class at a time

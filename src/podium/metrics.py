@@ -117,6 +117,12 @@ def _macro_f1(confusion: np.ndarray) -> float:
     return float(np.mean(2 * correct[occurs] / total[occurs]))
 
 
+def _balanced_accuracy(confusion: np.ndarray) -> float:
+    """Mean recall of the classes that occur among the labels."""
+    rows = confusion.sum(axis=1)
+    return float(np.mean(np.diag(confusion)[rows > 0] / rows[rows > 0]))
+
+
 def _qwk(confusion: np.ndarray) -> float:
     """Cohen's kappa with quadratic weights, for classes in their order (1: perfect, 0: chance).
 
@@ -219,6 +225,7 @@ CONFUSION_SCORES: dict[str, Callable[[np.ndarray], float]] = {
 METRICS = {
     "accuracy": Metric(rows=hits),
     "log_loss": Metric(rows=log_losses, greater_is_better=False, most=math.inf),
+    "balanced_accuracy": Metric(of_counts=partial(_of_confusion, _balanced_accuracy)),
     "macro_f1": Metric(of_counts=partial(_of_confusion, _macro_f1)),
     "qwk": Metric(of_counts=partial(_of_confusion, _qwk), least=-1.0),
     "auc": Metric(of_counts=_auc),

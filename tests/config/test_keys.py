@@ -209,6 +209,7 @@ def competition_file(folder, metric, submission):
         ("auc", "labels", 'metric = "auc" and [submission] kind = "labels": this metric scores probabilities'),
         ("log_loss", "labels", 'kind = "labels": this metric scores probabilities; expected kind = "probability"'),
         ("qwk", "probabilities", 'kind = "probabilities": this metric scores labels; expected kind = "labels"'),
+        ("balanced_accuracy", "probabilities", 'metric = "balanced_accuracy" and [submission] kind = "probabilities"'),
         ("macro_f1", "probability", 'kind = "probability": this metric scores labels; expected kind = "labels"'),
     ],
 )
@@ -227,6 +228,7 @@ def test_a_metric_and_a_submission_that_contradict_each_other_are_refused(tmp_pa
         ("log_loss", ["probability", "probabilities"]),
         ("qwk", ["labels"]),
         ("macro_f1", ["labels"]),
+        ("balanced_accuracy", ["labels"]),
     ],
 )
 def test_a_metric_that_fits_the_submission_is_read(tmp_path, metric, kinds):

@@ -146,7 +146,7 @@ def test_the_p_value_of_a_difference_is_that_of_a_normal_distribution():
     assert of_hits(better, better).p(0, 1) == 1
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "qwk", "auc"])
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1", "qwk", "auc"])
 def test_metrics_that_are_no_mean_are_scored_on_1000_draws_of_rows(metric):
     draw = np.random.default_rng(0)
     labels, probabilities = draw.integers(3, size=30), np.round(draw.dirichlet(np.ones(3), size=30), 1)

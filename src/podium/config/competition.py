@@ -10,10 +10,13 @@ from podium.errors import ConfigError, examples
 
 NO_THRESHOLD = "With this metric, a threshold has no effect: the best runs of each architecture are members."
 LESS_IS_BETTER = ("log_loss", "rmse", "mae")
-METRICS_OF_PROBABILITIES, METRICS_OF_LABELS = ("log_loss", "auc"), ("macro_f1", "qwk")
+METRICS_OF_PROBABILITIES, METRICS_OF_LABELS = ("log_loss", "auc"), ("balanced_accuracy", "macro_f1", "qwk")
 # Target -> its metrics, and its kinds of submission.
 ALLOWED = {
-    "class": (("accuracy", "log_loss", "macro_f1", "qwk", "auc"), ("labels", "probabilities", "probability")),
+    "class": (
+        ("accuracy", "balanced_accuracy", "log_loss", "macro_f1", "qwk", "auc"),
+        ("labels", "probabilities", "probability"),
+    ),
     "multi-label": (("auc", "log_loss"), ("probabilities",)),
     "ordinal": (("qwk", "accuracy", "macro_f1"), ("labels",)),
     "number": (("rmse", "mae", "r2"), ("number",)),

@@ -128,7 +128,7 @@ class Competition:
     """competition.toml: labelled images, unlabelled images, a metric and a submission format."""
 
     title: str = key("a title of one line")
-    metric: Literal["accuracy", "log_loss", "macro_f1", "qwk", "auc", "rmse", "mae", "r2"] = key(
+    metric: Literal["accuracy", "balanced_accuracy", "log_loss", "macro_f1", "qwk", "auc", "rmse", "mae", "r2"] = key(
         "metric of the leaderboard", "accuracy"
     )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = key(
