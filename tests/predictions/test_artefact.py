@@ -137,8 +137,8 @@ BAD_ARRAYS = {
         "classes: expected two or more, all different, found cat",
     ),
     "no rows": (
-        {"test_ids": np.array([], "U1"), "test_logits": np.zeros((0, 3))},
-        "test_ids: expected at least one",
+        {"oof_ids": np.array([], "U1"), "oof_logits": np.zeros((0, 3)), "oof_labels": np.array([], int)},
+        "oof_ids: expected at least one",
     ),
     "object array": ({"oof_ids": np.array(["v1", None], dtype=object)}, "is damaged"),
     "about is not JSON": ({"about": "{run:"}, "is damaged"),
