@@ -8,7 +8,7 @@ from podium.data.prepare import prepare
 from podium.errors import DataError
 from podium.plan.paths import Paths
 from podium.scaffold.guess import guess_competition
-from podium.scaffold.write import write_competition
+from podium.scaffold.write import SMALL_PIXELS, write_competition
 from podium.workspace import open_workspace
 
 PLAIN = {"source": "folders", "train": "train", "test": "test", "group_column": ""}
@@ -154,6 +154,17 @@ def test_what_the_values_of_the_sample_do_not_decide_is_asked_for(tmp_path):
     layouts.histopathologic(tmp_path / "given")
     asked = [item for item in guess(tmp_path, tmp_path / "given").to_check if "format" in item]
     assert asked == ['the format of the submission: with AUC or log loss, set kind = "probability"']
+
+
+def test_recipes_for_small_images_fit_the_ordered_target_that_is_asked_for(tmp_path):
+    layouts.aptos(tmp_path / "given")
+    found = guess(tmp_path, tmp_path / "given")
+    assert any('set target = "ordinal"' in item for item in found.to_check) and found.median_side <= SMALL_PIXELS
+    paths = Paths("miniature", tmp_path, tmp_path)
+    write_competition(paths, found, gpu=False)
+    file = paths.folder / "competition.toml"
+    file.write_text(file.read_text().replace("\n[data]\n", '\n[data]\ntarget = "ordinal"\n'))
+    assert set(open_workspace("miniature", tmp_path).recipes) == {"fastnet", "resnet34", "lite0"}
 
 
 def test_numeric_ids_are_ordered_as_numbers_with_and_without_a_sample(tmp_path):

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from podium.config.competition import read_competition
+from podium.data.listing import numbers_in
 from podium.errors import ConfigError
 from podium.plan.names import check_recipe_name
 from podium.plan.paths import Paths
@@ -102,10 +103,11 @@ def recipe_texts(guess: CompetitionGuess, *, gpu: bool) -> dict[str, str]:
         "lite0-logistic": _time_text(guess, epochs=0, pixels=min(side, 224)),
     }
     names = SMALL_RECIPES if is_small else PHOTO_RECIPES if full_size else PHOTO_RECIPES[:3]
-    folder, texts = files("podium.scaffold") / "recipes", {}
+    folder, texts, data = files("podium.scaffold") / "recipes", {}, guess.competition.data
+    may_be_ordered = data.source == "csv" and len(numbers_in(guess.listing.classes)) > 2
     for name in names:
         text = (folder / f"{name}.toml").read_text(encoding="utf-8").format(**values, time=times.get(name))
-        if guess.competition.data.target == "number":  # has no share to spread over classes
+        if data.target == "number" or may_be_ordered:  # then there is no share to spread over classes
             text = re.sub("(?m)^label_smoothing = .*\n", "", text)
         texts[name] = text
     return texts
