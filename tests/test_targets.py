@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score, mean_absolute_error, r2_score, roc_auc_score, root_mean_squared_error
+from sklearn.metrics import (
+    cohen_kappa_score,
+    f1_score,
+    mean_absolute_error,
+    r2_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 from sklearn.metrics import log_loss as reference_log_loss
 
 import podium
@@ -66,6 +73,37 @@ def test_the_mean_column_auc_of_drawn_rows_is_that_of_repeated_rows():
     assert score == pytest.approx(target.scores_of(logits[drawn], labels[drawn], "auc")["auc"])
 
 
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_f1_of_several_labels_is_scikit_learns_on_all_and_on_drawn_rows(average):
+    logits, labels = multi_label_case(4)
+    labels[:, 2] = 0  # predicted, but no row has it: 0
+    target, drawn = MultiLabel(3), np.random.default_rng(0).integers(80, size=80)
+    name = f"{average}_f1"
+    assert target.scores_of(logits, labels, name)[name] == pytest.approx(f1_score(labels, logits > 0, average=average))
+    score = target.metrics[name].of_counts(target.values(target.cells(logits)), target.cell_labels(labels))
+    expected = f1_score(labels[drawn], logits[drawn] > 0, average=average)
+    assert score(np.repeat(np.bincount(drawn, minlength=80), 3)) == pytest.approx(expected)
+    never = np.where(np.arange(3) == 2, -9.0, logits)
+    expected = f1_score(labels, never > 0, average=average, zero_division=0)
+    assert target.scores_of(never, labels, name)[name] == pytest.approx(expected)
+
+
+def test_thresholds_of_labels_have_the_best_f1_of_all_thresholds():
+    logits, labels = multi_label_case(5, rows=60)
+    logits = np.round(logits * 2) - 6  # with equal logits, and a best threshold far from 0
+    target = MultiLabel(3)
+    cells, cell_labels = target.cells(logits), target.cell_labels(labels)
+    tried = np.arange(-14, 3) + 0.5
+    best = [max(f1_score(labels[:, k], logits[:, k] > cut) for cut in tried) for k in range(3)]
+    values = target.values(cells, target.fit_cuts(cells, cell_labels, "macro_f1"))
+    assert target.metrics["macro_f1"](values, cell_labels) == pytest.approx(np.mean(best))
+    common = target.fit_cuts(cells, cell_labels, "micro_f1")
+    best = max(f1_score(labels, logits > cut, average="micro") for cut in tried)
+    assert target.metrics["micro_f1"](target.values(cells, common), cell_labels) == pytest.approx(best)
+    assert len(common) == 1 and target.fit_cuts(cells, cell_labels, "auc") is None
+    assert target.fit_cuts(cells, np.zeros(180, int), "macro_f1").tolist() == [0, 0, 0]
+
+
 def test_labels_survive_the_lock_and_a_wrong_one_is_refused():
     target, (_, labels) = MultiLabel(3), multi_label_case(3)
     assert np.array_equal(target.read_lock_texts(target.lock_texts(labels)), labels)
@@ -108,6 +146,48 @@ def test_multi_label_from_images_to_a_checked_submission(tmp_path):
     frames = podium.load("toy", tmp_path)
     assert set(frames.predictions["label"]) <= {"dark", "bright", "dark, grey", "bright, grey", "dark, bright, grey"}
     assert len(frames.scores) == 3 and len(frames.test) == TESTS and "loss" in frames.errors
+
+
+def test_several_names_in_a_cell_from_images_to_a_checked_submission(tmp_path, monkeypatch):
+    truths, tests = multi_labels(brightness(ROWS, seed=0)), multi_labels(brightness(TESTS, seed=1))
+    columns = [*COLUMNS[:2], "light grey"]
+    labels = dict(zip(columns, truths.T.tolist(), strict=True))
+    settings = {"target": "multi-label", "metric": "macro_f1", "kind": "labels"}
+    with pytest.raises(DataError, match="separator = ' ' is in the class names light grey"):
+        toy_workspace(tmp_path / "a", labels, **settings)
+    workspace = toy_workspace(tmp_path, labels, **settings, submission='separator = "|"')
+    less_than_half = np.array([4.0, 10.0, 7.0])  # nearly always
+    import_runs(workspace, 4 * truths - less_than_half, 4 * tests - less_than_half, columns)
+    written, page = check_everything_after(workspace)
+    predicted = np.array([[name in cell.split("|") for name in columns] for cell in written["label"]])
+    assert f1_score(tests, predicted, average="macro") > 0.9
+    assert "Scores by label" in page and "Calibration" not in page
+    aligned, ensemble = load_runs(workspace), workspace.competition.ensemble
+    for metric, thresholds, least in (("micro_f1", 1, 0.75), ("macro_f1", 3, 0.9)):
+        result = build_ensemble(aligned, ensemble, metric=metric)
+        assert result.score.score > least > 0.6 > max(run.scores[metric] for run in result.runs), "runs alone: at 1/2"
+        assert len(result.blend.cuts) == thresholds and not result.calibration
+    blend = podium.load("toy", tmp_path).predictions["blend"]
+    assert np.mean(blend == podium.load("toy", tmp_path).predictions["label"]) > 0.8
+    monkeypatch.setattr("podium.ensemble.blend.ROWS_AT_A_TIME", 7)  # no multiple of the columns
+    assert build_ensemble(aligned, ensemble, metric=metric).contributions == result.contributions
+    file = workspace.paths.submissions / "ensemble.csv"
+    file.write_text("id,label\n0,\n1,dark|bright\n2,dark|dark\n3,dark|gray\n4,dark bright\n")
+    faults = check_submission(file, lock=workspace.lock, settings=workspace.competition.submission)
+    assert faults[1:] == [
+        "1 cells repeat a class name: line 4: 'dark|dark'",
+        "2 class names are unknown: line 5: 'gray'; line 6: 'dark bright', did you mean 'bright'?",
+    ]
+
+
+def test_thresholds_are_fitted_without_the_rows_that_they_are_scored_on(tmp_path):
+    labels = (np.random.default_rng(5).random((ROWS, 3)) < 0.15).astype(int)
+    columns = dict(zip(COLUMNS, labels.T.tolist(), strict=True))
+    workspace = toy_workspace(tmp_path, columns, target="multi-label", metric="macro_f1", kind="labels")
+    noise = np.random.default_rng(6).normal(size=(ROWS, 3))
+    import_runs(workspace, noise, noise[:TESTS], COLUMNS, runs=2)
+    result = build_ensemble(load_runs(workspace), workspace.competition.ensemble, metric="macro_f1")
+    assert result.used.in_sample["macro_f1"] > result.used.cross_fitted["macro_f1"] + 0.05, "noise cannot predict"
 
 
 def test_a_multi_label_blend_is_scored_by_rows_and_is_better_than_its_members(tmp_path):
@@ -188,8 +268,12 @@ def test_a_cell_that_is_neither_0_nor_1_is_a_fault(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"metric": "accuracy"}, 'target = "multi-label": expected metric = "auc" or "log_loss", found "accuracy"'),
-        ({"kind": "labels"}, 'target = "multi-label": expected [submission] kind = "probabilities", found "labels"'),
+        ({"metric": "accuracy"}, 'expected metric = "auc" or "log_loss" or "macro_f1" or "micro_f1", found "accuracy"'),
+        ({"kind": "probability"}, 'expected [submission] kind = "probabilities" or "labels", found "probability"'),
+        ({"kind": "labels"}, 'metric = "auc" and [submission] kind = "labels": this metric scores probabilities'),
+        ({"metric": "micro_f1"}, 'kind = "probabilities": this metric scores labels; expected kind = "labels"'),
+        ({"target": "class", "metric": "micro_f1", "kind": "labels"}, 'found "micro_f1"'),
+        ({"submission": 'separator = ","'}, "[submission] separator without effect"),
         ({"target": "class", "data": 'label_separator = "|"'}, "label_separator without effect"),
         ({"data": 'label_columns = ["a"]'}, "label_columns: expected two or more"),
         ({"target": "number"}, 'target = "number": expected metric = "rmse" or "mae" or "r2", found "auc"'),

@@ -117,6 +117,12 @@ def _macro_f1(confusion: np.ndarray) -> float:
     return float(np.mean(2 * correct[occurs] / total[occurs]))
 
 
+def _f1_of_yes(confusion: np.ndarray) -> float:
+    """F1 of the second of two classes; 0 if no row has it or gets it."""
+    total = confusion[1].sum() + confusion[:, 1].sum()
+    return float(2 * confusion[1, 1] / total) if total else 0.0
+
+
 def _balanced_accuracy(confusion: np.ndarray) -> float:
     """Mean recall of the classes that occur among the labels."""
     rows = confusion.sum(axis=1)
@@ -227,6 +233,7 @@ METRICS = {
     "log_loss": Metric(rows=log_losses, greater_is_better=False, most=math.inf),
     "balanced_accuracy": Metric(of_counts=partial(_of_confusion, _balanced_accuracy)),
     "macro_f1": Metric(of_counts=partial(_of_confusion, _macro_f1)),
+    "micro_f1": Metric(of_counts=partial(_of_confusion, _f1_of_yes)),  # of cells with the classes no and yes
     "qwk": Metric(of_counts=partial(_of_confusion, _qwk), least=-1.0),
     "auc": Metric(of_counts=_auc),
     # Of numbers (n, 1) and labels (n,).

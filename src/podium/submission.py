@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from podium.config.competition import expected_columns, positive_index
+from podium.config.competition import expected_columns, positive_index, separator_of
 from podium.config.keys import Submission
 from podium.errors import SubmissionError, examples
 from podium.files import write_file
 from podium.lock import Lock
+from podium.targets.base import CLASS, Target
 
 # Kaggle rescales rows; this difference from 1 is rounding.
 SUM_TOLERANCE = 1e-3
@@ -24,7 +25,13 @@ Faults = Iterator[tuple[str, str]]  # kind of fault, example
 
 
 def write_submission(
-    file: Path, ids: Sequence[str], *, probabilities: np.ndarray, classes: Sequence[str], settings: Submission
+    file: Path,
+    ids: Sequence[str],
+    *,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    settings: Submission,
+    target: Target = CLASS,
 ) -> None:
     """Write probabilities `(m, classes)` as a submission, rows in the order of `ids`, atomically.
 
@@ -33,24 +40,32 @@ def write_submission(
     if not (finite := np.isfinite(probabilities).all(axis=1)).all():
         found = f"NaN or infinity in {(~finite).sum()} rows (ids {examples(np.array(ids)[~finite])})"
         raise SubmissionError("A submission was not written.", file=file, expected="finite numbers", found=found)
-    text = submission_text(ids, probabilities=probabilities, classes=classes, settings=settings)
+    text = submission_text(ids, probabilities=probabilities, classes=classes, settings=settings, target=target)
     write_file(file, text.encode())
 
 
 def submission_text(
-    ids: Sequence[str], *, probabilities: np.ndarray, classes: Sequence[str], settings: Submission
+    ids: Sequence[str],
+    *,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    settings: Submission,
+    target: Target = CLASS,
 ) -> str:
     """The content of a submission with these probabilities `(m, classes)`.
 
-    A label is the most probable class (the first of equal ones); probabilities have nine significant digits.
+    A label is the most probable class (the first of equal ones), or of several labels all above 1/2; probabilities have
+    nine significant digits.
     """
     assert probabilities.shape == (len(ids), len(classes)), (probabilities.shape, len(ids), len(classes))
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(expected_columns(settings, classes))
     if settings.kind == "labels":
-        labels = probabilities.argmax(axis=1).tolist()
-        writer.writerows((id_, classes[label]) for id_, label in zip(ids, labels, strict=True))
+        labels, separator = target.predicted_labels(probabilities), separator_of(settings, target.name)
+        places = map(np.flatnonzero, labels) if separator else labels[:, None].tolist()
+        cells = (separator.join(classes[k] for k in row) for row in places)
+        writer.writerows(zip(ids, cells, strict=True))
     else:
         columns = [positive_index(settings, classes)] if settings.kind == "probability" else slice(None)
         rows = zip(ids, probabilities[:, columns].tolist(), strict=True)
@@ -87,20 +102,25 @@ def score_submission(file: Path, answers: Mapping[str, str], *, lock: Lock, sett
     if unknown or not answers:
         found = examples(unknown) or "none"
         raise SubmissionError("These are not labels of this test.", expected="known ids and classes", found=found)
-    predicted = _probabilities(rows, lock.classes, settings).argmax(axis=1).tolist()
+    predicted = _probabilities(rows, lock.classes, settings, lock.target).argmax(axis=1).tolist()
     return sum(lock.classes[k] == answers.get(id_) for k, (_, (id_, *_)) in zip(predicted, rows, strict=True))
 
 
-def read_probabilities(file: Path, *, classes: Sequence[str], settings: Submission) -> np.ndarray:
+def read_probabilities(
+    file: Path, *, classes: Sequence[str], settings: Submission, target: Target = CLASS
+) -> np.ndarray:
     """The probabilities `(m, classes)` in a valid CSV; the class of a label has 1. Raises OSError."""
     with file.open(encoding="utf-8", newline="") as stream:
-        return _probabilities(list(enumerate(csv.reader(stream)))[1:], classes, settings)
+        return _probabilities(list(enumerate(csv.reader(stream)))[1:], classes, settings, target)
 
 
-def _probabilities(rows: Rows, classes: Sequence[str], settings: Submission) -> np.ndarray:
+def _probabilities(rows: Rows, classes: Sequence[str], settings: Submission, target: Target) -> np.ndarray:
     if settings.kind == "labels":
-        index = {name: k for k, name in enumerate(classes)}
-        return np.eye(len(classes))[[index[name] for _, (_, name) in rows]]
+        index, separator = {name: k for k, name in enumerate(classes)}, separator_of(settings, target.name)
+        values = np.zeros((len(rows), len(classes)))
+        for row, (_, (_, cell)) in zip(values, rows, strict=True):
+            row[[index[name] for name in _names(cell, separator)]] = 1
+        return values
     values = np.array([cells for _, (_, *cells) in rows], dtype=np.float64)
     if settings.kind == "probability":
         values = np.hstack([1 - values, values] if positive_index(settings, classes) else [values, 1 - values])
@@ -123,7 +143,7 @@ def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str
     is_label = settings.kind == "labels"
     sums_to_one = lock.target.sums_to_one and len(columns) > 2
     faults = (
-        _label_faults(complete, lock.classes)
+        _label_faults(complete, lock.classes, separator_of(settings, lock.target.name))
         if is_label
         else _number_faults(complete, columns[1:], is_probability=settings.kind != "number", sums_to_one=sums_to_one)
     )
@@ -187,15 +207,24 @@ def _id_faults(rows: Rows, test_ids: Sequence[str]) -> Faults:
             yield "rows are in another order than the sample", f"line {line}: id '{id_}', expected '{expected}'"
 
 
-def _label_faults(rows: Rows, classes: Sequence[str]) -> Faults:
+def _names(cell: str, separator: str) -> list[str]:
+    """The class names in a cell, which may be none with a separator."""
+    return (cell.split(separator) if cell else []) if separator else [cell]
+
+
+def _label_faults(rows: Rows, classes: Sequence[str], separator: str) -> Faults:
     spellings = {name.lower(): name for name in classes}
     known = set(classes)
-    for line, (_, name) in rows:
-        if name not in known:
-            known.add(name)  # each unknown name is reported once
-            nearest = get_close_matches(name.lower().strip(), spellings, n=1)
-            meant = spellings[nearest[0]] if nearest else ""
-            yield "class names are unknown", f"line {line}: '{_short(name)}'" + _meant(meant)
+    for line, (_, cell) in rows:
+        names = _names(cell, separator)
+        if len(set(names)) < len(names):
+            yield "cells repeat a class name", f"line {line}: '{_short(cell)}'"
+        for name in names:
+            if name not in known:
+                known.add(name)  # each unknown name is reported once
+                nearest = get_close_matches(name.lower().strip(), spellings, n=1)
+                meant = spellings[nearest[0]] if nearest else ""
+                yield "class names are unknown", f"line {line}: '{_short(name)}'" + _meant(meant)
 
 
 def _number_faults(rows: Rows, columns: Sequence[str], *, is_probability: bool, sums_to_one: bool) -> Faults:

@@ -10,14 +10,15 @@ from podium.errors import ConfigError, examples
 
 NO_THRESHOLD = "With this metric, a threshold has no effect: the best runs of each architecture are members."
 LESS_IS_BETTER = ("log_loss", "rmse", "mae")
-METRICS_OF_PROBABILITIES, METRICS_OF_LABELS = ("log_loss", "auc"), ("balanced_accuracy", "macro_f1", "qwk")
+METRICS_OF_PROBABILITIES = ("log_loss", "auc")
+METRICS_OF_LABELS = ("balanced_accuracy", "macro_f1", "micro_f1", "qwk")
 # Target -> its metrics, and its kinds of submission.
 ALLOWED = {
     "class": (
         ("accuracy", "balanced_accuracy", "log_loss", "macro_f1", "qwk", "auc"),
         ("labels", "probabilities", "probability"),
     ),
-    "multi-label": (("auc", "log_loss"), ("probabilities",)),
+    "multi-label": (("auc", "log_loss", "macro_f1", "micro_f1"), ("probabilities", "labels")),
     "ordinal": (("qwk", "accuracy", "macro_f1"), ("labels",)),
     "number": (("rmse", "mae", "r2"), ("number",)),
 }
@@ -61,6 +62,9 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
         and competition.data.source == "digits",
         f'[submission] positive_class without effect: expected kind = "probability", found "{kind}"': (
             competition.submission.positive_class and kind != "probability"
+        ),
+        "[submission] separator without effect: a cell has one class name, or none": (
+            competition.submission.separator and not separator_of(competition.submission, competition.data.target)
         ),
     }
     return [*_target_faults(competition), *(fault for fault, applies in faults.items() if applies)]
@@ -150,6 +154,11 @@ def strategy_fault(competition: Competition, strategy: str) -> str:
 
 def _quoted(names: Sequence[str]) -> str:
     return " or ".join(f'"{name}"' for name in names)
+
+
+def separator_of(settings: Submission, target: str) -> str:
+    """What is between the class names in a cell of a submission; empty if a cell never has several."""
+    return (settings.separator or " ") if settings.kind == "labels" and target == "multi-label" else ""
 
 
 def expected_columns(settings: Submission, classes: Sequence[str]) -> list[str]:

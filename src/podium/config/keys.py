@@ -113,6 +113,7 @@ class Submission:
     id_column: str = key("name of the id column", "id")
     label_column: str = key("name of the column of labels, probabilities (probability) or numbers", "label")
     positive_class: str = key("class whose probability is written (probability); empty: the second of the two", "")
+    separator: str = key("between several class names in a cell (labels of multi-label); empty: a space", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +129,9 @@ class Competition:
     """competition.toml: labelled images, unlabelled images, a metric and a submission format."""
 
     title: str = key("a title of one line")
-    metric: Literal["accuracy", "balanced_accuracy", "log_loss", "macro_f1", "qwk", "auc", "rmse", "mae", "r2"] = key(
-        "metric of the leaderboard", "accuracy"
-    )
+    metric: Literal[
+        "accuracy", "balanced_accuracy", "log_loss", "macro_f1", "micro_f1", "qwk", "auc", "rmse", "mae", "r2"
+    ] = key("metric of the leaderboard", "accuracy")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = key(
         "services that record the training beside reports/<competition>/history/; no effect on results", ()
     )

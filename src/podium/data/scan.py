@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
-from podium.config.competition import expected_columns
+from podium.config.competition import expected_columns, separator_of
 from podium.config.keys import Competition, Data
 from podium.data.archives import NO_FILES, Files, Joined
 from podium.data.digits import digits_listing
@@ -112,6 +112,9 @@ def _name_faults(listing: Listing, competition: Competition) -> list[str]:
         faults.append(f"[submission] id_column and label_column are both {column!r}")
     if submission.kind == "probabilities" and column in listing.classes:
         faults.append(f"the class {column!r} has the name of the submission's id column")
+    separator = separator_of(submission, competition.data.target)
+    if divided := [name for name in listing.classes if separator and separator in name]:
+        faults.append(f"[submission] separator = {separator!r} is in the class names {examples(divided)}: name another")
     if competition.metric == "qwk" and not numbers_in(listing.classes):
         faults.append(f'metric = "qwk" needs classes in an order: expected integers, found {examples(listing.classes)}')
     if column in listing.test_images:

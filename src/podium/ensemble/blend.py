@@ -77,7 +77,12 @@ class Blend:
     biases: np.ndarray | None  # (classes,), only for the strategy stack
     temperature: float  # of the blend
     target: Target = CLASS
-    cuts: np.ndarray | None = None  # (classes - 1,), only of ordered classes
+    cuts: np.ndarray | None = None  # what `Target.fit_cuts` gives
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its values are probabilities to which a temperature was fitted, and which no cut points shift."""
+        return self.target.has_probabilities and self.cuts is None
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) of the cells' logits (runs, n, classes)."""
@@ -155,13 +160,12 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]], settings: Ense
         weights = np.zeros(len(pool.runs))
         weights[places], biases = STRATEGIES[strategy](material, average)
         blends.append(Blend(strategy, average, temperatures, weights, biases, 1.0, pool.target))
-    in_sample = zip(blends, blended(blends, logs, are_calibrated=True), strict=True)
-    if not pool.target.has_probabilities:
-        return [replace(blend, cuts=pool.target.fit_cuts(numbers, pool.labels, metric)) for blend, numbers in in_sample]
-    return [
-        replace(blend, temperature=float(fit_temperatures(blend_logs[None], pool.labels)[0]))
-        for blend, blend_logs in in_sample
-    ]
+    for place, in_sample in enumerate(blended(blends, logs, are_calibrated=True)):
+        has_temperature = pool.target.has_probabilities
+        temperature = float(fit_temperatures(in_sample[None], pool.labels)[0]) if has_temperature else 1.0
+        cuts = pool.target.fit_cuts(in_sample / temperature, pool.labels, metric)
+        blends[place] = replace(blends[place], temperature=temperature, cuts=cuts)
+    return blends
 
 
 def calibrated(logits: np.ndarray, temperatures: np.ndarray, target: Target = CLASS) -> np.ndarray:
@@ -201,7 +205,7 @@ def without_each_run(blend: Blend, logits: np.ndarray) -> Iterator[tuple[slice, 
     weights, sizes = blend.weights[used], np.abs(blend.weights[used])  # the coefficients of a stack may be negative
     shares = [weight / np.delete(sizes, place).sum() for place, weight in enumerate(weights)] if len(used) > 1 else []
     are_logs = blend.biases is not None or blend.average == "logits"
-    for rows in row_blocks(logits.shape[1], len(used) * logits.shape[2]):
+    for rows in row_blocks(logits.shape[1], len(used) * logits.shape[2], multiple_of=blend.target.cells_per_row):
         logs = calibrated(logits[used, rows], blend.temperatures[used], blend.target)
         values = logs if are_logs else np.exp(logs, out=logs)
         others = _sums_of_others(values, weights)
@@ -224,9 +228,9 @@ def _sums_of_others(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return sums
 
 
-def row_blocks(rows: int, values_per_row: int) -> list[slice]:
-    """Slices of all rows, so small that the arrays made from one block stay small."""
-    size = max(1, min(ROWS_AT_A_TIME, VALUES_AT_A_TIME // values_per_row))
+def row_blocks(rows: int, values_per_row: int, *, multiple_of: int = 1) -> list[slice]:
+    """Slices of all rows, so small that the arrays made from one block stay small; their size is a multiple."""
+    size = max(1, min(ROWS_AT_A_TIME, VALUES_AT_A_TIME // values_per_row) // multiple_of) * multiple_of
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 

@@ -142,7 +142,7 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         used=strategies[place],
         score=score,
         comparisons=_comparisons(resampled, crossed.probabilities[eligible, 0], pool, names, choice, draws.unit),
-        calibration=calibration_of(uncalibrated, crossed.probabilities[place, 0], pool.labels, target),
+        calibration=calibration_of(uncalibrated, crossed.probabilities[place, 0], pool.labels, blend.is_calibrated),
         contributions=contributions(
             pool, crossed, place, blend, metric=metric, draws=draws, correlation=correlation, disagreement=disagreement
         ),

@@ -65,4 +65,5 @@ def _submission_lines(workspace: Workspace, aligned: Aligned) -> list[str]:
         probabilities=result.test_probabilities,
         classes=result.classes,
         settings=competition.submission,
+        target=aligned.target,
     ).split("\n")

@@ -24,10 +24,10 @@ class CrossFit:
     blends: tuple[tuple[np.ndarray, list[Blend]], ...]  # first repeat: rows, and the blends fitted without them
 
     def uncalibrated(self, pool: Pool, place: int) -> np.ndarray:
-        """The probabilities (n, classes) of candidate number `place`, without the blends' temperatures."""
+        """The probabilities (n, classes) of candidate number `place`, without temperature and cut points."""
         probabilities = np.empty_like(self.probabilities[place, 0])
         for rows, blends in self.blends:
-            blend = replace(blends[place], temperature=1.0)
+            blend = replace(blends[place], temperature=1.0, cuts=None)
             probabilities[rows] = blend.probabilities(pool.log_probabilities[:, rows])
         return probabilities
 

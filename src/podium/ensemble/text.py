@@ -45,6 +45,7 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
 def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
     width = max(len(run.run) for run in result.runs)
     metric, (factor, digits) = result.metric, (100, 2) if result.metric == "accuracy" else (1, 4)
+    scores = max(8, len(metric))
     numbers = f"{metric:>8} {'weight':>7} {'temp.':>5} {'gain':>6} {'error corr.':>11}"
     lines = [f"{'run':<{width}} {numbers}  verdict; why (not) a member"]
     contributions = {contribution.run: contribution for contribution in result.contributions}
@@ -53,7 +54,7 @@ def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
         weight = f"{run.weight:.4f}" if run.weight else "-"
         gain = f"{contribution.loss * factor:+.{digits}f}" if contribution.loss is not None else "-"
         lines.append(
-            f"{run.run:<{width}} {run.scores[metric]:8.4f} {weight:>7} {run.temperature:5.2f} {gain:>6} "
+            f"{run.run:<{width}} {run.scores[metric]:{scores}.4f} {weight:>7} {run.temperature:5.2f} {gain:>6} "
             f"{contribution.error_correlation:11.2f}  {contribution.verdict.split(':')[0]}; {run.reason}"
         )
     unit = "points" if factor == 100 else metric
@@ -65,6 +66,7 @@ def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
 
 def _strategy_lines(result: EnsembleResult) -> list[str]:
     metric, second = result.metric, result.blend.target.scores[1]
+    first = max(11, len(metric))
     numbers = f"{metric:>11} {second.replace('_', ' '):>9} {'in sample':>10} {'optimism':>9}"
     lines = [
         f"cross-fitted on {result.validation_rows:,} validation rows:",
@@ -75,7 +77,7 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
         in_sample, optimism = score.in_sample[metric], score.optimism(metric)
         mark = "  <- used" if score is result.used else ""
         lines.append(
-            f"{score.strategy:<11} {average:<14} {score.cross_fitted[metric]:11.4f} "
+            f"{score.strategy:<11} {average:<14} {score.cross_fitted[metric]:{first}.4f} "
             f"{score.cross_fitted[second]:9.4f} {in_sample:10.4f} {optimism:+9.4f}{mark}"
         )
     return lines

@@ -161,7 +161,14 @@ def _write_csv(written: WrittenEnsemble, workspace: Workspace) -> None:
     rows = np.searchsorted(result.test_ids, lock.test_ids)
     probabilities = result.test_probabilities[rows]
     ids = lock.test_ids.tolist()
-    write_submission(written.csv_file, ids, probabilities=probabilities, classes=result.classes, settings=settings)
+    write_submission(
+        written.csv_file,
+        ids,
+        probabilities=probabilities,
+        classes=result.classes,
+        settings=settings,
+        target=lock.target,
+    )
     with atomic_write(written.csv_file.with_suffix(".probabilities.npz")) as stream:
         np.savez_compressed(
             stream,

@@ -90,7 +90,7 @@ class Target:
         return softmax(logits)
 
     def fit_cuts(self, logs: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray | None:
-        """Cut points between ordered classes, for a blend's numbers; None for other targets."""
+        """Cut points that maximise a metric of a blend's `log_values` (cells, values); None if it needs none."""
         return None
 
     def predicted(self, logs: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from podium.metrics import METRICS, Metric, column_metric
+from podium.metrics import METRICS, Metric, column_metric, softmax
 from podium.targets.base import BETWEEN_NAMES, Target
 
 
@@ -36,7 +36,24 @@ class MultiLabel(Target):
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
         """The metrics of cells: a mean of columns, which have the same share of log loss and accuracy anyway."""
-        return METRICS | {"auc": column_metric(METRICS["auc"], self.classes)}
+        of_column = {"auc": METRICS["auc"], "macro_f1": METRICS["micro_f1"]}
+        return METRICS | {name: column_metric(metric, self.classes) for name, metric in of_column.items()}
+
+    def values(self, logits: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities, shifted so that those of logits at a column's threshold in `cuts` are 1/2.
+
+        `cuts` (columns,) or (1,) for all columns; the cells are those of whole rows.
+        """
+        shifts = np.zeros(1) if cuts is None else cuts
+        return softmax(logits - np.resize(shifts, logits.shape[-2])[:, None] * np.array([0.0, 1.0]))
+
+    def fit_cuts(self, logs: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray | None:
+        """The thresholds of logits that maximise F1: of each column for macro_f1, one for micro_f1."""
+        columns = {"macro_f1": self.classes, "micro_f1": 1}.get(metric)
+        if not columns:
+            return None
+        logits = logs[:, 1] - logs[:, 0]
+        return np.array([_best_cut(logits[place::columns], labels[place::columns]) for place in range(columns)])
 
     def cells(self, logits: np.ndarray) -> np.ndarray:
         """Each logit is that of yes; the logit of no is 0, so that the softmax of both is the sigmoid."""
@@ -137,6 +154,22 @@ class MultiLabel(Target):
     def certainties(self, probabilities: np.ndarray) -> np.ndarray:
         """The distance from 1/2 of the least certain column."""
         return np.abs(probabilities - 0.5).min(axis=1)
+
+
+def _best_cut(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The threshold, between two logits (n,), with the best F1 for labels (n,) 0 or 1; of equal ones the nearest to 0.
+
+    It is 0 if no label is 1.
+    """
+    if not labels.any():
+        return 0.0
+    order = np.argsort(-logits, kind="stable")
+    ordered = np.append(logits[order], logits.min() - 1)
+    f1 = 2 * np.cumsum(labels[order]) / (np.arange(1, len(labels) + 1) + labels.sum())  # of yes for the first 1, 2, ...
+    f1[ordered[:-1] == ordered[1:]] = 0
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    cuts = (ordered[best] + ordered[best + 1]) / 2
+    return float(cuts[np.abs(cuts).argmin()])
 
 
 def _with_rare_ones(strata: np.ndarray, others: np.ndarray, *, least: int) -> np.ndarray:

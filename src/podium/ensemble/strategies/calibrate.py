@@ -3,7 +3,6 @@
 import numpy as np
 
 from podium.metrics import log_loss, over_classes
-from podium.targets.base import Target
 
 # Bounds of 1 / temperature: a run without errors has no minimum, and beyond these nothing changes any more.
 LEAST_SHARPNESS, MOST_SHARPNESS = 0.02, 50.0
@@ -64,10 +63,10 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def calibration_of(
-    before: np.ndarray, after: np.ndarray, labels: np.ndarray, target: Target
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, is_calibrated: bool
 ) -> dict[str, dict[str, float]]:
     """Log loss, Brier score and calibration error of probabilities (n, classes) before and after a temperature."""
-    if not target.has_probabilities:
+    if not is_calibrated:
         return {}
     measures = {"log_loss": log_loss, "brier": brier, "calibration_error": calibration_error}
     return {
