@@ -116,6 +116,23 @@ def test_metrics_equal_those_of_scikit_learn(seed, ties, classes):
     assert auc(probabilities, labels) == pytest.approx(area)
 
 
+def test_map_at_k_by_hand_is_the_mean_of_one_by_rank_and_zero_beyond_k():
+    # ranks of the labels: 1; 2, as the first of equal ones is ahead; 3
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.4, 0.4, 0.2], [0.5, 0.3, 0.2]])
+    labels = np.array([0, 1, 2])
+    for k, expected in ((1, 1 / 3), (2, 1 / 2), (3, 11 / 18), (5, 11 / 18)):
+        assert METRICS[f"map_at_{k}"](probabilities, labels) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_map_at_k_equals_scikit_learns_ranking_precision_and_top_k_accuracies(seed):
+    probabilities, labels = random_case(seed, classes=6)
+    precision = reference.label_ranking_average_precision_score(one_hot(labels, 6), probabilities)
+    assert METRICS["map_at_6"](probabilities, labels) == pytest.approx(precision)
+    top = [0, *(reference.top_k_accuracy_score(labels, probabilities, k=k, labels=range(6)) for k in (1, 2, 3))]
+    assert METRICS["map_at_3"](probabilities, labels) == pytest.approx(np.diff(top) @ [1, 1 / 2, 1 / 3])
+
+
 def test_the_order_of_rows_changes_no_metric():
     probabilities, labels = random_case(7)
     order = np.random.default_rng(1).permutation(len(labels))

@@ -40,6 +40,19 @@ def test_a_written_submission_has_the_format_of_the_sample_and_passes_the_check(
     assert check_submission(file, lock=lock, settings=settings) == []
 
 
+def test_a_ranking_has_the_most_probable_names_first_and_is_checked(tmp_path):
+    settings, file, lock = Submission(kind="ranking", most=2), tmp_path / "some.csv", lock_of()
+    write_submission(file, lock.test_ids.tolist(), probabilities=ROWS, classes=lock.classes, settings=settings)
+    assert file.read_text() == "id,label\n3,bird cat\n1,dog bird\n2,cat bird\n"
+    assert check_submission(file, lock=lock, settings=settings) == []
+    rows = read_probabilities(file, classes=lock.classes, settings=settings)
+    assert rows.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]], "the first names"
+    assert check(tmp_path, "id,label\n3,bird cat dog\n1,\n2,cat cow\n", settings) == [
+        "2 cells do not have 1 to 2 class names: line 2: 'bird cat dog'; line 3: ''",
+        "1 class names are unknown: line 4: 'cow'",
+    ]
+
+
 def test_probabilities_that_are_not_finite_are_refused_and_no_file_is_written(tmp_path):
     rows = ROWS.copy()
     rows[1, 2] = np.nan

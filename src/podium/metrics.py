@@ -10,6 +10,7 @@ import numpy as np
 FEW_CLASSES = 64
 # The normal quantile of a two-sided 95 % interval.
 Z_95 = 1.959963984540054
+MOST_RANKED = 100  # the largest k of MAP@k, as of [submission] most
 
 
 def over_classes(operation: np.ufunc, values: np.ndarray) -> np.ndarray:
@@ -58,6 +59,14 @@ def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean of the rows' log losses."""
     return float(np.mean(log_losses(probabilities, labels)))
+
+
+def reciprocal_ranks(probabilities: np.ndarray, labels: np.ndarray, *, most: int) -> np.ndarray:
+    """1 / rank of each row's label by probability, (n,), equal ones in the order of the classes; 0 beyond `most`."""
+    of_labels, places = probabilities[np.arange(len(labels)), labels][:, None], np.arange(probabilities.shape[1])
+    is_before = (probabilities > of_labels) | ((probabilities == of_labels) & (places < labels[:, None]))
+    ranks = 1 + is_before.sum(axis=1)
+    return np.where(ranks <= most, 1 / ranks, 0.0)
 
 
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -236,6 +245,7 @@ METRICS = {
     "micro_f1": Metric(of_counts=partial(_of_confusion, _f1_of_yes)),  # of cells with the classes no and yes
     "qwk": Metric(of_counts=partial(_of_confusion, _qwk), least=-1.0),
     "auc": Metric(of_counts=_auc),
+    **{f"map_at_{k}": Metric(rows=partial(reciprocal_ranks, most=k)) for k in range(1, MOST_RANKED + 1)},
     # Of numbers (n, 1) and labels (n,).
     "rmse": Metric(of_counts=_rmse, greater_is_better=False, most=math.inf),
     "mae": Metric(rows=_absolute_errors, greater_is_better=False, most=math.inf),

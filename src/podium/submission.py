@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from podium.targets.base import CLASS, Target
 # Kaggle rescales rows; this difference from 1 is rounding.
 SUM_TOLERANCE = 1e-3
 MOST_EXAMPLES = 4
+KINDS_OF_NAMES = ("labels", "ranking")
 
 Rows = list[tuple[int, list[str]]]  # line number, cells
 Faults = Iterator[tuple[str, str]]  # kind of fault, example
@@ -61,9 +62,8 @@ def submission_text(
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(expected_columns(settings, classes))
-    if settings.kind == "labels":
-        labels, separator = target.predicted_labels(probabilities), separator_of(settings, target.name)
-        places = map(np.flatnonzero, labels) if separator else labels[:, None].tolist()
+    if settings.kind in KINDS_OF_NAMES:
+        separator, places = separator_of(settings, target.name), _named_classes(probabilities, settings, target)
         cells = (separator.join(classes[k] for k in row) for row in places)
         writer.writerows(zip(ids, cells, strict=True))
     else:
@@ -71,6 +71,14 @@ def submission_text(
         rows = zip(ids, probabilities[:, columns].tolist(), strict=True)
         writer.writerows([id_, *(f"{value:.9g}" for value in row)] for id_, row in rows)
     return text.getvalue()
+
+
+def _named_classes(probabilities: np.ndarray, settings: Submission, target: Target) -> Iterable[Sequence[int]]:
+    """The indices of the classes that a submission names in each row, in this order."""
+    if settings.kind == "ranking":
+        return np.argsort(-probabilities, axis=1, kind="stable")[:, : settings.most].tolist()
+    labels = target.predicted_labels(probabilities)
+    return map(np.flatnonzero, labels) if labels.ndim > 1 else labels[:, None].tolist()
 
 
 def require_test(lock: Lock) -> None:
@@ -109,17 +117,18 @@ def score_submission(file: Path, answers: Mapping[str, str], *, lock: Lock, sett
 def read_probabilities(
     file: Path, *, classes: Sequence[str], settings: Submission, target: Target = CLASS
 ) -> np.ndarray:
-    """The probabilities `(m, classes)` in a valid CSV; the class of a label has 1. Raises OSError."""
+    """The probabilities `(m, classes)` in a valid CSV; a label, or the first of a ranking, has 1. Raises OSError."""
     with file.open(encoding="utf-8", newline="") as stream:
         return _probabilities(list(enumerate(csv.reader(stream)))[1:], classes, settings, target)
 
 
 def _probabilities(rows: Rows, classes: Sequence[str], settings: Submission, target: Target) -> np.ndarray:
-    if settings.kind == "labels":
+    if settings.kind in KINDS_OF_NAMES:
         index, separator = {name: k for k, name in enumerate(classes)}, separator_of(settings, target.name)
         values = np.zeros((len(rows), len(classes)))
         for row, (_, (_, cell)) in zip(values, rows, strict=True):
-            row[[index[name] for name in _names(cell, separator)]] = 1
+            names = _names(cell, separator)
+            row[[index[name] for name in (names[:1] if settings.kind == "ranking" else names)]] = 1
         return values
     values = np.array([cells for _, (_, *cells) in rows], dtype=np.float64)
     if settings.kind == "probability":
@@ -140,10 +149,10 @@ def _check(file: Path, lock: Lock, settings: Submission) -> tuple[Rows, list[str
     complete = [(line, row) for line, row in rows if len(row) == len(columns)]
     other_rows = [f"line {line}: {len(row)} cells" for line, row in rows if len(row) != len(columns)]
     found = {f"rows do not have {len(columns)} cells": other_rows} if other_rows else {}
-    is_label = settings.kind == "labels"
+    is_label = settings.kind in KINDS_OF_NAMES
     sums_to_one = lock.target.sums_to_one and len(columns) > 2
     faults = (
-        _label_faults(complete, lock.classes, separator_of(settings, lock.target.name))
+        _label_faults(complete, lock.classes, separator_of(settings, lock.target.name), settings.most)
         if is_label
         else _number_faults(complete, columns[1:], is_probability=settings.kind != "number", sums_to_one=sums_to_one)
     )
@@ -212,11 +221,13 @@ def _names(cell: str, separator: str) -> list[str]:
     return (cell.split(separator) if cell else []) if separator else [cell]
 
 
-def _label_faults(rows: Rows, classes: Sequence[str], separator: str) -> Faults:
+def _label_faults(rows: Rows, classes: Sequence[str], separator: str, most: int) -> Faults:
     spellings = {name.lower(): name for name in classes}
     known = set(classes)
     for line, (_, cell) in rows:
         names = _names(cell, separator)
+        if most and not 1 <= len(names) <= most:
+            yield f"cells do not have 1 to {most} class names", f"line {line}: '{_short(cell)}'"
         if len(set(names)) < len(names):
             yield "cells repeat a class name", f"line {line}: '{_short(cell)}'"
         for name in names:

@@ -11,6 +11,7 @@ from podium.config.recipe import read_recipe, recipe_of
 from podium.config.schema import stamped_keys
 from podium.config.search import changed_recipe
 from podium.errors import ConfigError
+from podium.metrics import METRICS
 from podium.plan.runs import read_recipes
 
 RECIPE = 'architecture = "resnet34"\nepochs = 2\nlearning_rate = 0.1\n'
@@ -210,6 +211,11 @@ def competition_file(folder, metric, submission):
         ("log_loss", "labels", 'kind = "labels": this metric scores probabilities; expected kind = "probability"'),
         ("qwk", "probabilities", 'kind = "probabilities": this metric scores labels; expected kind = "labels"'),
         ("balanced_accuracy", "probabilities", 'metric = "balanced_accuracy" and [submission] kind = "probabilities"'),
+        (
+            "map_at_k",
+            "labels",
+            'metric = "map_at_k" and [submission] kind = "labels": expected "map_at_k" with "ranking"',
+        ),
         ("macro_f1", "probability", 'kind = "probability": this metric scores labels; expected kind = "labels"'),
     ],
 )
@@ -234,6 +240,16 @@ def test_a_metric_and_a_submission_that_contradict_each_other_are_refused(tmp_pa
 def test_a_metric_that_fits_the_submission_is_read(tmp_path, metric, kinds):
     for kind in kinds:
         assert read_competition(competition_file(tmp_path, metric, f'kind = "{kind}"')).submission.kind == kind
+
+
+def test_the_k_of_map_at_k_is_the_number_of_names_in_a_ranking(tmp_path):
+    competition = read_competition(competition_file(tmp_path, "map_at_k", 'kind = "ranking"\nmost = 5'))
+    assert competition.metric == "map_at_5" and competition.metric in METRICS
+    with pytest.raises(ConfigError, match=r'"accuracy" and .* kind = "ranking": expected "map_at_k" with "ranking"'):
+        read_competition(competition_file(tmp_path, "accuracy", 'kind = "ranking"\nmost = 5'))
+    for submission in ('kind = "ranking"', "most = 5"):
+        with pytest.raises(ConfigError, match=r"\[submission\] most: expected a number of class names"):
+            read_competition(competition_file(tmp_path, "map_at_k", submission))
 
 
 def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(tmp_path):

@@ -261,7 +261,7 @@ def test_thirty_rows_give_a_wide_interval_and_a_caveat():
     assert result.caveats[0].startswith("only 30 validation rows: the true accuracy may be anywhere from")
 
 
-@pytest.mark.parametrize("metric", ["log_loss", "macro_f1", "qwk", "auc"])
+@pytest.mark.parametrize("metric", ["log_loss", "macro_f1", "qwk", "auc", "map_at_2"])
 def test_other_metrics_have_a_cross_fitted_score_and_an_interval(metric):
     runs = [random_run(f"{name}.s1", rows=60, seed=seed) for seed, name in enumerate("ab")]
     result = build(*runs, metric=metric, strategy="auto")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from podium.config.keys import COMPETITION_FILE, Competition, Data, Submission
@@ -15,8 +16,8 @@ METRICS_OF_LABELS = ("balanced_accuracy", "macro_f1", "micro_f1", "qwk")
 # Target -> its metrics, and its kinds of submission.
 ALLOWED = {
     "class": (
-        ("accuracy", "balanced_accuracy", "log_loss", "macro_f1", "qwk", "auc"),
-        ("labels", "probabilities", "probability"),
+        ("accuracy", "balanced_accuracy", "log_loss", "macro_f1", "qwk", "auc", "map_at_k"),
+        ("labels", "probabilities", "probability", "ranking"),
     ),
     "multi-label": (("auc", "log_loss", "macro_f1", "micro_f1"), ("probabilities", "labels")),
     "ordinal": (("qwk", "accuracy", "macro_f1"), ("labels",)),
@@ -34,6 +35,8 @@ def read_competition(folder: Path) -> Competition:
     if faults := _competition_faults(competition, has_threshold="threshold" in table.get("ensemble", {})):
         what = "The settings of the competition are incomplete, or contradict each other."
         raise ConfigError(what, file=file, faults=faults, fix=f"edit {file}")
+    if competition.metric == "map_at_k":  # podium.metrics has one for each k
+        return replace(competition, metric=f"map_at_{competition.submission.most}")
     return competition
 
 
@@ -58,6 +61,12 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
             metric in METRICS_OF_PROBABILITIES and kind == "labels"
         ),
         f'{scores} labels; expected kind = "labels"': metric in METRICS_OF_LABELS and kind != "labels",
+        f'metric = "{metric}" and [submission] kind = "{kind}": expected "map_at_k" with "ranking", and only with it': (
+            (metric == "map_at_k") != (kind == "ranking")
+        ),
+        '[submission] most: expected a number of class names with kind = "ranking", and only with it': (
+            bool(competition.submission.most) != (kind == "ranking")
+        ),
         '[data] extra without effect: source = "digits"': competition.data.extra
         and competition.data.source == "digits",
         f'[submission] positive_class without effect: expected kind = "probability", found "{kind}"': (
@@ -158,7 +167,8 @@ def _quoted(names: Sequence[str]) -> str:
 
 def separator_of(settings: Submission, target: str) -> str:
     """What is between the class names in a cell of a submission; empty if a cell never has several."""
-    return (settings.separator or " ") if settings.kind == "labels" and target == "multi-label" else ""
+    has_several = settings.kind == "ranking" or (settings.kind == "labels" and target == "multi-label")
+    return (settings.separator or " ") if has_several else ""
 
 
 def expected_columns(settings: Submission, classes: Sequence[str]) -> list[str]:

@@ -15,6 +15,9 @@ COMPETITION_FILE = "competition.toml"
 SEARCH_TABLE = "search"
 PACKAGE_PREFIX = "package:"
 
+MetricOfClasses = Literal["accuracy", "balanced_accuracy", "log_loss", "macro_f1", "micro_f1", "qwk", "auc", "map_at_k"]
+MetricOfNumbers = Literal["rmse", "mae", "r2"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -107,13 +110,16 @@ class Ensemble:
 class Submission:
     """[submission]: the format of the CSV."""
 
-    kind: Literal["labels", "probabilities", "probability", "number"] = key(
-        "labels: class names; probabilities: a column per class; probability: one, for two classes; number", "labels"
+    kind: Literal["labels", "probabilities", "probability", "ranking", "number"] = key(
+        "labels: class names; probabilities: a column per class; probability: one, for two classes; "
+        "ranking: the most probable class names; number",
+        "labels",
     )
     id_column: str = key("name of the id column", "id")
     label_column: str = key("name of the column of labels, probabilities (probability) or numbers", "label")
     positive_class: str = key("class whose probability is written (probability); empty: the second of the two", "")
-    separator: str = key("between several class names in a cell (labels of multi-label); empty: a space", "")
+    most: int = key("number of class names in a cell (ranking), the k of map_at_k", 0, low=1, high=100)
+    separator: str = key("between class names in a cell (ranking, labels of multi-label); empty: a space", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +135,7 @@ class Competition:
     """competition.toml: labelled images, unlabelled images, a metric and a submission format."""
 
     title: str = key("a title of one line")
-    metric: Literal[
-        "accuracy", "balanced_accuracy", "log_loss", "macro_f1", "micro_f1", "qwk", "auc", "rmse", "mae", "r2"
-    ] = key("metric of the leaderboard", "accuracy")
+    metric: Literal[MetricOfClasses, MetricOfNumbers] = key("metric of the leaderboard", "accuracy")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = key(
         "services that record the training beside reports/<competition>/history/; no effect on results", ()
     )
