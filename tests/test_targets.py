@@ -265,6 +265,12 @@ def test_a_cell_that_is_neither_0_nor_1_is_a_fault(tmp_path):
         toy_workspace(tmp_path, labels, target="multi-label", metric="auc", kind="probabilities")
 
 
+def test_an_integer_that_is_written_in_two_ways_is_not_two_classes(tmp_path):
+    labels = {"label": ["0", "1", "2", "01"] * 15}
+    with pytest.raises(DataError, match="an integer is written in several ways, such as 1 and 01: 0, 01, 1, 2"):
+        toy_workspace(tmp_path, labels, target="ordinal", metric="qwk", kind="labels")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -276,6 +282,7 @@ def test_a_cell_that_is_neither_0_nor_1_is_a_fault(tmp_path):
         ({"submission": 'separator = ","'}, "[submission] separator without effect"),
         ({"target": "class", "data": 'label_separator = "|"'}, "label_separator without effect"),
         ({"data": 'label_columns = ["a"]'}, "label_columns: expected two or more"),
+        ({"data": 'label_columns = ["a", "a", "b"]'}, "label_columns: expected two or more, each once"),
         ({"target": "number"}, 'target = "number": expected metric = "rmse" or "mae" or "r2", found "auc"'),
         ({"target": "number", "metric": "mae"}, 'expected [submission] kind = "number", found "probabilities"'),
         ({"target": "class", "metric": "rmse", "kind": "labels"}, 'found "rmse"'),

@@ -287,6 +287,18 @@ def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(t
         ('source = "folders"', 'kind = "folder"', '[validation] folder: expected with kind = "folder"'),
         ('source = "folders"', 'rows = 3\nfolder = "val"', '[validation] folder: expected with kind = "folder"'),
         ('source = "csv"', 'kind = "folder"\nfolder = "val"', 'expected source = "folders" or "names"'),
+        (
+            'source = "folders"',
+            'kind = "folder"\nfolder = "train"',
+            "folder: expected another folder than train and test",
+        ),
+        (
+            'source = "folders"',
+            'kind = "folder"\nfolder = "test"',
+            "folder: expected another folder than train and test",
+        ),
+        ('source = "folders"\nextra = ["a", "a"]', "rows = 3", "extra: expected names of folders or archives, each"),
+        ('source = "folders"\nextra = [""]', "rows = 3", "extra: expected names of folders or archives, each once"),
     ],
 )
 def test_keys_of_the_layout_that_contradict_each_other_are_refused(tmp_path, data, validation, fault):

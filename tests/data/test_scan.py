@@ -529,6 +529,18 @@ def test_missing_columns_are_named_beside_those_found(toy):
     assert "no column 'id', 'label'; it has 'image', 'breed'" in faults_of(toy, toy.table_competition())[1]
 
 
+def test_columns_that_share_a_name_are_a_fault(toy):
+    toy.write(toy.data / "pets", table_files(toy, b"id,a,b,a\n1,1,0,0\n2,0,1,1\n3,1,0,0\n4,0,1,1\n"))
+    faults = faults_of(toy, toy.table_competition(data='label_column = "a"'))
+    assert "pets/trainLabels.csv: several columns are called 'a'" in faults
+
+
+def test_a_number_of_more_digits_than_python_reads_is_a_class(toy):
+    huge = b"9" * 5000
+    toy.write(toy.data / "pets", table_files(toy, b"id,label\n1,%b\n2,a\n3,%b\n4,a\n" % (huge, huge)))
+    assert len(listing_of(toy, toy.table_competition()).classes) == 2
+
+
 def test_a_missing_table_is_a_fault(toy):
     files = table_files(toy, b"")
     del files["trainLabels.csv"]
@@ -622,6 +634,12 @@ def test_images_of_a_validation_folder_are_held_out_and_read_from_it(toy):
     rows = {row.id: row for row in listing.rows}
     assert listing.train.read(rows["val/cat/cat_0"].file) == toy.png(703)
     assert listing.train.read(rows["cat/cat_0"].file) == toy.png(0)
+
+
+def test_a_validation_folder_without_images_is_a_fault(toy):
+    folder = toy.write(toy.data / "pets", toy.folders())
+    (folder / "val").mkdir()
+    assert faults_of(toy, toy.competition(validation=BY_FOLDER)) == ["pets/val: no labelled images"]
 
 
 def test_a_link_from_the_validation_folder_to_labelled_images_is_a_fault(toy):

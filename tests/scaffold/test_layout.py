@@ -248,6 +248,21 @@ def test_why_a_table_was_not_taken_is_told(tmp_path, content, reason):
     assert fault.startswith(f"{tmp_path}/given/labels.csv: ") and reason in fault
 
 
+@pytest.mark.parametrize("end", ["", ","])
+def test_a_row_without_its_last_cell_is_named_and_decides_nothing(tmp_path, end):
+    for name, row in (("several", lambda k: f"{k},{k % 2},1"), ("number", lambda k: f"{k},{k * 1.5}")):
+        place = tmp_path / name
+        labelled_images(place)
+        lines = [row(k) for k in range(23)]
+        columns = "id,a,b"[: 2 * lines[0].count(",") + 2]
+        lines[3] = lines[3].rsplit(",", 1)[0] + end
+        write(place / "labels.csv", "\n".join([columns, *lines]))
+        write(place / "sample_submission.csv", f"{columns}\n100{',0.5' * columns.count(',')}\n")
+        found = guess(tmp_path, place)
+        assert found.competition.data.target == {"several": "multi-label", "number": "number"}[name]
+        assert any("labels.csv line 5: " in fault and fault.endswith(" is empty") for fault in found.listing.faults)
+
+
 def test_a_table_with_stray_spaces_and_a_missing_image_is_taken_and_the_image_is_named(tmp_path):
     labelled_images(tmp_path / "given")
     rows = [(f" {k}", f"{'ab'[k % 2]} ") for k in range(25)]

@@ -54,6 +54,9 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
         '[validation] kind = "folder": expected source = "folders" or "names", and a name for train': (
             validation.kind == "folder" and (is_other or not competition.data.train)
         ),
+        "[validation] folder: expected another folder than train and test": (
+            validation.folder and validation.folder in (competition.data.train, competition.data.test)
+        ),
         "[validation] rows: missing; expected rows = the number of labelled rows to hold out": (
             validation.kind == "holdout" and validation.rows == 0
         ),
@@ -66,6 +69,9 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
         ),
         '[submission] most: expected a number of class names with kind = "ranking", and only with it': (
             bool(competition.submission.most) != (kind == "ranking")
+        ),
+        "[data] extra: expected names of folders or archives, each once": (
+            len({*competition.data.extra} - {""}) < len(competition.data.extra)
         ),
         '[data] extra without effect: source = "digits"': competition.data.extra
         and competition.data.source == "digits",
@@ -106,7 +112,9 @@ def _target_faults(competition: Competition) -> list[str]:
             data.label_columns and data.target in ("ordinal", "number")
         ),
         f"[data] label_columns and label_separator: {what}": data.label_columns and data.label_separator,
-        "[data] label_columns: expected two or more": len(data.label_columns) == 1,
+        "[data] label_columns: expected two or more, each once": (
+            len({*data.label_columns}) < len(data.label_columns) or len(data.label_columns) == 1
+        ),
         f'[data] label_columns without effect: expected source = "csv", found "{data.source}"': (
             data.label_columns and data.source != "csv"
         ),

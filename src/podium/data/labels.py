@@ -42,6 +42,9 @@ def read_labels(
         if wrong:
             expected = numbers[data.target]
             faults.append(f"{table}: {len(wrong)} cells; expected {expected}: {'; '.join(wrong[:MOST_EXAMPLES])}")
+        elif data.target == "ordinal" and len(set(labels)) > len(set(numbers_in(labels))):
+            spellings = examples(natural_order(set(labels)), most=9)
+            faults.append(f"{table}: an integer is written in several ways, such as 1 and 01: {spellings}")
         return labels, (data.label_column,) if data.target == "number" else ()
     _refuse_numbers(data, natural_order({label for label in labels if label}), table=table)
     return labels, ()

@@ -47,6 +47,7 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     if folder := competition.validation.folder:
         held_out = source.open_part(files, folder)
         others, _ = _labelled_images(files, held_out, data, faults)
+        faults += [] if others else [f"{held_out.where()}: no labelled images"]
         parts[folder] = held_out, [replace(row, id=f"{folder}/{row.id}", is_held_out=True) for row in others]
         faults += [*shared_files(train, held_out, "held-out"), *shared_files(held_out, test, "test")]
     if not data.is_mixed:
@@ -289,6 +290,8 @@ def _read_table(files: Files, name: str, columns: Sequence[str], faults: list[st
         if missing := [column for column in columns if column not in header]:
             faults.append(f"{where}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, header))}")
             return []
+        if repeated := [column for column in dict.fromkeys(columns) if header.count(column) > 1]:
+            faults.append(f"{where}: several columns are called {', '.join(map(repr, repeated))}")
         places = [header.index(column) for column in columns]
         lines = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:

@@ -21,9 +21,10 @@ Table = list[list[str]]
 
 
 def read_table(files: Files, name: str) -> Table:
-    """The rows of a CSV; raises UnicodeDecodeError and csv.Error where it is none."""
+    """The rows of a CSV, as long as its header or longer; raises UnicodeDecodeError and csv.Error where it is none."""
     rows = csv.reader(io.StringIO(files.read(name).decode("utf-8-sig"), newline=""))
-    return [[cell.strip() for cell in row] for row in rows if row]
+    table = [[cell.strip() for cell in row] for row in rows if row]
+    return [row + [""] * (len(table[0]) - len(row)) for row in table]
 
 
 def read_sample(files: Files, name: str) -> Table:
@@ -37,7 +38,7 @@ def read_sample(files: Files, name: str) -> Table:
 def column_of(table: Table, title: str) -> list[str]:
     """The cells of a column."""
     place = table[0].index(title)
-    return [row[place] for row in table[1:] if len(row) > place]
+    return [row[place] for row in table[1:]]
 
 
 def find_columns(
@@ -95,7 +96,7 @@ def _label_columns(
 
 def _target_of(labels: Sequence[str], of_sample: Sequence[str], to_check: list[str]) -> str:
     """The target of labels in one column: number where they cannot be classes, else class; `to_check` gets a doubt."""
-    numbers = sorted(numbers_in(set(labels)))
+    numbers = sorted(numbers_in(set(labels) - {""}))
     if len(numbers) <= 2:
         return "class"
     is_integral = all(number.is_integer() for number in numbers)
