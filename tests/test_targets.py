@@ -305,6 +305,11 @@ def test_predictions_of_another_target_are_refused(tmp_path):
     import_runs(workspace, truths - 0.5, truths[:TESTS] - 0.5, COLUMNS, runs=1)
     file = workspace.paths.lock_file
     file.write_text(file.read_text().replace('"target": "multi-label", ', ""))
+    with pytest.raises(DataError, match="prepared for another target") as error:
+        load_runs(open_workspace("toy", tmp_path))
+    assert error.value.fix == "make prepare COMPETITION=toy"
+    settings = workspace.paths.settings_file
+    settings.write_text(settings.read_text().replace('"multi-label"', '"class"'))
     with pytest.raises(Exception, match="target: expected class, found multi-label"):
         load_runs(open_workspace("toy", tmp_path))
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from podium.errors import DataError
 from podium.lock import Lock, read_lock
 from podium.plan.runs import Plan, read_plan
 
@@ -17,8 +18,17 @@ class Workspace(Plan):
 
     @cached_property
     def lock(self) -> Lock:
-        """Ids, labels and folds; raises DataError where the data are not prepared."""
-        return read_lock(self.paths.lock_file)
+        """Ids, labels and folds; raises DataError where the data are not prepared, or for another target."""
+        lock, target = read_lock(self.paths.lock_file), self.competition.data.target
+        if lock.target_name != target:
+            raise DataError(
+                "The data were prepared for another target.",
+                file=self.paths.lock_file,
+                expected=f'[data] target = "{target}"',
+                found=f'"{lock.target_name}"',
+                fix=f"make prepare COMPETITION={self.name}",
+            )
+        return lock
 
     def with_lock(self, lock: Lock) -> "Workspace":
         """The same workspace with another lock instead of the one in its file."""

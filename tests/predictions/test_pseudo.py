@@ -49,6 +49,12 @@ def test_a_stale_blend_and_a_threshold_that_no_image_has_are_refused(workspace):
     assert not (workspace.paths.submissions / "pseudo.csv").exists()
 
 
+def test_without_test_images_there_are_no_pseudo_labels(workspace):
+    lock = replace(workspace.lock, test_ids=np.array([], str))
+    with pytest.raises(SubmissionError, match=r"for test images(?s:.*)\"class\", 0 test images"):
+        write_pseudo_labels(workspace.with_lock(lock), 0.9)
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -57,7 +63,7 @@ def test_a_stale_blend_and_a_threshold_that_no_image_has_are_refused(workspace):
         ("id,label\n1,cat\n1,dog\n", "line 3: 1,dog"),
         ("id,class\n1,cat\n", "found: +id,class"),
         ("id,label\n", "found: +id,label"),
-        ("", "Not a table"),
+        ("", "found: +no header"),
         ('id,label\n"1', "Not a table"),
     ],
 )

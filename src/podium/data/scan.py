@@ -24,8 +24,7 @@ from podium.lock import EXTRA
 def data_faults(name: str, faults: Sequence[str]) -> DataError:
     """The error that lists the faults of a competition's images and labels."""
     printable = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in fault) for fault in faults]
-    what = f"The data of '{name}' have {len(faults)} fault(s)."
-    return DataError(what, faults=printable, fix="fix or remove these")
+    return DataError(f"The data of '{name}' have {len(faults)} fault(s).", faults=printable, fix="fix or remove these")
 
 
 def scan(competition: Competition, source: Source | None) -> Listing:
@@ -189,8 +188,7 @@ def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> tuple[
     rows = [(name, cells) for name, cells in rows if all(cells) or may_be_empty]
     cells_of_labels = [(id_, cells[: len(labels)]) for _, (id_, *cells) in rows]
     texts, names = read_labels(data, labels, cells_of_labels, table=files.where(data.labels), faults=faults)
-    groups_of_rows = [cells[-1] if groups else "" for _, cells in rows]
-    listed = zip(rows, texts, groups_of_rows, strict=True)
+    listed = zip(rows, texts, (cells[-1] if groups else "" for _, cells in rows), strict=True)
     return [LabelledImage(id_, name, text, group) for (name, (id_, *_)), text, group in listed], names
 
 

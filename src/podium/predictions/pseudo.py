@@ -38,9 +38,10 @@ def write_pseudo_labels(workspace: Workspace, threshold: float) -> tuple[Path, n
     many of them the blend expects to be wrong. Raises SubmissionError where the blend is stale, or none is that sure.
     """
     paths, lock = workspace.paths, workspace.lock
-    if lock.target_name != "class":
-        what = 'Pseudo-labels are for [data] target = "class".'
-        raise SubmissionError(what, file=paths.settings_file, found=f'target = "{lock.target_name}"')
+    if lock.target_name != "class" or not len(lock.test_ids):
+        what = 'Pseudo-labels are for [data] target = "class", and for test images.'
+        found = f'target = "{lock.target_name}", {len(lock.test_ids):,} test images'
+        raise SubmissionError(what, file=paths.settings_file, found=found)
     if not ensemble_is_fresh(paths, workspace.competition):
         raise SubmissionError(
             "There is no blend of the present runs and settings.",
@@ -78,7 +79,7 @@ def read_pseudo_labels(root: Path, name: str, lock: Lock) -> PseudoLabels:
     with os_error_as(DataError, "The pseudo-labels cannot be read.", file=file, fix=fix):
         content = file.read_bytes()
     try:
-        header, *rows = csv.reader(io.StringIO(content.decode(), newline=""), strict=True)
+        header, *rows = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True)) or [[]]
     except (ValueError, csv.Error) as error:
         raise DataError("Not a table of pseudo-labels.", file=file, found=str(error), fix=fix) from None
     places = {id_: row for row, id_ in enumerate(lock.test_ids.tolist())}
@@ -94,7 +95,7 @@ def read_pseudo_labels(root: Path, name: str, lock: Lock) -> PseudoLabels:
             "These pseudo-labels do not fit the competition.",
             file=file,
             expected="id,label, then test ids, each once, with names of classes",
-            found=None if header == HEADER and rows else ",".join(header),
+            found=None if header == HEADER and rows else ",".join(header) or "no header",
             faults=faults,
             fix=fix,
         )
