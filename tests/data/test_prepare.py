@@ -193,6 +193,16 @@ def test_what_a_killed_prepare_has_left_is_removed_by_the_next(toy, code):
     assert not left
 
 
+def test_held_out_images_that_are_training_images_too_are_warned_of(toy):
+    toy.competition(validation='kind = "folder"\nfolder = "val"')
+    new = {f"val/{name}/new.png": toy.png(700 + len(name)) for name in toy.classes}
+    toy.zip(toy.data / "pets.zip", toy.folders() | new | {"val/cat/old.png": toy.folders()["train/cat/cat_0.png"]})
+    notes = []
+    toy.prepare(note=notes.append)
+    text = "1 held-out images are training images too, so scores will be too good: val/cat/old.png"
+    assert notes == [text]
+
+
 def test_equal_files_thin_images_and_large_batches_are_warned_of(toy):
     file = with_data(toy)
     (file.parent / "a.toml").write_text(RECIPE + "batch_size = 16")

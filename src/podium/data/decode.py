@@ -122,21 +122,25 @@ def _decode_listing(
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             os.replace(temporary, target)
-        images = [name for _, names in parts for name in names]
-        return _strange_images(images, digests, [text for rows in results for text in rows.thin])
+        return _strange_images(listing, digests, [text for rows in results for text in rows.thin])
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)
 
 
-def _strange_images(images: Sequence[str], digests: Sequence[bytes], thin: Sequence[str]) -> list[str]:
-    """What is strange in whole images: many with the same bytes, or sides of a few pixels."""
-    counts = Counter(digests)
+def _strange_images(listing: Listing, digests: Sequence[bytes], thin: Sequence[str]) -> list[str]:
+    """What is strange in whole images: many with the same bytes, sides of a few pixels, or held out and trained on."""
+    images, counts = [*(row.file for row in listing.rows), *listing.test_images.values()], Counter(digests)
     copies = [name for name, digest in zip(images, digests, strict=True) if counts[digest] >= MANY_COPIES]
     notes = [f"{len(thin):,} images have a side of {FEW_PIXELS} pixels or less: {examples(thin)}"] if thin else []
     if copies:
         text = f"{len(copies):,} images have the same bytes as {MANY_COPIES - 1} others or more"
         notes.append(f"{text}; placeholders of missing images? {examples(copies)}")
+    rows = list(zip(listing.rows, digests, strict=False))  # the digests of test images are after them
+    trained = {digest for row, digest in rows if not row.is_held_out}
+    if both := [row.file for row, digest in rows if row.is_held_out and digest in trained]:
+        text = f"{len(both):,} held-out images are training images too, so scores will be too good"
+        notes.append(f"{text}: {examples(both)}")
     return notes
 
 

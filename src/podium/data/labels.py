@@ -40,8 +40,7 @@ def read_labels(
         numbers = {"number": "a finite number", "ordinal": "an integer"}
         wrong = [f"{id_!r} has {cell!r}" for id_, (cell,) in rows if not _is_number(cell, data.target)]
         if wrong:
-            expected = numbers[data.target]
-            faults.append(f"{table}: {len(wrong)} cells; expected {expected}: {'; '.join(wrong[:MOST_EXAMPLES])}")
+            faults.append(_wrong_cells(table, wrong, numbers[data.target]))
         elif data.target == "ordinal" and len(set(labels)) > len(set(numbers_in(labels))):
             spellings = examples(natural_order(set(labels)), most=9)
             faults.append(f"{table}: an integer is written in several ways, such as 1 and 01: {spellings}")
@@ -65,8 +64,12 @@ def _names_of_columns(
         labels.append(BETWEEN_NAMES.join(name for name, value in zip(columns, values, strict=True) if value == 1))
     if wrong:
         expected = "one column of label_columns with 1" if data.target == "class" else "0 or 1 in each label column"
-        faults.append(f"{table}: {len(wrong)} cells; expected {expected}: {'; '.join(wrong[:MOST_EXAMPLES])}")
+        faults.append(_wrong_cells(table, wrong, expected))
     return labels
+
+
+def _wrong_cells(table: str, wrong: Sequence[str], expected: str) -> str:
+    return f"{table}: {len(wrong)} wrong cell(s); expected {expected}: {'; '.join(wrong[:MOST_EXAMPLES])}"
 
 
 def _is_number(cell: str, target: str) -> bool:

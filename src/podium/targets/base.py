@@ -1,4 +1,4 @@
-"""The target `class`, and what every kind of target says: what a label is, how logits become what is scored.
+"""The target `class`, whose methods every kind of target has: what a label is, how logits become what is scored.
 
 The ensemble works on cells: logits `(..., n, outputs)` of rows become logits `(..., cells, values)`. A row with one
 class is one cell, whose values are the classes. A row with several labels is one cell for each of them, with the values

@@ -105,7 +105,7 @@ class Number(Regression):
         return np.abs(predicted - others).mean(axis=1)
 
     def accuracy(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """A number is never exactly right."""
+        """NaN: numbers have no accuracy."""
         return math.nan
 
     def prediction_columns(self, classes: Sequence[str]) -> list[str]:
@@ -141,7 +141,7 @@ class Number(Regression):
         return probabilities[..., 0]
 
     def shares(self, labels: np.ndarray) -> np.ndarray:
-        """A number has one class, so to speak, which every row has."""
+        """1: a number has no classes, and all rows count as one."""
         return np.ones(1)
 
     def strata(self, labels: np.ndarray, *, least: int, most: int) -> np.ndarray:
