@@ -297,6 +297,7 @@ def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(t
             'kind = "folder"\nfolder = "test"',
             "folder: expected another folder than train and test",
         ),
+        ('source = "folders"', 'kind = "folder"\nfolder = "val"\nrows = 9', "rows and folds without effect"),
         ('source = "folders"\nextra = ["a", "a"]', "rows = 3", "extra: expected names of folders or archives, each"),
         ('source = "folders"\nextra = [""]', "rows = 3", "extra: expected names of folders or archives, each once"),
     ],

@@ -57,6 +57,9 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
         "[validation] folder: expected another folder than train and test": (
             validation.folder and validation.folder in (competition.data.train, competition.data.test)
         ),
+        '[validation] rows and folds without effect: kind = "folder"': (
+            validation.kind == "folder" and not {"rows", "folds"}.isdisjoint(changed_keys(validation))
+        ),
         "[validation] rows: missing; expected rows = the number of labelled rows to hold out": (
             validation.kind == "holdout" and validation.rows == 0
         ),
