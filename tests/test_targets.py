@@ -265,6 +265,11 @@ def test_a_cell_that_is_neither_0_nor_1_is_a_fault(tmp_path):
         toy_workspace(tmp_path, labels, target="multi-label", metric="auc", kind="probabilities")
 
 
+def test_a_number_whose_square_overflows_is_a_fault(tmp_path):
+    with pytest.raises(DataError, match=r"expected a finite number, 1e\+18 at most: '59' has '1e300'"):
+        toy_workspace(tmp_path, {"label": [*range(59), "1e300"]}, target="number", metric="rmse", kind="number")
+
+
 def test_an_integer_that_is_written_in_two_ways_is_not_two_classes(tmp_path):
     labels = {"label": ["0", "1", "2", "01"] * 15}
     with pytest.raises(DataError, match="an integer is written in several ways, such as 1 and 01: 0, 01, 1, 2"):

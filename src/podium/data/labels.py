@@ -1,6 +1,5 @@
 """Labels in the cells of a table: a class name, a number, names with a separator, or columns of 0 and 1."""
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -12,6 +11,8 @@ from podium.targets.base import BETWEEN_NAMES
 # More labels than these are not classes if all of them are numbers and not all of them integers.
 MOST_NUMBERS = 10
 MOST_EXAMPLES = 4
+# Squares of larger numbers overflow in float32.
+LARGEST_NUMBER = 1e18
 
 
 def label_columns(data: Data, header: Sequence[str]) -> list[str]:
@@ -37,7 +38,7 @@ def read_labels(
         return _names_of_columns(data, columns, rows, table=table, faults=faults), tuple(columns)
     labels = [cell for _, (cell,) in rows]
     if data.target in ("number", "ordinal"):
-        numbers = {"number": "a finite number", "ordinal": "an integer"}
+        numbers = {"number": f"a finite number, {LARGEST_NUMBER:g} at most", "ordinal": "an integer"}
         wrong = [f"{id_!r} has {cell!r}" for id_, (cell,) in rows if not _is_number(cell, data.target)]
         if wrong:
             faults.append(_wrong_cells(table, wrong, numbers[data.target]))
@@ -75,7 +76,7 @@ def _wrong_cells(table: str, wrong: Sequence[str], expected: str) -> str:
 def _is_number(cell: str, target: str) -> bool:
     if target == "ordinal":
         return bool(re.fullmatch("-?[0-9]+", cell))
-    return any(map(math.isfinite, numbers_in([cell])))
+    return any(abs(number) <= LARGEST_NUMBER for number in numbers_in([cell]))
 
 
 def _refuse_numbers(data: Data, labels: Sequence[str], *, table: str) -> None:
