@@ -34,7 +34,7 @@ Train
   tune             search better values for the keys of RECIPE=: TRIALS=20 or MINUTES=30
 Blend and look
   ensemble         blend the trained runs again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2
-  pseudo           write the test images of which the blend is sure (THRESHOLD=0.99), to train on them
+  pseudo           write the test images that the blend predicts with confidence (THRESHOLD=0.99), to train on them
   suggest          find the recipe that deserves one more run
   runs             list the runs: up to date or stale, validation accuracy
   report           write a page: scores, runs, ensemble, mistakes, submission

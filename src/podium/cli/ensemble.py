@@ -47,7 +47,7 @@ def pseudo(
     competition: CompetitionName = DEFAULT,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a class.")] = 0.99,
 ) -> None:
-    """Write the test images of which the blend is sure, with their classes, for the key pseudo_labels of a recipe."""
+    """Write the test images that the blend predicts with confidence, and their classes, for the key pseudo_labels."""
     workspace = _open(competition)
     from podium.predictions.pseudo import write_pseudo_labels
 
