@@ -436,6 +436,13 @@ def test_a_label_that_is_no_number_is_a_fault(tmp_path):
         toy_workspace(tmp_path / "b", {"label": [1] * 59 + [1.5]}, target="ordinal", metric="qwk", kind="labels")
 
 
+def test_grades_with_a_gap_are_refused_because_each_is_one_class_from_the_next(tmp_path):
+    settings = {"target": "ordinal", "metric": "qwk", "kind": "labels"}
+    toy_workspace(tmp_path / "tens", {"label": [10, 20, 30] * 20}, **settings)
+    with pytest.raises(DataError, match="equal steps, as 0 to 4 have; found 0, 1, 4"):
+        toy_workspace(tmp_path / "gap", {"label": [0, 1, 4] * 20}, **settings)
+
+
 def test_label_smoothing_of_a_number_is_refused(tmp_path):
     workspace = toy_workspace(
         tmp_path, {"label": [float(row) for row in range(ROWS)]}, target="number", metric="mae", kind="number"

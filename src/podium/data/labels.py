@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from podium.config.keys import Data
 from podium.data.listing import natural_order, numbers_in
@@ -42,9 +43,13 @@ def read_labels(
         wrong = [f"{id_!r} has {cell!r}" for id_, (cell,) in rows if not _is_number(cell, data.target)]
         if wrong:
             faults.append(_wrong_cells(table, wrong, numbers[data.target]))
-        elif data.target == "ordinal" and len(set(labels)) > len(set(numbers_in(labels))):
-            spellings = examples(natural_order(set(labels)), most=9)
-            faults.append(f"{table}: an integer is written in several ways, such as 1 and 01: {spellings}")
+        elif data.target == "ordinal":
+            grades = sorted(set(numbers_in(labels)))
+            found = examples(natural_order(set(labels)), most=9)
+            if len(set(labels)) > len(grades):
+                faults.append(f"{table}: an integer is written in several ways, such as 1 and 01: {found}")
+            elif len({high - low for low, high in pairwise(grades)}) > 1:
+                faults.append(f"{table}: ordinal labels need equal steps, as 0 to 4 have; found {found}")
         return labels, (data.label_column,) if data.target == "number" else ()
     _refuse_numbers(data, natural_order({label for label in labels if label}), table=table)
     return labels, ()
