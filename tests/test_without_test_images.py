@@ -70,7 +70,7 @@ def test_check_says_that_there_is_nothing_to_submit(workspace, tmp_path):
 
 def test_new_images_are_predicted(workspace):
     rows = predict_folder(workspace, "tiny.s1", workspace.paths.root / "data/photos/cat")
-    assert len(rows) == 12 and {label for _, label, _ in rows} <= {"cat", "dog"}
+    assert len(rows) == 12 and {row["label"] for _, row in rows} <= {"cat", "dog"}
 
 
 def test_predictions_are_imported_without_a_test_table(workspace, tmp_path):

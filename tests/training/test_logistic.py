@@ -158,4 +158,4 @@ def test_a_run_without_epochs_is_saved_and_its_parameters_predict(tmp_path, vali
     for i, image in enumerate(images):
         Image.fromarray(np.asarray(image)).save(tmp_path / "new" / f"{i}.png")
     expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
-    assert [label for _, label, _ in predict_folder(workspace, run.run, tmp_path / "new")] == expected
+    assert [row["label"] for _, row in predict_folder(workspace, run.run, tmp_path / "new")] == expected

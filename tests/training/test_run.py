@@ -172,8 +172,8 @@ def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path, pixels):
         Image.fromarray(np.asarray(image)).save(folder / f"{i}.png")
     expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
     rows = predict_folder(workspace, "tiny.s1", folder)
-    assert [name for name, _, _ in rows] == [f"{i}.png" for i in range(5)]
-    assert [label for _, label, _ in rows] == expected
+    assert [name for name, _ in rows] == [f"{i}.png" for i in range(5)]
+    assert [row["label"] for _, row in rows] == expected
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:100])
     with pytest.raises(DataError, match=r"0\.png"):
         predict_folder(workspace, "tiny.s1", folder)
@@ -313,7 +313,7 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
     workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
     train_tiny(workspace, epochs=1)
     (folder / "x.png").mkdir()
-    assert [name for name, _, _ in predict_folder(workspace, "tiny.s1", folder)] == ["one.png"]
+    assert [name for name, _ in predict_folder(workspace, "tiny.s1", folder)] == ["one.png"]
     with pytest.raises(DataError, match=r"(?s)no such folder.*nothing"):
         predict_folder(workspace, "tiny.s1", tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"(?s)no such folder.*a file"):

@@ -47,7 +47,7 @@ def test_a_network_learns_a_number_in_its_own_units(tmp_path):
     rows = dict(predict_folder(workspace, "tiny.s1", tmp_path / "images" / "test"))
     expected = dict(zip(predictions.test_ids.tolist(), predictions.test_logits[:, 0].tolist(), strict=True))
     for name, number in rows.items():
-        assert float(number) == pytest.approx(expected[name.removesuffix(".png")], abs=1)
+        assert float(number["label"]) == pytest.approx(expected[name.removesuffix(".png")], abs=1)
 
 
 def test_an_ordered_class_is_trained_as_a_number(tmp_path):
@@ -59,7 +59,8 @@ def test_an_ordered_class_is_trained_as_a_number(tmp_path):
     predictions = train_run(workspace, run)
     assert predictions.oof_logits.shape == (20, 1) and predictions.oof_labels.dtype == np.int64
     assert 0 < predictions.about["scores"]["qwk"] <= 1 and 0 < predictions.oof_logits.mean() < 3
-    assert set(dict(predict_folder(workspace, "tiny.s1", tmp_path / "images" / "test")).values()) <= set("0123")
+    rows = dict(predict_folder(workspace, "tiny.s1", tmp_path / "images" / "test"))
+    assert {row["label"] for row in rows.values()} <= set("0123")
 
 
 def test_a_network_learns_several_labels_of_each_image(tmp_path):
@@ -76,5 +77,6 @@ def test_a_network_learns_several_labels_of_each_image(tmp_path):
     assert target.scores_of(predictions.oof_logits, predictions.oof_labels, "auc")["auc"] > 0.9
     rows = predict_folder(workspace, "tiny.s1", tmp_path / "images" / "test")
     expected = dict(zip(predictions.test_ids.tolist(), target.probabilities(predictions.test_logits), strict=True))
-    for name, *probabilities in rows:
-        np.testing.assert_allclose(probabilities, expected[name.removesuffix(".png")], atol=0.02)
+    for name, row in rows:
+        assert list(row) == ["dark", "light"]
+        np.testing.assert_allclose(list(row.values()), expected[name.removesuffix(".png")], atol=0.02)

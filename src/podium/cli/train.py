@@ -149,11 +149,11 @@ def predict(
     """Print the prediction for each image of a folder as CSV, by a run's trained parameters."""
     from podium.training.predict import predict_folder
 
-    workspace = open_workspace(competition)
-    rows = predict_folder(workspace, run, folder)
+    predictions = predict_folder(open_workspace(competition), run, folder)
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["id", *workspace.lock.target.prediction_columns(workspace.lock.classes)])
-    writer.writerows([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    writer.writerow(["id", *predictions[0][1]])
+    for name, row in predictions:
+        writer.writerow([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values())])
 
 
 def _guess_lines(guess: "CompetitionGuess") -> list[str]:

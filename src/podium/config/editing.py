@@ -10,7 +10,7 @@ from typing import Any
 
 import tomlkit
 
-from podium.config.keys import SEARCH_TABLE
+from podium.config.keys import SEARCH_TABLE, Recipe
 from podium.config.search import set_values
 from podium.errors import ConfigError
 from podium.files import atomic_write
@@ -43,13 +43,14 @@ def check_writable(file: Path) -> None:
         )
 
 
-def changed_text(file: Path, values: Mapping[str, Any], reason: str) -> str:
-    """The text of a recipe's file with other `values` of keys such as `augment.zoom`, without [search].
+def changed_text(file: Path, values: Mapping[str, Any], *, recipe: Recipe, reason: str) -> str:
+    """The text of a `recipe`'s file with other `values` of keys such as `augment.zoom`, without [search].
 
     `reason` becomes a comment before it.
     """
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     document.pop(SEARCH_TABLE, None)
-    set_values(document, values)
+    head = {"head": recipe.head} if "freeze_epochs" in values else {}  # its default depends on that
+    set_values(document, head | values)
     comment = textwrap.indent(textwrap.fill(reason, 117, break_long_words=False, break_on_hyphens=False), "# ")
     return f"{comment}\n\n{tomlkit.dumps(document).strip()}\n"

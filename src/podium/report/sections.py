@@ -133,7 +133,8 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
         numbers = {"training labels": lock.train_labels, "test predictions": file.probabilities[:, 0]}
         rows = [(name, *np.quantile(values, QUANTILES).tolist()) for name, values in numbers.items()]
         return {"file": file, "fits_lock": True, "numbers": rows}
-    training, predicted = target.shares(lock.train_labels), target.predicted_shares(file.probabilities)
+    predicted_labels = target.predicted_labels(file.probabilities)
+    training, predicted = target.shares(lock.train_labels), target.shares(predicted_labels)
     shown = np.sort(np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES])
     blend = file.probabilities[np.argsort(lock.test_ids)]  # the aligned rows are sorted by id
     uncertain = mistakes.least_certain(blend, most=MOST_UNCERTAIN, target=target)

@@ -38,8 +38,7 @@ def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
     all_seeds = sorted({*seeds, *(known.seeds if known else ())})
     command = f"`make train RUN={name} SET='{assignments}' COMPETITION={plan.name}`"
     reason = f"Made by {command}. All else, comments too, is a copy of {source.name}."
-    head = {"head": run.recipe.head} if "freeze_epochs" in values else {}  # its default depends on that
-    text = changed_text(source, head | values | {"seeds": all_seeds}, reason)
+    text = changed_text(source, values | {"seeds": all_seeds}, recipe=run.recipe, reason=reason)
     recipe = _checked(text, target, assignments)
     if known and replace(known, seeds=recipe.seeds) != recipe:
         raise ConfigError(

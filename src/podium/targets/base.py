@@ -5,6 +5,7 @@ class is one cell, whose values are the classes. A row with several labels is on
 no and yes: everything that is fitted and scored on classes (temperatures, weights, intervals) then applies to them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -135,16 +136,13 @@ class Target:
         return {name: self.metrics[name](values, cell_labels) for name in dict.fromkeys((*self.scores, *metrics))}
 
     def accuracy(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """The share of correct cells of logits (n, outputs), to follow a training."""
-        return float((logits.argmax(axis=1) == labels).mean())
+        """The share of correct cells of logits (n, outputs), to follow a training; NaN of numbers."""
+        is_right = self.predicted(self.cells(logits)) == self.cell_labels(labels)
+        return float(is_right.mean()) if self.has_classes else math.nan
 
-    def prediction_columns(self, classes: Sequence[str]) -> list[str]:
-        """What `prediction` gives for an image."""
-        return ["label", "probability"]
-
-    def prediction(self, probabilities: np.ndarray, classes: Sequence[str]) -> tuple:
-        """The most probable class of an image's probabilities (outputs,), and its probability."""
-        return classes[probabilities.argmax()], float(probabilities.max())
+    def prediction(self, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, str | float]:
+        """Columns of a table for people, of an image's probabilities (outputs,): the class, and its probability."""
+        return dict(zip(("label", "probability"), self.top(probabilities, classes)[0], strict=True))
 
     def scale(self, labels: np.ndarray) -> tuple[float, float]:
         """What is subtracted from labels of training rows, and what they are divided by: nothing."""
@@ -202,10 +200,6 @@ class Target:
     def shares(self, labels: np.ndarray) -> np.ndarray:
         """The share of the rows that have each class, (classes,)."""
         return np.bincount(labels, minlength=self.classes) / max(len(labels), 1)
-
-    def predicted_shares(self, probabilities: np.ndarray) -> np.ndarray:
-        """The share of the rows (n, outputs) whose predicted label each class is, (classes,)."""
-        return self.shares(self.predicted_labels(probabilities))
 
     def certainties(self, probabilities: np.ndarray) -> np.ndarray:
         """How certain the prediction of each row (n, classes) is, (n,): the two largest probabilities' difference."""

@@ -73,17 +73,9 @@ class MultiLabel(Target):
         """The log odds of yes."""
         return super().logits_of(probabilities) - super().logits_of(1 - probabilities)
 
-    def accuracy(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """A logit above 0 is yes."""
-        return float(((logits > 0) == (labels > 0.5)).mean())
-
-    def prediction_columns(self, classes: Sequence[str]) -> list[str]:
-        """The columns."""
-        return list(classes)
-
-    def prediction(self, probabilities: np.ndarray, classes: Sequence[str]) -> tuple:
+    def prediction(self, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, str | float]:
         """The probability of yes in each column."""
-        return tuple(probabilities.tolist())
+        return dict(zip(classes, probabilities.tolist(), strict=True))
 
     def training_targets(self, labels: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
         """0 and 1 as float32."""

@@ -1,6 +1,5 @@
 """Targets that are trained as a number: `number`, and `ordinal` for classes in their order."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -62,9 +61,17 @@ class Regression(Target):
         """Not known."""
         return np.full(len(probabilities), np.nan)
 
-    def prediction(self, probabilities: np.ndarray, classes: Sequence[str]) -> tuple:
-        """The prediction."""
-        return (self.top(probabilities, classes)[0][0],)
+    def prediction(self, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, str | float]:
+        """The number with the name of its label column, or the nearest class, without the ensemble's cut points."""
+        return {"label" if self.has_classes else classes[0]: self.top(probabilities, classes)[0][0]}
+
+    def errors(self, predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Predicted minus true."""
+        return predicted - labels
+
+    def merits(self, values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The negative distance."""
+        return -self.row_losses(values, labels)
 
 
 @dataclass(frozen=True)
@@ -92,25 +99,9 @@ class Number(Regression):
         """The numbers (runs, n)."""
         return logs[..., 0]
 
-    def errors(self, predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Predicted minus true."""
-        return predicted - labels
-
-    def merits(self, values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The negative distance."""
-        return -np.abs(values[:, 0] - labels)
-
     def disagreement(self, predicted: np.ndarray, others: np.ndarray) -> np.ndarray:
         """The mean distance."""
         return np.abs(predicted - others).mean(axis=1)
-
-    def accuracy(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """NaN: numbers have no accuracy."""
-        return math.nan
-
-    def prediction_columns(self, classes: Sequence[str]) -> list[str]:
-        """The label column."""
-        return list(classes)
 
     def row_losses(self, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """The distance."""
@@ -164,14 +155,13 @@ class Ordinal(Regression):
         """A value for each class."""
         return self.classes
 
-    def classes_of(self, numbers: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-        """The class of each number, of any shape: how many of the cut points (classes - 1,) are not above it."""
-        return np.searchsorted(cuts, numbers, side="right")
-
     def values(self, logits: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
-        """1 for the class of each number (..., n, 1), 0 for others; without `cuts` it is the nearest class."""
+        """1 for the class of each number (..., n, 1), 0 for others; without `cuts` it is the nearest class.
+
+        The class is how many of the cut points (classes - 1,) are not above the number.
+        """
         cuts = np.arange(self.classes - 1) + 0.5 if cuts is None else cuts
-        return np.eye(self.classes)[self.classes_of(logits[..., 0], cuts)]
+        return np.eye(self.classes)[np.searchsorted(cuts, logits[..., 0], side="right")]
 
     def values_of_logs(self, logs: np.ndarray) -> np.ndarray:
         """The nearest class."""
@@ -218,22 +208,6 @@ class Ordinal(Regression):
         """The classes (n,), also of the targets (n, 1) that networks are trained on."""
         return np.rint(labels).astype(np.int64).reshape(-1)
 
-    def accuracy(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """The share of rows whose nearest class is right."""
-        return float((self.predicted(logits) == self.cell_labels(labels)).mean())
-
-    def prediction_columns(self, classes: Sequence[str]) -> list[str]:
-        """The nearest class, without the cut points of an ensemble."""
-        return ["label"]
-
     def row_losses(self, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """How many classes the predicted one is away."""
         return np.abs(self.predicted_labels(probabilities) - labels).astype(np.float64)
-
-    def merits(self, values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The negative distance."""
-        return -self.row_losses(values, labels)
-
-    def errors(self, predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Predicted minus true."""
-        return predicted - labels

@@ -13,7 +13,19 @@ from podium.training.batches.loader import FitData
 LEAST_FACTOR = 1e-6
 
 
-class ClassLoss(nn.Module):
+class Loss(nn.Module):
+    """The base of losses: the mean of what `of_each` gives for each image, (n,)."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        self.smoothing = recipe.label_smoothing
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the images."""
+        return self.of_each(outputs, targets).mean()
+
+
+class ClassLoss(Loss):
     """Cross-entropy of logits (n, classes) and targets: labels (n,), or shares (n, classes) of mixed images.
 
     `weights` (classes,) multiply the part of each class. A `focal_gamma` above 0 multiplies it by
@@ -21,8 +33,8 @@ class ClassLoss(nn.Module):
     """
 
     def __init__(self, recipe: Recipe, weights: Tensor | None = None):
-        super().__init__()
-        self.smoothing, self.gamma, self.weights = recipe.label_smoothing, recipe.focal_gamma, weights
+        super().__init__(recipe)
+        self.gamma, self.weights = recipe.focal_gamma, weights
 
     def of_each(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of each image, (n,)."""
@@ -37,46 +49,31 @@ class ClassLoss(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean over the images."""
         if self.gamma or self.weights is not None:  # not torch's mean, which divides by the weights of the batch
-            return self.of_each(logits, targets).mean()
+            return super().forward(logits, targets)
         return cross_entropy(logits, targets, label_smoothing=self.smoothing)
 
 
-class LabelsLoss(nn.Module):
+class LabelsLoss(Loss):
     """Binary cross-entropy of logits (n, columns) and targets (n, columns) from 0 to 1; the mean of the columns.
 
     Label smoothing moves each target towards 1/2.
     """
-
-    def __init__(self, recipe: Recipe):
-        super().__init__()
-        self.smoothing = recipe.label_smoothing
 
     def of_each(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of each image, (n,)."""
         targets = targets * (1 - self.smoothing) + self.smoothing / 2
         return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the images."""
-        return self.of_each(logits, targets).mean()
 
-
-class NumberLoss(nn.Module):
+class NumberLoss(Loss):
     """Huber's loss of outputs (n, 1) and targets (n, 1) in units of their standard deviation: squares up to 1.
 
     Beyond, a rare extreme number counts by its distance (P. J. Huber, 1964).
     """
 
-    def __init__(self, recipe: Recipe):
-        super().__init__()
-
     def of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of each image, (n,)."""
         return huber_loss(outputs, targets, reduction="none").mean(1)
-
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the images."""
-        return self.of_each(outputs, targets).mean()
 
 
 # Target -> its loss.

@@ -24,8 +24,8 @@ from podium.workspace import Workspace
 DAMAGE = (OSError, RuntimeError, KeyError, TypeError, AttributeError, json.JSONDecodeError, SafetensorError)
 
 
-def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple]:
-    """The file name of every image below `folder`, and what the target's `prediction_columns` name, by file name.
+def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[str, dict[str, str | float]]]:
+    """The file name of every image below `folder` with its prediction, the columns of a table; by file name.
 
     Averages the logits of a run's fold models. Raises TrainingError and DataError.
     """
@@ -55,9 +55,7 @@ def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple]:
             fix=_training_command(workspace, run),
         )
     probabilities = target.probabilities(np.mean(logits, axis=0))
-    return [
-        (name, *target.prediction(row, predictions.classes)) for name, row in zip(names, probabilities, strict=True)
-    ]
+    return [(name, target.prediction(row, predictions.classes)) for name, row in zip(names, probabilities, strict=True)]
 
 
 def _training_command(workspace: Workspace, run: str) -> str:

@@ -84,13 +84,12 @@ def winner_file(tuning: Tuning, out: str | None) -> Path:
 def write_winner(tuning: Tuning, file: Path, comparison: str) -> None:
     """Write the best trial as a recipe; raises ConfigError where `file` was made meanwhile."""
     winner_file(tuning, file.stem)
-    head = {"head": tuning.run.recipe.head} if "freeze_epochs" in tuning.search else {}  # its default depends on that
     versions = ", ".join(f"{name} {version(name)}" for name in ("optuna", "torch", "fastai"))
     sentences = (
         f"Found by `make tune RECIPE={tuning.run.recipe_name} COMPETITION={tuning.workspace.name}` on "
         f"{datetime.now(UTC).date()} with podium {__version__}, {versions}. {summary(tuning, comparison)}"
     )
-    text = changed_text(tuning.recipe_file, head | tuning.values(tuning.best), sentences)
+    text = changed_text(tuning.recipe_file, tuning.values(tuning.best), recipe=tuning.run.recipe, reason=sentences)
     assert recipe_of(tomllib.loads(text), file) == tuning.recipe_of(tuning.best), file
     write_file(file, text.encode())
 
