@@ -435,7 +435,7 @@ def test_a_test_folder_without_images_is_a_fault(toy):
         ),
         (b"id,label\n1,a\n1.png,a\n2,a\n3,a\n4,a\n", ["sample.csv line 3: the id '1.png' 2 times"]),
         (b"image,label\n1,cat\n", ["no column 'id'; it has 'image', 'label'"]),
-        (b"", ["no column 'id'"]),
+        (b"", ["no rows"]),
         (b"id,label\n", ["no rows"]),
         (b"\xff\xfe\x00", ["not a CSV table in UTF-8"]),
     ],

@@ -1,8 +1,6 @@
 """List the images, ids, labels and groups of a competition, with all faults."""
 
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +15,7 @@ from podium.data.labels import label_columns, read_labels
 from podium.data.listing import LabelledImage, Listing, name_fault, name_faults, natural_order, numbers_in
 from podium.data.locate import Source
 from podium.data.names import base_name, names_by_id, repeated_ids, shared_files, stem, unreadable_files
+from podium.data.tables import read_table
 from podium.errors import DataError, examples
 from podium.lock import EXTRA
 
@@ -66,7 +65,8 @@ def _scan_files(competition: Competition, source: Source) -> Listing:
     rows = sorted(rows, key=lambda row: row.id)
     listing = Listing(labelled, rows, test, ordered, target=data.target, columns=columns)
     if competition.submission.kind == "probabilities":  # columns of the sample in an order of its own are the classes'
-        names = [name for name in _header(files, data.sample_submission) if name != competition.submission.id_column]
+        header = read_table(files, data.sample_submission, []).header  # its faults are known
+        names = [name for name in header if name != competition.submission.id_column]
         listing = replace(listing, columns=tuple(names) if set(names) == set(listing.classes) else columns)
     if len(listing.classes) < 2 and data.target != "number":
         faults.append(f"{train.where()}: {len(listing.classes)} class(es) with images; expected 2 or more")
@@ -178,7 +178,8 @@ def _labels(files: Files, train: Files, data: Data, faults: list[str]) -> tuple[
     """The labelled images of a table, and the names of their labels if an image may have several."""
     images = _images(train)
     faults += repeated_ids((stem(base_name(name)), train.where(name)) for name in images)
-    labels, groups = label_columns(data, _header(files, data.labels)), [data.group_column] if data.group_column else []
+    labels = label_columns(data, read_table(files, data.labels, []).header)
+    groups = [data.group_column] if data.group_column else []
     columns = [data.id_column, *labels, *groups]
     may_be_empty = [data.label_column] if data.label_separator else []  # an image without any of the labels
     missing = "" if data.is_mixed else "an image without a label"
@@ -229,19 +230,11 @@ def _test_order(
 def _column_faults(files: Files, competition: Competition, classes: Sequence[str]) -> list[str]:
     """The fault of a sample submission that has other columns than the submissions written for these classes."""
     sample, columns = competition.data.sample_submission, expected_columns(competition.submission, classes)
-    if not sample or not files.has_file(sample):
-        return []
-    header = _header(files, sample)
+    header = read_table(files, sample, []).header  # its faults are known
     if columns[0] not in header or set(header) == {column.strip() for column in columns}:
         return []  # a table without ids has a fault already
     found, expected = examples(header, most=6), examples(columns, most=6)
     return [f"{files.where(sample)}: its columns are {found}; a submission would have {expected}"]
-
-
-def _header(files: Files, table: str) -> list[str]:
-    """The columns of a table; empty if it is missing."""
-    text = files.read(table).decode("utf-8-sig", errors="replace") if table and files.has_file(table) else ""
-    return [cell.strip() for cell in next(csv.reader(io.StringIO(text, newline="")), [])]
 
 
 def _table_rows(
@@ -260,7 +253,7 @@ def _table_rows(
     An image that has no row gets the fault `missing`, unless that is empty.
     """
     rows, places = [], []
-    for line, cells in _read_table(files, table, columns, faults):
+    for line, cells in _cells(files, table, columns, faults):
         where, name = f"{files.where(table)} line {line}", by_id.get(cells[0])
         empty = [column for column, cell in zip(columns, cells, strict=True) if not cell and column not in may_be_empty]
         faults += [f"{where}: {column} is empty" for column in empty]
@@ -276,25 +269,16 @@ def _table_rows(
     return rows
 
 
-def _read_table(files: Files, name: str, columns: Sequence[str], faults: list[str]) -> list[tuple[int, list[str]]]:
+def _cells(files: Files, name: str, columns: Sequence[str], faults: list[str]) -> list[tuple[int, list[str]]]:
     """Line numbers and cells of the columns; an empty list, and a fault, if the table cannot be read."""
-    where = files.where(name)
-    if not files.has_file(name):
-        faults.append(f"{where}: missing")
+    table, where = read_table(files, name, faults), files.where(name)
+    if not table.rows:
         return []
-    try:
-        reader = csv.reader(io.StringIO(files.read(name).decode("utf-8-sig"), newline=""), strict=True)
-        header = [cell.strip() for cell in next(reader, [])]
-        if missing := [column for column in columns if column not in header]:
-            faults.append(f"{where}: no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, header))}")
-            return []
-        if repeated := [column for column in dict.fromkeys(columns) if header.count(column) > 1]:
-            faults.append(f"{where}: several columns are called {', '.join(map(repr, repeated))}")
-        places = [header.index(column) for column in columns]
-        lines = [(reader.line_num, row) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        faults.append(f"{where}: not a CSV table in UTF-8: {error}")
+    if missing := [column for column in columns if column not in table.header]:
+        header = ", ".join(map(repr, table.header))
+        faults.append(f"{where}: no column {', '.join(map(repr, missing))}; it has {header}")
         return []
-    if not lines:
-        faults.append(f"{where}: no rows")
-    return [(line, [row[i].strip() if i < len(row) else "" for i in places]) for line, row in lines]
+    if repeated := [column for column in dict.fromkeys(columns) if table.header.count(column) > 1]:
+        faults.append(f"{where}: several columns are called {', '.join(map(repr, repeated))}")
+    places = [table.header.index(column) for column in columns]
+    return [(line, [row[place] for place in places]) for line, row in table.rows.items()]

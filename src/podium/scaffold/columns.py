@@ -1,13 +1,12 @@
 """Which columns of a table have the ids, labels and groups of images, and what kind of target the labels are."""
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from podium.data.archives import Files
 from podium.data.listing import numbers_in
+from podium.data.tables import Table
 from podium.errors import examples
 
 LABEL_COLUMNS = ("label", "class", "category", "breed", "species", "target", "diagnosis", "y")
@@ -17,49 +16,20 @@ FEWEST_GROUPS = 10
 # More integers than these may be a number, fewer may be grades.
 MOST_GRADES = 10
 
-Table = list[list[str]]
-
-
-def read_table(files: Files, name: str) -> Table:
-    """The rows of a CSV, as long as its header or longer; raises UnicodeDecodeError and csv.Error where it is none."""
-    rows = csv.reader(io.StringIO(files.read(name).decode("utf-8-sig"), newline=""))
-    table = [[cell.strip() for cell in row] for row in rows if row]
-    return [row + [""] * (len(table[0]) - len(row)) for row in table]
-
-
-def read_sample(files: Files, name: str) -> Table:
-    """The rows of the sample submission; empty where there is none or it cannot be read: the listing has the fault."""
-    try:
-        return read_table(files, name) if name and files.has_file(name) else []
-    except (UnicodeDecodeError, csv.Error):
-        return []
-
-
-def column_of(table: Table, title: str) -> list[str]:
-    """The cells of a column."""
-    place = table[0].index(title)
-    return [row[place] for row in table[1:]]
-
 
 def find_columns(
-    name: str, files: Files, by_id: dict[str, str], images: Files, sample: Table, to_check: list[str]
+    name: str, table: Table, by_id: dict[str, str], images: Files, sample: Table, to_check: list[str]
 ) -> dict[str, Any] | str:
     """The keys of [data] for the columns of a table of labels; or why the table is none."""
-    try:
-        table = read_table(files, name)
-    except (UnicodeDecodeError, csv.Error) as error:
-        return f"not a CSV table in UTF-8 ({error}); save it as UTF-8"
-    if len(table) < 2:
-        return "no rows"
-    header = table[0]
+    header = table.header
     if len(header) == 1 and (separator := next((mark for mark in ";\t|" if mark in header[0]), "")):
         return f"its columns are separated by {separator!r}; expected commas"
     if named := [cell for cell in header if cell in by_id]:
         return f"its first line names the image {named[0]!r}; expected a header with the names of the columns"
-    known = {title: len(set(column_of(table, title)) & by_id.keys()) for title in header}
+    known = {title: len(set(table.column(title)) & by_id.keys()) for title in header}
     ids = max(known, key=lambda title: known[title])
-    if known[ids] < (len(table) - 1) / 2:
-        cell = next(cell for cell in column_of(table, ids) if cell not in by_id)
+    if known[ids] < len(table.rows) / 2:
+        cell = next(cell for cell in table.column(ids) if cell not in by_id)
         example = examples(sorted(by_id.values())[:1])
         return (
             f"column {ids!r} names {known[ids]:,} images; {cell!r} has no image in {images.where()}, such as {example}"
@@ -77,9 +47,9 @@ def _label_columns(
     name: str, table: Table, titles: Sequence[str], sample: Table, to_check: list[str]
 ) -> dict[str, Any]:
     """The keys of [data] for the labels in a table: their column or columns, and the target."""
-    of_sample = sample[0][1:] if sample else []
+    of_sample = sample.header[1:]
     if len(of_sample) > 1 and set(of_sample) <= set(titles):
-        sums = [sum(numbers_in(row)) for row in zip(*(column_of(table, title) for title in of_sample), strict=True)]
+        sums = [sum(numbers_in(row)) for row in zip(*map(table.column, of_sample), strict=True)]
         several = sum(total != 1 for total in sums)
         found = f"{several:,} of {len(sums):,} rows have several 1 or none" if several else "each row has one 1"
         target = "multi-label" if several else "class"
@@ -90,7 +60,7 @@ def _label_columns(
     label = next(known, titles[0])
     if len(titles) > 1 and label not in of_sample:
         to_check.append(f"the column of labels: '{label}', chosen from {examples(titles, most=6)} in {name}")
-    target = _target_of(column_of(table, label), column_of(sample, of_sample[0]) if of_sample else [], to_check)
+    target = _target_of(table.column(label), sample.column(of_sample[0]) if of_sample else [], to_check)
     return {"label_column": label, **({} if target == "class" else {"target": target})}
 
 
@@ -114,9 +84,9 @@ def _target_of(labels: Sequence[str], of_sample: Sequence[str], to_check: list[s
 
 def _group_column(table: Table, label: str, titles: Sequence[str], to_check: list[str]) -> str:
     """The column of groups; empty where no column has the name of one and values that repeat."""
-    fewest, rows, asked = max(FEWEST_GROUPS, len(set(column_of(table, label))) + 1), len(table) - 1, []
+    fewest, rows, asked = max(FEWEST_GROUPS, len(set(table.column(label))) + 1), len(table.rows), []
     for title in titles:
-        values = set(column_of(table, title))
+        values = set(table.column(title))
         if not fewest <= len(values) < rows or "" in values:
             continue
         if GROUP_COLUMN.search(title):

@@ -13,8 +13,8 @@ from podium.data.images import image_sides
 from podium.data.listing import Listing, numbers_in
 from podium.data.locate import Source
 from podium.data.scan import scan
+from podium.data.tables import Table, read_table
 from podium.errors import DataError, examples
-from podium.scaffold.columns import Table, read_sample
 from podium.scaffold.layout import guess_data, without_wrapping_folder
 from podium.targets.base import BETWEEN_NAMES
 
@@ -60,12 +60,12 @@ def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGu
     to_check: list[str] = []
     files = without_wrapping_folder(open_files(source, cache))
     data, by_folder = guess_data(files, source, cache, to_check)
-    sample = read_sample(files, data.sample_submission)
+    sample = read_table(files, data.sample_submission, [])  # the listing has its faults
     competition = Competition(
         title=title,
         data=data,
         validation=by_folder or Validation(),
-        submission=_format_by_header(sample[0] if sample else [], data.target),
+        submission=_format_by_header(sample.header, data.target),
     )
     listing = scan(competition, Source(source, data, cache))
     if not listing.rows:
@@ -102,7 +102,7 @@ def _format_by_header(header: Sequence[str], target: str) -> Submission:
 
 def _format_by_values(by_header: Submission, sample: Table, classes: Sequence[str]) -> tuple[Submission, str, str]:
     """The format of a sample by its header and values, the reason, and what they do not decide or ""."""
-    columns = sample[0][1:] if sample else []
+    columns = sample.header[1:]
     if not columns:
         reason = "there is no sample submission, so the columns have usual names"
         return by_header, reason, "compare it with the leaderboard's"
@@ -111,7 +111,7 @@ def _format_by_values(by_header: Submission, sample: Table, classes: Sequence[st
     if len(columns) > 1:
         doubt = "" if set(columns) == set(classes) else f"a column per class, but the classes are {examples(classes)}"
         return by_header, f"the sample has the columns {examples(map(repr, columns), most=6)}", doubt
-    kind, reason, doubt = _kind_of_values({row[1] for row in sample[1:] if len(row) == 2}, classes)
+    kind, reason, doubt = _kind_of_values({row[1] for row in sample.rows.values() if len(row) == 2}, classes)
     if kind == "probability":
         by_header = replace(by_header, kind=kind, positive_class=classes[1])
         if not doubt and set(classes) != {"0", "1"}:

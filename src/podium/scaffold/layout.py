@@ -11,8 +11,9 @@ from podium.data.archives import Files, is_archive, without_archive_suffix
 from podium.data.images import is_image
 from podium.data.locate import Source
 from podium.data.names import names_by_id
+from podium.data.tables import read_table
 from podium.errors import DataError
-from podium.scaffold.columns import column_of, find_columns, read_sample, read_table
+from podium.scaffold.columns import find_columns
 
 # cat.0.jpg and cat_0.jpg: a class, and a number.
 LABEL_PATTERN = "^(.+)[._][0-9]+[.]"
@@ -64,14 +65,17 @@ def _guess_labels(files: Files, images: Files, data: Data, to_check: list[str]) 
     has_classes = len({name.split("/", 1)[0] for name in names if "/" in name}) >= 2
     if data.train and has_classes:
         return data
-    by_id, sample = names_by_id(names), read_sample(files, data.sample_submission)
+    by_id, sample = names_by_id(names), read_table(files, data.sample_submission, [])  # the listing has its faults
     for name in sorted(_tables(files), key=len):
         if name == data.sample_submission or "test" in name.lower():
             continue
-        columns = find_columns(name, files, by_id, images, sample, to_check)
+        table = read_table(files, name, reasons)
+        if not table.rows:
+            continue
+        columns = find_columns(name, table, by_id, images, sample, to_check)
         if isinstance(columns, dict):
             data = replace(data, source="csv", labels=name, **columns)
-            labelled = {by_id[cell] for cell in column_of(read_table(files, name), data.id_column) if cell in by_id}
+            labelled = {by_id[cell] for cell in table.column(data.id_column) if cell in by_id}
             if data.train and not data.test and len(labelled) < len(names):
                 count = f"{len(names) - len(labelled):,} of {len(names):,} images in {data.train}"
                 to_check.append(f"the test images: {count} have no label in {name}, so they are the test")
