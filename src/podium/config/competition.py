@@ -90,22 +90,19 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
 
 def _target_faults(competition: Competition) -> list[str]:
     """Metrics, kinds of submission and keys of labels that the target does not have."""
-    data, is_multi_label = competition.data, competition.data.target == "multi-label"
+    data, metric, kind = competition.data, competition.metric, competition.submission.kind
     metrics, kinds = ALLOWED[data.target]
     given, what = f'[data] target = "{data.target}"', "labels are read from one or the other"
     of_numbers = [] if has_probabilities(competition) else changed_keys(competition.ensemble)
     faults = {
-        f'{given}: expected metric = {_quoted(metrics)}, found "{competition.metric}"': competition.metric
-        not in metrics,
-        f'{given}: expected [submission] kind = {_quoted(kinds)}, found "{competition.submission.kind}"': (
-            competition.submission.kind not in kinds
-        ),
+        f'{given}: expected metric = {_quoted(metrics)}, found "{metric}"': metric not in metrics,
+        f'{given}: expected [submission] kind = {_quoted(kinds)}, found "{kind}"': kind not in kinds,
         f'{given}: expected source = "csv", a table of labels, found "{data.source}"': (
             data.target != "class" and data.source != "csv"
         ),
         f"[data] extra with {given}: external data have one class per image": data.extra and data.target != "class",
         f'[data] label_separator without effect: expected target = "multi-label", found "{data.target}"': (
-            data.label_separator and not is_multi_label
+            data.label_separator and data.target != "multi-label"
         ),
         f"[ensemble] strategy: {strategy_fault(competition, competition.ensemble.strategy)}": (
             strategy_fault(competition, competition.ensemble.strategy)
@@ -127,11 +124,8 @@ def _target_faults(competition: Competition) -> list[str]:
 
 def _data_faults(data: Data) -> dict[str, object]:
     """Faults of [data], and whether they apply."""
-    is_table, patterns = (
-        data.source == "csv",
-        {name: getattr(data, name) for name in ("label_pattern", "group_pattern")},
-    )
-    has_pattern = bool(data.label_pattern)
+    patterns = {name: getattr(data, name) for name in ("label_pattern", "group_pattern")}
+    is_table, has_names = data.source == "csv", data.source == "names"
     return {
         '[data] train and test: expected a name for train where test has one; train = "" is for test = ""': (
             data.test and not data.train
@@ -140,8 +134,7 @@ def _data_faults(data: Data) -> dict[str, object]:
             data.is_mixed and not is_table
         ),
         "[data] sample_submission without effect: there are no test images": data.sample_submission and not data.test,
-        '[data] label_pattern: expected with source = "names", and only with it': has_pattern
-        != (data.source == "names"),
+        '[data] label_pattern: expected with source = "names", and only with it': bool(data.label_pattern) != has_names,
         '[data] group_column without effect: expected source = "csv"': data.group_column and not is_table,
         "[data] group_column and group_pattern: expected one of them": data.group_column and data.group_pattern,
         **{

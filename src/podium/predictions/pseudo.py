@@ -22,10 +22,6 @@ class PseudoLabels(NamedTuple):
     rows: np.ndarray
     labels: np.ndarray
 
-    def first(self, most: int) -> "PseudoLabels":
-        """At most so many of them."""
-        return PseudoLabels(self.rows[:most], self.labels[:most])
-
     def added_to(self, values: np.ndarray, value: int) -> np.ndarray:
         """The values (n,) of the labelled rows, and `value` for each pseudo-label: (n + p,)."""
         return np.concatenate([values, np.full(len(self.rows), value, values.dtype)])

@@ -47,7 +47,7 @@ class Target:
     @property
     def cell_values(self) -> int:
         """How many values a cell has."""
-        return self.classes
+        return self.outputs
 
     @property
     def value_width(self) -> int:
@@ -162,7 +162,7 @@ class Target:
         return np.array([index[text] for text in texts], np.int64)
 
     def lock_texts(self, labels: np.ndarray) -> list:
-        """What data.lock has as the label of each row: the index."""
+        """What data.lock has as the label of each row: the index, or the number."""
         return labels.tolist()
 
     def read_lock_texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -27,14 +27,13 @@ class Regression(Target):
         """The number."""
         return 1
 
-    @property
-    def cell_values(self) -> int:
-        """The number."""
-        return 1
-
     def log_values(self, logits: np.ndarray) -> np.ndarray:
         """The numbers."""
         return logits
+
+    def values_of_logs(self, logs: np.ndarray) -> np.ndarray:
+        """The numbers, or the nearest class."""
+        return self.values(logs)
 
     def columns(self, classes: Sequence[str], label_column: str) -> Sequence[str]:
         """The label column."""
@@ -87,10 +86,6 @@ class Number(Regression):
         """The numbers (n,) float64."""
         return labels.reshape(-1).astype(np.float64)
 
-    def values_of_logs(self, logs: np.ndarray) -> np.ndarray:
-        """The numbers."""
-        return logs
-
     def values(self, logits: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
         """The numbers."""
         return logits.astype(np.float64)
@@ -110,10 +105,6 @@ class Number(Regression):
     def read_names(self, texts: Sequence[str], classes: Sequence[str]) -> np.ndarray:
         """The numbers."""
         return np.array(texts, np.float64)
-
-    def lock_texts(self, labels: np.ndarray) -> list:
-        """The shortest texts that give the same numbers."""
-        return [repr(label) for label in labels.tolist()]
 
     def read_lock_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Labels (n,) float64."""
@@ -162,10 +153,6 @@ class Ordinal(Regression):
         """
         cuts = np.arange(self.classes - 1) + 0.5 if cuts is None else cuts
         return np.eye(self.classes)[np.searchsorted(cuts, logits[..., 0], side="right")]
-
-    def values_of_logs(self, logs: np.ndarray) -> np.ndarray:
-        """The nearest class."""
-        return self.values(logs)
 
     def predicted(self, logs: np.ndarray) -> np.ndarray:
         """The nearest class (runs, n)."""
