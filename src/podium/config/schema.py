@@ -19,12 +19,7 @@ from podium.errors import ConfigError
 
 
 def key(
-    meaning: str,
-    default: Any = MISSING,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    later: bool = False,
+    meaning: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None, later: bool = False
 ) -> Any:
     """Declare a key of a TOML file; a key without a default is required. `Literal` types have its valid values.
 

@@ -68,10 +68,8 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
     metric, second = result.metric, result.blend.target.scores[1]
     first = max(11, len(metric))
     numbers = f"{metric:>11} {second.replace('_', ' '):>9} {'in sample':>10} {'optimism':>9}"
-    lines = [
-        f"cross-fitted on {result.validation_rows:,} validation rows:",
-        f"{'strategy':<11} {'average':<14} {numbers}",
-    ]
+    title = f"cross-fitted on {result.validation_rows:,} validation rows:"
+    lines = [title, f"{'strategy':<11} {'average':<14} {numbers}"]
     for score in result.strategies:
         average = "-" if score.strategy in ONE_AVERAGE else score.average
         in_sample, optimism = score.in_sample[metric], score.optimism(metric)
@@ -89,13 +87,11 @@ def _score_lines(result: EnsembleResult) -> list[str]:
     chosen = " (chosen by auto)" if result.settings.strategy == "auto" else ""
     lines = [
         f"{used.strategy}{chosen}: {metric} {score.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}",
-        *(
-            [f"  on a test of {len(result.test_ids):,} rows: {'{:.4f} to {:.4f}'.format(*score.test_interval)}"]
-            if score.test_interval
-            else []
-        ),
-        f"  in sample {used.in_sample[metric]:.4f}, too good by {used.optimism(metric):+.4f}",
     ]
+    if score.test_interval:
+        interval = "{:.4f} to {:.4f}".format(*score.test_interval)
+        lines.append(f"  on a test of {len(result.test_ids):,} rows: {interval}")
+    lines.append(f"  in sample {used.in_sample[metric]:.4f}, too good by {used.optimism(metric):+.4f}")
     if score.corrected_for_choosing:
         lines.append(f"  corrected by {-score.corrected_for_choosing:+.4f} for choosing the strategy on these rows")
     for comparison in result.comparisons:

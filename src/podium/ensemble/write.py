@@ -160,21 +160,11 @@ def _write_csv(written: WrittenEnsemble, workspace: Workspace) -> None:
     result, lock, settings = written.result, workspace.lock, workspace.competition.submission
     rows = np.searchsorted(result.test_ids, lock.test_ids)
     probabilities = result.test_probabilities[rows]
-    ids = lock.test_ids.tolist()
-    write_submission(
-        written.csv_file,
-        ids,
-        probabilities=probabilities,
-        classes=result.classes,
-        settings=settings,
-        target=lock.target,
-    )
+    about = {"classes": result.classes, "settings": settings, "target": lock.target}
+    write_submission(written.csv_file, lock.test_ids.tolist(), probabilities=probabilities, **about)
     with atomic_write(written.csv_file.with_suffix(".probabilities.npz")) as stream:
         np.savez_compressed(
-            stream,
-            ids=lock.test_ids,
-            probabilities=probabilities.astype(np.float32),
-            classes=np.array(result.classes),
+            stream, ids=lock.test_ids, probabilities=probabilities.astype(np.float32), classes=np.array(result.classes)
         )
     faults = check_submission(written.csv_file, lock=lock, settings=settings)
     assert not faults, faults

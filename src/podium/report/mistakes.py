@@ -70,9 +70,8 @@ def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequen
     scores = []
     for name, values, truth in zip(columns, probabilities.T, labels.T.astype(np.int64), strict=True):
         pairs = np.stack([1 - values, values], axis=1)
-        (of_one,) = (row for row in class_scores(confusion_matrix(pairs, truth), ("0", "1")) if row.name == "1")
-        auc = METRICS["auc"](pairs, truth)
-        scores.append(ColumnScore(name, of_one.rows, auc, of_one.recall, of_one.precision, of_one.f1))
+        _, rows, *of_one = max(class_scores(confusion_matrix(pairs, truth), ("0", "1")))
+        scores.append(ColumnScore(name, rows, METRICS["auc"](pairs, truth), *of_one))
     return sorted(scores, key=lambda score: (np.isnan(score.auc), score.auc))
 
 

@@ -48,11 +48,8 @@ def guess_data(files: Files, source: Path, cache: Path, to_check: list[str]) -> 
     if not folder:
         return data, None
     names = [name for name in place.open_part(files, folder).names() if is_image(name)]
-    if {
-        "folders": all("/" in name for name in names),
-        "names": all(_class_in(name) for name in names),
-        "csv": False,
-    }[data.source]:
+    has_class = _class_in if data.source == "names" else lambda name: "/" in name
+    if data.source != "csv" and all(map(has_class, names)):
         to_check.append(f"the validation: the {len(names):,} images of {folder} are held out, and train no model")
         return data, Validation(kind="folder", folder=folder)
     to_check.append(f"the validation: the {len(names):,} images of {folder} are not used: their labels are not known")

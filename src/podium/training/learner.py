@@ -117,13 +117,7 @@ def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def make_learner(
-    recipe: Recipe,
-    network: Network,
-    data: FitData,
-    *,
-    seed: int,
-    purpose: str,
-    folder: Path | None = None,
+    recipe: Recipe, network: Network, data: FitData, *, seed: int, purpose: str, folder: Path | None = None
 ) -> Learner:
     """Fastai's Learner of a network; `folder` is where LRFinder keeps the initial parameters."""
     normalisation, rows = network.normalisation, every_nth(data.validation_rows, EPOCH_ROWS)

@@ -134,9 +134,8 @@ def draw_sheet(sheet: Sheet) -> Figure:
         label = f"{_fill(name, NAME_CHARACTERS)}\n{image_id if len(image_id) < 25 else f'…{image_id[-24:]}'}"
         grid[row, 0].text(-0.1, 0.5, label, size=9, ha="right", va="center", transform=grid[row, 0].transAxes)
         for column, images in enumerate(columns):
-            lines = (
-                [f"{f'draw {column}' if column else 'stored'}\n{pixels_text(images.shape[1:3])} px"] if row == 0 else []
-            )
+            title = f"{f'draw {column}' if column else 'stored'}\n{pixels_text(images.shape[1:3])} px"
+            lines = [] if row else [title]
             if sheet.shares and column:
                 shares = sheet.shares[column - 1][row].items()
                 lines += [f"{share:.2f} {_fill(name, SHARE_CHARACTERS, lines=1)}" for name, share in shares]

@@ -17,13 +17,7 @@ BAG_SHARE = 0.6
 
 
 def greedy_weights(
-    values: np.ndarray,
-    labels: np.ndarray,
-    *,
-    metric: str,
-    seed: int,
-    are_logs: bool = False,
-    target: Target = CLASS,
+    values: np.ndarray, labels: np.ndarray, *, metric: str, seed: int, are_logs: bool = False, target: Target = CLASS
 ) -> np.ndarray:
     """Weights (members,) from how often each member is chosen; labels (n,).
 
