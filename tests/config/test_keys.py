@@ -7,7 +7,7 @@ import pytest
 
 from podium.config.competition import read_competition
 from podium.config.keys import Data, Recipe
-from podium.config.recipe import read_recipe, recipe_of
+from podium.config.recipe import read_recipe, recipe_of, target_faults
 from podium.config.schema import stamped_keys
 from podium.config.search import changed_recipe
 from podium.errors import ConfigError
@@ -47,6 +47,8 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
         ("seeds = [-1]", "seeds[0] = -1: expected at least 0"),
         ("seeds = 1", "seeds = 1: expected a list"),
         ("freeze_epochs = 1", "freeze_epochs without pretrained"),
+        ("frozen_norms = true", "frozen_norms without pretrained"),
+        ('pretrained = "package:"', "expected the name of a package after it"),
         ("muon_rate = 0.2", "muon_rate without effect"),
         ("[fastnet]\ndepth = 3", "[fastnet] without effect"),
         ("[fastnet]\nwidths = []", "fastnet.widths = []: expected one or more"),
@@ -87,6 +89,24 @@ def test_height_and_width_survive_a_change_and_a_file(tmp_path):
     assert recipe.stage_pixels == [(8, 16), (16, 32), (24, 48)] and recipe.stored_pixels == (32, 64)
     assert changed_recipe(recipe, {"epochs": 2}, tmp_path) == recipe
     assert recipe_of(loads(dumps(asdict(recipe))), tmp_path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('class_weights = "balanced"', "class_weights"),
+        ("focal_gamma = 2", "focal_gamma"),
+        ('sampling = "balanced"', "sampling"),
+        ('pseudo_labels = "pseudo.csv"', "pseudo_labels"),
+        ("label_smoothing = 0.1", "label_smoothing"),
+        ('pretrained = true\nhead = "boosting"', 'head = "boosting"'),
+    ],
+)
+def test_keys_that_are_for_classes_are_told_for_another_target(tmp_path, line, name):
+    start = RECIPE[:26] if "boosting" in line else RECIPE
+    recipe = read_recipe(recipe_file(tmp_path, start + line))
+    assert target_faults(recipe, "ordinal") == [f'{name} is for target = "class", found "ordinal"']
+    assert target_faults(recipe, "class") == []
 
 
 LOGISTIC = 'architecture = "resnet34"\npretrained = true\nhead = "logistic"\n'
@@ -300,6 +320,12 @@ def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(t
         ('source = "folders"', 'kind = "folder"\nfolder = "val"\nrows = 9', "rows and folds without effect"),
         ('source = "folders"\nextra = ["a", "a"]', "rows = 3", "extra: expected names of folders or archives, each"),
         ('source = "folders"\nextra = [""]', "rows = 3", "extra: expected names of folders or archives, each once"),
+        ('source = "folders"\ntrain = ""', "rows = 3", "expected a name for train where test has one"),
+        ('source = "folders"\ntrain = ""\ntest = ""', 'kind = "folder"\nfolder = "val"', "and a name for train"),
+        ('source = "folders"\nlabel_columns = ["a", "b"]', "rows = 3", "label_columns without effect: expected source"),
+        ('source = "folders"\ntarget = "multi-label"', "rows = 3", 'expected source = "csv", a table of labels'),
+        ('source = "csv"\ntarget = "ordinal"\nextra = ["a"]', "rows = 3", "external data have one class per image"),
+        ('source = "csv"\ntarget = "ordinal"\nlabel_columns = ["a", "b"]', "rows = 3", "label_column has the labels"),
     ],
 )
 def test_keys_of_the_layout_that_contradict_each_other_are_refused(tmp_path, data, validation, fault):

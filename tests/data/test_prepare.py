@@ -203,6 +203,13 @@ def test_held_out_images_that_are_training_images_too_are_warned_of(toy):
     assert notes == [text]
 
 
+def test_a_class_that_only_the_validation_folder_has_is_refused(toy):
+    toy.competition(validation='kind = "folder"\nfolder = "val"')
+    toy.zip(toy.data / "pets.zip", toy.folders() | {"val/cow/1.png": toy.png(700)})
+    with pytest.raises(DataError, match="fold 0: class 'cow'"):
+        toy.prepare()
+
+
 def test_equal_files_thin_images_and_large_batches_are_warned_of(toy):
     file = with_data(toy)
     (file.parent / "a.toml").write_text(RECIPE + "batch_size = 16")

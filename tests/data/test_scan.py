@@ -645,8 +645,23 @@ def test_a_validation_folder_without_images_is_a_fault(toy):
 def test_a_link_from_the_validation_folder_to_labelled_images_is_a_fault(toy):
     folder = toy.write(toy.data / "pets", toy.folders() | {"val/dog/1.png": toy.png(701)})
     (folder / "val/cat").symlink_to("../train/cat")
+    (folder / "val/dog/9.png").symlink_to("../../test/1.png")
     faults = faults_of(toy, toy.competition(validation=BY_FOLDER))
     assert "pets/val/cat/cat_0.png: a link to the labelled images" in faults
+    assert "pets/val/dog/9.png: a link to the test images" in faults
+
+
+def test_a_link_from_extra_images_to_test_images_is_a_fault(toy):
+    folder = toy.write(toy.data / "pets", toy.folders() | {"more/cat/1.png": toy.png(701)})
+    (folder / "more/cat/9.png").symlink_to("../../test/1.png")
+    assert "pets/more/cat/9.png: a link to the test images" in faults_of(toy, toy.competition(data='extra = ["more"]'))
+
+
+def test_a_class_with_the_name_of_the_validation_folder_may_repeat_its_ids(toy):
+    files = {"train/val/cat/1.png": toy.png(701), "val/cat/1.png": toy.png(702)}
+    toy.write(toy.data / "pets", toy.folders() | files)
+    faults = faults_of(toy, toy.competition(validation=BY_FOLDER))
+    assert any("the id 'val/cat/1' 2 times" in fault for fault in faults)
 
 
 def test_a_change_of_the_validation_folder_is_seen(toy):

@@ -143,6 +143,7 @@ BAD_ARRAYS = {
     "object array": ({"oof_ids": np.array(["v1", None], dtype=object)}, "is damaged"),
     "about is not JSON": ({"about": "{run:"}, "is damaged"),
     "about is a list": ({"about": "[1]"}, "about: expected a JSON object, found list"),
+    "unknown target": ({"about": '{"run": "a.s1", "target": "rank"}'}, "about: expected a target of .*, found 'rank'"),
     "about without a run": (
         {"about": "{}"},
         "expected text under run, architecture, fingerprint, fold",

@@ -49,9 +49,13 @@ def test_a_stale_blend_and_a_threshold_that_no_image_has_are_refused(workspace):
     assert not (workspace.paths.submissions / "pseudo.csv").exists()
 
 
-def test_without_test_images_there_are_no_pseudo_labels(workspace):
-    lock = replace(workspace.lock, test_ids=np.array([], str))
-    with pytest.raises(SubmissionError, match=r"for test images(?s:.*)\"class\", 0 test images"):
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [({"test_ids": np.array([], str)}, '"class", 0 test images'), ({"target_name": "multi-label"}, '"multi-label", ')],
+)
+def test_without_test_images_or_classes_there_are_no_pseudo_labels(workspace, changed, found):
+    lock = replace(workspace.lock, **changed)
+    with pytest.raises(SubmissionError, match=f"for test images(?s:.*){found}"):
         write_pseudo_labels(workspace.with_lock(lock), 0.9)
 
 

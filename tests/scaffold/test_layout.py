@@ -187,6 +187,7 @@ def test_class_folders_without_a_test_are_a_competition(tmp_path, train):
     found = guess(tmp_path, tmp_path / "given")
     assert (found.competition.data.train, found.competition.data.test) == (train.split("/")[-2] if train else "", "")
     assert any("there are none" in item for item in found.to_check)
+    assert any("set group_pattern" in item for item in found.to_check)
     lock = prepared(tmp_path, tmp_path / "given")
     assert lock.classes == ("ants", "bees") and len(lock.train_ids) == 24 and len(lock.test_ids) == 0
 
@@ -226,6 +227,16 @@ def labelled_images(place):
     for number in range(24):
         image(place, f"train/{number}.png")
     image(place, "test/100.png")
+
+
+def test_images_without_a_label_are_the_test_and_are_named(tmp_path):
+    labelled_images(tmp_path / "given")
+    (tmp_path / "given/test/100.png").unlink()
+    table(tmp_path / "given", "labels.csv", "id,label", [(k, "ab"[k % 2]) for k in range(20)])
+    found = guess(tmp_path, tmp_path / "given")
+    assert found.competition.data.test == "train"
+    text = "the test images: 4 of 24 images in train have no label in labels.csv, so they are the test"
+    assert text in found.to_check
 
 
 @pytest.mark.parametrize(
