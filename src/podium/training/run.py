@@ -62,8 +62,7 @@ def train_run(
     """
     listener, recipe, paths, lock = listener or Listener(), run.recipe, workspace.paths, workspace.lock
     dataset, pseudo = open_recipe_images(workspace, recipe), read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
-    if rows is not None:  # in a rehearsal
-        pseudo = PseudoLabels(pseudo.rows[: len(rows)], pseudo.labels[: len(rows)])
+    pseudo = pseudo if rows is None else PseudoLabels(*(values[: len(rows)] for values in pseudo))  # in a rehearsal
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     cores = "core" if recipe.threads == 1 else "cores"
     with (
