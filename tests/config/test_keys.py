@@ -47,6 +47,7 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
         ("seeds = [-1]", "seeds[0] = -1: expected at least 0"),
         ("seeds = 1", "seeds = 1: expected a list"),
         ("freeze_epochs = 1", "freeze_epochs without pretrained"),
+        ("frozen_stages = 1", "frozen_stages without pretrained"),
         ("frozen_norms = true", "frozen_norms without pretrained"),
         ('pretrained = "package:"', "expected the name of a package after it"),
         ("muon_rate = 0.2", "muon_rate without effect"),

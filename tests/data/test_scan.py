@@ -514,9 +514,12 @@ def test_groups_follow_their_rows(toy):
 
 
 def test_faults_of_a_table_are_listed_at_once(toy):
-    toy.write(toy.data / "pets", table_files(toy, b"id,label\n1,a\n2,\n3,b\n3,b\n9,a\n,b\n"))
+    files = table_files(toy, b"id,label\n1,a\n2,\n3,b\n3,b\n9,a\n,b\n")
+    toy.write(toy.data / "pets", files | {"train/sub/1.png": toy.png(1)})
     assert faults_of(toy, toy.table_competition()) == [
+        "pets/train/1.png, pets/train/sub/1.png: the id '1' 2 times",
         "pets/train/4.png: an image without a label",
+        "pets/train/sub/1.png: an image without a label",
         "pets/trainLabels.csv line 3: label is empty",
         "pets/trainLabels.csv line 4, pets/trainLabels.csv line 5: the id '3.png' 2 times",
         "pets/trainLabels.csv line 6: '9' has no image in pets/train",
@@ -574,9 +577,13 @@ def test_classes_are_read_from_file_names(toy):
 
 
 def test_names_without_a_class_and_files_that_are_no_images_are_faults(toy):
-    toy.write(toy.data / "pets", named_files(toy) | {"train/7.png": toy.png(7), "train/cat.2.heic": b""})
+    toy.write(
+        toy.data / "pets",
+        named_files(toy) | {"train/7.png": toy.png(7), "train/cat.2.heic": b"", "train/cat.0.jpg": b""},
+    )
     assert faults_of(toy, toy.competition(NAMES, data=CAT_0)) == [
         "pets/train/7.png: label_pattern finds nothing in this name",
+        "pets/train/cat.0.jpg, pets/train/cat.0.png: the id 'cat.0' 2 times",
         "pets/train/cat.2.heic: not an image that Podium can read",
     ]
 

@@ -63,6 +63,7 @@ def test_without_test_images_or_classes_there_are_no_pseudo_labels(workspace, ch
     ("text", "fault"),
     [
         ("id,label\n1,cat\nnine,cat\n", "line 3: nine,cat"),
+        ("id,label\n1,cat,0.9\n", "line 2: 1,cat,0.9"),
         ("id,label\n1,cow\n", "line 2: 1,cow"),
         ("id,label\n1,cat\n1,dog\n", "line 3: 1,dog"),
         ("id,class\n1,cat\n", "found: +id,class"),
