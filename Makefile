@@ -62,7 +62,7 @@ UNKNOWN := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter comm
 ifneq ($(UNKNOWN),)
 NEAREST := $(shell $(FOUND_PYTHON) -S -c 'import difflib, sys; name, *known = sys.argv[1:]; \
 	print(*difflib.get_close_matches(name.upper(), known, 1) or known)' $(firstword $(UNKNOWN)) $(KNOWN))
-$(error make does not know $(firstword $(UNKNOWN))=. Known: $(NEAREST). Keys of a recipe go into SET=, as in \
+$(error make does not know $(firstword $(UNKNOWN))=; expected: $(NEAREST). Keys of a recipe go into SET=, as in \
 	make train RUN=lite0.s1 SET='epochs=5')
 endif
 $(foreach name,RUN SET,$(if $($(name)),$(if $(filter train $(if $(filter RUN,$(name)),show kernel rehearse-kernel),$(GOALS)),,\

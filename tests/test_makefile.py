@@ -208,8 +208,8 @@ def test_train_with_set_writes_a_variant_and_trains_it(house):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["train", "competition=digits"], "make does not know competition=. Known: COMPETITION."),
-        (["help", "TRAILS=3"], "Known: TRIALS."),
+        (["train", "competition=digits"], "make does not know competition=; expected: COMPETITION."),
+        (["help", "TRAILS=3"], "make does not know TRAILS=; expected: TRIALS."),
         (["train", "epochs=1"], "make train RUN=lite0.s1 SET='epochs=5'"),
         (["train", "RUN=resnet43.s1"], "RUN=resnet34.s1"),
         (["all", "RUN=resnet34.s1"], "RUN= has no effect on make all"),

@@ -23,6 +23,9 @@ ALLOWED = {
     "ordinal": (("qwk", "accuracy", "macro_f1"), ("labels",)),
     "number": (("rmse", "mae", "r2"), ("number",)),
 }
+# The keys of [data] that a table of labels has, and those of each kind of [validation].
+TABLE_KEYS = ("labels", "id_column", "label_column", "label_columns", "label_separator", "group_column")
+VALIDATION_KEYS = {"holdout": ("rows", "seed"), "k-fold": ("folds", "seed"), "folder": ("folder",)}
 # The strategies and keys of [ensemble] that targets without probabilities have.
 STRATEGIES_OF_NUMBERS, PROBABILITY_KEYS = ("auto", "best", "uniform", "log-loss"), ("average", "run_temperatures")
 
@@ -44,12 +47,13 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
     """Keys that contradict each other, are missing, or have no effect."""
     metric, kind, validation = competition.metric, competition.submission.kind, competition.validation
     is_other = competition.data.source not in ("folders", "names")
+    unused = [name for name in changed_keys(validation) if name not in ("kind", *VALIDATION_KEYS[validation.kind])]
     scores = f'metric = "{metric}" and [submission] kind = "{kind}": this metric scores'
     faults = {
         f"{NO_THRESHOLD} Remove threshold.": metric in LESS_IS_BETTER and has_threshold,
         **_data_faults(competition.data),
-        '[validation] folder: expected with kind = "folder", and only with it': (
-            bool(validation.folder) != (validation.kind == "folder")
+        '[validation] folder: missing; expected with kind = "folder"': (
+            validation.kind == "folder" and not validation.folder
         ),
         '[validation] kind = "folder": expected source = "folders" or "names", and a name for train': (
             validation.kind == "folder" and (is_other or not competition.data.train)
@@ -57,9 +61,7 @@ def _competition_faults(competition: Competition, *, has_threshold: bool) -> lis
         "[validation] folder: expected another folder than train and test": (
             validation.folder and validation.folder in (competition.data.train, competition.data.test)
         ),
-        '[validation] rows and folds without effect: kind = "folder"': (
-            validation.kind == "folder" and not {"rows", "folds"}.isdisjoint(changed_keys(validation))
-        ),
+        **{f'[validation] {name} without effect: kind = "{validation.kind}"': True for name in unused},
         "[validation] rows: missing; expected rows = the number of labelled rows to hold out": (
             validation.kind == "holdout" and validation.rows == 0
         ),
@@ -115,9 +117,6 @@ def _target_faults(competition: Competition) -> list[str]:
         "[data] label_columns: expected two or more, each once": (
             len({*data.label_columns}) < len(data.label_columns) or len(data.label_columns) == 1
         ),
-        f'[data] label_columns without effect: expected source = "csv", found "{data.source}"': (
-            data.label_columns and data.source != "csv"
-        ),
     }
     return [fault for fault, applies in faults.items() if applies]
 
@@ -126,6 +125,7 @@ def _data_faults(data: Data) -> dict[str, object]:
     """Faults of [data], and whether they apply."""
     patterns = {name: getattr(data, name) for name in ("label_pattern", "group_pattern")}
     is_table, has_names = data.source == "csv", data.source == "names"
+    unused = [] if is_table else [name for name in changed_keys(data) if name in TABLE_KEYS]
     return {
         '[data] train and test: expected a name for train where test has one; train = "" is for test = ""': (
             data.test and not data.train
@@ -135,7 +135,11 @@ def _data_faults(data: Data) -> dict[str, object]:
         ),
         "[data] sample_submission without effect: there are no test images": data.sample_submission and not data.test,
         '[data] label_pattern: expected with source = "names", and only with it': bool(data.label_pattern) != has_names,
-        '[data] group_column without effect: expected source = "csv"': data.group_column and not is_table,
+        **{f'[data] {name} without effect: expected source = "csv", found "{data.source}"': True for name in unused},
+        "[data] label_column without effect: label_columns has the labels": (
+            data.label_columns and "label_column" in changed_keys(data)
+        ),
+        "[data] test_ids without effect: there are no test images": data.test_ids == "hash-order" and not data.test,
         "[data] group_column and group_pattern: expected one of them": data.group_column and data.group_pattern,
         **{
             f"[data] {name} = {pattern!r}: expected a regular expression with one group": _count_groups(pattern) != 1
