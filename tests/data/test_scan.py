@@ -248,9 +248,9 @@ def test_faults_of_class_folders_are_listed_at_once(toy):
     toy.write(toy.data / "pets", toy.folders() | bad)
     (toy.data / "pets/train/fish").mkdir()
     assert faults_of(toy, toy.competition()) == [
-        "pets/test/1.png, pets/test/sub/1.webp: the id '1' 2 times",
+        "pets/test/1.png, pets/test/sub/1.webp: the id '1' occurs 2 times",
         "pets/train/bird: a class without images; it holds 1 other file(s), such as bird/notes.txt",
-        "pets/train/cat/cat_0.jpg, pets/train/cat/cat_0.png: the id 'cat/cat_0' 2 times",
+        "pets/train/cat/cat_0.jpg, pets/train/cat/cat_0.png: the id 'cat/cat_0' occurs 2 times",
         "pets/train/fish: a class without images",
         "pets/train/stray.png: this image is not in a class folder",
     ]
@@ -433,7 +433,7 @@ def test_a_test_folder_without_images_is_a_fault(toy):
             b"id,label\n1,cat\n2,cat\n3,cat\n9,cat\n",
             ["line 5: '9' has no image in pets/test", "pets/test/4.png: a test image that is not in"],
         ),
-        (b"id,label\n1,a\n1.png,a\n2,a\n3,a\n4,a\n", ["sample.csv line 3: the id '1.png' 2 times"]),
+        (b"id,label\n1,a\n1.png,a\n2,a\n3,a\n4,a\n", ["sample.csv line 3: the id '1.png' occurs 2 times"]),
         (b"image,label\n1,cat\n", ["no column 'id'; it has 'image', 'label'"]),
         (b"", ["no rows"]),
         (b"id,label\n", ["no rows"]),
@@ -521,7 +521,7 @@ def test_faults_of_a_table_are_listed_at_once(toy):
         "pets/train/4.png: an image without a label",
         "pets/train/sub/1.png: an image without a label",
         "pets/trainLabels.csv line 3: label is empty",
-        "pets/trainLabels.csv line 4, pets/trainLabels.csv line 5: the id '3.png' 2 times",
+        "pets/trainLabels.csv line 4, pets/trainLabels.csv line 5: the id '3.png' occurs 2 times",
         "pets/trainLabels.csv line 6: '9' has no image in pets/train",
         "pets/trainLabels.csv line 7: id is empty",
     ]

@@ -32,7 +32,7 @@ def repeated_ids(pairs: Iterable[tuple[str, str]]) -> list[str]:
     for id_, place in pairs:
         places.setdefault(id_, []).append(place)
     repeated = {id_: where for id_, where in places.items() if len(where) > 1}
-    return [f"{', '.join(where)}: the id {id_!r} {len(where)} times" for id_, where in repeated.items()]
+    return [f"{', '.join(where)}: the id {id_!r} occurs {len(where)} times" for id_, where in repeated.items()]
 
 
 def unreadable_files(files: Files, names: Iterable[str]) -> list[str]:
