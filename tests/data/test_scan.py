@@ -517,7 +517,7 @@ def test_faults_of_a_table_are_listed_at_once(toy):
     files = table_files(toy, b"id,label\n1,a\n2,\n3,b\n3,b\n9,a\n,b\n")
     toy.write(toy.data / "pets", files | {"train/sub/1.png": toy.png(1)})
     assert faults_of(toy, toy.table_competition()) == [
-        "pets/train/1.png, pets/train/sub/1.png: the id '1' 2 times",
+        "pets/train/1.png, pets/train/sub/1.png: the id '1' occurs 2 times",
         "pets/train/4.png: an image without a label",
         "pets/train/sub/1.png: an image without a label",
         "pets/trainLabels.csv line 3: label is empty",
@@ -583,7 +583,7 @@ def test_names_without_a_class_and_files_that_are_no_images_are_faults(toy):
     )
     assert faults_of(toy, toy.competition(NAMES, data=CAT_0)) == [
         "pets/train/7.png: label_pattern finds nothing in this name",
-        "pets/train/cat.0.jpg, pets/train/cat.0.png: the id 'cat.0' 2 times",
+        "pets/train/cat.0.jpg, pets/train/cat.0.png: the id 'cat.0' occurs 2 times",
         "pets/train/cat.2.heic: not an image that Podium can read",
     ]
 
@@ -668,7 +668,7 @@ def test_a_class_with_the_name_of_the_validation_folder_may_repeat_its_ids(toy):
     files = {"train/val/cat/1.png": toy.png(701), "val/cat/1.png": toy.png(702)}
     toy.write(toy.data / "pets", toy.folders() | files)
     faults = faults_of(toy, toy.competition(validation=BY_FOLDER))
-    assert any("the id 'val/cat/1' 2 times" in fault for fault in faults)
+    assert any("the id 'val/cat/1' occurs 2 times" in fault for fault in faults)
 
 
 def test_a_change_of_the_validation_folder_is_seen(toy):
