@@ -182,6 +182,20 @@ def test_stale_runs_start_with_those_that_took_longest_and_unknown_ones_first(pa
     assert [one.run for one in ordered] == ["unknown.s1", "other.s1", "net.s1", "net.s2"]
 
 
+def test_among_runs_that_were_never_trained_those_with_the_most_training_pixels_start_first(paths):
+    recipes = {
+        "a": "epochs = 2",
+        "b": "epochs = 9",
+        "c": "epochs = 9\nhard_share = 0.5",
+        "d": "epochs = 2\ntraining_pixels = 128",
+    }
+    for name, keys in recipes.items():
+        text = f'architecture = "resnet34"\nseeds = [1]\nlearning_rate = 0.1\n{keys}\n'
+        recipe_file(paths, name).write_text(text)
+    names = [run.recipe_name for run in longest_first(paths, plan_of(paths).runs) if run.recipe_name in recipes]
+    assert names == ["d", "b", "c", "a"]
+
+
 def test_the_plan_is_one_make_assignment_a_word(paths):
     train(paths, "net.s1")
     assert make_assignments(plan_of(paths)) == [

@@ -11,7 +11,7 @@ import typer
 from podium.cli.ensemble import check
 from podium.cli.options import DEFAULT, CompetitionName, DataPlace, RunNames, open_workspace
 from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line, print_log
-from podium.plan.runs import select_runs
+from podium.plan.runs import longest_first, select_runs
 
 if TYPE_CHECKING:
     from podium.scaffold.guess import CompetitionGuess
@@ -83,7 +83,7 @@ def prepare(
 def estimate(competition: CompetitionName = DEFAULT) -> None:
     """Print how long the stale runs will take on this machine, from a few timed steps of each recipe."""
     workspace = open_workspace(competition)
-    stale = [run for run in workspace.trainable_runs if run.stale]
+    stale = [run for run in longest_first(workspace.paths, workspace.trainable_runs) if run.stale]
     if not stale:
         print_line(f"{competition}: every run is up to date.")
         return

@@ -4,10 +4,11 @@ Every key is declared once, with its meaning, unit, default and range; `podium.c
 them. Only the standard library is imported, because make reads settings before the environment exists.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from podium.config.pixels import Pixels
+from podium.config.pixels import Pixels, height_and_width
 from podium.config.schema import key
 
 COMPETITION_FILE = "competition.toml"
@@ -259,6 +260,12 @@ class Recipe:
     def stage_pixels(self) -> list[Pixels]:
         """Size of the images in each training stage."""
         return [*self.progressive_pixels, self.network_pixels]
+
+    @property
+    def pixels_per_row(self) -> float:
+        """Pixels that a training row contributes in all epochs."""
+        areas = [math.prod(height_and_width(pixels)) for pixels in self.stage_pixels]
+        return self.epochs * self.hard_share * sum(areas) / len(areas)
 
     @property
     def images_per_step(self) -> int:

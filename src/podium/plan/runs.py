@@ -143,9 +143,10 @@ def find_run(runs: Sequence[PlannedRun], name: str, *, option: str) -> PlannedRu
 
 
 def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Sort runs by the longest known training time of their recipe, longest first; unknown times come before.
+    """Sort runs by the longest known training time of their recipe, longest first.
 
-    So no long run is left alone at the end while other cores are idle.
+    Recipes that were never trained come before, those with the most training pixels first. So no long run is left
+    alone at the end while other cores are idle.
     """
     seconds: dict[str, float] = {}
     for run in runs:
@@ -153,7 +154,7 @@ def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         last_seconds = about.get("seconds")
         if isinstance(last_seconds, int | float):
             seconds[run.recipe_name] = max(last_seconds, seconds.get(run.recipe_name, 0))
-    return sorted(runs, key=lambda run: -seconds.get(run.recipe_name, float("inf")))
+    return sorted(runs, key=lambda run: (-seconds.get(run.recipe_name, float("inf")), -run.recipe.pixels_per_row))
 
 
 def select_runs(known: Sequence[PlannedRun], names: Sequence[str]) -> list[PlannedRun]:

@@ -48,7 +48,7 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
 def total_seconds(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> tuple[float, str]:
     """The time until the last of `runs` ends on this machine, and what they share: GPUs, or cores.
 
-    `seconds` are those of `estimate_seconds`. Each run starts, in the order of the plan, as soon as there are cores for
+    `seconds` are those of `estimate_seconds`. Each run starts, in the order of `runs`, as soon as there are cores for
     its threads, or a GPU; runs that share a GPU take as long as one after the other.
     """
     gpus, cores = count_gpus(), len(os.sched_getaffinity(0))
