@@ -27,10 +27,11 @@ import numpy as np
 
 from podium.config.keys import Ensemble
 from podium.ensemble.build import build_ensemble
+from podium.ensemble.pool import Pool, pool_of
 from podium.ensemble.strategies import greedy as greedy_module
 from podium.ensemble.strategies.greedy import greedy_weights
 from podium.ensemble.strategies.stack import stack_coefficients
-from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES, Material
+from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.lock import Lock, write_lock
 from podium.metrics import METRICS, log_softmax
 from podium.plan.paths import Paths
@@ -60,6 +61,10 @@ def aligned_of(logits: np.ndarray, labels: np.ndarray) -> Aligned:
     abouts = tuple({"architecture": run.split(".")[0], "recipe": {}} for run in runs)
     ids, classes = np.arange(logits.shape[1]).astype(str), tuple(str(k) for k in range(logits.shape[2]))
     return Aligned(runs, abouts, ids, logits, labels, ids[:100], logits[:, :100], classes)
+
+
+def pool_from(logits: np.ndarray, labels: np.ndarray) -> Pool:
+    return pool_of(aligned_of(logits, labels), Ensemble(select="all", run_temperatures="never"), metric="accuracy")
 
 
 def seconds_of(work: Callable[[], object], repeats: int) -> tuple[float, object]:
@@ -127,18 +132,19 @@ def compare_with_others(runs: int, repeats: int) -> None:
     from sklearn.linear_model import LogisticRegression
 
     logits, labels = random_logits(runs, 10_000, 10)
-    logs = log_softmax(logits)
-    probabilities = np.exp(logs)
+    pool = pool_from(logits, labels)
+    probabilities = np.exp(pool.logs)
     greedy_module.BAGS = 1
-    ours, weights = seconds_of(lambda: greedy_weights(probabilities, labels, metric="accuracy", seed=0), repeats)
+    ours, (weights, _) = seconds_of(lambda: greedy_weights(pool, "probabilities"), repeats)
     theirs, bag = seconds_of(lambda: plain_loop(probabilities, labels, greedy_module.STEPS), 1)
     best = max(_prefixes(probabilities, labels, bag))
     same = np.allclose(weights, np.bincount(bag[: best[2]], minlength=runs) / best[2])
     print(f"{runs} runs x 10,000 x 10, {load()}")
     print(f"  greedy, one bag of {greedy_module.STEPS} steps {ours:10.3f} s")
     print(f"  the plain loop                {theirs:10.3f} s   {theirs / ours:.0f}x; same weights: {same}")
-    stack, _ = seconds_of(lambda: stack_coefficients(logs, labels), repeats)
-    columns = logs.transpose(1, 0, 2).reshape(len(labels), -1)
+    z = np.ascontiguousarray(pool.logs.transpose(0, 2, 1))
+    stack, _ = seconds_of(lambda: stack_coefficients(z, labels), repeats)
+    columns = pool.logs.transpose(1, 0, 2).reshape(len(labels), -1)
     regression = LogisticRegression(max_iter=50 if runs > 9 else 200)
     sklearn, _ = seconds_of(lambda: regression.fit(columns, labels), 1)
     print(f"  stack, strength selected      {stack:10.3f} s")
@@ -199,15 +205,9 @@ def child(file: Path, names: list[str]) -> None:
     logits, labels = np.load(file, mmap_mode="r"), np.load(file.with_name("labels.npy"))
     print(f"{' x '.join(f'{size:,}' for size in logits.shape)}, memory-mapped, {load()}")
     for name in names:
-        logs = log_softmax(np.asarray(logits))
-        average = "logits" if name in ONE_AVERAGE else "probabilities"
-        seconds, _ = seconds_of(
-            lambda logs=logs, name=name, average=average: STRATEGIES[name](
-                Material(logs, labels, "accuracy", 0, logs.argmax(axis=2) == labels), average
-            ),
-            1,
-        )
-        del logs
+        pool, average = pool_from(logits, labels), "logits" if name in ONE_AVERAGE else "probabilities"
+        seconds, _ = seconds_of(lambda pool=pool, name=name, average=average: STRATEGIES[name](pool, average), 1)
+        del pool
         print(f"  {name:<12} fitted once  {seconds:8.2f} s", flush=True)
     settings = Ensemble(strategy="accuracy", select="all", cross_fit_repeats=1)
     seconds, _ = seconds_of(

@@ -16,18 +16,20 @@ import argparse
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import blended, fit_blends, pool_of
-from podium.ensemble.compare import Bootstrap, choose, draw_rows, estimate
-from podium.ensemble.cross_fit import cross_fit, map_in_threads, split_rows
+from podium.ensemble.blend import blended
+from podium.ensemble.compare import Bootstrap, bootstrap, choose, estimate
+from podium.ensemble.cross_fit import cross_fit, map_in_threads
+from podium.ensemble.pool import pool_of
 from podium.ensemble.strategies import table as strategy_table
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
-from podium.metrics import Z_95, accuracy, hits, log_loss, log_losses, softmax
+from podium.metrics import Z_95, accuracy, log_loss, softmax
 from podium.predictions.align import Aligned
 from podium.predictions.load import load_runs
 from podium.workspace import open_workspace
@@ -124,13 +126,6 @@ def data_of(kind: str, rows: int, seed: int) -> Aligned:
     )
 
 
-def resampled(values: np.ndarray, seed: int) -> Bootstrap:
-    """The bootstrap of means over rows; values (strategies, n), more is better."""
-    counts = draw_rows(values.shape[1], None, seed).counts
-    inside, outside = (weights @ values.T / weights.sum(axis=1, keepdims=True) for weights in (counts, counts == 0))
-    return Bootstrap(values.mean(axis=1), inside, outside, rows=values.shape[1])
-
-
 # Gains by accuracy (strategies,), their paired errors (strategies, strategies), and the same of log loss -> the choice.
 Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 
@@ -164,21 +159,17 @@ RULES: dict[str, Rule] = {
 def simulate(kind: str, rows: int, seed: int) -> Scores:
     """The true score and the estimated scores of every strategy and rule, in one draw."""
     aligned, settings = data_of(kind, rows, seed), Ensemble(seed=seed, select="all")
-    pool = pool_of(aligned, settings)
-    crossed = cross_fit(pool, split_rows(pool.labels, None, settings), CANDIDATES, settings, metric="accuracy")
-    blends = fit_blends(pool, CANDIDATES, settings, metric="accuracy")
+    pool = pool_of(aligned, settings, metric="accuracy")
+    candidates = cross_fit(pool, CANDIDATES)
+    blends = [candidate.blend for candidate in candidates]
     predicted, in_sample = (
         [softmax(logs / blend.temperature) for logs, blend in zip(blended(blends, logits), blends, strict=True)]
-        for logits in (aligned.test_logits, pool.log_probabilities)
+        for logits in (aligned.test_logits, pool.logs)
     )
-    values = [
-        np.mean(
-            [[sign * of_rows(repeat, pool.labels) for repeat in repeats] for repeats in crossed.probabilities], axis=1
-        )
-        for sign, of_rows in ((1, hits), (-1, log_losses))
-    ]
+    cross_fitted = [candidate.predicted for candidate in candidates]
     return scores_of(
-        *(resampled(of_strategies, seed) for of_strategies in values),
+        bootstrap(pool, cross_fitted),
+        bootstrap(replace(pool, metric="log_loss"), cross_fitted),
         truths=[(accuracy(p, aligned.test_ids), log_loss(p, aligned.test_ids)) for p in predicted],
         in_sample=[accuracy(p, pool.labels) for p in in_sample],
         tests=len(aligned.test_ids),
@@ -193,7 +184,7 @@ def scores_of(by_accuracy: Bootstrap, by_log_loss: Bootstrap, *, truths: list, i
     scores = {}
     for name, place in places.items():
         chosen_among = NAMES if name == "auto" else None
-        score = estimate(by_accuracy, place, metric="accuracy", tests=tests, chosen_among=chosen_among)
+        score = estimate(by_accuracy, place, tests=tests, chosen_among=chosen_among)
         low, high = score.test_interval  # the rows of the true score are one more sample
         covered = float(low <= truths[place][0] <= high) if name in NAMES or chosen_among else np.nan
         scores[name] = (*truths[place], score.score, in_sample[place], covered)

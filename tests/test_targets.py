@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss as reference_log_loss
 import podium
 from podium.config.keys import Ensemble
 from podium.ensemble.build import build_ensemble
-from podium.ensemble.strategies.table import STRATEGIES, Material
+from podium.ensemble.strategies.table import STRATEGIES
 from podium.errors import ConfigError, DataError
 from podium.lock import read_lock
 from podium.metrics import METRICS
@@ -30,6 +30,7 @@ from podium.targets.multi_label import MultiLabel
 from podium.targets.table import target_of
 from podium.workspace import open_workspace
 from target_toys import ROWS, TESTS, brightness, check_everything_after, import_runs, toy_workspace
+from toy_runs import pool_from
 
 COLUMNS = ["dark", "bright", "grey"]
 
@@ -347,9 +348,8 @@ def test_the_weights_of_numbers_are_those_of_least_squares_on_the_simplex():
     draw = np.random.default_rng(1)
     labels = draw.normal(size=4000)
     numbers = np.stack([labels + draw.normal(size=4000) * noise for noise in (0.5, 1.0, 2.0)])[:, :, None]
-    target = target_of("number", ["age"])
-    material = Material(numbers, labels, "rmse", 0, numbers[:, :, 0] == labels, target)
-    weights, biases = STRATEGIES["log-loss"](material, "logits")
+    pool = pool_from(numbers, labels, metric="rmse", target=target_of("number", ["age"]))
+    weights, biases = STRATEGIES["log-loss"](pool, "logits")
     errors = numbers[:, :, 0] - labels
     inverse = np.linalg.solve(errors @ errors.T, np.ones(3))  # here no weight is at its bound
     np.testing.assert_allclose(weights, inverse / inverse.sum(), atol=0.01)

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from podium.config.keys import Ensemble
+from podium.ensemble.pool import Pool
 from podium.lock import Lock, write_lock
 from podium.predictions.align import align
 from podium.predictions.artefact import Predictions, save_predictions
+from podium.targets.base import CLASS
 from podium.workspace import open_workspace
 
 CLASSES = ("bird", "cat", "dog")
@@ -99,6 +102,25 @@ def join(runs):
     return align(
         [replace(run, about=run.about | {"fold_sha256": folds.get(run.about["fold_sha256"], "other")}) for run in runs],
         lock,
+    )
+
+
+def pool_from(logs, labels, *, metric="accuracy", groups=None, target=CLASS, **settings):
+    """A pool of log-probabilities (runs, n, classes), as `pool_of` makes it of aligned runs."""
+    logs, labels = np.asarray(logs, float), np.asarray(labels)
+    names = tuple(f"a.s{seed}" for seed in range(len(logs)))
+    return Pool(
+        runs=names,
+        abouts=tuple({"architecture": "a"} for _ in names),
+        logs=logs,
+        predicted=target.predicted(logs),
+        labels=labels,
+        strata=target.strata(labels, least=5, most=len(labels)),
+        units=np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1],
+        counted="rows" if groups is None else "groups",
+        target=target,
+        metric=metric,
+        settings=Ensemble(**settings),
     )
 
 

@@ -21,3 +21,10 @@ def test_probabilities_have_an_arithmetic_mean_and_logits_a_geometric_one(averag
     blend = Blend("any", average, np.array([1.0, 2.0]), np.array(weights, float), biases, 1.0)
     logits = np.log(SHARES) * np.array([1, 2])[:, None, None] + 5  # the run temperatures divide the second ones
     np.testing.assert_allclose(blend.probabilities(logits)[0], expected)
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_a_blend_of_one_run_is_that_run_however_small_its_probabilities_are(average):
+    blend = Blend("any", average, np.ones(2), np.array([0.0, 1.0]), None, temperature=500.0)
+    logits = np.array([[[0.0, 0.0]], [[0.0, -1000.0]]])
+    np.testing.assert_allclose(blend.probabilities(logits)[0], np.array([1, np.exp(-2)]) / (1 + np.exp(-2)))

@@ -5,10 +5,22 @@ import pytest
 from scipy.stats import norm
 
 from podium.ensemble import compare as compare_module
-from podium.ensemble.compare import Bootstrap, Draws, bootstrap, choose, compare, draw_rows, estimate, holm, mcnemar
+from podium.ensemble import pool as pool_module
+from podium.ensemble.blend import Blend
+from podium.ensemble.compare import bootstrap, choose, compare, estimate, holm, mcnemar
+from podium.ensemble.cross_fit import Candidate
 from podium.metrics import METRICS, wilson_interval
+from toy_runs import pool_from
 
 NAMES = ["best", "uniform", "accuracy", "log-loss"]
+
+
+def pool_of_rows(labels, *, classes=2, metric="accuracy", groups=None, counts=None):
+    """A pool of one run without knowledge; with `counts`, its draws."""
+    pool = pool_from(np.zeros((1, len(labels), classes)), labels, metric=metric, groups=groups)
+    if counts is not None:
+        vars(pool)["draws"] = np.array(counts, float)
+    return pool
 
 
 def probabilities_of(hits):
@@ -17,9 +29,16 @@ def probabilities_of(hits):
 
 
 def of_hits(*rows, groups=None):
-    labels = np.zeros(len(rows[0]), int)
-    draws = draw_rows(len(labels), groups, 0)
-    return bootstrap(np.stack([probabilities_of(hits) for hits in rows]), labels, metric="accuracy", draws=draws)
+    pool = pool_of_rows(np.zeros(len(rows[0]), int), groups=groups)
+    return bootstrap(pool, [probabilities_of(hits) for hits in rows])
+
+
+def compare_hits(first, second, *, groups=None):
+    candidates = [
+        Candidate(Blend(name, "logits", np.ones(1), np.ones(1), None), probabilities_of(hits), [])
+        for name, hits in (("uniform", first), ("best", second))
+    ]
+    return compare(of_hits(first, second, groups=groups), candidates, 0, 1)
 
 
 def test_the_bootstrap_has_the_standard_error_of_a_share():
@@ -32,18 +51,17 @@ def test_the_bootstrap_has_the_standard_error_of_a_share():
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
 def test_rows_outside_the_draws_are_scored_only_if_requested(metric):
-    labels = np.zeros(60, int)
-    settings = {"metric": metric, "draws": draw_rows(60, None, 0)}
+    pool = pool_of_rows(np.zeros(60, int), metric=metric)
     probabilities = probabilities_of(np.arange(60) % 4 != 0)[None]
-    both, inside = (bootstrap(probabilities, labels, **settings, outside=outside) for outside in (True, False))
+    both, inside = (bootstrap(pool, probabilities, outside=outside) for outside in (True, False))
     assert both.outside.shape == both.inside.shape and inside.outside is None
     np.testing.assert_array_equal(both.inside, inside.inside)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
 def test_a_draw_of_all_rows_has_its_inside_score_outside_too(metric):
-    draws = Draws(np.arange(3), np.array([[1, 1, 1], [3, 0, 0]], np.float32))
-    resampled = bootstrap(probabilities_of([True, False, True])[None], np.zeros(3, int), metric=metric, draws=draws)
+    pool = pool_of_rows(np.zeros(3, int), metric=metric, counts=[[1, 1, 1], [3, 0, 0]])
+    resampled = bootstrap(pool, probabilities_of([True, False, True])[None])
     assert resampled.outside[0] == resampled.inside[0] == pytest.approx(resampled.whole)
     assert resampled.outside[1] < resampled.inside[1] == 1
 
@@ -68,20 +86,20 @@ def test_rows_of_one_group_are_drawn_together():
     )  # all errors are one group
     ungrouped, grouped = of_hits(hits), of_hits(hits, groups=groups)
     assert grouped.inside[:, 0].std() > 5 * ungrouped.inside[:, 0].std()
-    wide, narrow = (estimate(drawn, 0, metric="accuracy", tests=1000).interval for drawn in (grouped, ungrouped))
+    wide, narrow = (estimate(drawn, 0, tests=1000).interval for drawn in (grouped, ungrouped))
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
 
 
 def test_every_one_of_many_rows_may_be_drawn(monkeypatch):
-    monkeypatch.setattr(compare_module, "MOST_DRAWN", 1)
-    counts = draw_rows(65_537, None, 0).counts  # one more than 16 bits can number
+    monkeypatch.setattr(pool_module, "MOST_DRAWN", 1)
+    counts = pool_of_rows(np.zeros(65_537, int)).draws  # one more than 16 bits can number
     assert counts.shape == (50, 65_537) and (counts.sum(axis=1) == 65_537).all()
     assert counts[:, -1].any()
 
 
 def test_an_accuracy_has_wilsons_interval_and_a_wider_interval_for_a_new_test():
     hits = np.arange(1000) % 10 != 0
-    score = estimate(of_hits(hits), 0, metric="accuracy", tests=1000)
+    score = estimate(of_hits(hits), 0, tests=1000)
     assert score.interval == pytest.approx(wilson_interval(900, 1000))
     assert score.test_interval == pytest.approx(wilson_interval(450, 500))  # 1/1000 + 1/1000 = 1/500
 
@@ -89,8 +107,8 @@ def test_an_accuracy_has_wilsons_interval_and_a_wider_interval_for_a_new_test():
 def test_the_interval_of_a_log_loss_on_a_test_of_as_many_rows_is_wider_by_the_root_of_two():
     draw = np.random.default_rng(0)
     probabilities = np.stack([share := draw.uniform(0.1, 0.9, 400), 1 - share], axis=1)[None, None]
-    resampled = bootstrap(probabilities, np.zeros(400, int), metric="log_loss", draws=draw_rows(400, None, 0))
-    score = estimate(resampled, 0, metric="log_loss", tests=400)
+    resampled = bootstrap(pool_of_rows(np.zeros(400, int), metric="log_loss"), probabilities)
+    score = estimate(resampled, 0, tests=400)
     ends = np.array([score.interval, score.test_interval]) - score.score
     assert ends[0][0] < 0 < ends[0][1]
     np.testing.assert_allclose(ends[1], ends[0] * np.sqrt(2))
@@ -103,37 +121,26 @@ def test_mcnemar_is_a_two_sided_sign_test(won, lost, p):
 
 def test_a_gain_is_real_only_if_its_interval_does_not_contain_0():
     better, worse = np.arange(1000) % 10 != 0, np.arange(1000) % 5 != 0
-    labels_right, unit = np.stack([better, worse]), np.arange(1000)
-    real = compare(of_hits(better, worse), labels_right, 0, 1, unit=unit, against="best")
+    real = compare_hits(better, worse)
     assert real.real and real.gain == pytest.approx(0.1) and (real.won, real.lost) == (100, 0)
-    same = compare(of_hits(better, better), np.stack([better, better]), 0, 1, unit=unit, against="best")
+    same = compare_hits(better, better)
     assert not same.real and same.gain == 0 and same.p == 1
 
 
 def test_mcnemar_counts_groups_where_rows_have_groups():
     # 40 rows are won, but they are two groups: what happens to one row of a group happens to all.
     better, worse = np.ones(200, bool), np.arange(200) >= 40
-    groups = (np.arange(200) // 20).astype(str)
-    draws = draw_rows(200, groups, 0)
-    result = compare(
-        of_hits(better, worse, groups=groups),
-        np.stack([better, worse]),
-        0,
-        1,
-        unit=draws.unit,
-        against="best",
-        counted="groups",
-    )
+    result = compare_hits(better, worse, groups=(np.arange(200) // 20).astype(str))
     assert (result.won, result.lost, result.counted) == (2, 0, "groups")
     assert result.p == mcnemar(2, 0) == 0.5
 
 
 def test_holm_needs_more_of_the_smallest_of_several_p_values():
-    assert holm([0.04]) == holm([0.05]) == [True]
-    assert holm([0.04, 0.5]) == [False, False]
-    assert holm([0.03, 0.001, 0.02, 0.6]) == [False, True, False, False]  # 0.02 is above 0.05 / 3
-    assert holm([0.016, 0.001, 0.024, 0.6]) == [True, True, True, False]
-    assert holm([]) == []
+    assert holm([0.04]).tolist() == holm([0.05]).tolist() == [True]
+    assert holm([0.04, 0.5]).tolist() == [False, False]
+    assert holm([0.03, 0.001, 0.02, 0.6]).tolist() == [False, True, False, False]  # 0.02 is above 0.05 / 3
+    assert holm([0.016, 0.001, 0.024, 0.6]).tolist() == [True, True, True, False]
+    assert holm([]).tolist() == []
 
 
 def test_the_p_value_of_a_difference_is_that_of_a_normal_distribution():
@@ -142,27 +149,27 @@ def test_the_p_value_of_a_difference_is_that_of_a_normal_distribution():
     resampled = of_hits(better, worse)
     difference = better.astype(float) - worse
     z = difference.mean() / (difference.std() / np.sqrt(2000))
-    assert resampled.p(0, 1) == pytest.approx(2 * norm.sf(z), rel=0.25)
-    assert of_hits(better, better).p(0, 1) == 1
+    assert resampled.difference(0, 1)[2] == pytest.approx(2 * norm.sf(z), rel=0.25)
+    assert of_hits(better, better).difference(0, 1)[2] == 1
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_f1", "qwk", "auc"])
 def test_metrics_that_are_no_mean_are_scored_on_1000_draws_of_rows(metric):
     draw = np.random.default_rng(0)
     labels, probabilities = draw.integers(3, size=30), np.round(draw.dirichlet(np.ones(3), size=30), 1)
-    draws = draw_rows(30, None, 0)
-    resampled = bootstrap(probabilities[None, None], labels, metric=metric, draws=draws)
+    pool = pool_of_rows(labels, classes=3, metric=metric)
+    resampled = bootstrap(pool, probabilities[None, None])
     assert len(resampled.inside) == len(resampled.outside) == 1000
     for place in range(20):
-        rows = np.repeat(np.arange(30), draws.counts[place].astype(int))
+        rows = np.repeat(np.arange(30), pool.draws[place].astype(int))
         assert resampled.inside[place, 0] == pytest.approx(METRICS[metric](probabilities[rows], labels[rows]))
 
 
 def test_a_draw_without_a_score_has_that_of_all_rows():
     labels = np.array([0, 1, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6], [0.95, 0.05]])[None, None]
-    draws = Draws(np.arange(4), np.array([[0, 1, 1, 2], [1, 1, 1, 1]], np.float32))
-    resampled = bootstrap(probabilities, labels, metric="auc", draws=draws)
+    pool = pool_of_rows(labels, metric="auc", counts=[[0, 1, 1, 2], [1, 1, 1, 1]])
+    resampled = bootstrap(pool, probabilities)
     assert resampled.inside[:, 0].tolist() == pytest.approx([2 / 3, 2 / 3])
 
 
@@ -195,7 +202,7 @@ def test_a_choice_among_equal_strategies_is_corrected():
     hits = [draw.random(500) < 0.2, *(draw.random(500) < 0.8 for _ in range(5))]
     resampled = of_hits(*hits)
     choice = int(choose(resampled.whole, resampled.standard_errors(), names))
-    score = estimate(resampled, choice, metric="accuracy", tests=500, chosen_among=names)
+    score = estimate(resampled, choice, tests=500, chosen_among=names)
     assert score.corrected_for_choosing > 0
     assert score.score == pytest.approx(resampled.whole[choice] - score.corrected_for_choosing)
 
@@ -205,6 +212,6 @@ def test_metrics_that_are_no_mean_over_rows_are_bootstrapped():
     labels = draw.integers(2, size=80)
     scores = labels * 0.5 + draw.random(80)
     probabilities = np.stack([1 - scores / 2, scores / 2], axis=1)[None, None]
-    resampled = bootstrap(probabilities, labels, metric="auc", draws=draw_rows(80, None, 0))
-    assert isinstance(resampled, Bootstrap) and 0.6 < resampled.whole[0] < 1
+    resampled = bootstrap(pool_of_rows(labels, metric="auc"), probabilities)
+    assert 0.6 < resampled.whole[0] < 1
     assert resampled.inside[:, 0].std() > 0 and resampled.outside.shape == resampled.inside.shape

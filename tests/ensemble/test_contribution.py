@@ -7,9 +7,10 @@ import pytest
 
 from podium.config.keys import Ensemble
 from podium.ensemble import blend as blend_module
-from podium.ensemble.blend import Blend, blended, pool_of, without_each_run
+from podium.ensemble.blend import Blend, blended, without_each_run
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.contribution import disagreements, error_correlations, suggest
+from podium.ensemble.pool import pool_of
 from podium.ensemble.text import suggestion_lines
 from podium.metrics import softmax
 from toy_runs import join, random_run, run_of
@@ -67,36 +68,35 @@ def test_the_verdict_is_drop_for_a_harmful_run_and_keep_for_a_useful_one():
         ("best", [1, 0, 0], {}),
     ],
 )
-def test_without_a_run_its_weight_is_divided_by_the_sizes_of_the_others(strategy, weights, without, monkeypatch):
-    monkeypatch.setattr(blend_module, "VALUES_AT_A_TIME", 50)
+def test_without_a_run_its_weight_is_divided_by_the_sizes_of_the_others(strategy, weights, without):
     logits = np.random.default_rng(0).normal(size=(3, 20, 4)).astype(np.float32)
     biases, average = (np.arange(4.0), "logits") if strategy == "stack" else (None, "probabilities")
     blend = Blend(strategy, average, np.array([1.0, 2.0, 0.5]), np.array(weights), biases, 1.0)
-    found = {(run, rows.start): logs for rows, run, logs in without_each_run(blend, logits)}
-    assert {run for run, _ in found} == ({place for place in range(3) if weights[place]} if without else set())
+    logs_without = without_each_run(blend, logits)
+    assert logs_without.keys() == ({place for place in range(3) if weights[place]} if without else set())
     for run, expected in without.items():
         (logs,) = blended([replace(blend, weights=np.array(expected))], logits)
-        own = np.concatenate([found[key] for key in sorted(found) if key[0] == run])
-        np.testing.assert_allclose(softmax(own), softmax(logs), atol=1e-12)
+        np.testing.assert_allclose(softmax(logs_without[run]), softmax(logs), atol=1e-12)
 
 
-@pytest.mark.parametrize("runs", [10, 20])
-def test_the_blends_without_each_run_read_each_run_a_fixed_number_of_times(runs, monkeypatch):
+def test_the_blends_without_each_run_read_each_value_a_fixed_number_of_times(monkeypatch):
     """Twice as many runs cost twice as much, not four times."""
-    operations = 0
+    read = 0
 
     class Counted(np.ndarray):
         def __array_ufunc__(self, ufunc, method, *inputs, **options):
-            nonlocal operations
-            operations += 1
-            plain = [value.view(np.ndarray) if isinstance(value, Counted) else value for value in inputs]
-            options["out"] = tuple(value.view(np.ndarray) for value in options["out"]) if "out" in options else None
-            return getattr(ufunc, method)(*plain, **options)
+            nonlocal read
+            arrays = [np.asarray(value).view(np.ndarray) for value in inputs]
+            read += max(array.size for array in arrays)
+            result = getattr(ufunc, method)(*arrays, **options)
+            return result.view(Counted)
 
     monkeypatch.setattr(blend_module, "calibrated", lambda logits, *_: logits.view(Counted))
-    blend = Blend("uniform", "logits", np.ones(runs), np.full(runs, 1 / runs), None, 1.0)
-    assert len(list(without_each_run(blend, np.ones((runs, 5, 3))))) == runs
-    assert operations <= 4 * runs
+    for runs in (10, 20):
+        read = 0
+        blend = Blend("uniform", "logits", np.ones(runs), np.full(runs, 1 / runs), None)
+        assert len(without_each_run(blend, np.ones((runs, 5, 3)))) == runs
+        assert 0 < read <= 8 * runs * 5 * 3
 
 
 def test_verdicts_are_corrected_for_the_number_of_runs():
@@ -109,32 +109,30 @@ def test_verdicts_are_corrected_for_the_number_of_runs():
     assert verdicts == {"keep", "unclear: no difference beyond noise"}
 
 
-def test_recipes_are_ordered_by_fixed_rows_per_hour_after_those_never_trained():
-    labels = (0, 0, 0, 0)
+def suggestions(predicted, recipes, *, labels, seconds=60.0, **settings):
+    """What is suggested beside runs named recipe.seed, which predict these classes."""
+    about = {"seconds": seconds} if seconds else {}
     runs = [
-        run_of("weak.s1", labels=labels, predicted=(0, 0, 0, 1)),
-        run_of("other.s1", labels=labels, predicted=(0, 0, 1, 1)),
-        run_of("other.s2", labels=labels, predicted=(0, 0, 1, 1)),
+        run_of(name, labels=labels, predicted=row, recipe_name=name.split(".")[0], **about)
+        for name, row in predicted.items()
     ]
-    pool = pool_of(join(runs), SETTINGS)
-    recipe_of = {run.run: run.run.split(".")[0] for run in runs}
-    seconds = {"weak.s1": 1800.0, "other.s1": 60.0, "other.s2": 60.0}
-    settings = {"settings": SETTINGS, "metric": "accuracy"}
-    first, second, third = suggest(pool, recipe_of, seconds, ["weak", "other", "new"], **settings)
-    assert first.recipe == "new" and first.fixed_per_hour is None
+    return suggest(pool_of(join(runs), replace(SETTINGS, **settings), metric="accuracy"), recipes)
+
+
+def test_recipes_are_ordered_by_fixed_rows_per_hour_after_those_never_trained():
+    predicted = {"weak.s1": (0, 0, 0, 1), "other.s1": (0, 0, 1, 1), "other.s2": (0, 0, 1, 1)}
+    first, second, third = suggestions(predicted, ["weak", "other", "new"], labels=(0, 0, 0, 0), seconds=1800.0)
+    assert first.recipe == "new" and first.fixed_per_hour is first.seconds is None
     # The vote of the other recipes is wrong in rows 2 and 3; weak predicts one of them correctly, in half an hour.
     assert (second.recipe, second.fixed, second.fixed_per_hour) == ("weak", 0.5, 2.0)
     assert (third.recipe, third.fixed) == ("other", 0.0)  # it has the same error as weak
 
 
 def test_a_recipe_beside_others_whose_vote_is_correct_fixes_nothing():
-    labels, names = (2, 1), ("a.s1", "b.s1", "b.s2", "b.s3")
     # Two of the three runs of b predict each row correctly.
-    predicted = ((2, 1), (0, 1), (2, 0), (2, 1))
-    runs = [run_of(name, labels=labels, predicted=row) for name, row in zip(names, predicted, strict=True)]
-    recipe_of = {name: name[0] for name in names}
-    (suggestion,) = suggest(pool_of(join(runs), SETTINGS), recipe_of, {}, ["a"], settings=SETTINGS, metric="accuracy")
-    assert suggestion.fixed == 0
+    predicted = {"a.s1": (2, 1), "b.s1": (0, 1), "b.s2": (2, 0), "b.s3": (2, 1)}
+    (suggestion,) = suggestions(predicted, ["a"], labels=(2, 1), seconds=None)
+    assert suggestion.fixed == 0 and suggestion.seconds is None
 
 
 @pytest.mark.parametrize(
@@ -147,27 +145,15 @@ def test_a_recipe_beside_others_whose_vote_is_correct_fixes_nothing():
     ],
 )
 def test_a_suggested_run_that_the_rule_would_not_make_a_member_says_so(rule, member):
-    labels = (0, 0, 1, 1)
-    runs = [
-        run_of("a.s1", labels=labels, predicted=(0, 0, 0, 1)),
-        run_of("b.s1", labels=labels, predicted=(1, 1, 1, 1)),
-    ]
-    pool, recipe_of = pool_of(join(runs), SETTINGS), {"a.s1": "a", "b.s1": "b"}
-    settings = Ensemble(**rule)
-    suggestions = suggest(
-        pool, recipe_of, {"a.s1": 60.0, "b.s1": 60.0}, ["a", "b"], settings=settings, metric="accuracy"
-    )
-    assert suggestions[0].recipe == "a" and suggestions[0].member is member
-    line = suggestion_lines(suggestions, {"a": (1,), "b": (1,)})[-1]
+    predicted = {"a.s1": (0, 0, 0, 1), "b.s1": (1, 1, 1, 1)}
+    rows = suggestions(predicted, ["a", "b"], labels=(0, 0, 1, 1), **rule)
+    assert rows[0].recipe == "a" and rows[0].member is member
+    line = suggestion_lines(rows, {"a": (1,), "b": (1,)})[-1]
     assert line.startswith("next: seeds = [1, 2] in a.toml") and ('[ensemble] select = "all"' in line) is not member
 
 
 def test_a_suggested_run_that_takes_the_place_of_another_says_so():
-    labels = (0, 0, 1, 1)
-    predictions = {"a.s1": (0, 0, 1, 1), "a.s2": (0, 1, 0, 1), "b.s1": (1, 1, 0, 1)}
-    pool = pool_of(join([run_of(name, labels=labels, predicted=row) for name, row in predictions.items()]), SETTINGS)
-    recipe_of, seconds = {name: name[0] for name in predictions}, dict.fromkeys(predictions, 60.0)
+    predicted = {"a.s1": (0, 0, 1, 1), "a.s2": (0, 1, 0, 1), "b.s1": (1, 1, 0, 1)}
     for best, member in ((2, False), (3, True)):
-        settings = Ensemble(threshold=1.0, best_per_architecture=best)
-        suggestions = suggest(pool, recipe_of, seconds, ["a", "b"], settings=settings, metric="accuracy")
-        assert suggestions[0].recipe == "a" and suggestions[0].member is member
+        rows = suggestions(predicted, ["a", "b"], labels=(0, 0, 1, 1), threshold=1.0, best_per_architecture=best)
+        assert rows[0].recipe == "a" and rows[0].member is member

@@ -1,18 +1,27 @@
 """Which runs are members, and the reasons."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from podium.config.keys import Ensemble
 from podium.ensemble.select import check_members, select
 from podium.errors import ConfigError
+from toy_runs import pool_from
 
 
-def members(gains, *, threshold=0.95, best=1, metric="accuracy"):
-    """Names of the members among runs named `architecture.seed`."""
-    settings = Ensemble(threshold=threshold, best_per_architecture=best)
-    choices = select(list(gains), [run.split(".")[0] for run in gains], list(gains.values()), settings, metric=metric)
-    check_members(choices, settings)
-    return [run for run, choice in zip(gains, choices, strict=True) if choice.member]
+def choices_of(gains, *, threshold=0.95, best=1, metric="accuracy"):
+    """The choices among runs named `architecture.seed`."""
+    rows = np.zeros((len(gains), 1, 2))
+    pool = pool_from(rows, [0], metric=metric, threshold=threshold, best_per_architecture=best)
+    pool = replace(pool, runs=tuple(gains), abouts=tuple({"architecture": run.split(".")[0]} for run in gains))
+    choices = select(pool, list(gains.values()))
+    check_members(choices, pool)
+    return choices
+
+
+def members(gains, **settings):
+    return [run for run, choice in zip(gains, choices_of(gains, **settings), strict=True) if choice.member]
 
 
 def test_a_log_loss_has_no_threshold():
@@ -59,13 +68,7 @@ def test_without_best_per_architecture_only_the_threshold_counts():
 
 
 def test_every_choice_has_its_reason():
-    choices = select(
-        ["a.s1", "a.s2", "a.s3", "b.s1"],
-        ["a", "a", "a", "b"],
-        [0.96, 0.94, 0.93, 0.5],
-        Ensemble(threshold=0.95, best_per_architecture=1),
-        metric="accuracy",
-    )
+    choices = choices_of({"a.s1": 0.96, "a.s2": 0.94, "a.s3": 0.93, "b.s1": 0.5})
     assert [choice.reason for choice in choices] == [
         "above threshold 0.95",
         "not above 0.95; rank 2 of 3 in its architecture",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import pool_of
 from podium.ensemble.build import build_ensemble
+from podium.ensemble.pool import pool_of
 from podium.ensemble.shift import MOST_NAMED, shift_warnings, z_of_difference
 from podium.ensemble.text import ensemble_lines
 from podium.ensemble.write import WrittenEnsemble
@@ -47,9 +47,8 @@ def trained_on(aligned, run, *, share):
     return replace(aligned, oof_logits=logits)
 
 
-def warnings(aligned, unit=None):
-    unit = np.arange(len(aligned.oof_ids)) if unit is None else unit
-    return shift_warnings(aligned, pool_of(aligned, Ensemble()), unit)
+def warnings(aligned):
+    return shift_warnings(pool_of(aligned, Ensemble(), metric="accuracy"), aligned.test_logits)
 
 
 def test_honest_runs_are_not_named():

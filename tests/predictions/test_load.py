@@ -38,7 +38,6 @@ def test_runs_that_need_more_memory_than_there_is_are_refused_before_they_are_re
 )
 def test_an_ensemble_needs_no_more_memory_than_it_says(strategy, runs, rows, classes, tmp_path, monkeypatch):
     monkeypatch.setattr(cross_fit_module, "MANY_LOGITS", 1)
-    monkeypatch.setattr(blend_module, "MANY_LOGITS", 1)
     monkeypatch.setattr(blend_module, "VALUES_AT_A_TIME", 20_000)
     names = tuple(f"c{place}" for place in range(classes))
     pool = [random_run(f"a{run}.s1", rows=rows, tests=rows, classes=names, seed=run) for run in range(runs)]

@@ -15,6 +15,8 @@ from podium.predictions.load import load_runs
 from podium.submission import submission_text
 from podium.workspace import Workspace
 
+LOGITS = ("oof_logits", "test_logits")
+
 
 def compact_predictions(workspace: Workspace) -> tuple[int, int]:
     """Round the logits of all runs of a competition to float16; returns the bytes before and after.
@@ -23,14 +25,9 @@ def compact_predictions(workspace: Workspace) -> tuple[int, int]:
     before the first one is replaced, so that a full disk changes none.
     """
     aligned = load_runs(workspace)
-    rounded = replace(
-        aligned,
-        oof_logits=_as_float16(aligned.oof_logits).astype(np.float32),
-        test_logits=_as_float16(aligned.test_logits).astype(np.float32),
-    )
-    lines = _submission_lines(workspace, aligned)
-    changed = sum(line != other for line, other in zip(lines, _submission_lines(workspace, rounded), strict=True))
-    if changed:
+    logits = {name: _as_float16(getattr(aligned, name)).astype(np.float32) for name in LOGITS}
+    lines, rounded = (_submission_lines(workspace, runs) for runs in (aligned, replace(aligned, **logits)))
+    if changed := sum(line != other for line, other in zip(lines, rounded, strict=True)):
         raise PredictionsError(
             "float16 would change the submission.",
             file=workspace.paths.predictions_folder,
@@ -43,9 +40,9 @@ def compact_predictions(workspace: Workspace) -> tuple[int, int]:
     with ExitStack() as replacements:
         for file in files:
             run = load_predictions(file)
-            halved = {name: _as_float16(getattr(run, name)) for name in ("oof_logits", "test_logits")}
             stream = replacements.enter_context(atomic_write(file))
-            write_predictions(stream, file, replace(run, **halved))
+            halved = replace(run, **{name: _as_float16(getattr(run, name)) for name in LOGITS})
+            write_predictions(stream, file, halved)
             stream.flush()
             os.fsync(stream.fileno())
     return before, sum(file.stat().st_size for file in files)
@@ -58,12 +55,8 @@ def _as_float16(logits: np.ndarray) -> np.ndarray:
 
 
 def _submission_lines(workspace: Workspace, aligned: Aligned) -> list[str]:
-    competition = workspace.competition
+    competition, target = workspace.competition, aligned.target
     result = build_ensemble(aligned, competition.ensemble, metric=competition.metric, only=True)
-    return submission_text(
-        result.test_ids.tolist(),
-        probabilities=result.test_probabilities,
-        classes=result.classes,
-        settings=competition.submission,
-        target=aligned.target,
-    ).split("\n")
+    about = {"classes": result.classes, "settings": competition.submission, "target": target}
+    ids, probabilities = result.test_ids.tolist(), result.test_probabilities
+    return submission_text(ids, probabilities=probabilities, **about).split("\n")

@@ -1,14 +1,14 @@
 """How much each run adds to the blend, and which run to train next."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from podium.config.keys import Ensemble
-from podium.ensemble.blend import Blend, Pool, without_each_run
-from podium.ensemble.compare import Draws, bootstrap, holm
-from podium.ensemble.cross_fit import CrossFit
+from podium.ensemble.blend import without_each_run
+from podium.ensemble.compare import bootstrap, holm
+from podium.ensemble.cross_fit import Candidate
+from podium.ensemble.pool import Pool
 from podium.ensemble.select import select
 from podium.targets.base import CLASS, Target
 
@@ -38,98 +38,65 @@ class Suggestion:
 
 def error_correlations(errors: np.ndarray) -> np.ndarray:
     """Correlation (runs, runs) of errors (runs, n); 0 for a run whose errors are all the same."""
-    errors = errors.astype(np.float64)
-    errors -= errors.mean(axis=1, keepdims=True)
-    size = np.sqrt((errors**2).sum(axis=1))
-    scaled = errors / np.where(size > 0, size, 1)[:, None]
-    return scaled @ scaled.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(np.atleast_2d(np.corrcoef(errors)))
 
 
 def disagreements(predicted: np.ndarray, target: Target = CLASS) -> np.ndarray:
     """How far the predictions of two runs differ, (runs, runs), as the target says, of predicted (runs, n)."""
-    shares = np.zeros((len(predicted), len(predicted)))
-    for place, run in enumerate(predicted):
-        shares[place, place:] = shares[place:, place] = target.disagreement(run, predicted[place:])
-    return shares
+    return np.stack([target.disagreement(run, predicted) for run in predicted])
 
 
 def contributions(
-    pool: Pool,
-    crossed: CrossFit,
-    place: int,
-    blend: Blend,
-    *,
-    metric: str,
-    draws: Draws,
-    correlation: np.ndarray,
-    disagreement: np.ndarray,
+    pool: Pool, candidate: Candidate, *, correlation: np.ndarray, disagreement: np.ndarray
 ) -> tuple[Contribution, ...]:
-    """What each run adds to candidate number `place`, by cross-fitted scores (first repeat) with and without it.
+    """What each run adds to a candidate, by cross-fitted scores (first repeat) with and without it.
 
     Without a run, its weight is divided among the other runs, in proportion to theirs. The verdicts are corrected for
-    their number.
+    their number. `correlation` and `disagreement` are (runs, runs).
     """
-    used = np.flatnonzero(blend.weights).tolist()
-    used = used if len(used) > 1 else []
-    place_of = {run: index for index, run in enumerate(used, start=1)}
-    probabilities = np.empty((1 + len(used), 1, *crossed.probabilities.shape[2:]), np.float32)
-    probabilities[:] = crossed.probabilities[place, :1]
-    for part, blends in crossed.blends:
-        for rows, run, logs in without_each_run(blends[place], pool.log_probabilities[:, part]):
+    weights, others = candidate.blend.weights, max(len(pool.runs) - 1, 1)
+    used = np.flatnonzero(weights).tolist() if np.count_nonzero(weights) > 1 else []
+    place_of = {run: place for place, run in enumerate(used, start=1)}  # the whole blend is at 0
+    predicted = np.repeat(candidate.predicted[None, :1], 1 + len(used), axis=0)
+    for rows, blend in candidate.parts:
+        for run, logs in without_each_run(blend, pool.logs[:, rows]).items():
             if run in place_of:
-                probabilities[place_of[run], 0, part[rows]] = blends[place].values(logs)
-    resampled = bootstrap(probabilities, pool.labels, metric=metric, draws=draws, outside=False, target=pool.target)
-    real = holm([resampled.p(0, 1 + place) for place in range(len(used))])
-    other_runs = max(len(pool.runs) - 1, 1)
+                predicted[place_of[run], 0, rows] = blend.values(logs)
+    resampled = bootstrap(pool, predicted, outside=False)
+    differences = {run: resampled.difference(0, place) for run, place in place_of.items()}
+    real = dict(zip(used, holm([p for _, _, p in differences.values()]), strict=True))
     results = []
     for index, run in enumerate(pool.runs):
-        loss, interval = resampled.difference(0, 1 + used.index(index)) if index in used else (None, None)
-        results.append(
-            Contribution(
-                run=run,
-                error_correlation=float((correlation[index].sum() - correlation[index, index]) / other_runs),
-                disagreement=float(disagreement[index].sum() / other_runs),
-                loss=loss,
-                interval=interval,
-                verdict=_verdict(blend.weights[index], loss, index in used and real[used.index(index)]),
-            )
-        )
+        loss, interval, _ = differences.get(index, (None, None, None))
+        verdict = "keep: it is the whole blend" if weights[index] else "drop: it has no weight"
+        if loss is not None:
+            verdict = "keep" if loss > 0 else "drop: the blend is better without it"
+            verdict = verdict if real[index] else "unclear: no difference beyond noise"
+        similar = float((correlation[index].sum() - correlation[index, index]) / others)
+        different = float(disagreement[index].sum() / others)
+        results.append(Contribution(run, similar, different, loss, interval, verdict))
     return tuple(results)
 
 
-def _verdict(weight: float, loss: float | None, real: bool) -> str:
-    if loss is None:
-        return "keep: it is the whole blend" if weight else "drop: it has no weight"
-    if not real:
-        return "unclear: no difference beyond noise"
-    return "keep" if loss > 0 else "drop: the blend is better without it"
-
-
-def suggest(
-    pool: Pool,
-    recipe_of: Mapping[str, str],
-    seconds_of: Mapping[str, float],
-    recipes: Sequence[str],
-    *,
-    settings: Ensemble,
-    metric: str,
-) -> tuple[Suggestion, ...]:
+def suggest(pool: Pool, recipes: Sequence[str]) -> tuple[Suggestion, ...]:
     """Which recipe deserves one more run, the most promising first; recipes that were never trained come first.
 
     The value of a run is the number of rows that it predicts correctly and the other recipes' vote does not, per hour
     of training. It ranks recipes; it does not predict the gain of the blend.
     """
-    gains, suggestions = pool.gains(metric), []
-    choices = select(pool.runs, pool.architectures, gains, settings, metric=metric)
+    gains, suggestions = pool.gains(), []
+    members = sum(choice.member for choice in select(pool, gains))
     for recipe in recipes:
-        own = np.array([recipe_of.get(run) == recipe for run in pool.runs])
-        times = [seconds_of[run] for run in pool.runs if recipe_of.get(run) == recipe and run in seconds_of]
+        own = np.array([about.get("recipe_name") == recipe for about in pool.abouts])
+        times = [
+            about["seconds"] for about, is_own in zip(pool.abouts, own, strict=True) if is_own and "seconds" in about
+        ]
         seconds = float(np.mean(times)) if times else None
         fixed, per_hour, member = None, None, True
         if own.any():  # one more run is expected to score as the present ones do; its name comes last
-            runs, architectures = (*pool.runs, "~"), (*pool.architectures, pool.architectures[own.argmax()])
-            more = select(runs, architectures, (*gains, gains[own].mean()), settings, metric=metric)
-            member = sum(choice.member for choice in more) > sum(choice.member for choice in choices)
+            more = replace(pool, runs=(*pool.runs, "~"), abouts=(*pool.abouts, pool.abouts[own.argmax()]))
+            member = sum(choice.member for choice in select(more, (*gains, gains[own].mean()))) > members
         if own.any() and not own.all() and pool.target.has_classes:
             wrong = votes(pool.predicted[~own], pool.target.value_width).argmax(axis=1) != pool.labels
             fixed = float(pool.correct[own][:, wrong].mean()) if wrong.any() else 0.0
@@ -140,8 +107,4 @@ def suggest(
 
 def votes(predicted: np.ndarray, classes: int) -> np.ndarray:
     """How many runs predict each class, (n, classes), of predicted (runs, n)."""
-    rows = np.arange(predicted.shape[1])
-    counts = np.zeros((predicted.shape[1], classes), np.int32)
-    for run in predicted:
-        counts[rows, run] += 1
-    return counts
+    return np.stack([np.count_nonzero(predicted == k, axis=0) for k in range(classes)], axis=1)

@@ -8,68 +8,74 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import MANY_LOGITS, Blend, Pool, blended, fit_blends
+from podium.ensemble.blend import Blend, blended, fit_blends
+from podium.ensemble.pool import Pool
 from podium.seeding import stream_seed
+
+# Logits of all pools that are fitted side by side: each needs its own copies.
+MANY_LOGITS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class CrossFit:
-    """What each candidate (strategy, average) predicts for every row, fitted without that row."""
+class Candidate:
+    """A strategy with a kind of average: its blend, and what blends that were fitted without a row predict for it."""
 
-    probabilities: np.ndarray  # (candidates, repeats, n, classes) float32
-    blends: tuple[tuple[np.ndarray, list[Blend]], ...]  # first repeat: rows, and the blends fitted without them
+    blend: Blend  # fitted on all rows
+    predicted: np.ndarray  # (repeats, n, classes) float32
+    parts: list[tuple[np.ndarray, Blend]]  # of the first repeat: rows, and the blend that was fitted without them
 
-    def uncalibrated(self, pool: Pool, place: int) -> np.ndarray:
-        """The probabilities (n, classes) of candidate number `place`, without temperature and cut points."""
-        probabilities = np.empty_like(self.probabilities[place, 0])
-        for rows, blends in self.blends:
-            blend = replace(blends[place], temperature=1.0, cuts=None)
-            probabilities[rows] = blend.probabilities(pool.log_probabilities[:, rows])
+    def uncalibrated(self, pool: Pool) -> np.ndarray:
+        """The probabilities (n, classes) of the first repeat, without temperature and cut points."""
+        probabilities = np.empty_like(self.predicted[0])
+        for rows, blend in self.parts:
+            probabilities[rows] = replace(blend, temperature=1.0, cuts=None).probabilities(pool.logs[:, rows])
         return probabilities
 
 
-def split_rows(labels: np.ndarray, groups: np.ndarray | None, settings: Ensemble) -> np.ndarray:
-    """The part, from 0, in which each row is scored: (repeats, n). Classes have equal shares in all parts."""
-    units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+def cross_fit(pool: Pool, pairs: Sequence[tuple[str, str]]) -> list[Candidate]:
+    """Fit each pair (strategy, average) on all rows, and on all parts except one, whose rows it then predicts."""
+    parts = split_rows(pool.strata, pool.units, pool.settings)
+    predicted = np.empty((len(pairs), *parts.shape, pool.target.value_width), np.float32)
+
+    def fit(repeat: int, part: int) -> tuple[np.ndarray, list[Blend]]:
+        outside, inside = np.flatnonzero(parts[repeat] == part), np.flatnonzero(parts[repeat] != part)
+        blends = fit_blends(pool.of_rows(inside), pairs)
+        for place, logs in enumerate(blended(blends, pool.logs[:, outside])):
+            predicted[place, repeat, outside] = blends[place].values(logs)
+        return outside, blends
+
+    jobs = [partial(fit, repeat, part) for repeat, row in enumerate(parts) for part in range(row.max() + 1)]
+    jobs = [partial(fit_blends, pool, pairs), *jobs]
+    whole, *fitted = map_in_threads(lambda job: job(), jobs, threads=max(1, MANY_LOGITS // pool.logs.size))
+    first_repeat = fitted[: parts[0].max() + 1]
+    return [
+        Candidate(blend, predicted[place], [(rows, blends[place]) for rows, blends in first_repeat])
+        for place, blend in enumerate(whole)
+    ]
+
+
+def split_rows(strata: np.ndarray, units: np.ndarray, settings: Ensemble) -> np.ndarray:
+    """The part, from 0, in which each of n rows is scored: (repeats, n). Strata have equal shares in all parts.
+
+    units (n,) int from 0: rows of one unit are in the same part.
+    """
     count = int(units.max()) + 1
-    unit_labels = np.zeros(count, np.int64)
-    unit_labels[units[::-1]] = labels[::-1]  # the label of a group's first row
-    parts = np.empty((settings.cross_fit_repeats, len(labels)), np.int64)
+    unit_strata = np.zeros(count, np.int64)
+    unit_strata[units[::-1]] = strata[::-1]  # the stratum of a unit's first row
+    parts = np.empty((settings.cross_fit_repeats, len(strata)), np.int64)
     for repeat in range(settings.cross_fit_repeats):
         generator = np.random.default_rng(stream_seed(settings.seed, f"cross-fit/{repeat}"))
         shuffled = generator.permutation(count)
-        by_label = shuffled[np.argsort(unit_labels[shuffled], kind="stable")]
+        by_stratum = shuffled[np.argsort(unit_strata[shuffled], kind="stable")]
         unit_parts = np.empty(count, np.int64)
-        unit_parts[by_label] = np.arange(count) % min(settings.cross_fit_parts, count)
+        unit_parts[by_stratum] = np.arange(count) % min(settings.cross_fit_parts, count)
         parts[repeat] = unit_parts[units]
     return parts
-
-
-def cross_fit(
-    pool: Pool, parts: np.ndarray, candidates: Sequence[tuple[str, str]], settings: Ensemble, *, metric: str
-) -> CrossFit:
-    """Fit every candidate (strategy, average) on all parts except one, and predict that part; parts (repeats, n)."""
-    repeats, rows = parts.shape
-    probabilities = np.empty((len(candidates), repeats, rows, pool.target.value_width), np.float32)
-
-    def fit(job: tuple[int, int]) -> tuple[np.ndarray, list[Blend]]:
-        repeat, part = job
-        outside = np.flatnonzero(parts[repeat] == part)
-        inside = np.flatnonzero(parts[repeat] != part)
-        blends = fit_blends(pool.rows(inside), candidates, settings, metric=metric)
-        logs = blended(blends, pool.log_probabilities[:, outside])
-        for place, blend in enumerate(blends):
-            probabilities[place, repeat, outside] = blend.values(logs[place])
-        return outside, blends
-
-    jobs = [(repeat, part) for repeat in range(repeats) for part in range(parts[repeat].max() + 1)]
-    results = map_in_threads(fit, jobs, threads=max(1, MANY_LOGITS // pool.log_probabilities.size))
-    first_repeat = tuple(result for result, (repeat, _) in zip(results, jobs, strict=True) if repeat == 0)
-    return CrossFit(probabilities, first_repeat)
 
 
 def map_in_threads(function: Callable, jobs: Sequence, *, threads: int = 1000) -> list:

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from podium.ensemble.blend import Pool, row_blocks
 from podium.ensemble.contribution import votes
-from podium.ensemble.strategies.calibrate import fit_temperatures
-from podium.metrics import over_classes, softmax
-from podium.predictions.align import Aligned
+from podium.ensemble.pool import Pool
+from podium.ensemble.strategies.calibrate import fit_temperature
+from podium.metrics import over_classes
 from podium.targets.base import Target
 
 # Standard errors; chance exceeds them for one of 370 honest runs.
@@ -25,16 +24,16 @@ OTHER_MODELS = ("refit", "average")
 Measure = tuple[str, int, Sequence[str], np.ndarray, np.ndarray]
 
 
-def shift_warnings(aligned: Aligned, pool: Pool, unit: np.ndarray) -> tuple[str, ...]:
+def shift_warnings(pool: Pool, test_logits: np.ndarray) -> tuple[str, ...]:
     """A sentence for each run that differs between validation and test, or is perfect; the most suspicious first.
 
-    `unit` (n,): each validation row's row or group, as rows of one group are alike and count as fewer rows.
+    test_logits (runs, m, outputs). Rows of one group are alike and count as fewer rows.
     """
     perfect = [run for run, correct in zip(pool.runs, pool.correct, strict=True) if correct.all()]
     largest: dict[str, tuple[float, str]] = {}
-    for name, direction, runs, *both in _measures(aligned, pool) if len(aligned.test_ids) else ():
+    for name, direction, runs, *both in _measures(pool, pool.target.cells(test_logits)) if test_logits.size else ():
         for run, validation, test in zip(runs, *both, strict=True):
-            z = z_of_difference(validation, test, unit)
+            z = z_of_difference(validation, test, pool.units)
             if abs(z) > max(MOST_Z, largest.get(run, (0.0,))[0]) and z * direction >= 0:
                 cause = "the test differs" if direction == 0 < z else "it knows validation rows, or the test differs"
                 means = f"{validation.mean():.4f} on validation rows and {test.mean():.4f} on the test (z = {z:+.1f})"
@@ -45,28 +44,27 @@ def shift_warnings(aligned: Aligned, pool: Pool, unit: np.ndarray) -> tuple[str,
     return (*found, *sentences[:MOST_NAMED], *more)
 
 
-def z_of_difference(validation: np.ndarray, test: np.ndarray, unit: np.ndarray) -> float:
-    """The mean of `test` (m,) minus that of `validation` (n,), in standard errors; groups `unit` (n,) widen these."""
+def z_of_difference(validation: np.ndarray, test: np.ndarray, units: np.ndarray) -> float:
+    """The mean of `test` (m,) minus that of `validation` (n,), in standard errors; groups `units` (n,) widen these."""
     centred = validation - validation.mean()
-    of_groups, of_rows = np.square(np.bincount(unit, centred)).sum(), np.square(centred).sum()
+    of_groups, of_rows = np.square(np.bincount(units, centred)).sum(), np.square(centred).sum()
     design_effect = max(of_groups / of_rows, 1.0) if of_rows else 1.0
     variance = np.concatenate([validation, test]).var() * design_effect
     error = np.sqrt(variance * (1 / len(validation) + 1 / len(test)))
     return float((test.mean() - validation.mean()) / max(error, 1e-9))
 
 
-def _measures(aligned: Aligned, pool: Pool) -> Iterator[Measure]:
+def _measures(pool: Pool, test_logits: np.ndarray) -> Iterator[Measure]:
     """Each run's confidence, alone and beside the other runs', and how many other runs predict another class."""
     # A run that trained on pseudo-labels of test rows is more confident there.
-    sources = ["refit" if about.get("pseudo_labels") else about.get("test_logits_from", "") for about in aligned.abouts]
+    sources = ["refit" if about.get("pseudo_labels") else about.get("test_logits_from", "") for about in pool.abouts]
     places = [place for place, source in enumerate(sources) if not any(word in source for word in OTHER_MODELS)]
     runs = [pool.runs[place] for place in places]
-    test_logits = pool.target.cells(aligned.test_logits)
     if runs and pool.target.has_probabilities:
-        temperatures = [fit_temperatures(pool.log_probabilities[[place]], pool.labels)[0] for place in places]
+        temperatures = {place: fit_temperature(pool.logs[place], pool.labels) for place in places}
         both = [
-            np.array([_confidence(logits[place], t) for place, t in zip(places, temperatures, strict=True)])
-            for logits in (pool.log_probabilities, test_logits)
+            np.array([_confidence(logits[place], temperature) for place, temperature in temperatures.items()])
+            for logits in (pool.logs, test_logits)
         ]
         yield ("calibrated confidence", 0, runs, *both)
         if len(runs) > 1:
@@ -79,8 +77,9 @@ def _measures(aligned: Aligned, pool: Pool) -> Iterator[Measure]:
 
 def _confidence(logits: np.ndarray, temperature: float) -> np.ndarray:
     """The largest probability of each row, (n,), at a temperature; logits (n, classes)."""
-    parts = (logits[rows] / temperature for rows in row_blocks(*logits.shape))
-    return np.concatenate([over_classes(np.maximum, softmax(part)) for part in parts])
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= over_classes(np.maximum, scaled)[:, None]
+    return 1 / over_classes(np.add, np.exp(scaled, out=scaled))
 
 
 def _disagreement(predicted: np.ndarray, target: Target) -> np.ndarray:

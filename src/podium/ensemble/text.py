@@ -26,6 +26,9 @@ def cost_lines(size: PoolSize) -> list[str]:
 def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
     """The runs, the strategies, the cross-fitted score and its limits."""
     result = written.result
+    file = f"{written.csv_file} and {written.json_file.name}"
+    if not written.csv_file:
+        file = f'{written.json_file}, and no submission: there are no test images ([data] test = "")'
     return [
         "",
         *_run_lines(result, stale),
@@ -36,49 +39,50 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
         *(line for warning in result.warnings for line in wrap(f"WARNING: {warning}", 100, subsequent_indent="  ")),
         "limits of this score:",
         *(f"  - {caveat}" for caveat in result.caveats),
-        f"wrote {written.csv_file} and {written.json_file.name}"
-        if written.csv_file
-        else f'wrote {written.json_file}, and no submission: there are no test images ([data] test = "")',
+        f"wrote {file}",
     ]
 
 
+def _table(rows: Sequence[Sequence[str]], alignments: str) -> list[str]:
+    """Lines of cells, one column below the other, each aligned as one of `alignments` says: < left, > right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    columns = list(zip(alignments, widths, strict=True))
+    return [" ".join(f"{cell:{a}{w}}" for cell, (a, w) in zip(row, columns, strict=True)).rstrip() for row in rows]
+
+
+def _difference(gain: float, metric: str) -> str:
+    """A difference of the metric, of an accuracy in points."""
+    return f"{gain * 100:+.2f}" if metric == "accuracy" else f"{gain:+.4f}"
+
+
 def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
-    width = max(len(run.run) for run in result.runs)
-    metric, (factor, digits) = result.metric, (100, 2) if result.metric == "accuracy" else (1, 4)
-    scores = max(8, len(metric))
-    numbers = f"{metric:>8} {'weight':>7} {'temp.':>5} {'gain':>6} {'error corr.':>11}"
-    lines = [f"{'run':<{width}} {numbers}  verdict; why (not) a member"]
-    contributions = {contribution.run: contribution for contribution in result.contributions}
-    for run in sorted(result.runs, key=lambda run: (-run.weight, -METRICS[metric].gain(run.scores[metric]), run.run)):
-        contribution = contributions[run.run]
+    metric, gain_of = result.metric, METRICS[result.metric].gain
+    pairs = zip(result.runs, result.contributions, strict=True)
+    rows = [("run", metric, "weight", "temp.", "gain", "error corr.", " verdict; why (not) a member")]
+    for run, contribution in sorted(pairs, key=lambda pair: (-pair[0].weight, -gain_of(pair[0].scores[metric]))):
         weight = f"{run.weight:.4f}" if run.weight else "-"
-        gain = f"{contribution.loss * factor:+.{digits}f}" if contribution.loss is not None else "-"
-        lines.append(
-            f"{run.run:<{width}} {run.scores[metric]:{scores}.4f} {weight:>7} {run.temperature:5.2f} {gain:>6} "
-            f"{contribution.error_correlation:11.2f}  {contribution.verdict.split(':')[0]}; {run.reason}"
-        )
-    unit = "points" if factor == 100 else metric
-    lines.append(f"gain: {unit} that the blend gains by this run; error corr.: of its errors with those of other runs")
-    if stale_runs := [run.run for run in result.runs if run.run in stale]:
-        lines.append(f"STALE, because the recipe or the data changed: {', '.join(stale_runs)}")
-    return lines
+        gain = "-" if contribution.loss is None else _difference(contribution.loss, metric)
+        numbers = (f"{run.scores[metric]:.4f}", weight, f"{run.temperature:.2f}", gain)
+        verdict = f" {contribution.verdict.split(':')[0]}; {run.reason}"
+        rows.append((run.run, *numbers, f"{contribution.error_correlation:.2f}", verdict))
+    unit = "points" if metric == "accuracy" else metric
+    stale_runs = [run.run for run in result.runs if run.run in stale]
+    return [
+        *_table(rows, "<>>>>><"),
+        f"gain: {unit} that the blend gains by this run; error corr.: of its errors with those of other runs",
+        *([f"STALE, because the recipe or the data changed: {', '.join(stale_runs)}"] if stale_runs else []),
+    ]
 
 
 def _strategy_lines(result: EnsembleResult) -> list[str]:
     metric, second = result.metric, result.blend.target.scores[1]
-    first = max(11, len(metric))
-    numbers = f"{metric:>11} {second.replace('_', ' '):>9} {'in sample':>10} {'optimism':>9}"
-    title = f"cross-fitted on {result.validation_rows:,} validation rows:"
-    lines = [title, f"{'strategy':<11} {'average':<14} {numbers}"]
+    rows = [("strategy", "average", metric, second.replace("_", " "), "in sample", "optimism", "")]
     for score in result.strategies:
         average = "-" if score.strategy in ONE_AVERAGE else score.average
-        in_sample, optimism = score.in_sample[metric], score.optimism(metric)
-        mark = "  <- used" if score is result.used else ""
-        lines.append(
-            f"{score.strategy:<11} {average:<14} {score.cross_fitted[metric]:{first}.4f} "
-            f"{score.cross_fitted[second]:9.4f} {in_sample:10.4f} {optimism:+9.4f}{mark}"
-        )
-    return lines
+        numbers = (score.cross_fitted[metric], score.cross_fitted[second], score.in_sample[metric])
+        optimism, mark = f"{score.optimism(metric):+.4f}", " <- used" if score is result.used else ""
+        rows.append((score.strategy, average, *(f"{number:.4f}" for number in numbers), optimism, mark))
+    return [f"cross-fitted on {result.validation_rows:,} validation rows:", *_table(rows, "<<>>>><")]
 
 
 def _score_lines(result: EnsembleResult) -> list[str]:
@@ -96,44 +100,39 @@ def _score_lines(result: EnsembleResult) -> list[str]:
         lines.append(f"  corrected by {-score.corrected_for_choosing:+.4f} for choosing the strategy on these rows")
     for comparison in result.comparisons:
         lines += _comparison_lines(comparison, result)
-    if not result.calibration:
-        return lines
-    before, after = result.calibration["before"], result.calibration["after"]
-    names = {"log_loss": "log loss", "brier": "Brier", "calibration_error": "calibration error"}
-    changes = ", ".join(f"{words} {before[name]:.4f} -> {after[name]:.4f}" for name, words in names.items())
-    return [*lines, f"  temperature {result.blend.temperature:.2f}:", f"    {changes}"]
+    if result.calibration:
+        before, after = result.calibration["before"], result.calibration["after"]
+        names = {"log_loss": "log loss", "brier": "Brier", "calibration_error": "calibration error"}
+        changes = ", ".join(f"{words} {before[name]:.4f} -> {after[name]:.4f}" for name, words in names.items())
+        lines += [f"  temperature {result.blend.temperature:.2f}:", f"    {changes}"]
+    return lines
 
 
 def _comparison_lines(comparison: Comparison, result: EnsembleResult) -> list[str]:
     name = comparison.against
     other = {"best": f"the best single run ({result.best.run})", "uniform": "the uniform blend"}.get(name, name)
-    low, high = comparison.interval
     verdict = "no difference beyond noise"
     if comparison.real:
         verdict = "the gain is real" if comparison.gain > 0 else f"the loss is real; try STRATEGY={name}"
-    factor, unit = (100, " points") if result.metric == "accuracy" else (1, "")
+    gain, low, high = (_difference(value, result.metric) for value in (comparison.gain, *comparison.interval))
     p = f"= {comparison.p:.3f}" if comparison.p >= 0.001 else "< 0.001"
     return [
-        f"  compared with {other}: {comparison.gain * factor:+.2f}{unit}: {verdict}",
-        f"    95 % interval {low * factor:+.2f} to {high * factor:+.2f}; "
+        f"  compared with {other}: {gain}{' points' if result.metric == 'accuracy' else ''}: {verdict}",
+        f"    95 % interval {low} to {high}; "
         f"{comparison.won} {comparison.counted} won, {comparison.lost} lost, McNemar p {p}",
     ]
 
 
 def suggestion_lines(suggestions: Sequence[Suggestion], seeds: Mapping[str, Sequence[int]]) -> list[str]:
     """A table of recipes, sorted by how many errors one more run may fix per hour, and the next step."""
-    lines = [f"{'recipe':<20} {'fixes':>8} {'seconds':>8} {'fixed/hour':>10}"]
-    for suggestion in suggestions:
-        fixed = _number(suggestion.fixed, ".1%")
-        seconds, per_hour = _number(suggestion.seconds, ".0f"), _number(suggestion.fixed_per_hour, ".1f")
-        lines.append(f"{suggestion.recipe:<20} {fixed:>8} {seconds:>8} {per_hour:>10}")
+    rows = [("recipe", "fixes", "seconds", "fixed/hour")]
+    for row in suggestions:
+        numbers = ((row.fixed, ".1%"), (row.seconds, ".0f"), (row.fixed_per_hour, ".1f"))
+        rows.append((row.recipe, *("unknown" if value is None else format(value, form) for value, form in numbers)))
+    lines = _table(rows, "<>>>")
     lines.append("fixes: of the rows that the other recipes' vote gets wrong, the share that its runs get right")
     recipe = suggestions[0].recipe
     if suggestions[0].seconds is None:
         return [*lines, f"next: make {recipe}, which was never trained"]
     needed = "" if suggestions[0].member else ', and [ensemble] select = "all": the rule takes no more of its runs'
     return [*lines, f"next: seeds = {[*seeds[recipe], max(seeds[recipe]) + 1]} in {recipe}.toml{needed}"]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "unknown" if value is None else format(value, form)

@@ -1,7 +1,6 @@
 """From the predictions in `oof/` to a checked CSV and the JSON that records how it was made."""
 
 import json
-import math
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from podium import __version__
 from podium.config.competition import NO_THRESHOLD, strategy_fault
 from podium.config.keys import Ensemble
 from podium.config.schema import build
-from podium.ensemble.blend import pool_of
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
+from podium.ensemble.pool import pool_of
 from podium.errors import ConfigError, SubmissionError
 from podium.files import atomic_write, write_file
 from podium.metrics import METRICS
@@ -56,7 +55,7 @@ def write_ensemble(
     if not NAME.fullmatch(out):
         expected = "letters, digits, and _ . + - between them, such as try2"
         raise SubmissionError("This cannot be the name of a submission.", expected=expected, found=out)
-    competition, folder = workspace.competition, workspace.paths.submissions
+    competition, files = workspace.competition, workspace.paths.submissions / out
     settings = _overridden(workspace, strategy, threshold)
     # Hashed before they are read: if a file changes meanwhile, the ensemble counts as stale.
     record = {
@@ -65,15 +64,14 @@ def write_ensemble(
         "inputs": {file.stem: file_sha256(file) for file in prediction_files(workspace.paths)},
     }
     aligned = load_runs(workspace, rehearsed=rehearsed)
-    only = strategy not in (None, "auto")
-    result = build_ensemble(aligned, settings, metric=competition.metric, only=only)
+    result = build_ensemble(aligned, settings, metric=competition.metric, only=strategy not in (None, "auto"))
     if strategy is None and not rehearsed:
         _check_against_best(result, workspace)
-    csv_file = folder / f"{out}.csv" if len(result.test_ids) else None
-    written = WrittenEnsemble(result, csv_file, folder / f"{out}.json")
+    csv_file = files.with_name(f"{out}.csv") if len(result.test_ids) else None
     if csv_file:
-        _write_csv(written, workspace)
-    record = with_hashes(_rounded(record | _describe(result)), folder / out)
+        _write_csv(result, csv_file, workspace)
+    written = WrittenEnsemble(result, csv_file, files.with_name(f"{out}.json"))
+    record = with_hashes(_rounded(record | _describe(result)), files)
     write_file(written.json_file, (json.dumps(record, indent=2) + "\n").encode())
     return written
 
@@ -109,13 +107,9 @@ def _check_against_best(result: EnsembleResult, workspace: Workspace) -> None:
 
 def suggest_run(workspace: Workspace) -> tuple[Suggestion, ...]:
     """Which recipe deserves one more run; raises PredictionsError, and ConfigError where there is no recipe."""
-    recipes = dict.fromkeys(run.recipe_name for run in workspace.trainable_runs)
-    aligned, ensemble, metric = load_runs(workspace), workspace.competition.ensemble, workspace.competition.metric
-    pool = pool_of(aligned, ensemble)
-    abouts = dict(zip(aligned.runs, aligned.abouts, strict=True))
-    recipe_of = {run: about.get("recipe_name", "") for run, about in abouts.items()}
-    seconds_of = {run: about["seconds"] for run, about in abouts.items() if "seconds" in about}
-    return suggest(pool, recipe_of, seconds_of, list(recipes), settings=ensemble, metric=metric)
+    recipes = list(dict.fromkeys(run.recipe_name for run in workspace.trainable_runs))
+    competition = workspace.competition
+    return suggest(pool_of(load_runs(workspace), competition.ensemble, metric=competition.metric), recipes)
 
 
 def _describe(result: EnsembleResult) -> dict[str, Any]:
@@ -144,27 +138,20 @@ def _describe(result: EnsembleResult) -> dict[str, Any]:
     }
 
 
-def _rounded(value: Any) -> Any:
-    """The value with numbers rounded to eight decimals; numbers that are not finite become null."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float):
-        return round(value, 8) if math.isfinite(value) else None
-    return value
+def _rounded(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with numbers rounded to eight decimals; numbers that are not finite become null."""
+    text = json.dumps(record)
+    return json.loads(text, parse_float=lambda number: round(float(number), 8), parse_constant=lambda _: None)
 
 
-def _write_csv(written: WrittenEnsemble, workspace: Workspace) -> None:
+def _write_csv(result: EnsembleResult, file: Path, workspace: Workspace) -> None:
     """Write the CSV and the probabilities in the lock's row order, and check the CSV."""
-    result, lock, settings = written.result, workspace.lock, workspace.competition.submission
-    rows = np.searchsorted(result.test_ids, lock.test_ids)
-    probabilities = result.test_probabilities[rows]
-    about = {"classes": result.classes, "settings": settings, "target": lock.target}
-    write_submission(written.csv_file, lock.test_ids.tolist(), probabilities=probabilities, **about)
-    with atomic_write(written.csv_file.with_suffix(".probabilities.npz")) as stream:
-        np.savez_compressed(
-            stream, ids=lock.test_ids, probabilities=probabilities.astype(np.float32), classes=np.array(result.classes)
-        )
-    faults = check_submission(written.csv_file, lock=lock, settings=settings)
+    lock, settings, classes = workspace.lock, workspace.competition.submission, result.classes
+    probabilities = result.test_probabilities[np.searchsorted(result.test_ids, lock.test_ids)]
+    about = {"classes": classes, "settings": settings, "target": lock.target}
+    write_submission(file, lock.test_ids.tolist(), probabilities=probabilities, **about)
+    arrays = {"ids": lock.test_ids, "probabilities": probabilities.astype(np.float32), "classes": np.array(classes)}
+    with atomic_write(file.with_suffix(".probabilities.npz")) as stream:
+        np.savez_compressed(stream, **arrays)
+    faults = check_submission(file, lock=lock, settings=settings)
     assert not faults, faults

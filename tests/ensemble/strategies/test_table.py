@@ -1,19 +1,19 @@
 """Weights by strategy."""
 
+from functools import partial
 from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 from podium.config.keys import Ensemble
-from podium.ensemble.blend import pool_of
+from podium.ensemble.pool import pool_of
 from podium.ensemble.strategies import table
-from podium.ensemble.strategies.greedy import greedy_weights
+from podium.ensemble.strategies.losses import geometric_loss, mixture_loss
 from podium.ensemble.strategies.simplex import minimise
-from podium.ensemble.strategies.table import STRATEGIES, Material
-from podium.ensemble.strategies.table import accuracy as weigh_by_accuracy
+from podium.ensemble.strategies.table import STRATEGIES
 from podium.metrics import log_softmax
-from toy_runs import join, random_run
+from toy_runs import join, pool_from, random_run
 
 LABELS = np.array([0, 1, 0, 1])
 
@@ -22,38 +22,36 @@ def certain(*rows):
     return np.eye(2)[np.array(rows)]
 
 
-def material(probabilities):
-    correct = probabilities.argmax(axis=2) == LABELS
-    return Material(np.log(np.maximum(probabilities, 1e-9)), LABELS, metric="accuracy", seed=0, correct=correct)
+def members(probabilities):
+    return pool_from(np.log(np.maximum(probabilities, 1e-9)), LABELS)
 
 
-def accuracy(probabilities, labels):
-    assert labels is LABELS
-    return weigh_by_accuracy(material(probabilities), "probabilities")[0]
+def accuracy(probabilities):
+    return STRATEGIES["accuracy"](members(probabilities), "probabilities")[0]
 
 
 def test_weights_are_proportional_to_the_correct_rows():
     probabilities = certain([0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 0])  # 4, 2 and 1 of 4 correct
-    np.testing.assert_allclose(accuracy(probabilities, LABELS), [4 / 7, 2 / 7, 1 / 7])
+    np.testing.assert_allclose(accuracy(probabilities), [4 / 7, 2 / 7, 1 / 7])
 
 
 def test_a_run_without_correct_rows_has_no_weight():
-    np.testing.assert_allclose(accuracy(certain([0, 1, 0, 1], [1, 0, 1, 0]), LABELS), [1, 0])
+    np.testing.assert_allclose(accuracy(certain([0, 1, 0, 1], [1, 0, 1, 0])), [1, 0])
 
 
 def test_runs_without_correct_rows_have_equal_weights():
-    np.testing.assert_allclose(accuracy(certain([1, 0, 1, 0], [1, 0, 1, 0]), LABELS), [0.5, 0.5])
+    np.testing.assert_allclose(accuracy(certain([1, 0, 1, 0], [1, 0, 1, 0])), [0.5, 0.5])
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "stack"])
 def test_every_strategy_gives_weights_that_sum_to_one_and_all_to_a_single_member(name, average):
     draw = np.random.default_rng(1).dirichlet(np.ones(2), size=(3, 4))
-    weights, biases = STRATEGIES[name](material(draw), average)
+    weights, biases = STRATEGIES[name](members(draw), average)
     assert weights.shape == (3,) and biases is None
     assert weights.min() >= 0
     assert weights.sum() == pytest.approx(1)
-    np.testing.assert_array_equal(STRATEGIES[name](material(draw[:1]), average)[0], [1.0])
+    np.testing.assert_array_equal(STRATEGIES[name](members(draw[:1]), average)[0], [1.0])
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
@@ -76,8 +74,7 @@ def good_and_bad(*, copies):
     for member, of_labels in enumerate(([0.9, 0.9, 0.9, 0.3], [0.4, 0.4, 0.4, 0.2])):
         of_label = np.tile(of_labels, copies)
         probabilities[member, rows, labels], probabilities[member, rows, 1 - labels] = of_label, 1 - of_label
-    logs = np.log(probabilities)
-    return Material(logs, labels, "log_loss", 0, logs.argmax(axis=2) == labels)
+    return pool_from(np.log(probabilities), labels, metric="log_loss")
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
@@ -89,9 +86,8 @@ def test_log_loss_weights_do_not_depend_on_the_temperature_of_all_members(averag
     logits = confidence[:, :, None] * np.eye(2)[labels] * 2
     weights = []
     for softness in (1.0, 4.0):
-        logs = log_softmax(logits / softness)
-        correct = logs.argmax(axis=2) == labels
-        weights.append(STRATEGIES["log-loss"](Material(logs, labels, "log_loss", 0, correct), average)[0])
+        pool = pool_from(log_softmax(logits / softness), labels, metric="log_loss")
+        weights.append(STRATEGIES["log-loss"](pool, average)[0])
     np.testing.assert_allclose(weights[0], weights[1], atol=0.02)
     assert weights[1][2] < 0.2
 
@@ -100,54 +96,37 @@ def test_log_loss_weights_do_not_depend_on_the_temperature_of_all_members(averag
 def test_best_is_the_best_by_the_metric(metric, expected):
     """One member has more correct rows, but is sure of its mistake."""
     probabilities = np.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [1 - 1e-6, 1e-6]]), np.full((4, 2), 0.5)
-    logs = np.log(np.stack(probabilities))
-    correct = np.array([[True, True, True, False], [True, False, True, False]])
-    weights, _ = STRATEGIES["best"](Material(logs, LABELS, metric, 0, correct), "logits")
+    weights, _ = STRATEGIES["best"](pool_from(np.log(np.stack(probabilities)), LABELS, metric=metric), "logits")
     assert weights.tolist() == expected
-
-
-@pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_greedy_averages_what_the_blend_averages(average):
-    """Beside a member that is often right, a member sure of wrong classes gains with one kind of average only."""
-    draw = np.random.default_rng(0)
-    labels = draw.integers(3, size=300)
-    logs = log_softmax(np.eye(3)[labels] * 2 + draw.normal(size=(5, 300, 3)) * np.array([1, 2, 3, 4, 5])[:, None, None])
-    given = Material(logs, labels, "log_loss", 3, logs.argmax(axis=2) == labels)
-    weights, _ = STRATEGIES["greedy"](given, average)
-    values = logs if average == "logits" else np.exp(logs)
-    expected = greedy_weights(values, labels, metric="log_loss", seed=3, are_logs=average == "logits")
-    assert weights.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_the_gradient_and_the_hessian_of_log_loss_are_its_derivatives(average):
     draw = np.random.default_rng(0)
     logs, labels = log_softmax(draw.normal(size=(3, 50, 4))), draw.integers(4, size=50)
-    of_labels = logs[:, np.arange(50), labels]
-    values, loss = np.exp(of_labels), table._mixture_loss
+    loss = partial(mixture_loss, np.exp(logs[:, np.arange(50), labels]))
     if average == "logits":
-        values, loss = logs - of_labels[:, :, None], table._geometric_loss
+        loss = partial(geometric_loss, np.ascontiguousarray(logs.transpose(0, 2, 1)), labels)
     weights, step = np.array([0.5, 0.3, 0.2]), 1e-5
-    value, gradient, hessian = loss(values, weights)
+    value, gradient, hessian = loss(weights)
     blend = np.tensordot(weights, np.exp(logs) if average == "probabilities" else logs, 1)
     probabilities = blend if average == "probabilities" else np.exp(log_softmax(blend))
     assert value == pytest.approx(-np.log(probabilities[np.arange(50), labels]).mean())
     for place, move in enumerate(np.eye(3) * step):
-        up, down = loss(values, weights + move), loss(values, weights - move)
+        up, down = loss(weights + move), loss(weights - move)
         assert gradient[place] == pytest.approx((up[0] - down[0]) / 2 / step, abs=1e-6)
         np.testing.assert_allclose(hessian[place], (up[1] - down[1]) / 2 / step, atol=1e-6)
 
 
 def test_log_loss_needs_few_evaluations(monkeypatch):
     """A loss whose rounding errors are larger than the last gains would make the line search fail."""
-    evaluations, original = [], table._geometric_loss
-    monkeypatch.setattr(table, "_geometric_loss", lambda z, weights: evaluations.append(1) or original(z, weights))
+    evaluations = []
+    monkeypatch.setattr(table, "geometric_loss", lambda *values: evaluations.append(1) or geometric_loss(*values))
     runs = join([random_run(f"a.s{seed}", rows=2000, seed=seed, noise=0.6 + seed / 20) for seed in range(12)])
-    pool = pool_of(runs, Ensemble(run_temperatures="never"))
+    pool = pool_of(runs, Ensemble(run_temperatures="never"), metric="log_loss")
     for seed in range(4):
-        part = pool.rows(np.random.default_rng(seed).permutation(2000)[:1600])
         evaluations.clear()
-        STRATEGIES["log-loss"](Material(part.log_probabilities, part.labels, "log_loss", 0, part.correct), "logits")
+        STRATEGIES["log-loss"](pool.of_rows(np.random.default_rng(seed).permutation(2000)[:1600]), "logits")
         assert len(evaluations) < 20
 
 

@@ -50,7 +50,12 @@ def _quadratic_minimum(gradient: np.ndarray, hessian: np.ndarray, weights: np.nd
     linear = gradient - hessian @ weights
     point, free = weights.copy(), weights > 0
     for _ in range(10 * len(weights) + 10):
-        target, multiplier = _free_minimum(linear, hessian, free)
+        # The minimum over the free weights, whose sum is 1, and the multiplier of that sum.
+        system = np.pad(hessian[np.ix_(free, free)], (0, 1), constant_values=1.0)
+        system[-1, -1] = 0.0
+        *solution, multiplier = np.linalg.solve(system, np.append(-linear[free], 1.0))
+        target = np.zeros(len(point))
+        target[free] = solution
         falling = free & (target < 0)
         if falling.any():  # go to the first bound on the way, and fix that weight at 0
             reach = np.full(len(point), np.inf)
@@ -67,15 +72,3 @@ def _quadratic_minimum(gradient: np.ndarray, hessian: np.ndarray, weights: np.nd
             break
         free[lowest] = True
     return point
-
-
-def _free_minimum(linear: np.ndarray, hessian: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, float]:
-    """The minimum over the free weights, with sum 1 and the others 0, and the multiplier of the sum."""
-    count = int(free.sum())
-    system = np.zeros((count + 1, count + 1))
-    system[:count, :count] = hessian[np.ix_(free, free)]
-    system[:count, count] = system[count, :count] = 1.0
-    solution = np.linalg.solve(system, np.append(-linear[free], 1.0))
-    target = np.zeros(len(free))
-    target[free] = solution[:count]
-    return target, float(solution[count])

@@ -1,0 +1,130 @@
+"""What blends are fitted on and judged by: the predictions of all runs for the validation rows, and the labels."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from podium.config.keys import Ensemble
+from podium.metrics import Metric
+from podium.predictions.align import Aligned
+from podium.seeding import stream_seed
+from podium.targets.base import CLASS, Target
+
+DRAWS = 1000
+# Largest number of drawn rows in all: with very many rows, fewer draws are enough.
+MOST_DRAWN = 20_000_000
+# Keys of a recipe that make a run's probabilities less confident, and their defaults.
+SMOOTHING = {
+    "label_smoothing": 0,
+    "mixup": 0,
+    "cutmix": 0,
+    "focal_gamma": 0,
+    "class_weights": "none",
+    "sampling": "all",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All runs' predictions for n cells (see podium.targets), the labels, and how blends of the runs are judged."""
+
+    runs: tuple[str, ...]
+    abouts: tuple[dict[str, Any], ...]
+    logs: np.ndarray  # (runs, n, classes) float64 log-probabilities, without temperatures; numbers (runs, n, 1)
+    predicted: np.ndarray  # (runs, n): the most probable class, or the number
+    labels: np.ndarray  # (n,)
+    strata: np.ndarray  # (n,) int: of which each part of a split gets its share
+    units: np.ndarray  # (n,) int: the row or the group of each cell; units are split and drawn as a whole
+    counted: str  # what a unit is: rows or groups
+    target: Target
+    metric: str
+    settings: Ensemble
+
+    @property
+    def measure(self) -> Metric:
+        """The metric of the competition."""
+        return self.target.metrics[self.metric]
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which rows each run predicts correctly: (runs, n) bool."""
+        return self.predicted == self.labels
+
+    @property
+    def fits_temperatures(self) -> bool:
+        """Whether a temperature is fitted to each run; `auto`: if keys differ that change how sure runs are."""
+        fits, recipes = self.settings.run_temperatures, [about.get("recipe") for about in self.abouts]
+        if fits == "auto":
+            known = [recipe for recipe in recipes if isinstance(recipe, dict)]
+            smoothings = {tuple(recipe.get(*item) for item in SMOOTHING.items()) for recipe in known}
+            return self.target.has_probabilities and (len(smoothings) > 1 or len(known) < len(recipes))
+        return self.target.has_probabilities and fits == "always"
+
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """How often each unit is drawn in each draw with replacement, (draws, units) float64, for the bootstrap."""
+        count = int(self.units.max()) + 1
+        draws = max(50, min(DRAWS, MOST_DRAWN // count))
+        generator = np.random.default_rng(stream_seed(self.settings.seed, "bootstrap"))
+        drawn = generator.integers(count, size=(draws, count), dtype=np.uint16 if count <= 65536 else np.int64)
+        counts = np.empty((draws, count))
+        for place, units in enumerate(drawn):
+            counts[place] = np.bincount(units, minlength=count)
+        return counts
+
+    def gains(self) -> np.ndarray:
+        """The score of each run by the metric, (runs,): more is better; -inf if these rows have no score."""
+        if self.metric == "accuracy":  # needs no probabilities
+            return self.correct.mean(axis=1)
+        values = map(self.target.values_of_logs, self.logs)
+        gains = [self.measure.gain(self.measure(run, self.labels)) for run in values]
+        return np.nan_to_num(gains, nan=-np.inf)
+
+    def scores(self, values: np.ndarray) -> dict[str, float]:
+        """The target's scores and the metric of the cells' values (n, classes)."""
+        metrics = self.target.metrics
+        return {name: metrics[name](values, self.labels) for name in dict.fromkeys((*self.target.scores, self.metric))}
+
+    def of_rows(self, indices: np.ndarray) -> "Pool":
+        """The pool of the cells at `indices`."""
+        axes = {"logs": 1, "predicted": 1, "labels": 0, "strata": 0, "units": 0}
+        return replace(self, **{name: getattr(self, name).take(indices, axis) for name, axis in axes.items()})
+
+    def of_runs(self, indices: np.ndarray) -> "Pool":
+        """The pool of the runs at `indices`; itself if these are all."""
+        if len(indices) == len(self.runs):
+            return self
+        names, abouts = (tuple(values[place] for place in indices) for values in (self.runs, self.abouts))
+        return replace(self, runs=names, abouts=abouts, logs=self.logs[indices], predicted=self.predicted[indices])
+
+
+def pool_of(aligned: Aligned, settings: Ensemble, *, metric: str) -> Pool:
+    """Make a pool of the cells of aligned runs."""
+    target, rows = aligned.target, len(aligned.oof_ids)
+    units = np.arange(rows) if aligned.groups is None else np.unique(aligned.groups, return_inverse=True)[1]
+    strata = target.strata(aligned.oof_labels, least=settings.cross_fit_parts, most=rows)
+    # In float64, so that what CPUs compute differently in the last bits is rounded away in the JSON.
+    logs = calibrated(target.cells(aligned.oof_logits), np.ones(len(aligned.runs)), target)
+    return Pool(
+        runs=aligned.runs,
+        abouts=aligned.abouts,
+        logs=logs,
+        predicted=target.predicted(logs),
+        labels=target.cell_labels(aligned.oof_labels),
+        strata=np.repeat(strata, target.cells_per_row),
+        units=np.repeat(units, target.cells_per_row),  # the cells of a row are not independent
+        counted="rows" if aligned.groups is None else "groups",
+        target=target,
+        metric=metric,
+        settings=settings if target.has_probabilities else replace(settings, average="logits"),  # a mean of numbers
+    )
+
+
+def calibrated(logits: np.ndarray, temperatures: np.ndarray, target: Target = CLASS) -> np.ndarray:
+    """Log-probabilities (runs, n, classes) float64 of logits at each run's temperature, made run by run."""
+    logs = np.empty(logits.shape)
+    for place, (run, temperature) in enumerate(zip(logits, temperatures, strict=True)):
+        logs[place] = target.log_values(run.astype(np.float64) / temperature)
+    return logs
