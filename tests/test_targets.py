@@ -280,24 +280,48 @@ def test_an_integer_that_is_written_in_two_ways_is_not_two_classes(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"metric": "accuracy"}, 'expected metric = "auc" or "log_loss" or "macro_f1" or "micro_f1", found "accuracy"'),
-        ({"kind": "probability"}, 'expected [submission] kind = "probabilities" or "labels", found "probability"'),
-        ({"kind": "labels"}, 'metric = "auc" and [submission] kind = "labels": this metric scores probabilities'),
-        ({"metric": "micro_f1"}, 'kind = "probabilities": this metric scores labels; expected kind = "labels"'),
-        ({"target": "class", "metric": "micro_f1", "kind": "labels"}, 'found "micro_f1"'),
-        ({"submission": 'separator = ","'}, "[submission] separator without effect"),
-        ({"target": "class", "data": 'label_separator = "|"'}, "label_separator without effect"),
-        ({"data": 'label_columns = ["a"]'}, "label_columns: expected two or more"),
-        ({"data": 'label_columns = ["a", "a", "b"]'}, "label_columns: expected two or more, each once"),
-        ({"target": "number"}, 'target = "number": expected metric = "rmse" or "mae" or "r2", found "auc"'),
-        ({"target": "number", "metric": "mae"}, 'expected [submission] kind = "number", found "probabilities"'),
-        ({"target": "class", "metric": "rmse", "kind": "labels"}, 'found "rmse"'),
-        ({"target": "ordinal", "metric": "qwk", "data": '[ensemble]\naverage = "logits"'}, "average without effect"),
-        ({"target": "ordinal", "data": '[ensemble]\nrun_temperatures = "never"'}, "run_temperatures without effect"),
+        ({"metric": "accuracy"}, 'metric = "accuracy": expected "auc" or "log_loss" or "macro_f1" or "micro_f1"'),
+        ({"kind": "probability"}, 'submission.kind = "probability": expected "probabilities", as metric = "auc"'),
+        ({"kind": "labels"}, 'submission.kind = "labels": expected "probabilities", as metric = "auc"'),
+        ({"metric": "micro_f1"}, 'submission.kind = "probabilities": expected "labels", as metric = "micro_f1"'),
+        ({"target": "class", "metric": "micro_f1", "kind": "labels"}, 'metric = "micro_f1": expected'),
+        (
+            {"submission": 'separator = ","'},
+            'submission.separator = ",": expected a kind with several class names in a cell',
+        ),
+        (
+            {"target": "class", "data": 'label_separator = "|"'},
+            'label_separator = "|": expected target = "multi-label"',
+        ),
+        ({"data": 'label_columns = ["a"]'}, 'label_columns = ["a"]: expected two or more'),
+        (
+            {"data": 'label_columns = ["a", "a", "b"]'},
+            'label_columns = ["a", "a", "b"]: expected two or more, each once',
+        ),
+        ({"target": "number"}, 'metric = "auc": expected "rmse" or "mae" or "r2", as [data] target = "number"'),
+        (
+            {"target": "number", "metric": "mae"},
+            'submission.kind = "probabilities": expected "number", as metric = "mae"',
+        ),
+        ({"target": "class", "metric": "rmse", "kind": "labels"}, 'metric = "rmse": expected'),
+        (
+            {"target": "ordinal", "metric": "qwk", "data": '[ensemble]\naverage = "logits"'},
+            'average = "logits": expected none, as [data] target = "ordinal"',
+        ),
+        (
+            {"target": "ordinal", "data": '[ensemble]\nrun_temperatures = "never"'},
+            'run_temperatures = "never": expected none',
+        ),
         ({"target": "number", "metric": "rmse", "data": "[ensemble]\nthreshold = 0.9"}, "a threshold has no effect"),
         ({"target": "number", "metric": "mae", "data": "[ensemble]\nthreshold = 0.9"}, "a threshold has no effect"),
-        ({"target": "ordinal", "data": '[ensemble]\nstrategy = "greedy"'}, '"greedy" needs probabilities'),
-        ({"data": 'label_columns = ["a", "b"]\nlabel_separator = "|"'}, "labels are read from one or the other"),
+        (
+            {"target": "ordinal", "data": '[ensemble]\nstrategy = "greedy"'},
+            'strategy = "greedy": expected "auto" or "best" or "uniform" or "log-loss"',
+        ),
+        (
+            {"data": 'label_columns = ["a", "b"]\nlabel_separator = "|"'},
+            'label_separator = "|": expected no label_columns',
+        ),
     ],
 )
 def test_settings_that_contradict_the_target_are_refused(tmp_path, changed, message):
@@ -452,7 +476,7 @@ def test_label_smoothing_of_a_number_is_refused(tmp_path):
     )
     file = workspace.paths.recipe_file("tiny")
     file.write_text(file.read_text() + "label_smoothing = 0.1\n")
-    with pytest.raises(ConfigError, match="label_smoothing is for target"):
+    with pytest.raises(ConfigError, match=r'label_smoothing = 0\.1: expected .* target = "class"'):
         _ = open_workspace("toy", tmp_path).runs
 
 

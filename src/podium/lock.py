@@ -67,7 +67,14 @@ class Lock:
 
 def lock_text(lock: Lock) -> str:
     """The content of `data.lock`."""
-    rows = _rows(lock)
+    lines: list[str] = []
+    # csv.writer quotes \r only if the line terminator contains it, and an unquoted \r would end a line.
+    writer = csv.writer(SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n")))
+    groups = [] if lock.groups is None else [lock.groups.tolist()]
+    labels = lock.target.lock_texts(lock.train_labels)
+    writer.writerows(zip(lock.train_ids.tolist(), labels, lock.folds.tolist(), *groups, strict=True))
+    writer.writerows([id_] for id_ in lock.test_ids.tolist())
+    rows = "".join(lines)
     head = {
         "format": FORMAT,
         "fingerprint": lock.fingerprint,
@@ -85,18 +92,6 @@ def lock_text(lock: Lock) -> str:
 def _rows_sha256(classes: Sequence[str], rows: str) -> str:
     """SHA-256 over class names, and over ids, labels, folds, groups and test ids."""
     return hashlib.sha256(f"{json.dumps(classes)}\n{rows}".encode()).hexdigest()
-
-
-def _rows(lock: Lock) -> str:
-    """All lines after the first."""
-    lines: list[str] = []
-    # csv.writer quotes \r only if the line terminator contains it, and an unquoted \r would end a line.
-    writer = csv.writer(SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n")))
-    groups = [] if lock.groups is None else [lock.groups.tolist()]
-    labels = lock.target.lock_texts(lock.train_labels)
-    writer.writerows(zip(lock.train_ids.tolist(), labels, lock.folds.tolist(), *groups, strict=True))
-    writer.writerows([id_] for id_ in lock.test_ids.tolist())
-    return "".join(lines)
 
 
 def write_lock(file: Path, lock: Lock) -> None:
@@ -118,20 +113,12 @@ def read_lock(file: Path) -> Lock:
         head = json.loads(first)
         if head["format"] != FORMAT:
             raise ValueError(f"format {head['format']}; this Podium reads format {FORMAT}")
-        expected, sha256 = head["rows_sha256"], _rows_sha256(head["classes"], rows)
-        lock = _parse(head, list(csv.reader(io.StringIO(rows, newline="")))) if sha256 == expected else None
+        if head["rows_sha256"] != _rows_sha256(head["classes"], rows):
+            raise ValueError("its classes or rows were changed after it was written")
+        return _parse(head, list(csv.reader(io.StringIO(rows, newline=""))))
     except (ValueError, LookupError, TypeError, csv.Error) as error:
-        found = str(error) or type(error).__name__
-        raise DataError("Not a data.lock file.", file=file, found=found, fix=f"rm {file} && {fix}") from None
-    if lock is None:
-        raise DataError(
-            "The rows of data.lock were changed after it was written.",
-            file=file,
-            expected=f"rows_sha256 {expected}",
-            found=sha256,
-            fix=f"restore {file}, or rm {file} && {fix}",
-        )
-    return lock
+        found, fix = str(error) or type(error).__name__, f"restore {file}, or rm {file} && {fix}"
+        raise DataError("Not a data.lock file as Podium wrote it.", file=file, found=found, fix=fix) from None
 
 
 def _parse(head: dict[str, Any], rows: list[list[str]]) -> Lock:

@@ -47,7 +47,7 @@ def test_what_is_given_is_taken_and_the_rest_has_its_default():
         ({"rooms": 1, "doors": [2, 0]}, "doors[1] = 0: expected at least 1"),
         ({"rooms": 1, "front": {"colour": "gren"}}, "front.colour = 'gren': expected one of red, green; did you mean"),
         ({"rooms": 1, "front": {"color": "red"}}, "front.color: unknown key; did you mean colour?"),
-        ({"rooms": 1, "front": 3}, "front = 3: expected a table [front]"),
+        ({"rooms": 1, "front": 3}, "front = 3: expected a table"),
         ({"rooms": 1, "xyz": 3}, "xyz: unknown key; known here: rooms, height, doors, front"),
     ],
 )
@@ -74,5 +74,5 @@ def test_what_is_not_toml_or_not_there_is_told_by_file(tmp_path):
     (tmp_path / "a.toml").write_text("rooms = ")
     with pytest.raises(ConfigError, match="Not a TOML file"):
         read_table(tmp_path / "a.toml")
-    with pytest.raises(ConfigError, match=r"missing[\s\S]*b\.toml"):
+    with pytest.raises(ConfigError, match=r"cannot be read[\s\S]*b\.toml[\s\S]*No such file"):
         read_table(tmp_path / "b.toml")

@@ -109,5 +109,5 @@ def test_an_id_of_the_competition_that_looks_extra_is_refused_and_so_are_extra_d
     toy.write(toy.data / "pets", files)
     with pytest.raises(DataError, match=r"'extra:x/1': an id that begins with 'extra:'"):
         toy.prepare(data=str(toy.data / "pets"))
-    with pytest.raises(ConfigError, match="extra without effect"):
+    with pytest.raises(ConfigError, match=r'extra = .* expected another source than "digits"'):
         toy.competition('title = "d"\n[data]\nsource = "digits"\nextra = ["x"]\n[validation]\nrows = 4\n')

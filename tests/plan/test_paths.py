@@ -33,11 +33,10 @@ def test_images_are_looked_for_in_podium_data_first(monkeypatch, tmp_path):
 
 
 def test_the_cache_is_below_the_project_or_where_podium_cache_says(monkeypatch, tmp_path):
-    paths = Paths("pets", tmp_path, tmp_path)
     monkeypatch.delenv("PODIUM_CACHE", raising=False)
-    assert paths.cache == tmp_path / ".cache" / "pets"
+    assert Paths("pets", tmp_path, tmp_path).cache == tmp_path / ".cache" / "pets"
     monkeypatch.setenv("PODIUM_CACHE", "/large")
-    assert paths.cache == Path("/large/pets")
+    assert Paths("pets", tmp_path, tmp_path).cache == Path("/large/pets")
 
 
 @pytest.mark.parametrize("blocked", ["oof", "models"])

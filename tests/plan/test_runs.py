@@ -314,6 +314,6 @@ def test_outside_a_checkout_the_commit_is_what_the_environment_says(tmp_path, mo
 @pytest.mark.parametrize(("line", "changed"), [("", {}), ('positive_class = "b"', {"positive_class": "b"})])
 def test_an_ensemble_stays_up_to_date_when_a_key_is_declared_that_is_empty(paths, monkeypatch, line, changed):
     (paths.folder / "competition.toml").write_text(f'{COMPETITION}[submission]\nkind = "probability"\n{line}')
-    monkeypatch.setattr(stamp_module, "_digest", lambda content: content)
+    monkeypatch.setattr(stamp_module, "_digest", lambda **content: content)
     hashed = ensemble_stamp(paths, read_competition(paths.folder))["submission"]
     assert hashed == {"kind": "probability", "id_column": "id", "label_column": "label"} | changed

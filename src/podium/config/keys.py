@@ -28,37 +28,24 @@ class Data:
         "folders: one folder per class; names: classes in the file names (label_pattern); csv: a table of labels; "
         "digits: the bundled digits"
     )
-    archive: str = key(
-        "archive or folder of the images; searched for in DATA=, $PODIUM_DATA, data/ and ../shared/data/", ""
-    )
+    archive: str = key("archive or folder of the images, in DATA=, $PODIUM_DATA, data/ or ../shared/data/", "")
     train: str = key("folder or archive of the labelled images; empty: the class folders are at the top", "train")
-    test: str = key(
-        "folder or archive of the unlabelled images; equal to train: its images without a label (csv); empty: no test",
-        "test",
-    )
-    extra: tuple[str, ...] = key(
-        "folders or archives of class folders that train in every fold and are never scored", (), later=True
-    )
+    test: str = key("as train, of the unlabelled images; equal to train: those without a label; empty: none", "test")
+    extra: tuple[str, ...] = key("folders or archives of class folders that only train", (), later=True)
     labels: str = key("the table of labels (csv)", "train.csv")
     id_column: str = key("column of image ids in the table of labels (csv)", "id")
     target: Literal["class", "multi-label", "ordinal", "number"] = key(
         "class: one per image; multi-label: any number; ordinal: integers in order; number (csv)", "class", later=True
     )
     label_column: str = key("column of class names in the table of labels (csv)", "label")
-    label_columns: tuple[str, ...] = key(
-        "columns of 0 and 1, one per label (csv); empty: label_column, or with multi-label all others", (), later=True
-    )
+    label_columns: tuple[str, ...] = key("columns of 0 and 1, one per label, instead of label_column", (), later=True)
     label_separator: str = key("between several names in label_column, such as | (multi-label)", "", later=True)
     group_column: str = key("column of groups: rows of one group stay on one side of every split (csv)", "")
-    label_pattern: str = key(
-        "regular expression whose one group is the class in a file name, cat in cat.0.jpg (names)", "", later=True
-    )
-    group_pattern: str = key("regular expression whose one group is the group in a file name", "", later=True)
+    label_pattern: str = key("regular expression with one group: the class in a file name (names)", "", later=True)
+    group_pattern: str = key("regular expression with one group: the group in a file name", "", later=True)
     sample_submission: str = key("CSV that gives the ids of a submission and their order", "")
     test_ids: Literal["names", "hash-order"] = key(
-        "names: the id of a test image is its file name without suffix; hash-order: test images are numbered from 1 "
-        "in the order of the SHA-256 of their bytes",
-        "names",
+        "names: of files, without suffix; hash-order: numbers from 1, in the order of the SHA-256 of the bytes", "names"
     )
     fingerprint: str = key("SHA-256 over ids, labels and image bytes that the data must have", "")
     download: str = key("URL of the archive, used where the archive is not found", "")
@@ -79,9 +66,7 @@ class Validation:
     rows: int = key("number of rows held out (holdout)", 0, low=0)
     folds: int = key("number of folds (k-fold)", 5, low=2, high=100)
     seed: int = key("seed of the split", 0, low=0)
-    folder: str = key(
-        "folder or archive of the labelled images that are held out, such as val (folder)", "", later=True
-    )
+    folder: str = key("folder or archive of the images that are held out, such as val (folder)", "", later=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +74,14 @@ class Ensemble:
     """[ensemble]: which runs are members and how they are weighted."""
 
     select: Literal["rule", "all"] = key(
-        "rule: runs above the threshold, plus the best runs of each architecture; all: every run", "rule"
+        "rule: the threshold, and the best of each architecture; all: every run", "rule"
     )
     threshold: float = key("every run with a higher score is a member; not with log_loss", 0.95, low=0, high=1)
     best_per_architecture: int = key("number of runs of each architecture that are members in any case", 1, low=0)
     strategy: Literal["auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack"] = key(
         "how members are weighted; auto: log-loss, unless another is ahead by a standard error", "auto"
     )
-    average: Literal["probabilities", "logits"] = key(
-        "what is averaged: probabilities, or logits (equal to a geometric mean of the probabilities)", "probabilities"
-    )
+    average: Literal["probabilities", "logits"] = key("logits: a geometric mean of probabilities", "probabilities")
     run_temperatures: Literal["auto", "always", "never"] = key(
         "fit a temperature to each run before blending; auto: if smoothing, mixing, loss or sampling differ", "auto"
     )
@@ -112,8 +95,7 @@ class Submission:
     """[submission]: the format of the CSV."""
 
     kind: Literal["labels", "probabilities", "probability", "ranking", "number"] = key(
-        "labels: class names; probabilities: a column per class; probability: one, for two classes; "
-        "ranking: the most probable class names; number",
+        "labels: class names; probabilities: a column per class; probability: of one of two; ranking: the best names",
         "labels",
     )
     id_column: str = key("name of the id column", "id")
@@ -137,9 +119,7 @@ class Competition:
 
     title: str = key("a title of one line")
     metric: Literal[MetricOfClasses, MetricOfNumbers] = key("metric of the leaderboard", "accuracy")
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = key(
-        "services that record the training beside reports/<competition>/history/; no effect on results", ()
-    )
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = key("services that also record the training", ())
     data: Data = key("where the images are")
     validation: Validation = key("the split", Validation())
     ensemble: Ensemble = key("the blend", Ensemble())
@@ -184,14 +164,10 @@ class Recipe:
     architecture: str = key("fastnet, vgg19, resnet34, densenet121, efficientnet_b0, or timm:<name>")
     fastnet: FastNet = key("size of the fastnet", FastNet())
     seeds: tuple[int, ...] = key("one run per seed", (1,), low=0)
-    stem: Literal["standard", "small"] = key(
-        "standard: as published, for 224 pixels; small: without early downsampling, for 32 to 64 pixels", "standard"
-    )
+    stem: Literal["standard", "small"] = key("small: without early downsampling, for 32 to 64 pixels", "standard")
     pretrained: bool | str = key("false, true (ImageNet weights, downloaded), a local file, or package:<name>", False)
     head: Literal["linear", "fastai", "logistic", "boosting"] = key(
-        "linear: pooling, dropout, one layer; fastai: fastai's head of two layers; logistic: linear, and starts as a "
-        "logistic regression on the features of the pretrained body; boosting: gradient-boosted trees on them",
-        "linear",
+        "linear: one layer; fastai: two; logistic: linear, starts as logistic regression; boosting: trees", "linear"
     )
     dropout: float = key("probability that a feature is dropped before the classifier", 0.0, low=0, high=0.99)
     drop_path: float = key("largest probability that a residual branch is dropped (timm)", 0.0, low=0, high=0.9)
@@ -219,27 +195,17 @@ class Recipe:
     label_smoothing: float = key("share of the target that is spread over all classes", 0.0, low=0, high=0.9)
     mixup: float = key("mix two images: alpha of the Beta distribution of the share; 0: off", 0.0, low=0)
     cutmix: float = key("paste a part of another image: alpha of the Beta distribution of its size; 0: off", 0.0, low=0)
-    class_weights: Literal["none", "balanced"] = key(
-        "balanced: the loss of a class is multiplied by rows / (classes * rows of the class)", "none"
-    )
+    class_weights: Literal["none", "balanced"] = key("balanced: loss times rows / (classes * rows of class)", "none")
     focal_gamma: float = key("multiply the loss by (1 - probability)^gamma (arXiv:1708.02002); 0: off", 0.0, low=0)
-    sampling: Literal["all", "balanced"] = key(
-        "all: an epoch has every row once; balanced: as many, equally many of each class, repeated where rare", "all"
-    )
+    sampling: Literal["all", "balanced"] = key("balanced: an epoch has equally many rows of each class", "all")
     hard_share: float = key("share of rows that train: largest losses (arXiv:1511.06343)", 1.0, low=0.05, high=1)
     ema_decay: float = key("decay of an exponential moving average of the parameters; 0: off", 0.0, low=0, high=0.99999)
 
     stored_pixels: Pixels = key("side of the decoded images, or [height, width]", 32, low=8, high=2048)
-    shape: Literal["crop", "squash", "pad"] = key(
-        "how another shape gets that of stored_pixels: crop the centre, squash, or pad with mirrored edges", "crop"
-    )
-    training_pixels: Pixels = key(
-        "side, or [height, width], of the images that the network gets; 0: as stored", 0, low=0, high=2048
-    )
+    shape: Literal["crop", "squash", "pad"] = key("for other shapes: crop the centre, squash, or pad by mirror", "crop")
+    training_pixels: Pixels = key("side, or [height, width], for the network; 0: as stored", 0, low=0, high=2048)
     interpolation: Literal["bilinear", "bicubic"] = key("how stored images get the size of the network", "bilinear")
-    progressive_pixels: tuple[Pixels, ...] = key(
-        "sides, or [height, width], of the images in earlier stages; all stages are equally long", (), low=8
-    )
+    progressive_pixels: tuple[Pixels, ...] = key("sizes in earlier stages, which are equally long", (), low=8)
     augment: Augment = key("augmentation of the training images", Augment())
     test_time_augmentation: Literal["none", "flip", "flip-and-shift"] = key("views whose logits are averaged", "none")
 

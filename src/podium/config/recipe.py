@@ -5,7 +5,7 @@ from typing import Any
 
 from podium.config.keys import PACKAGE_PREFIX, SEARCH_TABLE, Recipe
 from podium.config.pixels import height_and_width
-from podium.config.schema import changed_keys, read_table, settings_of
+from podium.config.schema import flat_keys, key_faults, read_table, settings_of
 from podium.errors import ConfigError
 
 # The keys of a recipe that have an effect where no layer is trained.
@@ -13,10 +13,8 @@ WITHOUT_EPOCHS = (
     *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "training_pixels", "shape"),
     *("interpolation", "test_time_augmentation", "precision", "threads", "deterministic", "refit", "pseudo_labels"),
 )
-# The keys by which pretrained layers keep their weights or statistics.
-FROZEN = ("freeze_epochs", "frozen_stages", "frozen_norms")
-# The keys that only timm's architectures have.
-TIMM = ("drop_path", "layer_decay", "frozen_stages", "gradient_checkpointing")
+MIXED_SIDES = "sides in all sizes, or [height, width] in all"
+WITH_EPOCHS = " ".join(name for name in flat_keys(Recipe) if name not in WITHOUT_EPOCHS)
 
 
 def read_recipe(file: Path) -> Recipe:
@@ -26,70 +24,54 @@ def read_recipe(file: Path) -> Recipe:
     return recipe_of(table, file)
 
 
-def recipe_of(table: dict[str, Any], file: Path) -> Recipe:
-    """The recipe in a `table` of keys, from a TOML file or from the predictions `file` of a run; raises ConfigError."""
-    recipe = settings_of(Recipe, fine_tuning_defaults(table) | table, file, other_tables=[SEARCH_TABLE])
-    if faults := _recipe_faults(recipe):
-        raise ConfigError("A recipe that cannot be trained.", file=file, faults=faults, fix=f"edit {file}")
+def recipe_of(table: dict[str, Any], file: Path, *, target: str = "class") -> Recipe:
+    """The recipe in a `table` of keys, from a TOML file or from the predictions `file` of a run; raises ConfigError.
+
+    With pretrained weights, some keys have other defaults (docs/training.md). Keys without effect on a `target` of the
+    data are refused too.
+    """
+    defaults: dict[str, Any] = {}
+    if table.get("pretrained"):
+        defaults |= {} if table.get("freeze_epochs") else {"head": "logistic"}
+        defaults |= {"batch_size": 32, "learning_rate": 0.0003} if table.get("epochs") else {}
+    recipe = settings_of(Recipe, defaults | table, file, other_tables=[SEARCH_TABLE])
+    if faults := _recipe_faults(recipe, target):
+        what = "Keys of a recipe that contradict each other or have no effect."
+        raise ConfigError(what, file=file, faults=faults, fix=f"edit {file}")
     return recipe
 
 
-def fine_tuning_defaults(table: dict[str, Any]) -> dict[str, Any]:
-    """The defaults of a recipe's `table` with pretrained weights that differ from the keys' own (docs/training.md)."""
-    if not table.get("pretrained"):
-        return {}
-    head = {} if table.get("freeze_epochs") else {"head": "logistic"}
-    return head | ({"batch_size": 32, "learning_rate": 0.0003} if table.get("epochs") else {})
-
-
-def _recipe_faults(recipe: Recipe) -> list[str]:
-    """Keys that contradict each other or have no effect."""
-    changed, pretrained, ratio = changed_keys(recipe), recipe.pretrained, recipe.discriminative_ratio
-    rate, seeds, head = recipe.learning_rate, list(recipe.seeds), f'head = "{recipe.head}"'
-    others = [name for name in TIMM if name in changed and not recipe.architecture.startswith("timm:")]
-    is_balanced = recipe.sampling == "balanced"
-    frozen = "without pretrained: only pretrained layers can stay frozen"
-    names = [name for name in changed if name not in WITHOUT_EPOCHS or (name == "seeds" and len(seeds) > 1)]
-    faults = {
-        f'learning_rate = "{rate}": expected a number or "find"': isinstance(rate, str) and rate != "find",
-        'learning_rate: missing; expected more than 0, or "find"': recipe.epochs and rate == 0,
-        'epochs: missing; expected 1 or more, or head = "logistic"': not recipe.epochs and not recipe.fits_features,
-        f"epochs without effect: {head} trains no layer": recipe.epochs and recipe.head == "boosting",
-        **{f"{name} without effect: expected epochs of 1 or more": not recipe.epochs for name in names},
-        f"{head} without pretrained: only then are features useful": recipe.fits_features and not pretrained,
-        f"freeze_epochs without effect: {head} fits the head first": recipe.fits_features and recipe.freeze_epochs,
-        f"seeds = {seeds}: expected one or more, each once": not seeds or len(set(seeds)) < len(seeds),
-        **{f"{name} {frozen}": name in changed and not pretrained for name in FROZEN},
-        f'pretrained = "{PACKAGE_PREFIX}": expected the name of a package after it': pretrained == PACKAGE_PREFIX,
-        f'[fastnet] without effect: expected architecture = "fastnet", found "{recipe.architecture}"': (
-            "fastnet" in changed and recipe.architecture != "fastnet"
-        ),
-        'muon_rate without effect: expected optimiser = "muon"': "muon_rate" in changed and recipe.optimiser != "muon",
-        "fastnet.widths = []: expected one or more": not recipe.fastnet.widths,
-        **{f'{name} without effect: expected architecture = "timm:<name>"': True for name in others},
-        "interpolation with augment.crop: random crops are bilinear": (
-            recipe.interpolation != "bilinear" and recipe.augment.crop < 1
-        ),
-        "discriminative_ratio and layer_decay: expected one of them": ratio > 1 > recipe.layer_decay,
-        "augment.rand_augment and augment.trivial_augment: expected one of them": (
-            recipe.augment.rand_augment and recipe.augment.trivial_augment
-        ),
-        "stored_pixels, training_pixels and progressive_pixels: expected sides, or [height, width] in each": (
-            len({type(pixels) for pixels in (recipe.stored_pixels, *recipe.stage_pixels)}) > 1
-        ),
-        f"training_pixels = {recipe.training_pixels}: expected at least 1": not all(
-            height_and_width(recipe.network_pixels)
-        ),
-        'sampling = "balanced" and class_weights: expected one of them': is_balanced and "class_weights" in changed,
-        'sampling = "balanced" and hard_share: expected one of them': is_balanced and recipe.hard_share < 1,
-    }
-    return [fault for fault, applies in faults.items() if applies]
-
-
-def target_faults(recipe: Recipe, target: str) -> list[str]:
-    """Keys of a recipe that have no effect with a target."""
-    names = [] if target == "class" else ["class_weights", "focal_gamma", "sampling", "pseudo_labels"]
-    names += ["label_smoothing"] if target in ("ordinal", "number") else []
-    boosting = ['head = "boosting"'] if target != "class" and recipe.head == "boosting" else []
-    names = [name for name in names if name in changed_keys(recipe)] + boosting
-    return [f'{name} is for target = "class", found "{target}"' for name in names]
+def _recipe_faults(recipe: Recipe, target: str) -> list[str]:
+    """Keys that contradict each other, are missing, or have no effect."""
+    epochs, rate, head, augment = recipe.epochs, recipe.learning_rate, recipe.head, recipe.augment
+    seeds, pixels, is_class = recipe.seeds, (recipe.stored_pixels, *recipe.stage_pixels), target == "class"
+    is_timm, classes = recipe.architecture.startswith("timm:"), f'[data] target = "class", found "{target}"'
+    required = [
+        ("epochs", epochs or recipe.fits_features, '1 or more, or head = "logistic"'),
+        ("learning_rate", rate or not epochs, 'more than 0, or "find"'),
+    ]
+    rules = [
+        (WITH_EPOCHS, epochs, "epochs of 1 or more"),
+        ("seeds", epochs or len(seeds) == 1, "epochs of 1 or more, or one seed"),
+        ("seeds", seeds and len({*seeds}) == len(seeds), "one or more, each once"),
+        ("learning_rate", not isinstance(rate, str) or rate == "find", 'a number or "find"'),
+        ("fastnet.widths", recipe.fastnet.widths, "one or more"),
+        ("fastnet", recipe.architecture == "fastnet", 'architecture = "fastnet"'),
+        ("drop_path layer_decay frozen_stages gradient_checkpointing", is_timm, 'architecture = "timm:<name>"'),
+        ("pretrained", recipe.pretrained != PACKAGE_PREFIX, "the name of a package after it"),
+        ("freeze_epochs frozen_stages frozen_norms", recipe.pretrained, "pretrained weights, which can stay frozen"),
+        ("freeze_epochs", not recipe.fits_features, f'0, because head = "{head}" is fitted first'),
+        ("head", recipe.pretrained or not recipe.fits_features, "pretrained weights, whose features are useful"),
+        ("epochs", head != "boosting", f'0, because head = "{head}" trains no layer'),
+        ("muon_rate", recipe.optimiser == "muon", 'optimiser = "muon"'),
+        ("layer_decay", recipe.discriminative_ratio == 1, "no discriminative_ratio beside it"),
+        ("class_weights hard_share", recipe.sampling == "all", 'sampling = "all"'),
+        ("interpolation", augment.crop == 1, '"bilinear", because the random crops of augment.crop are'),
+        ("augment.trivial_augment", not augment.rand_augment, "no augment.rand_augment beside it"),
+        ("stored_pixels training_pixels progressive_pixels", len({*map(type, pixels)}) == 1, MIXED_SIDES),
+        ("training_pixels", all(height_and_width(recipe.network_pixels)), "at least 1"),
+        ("class_weights focal_gamma sampling pseudo_labels", is_class, classes),
+        ("label_smoothing", is_class or target == "multi-label", classes),
+        ("head", is_class or head != "boosting", classes),
+    ]
+    return key_faults(recipe, rules, required=required)

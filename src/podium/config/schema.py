@@ -1,26 +1,30 @@
 """A strict reader of settings: TOML tables become frozen dataclasses, and every key is declared once.
 
-An unknown key, a wrong type or a value out of range is refused by name, with all faults of a file in one message.
-Only the standard library is imported, because make plans before an environment exists.
+An unknown key, a wrong type, a value out of range and a key without effect are refused by name, with all faults of a
+file in one message. Only the standard library is imported, because make plans before an environment exists.
 """
 
 import dataclasses
 import difflib
-import math
+import json
+import operator
 import tomllib
 import types
 import typing
-from collections.abc import Sequence
-from dataclasses import MISSING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, is_dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 from podium.errors import ConfigError
+from podium.files import os_error_as
+
+Rules = Iterable[tuple[str, object, str]]
+"""Names of keys with blanks between them; whether their values are right; what is expected if they are not."""
 
 
-def key(
-    meaning: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None, later: bool = False
-) -> Any:
+def key(meaning: str, default: Any = MISSING, *, low: float = -inf, high: float = inf, later: bool = False) -> Any:
     """Declare a key of a TOML file; a key without a default is required. `Literal` types have its valid values.
 
     `later`: it was declared after runs were trained, so at its default it is not in a stamp (`stamped_keys`).
@@ -43,23 +47,45 @@ def changed_keys(settings: Any) -> dict[str, Any]:
     changed = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            nested = changed_keys(value)
-            if nested:
-                changed[field.name] = nested
-        elif value != field.default:
+        if value != field.default:
+            value = changed_keys(value) if is_dataclass(value) else value
             changed[field.name] = list(value) if isinstance(value, tuple) else value
     return changed
 
 
+def flat_keys(kind: type) -> dict[str, dataclasses.Field]:
+    """The keys that the class `kind` declares, as in `epochs` and `augment.flip`, with their fields."""
+    keys = {}
+    for field in dataclasses.fields(kind):
+        inner = flat_keys(field.type) if is_dataclass(field.type) else {}
+        keys |= {f"{field.name}.{name}": inner[name] for name in inner} or {field.name: field}
+    return keys
+
+
+def key_faults(settings: Any, rules: Rules, *, required: Rules) -> list[str]:
+    """The faults that rules find in the keys of a settings object.
+
+    A rule is about those of its keys that differ from their default; a table stands for all of its keys. A `required`
+    rule is about one key, whatever its value.
+    """
+    keys = flat_keys(type(settings))
+    values = {name: operator.attrgetter(name)(settings) for name in keys}
+    changed = [name for name in keys if values[name] != keys[name].default]
+    faults = [(name, expected) for name, is_right, expected in required if not is_right]
+    for names, is_right, expected in rules:
+        concerned = [] if is_right else [name for name in changed if {name, name.split(".")[0]} & {*names.split()}]
+        faults += [(name, expected) for name in concerned]
+    missing = [name for name in keys if not values[name] and name not in changed]
+    found = {name: ": missing;" if name in missing else f" = {json.dumps(values[name])}:" for name, _ in faults}
+    return [f"{name}{found[name]} expected {expected}" for name, expected in faults]
+
+
 def read_table(file: Path) -> dict[str, Any]:
     """The content of a TOML file, unchecked; raises ConfigError."""
+    with os_error_as(ConfigError, "A settings file cannot be read.", file=file, fix="ls competitions/"):
+        content = file.read_bytes()
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError("A settings file is missing.", file=file, fix="ls competitions/") from None
-    except OSError as error:
-        raise ConfigError("A settings file cannot be read.", file=file, found=error.strerror) from None
+        return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("Not a TOML file.", file=file, found=str(error), fix=f"edit {file}") from None
 
@@ -80,66 +106,52 @@ def build(
     kind: type, table: dict[str, Any], prefix: str, faults: list[str], *, other_tables: Sequence[str] = ()
 ) -> Any:
     """A settings object of the class `kind` from `table`; adds to `faults` and returns None if anything is wrong."""
-    hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    for name in table.keys() - fields.keys():
-        faults.append(unknown_key(prefix, name, [*fields, *other_tables]))
+    faults += [unknown_key(prefix, name, [*fields, *other_tables]) for name in table if name not in fields]
     values = {}
     for name, field in fields.items():
         if name in table:
-            values[name] = _checked_value(table[name], hints[name], field.metadata, prefix + name, faults)
+            values[name] = _checked_value(table[name], field.type, field.metadata, prefix + name, faults)
         elif field.default is MISSING:
             faults.append(f"{prefix}{name}: missing; expected {field.metadata['meaning']}")
     return None if faults else kind(**values)
 
 
-def unknown_key(prefix: str, name: str, known: list[str]) -> str:
+def unknown_key(prefix: str, name: str, known: Sequence[str]) -> str:
     """The fault of a key that is not among the `known` ones."""
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
     return f"{prefix}{name}: unknown key; {hint}"
 
 
-def _checked_value(value: Any, hint: Any, metadata: Any, name: str, faults: list[str]) -> Any:
+def _checked_value(value: Any, hint: Any, limits: Mapping[str, Any], name: str, faults: list[str]) -> Any:
     """`value` in the type that `hint` asks for; adds to `faults` if it has another type or is out of range."""
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, dict):
-            return build(hint, value, f"{name}.", faults)
-        faults.append(f"{name} = {value!r}: expected a table [{name}]")
-        return None
-    if isinstance(hint, types.UnionType) and isinstance(value, list | tuple):
-        hint = next((kind for kind in typing.get_args(hint) if typing.get_origin(kind) is tuple), hint)
-    if typing.get_origin(hint) is tuple:
-        if isinstance(value, list | tuple):
-            item, *others = typing.get_args(hint)
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for kind in kinds:
+        if is_dataclass(kind) and isinstance(value, dict):
+            return build(kind, value, f"{name}.", faults)
+        if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+            item, *others = typing.get_args(kind)
             if others != [...] and len(value) != len(others) + 1:
                 faults.append(f"{name} = {list(value)}: expected {len(others) + 1} values")
-            return tuple(_checked_value(v, item, metadata, f"{name}[{i}]", faults) for i, v in enumerate(value))
-        faults.append(f"{name} = {value!r}: expected a list")
-        return None
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            nearest = difflib.get_close_matches(str(value), typing.get_args(hint), n=1)
-            suggestion = f"; did you mean {nearest[0]}?" if nearest else ""
-            faults.append(f"{name} = {value!r}: expected one of {', '.join(typing.get_args(hint))}{suggestion}")
-        return value
-    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if float in accepted and type(value) is int:
+            return tuple(_checked_value(v, item, limits, f"{name}[{i}]", faults) for i, v in enumerate(value))
+    if type(value) is int and float in kinds and int not in kinds:
         value = float(value)
-    if type(value) not in accepted:
-        faults.append(
-            f"{name} = {value!r}: expected {' or '.join(kind.__name__.replace('tuple', 'list') for kind in accepted)}"
-        )
-    else:
-        faults += _limit_faults(value, metadata, name)
+    if expected := _expected(value, kinds, limits):
+        faults.append(f"{name} = {value!r}: expected {expected}")
     return value
 
 
-def _limit_faults(value: Any, metadata: Any, name: str) -> list[str]:
-    low, high = metadata["low"], metadata["high"]
-    if type(value) not in (int, float):
-        return []
-    if math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high):
-        return []
-    limits = "a finite number" if low is None else f"{low} to {high}" if high is not None else f"at least {low}"
-    return [f"{name} = {value!r}: expected {limits}"]
+def _expected(value: Any, kinds: Sequence[Any], limits: Mapping[str, Any]) -> str:
+    """What is expected instead of `value`; empty if it is right."""
+    if typing.get_origin(kinds[0]) is Literal:
+        choices = typing.get_args(kinds[0])
+        nearest = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return "" if value in choices else f"one of {', '.join(choices)}{hint}"
+    if type(value) not in kinds:
+        return " or ".join("a table" if is_dataclass(k) else k.__name__.replace("tuple", "a list") for k in kinds)
+    low, high = limits["low"], limits["high"]
+    if type(value) not in (int, float) or (low <= value <= high and abs(value) < inf):
+        return ""
+    return "a finite number" if low == -inf else f"at least {low}" if high == inf else f"{low} to {high}"

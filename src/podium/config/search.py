@@ -8,17 +8,15 @@
 Only the standard library is imported, because make plans before an environment exists.
 """
 
-import dataclasses
 import operator
-import typing
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from podium.config.keys import SEARCH_TABLE, Recipe
 from podium.config.recipe import recipe_of
-from podium.config.schema import build, changed_keys, key, unknown_key
+from podium.config.schema import changed_keys, key, settings_of
 from podium.errors import ConfigError
 
 # Keys that cannot be searched, and why.
@@ -34,19 +32,11 @@ RATE_FACTOR, DECAY_FACTOR = 5, 10
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """{ low, high, log }: every number from low to high."""
+    """{ low, high, log }: every number from low to high; integers only, if low and high are integers."""
 
-    low: float = key("the smallest value")
-    high: float = key("the largest value")
+    low: int | float = key("the smallest value")
+    high: int | float = key("the largest value")
     log: bool = key("draw the logarithm evenly: for rates, of which 0.001 to 0.01 matter as much as 0.01 to 0.1", False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WholeRange(Range):
-    """{ low, high, log } of a key whose values are integers."""
-
-    low: int = key("the smallest value")
-    high: int = key("the largest value")
 
 
 Search = dict[str, Range | tuple]  # a tuple holds the values to choose from
@@ -54,37 +44,58 @@ Search = dict[str, Range | tuple]  # a tuple holds the values to choose from
 
 def search_of(table: Any, recipe: Recipe, file: Path) -> Search:
     """The ranges in the [search] `table` of a recipe's `file`, by key (`augment.shift_pixels`); raises ConfigError."""
-    faults: list[str] = []
-    if isinstance(table, dict):
-        search = _parse(Recipe, table, "", faults)
-    else:
-        search = {}
-        faults.append(f"{SEARCH_TABLE} = {table!r}: expected a table [{SEARCH_TABLE}]")
-    for name, values in search.items():
-        faults += _value_faults(recipe, name, values, file)
+    if not isinstance(table, dict):
+        raise ConfigError("Not a table.", file=file, expected=f"[{SEARCH_TABLE}]", found=f"{SEARCH_TABLE} = {table!r}")
+    ranges, search, faults = {}, {}, []
+    for name, value in table.items():
+        is_table = is_dataclass(getattr(recipe, name, None)) and isinstance(value, dict)
+        ranges |= {f"{name}.{inner}": value[inner] for inner in value} if is_table else {name: value}
+    for name, value in ranges.items():
+        try:
+            search[name] = _range_or_choices(value, name, recipe, file)
+        except ConfigError as error:
+            faults += [f"{SEARCH_TABLE}.{name}: {fault.removeprefix(f'{name}: ')}" for fault in error.faults]
     if faults:
         raise ConfigError("Ranges that cannot be searched.", file=file, faults=faults, fix=f"edit {file}")
     return search
 
 
+def _range_or_choices(value: Any, name: str, recipe: Recipe, file: Path) -> Range | tuple:
+    """A range or a list of values for a key of a recipe, in the key's type; raises ConfigError."""
+    if name in NOT_SEARCHED:
+        raise ConfigError("Not a range.", faults=[f"cannot be searched; {NOT_SEARCHED[name]}"])
+    limits = settings_of(Range, value, file) if isinstance(value, dict) else None
+    given = [limits.low, limits.high] if limits else value if isinstance(value, list) else [value]
+    values = [value_of(changed_recipe(recipe, {name: item}, file), name) for item in given]
+    own = value_of(recipe, name)
+    if limits:
+        low, high = values
+        result, holds_own = Range(low=low, high=high, log=limits.log), type(own) in (int, float) and low <= own <= high
+        rules = {"low < high": low < high, "a low above 0 with log = true": low > 0 or not limits.log}
+    else:
+        result, holds_own = tuple(values), own in values
+        is_list = len(values) > 1 and all(values.count(item) == 1 for item in values)
+        rules = {"{ low = ..., high = ... } or a list of two or more values, each once": is_list}
+    rules[f"to hold the recipe's own {own!r}, which is tried first"] = holds_own
+    if wrong := [expected for expected, is_right in rules.items() if not is_right]:
+        raise ConfigError("Not a range.", faults=[f"expected {wrong[0]}, found {value!r}"])
+    return result
+
+
 def default_search(recipe: Recipe) -> Search:
     """Ranges for a recipe without [search], around its own values; raises ConfigError if it trains no layer."""
     if not recipe.epochs:
-        raise ConfigError(
-            "The recipe has nothing to tune.", expected="epochs of 1 or more", found="no layer is trained"
-        )
-    search: Search = {}
-    if isinstance(recipe.learning_rate, float | int):
-        search["learning_rate"] = _around(recipe.learning_rate, RATE_FACTOR)
-    if recipe.optimiser == "muon" and recipe.muon_rate:
-        search["muon_rate"] = _around(recipe.muon_rate, RATE_FACTOR)
-    if recipe.pretrained and recipe.head != "logistic":
-        search["freeze_epochs"] = WholeRange(low=0, high=max(2, recipe.freeze_epochs))
+        what, expected = "The recipe has nothing to tune.", "epochs of 1 or more"
+        raise ConfigError(what, expected=expected, found="no layer is trained")
+    rate, muon_rate = recipe.learning_rate, recipe.muon_rate if recipe.optimiser == "muon" else 0
     decay, batch = recipe.weight_decay, recipe.batch_size
+    search = {} if isinstance(rate, str) else {"learning_rate": _around(rate, RATE_FACTOR)}
+    search |= {"muon_rate": _around(muon_rate, RATE_FACTOR)} if muon_rate else {}
+    if recipe.pretrained and recipe.head != "logistic":
+        search["freeze_epochs"] = Range(low=0, high=max(2, recipe.freeze_epochs))
     search["weight_decay"] = _around(decay, DECAY_FACTOR) if decay else Range(low=0.0, high=0.1)
     search["dropout"] = Range(low=0.0, high=max(0.5, recipe.dropout))
-    search["batch_size"] = tuple(sorted({max(2, batch // 2), batch, batch * 2}))
-    return search
+    return search | {"batch_size": tuple(sorted({max(2, batch // 2), batch, batch * 2}))}
 
 
 def value_of(recipe: Recipe, name: str) -> Any:
@@ -103,69 +114,9 @@ def changed_recipe(recipe: Recipe, values: Mapping[str, Any], file: Path) -> Rec
 def set_values(table: MutableMapping, values: Mapping[str, Any]) -> None:
     """Set keys such as `epochs` or `augment.zoom` in a recipe's table; a document of tomlkit keeps its comments."""
     for name, value in values.items():
-        *tables, last = name.split(".")
-        inner = table
-        for part in tables:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
+        inner, _, last = name.rpartition(".")
+        (table.setdefault(inner, {}) if inner else table)[last] = value
 
 
 def _around(value: float, factor: float) -> Range:
     return Range(low=value / factor, high=value * factor, log=True)
-
-
-def _parse(kind: type, table: dict[str, Any], prefix: str, faults: list[str]) -> Search:
-    """The ranges of the keys that the class `kind` declares; adds to `faults`."""
-    hints, search = typing.get_type_hints(kind), {}
-    for name, value in table.items():
-        path = f"{prefix}{name}"
-        if name not in hints:
-            faults.append(unknown_key(f"{SEARCH_TABLE}.{prefix}", name, list(hints)))
-        elif path in NOT_SEARCHED:
-            faults.append(f"{SEARCH_TABLE}.{path}: cannot be searched; {NOT_SEARCHED[path]}")
-        elif not dataclasses.is_dataclass(hints[name]):
-            search[path] = _range_or_choices(value, hints[name], f"{SEARCH_TABLE}.{path}", faults)
-        elif isinstance(value, dict):
-            search |= _parse(hints[name], value, f"{path}.", faults)
-        else:
-            faults.append(f"{SEARCH_TABLE}.{path} = {value!r}: expected a table of the keys in [{path}]")
-    return {name: values for name, values in search.items() if values is not None}
-
-
-def _range_or_choices(value: Any, hint: Any, name: str, faults: list[str]) -> Range | tuple | None:
-    if isinstance(value, list):
-        if len(value) < 2 or any(item in value[:index] for index, item in enumerate(value)):
-            faults.append(f"{name} = {value!r}: expected two or more values, each once")
-        return tuple(value)
-    accepted = () if typing.get_origin(hint) is tuple else typing.get_args(hint) or (hint,)
-    is_number = int in accepted or float in accepted
-    if not isinstance(value, dict) or not is_number:
-        expected = "{ low = ..., high = ... } or a list of values" if is_number else "a list of values"
-        faults.append(f"{name} = {value!r}: expected {expected}")
-        return None
-    own_faults: list[str] = []
-    limits = build(WholeRange if int in accepted else Range, value, f"{name}.", own_faults)
-    if limits and not limits.low < limits.high:
-        own_faults.append(f"{name}: expected low < high, found {limits.low} and {limits.high}")
-    elif limits and limits.log and limits.low <= 0:
-        own_faults.append(f"{name}: log = true needs a low above 0, found {limits.low}")
-    faults += own_faults
-    return None if own_faults else limits
-
-
-def _value_faults(recipe: Recipe, name: str, values: Range | tuple, file: Path) -> list[str]:
-    """Faults of the limits as values of the recipe, or of ranges without the recipe's own value."""
-    faults = []
-    for value in values if isinstance(values, tuple) else (values.low, values.high):
-        try:
-            changed_recipe(recipe, {name: value}, file)
-        except ConfigError as error:
-            faults += [f"{SEARCH_TABLE}.{name}: {fault}" for fault in error.faults]
-    own = value_of(recipe, name)
-    if isinstance(values, tuple):
-        is_held = own in values
-    else:
-        is_held = isinstance(own, int | float) and values.low <= own <= values.high
-    if not faults and not is_held:
-        faults.append(f"{SEARCH_TABLE}.{name}: expected to hold the recipe's own {own!r}, which is tried first")
-    return list(dict.fromkeys(faults))

@@ -9,6 +9,7 @@ from podium.errors import ConfigError
 
 # A name becomes a file name, a make target and an argument of a command line.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+CHARACTERS = "letters, digits, and _ . + - between them"
 RUN_SUFFIX = re.compile(r".*\.s[0-9]+")
 # Names that the Makefile uses for itself, beside its targets.
 RESERVED = {"Makefile", "FORCE", "demo-all", "environment.mk"}
@@ -22,26 +23,17 @@ def run_name(recipe_name: str, seed: int) -> str:
 def check_recipe_name(name: str, file: Path) -> None:
     """Raise ConfigError if make or a file system would misread the name of a recipe or a competition."""
     if not NAME.fullmatch(name) or RUN_SUFFIX.fullmatch(name) or name in RESERVED:
-        raise ConfigError(
-            f"'{name}' cannot be the name of a recipe or a competition.",
-            file=file,
-            expected="letters, digits, and _ . + - between them; no .s1 (or another number) at the end",
-            fix="rename it",
-        )
+        what = f"'{name}' cannot be the name of a recipe or a competition."
+        raise ConfigError(what, file=file, expected=f"{CHARACTERS}; no seed as in .s1", fix="rename it")
 
 
 def check_run_name(name: str, taken: Sequence[str]) -> None:
     """Raise ConfigError if an imported run cannot have this name; `taken` are the names of the runs of recipes."""
     if not NAME.fullmatch(name):
-        raise ConfigError(
-            f"'{name}' cannot be the name of a run.", expected="letters, digits, and _ . + - between them"
-        )
+        raise ConfigError(f"'{name}' cannot be the name of a run.", expected=CHARACTERS)
     if name in taken:
-        raise ConfigError(
-            f"'{name}' is already the name of a recipe's run.",
-            expected="another name",
-            fix=f"podium import other.{name}",
-        )
+        what, fix = f"'{name}' is already the name of a recipe's run.", f"podium import other.{name}"
+        raise ConfigError(what, expected="another name", fix=fix)
 
 
 def check_goals(goals: Sequence[str], targets: Sequence[str], names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from podium.config.competition import read_competition
 from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, Competition, Recipe
-from podium.config.recipe import recipe_of, target_faults
+from podium.config.recipe import recipe_of
 from podium.config.schema import read_table
 from podium.config.search import Search, search_of
 from podium.errors import ConfigError
@@ -44,14 +44,7 @@ class Plan:
     @cached_property
     def recipes_and_searches(self) -> dict[str, tuple[Recipe, Search]]:
         """What `read_recipes` returns; empty if all runs are imported."""
-        recipes, target = read_recipes(self.paths.folder), self.competition.data.target
-        faults = [
-            f"{name}.toml: {fault}" for name, (recipe, _) in recipes.items() for fault in target_faults(recipe, target)
-        ]
-        if faults:
-            what = f'Recipes that do not fit [data] target = "{target}".'
-            raise ConfigError(what, file=self.paths.folder, faults=faults, fix="edit these recipes")
-        return recipes
+        return read_recipes(self.paths.folder, target=self.competition.data.target)
 
     @property
     def recipes(self) -> dict[str, Recipe]:
@@ -61,30 +54,23 @@ class Plan:
     @cached_property
     def runs(self) -> tuple[PlannedRun, ...]:
         """Every run, in the order of the recipes and their seeds; raises ConfigError as `recipes` does."""
-        lock_sha256 = file_sha256(self.paths.lock_file)
-        runs = []
-        for recipe_name, recipe in self.recipes.items():
+        runs, hashes = [], {"lock_sha256": file_sha256(self.paths.lock_file)}
+        for name, recipe in self.recipes.items():
             weights_hash = weights_sha256(recipe, self.paths.root)
-            pseudo_sha256 = file_sha256(self.paths.root / recipe.pseudo_labels)  # empty for a folder
+            hashes["pseudo_sha256"] = file_sha256(self.paths.root / recipe.pseudo_labels)  # empty for a folder
             for seed in recipe.seeds:
-                run = run_name(recipe_name, seed)
-                hashes = {"lock_sha256": lock_sha256, "pseudo_sha256": pseudo_sha256}
-                stamp = run_stamp(self.competition, recipe, seed, **hashes)
+                run, stamp = run_name(name, seed), run_stamp(self.competition, recipe, seed, **hashes)
                 stale = is_stale(self.paths.predictions_file(run), stamp=stamp, weights=weights_hash)
-                runs.append(
-                    PlannedRun(run=run, recipe_name=recipe_name, recipe=recipe, seed=seed, stamp=stamp, stale=stale)
-                )
+                runs.append(PlannedRun(run=run, recipe_name=name, recipe=recipe, seed=seed, stamp=stamp, stale=stale))
         return tuple(runs)
 
     @property
     def trainable_runs(self) -> tuple[PlannedRun, ...]:
         """Every run, for commands that train; raises ConfigError where there is no recipe."""
         if not self.recipes:
-            raise ConfigError(
-                "A competition without a recipe.",
-                expected=str(self.paths.recipe_file("<recipe>")),
-                fix="copy one from another competition: ls competitions/*/*.toml",
-            )
+            expected = str(self.paths.recipe_file("<recipe>"))
+            fix = "copy one from another competition: ls competitions/*/*.toml"
+            raise ConfigError("A competition without a recipe.", expected=expected, fix=fix)
         return self.runs
 
     @property
@@ -100,8 +86,11 @@ def read_plan(name: str, root: Path | str = ".", *, kind: type = Plan) -> Plan:
     return kind(paths, read_competition(paths.folder))
 
 
-def read_recipes(folder: Path) -> dict[str, tuple[Recipe, Search]]:
-    """Recipe name -> recipe, and its ranges in [search]; raises ConfigError with the faults of all recipes."""
+def read_recipes(folder: Path, *, target: str = "class") -> dict[str, tuple[Recipe, Search]]:
+    """Recipe name -> recipe, and its ranges in [search]; raises ConfigError with the faults of all recipes.
+
+    `target` is that of the data: keys without effect on it are refused.
+    """
     recipes, errors = {}, []
     files = set(folder.glob("*.toml")) - set(folder.glob(".#*")) - {folder / COMPETITION_FILE}  # .#: Emacs's lock files
     for file in sorted(files):
@@ -109,7 +98,7 @@ def read_recipes(folder: Path) -> dict[str, tuple[Recipe, Search]]:
             check_recipe_name(file.stem, file)
             table = read_table(file)
             ranges = table.pop(SEARCH_TABLE, {})
-            recipe = recipe_of(table, file)
+            recipe = recipe_of(table, file, target=target)
             recipes[file.stem] = recipe, search_of(ranges, recipe, file)
         except ConfigError as error:
             errors.append(error)

@@ -13,7 +13,7 @@ import subprocess
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ CRC_KEY = "crc32"
 MOST_ABOUT_BYTES = 1 << 22
 
 # What zipfile, zlib and NumPy raise for a damaged archive.
-FORMAT_FAULTS = (struct.error, zipfile.BadZipFile, zlib.error)
-DAMAGE = (*FORMAT_FAULTS, OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError)
+DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError)
+DAMAGE += (zipfile.BadZipFile, zlib.error, struct.error)
 PROBABILITIES_KEY, CONTENT_KEY = "probabilities_sha256", "content_sha256"
 
 
@@ -68,24 +68,21 @@ def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha25
     if recipe.pseudo_labels:
         settings["pseudo_labels"] = pseudo_sha256
     return _digest(
-        {
-            "version": TRAINING_VERSION,
-            "recipe": settings,
-            "seed": seed,
-            "data": data,
-            "validation": stamped_keys(competition.validation),
-            "lock": lock_sha256,
-        }
+        version=TRAINING_VERSION,
+        recipe=settings,
+        seed=seed,
+        data=data,
+        validation=stamped_keys(competition.validation),
+        lock=lock_sha256,
     )
 
 
 def weights_sha256(recipe: Recipe, root: Path) -> str:
     """SHA-256 of the weights file, local or in a package, that a recipe starts from; empty if there is none here."""
     if recipe.weights_package:
-        try:
+        with suppress(TrainingError):  # training explains it
             return find_weights(recipe.weights_package).sha256
-        except TrainingError:  # training explains it
-            return ""
+        return ""
     return file_sha256(root / recipe.pretrained) if isinstance(recipe.pretrained, str) else ""
 
 
@@ -95,15 +92,13 @@ def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | 
     `settings` replace the competition's own for one command.
     """
     return _digest(
-        {
-            "version": ENSEMBLE_VERSION,
-            "metric": competition.metric,
-            "ensemble": asdict(settings or competition.ensemble),
-            # Without keys that are empty, so that declaring such a key does not make ensembles stale.
-            "submission": {name: value for name, value in asdict(competition.submission).items() if value},
-            "lock": file_sha256(paths.lock_file),
-            "inputs": {file.stem: file_sha256(file) for file in paths.predictions_files()},
-        }
+        version=ENSEMBLE_VERSION,
+        metric=competition.metric,
+        ensemble=asdict(settings or competition.ensemble),
+        # Without keys that are empty, so that declaring such a key does not make ensembles stale.
+        submission={name: value for name, value in asdict(competition.submission).items() if value},
+        lock=file_sha256(paths.lock_file),
+        inputs={file.stem: file_sha256(file) for file in paths.predictions_files()},
     )
 
 
@@ -125,7 +120,7 @@ def with_hashes(record: dict[str, Any], stem: Path) -> dict[str, Any]:
     record = {key: value for key, value in record.items() if key != CONTENT_KEY}
     record["csv_sha256"] = file_sha256(stem.with_name(f"{stem.name}.csv"))
     record[PROBABILITIES_KEY] = file_sha256(stem.with_name(f"{stem.name}.probabilities.npz"))
-    return record | {CONTENT_KEY: _digest(record)}
+    return record | {CONTENT_KEY: _digest(**record)}
 
 
 def read_about(file: Path) -> dict[str, Any] | None:
@@ -159,41 +154,31 @@ def parse_about(archive: zipfile.ZipFile) -> Any:
 
     A description that has the checksums of the arrays beside it belongs only to these; older files have none.
     """
-    if ABOUT_MEMBER not in archive.namelist():
-        # Older files have a NumPy array instead: a header, whose length is in bytes 8 and 9, and one text in UTF-32.
-        array = _read_bounded(archive, "about.npy")
-        header_length = int.from_bytes(array[8:10], "little")
-        return _parse_json(array[10 + header_length :].decode("utf-32-le"))
-    about = _parse_json(_read_bounded(archive, ABOUT_MEMBER))
+    is_array = ABOUT_MEMBER not in archive.namelist()
+    with archive.open("about.npy" if is_array else ABOUT_MEMBER) as member:
+        content = member.read(MOST_ABOUT_BYTES + 1)
+    if len(content) > MOST_ABOUT_BYTES:
+        raise ValueError(f"{member.name} has more than {MOST_ABOUT_BYTES:,} bytes")
+    if is_array:  # Older files have a header, whose length is in bytes 8 and 9, and one text in UTF-32.
+        content = content[10 + int.from_bytes(content[8:10], "little") :].decode("utf-32-le")
+    about = json.loads(content, parse_constant=_finite, parse_float=_finite, parse_int=_finite)
     checksums = about.pop(CRC_KEY, None) if isinstance(about, dict) else None
     if checksums not in (None, member_checksums(archive)):
         raise ValueError(f"the arrays are not those that were saved with {ABOUT_MEMBER}")
     return about
 
 
+def _finite(text: str) -> float:
+    """The number in a JSON file; raises ValueError unless it fits in a float64."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return int(text) if text.lstrip("-").isdigit() else number
+
+
 def member_checksums(archive: zipfile.ZipFile) -> dict[str, int]:
     """CRC-32 of each array in a predictions file, from the archive's directory."""
     return {member.filename: member.CRC for member in archive.infolist() if member.filename != ABOUT_MEMBER}
-
-
-def _read_bounded(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as member:
-        content = member.read(MOST_ABOUT_BYTES + 1)
-    if len(content) > MOST_ABOUT_BYTES:
-        raise ValueError(f"{name} has more than {MOST_ABOUT_BYTES:,} bytes")
-    return content
-
-
-def _parse_json(text: str | bytes) -> Any:
-    """Parse JSON whose numbers all fit in a float64; raises ValueError."""
-
-    def finite(text: str) -> float:
-        number = float(text)
-        if not math.isfinite(number):
-            raise ValueError(f"{text[:20]} is not a finite number")
-        return int(text) if text.lstrip("-").isdigit() else number
-
-    return json.loads(text, parse_constant=finite, parse_float=finite, parse_int=finite)
 
 
 def is_stale(predictions_file: Path, *, stamp: str, weights: str) -> bool:
@@ -217,5 +202,5 @@ def git_commit(root: Path) -> str:
     return commit or os.environ.get("PODIUM_COMMIT", "")
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _digest(**content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

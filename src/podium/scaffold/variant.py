@@ -4,14 +4,14 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from podium.config.editing import changed_text
 from podium.config.keys import Recipe
 from podium.config.recipe import read_recipe, recipe_of
-from podium.config.schema import unknown_key
+from podium.config.schema import flat_keys, unknown_key
 from podium.config.search import value_of
 from podium.errors import ConfigError
 from podium.files import write_file
@@ -54,7 +54,7 @@ def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
 
 def parse_assignments(text: str, recipe: Recipe) -> dict[str, Any]:
     """Key -> value of each word such as `learning_rate=0.001`; text needs no quotes. Raises ConfigError."""
-    known, values, faults = _keys(), {}, []
+    known, values, faults = list(flat_keys(Recipe)), {}, []
     for word in text.split():
         name, equals, value = word.partition("=")
         if not equals:
@@ -84,15 +84,6 @@ def variant_name(recipe_name: str, values: Mapping[str, Any]) -> str:
     if len(full_name) <= MOST_CHARACTERS:
         return full_name
     return f"{full_name[: MOST_CHARACTERS - 9]}-{hashlib.sha256(full_name.encode()).hexdigest()[:8]}"
-
-
-def _keys() -> list[str]:
-    """Every key of a recipe, such as `epochs` and `augment.flip`."""
-    return [
-        f"{field.name}.{inner.name}" if inner else field.name
-        for field in fields(Recipe)
-        for inner in (fields(field.type) if is_dataclass(field.type) else (None,))
-    ]
 
 
 def _toml_value(text: str) -> Any:

@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from podium.config.keys import Recipe
-from podium.config.search import Range, Search, WholeRange, changed_recipe, default_search, value_of
+from podium.config.search import Range, Search, changed_recipe, default_search, value_of
 from podium.errors import ConfigError
 from podium.files import file_lock
 from podium.lock import Lock
@@ -166,7 +166,7 @@ def _value(trial: FrozenTrial | Trial, name: str, values: Range | tuple) -> Any:
     if isinstance(values, tuple):
         choices = [_encoded(value) for value in values]
         return values[choices.index(trial.suggest_categorical(name, choices))]
-    if isinstance(values, WholeRange):
+    if isinstance(values.low, int):
         return trial.suggest_int(name, values.low, values.high, log=values.log)
     return float(f"{trial.suggest_float(name, values.low, values.high, log=values.log):.4g}")
 
