@@ -12,11 +12,11 @@ from podium.config.search import (
     Range,
     changed_recipe,
     default_search,
+    read_search,
     set_values,
     value_of,
 )
 from podium.errors import ConfigError
-from podium.plan.runs import read_recipes
 from podium.plan.stamp import run_stamp
 
 RECIPE = 'architecture = "resnet34"\nepochs = 2\nlearning_rate = 0.01\n'
@@ -28,6 +28,10 @@ def write_recipe(folder, search: str, recipe: str = RECIPE):
     return file
 
 
+def search_in(file):
+    return read_search(file, read_recipe(file))
+
+
 def test_ranges_and_lists_are_read_under_the_recipes_own_keys_nested_ones_included(tmp_path):
     text = """
 [search]
@@ -36,13 +40,14 @@ batch_size = [32, 64, 128]
 augment.shift_pixels = { low = 0, high = 4 }
 progressive_pixels = [[], [24]]
 """
-    assert read_recipes(write_recipe(tmp_path, text).parent)["one"][1] == {
+    assert search_in(write_recipe(tmp_path, text)) == {
         "learning_rate": Range(low=0.001, high=1.0, log=True),
         "batch_size": (32, 64, 128),
         "augment.shift_pixels": Range(low=0, high=4),
         "progressive_pixels": ([], [24]),
     }
-    assert read_recipes(write_recipe(tmp_path, "").parent)["one"][1] == {}
+    file = write_recipe(tmp_path, "")
+    assert search_in(file) == default_search(read_recipe(file))
 
 
 @pytest.mark.parametrize(
@@ -73,17 +78,17 @@ progressive_pixels = [[], [24]]
         ),
     ],
 )
-def test_wrong_ranges_are_refused_by_name_whenever_recipes_are_read(tmp_path, line, message):
-    write_recipe(tmp_path, f"[search]\n{line}\n")
+def test_wrong_ranges_are_refused_by_name(tmp_path, line, message):
+    file = write_recipe(tmp_path, f"[search]\n{line}\n")
     with pytest.raises(ConfigError, match=message):
-        read_recipes(tmp_path)
+        search_in(file)
 
 
 def test_all_faults_are_reported_at_once_and_search_must_be_a_table(tmp_path):
     with pytest.raises(ConfigError, match=r"(?s)search\.droput.*search\.batch_size: .*found 3"):
-        read_recipes(write_recipe(tmp_path, "[search]\ndroput = [0, 1]\nbatch_size = 3\n").parent)
+        search_in(write_recipe(tmp_path, "[search]\ndroput = [0, 1]\nbatch_size = 3\n"))
     with pytest.raises(ConfigError, match=r"Not a table(?s:.*)search = 3"):
-        read_recipes(write_recipe(tmp_path, "search = 3\n").parent)
+        search_in(write_recipe(tmp_path, "search = 3\n"))
     with pytest.raises(ConfigError, match=r"serach: unknown key; did you mean search\?"):
         read_recipe(write_recipe(tmp_path, "[serach]\n"))
 

@@ -245,14 +245,14 @@ def test_columns_of_a_sample_that_are_not_the_classes_are_named_and_are_a_fault(
 def test_recipes_fit_the_images_and_the_device(tmp_path, size, gpu, recipes):
     paths, _ = make_new(tmp_path, folders(tmp_path / "pets", size=size), gpu=gpu)
     read = read_recipes(paths.folder)
-    assert {name: (recipe.stored_pixels, recipe.network_pixels) for name, (recipe, _) in read.items()} == recipes
+    assert {name: (recipe.stored_pixels, recipe.network_pixels) for name, recipe in read.items()} == recipes
 
 
 def test_a_cpu_trains_many_photos_at_a_smaller_size_and_computes_their_features_at_the_full_one(tmp_path, monkeypatch):
     monkeypatch.setattr("podium.scaffold.write.FEW_PHOTOS", 20)
     paths, _ = make_new(tmp_path, folders(tmp_path / "pets", size=(300, 240)))
     read = read_recipes(paths.folder)
-    sizes = {name: (recipe.stored_pixels, recipe.network_pixels) for name, (recipe, _) in read.items()}
+    sizes = {name: (recipe.stored_pixels, recipe.network_pixels) for name, recipe in read.items()}
     assert sizes == {"lite0": (160, 128), "lite1": (160, 128), "lite0-logistic": (224, 224)}
 
 

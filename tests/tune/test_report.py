@@ -20,10 +20,7 @@ def test_the_written_recipe_is_the_best_trials_and_says_how_it_was_found(toy, tr
     write_winner(tuning, file, sentence)
     written, values = read_recipe(file), tuning.values(tuning.best)
     assert written == tuning.recipe_of(tuning.best) and written.learning_rate == values["learning_rate"]
-    assert (written.augment.zoom, written.seeds) == (1.1, (3, 4)) and read_recipes(file.parent)[file.stem] == (
-        written,
-        {},
-    )
+    assert (written.augment.zoom, written.seeds) == (1.1, (3, 4)) and read_recipes(file.parent)[file.stem] == written
     text = file.read_text()
     assert "# A tiny network.\n" in text and "epochs = 2  # few\n" in text and "[search]" not in text
     assert "progressive_pixels = " in text and "shift_pixels = " in text  # searched values, defaults included

@@ -5,27 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from podium.config.keys import COMPETITION_FILE, Competition, Submission
-from podium.config.schema import key_faults, read_table, settings_of
+from podium.config.keys import COMPETITION_FILE, SCORED_BY, Competition, Submission
+from podium.config.schema import check_keys, read_table, settings_of
 from podium.errors import ConfigError, examples
 
 NO_THRESHOLD = "With this metric, a threshold has no effect: the best runs of each architecture are members."
 LESS_IS_BETTER = ("log_loss", "rmse", "mae")
-# Target -> metric -> the kinds of submission that it scores.
-KINDS = {
-    "class": {
-        "accuracy": ("labels", "probability", "probabilities"),
-        **dict.fromkeys(("log_loss", "auc"), ("probability", "probabilities")),
-        **dict.fromkeys(("balanced_accuracy", "macro_f1", "qwk"), ("labels",)),
-        "map_at_k": ("ranking",),
-    },
-    "multi-label": {
-        **dict.fromkeys(("auc", "log_loss"), ("probabilities",)),
-        **dict.fromkeys(("macro_f1", "micro_f1"), ("labels",)),
-    },
-    "ordinal": dict.fromkeys(("qwk", "accuracy", "macro_f1"), ("labels",)),
-    "number": dict.fromkeys(("rmse", "mae", "r2"), ("number",)),
-}
 HAVE_PROBABILITIES, STRATEGIES_OF_NUMBERS = ("class", "multi-label"), ("auto", "best", "uniform", "log-loss")
 # The keys of a table of labels.
 TABLE_KEYS = (
@@ -37,27 +22,23 @@ def read_competition(folder: Path) -> Competition:
     """Read `competition.toml` in a competition's folder; raises ConfigError."""
     file = folder / COMPETITION_FILE
     competition = settings_of(Competition, read_table(file), file)
-    if faults := _faults(competition):
-        what = "Settings that are missing, contradict each other, or have no effect."
-        raise ConfigError(what, file=file, faults=faults, fix=f"edit {file}")
+    _check_keys(competition, file)
     if competition.metric == "map_at_k":  # podium.metrics has one for each k
         return replace(competition, metric=f"map_at_{competition.submission.most}")
     return competition
 
 
-def _faults(competition: Competition) -> list[str]:
-    """Keys that are missing, contradict each other, or have no effect."""
+def _check_keys(competition: Competition, file: Path) -> None:
+    """Raise ConfigError for keys that are missing, contradict each other, or have no effect."""
     data, validation, submission = competition.data, competition.validation, competition.submission
     metric, source, target, split, kind = competition.metric, data.source, data.target, validation.kind, submission.kind
-    kinds, is_table, has_probabilities = (
-        KINDS[target].get(metric, [kind]),
-        source == "csv",
-        target in HAVE_PROBABILITIES,
-    )
-    has_folders, columns = data.train and source in ("folders", "names"), len({*data.label_columns})
+    metrics = {name: None for (of, _), names in SCORED_BY.items() if of == target for name in names}
+    kinds = [name for (of, name), names in SCORED_BY.items() if of == target and metric in names] or [kind]
+    is_table, has_probabilities, columns = source == "csv", target in HAVE_PROBABILITIES, len({*data.label_columns})
+    has_folders = data.train and source in ("folders", "names")
     strategy_fits = not strategy_fault(competition, competition.ensemble.strategy)
     required = [
-        ("metric", metric in KINDS[target], f'{_quoted(KINDS[target])}, as [data] target = "{target}"'),
+        ("metric", metric in metrics, f'{_quoted(metrics)}, as [data] target = "{target}"'),
         ("submission.kind", kind in kinds, f'{_quoted(kinds)}, as metric = "{metric}"'),
         ("submission.most", submission.most or kind != "ranking", 'a number of class names, as kind = "ranking"'),
         ("data.train", data.train or not data.test, "a name, as test has one"),
@@ -93,7 +74,7 @@ def _faults(competition: Competition) -> list[str]:
         ("ensemble.strategy", strategy_fits, f"{_quoted(STRATEGIES_OF_NUMBERS)}, which need no probabilities"),
         ("ensemble.average ensemble.run_temperatures", has_probabilities, f'none, as [data] target = "{target}"'),
     ]
-    return key_faults(competition, rules, required=required)
+    check_keys(competition, rules, required=required, file=file)
 
 
 def _count_groups(pattern: str) -> int:

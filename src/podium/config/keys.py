@@ -12,12 +12,22 @@ from podium.config.pixels import Pixels, height_and_width
 from podium.config.schema import key
 
 COMPETITION_FILE = "competition.toml"
-# The table of a recipe that `make tune` reads (podium.config.search); training does not depend on it.
+# The table of a recipe that `make tune` reads (podium.config.search).
 SEARCH_TABLE = "search"
 PACKAGE_PREFIX = "package:"
 
-MetricOfClasses = Literal["accuracy", "balanced_accuracy", "log_loss", "macro_f1", "micro_f1", "qwk", "auc", "map_at_k"]
-MetricOfNumbers = Literal["rmse", "mae", "r2"]
+# Target and kind of submission -> the metrics that score it.
+SCORED_BY = {
+    ("class", "labels"): ("accuracy", "balanced_accuracy", "macro_f1", "qwk"),
+    ("class", "probability"): ("accuracy", "log_loss", "auc"),
+    ("class", "probabilities"): ("accuracy", "log_loss", "auc"),
+    ("class", "ranking"): ("map_at_k",),
+    ("multi-label", "probabilities"): ("auc", "log_loss"),
+    ("multi-label", "labels"): ("macro_f1", "micro_f1"),
+    ("ordinal", "labels"): ("qwk", "accuracy", "macro_f1"),
+    ("number", "number"): ("rmse", "mae", "r2"),
+}
+METRICS = tuple(dict.fromkeys(metric for metrics in SCORED_BY.values() for metric in metrics))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +128,7 @@ class Competition:
     """competition.toml: labelled images, unlabelled images, a metric and a submission format."""
 
     title: str = key("a title of one line")
-    metric: Literal[MetricOfClasses, MetricOfNumbers] = key("metric of the leaderboard", "accuracy")
+    metric: Literal[*METRICS] = key("metric of the leaderboard", "accuracy")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = key("services that also record the training", ())
     data: Data = key("where the images are")
     validation: Validation = key("the split", Validation())

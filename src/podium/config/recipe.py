@@ -5,8 +5,7 @@ from typing import Any
 
 from podium.config.keys import PACKAGE_PREFIX, SEARCH_TABLE, Recipe
 from podium.config.pixels import height_and_width
-from podium.config.schema import flat_keys, key_faults, read_table, settings_of
-from podium.errors import ConfigError
+from podium.config.schema import check_keys, flat_keys, read_table, settings_of
 
 # The keys of a recipe that have an effect where no layer is trained.
 WITHOUT_EPOCHS = (
@@ -17,11 +16,9 @@ MIXED_SIDES = "sides in all sizes, or [height, width] in all"
 WITH_EPOCHS = " ".join(name for name in flat_keys(Recipe) if name not in WITHOUT_EPOCHS)
 
 
-def read_recipe(file: Path) -> Recipe:
-    """Read one recipe, without its search ranges; raises ConfigError."""
-    table = read_table(file)
-    table.pop(SEARCH_TABLE, None)
-    return recipe_of(table, file)
+def read_recipe(file: Path, *, target: str = "class") -> Recipe:
+    """Read one recipe, without its search ranges; raises ConfigError as `recipe_of` does."""
+    return recipe_of(read_table(file), file, target=target)
 
 
 def recipe_of(table: dict[str, Any], file: Path, *, target: str = "class") -> Recipe:
@@ -35,14 +32,12 @@ def recipe_of(table: dict[str, Any], file: Path, *, target: str = "class") -> Re
         defaults |= {} if table.get("freeze_epochs") else {"head": "logistic"}
         defaults |= {"batch_size": 32, "learning_rate": 0.0003} if table.get("epochs") else {}
     recipe = settings_of(Recipe, defaults | table, file, other_tables=[SEARCH_TABLE])
-    if faults := _recipe_faults(recipe, target):
-        what = "Keys of a recipe that contradict each other or have no effect."
-        raise ConfigError(what, file=file, faults=faults, fix=f"edit {file}")
+    _check_keys(recipe, target, file)
     return recipe
 
 
-def _recipe_faults(recipe: Recipe, target: str) -> list[str]:
-    """Keys that contradict each other, are missing, or have no effect."""
+def _check_keys(recipe: Recipe, target: str, file: Path) -> None:
+    """Raise ConfigError for keys that are missing, contradict each other, or have no effect."""
     epochs, rate, head, augment = recipe.epochs, recipe.learning_rate, recipe.head, recipe.augment
     seeds, pixels, is_class = recipe.seeds, (recipe.stored_pixels, *recipe.stage_pixels), target == "class"
     is_timm, classes = recipe.architecture.startswith("timm:"), f'[data] target = "class", found "{target}"'
@@ -74,4 +69,4 @@ def _recipe_faults(recipe: Recipe, target: str) -> list[str]:
         ("label_smoothing", is_class or target == "multi-label", classes),
         ("head", is_class or head != "boosting", classes),
     ]
-    return key_faults(recipe, rules, required=required)
+    check_keys(recipe, rules, required=required, file=file)

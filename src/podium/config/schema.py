@@ -62,8 +62,8 @@ def flat_keys(kind: type) -> dict[str, dataclasses.Field]:
     return keys
 
 
-def key_faults(settings: Any, rules: Rules, *, required: Rules) -> list[str]:
-    """The faults that rules find in the keys of a settings object.
+def check_keys(settings: Any, rules: Rules, *, required: Rules, file: Path) -> None:
+    """Raise ConfigError where the settings in a `file` break a rule.
 
     A rule is about those of its keys that differ from their default; a table stands for all of its keys. A `required`
     rule is about one key, whatever its value.
@@ -71,13 +71,20 @@ def key_faults(settings: Any, rules: Rules, *, required: Rules) -> list[str]:
     keys = flat_keys(type(settings))
     values = {name: operator.attrgetter(name)(settings) for name in keys}
     changed = [name for name in keys if values[name] != keys[name].default]
-    faults = [(name, expected) for name, is_right, expected in required if not is_right]
+    broken = [(name, expected) for name, is_right, expected in required if not is_right]
     for names, is_right, expected in rules:
         concerned = [] if is_right else [name for name in changed if {name, name.split(".")[0]} & {*names.split()}]
-        faults += [(name, expected) for name in concerned]
+        broken += [(name, expected) for name in concerned]
     missing = [name for name in keys if not values[name] and name not in changed]
-    found = {name: ": missing;" if name in missing else f" = {json.dumps(values[name])}:" for name, _ in faults}
-    return [f"{name}{found[name]} expected {expected}" for name, expected in faults]
+    found = {name: ": missing;" if name in missing else f" = {json.dumps(values[name])}:" for name, _ in broken}
+    faults = [f"{name}{found[name]} expected {expected}" for name, expected in broken]
+    refuse(faults, "Settings that are missing, contradict each other, or have no effect.", file=file)
+
+
+def refuse(faults: Sequence[str], what: str, *, file: Path) -> None:
+    """Raise ConfigError if the settings in a `file` have faults."""
+    if faults:
+        raise ConfigError(what, file=file, faults=faults, fix=f"edit {file}")
 
 
 def read_table(file: Path) -> dict[str, Any]:
@@ -93,12 +100,11 @@ def read_table(file: Path) -> dict[str, Any]:
 def settings_of(kind: type, table: dict[str, Any], file: Path, *, other_tables: Sequence[str] = ()) -> Any:
     """A settings object of the class `kind` from the `table` of a `file`; raises ConfigError.
 
-    `other_tables` are not part of `kind`, but they are suggested where a key is misspelled.
+    `other_tables` of the file are ignored, but they are suggested where a key is misspelled.
     """
     faults: list[str] = []
     settings = build(kind, table, "", faults, other_tables=other_tables)
-    if faults:
-        raise ConfigError("Settings that Podium does not know.", file=file, faults=faults, fix=f"edit {file}")
+    refuse(faults, "Settings that Podium does not know.", file=file)
     return settings
 
 
@@ -107,7 +113,8 @@ def build(
 ) -> Any:
     """A settings object of the class `kind` from `table`; adds to `faults` and returns None if anything is wrong."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    faults += [unknown_key(prefix, name, [*fields, *other_tables]) for name in table if name not in fields]
+    known = [*fields, *other_tables]
+    faults += [unknown_key(prefix, name, known) for name in table if name not in known]
     values = {}
     for name, field in fields.items():
         if name in table:

@@ -5,7 +5,7 @@
     batch_size = [32, 64, 128]
     augment.shift_pixels = { low = 0, high = 4 }
 
-Only the standard library is imported, because make plans before an environment exists.
+Only `make tune` reads it; training does not depend on it.
 """
 
 import operator
@@ -16,7 +16,7 @@ from typing import Any
 
 from podium.config.keys import SEARCH_TABLE, Recipe
 from podium.config.recipe import recipe_of
-from podium.config.schema import changed_keys, key, settings_of
+from podium.config.schema import changed_keys, key, read_table, refuse, settings_of
 from podium.errors import ConfigError
 
 # Keys that cannot be searched, and why.
@@ -42,8 +42,12 @@ class Range:
 Search = dict[str, Range | tuple]  # a tuple holds the values to choose from
 
 
-def search_of(table: Any, recipe: Recipe, file: Path) -> Search:
-    """The ranges in the [search] `table` of a recipe's `file`, by key (`augment.shift_pixels`); raises ConfigError."""
+def read_search(file: Path, recipe: Recipe) -> Search:
+    """The ranges in the [search] table of a recipe's file, by key (`augment.shift_pixels`), or else default ones.
+
+    Raises ConfigError.
+    """
+    table = read_table(file).get(SEARCH_TABLE, {})
     if not isinstance(table, dict):
         raise ConfigError("Not a table.", file=file, expected=f"[{SEARCH_TABLE}]", found=f"{SEARCH_TABLE} = {table!r}")
     ranges, search, faults = {}, {}, []
@@ -55,9 +59,8 @@ def search_of(table: Any, recipe: Recipe, file: Path) -> Search:
             search[name] = _range_or_choices(value, name, recipe, file)
         except ConfigError as error:
             faults += [f"{SEARCH_TABLE}.{name}: {fault.removeprefix(f'{name}: ')}" for fault in error.faults]
-    if faults:
-        raise ConfigError("Ranges that cannot be searched.", file=file, faults=faults, fix=f"edit {file}")
-    return search
+    refuse(faults, "Ranges that cannot be searched.", file=file)
+    return search or default_search(recipe)
 
 
 def _range_or_choices(value: Any, name: str, recipe: Recipe, file: Path) -> Range | tuple:
@@ -77,8 +80,8 @@ def _range_or_choices(value: Any, name: str, recipe: Recipe, file: Path) -> Rang
         is_list = len(values) > 1 and all(values.count(item) == 1 for item in values)
         rules = {"{ low = ..., high = ... } or a list of two or more values, each once": is_list}
     rules[f"to hold the recipe's own {own!r}, which is tried first"] = holds_own
-    if wrong := [expected for expected, is_right in rules.items() if not is_right]:
-        raise ConfigError("Not a range.", faults=[f"expected {wrong[0]}, found {value!r}"])
+    wrong = [f"expected {expected}, found {value!r}" for expected, is_right in rules.items() if not is_right]
+    refuse(wrong[:1], "Not a range.", file=file)
     return result
 
 

@@ -7,10 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from podium.config.competition import read_competition
-from podium.config.keys import COMPETITION_FILE, SEARCH_TABLE, Competition, Recipe
-from podium.config.recipe import recipe_of
-from podium.config.schema import read_table
-from podium.config.search import Search, search_of
+from podium.config.keys import COMPETITION_FILE, Competition, Recipe
+from podium.config.recipe import read_recipe
 from podium.errors import ConfigError
 from podium.plan.names import check_recipe_name, run_name
 from podium.plan.paths import Paths, find_competition
@@ -42,14 +40,9 @@ class Plan:
         return self.paths.name
 
     @cached_property
-    def recipes_and_searches(self) -> dict[str, tuple[Recipe, Search]]:
+    def recipes(self) -> dict[str, Recipe]:
         """What `read_recipes` returns; empty if all runs are imported."""
         return read_recipes(self.paths.folder, target=self.competition.data.target)
-
-    @property
-    def recipes(self) -> dict[str, Recipe]:
-        """Recipe name -> recipe; raises ConfigError with the faults of all recipes."""
-        return {name: recipe for name, (recipe, _) in self.recipes_and_searches.items()}
 
     @cached_property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -68,9 +61,11 @@ class Plan:
     def trainable_runs(self) -> tuple[PlannedRun, ...]:
         """Every run, for commands that train; raises ConfigError where there is no recipe."""
         if not self.recipes:
-            expected = str(self.paths.recipe_file("<recipe>"))
-            fix = "copy one from another competition: ls competitions/*/*.toml"
-            raise ConfigError("A competition without a recipe.", expected=expected, fix=fix)
+            file, fix = (
+                self.paths.recipe_file("<recipe>"),
+                "copy one from another competition: ls competitions/*/*.toml",
+            )
+            raise ConfigError("A competition without a recipe.", file=file, fix=fix)
         return self.runs
 
     @property
@@ -86,8 +81,8 @@ def read_plan(name: str, root: Path | str = ".", *, kind: type = Plan) -> Plan:
     return kind(paths, read_competition(paths.folder))
 
 
-def read_recipes(folder: Path, *, target: str = "class") -> dict[str, tuple[Recipe, Search]]:
-    """Recipe name -> recipe, and its ranges in [search]; raises ConfigError with the faults of all recipes.
+def read_recipes(folder: Path, *, target: str = "class") -> dict[str, Recipe]:
+    """Recipe name -> recipe; raises ConfigError with the faults of all recipes.
 
     `target` is that of the data: keys without effect on it are refused.
     """
@@ -96,10 +91,7 @@ def read_recipes(folder: Path, *, target: str = "class") -> dict[str, tuple[Reci
     for file in sorted(files):
         try:
             check_recipe_name(file.stem, file)
-            table = read_table(file)
-            ranges = table.pop(SEARCH_TABLE, {})
-            recipe = recipe_of(table, file, target=target)
-            recipes[file.stem] = recipe, search_of(ranges, recipe, file)
+            recipes[file.stem] = read_recipe(file, target=target)
         except ConfigError as error:
             errors.append(error)
     if len(errors) == 1:

@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from podium.config.keys import Recipe
-from podium.config.search import Range, Search, changed_recipe, default_search, value_of
+from podium.config.search import Range, Search, changed_recipe, read_search, value_of
 from podium.errors import ConfigError
 from podium.files import file_lock
 from podium.lock import Lock
@@ -116,7 +116,7 @@ class Tuning:
 def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
     """Open a recipe's search with its earlier trials; a file lock admits one command at a time. Raises PodiumError."""
     run = find_run(workspace.trainable_runs, recipe_name, option="RECIPE")
-    search = workspace.recipes_and_searches[recipe_name][1] or default_search(run.recipe)
+    search = read_search(workspace.paths.recipe_file(recipe_name), run.recipe)
     inner = inner_split(workspace.lock, workspace.competition.validation)
     folder = workspace.paths.reports / "tune" / recipe_name
     fix = "wait until it ends; its trials are kept"
