@@ -54,8 +54,8 @@ progressive_pixels = [[], [24]]
     ("line", "message"),
     [
         ("learning_rat = [0.01, 1]", r"search\.learning_rat: unknown key; did you mean learning_rate\?"),
-        ("augment.zom = [1, 2]", r"search\.augment\.zom: unknown key; did you mean zoom\?"),
-        ("augment = [1, 2]", r"search\.augment: augment = 1: expected a table"),
+        ("augment.zom = [1, 2]", r"search\.augment\.zom: unknown key; did you mean augment\.zoom\?"),
+        ("augment = [1, 2]", r"search\.augment: unknown key; did you mean augment\."),
         ("dropout = { low = 0, hihg = 0.5 }", r"search\.dropout: hihg: unknown key; did you mean high\?"),
         ("dropout = { low = 0 }", r"search\.dropout: high: missing"),
         ("dropout = { low = 0, high = 2 }", r"search\.dropout: dropout = 2.0: expected 0 to 0.99"),
@@ -64,6 +64,7 @@ progressive_pixels = [[], [24]]
             r"search\.dropout: expected low < high, found \{'low': 0.5, 'high': 0.1\}",
         ),
         ("dropout = { low = 0, high = 0.5, log = true }", r"expected a low above 0 with log = true"),
+        ('"dropout.x" = [1, 2]', r"search\.dropout\.x: unknown key"),
         ("dropout = 0.5", r"search\.dropout: expected \{ low = ..., high = ... \} or a list .*, found 0.5"),
         ("dropout = [0]", r"search\.dropout: .* a list of two or more values, each once, found \[0\]"),
         ("batch_size = { low = 0.5, high = 128 }", r"search\.batch_size: batch_size = 0.5: expected int"),

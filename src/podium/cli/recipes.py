@@ -30,7 +30,7 @@ def show(
     from podium.training.sheet import draw_sheet, make_sheet
 
     sheet = make_sheet(workspace, planned)
-    file = workspace.paths.sheet_file(planned.run)
+    file = workspace.paths.reports / "show" / f"{planned.run}.png"
     save_png(file, draw_sheet(sheet))
     print(f"{planned.run}: {sheet.description}")
     print(f"wrote {file}: {len(sheet.ids)} labelled images, each as stored and in {len(sheet.draws)} draws")

@@ -75,9 +75,9 @@ def check_keys(settings: Any, rules: Rules, *, required: Rules, file: Path) -> N
     for names, is_right, expected in rules:
         concerned = [] if is_right else [name for name in changed if {name, name.split(".")[0]} & {*names.split()}]
         broken += [(name, expected) for name in concerned]
-    missing = [name for name in keys if not values[name] and name not in changed]
-    found = {name: ": missing;" if name in missing else f" = {json.dumps(values[name])}:" for name, _ in broken}
-    faults = [f"{name}{found[name]} expected {expected}" for name, expected in broken]
+    texts = {name: f" = {json.dumps(values[name], ensure_ascii=False)}:" for name, _ in broken}
+    texts |= {name: ": missing;" for name in keys if not values[name] and name not in changed}
+    faults = [f"{name}{texts[name]} expected {expected}" for name, expected in broken]
     refuse(faults, "Settings that are missing, contradict each other, or have no effect.", file=file)
 
 

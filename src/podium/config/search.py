@@ -16,7 +16,7 @@ from typing import Any
 
 from podium.config.keys import SEARCH_TABLE, Recipe
 from podium.config.recipe import recipe_of
-from podium.config.schema import changed_keys, key, read_table, refuse, settings_of
+from podium.config.schema import changed_keys, flat_keys, key, read_table, refuse, settings_of, unknown_key
 from podium.errors import ConfigError
 
 # Keys that cannot be searched, and why.
@@ -50,23 +50,26 @@ def read_search(file: Path, recipe: Recipe) -> Search:
     table = read_table(file).get(SEARCH_TABLE, {})
     if not isinstance(table, dict):
         raise ConfigError("Not a table.", file=file, expected=f"[{SEARCH_TABLE}]", found=f"{SEARCH_TABLE} = {table!r}")
-    ranges, search, faults = {}, {}, []
+    ranges, search, faults, known = {}, {}, [], list(flat_keys(Recipe))
     for name, value in table.items():
         is_table = is_dataclass(getattr(recipe, name, None)) and isinstance(value, dict)
         ranges |= {f"{name}.{inner}": value[inner] for inner in value} if is_table else {name: value}
     for name, value in ranges.items():
-        try:
-            search[name] = _range_or_choices(value, name, recipe, file)
-        except ConfigError as error:
-            faults += [f"{SEARCH_TABLE}.{name}: {fault.removeprefix(f'{name}: ')}" for fault in error.faults]
+        if name not in known:
+            faults.append(unknown_key(f"{SEARCH_TABLE}.", name, known))
+        elif name in NOT_SEARCHED:
+            faults.append(f"{SEARCH_TABLE}.{name}: cannot be searched; {NOT_SEARCHED[name]}")
+        else:
+            try:
+                search[name] = _range_or_choices(value, name, recipe, file)
+            except ConfigError as error:
+                faults += [f"{SEARCH_TABLE}.{name}: {fault}" for fault in error.faults]
     refuse(faults, "Ranges that cannot be searched.", file=file)
     return search or default_search(recipe)
 
 
 def _range_or_choices(value: Any, name: str, recipe: Recipe, file: Path) -> Range | tuple:
     """A range or a list of values for a key of a recipe, in the key's type; raises ConfigError."""
-    if name in NOT_SEARCHED:
-        raise ConfigError("Not a range.", faults=[f"cannot be searched; {NOT_SEARCHED[name]}"])
     limits = settings_of(Range, value, file) if isinstance(value, dict) else None
     given = [limits.low, limits.high] if limits else value if isinstance(value, list) else [value]
     values = [value_of(changed_recipe(recipe, {name: item}, file), name) for item in given]

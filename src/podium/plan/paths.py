@@ -57,10 +57,6 @@ class Paths:
         """The epochs of one run, a row each."""
         return self.reports / "history" / f"{run}.csv"
 
-    def sheet_file(self, run: str) -> Path:
-        """Training images as the network of one run sees them."""
-        return self.reports / "show" / f"{run}.png"
-
     def check_writable(self) -> None:
         """Raise ConfigError where results cannot be written: before hours of training, not after."""
         for folder in (self.predictions_folder, self.parameters_folder):
