@@ -61,10 +61,8 @@ class Plan:
     def trainable_runs(self) -> tuple[PlannedRun, ...]:
         """Every run, for commands that train; raises ConfigError where there is no recipe."""
         if not self.recipes:
-            file, fix = (
-                self.paths.recipe_file("<recipe>"),
-                "copy one from another competition: ls competitions/*/*.toml",
-            )
+            file = self.paths.recipe_file("<recipe>")
+            fix = "copy one from another competition: ls competitions/*/*.toml"
             raise ConfigError("A competition without a recipe.", file=file, fix=fix)
         return self.runs
 
@@ -131,8 +129,7 @@ def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """
     seconds: dict[str, float] = {}
     for run in runs:
-        about = read_about(paths.predictions_file(run.run)) or {}
-        last_seconds = about.get("seconds")
+        last_seconds = (read_about(paths.predictions_file(run.run)) or {}).get("seconds")
         if isinstance(last_seconds, int | float):
             seconds[run.recipe_name] = max(last_seconds, seconds.get(run.recipe_name, 0))
     return sorted(runs, key=lambda run: (-seconds.get(run.recipe_name, float("inf")), -run.recipe.pixels_per_row))

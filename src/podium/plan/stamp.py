@@ -186,10 +186,8 @@ def is_stale(predictions_file: Path, *, stamp: str, weights: str) -> bool:
 
     `weights` is the SHA-256 of the weights file; it is empty, and not compared, if that file is not here.
     """
-    about = read_about(predictions_file)
-    if about is None or about.get("stamp") != stamp:
-        return True
-    return bool(weights) and about.get("weights_sha256") != weights
+    about = read_about(predictions_file) or {}
+    return about.get("stamp") != stamp or (weights != "" and about.get("weights_sha256") != weights)
 
 
 def git_commit(root: Path) -> str:
