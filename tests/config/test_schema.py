@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from podium.config.schema import changed_keys, key, read_table, settings_of
+from podium.config.schema import changed_keys, check_keys, flat_keys, key, read_table, settings_of
 from podium.errors import ConfigError
 
 FILE = Path("house.toml")
@@ -23,6 +23,14 @@ class House:
     height: float | str = key("metres, or a word", 2.5)
     doors: tuple[int, ...] = key("widths", (1,), low=1)
     front: Door = key("the first", Door())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garden:
+    trees: int = key("how many", 1)
+    pond: str = key("what is in it", "dry")
+    owner: str = key("whose", "")
+    gate: Door = key("the way in", Door())
 
 
 def faults_of(table: dict, **keys) -> list[str]:
@@ -68,6 +76,27 @@ def test_all_faults_are_told_at_once():
 def test_changed_keys_leave_defaults_out_so_that_new_keys_make_nothing_stale():
     assert changed_keys(House(rooms=3, height=2.5, doors=(1, 2))) == {"rooms": 3, "doors": [1, 2]}
     assert changed_keys(House(rooms=3, front=Door(colour="green"))) == {"rooms": 3, "front": {"colour": "green"}}
+
+
+def test_a_rule_is_about_changed_keys_and_a_required_one_about_its_key_whatever_the_value():
+    garden = Garden(trees=3, gate=Door(colour="green"))
+    rules = [("trees pond", False, "no shade"), ("gate", False, "a wall"), ("trees", True, "nothing")]
+    required = [("owner", False, "a name"), ("pond", False, "water"), ("owner", True, "nothing")]
+    with pytest.raises(ConfigError) as error:
+        check_keys(garden, rules, required=required, file=FILE)
+    assert error.value.file == FILE and list(error.value.faults) == [
+        "owner: missing; expected a name",
+        'pond = "dry": expected water',
+        "trees = 3: expected no shade",
+        'gate.colour = "green": expected a wall',
+    ]
+    check_keys(Garden(), rules, required=required[2:], file=FILE)
+    with pytest.raises(ConfigError, match="trees = 0: expected no shade"):  # given, so not missing
+        check_keys(Garden(trees=0), rules, required=[], file=FILE)
+
+
+def test_keys_of_nested_tables_have_the_name_of_their_table():
+    assert list(flat_keys(House)) == ["rooms", "height", "doors", "front.colour"]
 
 
 def test_what_is_not_toml_or_not_there_is_told_by_file(tmp_path):
