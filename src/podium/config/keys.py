@@ -35,8 +35,7 @@ class Data:
     """[data]: where the images are and how they are labelled."""
 
     source: Literal["folders", "names", "csv", "digits"] = key(
-        "folders: one folder per class; names: classes in the file names (label_pattern); csv: a table of labels; "
-        "digits: the bundled digits"
+        "folders: one per class; names: classes in the file names (label_pattern); csv: a table of labels; digits"
     )
     archive: str = key("archive or folder of the images, in DATA=, $PODIUM_DATA, data/ or ../shared/data/", "")
     train: str = key("folder or archive of the labelled images; empty: the class folders are at the top", "train")
@@ -70,9 +69,7 @@ class Data:
 class Validation:
     """[validation]: which labelled rows are held out to score a model."""
 
-    kind: Literal["holdout", "k-fold", "folder"] = key(
-        "holdout: one stratified part; k-fold: every row once; folder: the images of a folder beside train", "holdout"
-    )
+    kind: Literal["holdout", "k-fold", "folder"] = key("holdout: one part; k-fold: every row once; folder", "holdout")
     rows: int = key("number of rows held out (holdout)", 0, low=0)
     folds: int = key("number of folds (k-fold)", 5, low=2, high=100)
     seed: int = key("seed of the split", 0, low=0)
@@ -105,8 +102,7 @@ class Submission:
     """[submission]: the format of the CSV."""
 
     kind: Literal["labels", "probabilities", "probability", "ranking", "number"] = key(
-        "labels: class names; probabilities: a column per class; probability: of one of two; ranking: the best names",
-        "labels",
+        "labels: class names; probabilities: a column per class; probability: of one class; ranking: names", "labels"
     )
     id_column: str = key("name of the id column", "id")
     label_column: str = key("name of the column of labels, probabilities (probability) or numbers", "label")
