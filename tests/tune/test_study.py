@@ -42,12 +42,12 @@ def test_trials_of_a_killed_search_do_not_count_and_its_files_are_deleted(toy, t
     assert not tuning.scratch.exists()
 
 
-def test_a_search_has_the_ranges_that_were_read_with_the_recipe(toy):
+def test_wrong_ranges_stop_the_search_and_not_the_plan(toy):
+    toy.recipe_file.write_text(RECIPE + "\n[search]\ndroput = [0, 0.5]\n")
     workspace = open_workspace("digits", toy.root)
     assert len(workspace.runs) == 2
-    toy.recipe_file.write_text(RECIPE)
-    with open_tuning(workspace, "tiny") as tuning:
-        assert list(tuning.search) == ["learning_rate", "augment.shift_pixels", "progressive_pixels"]
+    with pytest.raises(ConfigError, match="did you mean dropout"), open_tuning(workspace, "tiny"):
+        pass
 
 
 def test_one_command_tunes_a_recipe_at_a_time(toy):
