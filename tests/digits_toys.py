@@ -31,8 +31,8 @@ def digits_workspace(folder, *, validation: str = "rows = 297", recipe: str = RE
 
 
 def damage_images(workspace: Workspace) -> None:
-    """Invert the pixels of the decoded labelled images."""
-    (file,) = workspace.paths.cache.rglob("train-16-crop.npy")
+    """Invert the pixels of the decoded images."""
+    (file,) = workspace.paths.cache.rglob("images-16-crop.npy")
     images = open_memmap(file, mode="r+")
     images ^= 255
     images.flush()

@@ -7,8 +7,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from podium.data.cache import open_images
-from podium.data.digits import digits_answers, digits_listing
+from podium.data.digits import digits_answers
+from podium.data.locate import find_source
 from podium.data.prepare import prepare
+from podium.data.scan import scan
 from podium.lock import read_lock
 from podium.workspace import open_workspace
 
@@ -23,8 +25,14 @@ def digits(tmp_path, monkeypatch):
     return open_images(workspace.paths, workspace.lock, pixels=32, shape="crop")
 
 
-def test_digits_are_1297_labelled_and_500_withheld():
-    listing = digits_listing()
+@pytest.fixture
+def listing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PODIUM_CACHE", str(tmp_path))
+    workspace = open_workspace("digits", ROOT)
+    return scan(workspace.competition, find_source(workspace.competition, workspace.paths, data=None))
+
+
+def test_digits_are_1297_labelled_and_500_withheld(listing):
     assert (len(listing.rows), len(listing.test_images)) == (1297, 500)
     assert not {row.id for row in listing.rows} & set(listing.test_images)
     assert listing.classes == tuple("0123456789")
@@ -36,10 +44,10 @@ def test_the_withheld_digits_are_stratified():
     assert (abs(counts - np.bincount(load_digits().target) * 500 / 1797) < 1).all()
 
 
-def test_the_answers_are_those_of_the_withheld_digits():
+def test_the_answers_are_those_of_the_withheld_digits(listing):
     target = load_digits().target
     answers = digits_answers()
-    assert list(answers) == list(digits_listing().test_images)
+    assert list(answers) == list(listing.test_images)
     assert all(name == str(target[int(id_.removeprefix("digit-"))]) for id_, name in answers.items())
 
 

@@ -84,7 +84,7 @@ def test_changed_extra_images_are_noticed(toy):
 def test_extra_images_that_do_not_fit_are_refused(toy):
     files = extra_images(toy, labels=("cat", "dgo"))
     own = toy.folders()["train/dog/dog_1.png"]
-    with_extra(toy, files | {"notes.pdf": b"x", "loose.png": toy.png(1)})
+    with_extra(toy, files | {"cat/notes.pdf": b"x", "loose.png": toy.png(1)})
     with pytest.raises(DataError) as error:
         toy.prepare()
     for text in (

@@ -110,8 +110,8 @@ def test_every_size_of_the_recipes_is_decoded_once(toy):
         (file.parent / f"{name}.toml").write_text(RECIPE + keys)
     assert recipe_sizes(toy.workspace()) == [(16, "crop"), (16, "pad"), (32, "crop")]
     toy.prepare()
-    arrays = [file.name for file in toy.paths.cache.rglob("train-*.npy")]
-    assert sorted(arrays) == ["train-16-crop.npy", "train-16-pad.npy", "train-32-crop.npy"]
+    arrays = [file.name for file in toy.paths.cache.rglob("images-*.npy")]
+    assert sorted(arrays) == ["images-16-crop.npy", "images-16-pad.npy", "images-32-crop.npy"]
 
 
 def test_height_and_width_of_a_recipe_are_decoded_beside_squares(toy):
@@ -120,7 +120,7 @@ def test_height_and_width_of_a_recipe_are_decoded_beside_squares(toy):
         (folder / f"{name}.toml").write_text(f"{RECIPE}stored_pixels = {pixels}")
     assert recipe_sizes(toy.workspace()) == [(16, "crop"), ((16, 24), "crop")]
     toy.prepare()
-    (file,) = toy.paths.cache.rglob("train-16x24-crop.npy")
+    (file,) = toy.paths.cache.rglob("images-16x24-crop.npy")
     assert np.load(file).shape[1:] == (16, 24, 3)
 
 
@@ -171,7 +171,7 @@ import os, signal, sys
 from podium.data import decode
 from podium.data.prepare import prepare
 from podium.workspace import open_workspace
-decode._run_jobs = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+decode._run_in_blocks = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 prepare(open_workspace("pets", sys.argv[1]))
 """
 
@@ -199,8 +199,18 @@ def test_held_out_images_that_are_training_images_too_are_warned_of(toy):
     toy.zip(toy.data / "pets.zip", toy.folders() | new | {"val/cat/old.png": toy.folders()["train/cat/cat_0.png"]})
     notes = []
     toy.prepare(note=notes.append)
-    text = "1 held-out images are training images too, so scores will be too good: val/cat/old.png"
+    text = "1 held-out images are training images too, so scores may be too good: val/cat/old"
     assert notes == [text]
+
+
+@pytest.mark.parametrize(("link", "target"), [("test/labelled", "../train"), ("test/9.png", "../train/cat/cat_0.png")])
+def test_test_images_that_are_training_images_too_are_warned_of(toy, link, target):
+    toy.competition()
+    (toy.write(toy.data / "pets", toy.folders()) / link).symlink_to(target)
+    notes = []
+    toy.prepare(note=notes.append)
+    (note,) = notes
+    assert note.startswith(f"{12 if link == 'test/labelled' else 1} test images are training images too, so scores may")
 
 
 def test_a_class_that_only_the_validation_folder_has_is_refused(toy):
@@ -217,8 +227,8 @@ def test_equal_files_thin_images_and_large_batches_are_warned_of(toy):
     toy.zip(toy.data / "pets.zip", toy.folders() | strange)
     notes = []
     toy.prepare(note=notes.append)
-    thin, copies, batch = notes
-    assert thin.startswith("1 images have a side of 2 pixels or less: ") and thin.endswith("dog/line.png (2 x 2)")
+    copies, thin, batch = notes
+    assert thin.startswith("1 images have a side of 2 pixels or less: ") and thin.endswith(" dog/line (2 x 2)")
     assert copies.startswith("6 images have the same bytes as 4 others or more; placeholders of missing images? ")
     assert batch == "a: batch_size = 16, and 14 training images: one step per epoch"
     notes.clear()

@@ -283,7 +283,7 @@ def test_images_that_cannot_be_read_are_counted(tmp_path):
     place = folders(tmp_path / "pets")
     write(place / "train" / "cat" / "0.png", b"no image")
     _, guess = make_new(tmp_path, place)
-    expected = "damaged images: 1 of 24 sampled images cannot be read, such as cat/0.png"
+    expected = f"damaged images: 1 of 24 sampled images cannot be read, such as {place}/train/cat/0.png"
     assert any(item.startswith(expected) for item in guess.to_check)
 
 

@@ -114,7 +114,7 @@ def test_lr_find_on_damaged_images_is_refused(tmp_path):
     workspace = digits_workspace(tmp_path)
     damage_images(workspace)
     (run,) = workspace.runs
-    with pytest.raises(DataError, match=r"images are damaged(.|\n)*train-16-crop.npy && make prepare"):
+    with pytest.raises(DataError, match=r"images are damaged(.|\n)*images-16-crop.npy && make prepare"):
         find_learning_rate_of_run(workspace, run, listener=Listener())
 
 

@@ -41,7 +41,7 @@ def test_without_augmentation_the_draws_are_the_stored_pixels(workspace):
 def test_damaged_images_are_not_drawn(tmp_path):
     damaged = digits_workspace(tmp_path)
     damage_images(damaged)
-    with pytest.raises(DataError, match=r"images are damaged(.|\n)*train-16-crop.npy && make prepare"):
+    with pytest.raises(DataError, match=r"images are damaged(.|\n)*images-16-crop.npy && make prepare"):
         sheet_of(damaged)
 
 

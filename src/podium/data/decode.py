@@ -1,13 +1,15 @@
-"""Decode the images of a competition into memory-mapped arrays: once for each size, in parallel."""
+"""Decode the images of a competition into a memory-mapped array: once for each size, in parallel."""
 
 import hashlib
 import json
 import os
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,23 +18,23 @@ from numpy.lib.format import open_memmap
 
 from podium.config.keys import Competition
 from podium.config.pixels import Pixels, height_and_width
-from podium.config.schema import stamped_keys
-from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, beside, load_dataset, size_name
-from podium.data.digits import SIGNATURE
+from podium.config.schema import changed_keys
+from podium.data.archives import read_file
+from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, load_dataset, size_name
 from podium.data.folds import ALWAYS_TRAINS
 from podium.data.images import bombs_are_faults, decode_with_sides
-from podium.data.listing import ImageFiles, Listing
+from podium.data.listing import Listing
 from podium.data.locate import Progress, Source
-from podium.data.scan import data_faults, scan
+from podium.data.scan import scan
 from podium.errors import DataError, examples
-from podium.files import cache_lock, require_free_space, write_file
+from podium.files import atomic_write, cache_lock, require_free_space, write_file
 from podium.lock import EXTRA, Lock, write_lock
 from podium.plan.paths import Paths
 from podium.processes import worker_pool
 from podium.targets.table import target_of
 
 # Increase it when a change of the code gives other pixels, ids or order, or another format of the cache.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 # A process takes half a second to start, so fewer images are decoded faster in one process.
 FEW_ROWS = 2000
 # So many equal files are probably placeholders; an image with such a side shows nothing.
@@ -41,7 +43,7 @@ MANY_COPIES, FEW_PIXELS = 5, 2
 
 def decode_images(
     competition: Competition,
-    source: Source | None,
+    source: Source,
     paths: Paths,
     *,
     pixels: Pixels,
@@ -49,174 +51,138 @@ def decode_images(
     progress: Progress,
     note: Callable[[str], object] = lambda text: None,
 ) -> Dataset:
-    """Open the images of `source` (None: the bundled digits) of the size `pixels`; decode them if necessary.
+    """Open the images of `source` of the size `pixels`; decode them if necessary.
 
     `shape` says how other shapes get this size (`podium.data.images.decode`). Another process that decodes the
     same images is waited for. `note` receives what is strange in images that are decoded now. Raises DataError with all
     faults of the data at once.
     """
-    train_file = paths.cache / _cache_key(competition, source) / f"train-{size_name(pixels, shape)}.npy"
-    with cache_lock(train_file.with_name("lock")):
-        dataset = load_dataset(train_file)
+    file = paths.cache / _cache_key(competition, source) / f"images-{size_name(pixels, shape)}.npy"
+    with cache_lock(file.with_name("lock")):
+        dataset = load_dataset(file)
         if dataset is None:
             listing = scan(competition, source)
-            notes = _decode_listing(listing, train_file, pixels, shape=shape, name=paths.name, progress=progress)
-            for text in notes:
+            digests, sides = _decode_listing(listing, file, pixels, shape=shape, name=paths.name, progress=progress)
+            for text in _strange_images(listing, digests, sides):
                 note(text)
-            dataset = load_dataset(train_file)
+            dataset = load_dataset(file)
     assert dataset is not None
     return dataset
 
 
-def fingerprint(listing: Listing, digests: Sequence[bytes]) -> str:
-    """SHA-256 over ids, labels and file digests; their order and place do not change it."""
-    train = zip(listing.rows, digests[: len(listing.rows)], strict=True)
-    lines = [f"train\0{row.id}\0{row.label}\0{digest.hex()}" for row, digest in train]
-    test = zip(listing.test_images, digests[len(listing.rows) :], strict=True)
-    lines += [f"test\0{test_id}\0{digest.hex()}" for test_id, digest in test]
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def _cache_key(competition: Competition, source: Source | None) -> str:
-    data = stamped_keys(competition.data)
-    del data["fingerprint"], data["download"]
-    content = [
-        CACHE_VERSION,
-        data,
-        # scan() compares ids and classes with the submission's columns; without empty keys, as ensemble_stamp has them
-        {name: value for name, value in asdict(competition.submission).items() if value},
-        source.signature(competition.validation.folder, *competition.data.extra) if source else SIGNATURE,
-        *filter(None, [competition.validation.folder]),
-    ]
+def _cache_key(competition: Competition, source: Source) -> str:
+    data, folder = changed_keys(replace(competition.data, fingerprint="", download="")), competition.validation.folder
+    # scan() compares ids and classes with the submission's columns
+    content = [CACHE_VERSION, data, changed_keys(competition.submission), folder]
+    content.append(source.signature(folder, *competition.data.extra))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _decode_listing(
-    listing: Listing, train_file: Path, pixels: Pixels, *, shape: str, name: str, progress: Progress
-) -> list[str]:
-    """Decode all images of a listing, and return what is strange; raises DataError with the faults of all of them."""
-    targets = (train_file, beside(train_file, "test"))
-    temporaries = [target.with_suffix(".tmp") for target in targets]
-    parts = [(listing.train, [row.file for row in listing.rows]), (listing.test, list(listing.test_images.values()))]
-    rows, (height, width) = sum(len(names) for _, names in parts), height_and_width(pixels)
+    listing: Listing, file: Path, pixels: Pixels, *, shape: str, name: str, progress: Progress
+) -> tuple[list[bytes], list[tuple[int, int]]]:
+    """Decode all images of a listing into `file`; returns the SHA-256, and width and height, of each.
+
+    Raises DataError with the faults of all of them.
+    """
+    images = [*(row.file for row in listing.rows), *listing.test_images.values()]
+    height, width = height_and_width(pixels)
     # Check the free space first: writing to a mapped file on a full disk kills the process.
-    require_free_space(train_file.parent, rows * height * width * 3, what="The decoded images")
-    jobs = []
-    try:
-        for (files, names), temporary in zip(parts, temporaries, strict=True):
-            # At least one row, because an empty file cannot be mapped.
-            open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(max(len(names), 1), height, width, 3))
-            jobs += [
-                DecodeJob(files, names[start : start + ROWS_PER_BLOCK], temporary, start, pixels, shape)
-                for start in range(0, len(names), ROWS_PER_BLOCK)
-            ]
-        results = _run_jobs(jobs, rows, progress)
+    require_free_space(file.parent, len(images) * height * width * 3, what="The decoded images")
+    with atomic_write(file) as stream:
+        open_memmap(stream.name, mode="w+", dtype=np.uint8, shape=(max(len(images), 1), height, width, 3))
+        decode_block = partial(decode_rows, array_file=Path(stream.name), pixels=pixels, shape=shape)
+        results = _run_in_blocks(decode_block, images, progress)
         digests = [digest for rows in results for digest in rows.digests]
         damages = [fault for rows in results for fault in rows.faults]
-        faults = [*listing.faults, *damages, *([] if damages else _repeated_files(listing, digests))]
+        faults = [*listing.faults, *(damages or _repeated_files(listing, digests))]
         if faults:
-            raise data_faults(name, faults)
-        write_lock(train_file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
-        write_file(beside(train_file, "checksums"), json.dumps([rows.checksum for rows in results]).encode())
-        for temporary, target in zip(temporaries, targets, strict=True):
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
-        return _strange_images(listing, digests, [text for rows in results for text in rows.thin])
-    finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
+            faults = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in fault) for fault in faults]
+            what = f"The data of '{name}' have {len(faults)} fault(s)."
+            raise DataError(what, faults=faults, fix="fix or remove these")
+        write_lock(file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
+        write_file(file.with_suffix(".json"), json.dumps([rows.checksum for rows in results]).encode())
+    return digests, [size for rows in results for size in rows.sides]
 
 
-def _strange_images(listing: Listing, digests: Sequence[bytes], thin: Sequence[str]) -> list[str]:
-    """What is strange in whole images: many with the same bytes, sides of a few pixels, or held out and trained on."""
-    images, counts = [*(row.file for row in listing.rows), *listing.test_images.values()], Counter(digests)
-    copies = [name for name, digest in zip(images, digests, strict=True) if counts[digest] >= MANY_COPIES]
-    notes = [f"{len(thin):,} images have a side of {FEW_PIXELS} pixels or less: {examples(thin)}"] if thin else []
-    if copies:
-        text = f"{len(copies):,} images have the same bytes as {MANY_COPIES - 1} others or more"
-        notes.append(f"{text}; placeholders of missing images? {examples(copies)}")
-    rows = list(zip(listing.rows, digests, strict=False))  # the digests of test images are after them
-    trained = {digest for row, digest in rows if not row.is_held_out}
-    if both := [row.file for row, digest in rows if row.is_held_out and digest in trained]:
-        text = f"{len(both):,} held-out images are training images too, so scores will be too good"
-        notes.append(f"{text}: {examples(both)}")
-    return notes
+def _strange_images(listing: Listing, digests: Sequence[bytes], sides: Sequence[tuple[int, int]]) -> list[str]:
+    """What is strange in whole images: sides of a few pixels, many with the same bytes, or trained on and scored."""
+    images = [(row.id, "held-out" if row.is_held_out else "training") for row in listing.rows]
+    images += [(id_, "test") for id_ in listing.test_images]
+    trained = {digest for (_, part), digest in zip(images, digests, strict=True) if part == "training"}
+    counts, ids_by_text = Counter(digests), defaultdict(list)
+    for (id_, part), digest, (width, height) in zip(images, digests, sides, strict=True):
+        if min(width, height) <= FEW_PIXELS:
+            ids_by_text[f"images have a side of {FEW_PIXELS} pixels or less:"].append(f"{id_} ({width} x {height})")
+        if counts[digest] >= MANY_COPIES:
+            text = f"images have the same bytes as {MANY_COPIES - 1} others or more; placeholders of missing images?"
+            ids_by_text[text].append(id_)
+        if part != "training" and digest in trained:
+            ids_by_text[f"{part} images are training images too, so scores may be too good:"].append(id_)
+    return [f"{len(ids):,} {text} {examples(ids)}" for text, ids in ids_by_text.items()]
 
 
 def _repeated_files(listing: Listing, digests: Sequence[bytes]) -> list[str]:
     """Faults of extra images that are also images of the competition: a score on these would be too good."""
     ids = [*(row.id for row in listing.rows), *listing.test_images]
     own = {digest: id_ for id_, digest in zip(ids, digests, strict=True) if not id_.startswith(EXTRA)}
-    rows = zip(listing.rows, digests, strict=False)
-    repeated = ((row.file, own[digest]) for row, digest in rows if row.id.startswith(EXTRA) and digest in own)
-    return [f"{listing.train.where(file)}: the same file as {id_!r} of the competition" for file, id_ in repeated]
+    rows = [(row, digest) for row, digest in zip(listing.rows, digests, strict=False) if row.id.startswith(EXTRA)]
+    return [f"{row.file}: the same file as {own[digest]!r} of the competition" for row, digest in rows if digest in own]
 
 
 def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
-    classes, groups = listing.classes, [row.group for row in listing.rows]
-    names = [row.label for row in listing.rows]
+    rows, classes = listing.rows, listing.classes
+    # The fingerprint: ids, labels and files decide it, and not their order and place.
+    lines = [*(f"train\0{row.id}\0{row.label}" for row in rows), *(f"test\0{id_}" for id_ in listing.test_images)]
+    lines = sorted(f"{line}\0{digest.hex()}" for line, digest in zip(lines, digests, strict=True))
     return Lock(
-        fingerprint=fingerprint(listing, digests),
+        fingerprint=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         classes=classes,
-        train_ids=np.array([row.id for row in listing.rows]),
-        train_labels=target_of(listing.target, classes).read_names(names, classes),
-        folds=np.array([0 if row.is_held_out else ALWAYS_TRAINS for row in listing.rows], np.int64),
+        train_ids=np.array([row.id for row in rows]),
+        train_labels=target_of(listing.target, classes).read_names([row.label for row in rows], classes),
+        folds=np.array([0 if row.is_held_out else ALWAYS_TRAINS for row in rows], np.int64),
         test_ids=np.array(list(listing.test_images), str),
-        groups=np.array(groups) if any(groups) else None,
+        groups=np.array([row.group for row in rows]) if any(row.group for row in rows) else None,
         target_name=listing.target,
     )
 
 
-@dataclass(frozen=True)
-class DecodeJob:
-    """Consecutive rows of one array that one process decodes."""
-
-    files: ImageFiles
-    names: Sequence[str]
-    array_file: Path
-    first_row: int
-    pixels: Pixels
-    shape: str
-
-
 class DecodedRows(NamedTuple):
-    """What is known of the rows of a job."""
+    """What is known of the rows of a block."""
 
     digests: list[bytes]  # SHA-256 of each file
-    faults: list[str]  # of damaged files
-    thin: list[str]  # images with a side of few pixels
+    sides: list[tuple[int, int]]  # width and height of each image
+    faults: list[str]  # of damaged files, which have no digest
     checksum: int  # CRC-32 of the decoded rows
 
 
-def decode_rows(job: DecodeJob) -> DecodedRows:
-    """Decode a job's images into their rows."""
-    array = open_memmap(job.array_file, mode="r+")
-    digests, faults, thin = [], [], []
+def decode_rows(files: Sequence[str], first: int, *, array_file: Path, pixels: Pixels, shape: str) -> DecodedRows:
+    """Decode files into consecutive rows of the array in `array_file`, from the row `first`."""
+    array = open_memmap(array_file, mode="r+")[first : first + len(files)]
+    digests, sides, faults = [], [], []
     with bombs_are_faults():
-        for row, name in enumerate(job.names, job.first_row):
+        for row, file in enumerate(files):
             try:
-                content = job.files.read(name)
+                content = read_file(file)
+                array[row], size = decode_with_sides(content, pixels, shape=shape)
                 digests.append(hashlib.sha256(content).digest())
-                array[row], sides = decode_with_sides(content, job.pixels, shape=job.shape)
-                if min(sides) <= FEW_PIXELS:
-                    thin.append(f"{name} ({sides[0]} x {sides[1]})")
+                sides.append(size)
             except DataError as error:
-                reason = f"{error.what} {error.found or ''}".strip()
-                faults.append(f"{job.files.where(name)}: {reason}")
-    checksum = zlib.crc32(array[job.first_row : job.first_row + len(job.names)])
-    return DecodedRows(digests, faults, thin, checksum)
+                faults.append(f"{file}: {error.what} {error.found or ''}".rstrip())
+    return DecodedRows(digests, sides, faults, zlib.crc32(array))
 
 
-def _run_jobs(jobs: Sequence[DecodeJob], rows: int, progress: Progress) -> list[DecodedRows]:
-    """The results in the order of the jobs."""
-    results, done = [], 0
+def _run_in_blocks(
+    decode_block: Callable[[Sequence[str], int], DecodedRows], files: Sequence[str], progress: Progress
+) -> list[DecodedRows]:
+    """The results of all blocks, in order."""
+    blocks, results, done = [files[row : row + ROWS_PER_BLOCK] for row in range(0, len(files), ROWS_PER_BLOCK)], [], 0
     killed = DataError("A process that decodes images was killed.", fix="free memory and try again")
     # Processes, not threads, because Pillow holds the GIL for small images.
-    workers = worker_pool(min(len(os.sched_getaffinity(0)), len(jobs)), killed=killed)
-    with workers if rows >= FEW_ROWS else nullcontext() as pool:
-        for job, result in zip(jobs, (pool.map if pool else map)(decode_rows, jobs), strict=True):
+    workers = worker_pool(min(len(os.sched_getaffinity(0)), len(blocks)), killed=killed)
+    with workers if len(files) >= FEW_ROWS else nullcontext() as pool:
+        for result in (pool.map if pool else map)(decode_block, blocks, count(step=ROWS_PER_BLOCK)):
+            done += len(blocks[len(results)])
             results.append(result)
-            done += len(job.names)
-            progress("decode images", done, rows)
+            progress("decode images", done, len(files))
     return results

@@ -4,24 +4,30 @@ From the UCI ML hand-written digits set (E. Alpaydin, C. Kaynak, 1998), 8 x 8 pi
 """
 
 import hashlib
+import zipfile
+from pathlib import Path
 
 import numpy as np
 
-from podium.data.archives import Memory
-from podium.data.listing import LabelledImage, Listing
+from podium.files import atomic_write, cache_lock
 
 TEST_ROWS = 500
-SIGNATURE = "digits of scikit-learn, selection 1"
 
 
-def digits_listing() -> Listing:
-    """The digits as a listing: 1,297 labelled images and 500 test images."""
-    images, labels, withheld = _digits()
-    # PGM is a short header and the pixels: every library writes the same bytes.
-    contents = {f"{_id(i)}.pgm": b"P5 8 8 255\n" + image.tobytes() for i, image in enumerate(images)}
-    files = Memory(contents, "digits")
-    rows = [LabelledImage(_id(i), f"{_id(i)}.pgm", str(labels[i])) for i in np.flatnonzero(~withheld)]
-    return Listing(files, rows, files, {_id(i): f"{_id(i)}.pgm" for i in np.flatnonzero(withheld)})
+def digits_archive(cache: Path) -> Path:
+    """A zip in the cache, written once, with 1,297 images in train/, their labels in train.csv, and 500 in test/."""
+    file = cache / "digits" / "digits.zip"
+    with cache_lock(file.with_name("lock")):
+        if not file.is_file():
+            images, labels, withheld = _digits()
+            rows = "".join(f"{_id(i)},{labels[i]}\n" for i in np.flatnonzero(~withheld))
+            with atomic_write(file) as stream, zipfile.ZipFile(stream, "w") as archive:
+                archive.writestr("train.csv", f"id,label\n{rows}")
+                for i, image in enumerate(images):
+                    # PGM is a short header and the pixels: every library writes the same bytes.
+                    name = f"{'test' if withheld[i] else 'train'}/{_id(i)}.pgm"
+                    archive.writestr(name, b"P5 8 8 255\n" + image.tobytes())
+    return file
 
 
 def digits_answers() -> dict[str, str]:
@@ -35,23 +41,20 @@ def _id(index: int) -> str:
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images uint8 (1797, 8, 8) with 0 to 255, labels (1797,), and which are test digits (1797,) bool."""
+    """Images uint8 (1797, 8, 8) with 0 to 255, labels (1797,), and which are test digits (1797,) bool.
+
+    The test digits are stratified by class, and chosen by hash, so that no library's random generator matters.
+    """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    return images, bunch.target, _withheld(bunch.target)
-
-
-def _withheld(labels: np.ndarray) -> np.ndarray:
-    """The 500 test rows, stratified by class; chosen by hash, so that no library's random generator matters."""
+    labels, withheld = bunch.target, np.zeros(len(bunch.target), bool)
     counts = np.bincount(labels)
     shares = counts * TEST_ROWS / counts.sum()
     quotas = np.floor(shares).astype(int)
     rest = np.argsort(quotas - shares, kind="stable")[: TEST_ROWS - quotas.sum()]  # largest remainders
     quotas[rest] += 1
-    chosen = np.zeros(len(labels), bool)
     for label, quota in enumerate(quotas):
         rows = sorted(np.flatnonzero(labels == label), key=lambda i: hashlib.sha256(f"digits/{i}".encode()).digest())
-        chosen[rows[:quota]] = True
-    return chosen
+        withheld[rows[:quota]] = True
+    return np.round(bunch.images * (255 / 16)).astype(np.uint8), labels, withheld

@@ -28,45 +28,35 @@ def assign_folds(
     about `validation.rows` rows. Classes with too few rows for all folds are only used for training. Raises DataError
     if the data cannot be split so; its message has the names in `classes`, or else indices.
     """
-    strata = _strata(labels, groups, validation, target)
-    names = [str(i) for i in range(strata.max(initial=-1) + 1)]
-    if classes and strata is labels:
-        names = [repr(name) for name in classes]
-    fewest, labels = 2 if strata is labels else 1, strata
-    split = np.flatnonzero(_in_splittable_classes(labels, groups, validation))
-    counts, groups = np.unique_counts(labels[split]).counts, None if groups is None else np.asarray(groups)[split]
-    _check_counts(counts, len(split), validation, fewest=fewest)
-    splitter = _splitter(len(split), groups, validation)
+    holdout = validation.kind == "holdout"
+    needed = 2 if holdout or groups is not None else validation.folds  # rows, or groups, of a class
+    most = min(validation.rows, len(labels) - validation.rows) if holdout else len(labels)
+    strata = target.strata(labels, least=needed, most=most)
+    names = (
+        list(map(repr, classes)) if classes and strata is labels else list(map(str, range(strata.max(initial=-1) + 1)))
+    )
+    split = np.flatnonzero(_in_splittable_classes(strata, groups, needed=needed))
+    groups = None if groups is None else np.asarray(groups)[split]
+    _check_counts(np.unique(strata[split], return_counts=True)[1], validation, fewest=2 if strata is labels else 1)
     folds = np.full(len(labels), ALWAYS_TRAINS, np.int64)
-    for fold, (_, rows) in enumerate(splitter.split(np.zeros(len(split)), labels[split], groups)):
-        if fold == 0 or validation.kind == "k-fold":
+    splits = _splitter(len(split), groups, validation).split(split, strata[split], groups)
+    for fold, (_, rows) in enumerate(splits):
+        if fold == 0 or not holdout:
             folds[split[rows]] = fold
-    check_training_rows(labels, folds, names)
+    check_training_rows(strata, folds, names)
     return folds
 
 
-def _in_splittable_classes(labels: np.ndarray, groups: object, validation: Validation) -> np.ndarray:
+def _in_splittable_classes(labels: np.ndarray, groups: object, *, needed: int) -> np.ndarray:
     """Which rows (n,) are split: not those of a class with too few rows or groups, nor other rows of their groups."""
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    needed, kept = _least_rows(groups, validation), labels >= 0
+    kept = labels >= 0
     while True:
         pairs = np.unique(np.stack([labels[kept], units[kept]]), axis=1)
         rare = kept & (np.bincount(pairs[0], minlength=labels.max(initial=-1) + 1)[labels] < needed)
         if not rare.any():
             return kept
         kept = kept & ~np.isin(units, units[rare])
-
-
-def _strata(labels: np.ndarray, groups: object, validation: Validation, target: Target) -> np.ndarray:
-    """The class of each row (n,), or its stratum, of which there are so few that each has rows in every part."""
-    holdout, least = validation.kind == "holdout", _least_rows(groups, validation)
-    most = min(validation.rows, len(labels) - validation.rows) if holdout else len(labels)
-    return target.strata(labels, least=least, most=most)
-
-
-def _least_rows(groups: object, validation: Validation) -> int:
-    """How many rows of a class are needed."""
-    return 2 if validation.kind == "holdout" or groups is not None else validation.folds
 
 
 def _splitter(rows: int, groups: object, validation: Validation) -> Any:
@@ -85,22 +75,19 @@ def _splitter(rows: int, groups: object, validation: Validation) -> Any:
     return StratifiedGroupKFold(count, shuffle=True, random_state=seed)
 
 
-def _check_counts(counts: np.ndarray, rows: int, validation: Validation, *, fewest: int) -> None:
-    """Raise DataError unless rows of `fewest` classes can be split, with each of the `counts` classes in both parts."""
-    if len(counts) < fewest:
-        raise DataError(
-            "Too few classes have enough labelled rows to be split.",
-            expected=f"{fewest} or more",
-            found=str(len(counts)),
-            fix="add images, or change [validation] in competition.toml",
-        )
-    if validation.kind == "holdout" and not len(counts) <= validation.rows <= rows - len(counts):
+def _check_counts(counts: np.ndarray, validation: Validation, *, fewest: int) -> None:
+    """Raise DataError unless there are `fewest` classes, each of which (it has `counts` rows) can be in both parts."""
+    classes, rows, fix = len(counts), counts.sum(), "add images, or change [validation] in competition.toml"
+    if classes < fewest:
+        what = "Too few classes have enough labelled rows to be split."
+        raise DataError(what, expected=f"{fewest} or more", found=str(classes), fix=fix)
+    if validation.kind == "holdout" and not classes <= validation.rows <= rows - classes:
         raise DataError(
             "The holdout does not fit the data.",
-            expected=f"[validation] rows from {len(counts)} to {rows - len(counts)}, "
-            f"so that each of {len(counts)} classes has a row in both parts",
+            expected=f"[validation] rows from {classes} to {rows - classes}, "
+            f"so that each of {classes} classes has a row in both parts",
             found=f"rows = {validation.rows} of {rows} labelled rows",
-            fix="change [validation] in competition.toml",
+            fix=fix,
         )
 
 

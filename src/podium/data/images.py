@@ -18,23 +18,20 @@ from podium.errors import DataError
 NOT_OPENED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
 COMMON_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # What Pillow raises on damaged files.
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
-FAULTS = (*DAMAGE, *BOMBS)
+FAULTS = (*DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning)
 RESAMPLING = Image.Resampling.BICUBIC
 
 
 @cache
-def image_suffixes() -> frozenset[str]:
-    """File suffixes of images that can be opened, in lower case, each with its dot."""
+def _suffixes() -> tuple[str, ...]:
     registered = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, name in registered if name in Image.OPEN and name not in NOT_OPENED)
+    return tuple(suffix for suffix, name in registered if name in Image.OPEN and name not in NOT_OPENED)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name has the suffix of an image."""
-    base = name.rsplit("/", 1)[-1]
-    return "." in base and f".{base.rsplit('.', 1)[1].lower()}" in image_suffixes()
+    """Whether a file name has the suffix of an image that can be opened."""
+    return name.lower().endswith(_suffixes())
 
 
 def image_sides(content: bytes) -> tuple[int, int] | None:
@@ -80,7 +77,7 @@ def bombs_are_faults() -> Iterator[None]:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    image_suffixes()  # makes Pillow load its readers
+    Image.init()
     return (*COMMON_FORMATS, *(name for name in Image.ID if name not in NOT_OPENED and name not in COMMON_FORMATS))
 
 

@@ -1,26 +1,21 @@
-"""The images of a competition with their ids, labels and groups; checks of names."""
+"""The images of a competition with their ids, labels and groups; names, and what is wrong with them."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from podium.data.archives import Folder, Joined, Memory, Zip
+from podium.data.images import is_image
 
-# Files that are often beside images and are not images.
-HARMLESS_NAMES = {"thumbs.db", "desktop.ini"}
-HARMLESS_SUFFIXES = (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # How Python represents bytes of a file name that are not UTF-8.
 NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 
-ImageFiles = Folder | Zip | Memory | Joined
-
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """Id, file name, label and group of one labelled image."""
+    """Id, file, label and group of one labelled image."""
 
     id: str
     file: str
@@ -33,10 +28,8 @@ class LabelledImage:
 class Listing:
     """All images of a competition, and the faults of its files and labels."""
 
-    train: ImageFiles
     rows: Sequence[LabelledImage]  # sorted by id
-    test: ImageFiles
-    test_images: Mapping[str, str]  # id -> file name, in submission order
+    test_images: Mapping[str, str]  # id -> file, in submission order
     faults: tuple[str, ...] = ()
     target: str = "class"
     columns: tuple[str, ...] = ()  # the classes, where columns give their order; of a number, the label column
@@ -60,20 +53,36 @@ def numbers_in(texts: Collection[str]) -> list[float]:
     return [float(text) for text in texts] if all(map(NUMBER.fullmatch, texts)) else []
 
 
-def is_harmless(name: str) -> bool:
-    """Whether a file that is not an image can be ignored."""
-    base = name.rsplit("/", 1)[-1].lower()
-    return base in HARMLESS_NAMES or base.endswith(HARMLESS_SUFFIXES)
+def base_name(name: str) -> str:
+    """A file name without its folders."""
+    return name.rsplit("/", 1)[-1]
 
 
-def name_faults(where: str, what: str, names: Iterable[str]) -> list[str]:
-    """Faults of names that would change when they are written to a text file and read again."""
-    reasons = ((name, name_fault(name)) for name in names)
-    return [f"{where}: the {what} {name!r} {reason}" for name, reason in reasons if reason]
+def stem(name: str) -> str:
+    """The name of an image without its suffix."""
+    return name.rsplit(".", 1)[0] if is_image(name) else name
+
+
+def names_by_id(names: Iterable[str]) -> dict[str, str]:
+    """Each way in which a table may name an image (path, file name, file name without suffix) -> its path."""
+    by_id = {name: name for name in names}
+    for name in list(by_id):
+        by_id.setdefault(base_name(name), name)
+        by_id.setdefault(stem(base_name(name)), name)
+    return by_id
+
+
+def repeated_ids(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Faults for ids that occur several times, from pairs (id, place)."""
+    places: dict[str, list[str]] = {}
+    for id_, place in pairs:
+        places.setdefault(id_, []).append(place)
+    repeated = {id_: where for id_, where in places.items() if len(where) > 1}
+    return [f"{', '.join(where)}: the id {id_!r} occurs {len(where)} times" for id_, where in repeated.items()]
 
 
 def name_fault(name: str) -> str:
-    """What is wrong with a name, as the end of a sentence; empty if nothing is."""
+    """Why a name would change when it is written to a text file and read again; empty if it would not."""
     if not name.strip():
         return "is blank"
     if NOT_UTF8.search(name):

@@ -9,13 +9,12 @@ from pathlib import Path
 from podium.config.keys import Competition, Data
 from podium.data.archives import (
     ARCHIVE_SUFFIXES,
-    UNREADABLE,
-    Files,
-    Folder,
-    open_files,
-    status_signature,
+    folder_names,
+    open_folder,
+    signature,
     without_archive_suffix,
 )
+from podium.data.digits import digits_archive
 from podium.errors import DataError
 from podium.files import atomic_write, file_lock, os_error_as
 from podium.plan.paths import Paths
@@ -38,76 +37,67 @@ class Source:
     data: Data
     cache: Path
 
-    @os_error_as(DataError, UNREADABLE)
     def signature(self, *other_parts: str) -> str:
         """Identifies the content of all files, also of parts beside train and test, without reading them."""
-        data, beside, parts = self.data, Folder(self.path.parent), [self.path]
+        data, parts = self.data, [self.path]
         if self.path.is_dir():
-            folder = self.open()
-            names = (data.train, data.test, data.labels, data.sample_submission, *other_parts)
-            parts = [folder.root / part for name in names if name and (part := find_part(folder, name))]
-            parts += [] if data.train else [folder.root]
-        parts += [beside.root / part for name in data.extra if (part := find_part(beside, name))]
-        return "\n".join(
-            f"{part.resolve()}\0{Folder(part).signature()}" if part.is_dir() else status_signature(part)
-            for part in parts
-        )
+            root, names = self.open(), (data.train, data.test, data.labels, data.sample_submission, *other_parts)
+            parts = [part for name in names if name and (part := find_part(root, name))] + [root] * (not data.train)
+        parts += [part for name in data.extra if (part := find_part(self.path.parent, name))]
+        return "\n".join(map(signature, parts))
 
-    def open(self) -> Files:
-        """The files beside the train folder; a single wrapping folder is skipped."""
-        return _unwrapped(open_files(self.path, self.cache), self.data.train)
+    def open(self) -> Path:
+        """The folder with the files beside the train folder; a single wrapping folder is skipped."""
+        return _unwrapped(open_folder(self.path, self.cache), self.data.train)
 
-    def open_extra(self, files: Files, name: str) -> Files:
-        """The files of an extra folder or archive, beside train or beside the competition's; raises DataError."""
-        is_inside = self.data.train and find_part(files, name)
-        return self.open_part(files if is_inside else Folder(self.path.parent), name)
+    def open_extra(self, folder: Path, name: str) -> Path:
+        """The folder of external data, beside train in `folder` or beside the competition's; raises DataError."""
+        is_inside = self.data.train and find_part(folder, name)
+        return self.open_part(folder if is_inside else self.path.parent, name)
 
-    def open_part(self, files: Files, name: str) -> Files:
-        """The files of the train or test folder or archive called `name`; raises DataError."""
+    def open_part(self, folder: Path, name: str) -> Path:
+        """The folder of the part called `name`, a folder or an archive in `folder`; raises DataError."""
         if not name:
-            return files
-        part = find_part(files, name)
+            return folder
+        part = find_part(folder, name)
         if part is None:
             raise DataError(
                 f"The competition's '{name}' is missing.",
-                file=files.where(),
+                file=folder,
                 expected=f"a folder {name}/ or an archive of that name ({', '.join(ARCHIVE_SUFFIXES)})",
-                found=", ".join([f"{folder}/" for folder in files.folders()][:20]) or "no folder",
+                found=", ".join([f"{other}/" for other in folder_names(folder)][:20]) or "no folder",
             )
-        if files.has_folder(part):
-            return files.below(part)
-        inside = open_files(files.local_file(part, self.cache), self.cache)
-        stem = without_archive_suffix(part).rsplit("/", 1)[-1]
-        return inside.below(stem) if inside.folders() == [stem] else inside
+        inside, stem = open_folder(part, self.cache), without_archive_suffix(part.name)
+        return inside / stem if inside != part and folder_names(inside) == [stem] else inside
 
 
-def find_part(files: Files, name: str) -> str | None:
-    """The folder or archive in `files` that matches `name`, with or without its suffix; else None.
+def find_part(folder: Path, name: str) -> Path | None:
+    """The folder or archive in `folder` that matches `name`, with or without its suffix; else None.
 
     Raises DataError where several archives match.
     """
     stem = without_archive_suffix(name)
-    if stem and files.has_folder(stem):
-        return stem
-    return _only_archive(name, [other for other in _spellings(name) if files.has_file(other)], files.where())
+    return folder / stem if stem and (folder / stem).is_dir() else _find_archive(folder, name)
 
 
-def _only_archive(name: str, archives: Sequence[str], place: str) -> str | None:
-    """The archive called `name`, else the only one, else None; raises DataError where there are several."""
+def _find_archive(folder: Path, name: str) -> Path | None:
+    """The file `name` in a folder, else the only one of another kind of archive; raises DataError where several are."""
+    spellings = dict.fromkeys([name, *(without_archive_suffix(name) + suffix for suffix in ARCHIVE_SUFFIXES)])
+    archives = [spelling for spelling in spellings if (folder / spelling).is_file()]
     if len(archives) > 1 and name not in archives:
         raise DataError(
             f"Several archives may be '{name}'.",
-            file=place,
+            file=folder,
             found=", ".join(archives),
             fix="keep one of them, or write its whole name into competition.toml",
         )
-    return name if name in archives else next(iter(archives), None)
+    return folder / archives[0] if archives else None
 
 
-def _unwrapped(files: Files, train: str) -> Files:
-    """The files in the only folder, as in archives of repositories, unless `train` is beside it."""
-    folders = files.folders()
-    return files.below(folders[0]) if len(folders) == 1 and find_part(files, train) is None else files
+def _unwrapped(folder: Path, train: str) -> Path:
+    """The only folder in a folder, as in archives of repositories, unless `train` is beside it."""
+    folders = folder_names(folder)
+    return folder / folders[0] if len(folders) == 1 and find_part(folder, train) is None else folder
 
 
 @os_error_as(DataError, "The images cannot be searched.")
@@ -117,15 +107,15 @@ def find_source(competition: Competition, paths: Paths, *, data: str | None) -> 
     If `data` (DATA=) names a place, only that place is searched. Raises DataError where a named place does not
     exist or does not hold the images.
     """
+    settings = competition.data
+    if settings.source == "digits":
+        return Source(digits_archive(paths.cache), settings, paths.cache)
     if data_folder := os.environ.get("PODIUM_DATA"):
         named_place("PODIUM_DATA", data_folder)
     places = [named_place("DATA", data)] if data else paths.image_places()
     for place in places:
-        path = _in_place(
-            place, competition.data.archive or paths.name, competition.data.train, named_by_user=bool(data)
-        )
-        if path:
-            return Source(path, competition.data, paths.cache)
+        if path := _in_place(place, settings.archive or paths.name, settings.train, named_by_user=bool(data)):
+            return Source(path, settings, paths.cache)
     if data:
         raise _not_found(competition, paths, places)
     return None
@@ -135,23 +125,18 @@ def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> 
     """The archive, or the folder with the part `train`, in one place."""
     if place.is_file():
         return place
-    names = [*_spellings(archive), without_archive_suffix(archive)]
-    if file := _only_archive(archive, [name for name in names if (place / name).is_file()], str(place)):
-        return place / file
+    if file := _find_archive(place, archive):
+        return file
+    names = (archive, without_archive_suffix(archive))
     folders = [*(place / name for name in names), place]
     if not train and place.name in names:  # a class folder may have the name of the archive
         folders.reverse()
     for folder in filter(Path.is_dir, folders):
         # The only folder in a search place may be another competition, so it is used only in a place the user named.
-        files = Folder(folder) if folder == place and not named_by_user else _unwrapped(Folder(folder), train)
-        if find_part(files, train) or (not train and (folder != place or named_by_user)):
+        root = folder if folder == place and not named_by_user else _unwrapped(folder, train)
+        if find_part(root, train) or (not train and (folder != place or named_by_user)):
             return folder
     return None
-
-
-def _spellings(name: str) -> list[str]:
-    """The file name, and the names of the same archive of another kind."""
-    return list(dict.fromkeys([name, *(without_archive_suffix(name) + suffix for suffix in ARCHIVE_SUFFIXES)]))
 
 
 @os_error_as(DataError, "The images cannot be downloaded.")

@@ -41,22 +41,16 @@ def prepare(
     competition, paths = workspace.competition, workspace.paths
     known = read_lock(paths.lock_file) if paths.lock_file.is_file() else None
     remove_abandoned_temporaries(paths.cache)
-    sizes, bundled = recipe_sizes(workspace), competition.data.source == "digits"
-    source = None if bundled else find_source(competition, paths, data=data)
-    if (source is None and not bundled and known is not None) and all(
-        find_images(paths, known, size=size_name(pixels, shape)) for pixels, shape in sizes
-    ):
+    sizes, source = recipe_sizes(workspace), find_source(competition, paths, data=data)
+    if source is None and known and all(find_images(paths, known, size=size_name(*size)) for size in sizes):
         note("the original images were not found; the decoded images in the cache match data.lock and are used")
         images = known
-        _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
     else:
-        if source is None and not bundled:
-            source = download_source(competition, paths, progress=progress)
+        source = source or download_source(competition, paths, progress=progress)
         for pixels, shape in sizes:
-            images = decode_images(
-                competition, source, paths, pixels=pixels, shape=shape, progress=progress, note=note
-            ).lock
-            _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
+            options = {"pixels": pixels, "shape": shape, "progress": progress, "note": note}
+            images = decode_images(competition, source, paths, **options).lock
+    _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
     lock = _make_lock(images, competition, known)
     if rare := lock.unvalidated_classes:
         counts = lock.target.shares(lock.train_labels) * len(lock.train_labels)

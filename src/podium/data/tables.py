@@ -1,39 +1,77 @@
 """The tables of a competition: CSV files in UTF-8 whose first row names the columns."""
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from podium.data.archives import Files
+from podium.data.listing import repeated_ids
+from podium.errors import DataError
+from podium.files import os_error_as
 
 
 @dataclass(frozen=True)
 class Table:
     """The cells of a CSV, without blanks around them."""
 
+    file: Path | None = None
     header: Sequence[str] = ()
-    rows: Mapping[int, Sequence[str]] = field(default_factory=dict)  # by the line on which each ends; none is short
-
-    def column(self, title: str) -> list[str]:
-        """The cells of a column."""
-        place = self.header.index(title)
-        return [row[place] for row in self.rows.values()]
+    lines: Sequence[int] = ()  # the line on which each row ends
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)  # title -> cells, "" where a row is short
 
 
-def read_table(files: Files, name: str, faults: list[str]) -> Table:
+@os_error_as(DataError, "A table cannot be read.")
+def read_table(file: Path, faults: list[str]) -> Table:
     """The table; without rows, and with a fault in `faults`, if it is missing, has none or cannot be read."""
-    where, rows = files.where(name), {}
-    if not files.has_file(name):
-        faults.append(f"{where}: missing")
-        return Table()
+    if not file.is_file():
+        faults.append(f"{file}: missing")
+        return Table(file)
+    lines, rows = [], []
     try:
-        reader = csv.reader(io.StringIO(files.read(name).decode("utf-8-sig"), newline=""), strict=True)
-        header = [cell.strip() for cell in next(filter(None, reader), [])]
-        for row in filter(None, reader):
-            rows[reader.line_num] = [cell.strip() for cell in row] + [""] * (len(header) - len(row))
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [cell.strip() for cell in next(filter(None, reader), [])]
+            for row in filter(None, reader):
+                lines.append(reader.line_num)
+                rows.append([cell.strip() for cell in row] + [""] * (len(header) - len(row)))
     except (UnicodeDecodeError, csv.Error) as error:
-        faults.append(f"{where}: not a CSV table in UTF-8 ({error}); save it as UTF-8")
-        return Table()
-    faults += [] if rows else [f"{where}: no rows"]
-    return Table(header, rows)
+        faults.append(f"{file}: not a CSV table in UTF-8 ({error}); save it as UTF-8")
+        return Table(file)
+    faults += [] if rows else [f"{file}: no rows"]
+    cells = zip(*rows, strict=False) if rows else ((),) * len(header)
+    return Table(file, header, lines, dict(zip(header, cells, strict=False)))
+
+
+def image_rows(
+    table: Table,
+    columns: Sequence[str],
+    names: Mapping[str, str],
+    faults: list[str],
+    *,
+    unknown: str,
+    may_be_empty: Sequence[str] = (),
+) -> list[tuple[str, list[str]]]:
+    """The image's file name and the cells of `columns` for each row of a table that names an image.
+
+    The first column is the id, and `names` maps ids to file names; an id that it lacks gets the fault `unknown`.
+    """
+    if not table.lines:
+        return []
+    if missing := [column for column in columns if column not in table.header]:
+        found = ", ".join(map(repr, table.header))
+        faults.append(f"{table.file}: no column {', '.join(map(repr, missing))}; it has {found}")
+        return []
+    if repeated := [column for column in dict.fromkeys(columns) if table.header.count(column) > 1]:
+        faults.append(f"{table.file}: several columns are called {', '.join(map(repr, repeated))}")
+    rows, places = [], []
+    for line, *cells in zip(table.lines, *(table.columns[column] for column in columns), strict=True):
+        where, name = f"{table.file} line {line}", names.get(cells[0])
+        empty = [column for column, cell in zip(columns, cells, strict=True) if not cell and column not in may_be_empty]
+        faults += [f"{where}: {column} is empty" for column in empty]
+        if name is not None:
+            rows.append((name, cells))
+        elif cells[0]:
+            faults.append(f"{where}: {cells[0]!r} {unknown}")
+        places.append((name or cells[0], where))
+    faults += repeated_ids(places)
+    return rows

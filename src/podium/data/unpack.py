@@ -2,13 +2,15 @@
 
 import errno
 import lzma
+import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from podium.errors import DataError
 from podium.files import remove_path, require_free_space
@@ -19,33 +21,40 @@ HARMLESS_BYTES = 1 << 27
 MOST_EXPANSION = 200
 # Empty files and folders cost no bytes in an archive, but time: each takes 0.5 ms.
 MOST_EMPTY = 50_000
-NOT_A_FILE = "neither a file nor a folder (a link or a device)"
 # What zipfile, tarfile and py7zr raise on damaged files.
 FORMAT_FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
 ARCHIVE_FAULTS = (*FORMAT_FAULTS, EOFError, OSError, RuntimeError, ValueError, TypeError)
 
 
+Member = tuple[str, int, bool, Any]
+"""Name, unpacked bytes, whether it is a file or a folder (not a link or a device), and the library's own object."""
+
+
 def unpack(file: Path, folder: Path) -> None:
-    """Unpack a .tar.* or .7z into `folder`, which is created completely or not at all. Raises DataError.
+    """Unpack an archive into `folder`, which is created completely or not at all. Raises DataError.
 
     The caller holds a lock on the folder.
     """
-    unpacked = folder.with_name(f"{folder.name}.tmp")
+    unpack_kind = {".zip": _unpack_zip, ".7z": _unpack_7z}.get(file.suffix.lower(), _unpack_tar)
+    temporary = folder.with_name(f"{folder.name}.tmp")
     try:
-        with damage_as_data_error(file):
-            remove_path(unpacked)
-            unpacked.mkdir()
-            if file.name.lower().endswith(".7z"):
-                _unpack_7z(file, unpacked)
-            else:
-                _unpack_tar(file, unpacked)
-            unpacked.rename(folder)
+        with _damage_as_data_error(file):
+            remove_path(temporary)
+            temporary.mkdir()
+            unpack_kind(file, temporary)
+            temporary.rename(folder)
     finally:
-        remove_path(unpacked)
+        remove_path(temporary)
+
+
+def check_zip(file: Path) -> None:
+    """Raise DataError for a zip that is not safe to unpack."""
+    with _damage_as_data_error(file), zipfile.ZipFile(file) as archive:
+        list(_safe_members(file, _zip_members(file, archive)))
 
 
 @contextmanager
-def damage_as_data_error(file: Path | str) -> Iterator[None]:
+def _damage_as_data_error(file: Path) -> Iterator[None]:
     """Replace what archive readers raise by a DataError: damage, or an error of the operating system."""
     try:
         yield
@@ -56,65 +65,70 @@ def damage_as_data_error(file: Path | str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             what, file = "The archive cannot be read or unpacked.", error.filename or file
             raise DataError(what, file=file, found=error.strerror) from None
-        raise damaged(file, error) from None
+        found = str(error.args[-1]) if error.args else type(error).__name__
+        what = "The archive is damaged or truncated."
+        raise DataError(what, file=file, found=found, fix="download it again") from None
 
 
-def damaged(file: Path | str, error: Exception) -> DataError:
-    """The DataError for a damaged archive."""
-    found = str(error.args[-1]) if error.args else type(error).__name__
-    return DataError("The archive is damaged or truncated.", file=file, found=found, fix="download it again")
+def _encrypted(file: Path) -> DataError:
+    fix = "unpack it with its password, and pass the folder as DATA="
+    return DataError("The archive is encrypted.", file=file, fix=fix)
 
 
-def unsafe(file: Path, *faults: str) -> DataError:
-    """The DataError for an archive with names or members that are refused."""
-    return DataError("The archive is not safe to read.", file=file, faults=faults)
+def _safe_members(file: Path, members: Iterable[Member]) -> Iterator[Any]:
+    """The library's objects of the members, in turn; raises DataError at the first that is not safe to unpack."""
+    total, empty, names, most_bytes = 0, 0, set(), _most_bytes(file)
+    for name, size, is_plain, original in members:
+        total, empty, fault = total + size, empty + (size == 0), ""
+        if name.startswith("/") or ".." in name.split("/"):
+            fault = f"{name}: leads out of its folder"
+        elif not is_plain:
+            fault = f"{name}: neither a file nor a folder (a link or a device)"
+        elif size and name in names:
+            fault = f"{name}: several times in the archive"
+        elif empty > MOST_EMPTY:
+            fault = f"more than {MOST_EMPTY:,} empty files and folders"
+        elif total > most_bytes:
+            fault = f"{total:,} bytes from {file.stat().st_size:,}, which is far more than its size"
+        if fault:
+            fix = "if you trust it, unpack it yourself, and pass the folder as DATA="
+            raise DataError("The archive is not safe to unpack.", file=file, found=fault, fix=fix)
+        names.add(name)
+        yield original
 
 
-def refuse_bomb(file: Path | str, unpacked_bytes: int, packed_bytes: int) -> None:
-    """Raise DataError if the unpacked size is implausible."""
-    if unpacked_bytes > max(HARMLESS_BYTES, MOST_EXPANSION * packed_bytes):
-        raise DataError(
-            "The archive unpacks to far more than its size.",
-            file=file,
-            expected=f"at most {MOST_EXPANSION} times its size",
-            found=f"{unpacked_bytes:,} bytes from {packed_bytes:,}",
-        )
+def _most_bytes(file: Path) -> int:
+    """The largest plausible size of an unpacked archive."""
+    return max(HARMLESS_BYTES, MOST_EXPANSION * file.stat().st_size)
 
 
-def refuse_empty(file: Path, count: int) -> None:
-    """Raise DataError if an archive has too many empty files and folders."""
-    if count > MOST_EMPTY:
-        raise DataError(
-            "The archive has too many empty files and folders.",
-            file=file,
-            expected=f"at most {MOST_EMPTY:,}",
-            found=f"{count:,} or more",
-            fix="unpack it, and pass the folder as DATA=",
-        )
+def _zip_members(file: Path, archive: zipfile.ZipFile) -> Iterator[Member]:
+    for info in archive.infolist():
+        if info.flag_bits & 1:
+            raise _encrypted(file)
+        info.filename = info.filename.replace("\\", "/")  # some archivers on Windows write backslashes
+        yield info.filename, info.file_size, not stat.S_ISLNK(info.external_attr >> 16), info
 
 
-def leads_out(name: str) -> bool:
-    """Whether a name in an archive is absolute, or leads out of the folder that it is unpacked into."""
-    return name.startswith("/") or ".." in name.split("/")
+def _unpack_zip(file: Path, folder: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        members = list(_safe_members(file, _zip_members(file, archive)))
+        require_free_space(folder, sum(member.file_size for member in members), what="The unpacked files")
+        for member in members:
+            with _damage_as_data_error(file / member.filename):
+                archive.extract(member, folder)
 
 
 def _unpack_tar(file: Path, folder: Path) -> None:
-    packed_bytes, total, empty = file.stat().st_size, 0, 0
     with tarfile.open(file) as archive:
-        for member in archive:
-            if leads_out(member.name):
-                raise unsafe(file, f"{member.name}: leads out of its folder")
-            if not (member.isreg() or member.isdir()):
-                raise unsafe(file, f"{member.name}: {NOT_A_FILE}")
-            total, empty = total + member.size, empty + (member.size == 0)
-            refuse_empty(file, empty)
-            refuse_bomb(file, total, packed_bytes)
+        members = ((info.name, info.size, info.isreg() or info.isdir(), info) for info in archive)
+        for member in _safe_members(file, members):
             require_free_space(folder, member.size, what="The unpacked files")
             archive.extract(member, folder, set_attrs=False)
-        _check_end(file, archive)
+        _check_end(archive, most_bytes=_most_bytes(file))
 
 
-def _check_end(file: Path, archive: tarfile.TarFile) -> None:
+def _check_end(archive: tarfile.TarFile, *, most_bytes: int) -> None:
     """Raise TarError unless a block of zeros ends the archive and only zeros follow.
 
     tarfile treats a damaged header as the end of the archive. Reading a compressed stream to its end verifies its
@@ -126,9 +140,8 @@ def _check_end(file: Path, archive: tarfile.TarFile) -> None:
     if len(block) < tarfile.BLOCKSIZE:
         raise tarfile.ReadError("the archive is truncated: the end mark is missing")
     while block:
-        if any(block):
+        if any(block) or stream.tell() > most_bytes:
             raise tarfile.ReadError(f"neither a header nor the end of the archive near byte {archive.offset:,}")
-        refuse_bomb(file, stream.tell(), file.stat().st_size)
         block = stream.read(1 << 20)
 
 
@@ -137,19 +150,14 @@ def _unpack_7z(file: Path, folder: Path) -> None:
 
     try:
         with py7zr.SevenZipFile(file) as archive:
-            members = archive.list()
-            total = sum(member.uncompressed for member in members)
-            refuse_bomb(file, total, file.stat().st_size)
-            refuse_empty(file, sum(member.uncompressed == 0 for member in members))
+            infos = archive.list()
+            members = ((info.filename, info.uncompressed, info.is_file or info.is_directory, info) for info in infos)
+            total = sum(info.uncompressed for info in _safe_members(file, members))
             require_free_space(folder, total, what="The unpacked files")
-            others = [member for member in members if not (member.is_file or member.is_directory)]
-            if others:
-                raise unsafe(file, *(f"{member.filename}: {NOT_A_FILE}" for member in others))
-            archive.extractall(folder)  # refuses names that lead out of the folder
+            archive.extractall(folder)
     except py7zr.exceptions.PasswordRequired:
-        fix = "unpack it with its password, and pass the folder as DATA="
-        raise DataError("The archive is encrypted.", file=file, fix=fix) from None
+        raise _encrypted(file) from None
     except py7zr.exceptions.CrcError as error:
-        raise damaged(file, ValueError(f"wrong checksum of {error.filename}")) from None
+        raise ValueError(f"wrong checksum of {error.filename}") from None
     except py7zr.exceptions.ArchiveError as error:
-        raise damaged(file, error) from None
+        raise ValueError(*error.args) from None

@@ -6,8 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from podium.data.archives import Zip
-from podium.data.unpack import ARCHIVE_FAULTS
+from podium.data.unpack import ARCHIVE_FAULTS, check_zip
 from podium.errors import KaggleError
 from podium.files import require_free_space
 from podium.kaggle.client import Kaggle
@@ -45,7 +44,7 @@ def download(kaggle: Kaggle, folder: Path, *, log: Log) -> Path:
         kaggle.download(partial, force=attempt > 0, timeout_seconds=seconds)
         faults = _faults(fetched, expected) if fetched.is_file() else faults
         if not faults:
-            Zip(fetched).names()  # raises DataError for names that lead out of their folder
+            check_zip(fetched)
             os.replace(fetched, target)
             shutil.rmtree(partial)
             log(f"{target} is whole; {compared}")

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from podium.data.archives import Files
 from podium.data.listing import numbers_in
 from podium.data.tables import Table
 from podium.errors import examples
@@ -18,7 +18,7 @@ MOST_GRADES = 10
 
 
 def find_columns(
-    name: str, table: Table, by_id: dict[str, str], images: Files, sample: Table, to_check: list[str]
+    name: str, table: Table, by_id: dict[str, str], images: Path, sample: Table, to_check: list[str]
 ) -> dict[str, Any] | str:
     """The keys of [data] for the columns of a table of labels; or why the table is none."""
     header = table.header
@@ -26,14 +26,12 @@ def find_columns(
         return f"its columns are separated by {separator!r}; expected commas"
     if named := [cell for cell in header if cell in by_id]:
         return f"its first line names the image {named[0]!r}; expected a header with the names of the columns"
-    known = {title: len(set(table.column(title)) & by_id.keys()) for title in header}
+    known = {title: len(set(table.columns[title]) & by_id.keys()) for title in header}
     ids = max(known, key=lambda title: known[title])
-    if known[ids] < len(table.rows) / 2:
-        cell = next(cell for cell in table.column(ids) if cell not in by_id)
+    if known[ids] < len(table.lines) / 2:
+        cell = next(cell for cell in table.columns[ids] if cell not in by_id)
         example = examples(sorted(by_id.values())[:1])
-        return (
-            f"column {ids!r} names {known[ids]:,} images; {cell!r} has no image in {images.where()}, such as {example}"
-        )
+        return f"column {ids!r} names {known[ids]:,} images; {cell!r} has no image in {images}, such as {example}"
     others = [title for title in header if title and title != ids]
     if not others:
         return f"no column beside {ids!r}: expected a column of labels"
@@ -49,7 +47,7 @@ def _label_columns(
     """The keys of [data] for the labels in a table: their column or columns, and the target."""
     of_sample = sample.header[1:]
     if len(of_sample) > 1 and set(of_sample) <= set(titles):
-        sums = [sum(numbers_in(row)) for row in zip(*map(table.column, of_sample), strict=True)]
+        sums = [sum(numbers_in(row)) for row in zip(*(table.columns[title] for title in of_sample), strict=True)]
         several = sum(total != 1 for total in sums)
         found = f"{several:,} of {len(sums):,} rows have several 1 or none" if several else "each row has one 1"
         target = "multi-label" if several else "class"
@@ -60,7 +58,7 @@ def _label_columns(
     label = next(known, titles[0])
     if len(titles) > 1 and label not in of_sample:
         to_check.append(f"the column of labels: '{label}', chosen from {examples(titles, most=6)} in {name}")
-    target = _target_of(table.column(label), sample.column(of_sample[0]) if of_sample else [], to_check)
+    target = _target_of(table.columns[label], sample.columns[of_sample[0]] if of_sample else [], to_check)
     return {"label_column": label, **({} if target == "class" else {"target": target})}
 
 
@@ -84,9 +82,9 @@ def _target_of(labels: Sequence[str], of_sample: Sequence[str], to_check: list[s
 
 def _group_column(table: Table, label: str, titles: Sequence[str], to_check: list[str]) -> str:
     """The column of groups; empty where no column has the name of one and values that repeat."""
-    fewest, rows, asked = max(FEWEST_GROUPS, len(set(table.column(label))) + 1), len(table.rows), []
+    fewest, rows, asked = max(FEWEST_GROUPS, len(set(table.columns[label])) + 1), len(table.lines), []
     for title in titles:
-        values = set(table.column(title))
+        values = set(table.columns[title])
         if not fewest <= len(values) < rows or "" in values:
             continue
         if GROUP_COLUMN.search(title):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from podium.config.keys import Competition, Submission, Validation
-from podium.data.archives import open_files
+from podium.data.archives import open_folder, read_file
 from podium.data.images import image_sides
 from podium.data.listing import Listing, numbers_in
 from podium.data.locate import Source
@@ -58,9 +58,9 @@ class CompetitionGuess:
 def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGuess:
     """Guess the settings of the folder or archive `source`; raises DataError where labels or test are not found."""
     to_check: list[str] = []
-    files = without_wrapping_folder(open_files(source, cache))
-    data, by_folder = guess_data(files, source, cache, to_check)
-    sample = read_table(files, data.sample_submission, [])  # the listing has its faults
+    root = without_wrapping_folder(open_folder(source, cache))
+    data, by_folder = guess_data(root, source, cache, to_check)
+    sample = read_table(root / data.sample_submission, [])  # the listing has its faults
     competition = Competition(
         title=title,
         data=data,
@@ -69,7 +69,7 @@ def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGu
     )
     listing = scan(competition, Source(source, data, cache))
     if not listing.rows:
-        raise DataError("There is no labelled image.", file=listing.train.where(), faults=listing.faults)
+        raise DataError("There is no labelled image.", file=root / data.train, faults=listing.faults)
     submission, reason, doubt = competition.submission, "none is written", ""
     if data.test:
         submission, reason, doubt = _format_by_values(submission, sample, listing.classes)
@@ -111,7 +111,7 @@ def _format_by_values(by_header: Submission, sample: Table, classes: Sequence[st
     if len(columns) > 1:
         doubt = "" if set(columns) == set(classes) else f"a column per class, but the classes are {examples(classes)}"
         return by_header, f"the sample has the columns {examples(map(repr, columns), most=6)}", doubt
-    kind, reason, doubt = _kind_of_values({row[1] for row in sample.rows.values() if len(row) == 2}, classes)
+    kind, reason, doubt = _kind_of_values(set(sample.columns[columns[0]]), classes)
     if kind == "probability":
         by_header = replace(by_header, kind=kind, positive_class=classes[1])
         if not doubt and set(classes) != {"0", "1"}:
@@ -137,11 +137,11 @@ def _kind_of_values(values: set[str], classes: Sequence[str]) -> tuple[str, str,
 def _sample_sides(listing: Listing, to_check: list[str]) -> list[tuple[int, int]]:
     """Width and height of a sample of the labelled images; raises DataError where none can be read."""
     step = max(1, len(listing.rows) // SAMPLED_IMAGES)
-    sampled = {row.file: image_sides(listing.train.read(row.file)) for row in listing.rows[::step]}
+    sampled = {row.file: image_sides(read_file(row.file)) for row in listing.rows[::step]}
     sides = [size for size in sampled.values() if size is not None]
     unreadable = [name for name, size in sampled.items() if size is None]
     if not sides:
-        raise DataError("No image can be read.", file=listing.train.where(unreadable[0]))
+        raise DataError("No image can be read.", file=unreadable[0])
     if unreadable:
         text = f"{len(unreadable)} of {len(sampled)} sampled images cannot be read, such as {unreadable[0]}"
         to_check.append(f"damaged images: {text}; make prepare lists all of them")

@@ -41,16 +41,15 @@ def find_learning_rate_of_run(workspace: Workspace, run: PlannedRun, *, listener
     """
     recipe, paths = run.recipe, workspace.paths
     dataset = open_recipe_images(workspace, recipe)
+    dataset.verify()
     with (
         name_run_in_errors(run.recipe_name, paths.recipe_file(run.recipe_name)),
         cpu_threads(recipe.threads),
-        dataset.verify_in_background() as verification,
     ):
         if not recipe.epochs:
             raise TrainingError("No layer is trained.", expected="epochs of 1 or more", found=f'head = "{recipe.head}"')
         data = first_fold(workspace.lock, dataset)
         result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root, listener=listener)
-        verification.result()  # raises DataError
     return result
 
 

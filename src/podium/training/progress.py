@@ -2,7 +2,6 @@
 
 import math
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -53,21 +52,12 @@ class Listener:
 class ProgressRecorder:
     """Times a run over all its fits, notifies the listener of each epoch, and keeps the epochs for the history file.
 
-    `images` is how many training images all fits process. `verification` ends a run at the end of the epoch in which
-    it finds damaged images.
+    `images` is how many training images all fits process.
     """
 
-    def __init__(
-        self,
-        listener: Listener,
-        *,
-        images: int,
-        trackers: Trackers | None = None,
-        verification: Future[None] | None = None,
-        target: Target = CLASS,
-    ):
+    def __init__(self, listener: Listener, *, images: int, trackers: Trackers | None = None, target: Target = CLASS):
         self.listener, self.images, self.target = listener, images, target
-        self.trackers, self.verification = trackers or Trackers(), verification
+        self.trackers = trackers or Trackers()
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         self.epochs: list[EpochReport] = []
 
@@ -154,5 +144,3 @@ class ProgressCallback(Callback):
         )
         recorder.epochs.append(report)
         recorder.listener.epoch(report)
-        if recorder.verification and recorder.verification.done():
-            recorder.verification.result()  # raises DataError for damaged images

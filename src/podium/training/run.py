@@ -76,16 +76,13 @@ def train_run(
         spread_over_gpus(),
         repeatable(recipe.deterministic, pick_device()),
         open_trackers(workspace, run, note=listener.note) as trackers,
-        dataset.verify_in_background() as verification,
     ):
+        dataset.verify()
         images = count_images(recipe, pseudo.added_to(lock.folds[rows], ALWAYS_TRAINS))
-        progress = ProgressRecorder(
-            listener, images=images, trackers=trackers, verification=verification, target=lock.target
-        )
+        progress = ProgressRecorder(listener, images=images, trackers=trackers, target=lock.target)
         predictions, networks = _fit_folds(
             workspace, run, dataset, rows=rows, pseudo=pseudo, test_rows=test_rows, progress=progress
         )
-        verification.result()  # raises DataError: nothing that was trained on damaged images is saved
         predictions.about.update(_about(workspace, run, predictions, networks, progress))
         if recipe.pseudo_labels:
             predictions.about["pseudo_labels"] = len(pseudo.rows)
