@@ -14,6 +14,8 @@ from podium.ensemble.cross_fit import Candidate
 from podium.ensemble.pool import Pool
 from podium.metrics import Z_95, wilson_interval
 
+PARTS = 20  # in which the draws are multiplied
+
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
@@ -80,18 +82,20 @@ def bootstrap(pool: Pool, predicted: Sequence[np.ndarray], *, outside: bool = Tr
     def gains(counts: np.ndarray) -> np.ndarray:
         """Gains (draws, strategies) of counts (draws, units); NaN where a draw has none."""
         if measure.rows:
-            sums = counts @ totals
+            # In parts that the processor's cache holds, as the whole product would copy all counts as float64 first.
+            sums = np.concatenate([part.astype(np.float64) @ totals for part in np.array_split(counts, PARTS)])
             with np.errstate(invalid="ignore"):
                 return measure.gain(sums[:, :-1] / sums[:, -1:])
         values = np.full((len(counts), len(scores)), np.nan)
         for place in np.flatnonzero(counts.any(axis=1)):
-            values[place] = [measure.gain(score(counts[place, pool.units])) for score in scores]
+            row_counts = counts[place, pool.units].astype(np.float64)
+            values[place] = [measure.gain(score(row_counts)) for score in scores]
         return values
 
     inside, not_drawn = gains(pool.draws), None
     inside = np.where(np.isnan(inside), whole, inside)
     if outside:
-        not_drawn = gains((pool.draws == 0).astype(np.float64))
+        not_drawn = gains(pool.draws == 0)
         not_drawn = np.where(np.isnan(not_drawn), inside, not_drawn)
     return Bootstrap(whole, inside, not_drawn, pool)
 

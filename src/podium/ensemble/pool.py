@@ -64,12 +64,12 @@ class Pool:
 
     @cached_property
     def draws(self) -> np.ndarray:
-        """How often each unit is drawn in each draw with replacement, (draws, units) float64, for the bootstrap."""
+        """How often each unit is drawn in each draw with replacement, (draws, units) uint16, for the bootstrap."""
         count = int(self.units.max()) + 1
         draws = max(50, min(DRAWS, MOST_DRAWN // count))
         generator = np.random.default_rng(stream_seed(self.settings.seed, "bootstrap"))
         drawn = generator.integers(count, size=(draws, count), dtype=np.uint16 if count <= 65536 else np.int64)
-        counts = np.empty((draws, count))
+        counts = np.empty((draws, count), np.uint16)
         for place, units in enumerate(drawn):
             counts[place] = np.bincount(units, minlength=count)
         return counts
