@@ -356,6 +356,10 @@ def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(t
             "rows = 3",
             'label_columns = ["a", "b"]: expected source = "csv"',
         ),
+        ('source = "csv"\nlabel_columns = ["a"]', "rows = 3", 'label_columns = ["a"]: expected two or more, each once'),
+        ('source = "csv"\nlabel_separator = "|"', "rows = 3", 'label_separator = "|": expected target = "multi-label"'),
+        ('source = "digits"\nextra = ["a"]', "rows = 3", 'extra = ["a"]: expected another source than "digits"'),
+        ('source = "csv"\ntarget = "number"', "rows = 3", 'metric = "accuracy": expected "rmse" or "mae" or "r2"'),
         ('source = "folders"\ntarget = "multi-label"', "rows = 3", 'expected source = "csv", a table of labels'),
         (
             'source = "csv"\ntarget = "ordinal"\nextra = ["a"]',
@@ -370,6 +374,24 @@ def test_keys_of_the_layout_that_contradict_each_other_are_refused(tmp_path, dat
     with pytest.raises(ConfigError) as error:
         read_competition(tmp_path)
     assert any(fault in text for text in error.value.faults), error.value.faults
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('[ensemble]\nstrategy = "greedy"', 'ensemble.strategy = "greedy": expected "auto" or "best" or "uniform"'),
+        ('[ensemble]\naverage = "logits"', 'ensemble.average = "logits": expected none, as [data] target = "number"'),
+        ('[ensemble]\nrun_temperatures = "never"', 'ensemble.run_temperatures = "never": expected none'),
+        ('separator = ","', 'submission.separator = ",": expected a kind with several class names in a cell'),
+    ],
+)
+def test_keys_without_effect_on_numbers_are_refused(tmp_path, line, fault):
+    text = 'title = "x"\nmetric = "mae"\n[data]\nsource = "csv"\ntarget = "number"\n[validation]\nrows = 3\n'
+    text += f'[submission]\nkind = "number"\n{line}\n'
+    (tmp_path / "competition.toml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_competition(tmp_path)
+    assert len(error.value.faults) == 1 and error.value.faults[0].startswith(fault)
 
 
 def test_a_key_that_was_declared_later_is_in_a_stamp_only_if_it_is_changed(tmp_path):
