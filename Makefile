@@ -9,17 +9,18 @@ SHELL := bash
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
 COMPETITION ?= cifar10
-OPTIONS := DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE RUN SET RECIPE WRITE TRIALS MINUTES
+OPTIONS := DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE TARGET METRIC KIND RUN SET RECIPE WRITE TRIALS MINUTES
 $(foreach name,$(OPTIONS),$(eval $(name) ?=))
 # nproc would take OMP_NUM_THREADS for the number of cores.
 CORES := $(shell env -u OMP_NUM_THREADS nproc)
 
 define HELP
-make TARGET [COMPETITION=$(COMPETITION)] [DATA=folder or archive of the images] [PYTHON=another environment]
+make GOAL [COMPETITION=$(COMPETITION)] [DATA=folder or archive of the images] [PYTHON=another environment]
 
 Start
   demo             train nine networks on the bundled digits, blend and score them: minutes on two cores
-  new              write settings for COMPETITION= from DATA= (folder or archive) or KAGGLE= (name on Kaggle)
+  new              write settings for COMPETITION= from DATA= (folder or archive) or KAGGLE= (name on Kaggle); what
+                   the files do not say, it asks for: TARGET=ordinal METRIC=qwk KIND=labels SET='data.group_column=id'
   all              train stale runs, blend them, write the submission
 Train
   prepare          find, check, decode and split the images
@@ -65,8 +66,13 @@ NEAREST := $(shell $(FOUND_PYTHON) -S -c 'import difflib, sys; name, *known = sy
 $(error make does not know $(firstword $(UNKNOWN))=; expected: $(NEAREST). Keys of a recipe go into SET=, as in \
 	make train RUN=lite0.s1 SET='epochs=5')
 endif
-$(foreach name,RUN SET,$(if $($(name)),$(if $(filter train $(if $(filter RUN,$(name)),show kernel rehearse-kernel),$(GOALS)),,\
-	$(error $(name)= has no effect on make $(GOALS)))))
+GOALS_RUN := train show kernel rehearse-kernel
+GOALS_SET := train new
+GOALS_TARGET := new
+GOALS_METRIC := new
+GOALS_KIND := new
+$(foreach name,RUN SET TARGET METRIC KIND,$(if $(and $(filter command,$(origin $(name))),$($(name))),\
+	$(if $(filter $(GOALS_$(name)),$(GOALS)),,$(error $(name)= has no effect on make $(GOALS)))))
 
 # Quotes a word for the shell, whatever characters it contains. `option` adds --name VALUE if a variable is set.
 quoted = '$(subst ','\'',$(1))'
@@ -143,7 +149,8 @@ $(ENSEMBLE): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
 $(foreach verb,$(VERBS),$(eval ARGUMENTS_$(verb) =))
 ARGUMENTS_prepare = $(call option,DATA,data)
 ARGUMENTS_rehearse = $(ARGUMENTS_prepare)
-ARGUMENTS_new = $(ARGUMENTS_prepare) $(call option,KAGGLE,kaggle)
+ARGUMENTS_new = $(ARGUMENTS_prepare) $(call option,KAGGLE,kaggle) $(call option,TARGET,target) \
+	$(call option,METRIC,metric) $(call option,KIND,kind) $(call option,SET,set)
 ARGUMENTS_ensemble = $(call option,STRATEGY,strategy) $(call option,THRESHOLD,threshold) $(call option,OUT,out)
 ARGUMENTS_pseudo = $(call option,THRESHOLD,threshold)
 ARGUMENTS_check = $(call quoted,$(FILE))

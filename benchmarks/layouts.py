@@ -8,8 +8,9 @@ follow from the true class, or from the pixels where the label is a number; the 
 
 In an empty folder, the benchmark runs podium new, prepare, train, ensemble and check, with one recipe that make new
 wrote: lite0-logistic, or for images of 32 pixels a variant of lite0 (podium variant) that takes seconds. It edits no
-file, except where make new asks which target or format is meant: then it sets the keys that the screen names. A CSV is
-valid if podium check accepts it, and if its header and ids are those of the sample submission.
+file. Where make new asks what the labels or the submission are, it is run again with the options that its screen names
+(TARGET=, KIND=, METRIC=). A CSV is valid if podium check accepts it, and if its header and ids are those of the sample
+submission.
 
 Scores are scikit-learn's, on the test rows. The baseline is scikit-learn's LogisticRegressionCV, or RidgeCV for a
 number, on 16 x 16 pixels; cross-validation chooses the penalty. Seconds are of CPU, for all commands of Podium.
@@ -31,7 +32,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import tomlkit
 from PIL import Image, ImageOps
 from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score, root_mean_squared_error
@@ -89,7 +89,7 @@ class Layout:
     pixels: int = 0  # side of square images; 0: as they are
     variant: str = ""  # SET=
     recipe: str = "lite0-logistic"
-    answers: Mapping[str, str] = field(default_factory=dict)  # to what make new asks: [table.]key -> value
+    answers: Mapping[str, str] = field(default_factory=dict)  # to what make new asks: option -> value
 
     @property
     def archive(self) -> str:
@@ -122,8 +122,8 @@ def contrast_of(photo: Photo) -> list[float]:
 
 
 LARGE = 96  # pixels to which images of CIFAR-10 are enlarged
-AUC = {"metric": "auc", "submission.kind": "probability"}
-KAPPA = {"metric": "qwk", "data.target": "ordinal"}
+AUC = {"KIND": "probability", "METRIC": "auc"}
+KAPPA = {"TARGET": "ordinal", "METRIC": "qwk"}
 LAYOUTS = (
     Layout(
         name="aerial-cactus",
@@ -330,14 +330,20 @@ def run_podium(root: Path, *words: str) -> str:
     return result.stdout
 
 
-def answer(file: Path, answers: Mapping[str, str], screen: str) -> None:
-    """Set the keys in competition.toml; `screen` must have named them, but for the metric, which only the page has."""
-    document = tomlkit.parse(file.read_text(encoding="utf-8"))
-    for name, value in answers.items():
-        *table, key = name.split(".")
-        assert key == "metric" or f'{key} = "{value}"' in screen, screen
-        (document[table[0]] if table else document)[key] = value
-    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+def make_new(layout: Layout, root: Path) -> str:
+    """What make new prints. Where there are answers, it must have asked for them, and not have written anything."""
+    words = ["new", "--competition", "task", "--data", "data/task"]
+    if not layout.answers:
+        return run_podium(root, *words)
+    asked: list[str] = []
+    try:
+        run_podium(root, *words)
+    except RuntimeError as error:
+        asked = str(error).split()
+    assert all(value in asked or f"{name}={value}" in asked for name, value in layout.answers.items()), asked
+    assert not list(root.glob("competitions/*"))
+    options = [part for name, value in layout.answers.items() for part in (f"--{name.lower()}", value)]
+    return run_podium(root, *words, *options)
 
 
 def decided(file: Path) -> str:
@@ -350,11 +356,10 @@ def decided(file: Path) -> str:
 
 def run_layout(layout: Layout, root: Path, sample: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
     """Four cells of the table, and the cells of the CSV (n, columns)."""
-    screen = run_podium(root, "new", "--competition", "task", "--data", "data/task")
+    screen = make_new(layout, root)
     settings = root / "competitions" / "task" / "competition.toml"
     asks = [line.split(":")[0].removeprefix(ASKS) for line in screen.splitlines() if line.startswith(ASKS)]
-    cells = [decided(settings), ", ".join(asks), ", ".join(f"{key} = {value}" for key, value in layout.answers.items())]
-    answer(settings, layout.answers, screen)
+    cells = [decided(settings), ", ".join(asks), " ".join(f"{key}={value}" for key, value in layout.answers.items())]
     run_podium(root, "prepare")
     variant = run_podium(root, "variant", layout.recipe, *layout.variant.split()) if layout.variant else ""
     run_podium(root, "train", *(variant or layout.recipe).split())

@@ -126,6 +126,24 @@ def melanoma(place: Path) -> None:
     table(place, "sample_submission.csv", "image_name,target", [(f"ISIC_{k}", 0) for k in range(40, 46)])
 
 
+def tags(place: Path) -> None:
+    """Several names in a cell of the table, as in a cell of the sample."""
+    names = ["healthy", "scab", "rust", "scab rust", "rust complex", "complex"]
+    for number in range(46):
+        image(place, f"{'train_images' if number < 40 else 'test_images'}/t{number}.png")
+    table(place, "train.csv", "image,labels", [(f"t{k}.png", names[k % 6]) for k in range(40)])
+    table(place, "sample_submission.csv", "image,labels", [(f"t{k}.png", "healthy") for k in range(40, 46)])
+
+
+def whales(place: Path) -> None:
+    """A class per image, and several class names in each cell of the sample."""
+    names = ["new_whale", "w_1", "w_2", "w_3", "w_4", "w_5"]
+    for number in range(46):
+        image(place, f"{'train' if number < 40 else 'test'}/h{number}.jpg")
+    table(place, "train.csv", "Image,Id", [(f"h{k}.jpg", names[k % 6]) for k in range(40)])
+    table(place, "sample_submission.csv", "Image,Id", [(f"h{k}.jpg", " ".join(names[:5])) for k in range(40, 46)])
+
+
 def biomass(place: Path) -> None:
     """A number to predict, and its mean in the sample."""
     for number in range(46):

@@ -214,6 +214,8 @@ def test_train_with_set_writes_a_variant_and_trains_it(house):
         (["train", "RUN=resnet43.s1"], "RUN=resnet34.s1"),
         (["all", "RUN=resnet34.s1"], "RUN= has no effect on make all"),
         (["tune", "SET=epochs=5"], "SET= has no effect on make tune"),
+        (["train", "TARGET=class"], "TARGET= has no effect on make train"),
+        (["new", "RUN=resnet34"], "RUN= has no effect on make new"),
         (["train", "SET=epochs=5"], "Which run or recipe?"),
         (["train", "RUN=vgg19", "SET=epocks=5"], "did you mean epochs?"),
     ],
@@ -245,6 +247,15 @@ def test_words_with_quotes_and_blanks_reach_podium_whole(house):
         "check --competition cifar10 my file.csv",
     ]
     assert "There is no competition 'a'b'." in house.make("all", "COMPETITION=a'b").stdout
+
+
+def test_answers_to_what_new_asks_are_handed_on(house):
+    house.make("new", "COMPETITION=dogs", "DATA=my dogs", "TARGET=ordinal", "METRIC=qwk", "KIND=labels")
+    house.make("new", "COMPETITION=dogs", "KAGGLE=dogs", "SET=data.group_column=my id validation.folds=3")
+    assert house.calls() == [
+        "new --competition dogs --data my dogs --target ordinal --metric qwk --kind labels",
+        "new --competition dogs --kaggle dogs --set data.group_column=my id validation.folds=3",
+    ]
 
 
 def test_another_way_to_blend_is_handed_on(house):

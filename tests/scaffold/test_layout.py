@@ -5,7 +5,7 @@ import pytest
 import layout_toys as layouts
 from layout_toys import image, table, write
 from podium.data.prepare import prepare
-from podium.errors import DataError
+from podium.errors import ConfigError, DataError
 from podium.plan.paths import Paths
 from podium.scaffold.guess import guess_competition
 from podium.scaffold.write import SMALL_PIXELS, write_competition
@@ -14,7 +14,7 @@ from podium.workspace import open_workspace
 PLAIN = {"source": "folders", "train": "train", "test": "test", "group_column": ""}
 DECIDED = {
     "aerial_cactus": {"source": "csv", "labels": "train.csv", "label_column": "has_cactus", "kind": "probability"},
-    "histopathologic": {"source": "csv", "labels": "train_labels.csv", "kind": "labels"},
+    "histopathologic": {"source": "csv", "labels": "train_labels.csv", "kind": "probability"},
     "dogs_vs_cats": {"source": "names", "label_pattern": "^(.+)[._][0-9]+[.]", "kind": "probability"},
     "dog_breed": {"source": "csv", "labels": "labels.csv", "label_column": "breed", "kind": "probabilities"},
     "leaf": {
@@ -55,6 +55,7 @@ DECIDED = {
         "test": "test_images",
         "id_column": "id_code",
         "label_column": "diagnosis",
+        "target": "ordinal",
         "kind": "labels",
     },
     "melanoma": {
@@ -64,32 +65,65 @@ DECIDED = {
         "id_column": "image_name",
         "label_column": "target",
         "group_column": "patient_id",
+        "kind": "probability",
+    },
+    "tags": {
+        "source": "csv",
+        "train": "train_images",
+        "test": "test_images",
+        "target": "multi-label",
+        "label_column": "labels",
+        "label_separator": " ",
         "kind": "labels",
     },
+    "whales": {"source": "csv", "target": "class", "label_column": "Id", "kind": "ranking"},
+}
+# What the files do not say.
+GIVEN = {
+    "histopathologic": {"metric": "auc"},
+    "melanoma": {"submission.kind": "probability"},
+    "aptos": {"data.target": "ordinal"},
 }
 
 
-def guess(tmp_path, place):
-    return guess_competition(place, tmp_path / "cache", title="Miniature")
+def guess(tmp_path, place, given=None):
+    return guess_competition(place, tmp_path / "cache", title="Miniature", given=given, command="make new DATA=x")
 
 
-def prepared(tmp_path, place):
+def prepared(tmp_path, place, given=None):
     """The lock that `make new` and `make prepare` write, without a file edited by hand."""
     paths = Paths("miniature", tmp_path / "project", tmp_path / "project")
-    write_competition(paths, guess(tmp_path, place), gpu=False)
+    write_competition(paths, guess(tmp_path, place, given), gpu=False)
     return prepare(open_workspace("miniature", paths.root), data=str(place))
+
+
+def question(tmp_path, place, given=None):
+    """The error that asks, and the words of each command that it says to type."""
+    with pytest.raises(ConfigError, match="The files do not say") as error:
+        guess(tmp_path, place, given)
+    _, *commands = error.value.fix.splitlines()
+    assert all(command.strip().startswith("make new DATA=x ") for command in commands)
+    return error.value, [command.strip().removeprefix("make new DATA=x ") for command in commands]
+
+
+KEYS = {"TARGET": "data.target", "KIND": "submission.kind", "METRIC": "metric"}
+
+
+def keys_of(words):
+    """What make new gets for words such as TARGET=ordinal METRIC=qwk."""
+    return {KEYS[name]: value for name, value in (word.split("=") for word in words.split())}
 
 
 @pytest.mark.parametrize("name", DECIDED)
 def test_the_layout_of_a_competition_is_recognised_and_prepared(tmp_path, name):
     place = tmp_path / "given"
     getattr(layouts, name)(place)
-    found = guess(tmp_path, place)
+    found = guess(tmp_path, place, GIVEN.get(name))
     settings = {**vars(found.competition.data), "kind": found.competition.submission.kind}
     expected = PLAIN | DECIDED[name]
     assert {key: settings[key] for key in expected} == expected
     assert found.listing.faults == ()
-    lock = prepared(tmp_path, place)
+    lock = prepared(tmp_path, place, GIVEN.get(name))
     assert len(lock.train_ids) + len(lock.test_ids) in (30, 36, 40, 46, 48)
 
 
@@ -103,25 +137,151 @@ def test_columns_of_a_sample_give_the_order_of_the_classes_and_of_the_submission
 
 
 @pytest.mark.parametrize(
-    ("name", "metric", "asked"),
+    ("name", "metric", "reason"),
     [
         ("plant_pathology", "log_loss", "class: in the 4 columns of the sample, each row has one 1"),
         ("ranzcr", "auc", "multi-label: in the 3 columns of the sample, 21 of 40 rows have several 1 or none"),
         ("biomass", "rmse", "number: the labels are 40 different numbers, and not all of them are integers"),
-        (
-            "aptos",
-            "accuracy",
-            '0, 1, 2, 3, 4 are taken for classes; if they are grades in an order, set target = "ordi',
-        ),
+        ("tags", "macro_f1", "multi-label: labels such as 'rust complex' have several of 4 names"),
+        ("whales", "map_at_k", None),
         ("aerial_cactus", "log_loss", None),
     ],
 )
-def test_the_kind_of_target_is_decided_by_the_labels_or_asked_for(tmp_path, name, metric, asked):
+def test_the_target_is_decided_by_the_labels_and_the_reason_is_printed(tmp_path, name, metric, reason):
     getattr(layouts, name)(tmp_path / "given")
     found = guess(tmp_path, tmp_path / "given")
     assert found.competition.metric == metric
     targets = [item.removeprefix("the target: ") for item in found.to_check if item.startswith("the target")]
-    assert [target.startswith(asked) for target in targets] == ([] if asked is None else [True])
+    assert [target.startswith(reason) for target in targets] == ([] if reason is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "commands"),
+    [
+        (
+            "histopathologic",
+            "the labels are 0, 1; the column of the sample has only '0'",
+            ["TARGET=class KIND=labels METRIC=accuracy", "TARGET=class KIND=probability METRIC=log_loss"],
+        ),
+        (
+            "melanoma",
+            "the labels are 0, 1; the column of the sample has only '0'",
+            ["TARGET=class KIND=labels METRIC=accuracy", "TARGET=class KIND=probability METRIC=log_loss"],
+        ),
+        (
+            "aptos",
+            "the labels are 0, 1, 2, 3, 4; the column of the sample has only '0'",
+            [
+                "TARGET=class KIND=labels METRIC=accuracy",
+                "TARGET=ordinal KIND=labels METRIC=qwk",
+                "TARGET=number KIND=number METRIC=rmse",
+            ],
+        ),
+    ],
+)
+def test_all_that_the_files_do_not_say_is_asked_for_at_once_and_any_answer_goes_on(tmp_path, name, found, commands):
+    place = tmp_path / "given"
+    getattr(layouts, name)(place)
+    error, asked = question(tmp_path, place)
+    assert error.found == found and asked == commands
+    assert not (tmp_path / "project").exists()
+    for number, words in enumerate(commands):
+        lock = prepared(tmp_path / str(number), place, keys_of(words))
+        competition = open_workspace("miniature", tmp_path / str(number) / "project").competition
+        settings = {"data.target": competition.data.target, "submission.kind": competition.submission.kind}
+        settings["metric"] = competition.metric
+        assert keys_of(words).items() <= settings.items() and lock.target_name == competition.data.target
+
+
+def test_a_metric_answers_where_only_one_reading_has_it(tmp_path):
+    layouts.aptos(tmp_path / "given")
+    for metric, target in (("rmse", "number"), ("balanced_accuracy", "class")):
+        assert guess(tmp_path, tmp_path / "given", {"metric": metric}).competition.data.target == target
+    _, commands = question(tmp_path, tmp_path / "given", {"metric": "qwk"})
+    assert commands == ["TARGET=class KIND=labels METRIC=qwk", "TARGET=ordinal KIND=labels METRIC=qwk"]
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"data.target": "ordnal"}, "data.target = 'ordnal': expected one of class, multi-label, ordinal, number; did"),
+        ({"metric": "kappa"}, "metric = 'kappa': expected one of accuracy"),
+        ({"submission.kind": "label"}, "did you mean labels?"),
+        ({"data.target": "number", "metric": "qwk"}, "TARGET=number KIND=number METRIC=rmse or mae or r2"),
+        (
+            {"data.target": "ordinal", "submission.kind": "probability"},
+            "TARGET=ordinal KIND=labels METRIC=qwk or",
+        ),
+        ({"data.target": "class", "metric": "auc"}, "TARGET=class KIND=probability METRIC=log_loss or auc or accuracy"),
+        ({"data.target": "class", "validation.rows": 7}, '"k-fold"'),
+    ],
+)
+def test_wrong_and_contradictory_answers_are_refused_and_nothing_is_written(tmp_path, given, fault):
+    layouts.aptos(tmp_path / "given")
+    with pytest.raises(ConfigError) as error:
+        prepared(tmp_path, tmp_path / "given", given)
+    assert fault in "".join(error.value.faults)
+    assert error.value.fix.startswith(("correct TARGET=, METRIC=, KIND= or SET=", "type one of these"))
+    assert not list((tmp_path / "project").glob("competitions/*"))
+
+
+def test_other_keys_that_are_given_are_written_and_not_asked_for(tmp_path):
+    layouts.melanoma(tmp_path / "given")
+    given = {"metric": "auc", "data.label_column": "benign_malignant", "data.group_column": "patient_id"}
+    given |= {"submission.positive_class": "malignant", "validation.folds": 3, "ensemble.strategy": "uniform"}
+    found = guess(tmp_path, tmp_path / "given", given)
+    competition = found.competition
+    assert competition.data.label_column == "benign_malignant" and competition.submission.positive_class == "malignant"
+    assert (competition.validation.folds, competition.ensemble.strategy) == (3, "uniform")
+    assert not any(item.startswith(("the groups", "the column of labels", "the metric")) for item in found.to_check)
+    prepared(tmp_path, tmp_path / "given", given)
+    written = open_workspace("miniature", tmp_path / "project").competition
+    assert (written.validation.folds, written.ensemble.strategy) == (3, "uniform")
+    with pytest.raises(DataError, match="no class folders, no table of labels") as error:
+        guess(tmp_path, tmp_path / "given", {"data.label_column": "benign"})
+    assert "no column 'benign' beside 'image_name'" in error.value.faults[0]
+
+
+def named_labels(place, labels, sample=None):
+    for number in range(24):
+        image(place, f"train/{number}.png")
+    image(place, "test/100.png")
+    table(place, "labels.csv", "id,label", [(k, labels[k % len(labels)]) for k in range(24)])
+    table(place, "sample_submission.csv", "id,label", [(100, sample or labels[0])])
+
+
+def test_names_with_blanks_are_classes_or_asked_for(tmp_path):
+    named_labels(tmp_path / "breeds", ["golden retriever", "border collie", "poodle", "golden doodle"])
+    assert guess(tmp_path, tmp_path / "breeds").competition.data.target == "class"
+    fruit = [f"{colour} {name}" for colour in ("red", "green", "yellow") for name in ("apple", "pear", "plum")]
+    named_labels(tmp_path / "fruit", fruit)
+    _, commands = question(tmp_path, tmp_path / "fruit")
+    assert commands == ["TARGET=class KIND=labels METRIC=accuracy", "TARGET=multi-label KIND=labels METRIC=macro_f1"]
+    found = guess(tmp_path, tmp_path / "fruit", {"data.target": "multi-label"})
+    assert found.competition.data.label_separator == " "
+    assert found.listing.classes == ("apple", "green", "pear", "plum", "red", "yellow")
+
+
+@pytest.mark.parametrize(("separator", "written"), [(" ", ""), ("|", "|")])
+def test_a_ranking_has_the_number_of_names_and_the_separator_of_the_sample(tmp_path, separator, written):
+    named_labels(tmp_path / "given", ["a", "b", "c", "d"], separator.join("abc"))
+    submission = guess(tmp_path, tmp_path / "given").competition.submission
+    assert (submission.kind, submission.most, submission.separator) == ("ranking", 3, written)
+
+
+@pytest.mark.parametrize("missing", ["nan", "NA", "n/a", "NULL"])
+def test_a_missing_number_is_a_fault_and_no_class(tmp_path, missing):
+    named_labels(tmp_path / "two", [*"0101010", missing], "0.5")
+    found = guess(tmp_path, tmp_path / "two")
+    assert found.competition.submission.positive_class == "1"
+    text = f"labels.csv: 3 wrong cell(s); expected a label; all others are numbers: '7' has '{missing}'; "
+    assert [text in fault for fault in found.listing.faults] == [True]
+    named_labels(tmp_path / "many", [*(f"{k}.5" for k in range(23)), missing], "4.4")
+    found = guess(tmp_path, tmp_path / "many")
+    assert found.competition.data.target == "number" and found.labels_text == "numbers from 0.5 to 22.5"
+    assert f"'23' has '{missing}'" in found.listing.faults[0]
+    named_labels(tmp_path / "class", ["cat", "dog", missing])  # among names, it may be one
+    assert guess(tmp_path, tmp_path / "class").listing.faults == ()
 
 
 @pytest.mark.parametrize(
@@ -134,36 +294,36 @@ def test_the_kind_of_target_is_decided_by_the_labels_or_asked_for(tmp_path, name
 )
 def test_labels_are_counted_for_people(tmp_path, name, text):
     getattr(layouts, name)(tmp_path / "given")
-    assert guess(tmp_path, tmp_path / "given").labels_text == text
+    assert guess(tmp_path, tmp_path / "given", GIVEN.get(name)).labels_text == text
 
 
-@pytest.mark.parametrize(("share", "target"), [("30", "class"), ("41.5", "number")])
-def test_many_integers_are_a_number_where_the_sample_has_another_value(tmp_path, share, target):
+def test_many_integers_are_a_number_where_the_sample_has_a_fraction_and_else_asked_for(tmp_path):
     place = tmp_path / "given"
     for number in range(46):
         image(place, f"{'train' if number < 40 else 'test'}/{number}.png")
     table(place, "train.csv", "id,age", [(k, 20 + k % 20) for k in range(40)])
-    table(place, "sample_submission.csv", "id,age", [(k, share) for k in range(40, 46)])
+    table(place, "sample_submission.csv", "id,age", [(k, "41.5") for k in range(40, 46)])
     found = guess(tmp_path, place)
-    assert found.competition.data.target == target
-    (item,) = [item for item in found.to_check if item.startswith("the target")]
-    assert ("the sample has 41.5" in item) if target == "number" else item.endswith('set target = "number"')
+    assert found.competition.data.target == "number"
+    assert "the target: number: the labels are 20 different numbers, and the sample has 41.5" in found.to_check
+    table(place, "sample_submission.csv", "id,age", [(k, 30) for k in range(40, 46)])
+    assert question(tmp_path, place)[1] == [
+        "TARGET=class KIND=labels METRIC=accuracy",
+        "TARGET=number KIND=number METRIC=rmse",
+    ]
 
 
-def test_what_the_values_of_the_sample_do_not_decide_is_asked_for(tmp_path):
-    layouts.histopathologic(tmp_path / "given")
-    asked = [item for item in guess(tmp_path, tmp_path / "given").to_check if "format" in item]
-    assert asked == ['the format of the submission: with AUC or log loss, set kind = "probability"']
+def test_class_folders_with_numbers_as_names_are_classes(tmp_path):
+    for number in range(12):
+        image(tmp_path / "given", f"train/{number % 4}/{number}.png")
+    assert guess(tmp_path, tmp_path / "given").competition.data.target == "class"
 
 
-def test_recipes_for_small_images_fit_the_ordered_target_that_is_asked_for(tmp_path):
+def test_recipes_for_small_images_fit_an_ordered_target(tmp_path):
     layouts.aptos(tmp_path / "given")
-    found = guess(tmp_path, tmp_path / "given")
-    assert any('set target = "ordinal"' in item for item in found.to_check) and found.median_side <= SMALL_PIXELS
-    paths = Paths("miniature", tmp_path, tmp_path)
-    write_competition(paths, found, gpu=False)
-    file = paths.folder / "competition.toml"
-    file.write_text(file.read_text().replace("\n[data]\n", '\n[data]\ntarget = "ordinal"\n'))
+    found = guess(tmp_path, tmp_path / "given", GIVEN["aptos"])
+    assert found.median_side <= SMALL_PIXELS
+    write_competition(Paths("miniature", tmp_path, tmp_path), found, gpu=False)
     assert set(open_workspace("miniature", tmp_path).recipes) == {"fastnet", "resnet34", "lite0"}
 
 

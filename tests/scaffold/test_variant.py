@@ -2,10 +2,11 @@
 
 import pytest
 
+from podium.config.keys import Competition
 from podium.config.recipe import read_recipe
 from podium.errors import ConfigError
 from podium.plan.runs import read_plan
-from podium.scaffold.variant import write_variant
+from podium.scaffold.variant import parse_assignments, write_variant
 
 COMPETITION = 'title = "Toy"\n[data]\nsource = "folders"\n[validation]\nrows = 4\n'
 RECIPE = """# Reaches 0.9.
@@ -72,17 +73,39 @@ def test_names_are_readable_and_valid(plan, assignments, name):
     assert f"{name}.s1" in names(plan)
 
 
-def test_a_long_name_is_cut_and_still_differs(plan):
-    keys = "weight_decay=0.02 label_smoothing=0.1 gradient_clip=1 discriminative_ratio=3 warm_up=0.1 momentum=0.8"
-    (first,), (second,) = (write_variant(plan, "net.s1", f"{keys} stored_pixels={side}") for side in (64, 96))
-    assert first != second and len(first) < 130
+def test_a_value_may_have_blanks(plan):
+    assert write_variant(plan, "net.s1", "progressive_pixels=[16, 24]  epochs=5") == [
+        "net-progressive_pixels-16-24-epochs5.s1"
+    ]
+
+
+@pytest.mark.parametrize("assignment", ["epochs=true", "epochs=1.0", "epochs=3.5"])
+def test_a_value_of_another_type_is_refused_also_where_python_calls_it_equal(plan, assignment):
+    file = plan.paths.recipe_file("net")
+    file.write_text(RECIPE.replace("epochs = 3  #", "epochs = 1  #").replace("[3, 4]", "[1, 4]"))
+    with pytest.raises(ConfigError) as error:
+        write_variant(read_plan("toy", plan.paths.root), "net.s1", assignment)
+    (fault,) = error.value.faults
+    assert fault.startswith("epochs = ") and fault.endswith(": expected int")
+
+
+def test_keys_of_a_competition_have_the_name_of_their_table_and_texts_need_no_quotes():
+    text = "metric=auc data.label_column=my column submission.positive_class=1 validation.folds=3"
+    assert parse_assignments(text, Competition) == {
+        "metric": "auc",
+        "data.label_column": "my column",
+        "submission.positive_class": "1",
+        "validation.folds": 3,
+    }
+    with pytest.raises(ConfigError, match=r"did you mean data\.label_column\?(?s:.*)SET='data\.group_column=patient'"):
+        parse_assignments("label_column=age", Competition)
 
 
 @pytest.mark.parametrize(
     ("assignments", "text"),
     [
         ("", "SET= does not give other values"),
-        ("epochs", "epochs: expected <key>=<value> without blanks"),
+        ("epochs", "epochs: expected <key>=<value>"),
         ("epocks=5", "epocks: unknown key; did you mean epochs?"),
         ("shift_pixels=4", r"did you mean augment\.shift_pixels\?"),
         ("epochs=-5", "epochs = -5: expected at least 0"),

@@ -1,9 +1,6 @@
 """make new: settings are guessed from the files, written, and can be read and prepared."""
 
 import io
-import os
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import podium
 from podium.config.competition import read_competition
 from podium.config.keys import Submission
 from podium.data.prepare import prepare
@@ -67,11 +63,11 @@ def zipped(place):
     return target
 
 
-def make_new(tmp_path, place, *, gpu=False, slug=""):
+def make_new(tmp_path, place, *, gpu=False, given=None):
     root = tmp_path / "project"
     paths = Paths("pets", root, root)
-    guess = guess_competition(place, paths.cache, title="Pets")
-    write_competition(paths, guess, slug=slug, gpu=gpu)
+    guess = guess_competition(place, paths.cache, title="Pets", given=given)
+    write_competition(paths, guess, gpu=gpu)
     return paths, guess
 
 
@@ -86,7 +82,9 @@ def test_class_folders_are_recognised_and_can_be_prepared(tmp_path, wrapped):
         "all",
         "auto",
     )  # no fixed threshold suits every task
-    assert guess.class_counts == {"cat": 12, "dog": 12} and guess.median_side == 32 and guess.sides == (32, 40)
+    assert (
+        guess.labels_text == "2 classes: cat 12, dog 12" and guess.median_side == 32 and set(guess.sides) == {(40, 32)}
+    )
     assert guess.format_reason.startswith("there is no sample submission")
     lock = prepare(open_workspace("pets", paths.root), data=str(place))
     assert len(lock.train_ids) == 24 and lock.test_ids.tolist() == ["100", "101", "102", "103"]
@@ -95,7 +93,7 @@ def test_class_folders_are_recognised_and_can_be_prepared(tmp_path, wrapped):
 @pytest.mark.parametrize("pack", [lambda place: place, zipped])
 def test_a_table_of_labels_and_a_sample_of_probabilities_are_recognised(tmp_path, pack):
     place = pack(table(tmp_path / "pets"))
-    paths, guess = make_new(tmp_path, place, slug="pets-of-kaggle")
+    paths, guess = make_new(tmp_path, place, given={"kaggle.competition": "pets-of-kaggle"})
     settings = read_competition(paths.folder)
     assert (settings.data.labels, settings.data.id_column, settings.data.label_column) == (
         "labels.csv",
@@ -165,9 +163,9 @@ def test_a_sample_of_equal_shares_gives_one_column_with_the_probability_of_class
     assert competition.submission == Submission(kind="probability", label_column="has_cactus", positive_class="1")
     assert competition.metric == "log_loss" and guess.listing.faults == ()
     text = (paths.folder / "competition.toml").read_text()
-    assert "# The kind: the column of the sample has only '0.5', a number from 0 to 1 and no class name.\n" in text
+    assert "# The kind: the column of the sample has only '0.5'.\n" in text
     assert 'positive_class = "1"' in text
-    assert not any("format" in item or "probability:" in item for item in guess.to_check)
+    assert not any("format" in item for item in guess.to_check)
     written, (header, *rows) = csv_of_random_runs(tmp_path, place)
     assert header == "id,has_cactus" and [row.split(",")[0] for row in rows] == [
         *("c27.jpg", "c24.jpg", "c25.jpg", "c26.jpg")
@@ -185,42 +183,50 @@ def test_class_folders_with_a_sample_of_shares_give_the_probability_of_the_secon
     paths, guess = make_new(tmp_path, place)
     submission = read_competition(paths.folder).submission
     assert (submission.kind, submission.label_column, submission.positive_class) == ("probability", "label", "dog")
-    doubt = "the probability is that of 'dog'; positive_class can be 'cat'"
+    doubt = "it is the probability of 'dog'; positive_class can be 'cat'"
     assert f"the format of the submission: {doubt}" in guess.to_check
     _, (header, *rows) = csv_of_random_runs(tmp_path, place)
     assert header == "id,label" and [row.split(",")[0] for row in rows] == list(map(str, order))
 
 
 @pytest.mark.parametrize(
-    ("values", "kind", "doubt"),
+    ("values", "kinds", "is_doubted"),
     [
-        (["0.1", "0.9", "0", "1"], "probability", None),
-        (["0.0"] * 4, "probability", 'with names of classes, set kind = "labels"'),
-        (["0", "1", "1", "0"], "labels", None),
-        (["0"] * 4, "labels", 'with AUC or log loss, set kind = "probability"'),
-        (["0.0", "1.0", "0.0", "1.0"], "labels", "set its kind"),
-        (["1.5", "0.2", "7", "1"], "labels", "set its kind"),
-        (["yes", "no", "no", "no"], "labels", "set its kind"),
+        (["0.1", "0.9", "0", "1"], ["probability"], False),
+        (["0", "1", "1", "0"], ["labels"], False),
+        (["0.0"] * 4, ["labels", "probability"], False),
+        (["0"] * 4, ["labels", "probability"], False),
+        (["0.0", "1.0", "0.0", "1.0"], ["labels", "probability"], False),
+        (["1.5", "0.2", "7", "1"], ["labels"], True),
+        (["yes", "no", "no", "no"], ["labels"], True),
     ],
 )
-def test_the_values_of_one_column_decide_its_kind_and_what_they_do_not_decide_is_named(tmp_path, values, kind, doubt):
-    paths, guess = make_new(tmp_path, cactus(tmp_path / "pets", ids_and(values)))
-    competition = read_competition(paths.folder)
-    assert competition.submission.kind == kind
-    assert competition.metric == ("accuracy" if kind == "labels" else "log_loss")
-    found = [item for item in guess.to_check if item.startswith("the format of the submission")]
-    assert found == ([] if doubt is None else [f"the format of the submission: {doubt}"])
-    assert repr(sorted(set(values))[0]) in guess.format_reason
-    text = (paths.folder / "competition.toml").read_text()
-    assert f'kind = "{kind}"' in text and text.count(guess.format_reason) == 1 and all(item in text for item in found)
+def test_the_values_of_one_column_decide_its_kind_or_it_is_asked_for(tmp_path, values, kinds, is_doubted):
+    place = cactus(tmp_path / "pets", ids_and(values))
+    if len(kinds) > 1:
+        with pytest.raises(ConfigError, match="The files do not say") as error:
+            make_new(tmp_path, place)
+        *_, labels, probability = error.value.faults
+        assert "KIND=labels" in labels and "KIND=probability" in probability
+    for kind in kinds:
+        given = {"submission.kind": kind} if len(kinds) > 1 else {}
+        paths, guess = make_new(tmp_path / kind, place, given=given)
+        competition = read_competition(paths.folder)
+        assert competition.submission.kind == kind
+        assert competition.metric == ("accuracy" if kind == "labels" else "log_loss")
+        assert repr(sorted(set(values))[0]) in guess.format_reason
+        text = (paths.folder / "competition.toml").read_text()
+        assert f'kind = "{kind}"' in text and text.count(f"# The kind: {guess.format_reason}.") == 1
+    doubts = [item for item in guess.to_check if item.startswith("the format")]
+    assert [doubt.endswith("and not only class names") for doubt in doubts] == [True] * is_doubted
 
 
-def test_columns_of_a_sample_that_are_not_the_classes_are_named_and_are_a_fault(tmp_path):
+def test_columns_of_a_sample_that_are_not_the_classes_are_a_fault(tmp_path):
     sample = "image,healthy,rust\n100,0.5,0.5\n101,0.5,0.5\n102,0.5,0.5\n103,0.5,0.5\n"
     place = table(tmp_path / "pets", sample=sample)
     _, guess = make_new(tmp_path, place)
     assert guess.format_reason == "the sample has the columns 'healthy', 'rust'"
-    assert "the format of the submission: a column per class, but the classes are cat, dog" in guess.to_check
+    assert not any("format" in item for item in guess.to_check) and len(guess.listing.faults) == 1  # one cause
     columns = "its columns are image, healthy, rust; a submission would have image, cat, dog"
     with pytest.raises(DataError, match=columns):
         prepare(open_workspace("pets", tmp_path / "project"), data=str(place))
@@ -300,20 +306,3 @@ def test_an_existing_or_invalid_name_is_refused_and_nothing_is_overwritten(tmp_p
     with pytest.raises(ConfigError, match="cannot be the name"):
         write_competition(replace(paths, name="../pets"), guess)
     assert [folder.name for folder in (paths.folder.parent).iterdir()] == ["pets"]
-
-
-def test_the_command_prints_its_guesses_and_what_to_check(tmp_path):
-    folders(tmp_path / "pets")
-    environment = os.environ | {"PYTHONPATH": str(Path(podium.__file__).parents[1])}
-    command = [sys.executable, "-m", "podium", "new", "-c", "dogs"]
-
-    def run(*arguments):
-        return subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
-
-    refused = run()
-    assert refused.returncode == 2 and "needs either KAGGLE= or DATA=" in refused.stderr
-    done = run("--data", "pets")
-    assert done.returncode == 0, done.stderr
-    assert "24 labelled images (one folder per class), 4 test images" in done.stdout
-    assert "2 classes: cat 12, dog 12" in done.stdout and "please check the metric" in done.stdout
-    assert "next: check these files, then type make rehearse COMPETITION=dogs DATA=pets" in done.stdout

@@ -1,24 +1,23 @@
 """Commands about predictions and submissions. None of them imports torch."""
 
-import os
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName, open_workspace
-
-if TYPE_CHECKING:
-    from podium.workspace import Workspace
+from podium.cli.options import DEFAULT, Opened
+from podium.cli.printing import first_score, print_line
+from podium.errors import SubmissionError
 
 commands = typer.Typer()
+
+CsvFile = Annotated[Path, typer.Argument(help="The CSV.")]
 
 
 @commands.command()
 def ensemble(
-    competition: CompetitionName = DEFAULT,
+    workspace: Opened = DEFAULT,
     out: Annotated[str, typer.Option(help="Name of the files in submissions/<competition>/.")] = "ensemble",
     strategy: Annotated[
         str | None,
@@ -29,8 +28,6 @@ def ensemble(
     ] = None,
 ) -> None:
     """Select, weight and blend the runs in oof/<competition>/, print the scores, and write a submission."""
-    workspace = _open(competition)
-    from podium.cli.printing import print_line
     from podium.ensemble.text import cost_lines, ensemble_lines
     from podium.ensemble.write import write_ensemble
     from podium.predictions.load import pool_size
@@ -44,25 +41,22 @@ def ensemble(
 
 @commands.command()
 def pseudo(
-    competition: CompetitionName = DEFAULT,
+    workspace: Opened = DEFAULT,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a class.")] = 0.99,
 ) -> None:
     """Write the test images that the blend predicts with confidence, and their classes, for the key pseudo_labels."""
-    workspace = _open(competition)
     from podium.predictions.pseudo import write_pseudo_labels
 
     file, counts, wrong = write_pseudo_labels(workspace, threshold)
-    classes, total = workspace.lock.classes, int(counts.sum())
-    images = f"{total:,} of {len(workspace.lock.test_ids):,} test images"
+    images = f"{int(counts.sum()):,} of {len(workspace.lock.test_ids):,} test images"
     print(f"wrote {file}: {images}; {wrong:.0f} of them are wrong if the probabilities are right")
-    print(", ".join(f"{name} {count:,}" for name, count in zip(classes, counts.tolist(), strict=True)))
+    print(", ".join(f"{name} {count:,}" for name, count in zip(workspace.lock.classes, counts.tolist(), strict=True)))
     print(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
 
 
 @commands.command()
-def suggest(competition: CompetitionName = DEFAULT) -> None:
+def suggest(workspace: Opened = DEFAULT) -> None:
     """Print which recipe deserves one more run: the rows that only its runs have right, per hour of training."""
-    workspace = _open(competition)
     from podium.ensemble.text import suggestion_lines
     from podium.ensemble.write import suggest_run
 
@@ -71,13 +65,12 @@ def suggest(competition: CompetitionName = DEFAULT) -> None:
 
 
 @commands.command()
-def compact(competition: CompetitionName = DEFAULT) -> None:
+def compact(workspace: Opened = DEFAULT) -> None:
     """Store the logits in oof/<competition>/ as float16, half the size, if the submission stays the same."""
-    workspace = _open(competition)
     from podium.ensemble.compact import compact_predictions
 
     before, after = compact_predictions(workspace)
-    print(f"{competition}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now; the submission is the same")
+    print(f"{workspace.name}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now; the submission is the same")
 
 
 @commands.command("import")
@@ -87,112 +80,79 @@ def import_run(
         Path, typer.Option(help="Validation rows: .csv, .parquet or .npz with an id column and a column per class.")
     ],
     test: Annotated[Path | None, typer.Option(help="Test rows, in the same form; not without test images.")] = None,
-    competition: CompetitionName = DEFAULT,
+    workspace: Opened = DEFAULT,
     architecture: Annotated[str | None, typer.Option(help="Its architecture; by default the run's name.")] = None,
 ) -> None:
     """Import predictions that were made elsewhere, probabilities or logits, into oof/<competition>/."""
-    from podium.cli.printing import first_score
     from podium.predictions.importing import import_predictions
 
-    imported = import_predictions(_open(competition), name, oof=oof, test=test, architecture=architecture)
-    about = imported.about
+    imported = import_predictions(workspace, name, oof=oof, test=test, architecture=architecture)
     print(
         f"{name}: {len(imported.oof_ids):,} validation rows, {len(imported.test_ids):,} test rows, "
-        f"{about['came_as']}; validation {first_score(about)}"
+        f"{imported.about['came_as']}; validation {first_score(imported.about)}"
     )
 
 
 @commands.command()
-def check(
-    file: Annotated[Path, typer.Argument(help="The CSV to check.")],
-    competition: CompetitionName = DEFAULT,
-) -> None:
+def check(file: CsvFile, workspace: Opened = DEFAULT) -> None:
     """Check that a CSV is a valid submission of this competition; print everything that is wrong."""
     from podium.submission import check_submission
 
-    workspace = _open(competition)
     faults = check_submission(file, lock=workspace.lock, settings=workspace.competition.submission)
     if faults:
-        print(f"{file}: not a submission of {competition}", file=sys.stderr)
-        for fault in faults:
-            print(f"  - {fault}", file=sys.stderr)
-        raise typer.Exit(2)
-    print(f"{file}: a valid submission of {competition}, {len(workspace.lock.test_ids):,} rows")
+        raise SubmissionError(f"Not a submission of {workspace.name}.", file=file, faults=faults)
+    print(f"{file}: a valid submission of {workspace.name}, {len(workspace.lock.test_ids):,} rows")
 
 
 @commands.command()
-def score(
-    file: Annotated[Path, typer.Argument(help="The CSV to score.")],
-    competition: CompetitionName = DEFAULT,
-) -> None:
+def score(file: CsvFile, workspace: Opened = DEFAULT) -> None:
     """Score a CSV on the test images, where their labels are known (digits)."""
-    from podium.errors import SubmissionError
-    from podium.submission import score_submission
-
-    workspace = _open(competition)
-    settings = workspace.competition.submission
-    if workspace.competition.data.source != "digits":
-        raise SubmissionError(
-            f"The test labels of {competition} are not known.",
-            expected="a competition whose test labels come with Podium: digits",
-            fix="submit the file",
-        )
     from podium.data.digits import digits_answers
     from podium.metrics import wilson_interval
+    from podium.submission import score_submission
 
+    settings = workspace.competition
+    if settings.data.source != "digits":
+        raise SubmissionError("Only the test labels of digits come with Podium.", fix="submit the file")
     answers = digits_answers()
-    correct, rows = score_submission(file, answers, lock=workspace.lock, settings=settings), len(answers)
+    correct, rows = score_submission(file, answers, lock=workspace.lock, settings=settings.submission), len(answers)
     low, high = wilson_interval(correct, rows)
     interval = f"95 % interval {low:.4f} to {high:.4f}"
     print(f"{file}: accuracy {correct / rows:.4f} on {rows} withheld test images ({interval})")
 
 
 @commands.command()
-def runs(competition: CompetitionName = DEFAULT) -> None:
+def runs(workspace: Opened = DEFAULT) -> None:
     """List the runs: up to date or stale, validation scores, training time."""
     from podium.plan.stamp import read_about
 
-    workspace = _open(competition)
-    planned = {run.run: run for run in workspace.runs}
+    stale = {run.run: run.stale for run in workspace.runs}
     present = {file.stem for file in workspace.paths.predictions_files()}
-    names = [*planned, *sorted(present - planned.keys())]
+    names = [*stale, *sorted(present - stale.keys())]
     abouts = {name: read_about(workspace.paths.predictions_file(name)) or {} for name in names}
     scores_of = {name: about["scores"] for name, about in abouts.items() if isinstance(about.get("scores"), dict)}
     first, second = next((list(scores) for scores in scores_of.values() if len(scores) == 2), ("accuracy", "log_loss"))
     width = max(22, *map(len, names))  # names of variants are long
     print(f"{'run':<{width}} {'state':<14} {first:>8} {second.replace('_', ' '):>9} {'seconds':>8}  device")
     for name, about in abouts.items():
-        if name not in planned:
+        if name not in stale:
             state = "imported" if about.get("imported") else "no recipe"
-        elif planned[name].stale:
+        elif stale[name]:
             state = "stale" if name in present else "not trained"
         else:
             state = "up to date"
         scores = scores_of.get(name, {})
-        score, other, seconds = map(_number, (scores.get(first), scores.get(second), about.get("seconds")))
+        numbers = (scores.get(first), scores.get(second), about.get("seconds"))
+        score, other, seconds = (value if isinstance(value, int | float) else float("nan") for value in numbers)
         print(f"{name:<{width}} {state:<14} {score:8.4f} {other:9.4f} {seconds:8.0f}  {about.get('device', '')}")
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
-
-
 @commands.command()
-def report(competition: CompetitionName = DEFAULT) -> None:
+def report(workspace: Opened = DEFAULT) -> None:
     """Write reports/<competition>/index.html: scores, runs, ensemble, mistakes and submission on one page."""
     start = time.perf_counter()
-    workspace = _open(competition)
     from podium.report.page import write_report
 
     file = write_report(workspace)
     seconds = time.perf_counter() - start
     print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s). Open it in a browser.")
-
-
-def _open(competition: str) -> "Workspace":
-    """The workspace of a competition; NumPy, which is imported here, is limited to one thread beforehand.
-
-    Cross-fitting runs one thread per core itself; more threads inside each product would slow it down.
-    """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return open_workspace(competition)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName, DataPlace, RunNames, open_workspace
-from podium.cli.printing import print_log
+from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames
+from podium.cli.printing import print_line
 from podium.plan.runs import PlannedRun, select_runs
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ Score = Annotated[float | None, typer.Option(help="A score; default: the best pu
 
 
 @commands.command()
-def submit(
-    message: Message = "", file: File = None, competition: CompetitionName = DEFAULT, force: Force = False
-) -> None:
+def submit(message: Message = "", file: File = None, workspace: Opened = DEFAULT, force: Force = False) -> None:
     """Check a CSV, upload it to Kaggle once, wait for its score, and record it in the ledger."""
     from podium.kaggle.submit import submit as submit_file
+    from podium.submission import require_test
 
-    session = _open_session(competition)
-    csv_file = file or session.workspace.paths.submissions / "ensemble.csv"
+    require_test(workspace.lock)
+    session = _open_session(workspace)
+    csv_file = file or workspace.paths.submissions / "ensemble.csv"
     entry = submit_file(session, csv_file, message, force=force)
     scores = f"public score {entry.public or 'unknown'}"
     if entry.private:
@@ -39,21 +39,21 @@ def submit(
     if entry.cross_fitted:
         error = f" (standard error {entry.standard_error})" if entry.standard_error else ""
         scores += f"; cross-fitted {entry.cross_fitted}{error}"
-    print_log(f"{entry.file}: submission {entry.ref}, {scores}")
+    print_line(f"{entry.file}: submission {entry.ref}, {scores}")
     print(f"recorded in {session.ledger}")
 
 
 @commands.command()
-def submissions(competition: CompetitionName = DEFAULT) -> None:
+def submissions(workspace: Opened = DEFAULT) -> None:
     """Ask Kaggle for scores, compare validation with leaderboard, and name two submissions to select as final."""
     from podium.kaggle.session import settle
     from podium.kaggle.standings import MIN_FOR_CORRELATION, rank_correlation, select_final
 
-    session = _open_session(competition)
+    session = _open_session(workspace)
     with session.locked():
         entries, _ = settle(session)
     if not entries:
-        print(f"{competition}: nothing was submitted yet; make submit MESSAGE=...")
+        print(f"{workspace.name}: nothing was submitted yet; make submit MESSAGE=...")
         return
     print(f"{'ref':>10} {'time':<20} {'state':<9} {'cross-fitted':>12} {'public':>9} {'private':>9}  message")
     for entry in entries:
@@ -65,31 +65,31 @@ def submissions(competition: CompetitionName = DEFAULT) -> None:
         print(f"rank correlation of cross-fitted and public scores: {correlation:+.2f}")
     else:
         print(f"rank correlation: needs {MIN_FOR_CORRELATION} scored submissions of different ensembles")
-    for entry, reason in select_final(entries, session.workspace.competition.metric):
+    for entry, reason in select_final(entries, workspace.competition.metric):
         print(f"select {entry.ref} ({entry.file}, {entry.message}): {reason}")
 
 
 @commands.command()
-def download(competition: CompetitionName = DEFAULT) -> None:
+def download(workspace: Opened = DEFAULT) -> None:
     """Download the competition's files from Kaggle into data/, whole or not at all."""
     from podium.kaggle.download import download as download_files
 
-    session = _open_session(competition)
-    file = download_files(session.kaggle, session.workspace.paths.root / "data", log=print_log)
+    session = _open_session(workspace)
+    file = download_files(session.kaggle, workspace.paths.root / "data", log=print_line)
     print(f"{file}: {file.stat().st_size:,} bytes")
-    if session.workspace.competition.data.archive not in ("", file.name):
+    if workspace.competition.data.archive not in ("", file.name):
         print(f'competition.toml names another archive: set [data] archive = "{file.name}"')
 
 
 @commands.command()
-def leaderboard(competition: CompetitionName = DEFAULT, score: Score = None) -> None:
+def leaderboard(workspace: Opened = DEFAULT, score: Score = None) -> None:
     """Print rank and medal zone of a score, and the distance to the next zone in standard errors of validation."""
     from podium.errors import KaggleError
     from podium.kaggle.ledger import read_ledger
     from podium.kaggle.standings import best_public, rank_score, read_leaderboard
 
-    session = _open_session(competition)
-    metric = session.workspace.competition.metric
+    session = _open_session(workspace)
+    metric = workspace.competition.metric
     best = best_public(read_ledger(session.ledger), metric)
     if score is None and best is None:
         fix = "make submit MESSAGE=..., or SCORE=0.9"
@@ -112,16 +112,16 @@ def leaderboard(competition: CompetitionName = DEFAULT, score: Score = None) -> 
         print(f"that is {errors:.1f} standard errors of the validation score of submission {best.ref}")
 
 
-def _open_session(competition: str) -> "Session":
+def _open_session(workspace: Opened) -> "Session":
     from podium.kaggle.session import open_session
 
-    return open_session(open_workspace(competition), log=print_log)
+    return open_session(workspace, log=print_line)
 
 
 @commands.command()
 def kernel(
     runs: RunNames = None,
-    competition: CompetitionName = DEFAULT,
+    workspace: Opened = DEFAULT,
     force: Annotated[
         bool, typer.Option("--force", help="Upload and push again; forget a notebook that is still running.")
     ] = False,
@@ -131,30 +131,27 @@ def kernel(
     from podium.kaggle.notebooks.account import Account
     from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
 
-    workspace = open_workspace(competition)
     stale = [run for run in select_runs(workspace.trainable_runs, runs or []) if run.stale]
     _download_weights(stale)
     account = Account(Kaggle(workspace.competition.kaggle.competition))
-    session = NotebookSession(workspace, account, print_log)
-    _print_result(train_in_notebook(session, stale, force=force), competition, following="make ensemble")
+    session = NotebookSession(workspace, account, print_line)
+    _print_result(train_in_notebook(session, stale, force=force), workspace.name, following="make ensemble")
 
 
 @commands.command("rehearse-kernel")
-def rehearse_kernel(runs: RunNames = None, competition: CompetitionName = DEFAULT, data: DataPlace = None) -> None:
+def rehearse_kernel(runs: RunNames = None, workspace: Opened = DEFAULT, data: DataPlace = None) -> None:
     """Run here, offline, what `kernel` would push; everything is written below .rehearsal/. Without RUNS one run."""
     from podium.data.locate import download_source, find_source, quiet
     from podium.kaggle.notebooks.rehearse import rehearse_notebook
 
-    workspace = open_workspace(competition)
-    wanted = select_runs(workspace.trainable_runs, runs or [])
-    wanted = wanted if runs else wanted[:1]
+    wanted = select_runs(workspace.trainable_runs, runs or [])[: None if runs else 1]
     images, settings = None, workspace.competition
     if settings.data.source != "digits":
         source = find_source(settings, workspace.paths, data=data)
         images = (source or download_source(settings, workspace.paths, progress=quiet)).path
     _download_weights(wanted)
     result = rehearse_notebook(workspace, wanted, images=images)
-    _print_result(result, competition, following="make kernel")
+    _print_result(result, workspace.name, following="make kernel")
 
 
 def _print_result(result: "ImportedOutput | None", competition: str, *, following: str) -> None:
@@ -179,5 +176,5 @@ def _download_weights(runs: Sequence[PlannedRun]) -> None:
         from podium.files import write_file
         from podium.training.networks.published import published_state
 
-        print_log(f"downloading the published weights of {recipe.architecture}")
+        print_line(f"downloading the published weights of {recipe.architecture}")
         write_file(file, save({name: value.contiguous() for name, value in published_state(recipe).items()}))

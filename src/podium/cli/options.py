@@ -1,5 +1,6 @@
-"""Options that several commands share, and the workspace that `--competition` names."""
+"""Options that several commands share. `--competition` opens the workspace of the competition that it names."""
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,9 +8,33 @@ import typer
 if TYPE_CHECKING:
     from podium.workspace import Workspace
 
-CompetitionName = Annotated[
-    str, typer.Option("--competition", "-c", help="A folder in competitions/.", envvar="COMPETITION")
-]
+DEFAULT = "cifar10"
+
+
+def open_named(name: str) -> "Workspace":
+    """The workspace of a competition below the present folder; NumPy, which is imported here, gets one thread.
+
+    Cross-fitting runs one thread per core itself; more threads inside each product would slow it down.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from podium.workspace import open_workspace
+
+    return open_workspace(name)
+
+
+if TYPE_CHECKING:
+    Opened = Workspace
+else:  # the callback replaces the name by the workspace; Typer cannot read the annotations of `open_named`
+    Opened = Annotated[
+        str,
+        typer.Option(
+            "--competition",
+            "-c",
+            help="A folder in competitions/.",
+            envvar="COMPETITION",
+            callback=lambda name: open_named(name),
+        ),
+    ]
 DataPlace = Annotated[
     str | None,
     typer.Option(help="Archive or folder of the images; default: $PODIUM_DATA, data/, ../shared/data/."),
@@ -17,11 +42,5 @@ DataPlace = Annotated[
 RunNames = Annotated[
     list[str] | None, typer.Argument(help="Runs (resnet34.s1) or recipes (resnet34). Default: all stale runs.")
 ]
-DEFAULT = "cifar10"
-
-
-def open_workspace(competition: str) -> "Workspace":
-    """The workspace of a competition below the present folder; the import of NumPy waits until it is needed."""
-    from podium.workspace import open_workspace as open_named
-
-    return open_named(competition)
+OneRun = Annotated[str, typer.Argument(help="A run (resnet34.s1), or a recipe (resnet34): its first run.")]
+OneRecipe = Annotated[str, typer.Argument(help="A recipe, such as lite0.")]

@@ -16,13 +16,13 @@ WAITING = ("not scored yet", "not done yet")
 
 
 def print_line(line: str, *, is_overwritten: bool = False) -> None:
-    """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`.
+    """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`, or where it waits.
 
     Once a line cannot be written, it and all later output of the process are discarded.
     """
-    is_terminal = _is_terminal()
+    is_overwritten = _is_terminal() and (is_overwritten or any(words in line for words in WAITING))
     try:
-        print(f"{line:<79}" if is_terminal else line, end="\r" if is_overwritten and is_terminal else "\n", flush=True)
+        print(f"{line:<79}" if _is_terminal() else line, end="\r" if is_overwritten else "\n", flush=True)
     except OSError:
         # Not only sys.stdout is replaced: Python would write the rest of its buffer when it ends, and fail then.
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -34,16 +34,17 @@ def _is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()  # None where the process was started with it closed
 
 
-def print_log(line: str) -> None:
-    """Print a line of Kaggle's log."""
-    print_line(line, is_overwritten=any(words in line for words in WAITING))
-
-
 def duration(seconds: float) -> str:
     """Seconds as `minutes:seconds` or `hours:minutes:seconds`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def first_score(about: dict[str, Any]) -> str:
+    """The first score in a description of predictions, with its name, such as accuracy 0.9412."""
+    name, score = next(iter(about["scores"].items()))
+    return f"{name} {score:.4f}"
 
 
 class TaskPrinter:
@@ -57,12 +58,6 @@ class TaskPrinter:
         if time.monotonic() > self.printed + (0.2 if _is_terminal() else 10):
             self.printed = time.monotonic()
             print_line(f"{task}: {done:,}{f' of {total:,}' if total else ''}", is_overwritten=True)
-
-
-def first_score(about: dict[str, Any]) -> str:
-    """The first score in a description of predictions, with its name, such as accuracy 0.9412."""
-    name, score = next(iter(about["scores"].items()))
-    return f"{name} {score:.4f}"
 
 
 class RunPrinter:
@@ -97,8 +92,8 @@ class RunPrinter:
         """Print the losses and speed of an epoch."""
         is_validated = report.validation_accuracy == report.validation_accuracy  # NaN in a refit
         accuracy = f"{report.validation_accuracy:.4f}" if is_validated else "   -  "
-        print_line(
-            f"{self.name:<20} {report.stage.strip()} {report.epoch:>3}/{report.epochs}  "
-            f"loss {report.training_loss:.4f}  validation accuracy {accuracy}  "
-            f"{report.images_per_second:,.0f} images/s  {duration(report.seconds_left)} left"
+        self.note(
+            f"{report.stage.strip()} {report.epoch:>3}/{report.epochs}  loss {report.training_loss:.4f}  "
+            f"validation accuracy {accuracy}  {report.images_per_second:,.0f} images/s  "
+            f"{duration(report.seconds_left)} left"
         )

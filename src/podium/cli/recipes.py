@@ -2,29 +2,21 @@
 
 import time
 from datetime import date
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, CompetitionName, open_workspace
+from podium.cli.options import DEFAULT, OneRecipe, OneRun, Opened, open_named
 from podium.cli.printing import RunPrinter, print_line
 from podium.plan.runs import find_run
-
-if TYPE_CHECKING:
-    from podium.config.keys import Recipe
-    from podium.training.lr_curve import LrFindResult
 
 commands = typer.Typer()
 DEFAULT_TRIALS = 20
 
 
 @commands.command()
-def show(
-    run: Annotated[str, typer.Argument(help="A run (resnet34.s1), or a recipe (resnet34): its first run.")],
-    competition: CompetitionName = DEFAULT,
-) -> None:
+def show(run: OneRun, workspace: Opened = DEFAULT) -> None:
     """Draw labelled images as the run's training loader augments them. It shows wrong labels and wrong settings."""
-    workspace = open_workspace(competition)
     planned = find_run(workspace.trainable_runs, run, option="RUN")
     from podium.training.png import save_png
     from podium.training.sheet import draw_sheet, make_sheet
@@ -39,23 +31,20 @@ def show(
 
 @commands.command()
 def variant(
-    run: Annotated[str, typer.Argument(help="A run (resnet34.s1), or a recipe (resnet34): all of its runs.")],
+    run: OneRun,
     assignments: Annotated[list[str], typer.Argument(help="Other values, as in epochs=5 augment.shift_pixels=4.")],
-    competition: CompetitionName = DEFAULT,
+    workspace: Opened = DEFAULT,
 ) -> None:
     """Write a recipe with other values of some keys, for one experiment, and print the names of its runs."""
     from podium.scaffold.variant import write_variant
 
-    print(*write_variant(open_workspace(competition), run, " ".join(assignments)))
+    print(*write_variant(workspace, run, " ".join(assignments)))
 
 
 @commands.command()
-def embed(
-    recipe: Annotated[str, typer.Argument(help="A recipe with pretrained weights, such as lite0-logistic.")],
-    competition: CompetitionName = DEFAULT,
-) -> None:
+def embed(recipe: OneRecipe, workspace: Opened = DEFAULT) -> None:
     """Compute the features of all images by a recipe's pretrained network, once; they are kept in the cache."""
-    workspace, started = open_workspace(competition), time.perf_counter()
+    started = time.perf_counter()
     run = find_run(workspace.trainable_runs, recipe, option="RECIPE")
     from podium.training.features import embed as embed_images
 
@@ -66,43 +55,44 @@ def embed(
 
 @commands.command("lr-find")
 def lr_find(
-    recipe: Annotated[str, typer.Argument(help="A recipe, such as resnet34.")],
-    competition: CompetitionName = DEFAULT,
+    recipe: OneRecipe,
+    workspace: Opened = DEFAULT,
     write: Annotated[bool, typer.Option("--write", help="Write the suggestion into the recipe.")] = False,
 ) -> None:
     """Run fastai's lr_find for a recipe: a hundred steps at rising learning rates. Writes a curve, changes no run."""
     from podium.config.editing import check_writable, write_learning_rate
 
-    workspace = open_workspace(competition)
-    run = find_run(workspace.trainable_runs, recipe, option="RECIPE")
+    settings = find_run(workspace.trainable_runs, recipe, option="RECIPE")
     file = workspace.paths.recipe_file(recipe)
     if write:
         check_writable(file)
-    print_line(f"{recipe}: lr_find, up to 100 steps of {run.recipe.batch_size:,} images")
-    if run.recipe.optimiser == "muon":
+    print_line(f"{recipe}: lr_find, up to 100 steps of {settings.recipe.batch_size:,} images")
+    if settings.recipe.optimiser == "muon":
         print_line(f"{recipe}: the filters keep still, because their rate is muon_rate and not learning_rate")
     from podium.training.lr_curve import USED, write_lr_curve
     from podium.training.lr_find import find_learning_rate_of_run
 
-    result = find_learning_rate_of_run(workspace, run, listener=RunPrinter(recipe))
+    result = find_learning_rate_of_run(workspace, settings, listener=RunPrinter(recipe))
     png_file = write_lr_curve(workspace.paths.lr_find_folder, recipe, result)
-    print("\n".join(_result_lines(result, run.recipe, used=USED)))
+    print(f"  {'suggestion':<12} learning rate")
+    for name, rate in result.suggestions.items():
+        print(f"  {name:<12} {rate:<8.2g}" + ('  used by learning_rate = "find"' if name == USED else ""))
+    print(f"  {'the recipe':<12} {settings.recipe.learning_rate}")
     print(f"wrote {png_file}, and .csv and .json beside it")
     if not write:
         print(f"WRITE=1 writes {result.rate:.2g} into {file}")
         return
     reason = f"lr_find's {USED}, {date.today()}, batch {result.batch_size:,}, {result.rows:,} rows"
     write_learning_rate(file, result.rate, reason)
-    changed = open_workspace(competition)
-    stale = ", ".join(run.run for run in changed.stale_runs if run.recipe_name == recipe)
+    stale = ", ".join(run.run for run in open_named(workspace.name).stale_runs if run.recipe_name == recipe)
     effect = f"stale now: {stale}; make {recipe} trains them" if stale else "its runs are still up to date"
     print(f"wrote learning_rate = {result.rate:.2g} into {file}; {effect}")
 
 
 @commands.command()
 def tune(
-    recipe: Annotated[str, typer.Argument(help="The recipe, such as resnet34.")] = "",
-    competition: CompetitionName = DEFAULT,
+    recipe: OneRecipe = "",
+    workspace: Opened = DEFAULT,
     trials: Annotated[
         int | None,
         typer.Option(min=1, help="Trials in all, including earlier ones of the same search; default: 20."),
@@ -113,18 +103,8 @@ def tune(
     out: Annotated[str | None, typer.Option(help="Name of the recipe to write; default: <recipe>-tuned.")] = None,
 ) -> None:
     """Search better values for a recipe's keys on rows that are not validation rows; writes a new recipe."""
-    workspace = open_workspace(competition)
     from podium.tune.run import tune as run_search
 
     if minutes is None:
         trials = trials or DEFAULT_TRIALS
     run_search(workspace, recipe, trials=trials, minutes=minutes, out=out, log=print_line)
-
-
-def _result_lines(result: "LrFindResult", recipe: "Recipe", *, used: str) -> list[str]:
-    lines = [f"  {'suggestion':<12} learning rate"]
-    for name, rate in result.suggestions.items():
-        use = 'used by learning_rate = "find"' if name == used else ""
-        lines.append(f"  {name:<12} {rate:<8.2g}  {use}".rstrip())
-    rate = recipe.learning_rate if isinstance(recipe.learning_rate, str) else f"{recipe.learning_rate:g}"
-    return [*lines, f"  {'the recipe':<12} {rate}"]

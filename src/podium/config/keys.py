@@ -16,11 +16,11 @@ COMPETITION_FILE = "competition.toml"
 SEARCH_TABLE = "search"
 PACKAGE_PREFIX = "package:"
 
-# Target and kind of submission -> the metrics that score it.
+# Target and kind of submission -> the metrics that score it, the usual one first.
 SCORED_BY = {
     ("class", "labels"): ("accuracy", "balanced_accuracy", "macro_f1", "qwk"),
-    ("class", "probability"): ("accuracy", "log_loss", "auc"),
-    ("class", "probabilities"): ("accuracy", "log_loss", "auc"),
+    ("class", "probability"): ("log_loss", "auc", "accuracy"),
+    ("class", "probabilities"): ("log_loss", "auc", "accuracy"),
     ("class", "ranking"): ("map_at_k",),
     ("multi-label", "probabilities"): ("auc", "log_loss"),
     ("multi-label", "labels"): ("macro_f1", "micro_f1"),

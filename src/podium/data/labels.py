@@ -1,7 +1,7 @@
 """Labels in the cells of a table: a class name, a number, names with a separator, or columns of 0 and 1."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from podium.config.keys import Data
@@ -14,6 +14,15 @@ MOST_NUMBERS = 10
 MOST_EXAMPLES = 4
 # Squares of larger numbers overflow in float32.
 LARGEST_NUMBER = 1e18
+# Cells that stand for a missing number.
+MISSING = ("", "na", "n/a", "nan", "null")
+
+
+def without_missing(texts: Iterable[str]) -> set[str]:
+    """The texts; if all others are numbers, without those that stand for a missing number."""
+    texts = set(texts)
+    known = {text for text in texts if text.lower() not in MISSING}
+    return known if numbers_in(known) else texts
 
 
 def label_columns(data: Data, header: Sequence[str]) -> list[str]:
@@ -25,8 +34,8 @@ def label_columns(data: Data, header: Sequence[str]) -> list[str]:
 
 def read_labels(
     data: Data, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], *, table: str, faults: list[str]
-) -> tuple[list[str], tuple[str, ...]]:
-    """The label of each row, as a listing has it, and the names of the columns if there are several.
+) -> tuple[list[str | None], tuple[str, ...]]:
+    """The label of each row, as a listing has it, None if it is missing; and the names of columns if there are several.
 
     `rows` are ids and the cells of `columns`; `table` is the place of the table, for `faults` and errors. Raises
     DataError where classes look like numbers.
@@ -51,8 +60,11 @@ def read_labels(
             elif len({high - low for low, high in pairwise(grades)}) > 1:
                 faults.append(f"{table}: ordinal labels need equal steps, as 0 to 4 have; found {found}")
         return labels, (data.label_column,) if data.target == "number" else ()
-    _refuse_numbers(data, natural_order({label for label in labels if label}), table=table)
-    return labels, ()
+    known = without_missing(labels)
+    _refuse_numbers(data, natural_order({label for label in known if label}), table=table)
+    if missing := [f"{id_!r} has {cell!r}" for id_, (cell,) in rows if cell not in known]:
+        faults.append(_wrong_cells(table, missing, "a label; all others are numbers"))
+    return [label if label in known else None for label in labels], ()
 
 
 def _names_of_columns(

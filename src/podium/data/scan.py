@@ -137,6 +137,7 @@ def _table_images(
     labelled = [
         LabelledImage(cells[0], f"{part}/{name}", text, cells[-1] if groups else "")
         for (name, cells), text in zip(rows, texts, strict=True)
+        if text is not None
     ]
     return labelled, names
 

@@ -19,7 +19,7 @@ from podium.kaggle.waiting import now
 from podium.lock import Lock
 from podium.metrics import Z_95
 from podium.plan.stamp import file_sha256
-from podium.submission import check_submission, read_probabilities, require_test
+from podium.submission import check_submission, read_probabilities
 
 # Distance of the predicted class shares from the training labels' shares: a warning, a refusal.
 UNUSUAL_SHARES = 0.10
@@ -56,7 +56,6 @@ def submit(session: Session, file: Path, message: str, *, force: bool = False) -
 def _check(session: Session, file: Path, *, force: bool) -> str:
     """The SHA-256 of a CSV that may be submitted; raises SubmissionError for another CSV."""
     name, lock, settings = session.workspace.name, session.workspace.lock, session.workspace.competition.submission
-    require_test(lock)
     if not file.is_file():
         raise SubmissionError("There is no such file.", file=file, fix=f"make ensemble COMPETITION={name}")
     with os_error_as(SubmissionError, UNREADABLE):

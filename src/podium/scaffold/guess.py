@@ -1,21 +1,27 @@
-"""Guesses the settings of a new competition from its files: layout, sample submission, image sizes."""
+"""Guesses the settings of a new competition from its files: layout, labels, sample submission, image sizes."""
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-import numpy as np
-
-from podium.config.keys import Competition, Submission, Validation
-from podium.data.archives import open_folder, read_file
-from podium.data.images import image_sides
+from podium.config.keys import SCORED_BY, Competition, Data, Ensemble, Validation
+from podium.config.schema import changed_keys, settings_of
+from podium.config.search import set_values
+from podium.data.archives import file_names, read_file
+from podium.data.images import image_sides, is_image
 from podium.data.listing import Listing, numbers_in
 from podium.data.locate import Source
 from podium.data.scan import scan
-from podium.data.tables import Table, read_table
-from podium.errors import DataError, examples
-from podium.scaffold.layout import guess_data, without_wrapping_folder
+from podium.data.tables import Table
+from podium.errors import ConfigError, DataError, examples
+from podium.scaffold.labels import class_of, find_labels
+from podium.scaffold.layout import Layout, open_layout
+from podium.scaffold.readings import FIX, Texts, choose_reading
 from podium.targets.base import BETWEEN_NAMES
 
 # With fewer labelled images, k-fold validation.
@@ -23,7 +29,6 @@ FEW_ROWS = 5000
 MOST_HELD_OUT = 10_000
 SAMPLED_IMAGES = 48
 MOST_CLASSES = 6
-METRIC_OF_KIND = {"labels": "accuracy", "number": "rmse", "probability": "log_loss", "probabilities": "log_loss"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,106 +37,115 @@ class CompetitionGuess:
 
     competition: Competition
     listing: Listing
-    median_side: int  # median of the shorter sides, pixels
-    sampled: int  # number of images of which the sides are known
-    sides: tuple[int, int]  # their shortest and longest side, pixels
+    sides: list[tuple[int, int]]  # width and height of some of the images, pixels
     to_check: tuple[str, ...]
-    format_reason: str  # why the submission has this format
+    format_reason: str  # what the format of the submission was decided by
 
     @property
-    def class_counts(self) -> dict[str, int]:
-        """Class -> number of labelled images, largest first."""
-        counts = Counter(name for row in self.listing.rows for name in row.label.split(BETWEEN_NAMES))
-        return {name: counts[name] for name in sorted(self.listing.classes, key=lambda name: -counts[name])}
+    def median_side(self) -> int:
+        """Median of the shorter sides, pixels."""
+        return int(median(map(min, self.sides)))
+
+    @property
+    def lines(self) -> list[str]:
+        """What was found, as lines of text."""
+        listing, data, sides = self.listing, self.competition.data, [side for size in self.sides for side in size]
+        places = {"folders": "one folder per class", "names": f"classes in their names: {data.label_pattern}"}
+        return [
+            f"{len(listing.rows):,} labelled images ({places.get(data.source, f'labels in {data.labels}')}), "
+            f"{len(listing.test_images):,} test images",
+            f"target: {data.target}; {self.labels_text}",
+            f"sides of {len(self.sides)} images: {min(sides)} to {max(sides)} pixels; median of the shorter sides: "
+            f"{self.median_side}",
+            f"submission format: {self.competition.submission.kind} ({self.format_reason})",
+        ]
 
     @property
     def labels_text(self) -> str:
         """The classes with their numbers of images, or the range of the numbers."""
+        labels = [row.label for row in self.listing.rows]
         if self.competition.data.target == "number":
-            numbers = [float(row.label) for row in self.listing.rows]
-            return f"numbers from {min(numbers):g} to {max(numbers):g}"
-        counts = [f"{name} {count:,}" for name, count in self.class_counts.items()]
-        shown = counts if len(counts) <= MOST_CLASSES else [*counts[:3], "...", counts[-1]]
-        return f"{len(counts)} classes: {', '.join(shown)}"
+            numbers = [number for label in labels for number in numbers_in([label])]
+            return f"numbers from {min(numbers, default=nan):g} to {max(numbers, default=nan):g}"
+        counts = Counter(name for label in labels for name in label.split(BETWEEN_NAMES))
+        names = sorted(self.listing.classes, key=lambda name: -counts[name])
+        return f"{len(names)} classes: {examples((f'{name} {counts[name]:,}' for name in names), most=MOST_CLASSES)}"
 
 
-def guess_competition(source: Path, cache: Path, *, title: str) -> CompetitionGuess:
-    """Guess the settings of the folder or archive `source`; raises DataError where labels or test are not found."""
-    to_check: list[str] = []
-    root = without_wrapping_folder(open_folder(source, cache))
-    data, by_folder = guess_data(root, source, cache, to_check)
-    sample = read_table(root / data.sample_submission, [])  # the listing has its faults
+def guess_competition(
+    source: Path, cache: Path, *, title: str, given: Mapping[str, Any] | None = None, command: str = "make new"
+) -> CompetitionGuess:
+    """Guess the settings of the folder or archive `source`, but for the keys that are `given`, such as `data.target`.
+
+    Raises DataError where labels or images are not found, and ConfigError for wrong values, or where the files do not
+    decide; its fix is `command` with the words that do.
+    """
+    given = given or {}
+    with_given(Competition(title=title, data=Data(source="folders")), given)  # wrong values are refused at once
+    layout = open_layout(source, cache, given)
+    to_check = layout.to_check
+    data, labels, by_folder = _guess_data(layout, source, cache)
+    texts = Texts(labels, layout.sample if data.test else Table())
+    is_known = data.source != "csv" or data.label_columns
+    known = {"data.target": data.target, **given} if is_known else given
+    (target, kind), reason = choose_reading(texts, known, command=command)
+    submission, doubt = texts.submission(target, kind)
+    to_check += [f"the target: {target}: {reason}"] if reason else []
+    to_check += [f"the format of the submission: {doubt}"] if doubt else []
+    metric = SCORED_BY[target, kind][0]
+    if "metric" not in given:
+        to_check.append(f"the metric: {metric} is usual for {kind}; compare it with the competition's page")
     competition = Competition(
         title=title,
-        data=data,
+        metric=metric,
+        data=replace(data, target=target, label_separator=texts.separator if target == "multi-label" else ""),
         validation=by_folder or Validation(),
-        submission=_format_by_header(sample.header, data.target),
+        submission=submission,
+        ensemble=Ensemble(select="all"),  # the strategy finds the weights
     )
-    listing = scan(competition, Source(source, data, cache))
+    competition = with_given(competition, given)
+    listing = scan(competition, Source(source, competition.data, cache))
     if not listing.rows:
-        raise DataError("There is no labelled image.", file=root / data.train, faults=listing.faults)
-    submission, reason, doubt = competition.submission, "none is written", ""
-    if data.test:
-        submission, reason, doubt = _format_by_values(submission, sample, listing.classes)
-    to_check += [f"the format of the submission: {doubt}"] if doubt else []
-    metric = "auc" if data.target == "multi-label" else METRIC_OF_KIND[submission.kind]
-    to_check.append(f"the metric: {metric} is usual for {submission.kind}; compare it with the competition's page")
-    sides = _sample_sides(listing, to_check)
-    rows = len(listing.rows)
+        raise DataError("There is no labelled image.", file=layout.root / data.train, faults=listing.faults)
+    sides, rows = _sample_sides(listing, to_check), len(listing.rows)
     by_rows = Validation(kind="k-fold") if rows < FEW_ROWS else Validation(rows=min(MOST_HELD_OUT, rows // 5))
-    return CompetitionGuess(
-        competition=replace(competition, metric=metric, submission=submission, validation=by_folder or by_rows),
-        listing=listing,
-        median_side=int(np.median([min(size) for size in sides])),
-        sampled=len(sides),
-        sides=(min(map(min, sides)), max(map(max, sides))),
-        to_check=tuple(to_check),
-        format_reason=reason,
-    )
+    competition = with_given(replace(competition, validation=by_folder or by_rows), given)
+    reason = texts.sample_text if data.test else "none is written"
+    return CompetitionGuess(competition, listing, sides, tuple(to_check), reason)
 
 
-def _format_by_header(header: Sequence[str], target: str) -> Submission:
-    """The format of a sample by its header and the target alone: several columns hold probabilities, one labels."""
-    columns = dict(zip(("id_column", "label_column"), header, strict=False)) if len(header) == 2 else {}
-    if target == "number":
-        return Submission(kind="number", **columns)
-    if target == "multi-label" or len(header) > 2:
-        return Submission(kind="probabilities", **({"id_column": header[0]} if header else {}))
-    return Submission(**columns)
+def _guess_data(layout: Layout, source: Path, cache: Path) -> tuple[Data, Sequence[str], Validation | None]:
+    """The settings of [data], the texts of the labels, and the [validation] of a folder of images, if there is one."""
+    train, test = layout.labelled_part(), next(iter(layout.named_like("test")), "")
+    archive = Path(os.path.abspath(source)).name  # "." has no name
+    data = Data(source="folders", archive=archive, sample_submission=layout.sample_name, train=train, test=test)
+    place = Source(source, data, cache)
+    data, labels = find_labels(layout, place.open_part(layout.root, train), data)
+    if not data.test:
+        unused = f"; {layout.sample_name} is not used" if layout.sample_name else ""
+        layout.to_check.append(f'the test images: there are none (test = ""), so no submission is written{unused}')
+        data = replace(data, sample_submission="")
+    if data.source != "csv":
+        advice = "if several images show the same object, and their names tell, set group_pattern"
+        layout.to_check.append(f"the groups: {advice}")
+    folder = next((name for name in layout.named_like("val") if name not in (data.train, data.test)), "")
+    if not folder:
+        return data, labels, None
+    names = list(filter(is_image, file_names(place.open_part(layout.root, folder))))
+    has_labels = data.source != "csv" and all(class_of(name, data.source) for name in names)
+    use = "held out, and train no model" if has_labels else "not used: their labels are not known"
+    layout.to_check.append(f"the validation: the {len(names):,} images of {folder} are {use}")
+    return data, labels, Validation(kind="folder", folder=folder) if has_labels else None
 
 
-def _format_by_values(by_header: Submission, sample: Table, classes: Sequence[str]) -> tuple[Submission, str, str]:
-    """The format of a sample by its header and values, the reason, and what they do not decide or ""."""
-    columns = sample.header[1:]
-    if not columns:
-        reason = "there is no sample submission, so the columns have usual names"
-        return by_header, reason, "compare it with the leaderboard's"
-    if by_header.kind == "number":
-        return by_header, "the labels are numbers", ""
-    if len(columns) > 1:
-        doubt = "" if set(columns) == set(classes) else f"a column per class, but the classes are {examples(classes)}"
-        return by_header, f"the sample has the columns {examples(map(repr, columns), most=6)}", doubt
-    kind, reason, doubt = _kind_of_values(set(sample.columns[columns[0]]), classes)
-    if kind == "probability":
-        by_header = replace(by_header, kind=kind, positive_class=classes[1])
-        if not doubt and set(classes) != {"0", "1"}:
-            doubt = f"the probability is that of {classes[1]!r}; positive_class can be {classes[0]!r}"
-    return by_header, reason, doubt
-
-
-def _kind_of_values(values: set[str], classes: Sequence[str]) -> tuple[str, str, str]:
-    """The kind of a submission whose sample has these values in one column, the reason, and a doubt or ""."""
-    numbers = numbers_in(values)
-    shown = f"the column of the sample has {'only ' if len(values) == 1 else ''}{examples(map(repr, sorted(values)))}"
-    may_be_probability = bool(numbers) and min(numbers) >= 0 and max(numbers) <= 1 and len(classes) == 2
-    is_integral = all(number.is_integer() for number in numbers)
-    if values and values <= set(classes):
-        doubt = 'with AUC or log loss, set kind = "probability"'
-        return "labels", f"{shown}, of the class names", doubt if may_be_probability and len(values) == 1 else ""
-    if may_be_probability and (len(values) == 1 or not is_integral):
-        doubt = 'with names of classes, set kind = "labels"' if is_integral else ""
-        return "probability", f"{shown}, a number from 0 to 1 and no class name", doubt
-    return "labels", f"{shown}: neither class names nor probabilities of one of two classes", "set its kind"
+def with_given(competition: Competition, given: Mapping[str, Any]) -> Competition:
+    """The settings with other values of the keys that the user has set; raises ConfigError for wrong ones."""
+    table = changed_keys(competition)
+    set_values(table, given)
+    try:
+        return settings_of(Competition, table, Path())
+    except ConfigError as error:
+        raise ConfigError("make new cannot use these values.", faults=error.faults, fix=FIX) from None
 
 
 def _sample_sides(listing: Listing, to_check: list[str]) -> list[tuple[int, int]]:

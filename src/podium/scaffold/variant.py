@@ -1,15 +1,13 @@
-"""Write a variant of a recipe for one experiment: the same file with other values of some keys."""
+"""SET=: other values of some keys, and the variant of a recipe that has them, for one experiment."""
 
-import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from podium.config.editing import changed_text
-from podium.config.keys import Recipe
+from podium.config.keys import Competition, Recipe
 from podium.config.recipe import read_recipe, recipe_of
 from podium.config.schema import flat_keys, unknown_key
 from podium.config.search import value_of
@@ -18,9 +16,7 @@ from podium.files import write_file
 from podium.plan.names import check_recipe_name, run_name
 from podium.plan.runs import Plan, find_run
 
-# A longer name is cut and gets a hash: file systems allow 255 bytes, of which `.s1.safetensors` and others need some.
-MOST_CHARACTERS = 120
-FIX = "correct SET=, as in SET='epochs=5 augment.shift_pixels=4'"
+EXAMPLES = {Recipe: "epochs=5 augment.shift_pixels=4", Competition: "data.group_column=patient"}
 
 
 def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
@@ -30,7 +26,7 @@ def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
     the recipe. Raises ConfigError, and then writes nothing.
     """
     run = find_run(plan.trainable_runs, name, option="RUN")
-    values = parse_assignments(assignments, run.recipe)
+    values = parse_assignments(assignments, Recipe)
     seeds = run.recipe.seeds if name == run.recipe_name else (run.seed,)
     source, target = (plan.paths.recipe_file(stem) for stem in (run.recipe_name, variant_name(run.recipe_name, values)))
     check_recipe_name(target.stem, target)
@@ -39,7 +35,13 @@ def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
     command = f"`make train RUN={name} SET='{assignments}' COMPETITION={plan.name}`"
     reason = f"Made by {command}. All else, comments too, is a copy of {source.name}."
     text = changed_text(source, values | {"seeds": all_seeds}, recipe=run.recipe, reason=reason)
-    recipe = _checked(text, target, assignments)
+    try:
+        recipe = recipe_of(tomllib.loads(text), target, target=plan.competition.data.target)
+    except ConfigError as error:
+        raise _set_error(Recipe, error.faults) from None
+    same = [key for key in values if value_of(recipe, key) == value_of(run.recipe, key)]
+    if same or not values:
+        raise _set_error(Recipe, [f"{key}={values[key]}: without effect, as the recipe has this value" for key in same])
     if known and replace(known, seeds=recipe.seeds) != recipe:
         raise ConfigError(
             "There is another recipe with the name of this variant.",
@@ -52,25 +54,27 @@ def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
     return [run_name(target.stem, seed) for seed in seeds]
 
 
-def parse_assignments(text: str, recipe: Recipe) -> dict[str, Any]:
-    """Key -> value of each word such as `learning_rate=0.001`; text needs no quotes. Raises ConfigError."""
-    known, values, faults = list(flat_keys(Recipe)), {}, []
-    for word in text.split():
+def parse_assignments(text: str, kind: type) -> dict[str, Any]:
+    """Key -> value of each `key=value` in the text of SET=; the keys are those of `kind`, Recipe or Competition.
+
+    Values need no quotes. Raises ConfigError for unknown keys; values are not checked.
+    """
+    known, values, faults = flat_keys(kind), {}, []
+    for word in filter(None, re.split(r"\s+(?=[\w.]+=)", text.strip())):
         name, equals, value = word.partition("=")
         if not equals:
-            faults.append(f"{word}: expected <key>=<value> without blanks")
+            faults.append(f"{word}: expected <key>=<value>")
         elif name not in known:
-            faults.append(unknown_key("", name, known))
+            faults.append(unknown_key("", name, list(known)))
         elif name == "seeds":
             faults.append("seeds: RUN= names the run and so its seed")
         elif name in values:
             faults.append(f"{name}: two values")
         else:
-            values[name] = _toml_value(value)
-            if values[name] == value_of(recipe, name):
-                faults.append(f"{name} = {value}: without effect, as the recipe has this value")
-    if faults or not values:
-        raise ConfigError("SET= does not give other values of keys.", faults=faults, fix=FIX)
+            parsed = _toml_value(value)
+            values[name] = value if known[name].type is str and not isinstance(parsed, str) else parsed
+    if faults:
+        raise _set_error(kind, faults)
     return values
 
 
@@ -80,10 +84,7 @@ def variant_name(recipe_name: str, values: Mapping[str, Any]) -> str:
     for name, value in values.items():
         word = re.sub(r"[^A-Za-z0-9_.+]+", "-", str(value)).strip("-")
         parts.append(f"{name}{word}" if type(value) in (int, float) else f"{name}-{word}".lower())
-    full_name = "-".join(parts)
-    if len(full_name) <= MOST_CHARACTERS:
-        return full_name
-    return f"{full_name[: MOST_CHARACTERS - 9]}-{hashlib.sha256(full_name.encode()).hexdigest()[:8]}"
+    return "-".join(parts)
 
 
 def _toml_value(text: str) -> Any:
@@ -93,9 +94,6 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def _checked(text: str, file: Path, assignments: str) -> Recipe:
-    """The recipe in a variant's text; raises ConfigError with the faults of SET=."""
-    try:
-        return recipe_of(tomllib.loads(text), file)
-    except ConfigError as error:
-        raise ConfigError(error.what, found=f"SET='{assignments}'", faults=error.faults, fix=FIX) from None
+def _set_error(kind: type, faults: list[str]) -> ConfigError:
+    fix = f"correct SET=, as in SET='{EXAMPLES[kind]}'"
+    return ConfigError("SET= does not give other values of keys.", faults=faults, fix=fix)

@@ -2,20 +2,19 @@
 
 import json
 import os
-import re
 import shutil
 import tempfile
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from podium.config.competition import read_competition
-from podium.data.listing import numbers_in
 from podium.errors import ConfigError
 from podium.plan.names import check_recipe_name
 from podium.plan.paths import Paths
 from podium.plan.runs import read_recipes
 from podium.scaffold.guess import CompetitionGuess
+from podium.scaffold.readings import FIX
 
 # Up to this median of the shorter sides, images are small.
 SMALL_PIXELS = 64
@@ -26,6 +25,7 @@ CPU_PIXELS = 128
 # Measured with EfficientNet-Lite0 at 128 pixels, on one core with AVX-512: images per second.
 TRAINED_PER_SECOND, PREDICTED_PER_SECOND = 52, 264
 LITE_EPOCHS = 4
+ALWAYS_WRITTEN = ("metric", "kind")
 SMALL_RECIPES, PHOTO_RECIPES = ("fastnet", "resnet34", "lite0"), ("lite0-logistic", "lite0", "lite1", "lite2")
 
 
@@ -40,7 +40,7 @@ def check_new_name(paths: Paths) -> None:
         )
 
 
-def write_competition(paths: Paths, guess: CompetitionGuess, *, slug: str = "", gpu: bool | None = None) -> list[Path]:
+def write_competition(paths: Paths, guess: CompetitionGuess, *, gpu: bool | None = None) -> list[Path]:
     """Write `competitions/<name>/`, all files or none, and return the files; raises ConfigError.
 
     `gpu` says whether the recipes are for a GPU; None: if this machine has one.
@@ -51,29 +51,25 @@ def write_competition(paths: Paths, guess: CompetitionGuess, *, slug: str = "", 
     with tempfile.TemporaryDirectory(dir=paths.folder.parent, prefix=".new-") as temporary:
         folder = Path(temporary) / paths.name
         folder.mkdir()
-        texts = {"competition": competition_text(guess, slug), **recipe_texts(guess, gpu=gpu)}
+        texts = {"competition": competition_text(guess), **recipe_texts(guess, gpu=gpu)}
         for name, text in texts.items():
             (folder / f"{name}.toml").write_text(text, encoding="utf-8")
-        read_competition(folder)
-        read_recipes(folder)
+        try:
+            read_competition(folder)
+            read_recipes(folder, target=guess.competition.data.target)
+        except ConfigError as error:  # what was given contradicts itself, or what the files say
+            raise ConfigError(error.what, faults=error.faults, fix=FIX) from None
         os.replace(folder, paths.folder)
     return sorted(paths.folder.iterdir())
 
 
-def competition_text(guess: CompetitionGuess, slug: str) -> str:
+def competition_text(guess: CompetitionGuess) -> str:
     """The text of competition.toml; a comment gives the meaning of each key."""
-    competition = guess.competition
-    lines = [f"title = {_toml(competition.title)}", *_key_lines(competition, ["metric"])]
-    for table in ("data", "validation", "submission"):
-        settings = getattr(competition, table)
-        reason = [f"# The kind: {guess.format_reason}."] if table == "submission" else []
-        shown = [
-            key.name for key in fields(settings) if key.name == "kind" or getattr(settings, key.name) != key.default
-        ]
-        lines += ["", f"[{table}]", *reason, *_key_lines(settings, shown)]
-    lines += ["", "[ensemble]", 'select = "all"  # every run is a member; the strategy finds the weights']
-    if slug:
-        lines += ["", "[kaggle]", f"competition = {_toml(slug)}"]
+    lines = _key_lines(guess.competition)
+    for name, settings in vars(guess.competition).items():
+        if is_dataclass(settings) and (of_table := _key_lines(settings)):
+            reason = [f"# The kind: {guess.format_reason}."] if name == "submission" else []
+            lines += ["", f"[{name}]", *reason, *of_table]
     lines += ["", "# Podium guessed these settings. Please check:", *(f"# - {item}" for item in guess.to_check)]
     return "\n".join(lines) + "\n"
 
@@ -84,33 +80,26 @@ def recipe_texts(guess: CompetitionGuess, *, gpu: bool) -> dict[str, str]:
     Photos get 224 pixels, for which the weights were made, where a CPU can afford it. Small images are also enlarged
     for pretrained weights.
     """
-    side, rows = guess.median_side, len(guess.listing.rows)
+    side, rows, target = guess.median_side, len(guess.listing.rows), guess.competition.data.target
     is_small = side <= SMALL_PIXELS
     full_size = gpu or (rows <= FEW_PHOTOS and not is_small)
     stored_pixels = max(16, side) if is_small else min(side, 256 if full_size else 160)
     training_pixels = CPU_PIXELS if is_small else min(stored_pixels, 224 if full_size else CPU_PIXELS)
-    batch_size = max(64, min(500, rows // 40))
+    feature_pixels, batch_size = min(side, 224), max(64, min(500, rows // 40))
     values = {
+        "if_classes": "# " if target in ("number", "ordinal") else "",  # else there is no share to spread over them
         "median_side": side,
         "stored_pixels": stored_pixels,
         "training_pixels": training_pixels,
-        "feature_pixels": min(side, 224),
+        "feature_pixels": feature_pixels,
         "batch_size": batch_size,
         "small_batch_size": min(128, batch_size),
-    }
-    times = {
-        "lite0": _time_text(guess, epochs=LITE_EPOCHS, pixels=training_pixels),
-        "lite0-logistic": _time_text(guess, epochs=0, pixels=min(side, 224)),
+        "training_time": _time_text(guess, epochs=LITE_EPOCHS, pixels=training_pixels),
+        "feature_time": _time_text(guess, epochs=0, pixels=feature_pixels),
     }
     names = SMALL_RECIPES if is_small else PHOTO_RECIPES if full_size else PHOTO_RECIPES[:3]
-    folder, texts, data = files("podium.scaffold") / "recipes", {}, guess.competition.data
-    may_be_ordered = data.source == "csv" and len(numbers_in(guess.listing.classes)) > 2
-    for name in names:
-        text = (folder / f"{name}.toml").read_text(encoding="utf-8").format(**values, time=times.get(name))
-        if data.target == "number" or may_be_ordered:  # then there is no share to spread over classes
-            text = re.sub("(?m)^label_smoothing = .*\n", "", text)
-        texts[name] = text
-    return texts
+    folder = files("podium.scaffold") / "recipes"
+    return {name: (folder / f"{name}.toml").read_text(encoding="utf-8").format(**values) for name in names}
 
 
 def _time_text(guess: CompetitionGuess, *, epochs: int, pixels: int) -> str:
@@ -126,10 +115,14 @@ def _time_text(guess: CompetitionGuess, *, epochs: int, pixels: int) -> str:
     )
 
 
-def _key_lines(settings: object, names: list[str]) -> list[str]:
-    """A TOML line for each key; its meaning follows as a comment."""
-    meanings = {field.name: field.metadata["meaning"] for field in fields(settings)}
-    return [f"{name} = {_toml(getattr(settings, name))}  # {meanings[name]}" for name in names]
+def _key_lines(settings: object) -> list[str]:
+    """A TOML line for each key that differs from its default, and for ALWAYS_WRITTEN; its meaning follows."""
+    values = {field: getattr(settings, field.name) for field in fields(settings)}
+    return [
+        f"{field.name} = {_toml(value)}  # {field.metadata['meaning']}"
+        for field, value in values.items()
+        if not is_dataclass(value) and (value != field.default or field.name in ALWAYS_WRITTEN)
+    ]
 
 
 def _toml(value: object) -> str:
