@@ -22,7 +22,7 @@ from podium.lock import Lock, read_lock
 from podium.plan.paths import Paths
 
 LISTING_FILE = "listing.lock"
-# Each block of rows has a checksum: damage on the disk is noticed while a run uses the images.
+# Each block of rows has a checksum: damage on the disk is noticed before a run uses the images.
 ROWS_PER_BLOCK = 256
 BYTES_PER_READ = 1 << 22
 UNREADABLE = "The decoded images cannot be read."
