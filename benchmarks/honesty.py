@@ -30,8 +30,7 @@ from podium.ensemble.pool import pool_of
 from podium.ensemble.strategies import table as strategy_table
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.metrics import Z_95, accuracy, log_loss, softmax
-from podium.predictions.align import Aligned
-from podium.predictions.load import load_runs
+from podium.predictions.align import Aligned, load_runs
 from podium.workspace import open_workspace
 
 CLASSES, TRUE_ROWS = 10, 10_000

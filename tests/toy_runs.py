@@ -9,7 +9,7 @@ from podium.ensemble.pool import Pool
 from podium.lock import Lock, write_lock
 from podium.predictions.align import align
 from podium.predictions.artefact import Predictions, save_predictions
-from podium.targets.base import CLASS
+from podium.targets.target import CLASS
 from podium.workspace import open_workspace
 
 CLASSES = ("bird", "cat", "dog")
@@ -84,12 +84,12 @@ def shuffled(predictions, *, seed):
 
 def lock_for(run):
     """The lock of data with the validation rows of `run`, and two rows that are always trained on."""
-    labels = run.oof_labels
+    order, labels = np.argsort(run.oof_ids), run.oof_labels
     return Lock(
         fingerprint="data",
         classes=run.classes,
-        train_ids=np.array([*run.oof_ids, "w1", "w2"]),
-        train_labels=np.array([*labels, 0, 1]),
+        train_ids=np.array([*run.oof_ids[order], "w1", "w2"]),
+        train_labels=np.array([*labels[order], 0, 1]),
         folds=np.array([*np.zeros(len(labels), dtype=int), -1, -1]),
         test_ids=np.array(sorted(run.test_ids, key=lambda id_: (len(id_), id_))),
     )

@@ -20,8 +20,7 @@ import numpy as np
 
 from podium.errors import DataError
 from podium.files import write_file
-from podium.targets.base import Target
-from podium.targets.table import target_of
+from podium.targets.target import Target
 
 FORMAT = 1
 # The ids of external data, of [data] extra, begin so; no other id may.
@@ -45,7 +44,7 @@ class Lock:
     @cached_property
     def target(self) -> Target:
         """What the labels are."""
-        return target_of(self.target_name, self.classes)
+        return Target(self.target_name, len(self.classes))
 
     @property
     def is_extra(self) -> np.ndarray:
@@ -79,7 +78,7 @@ def lock_text(lock: Lock) -> str:
         "format": FORMAT,
         "fingerprint": lock.fingerprint,
         "classes": list(lock.classes),
-        **lock.target.described,
+        **({} if lock.target_name == "class" else {"target": lock.target_name}),  # older locks have none
         "validation": dict(lock.validation),
         "train": len(lock.train_ids),
         "test": len(lock.test_ids),
@@ -131,7 +130,7 @@ def _parse(head: dict[str, Any], rows: list[list[str]]) -> Lock:
         fingerprint=head["fingerprint"],
         classes=tuple(head["classes"]),
         train_ids=np.array(ids, str),
-        train_labels=target_of(target_name, head["classes"]).read_lock_texts(labels),
+        train_labels=Target(target_name, len(head["classes"])).read_lock_texts(labels),
         folds=np.array(folds, np.int64),
         test_ids=np.array([id_ for (id_,) in test], str),
         validation=head["validation"],

@@ -1,9 +1,14 @@
-"""Metrics of a leaderboard: functions of probabilities `(n, classes)` and labels `(n,)`, with NumPy only."""
+"""Metrics of a leaderboard: functions of probabilities `(n, classes)` and labels `(n,)`, with NumPy only.
+
+The ensemble scores thousands of draws of rows. scikit-learn, with which the tests compare these metrics, needs
+milliseconds for each.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -44,11 +49,6 @@ def hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return probabilities.argmax(axis=1) == labels
 
 
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the rows that are hits."""
-    return float(np.mean(hits(probabilities, labels)))
-
-
 def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """-log of the probability of each row's label, (n,), in nats; a probability of 0 counts as 2.2e-16."""
     of_labels = probabilities[np.arange(len(labels)), labels].astype(np.float64)
@@ -56,24 +56,16 @@ def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return -np.log(np.clip(of_labels, smallest, 1 - smallest))
 
 
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of the rows' log losses."""
-    return float(np.mean(log_losses(probabilities, labels)))
-
-
 def reciprocal_ranks(probabilities: np.ndarray, labels: np.ndarray, *, most: int) -> np.ndarray:
     """1 / rank of each row's label by probability, (n,), equal ones in the order of the classes; 0 beyond `most`."""
-    of_labels, places = probabilities[np.arange(len(labels)), labels][:, None], np.arange(probabilities.shape[1])
-    is_before = (probabilities > of_labels) | ((probabilities == of_labels) & (places < labels[:, None]))
-    ranks = 1 + is_before.sum(axis=1)
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ranks = 1 + (order == labels[:, None]).argmax(axis=1)
     return np.where(ranks <= most, 1 / ranks, 0.0)
 
 
-def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts `(classes, classes)`: row the label, column the prediction."""
-    classes = probabilities.shape[1]
-    pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+def errors_of_numbers(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Each number (n, 1) minus its label, (n,)."""
+    return values[:, 0].astype(np.float64) - labels
 
 
 def wilson_interval(correct: float, rows: float) -> tuple[float, float]:
@@ -112,30 +104,33 @@ class Metric:
         return score if self.greater_is_better else -score
 
 
-def _of_confusion(score: Callable[[np.ndarray], float], probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts `(classes, classes)`: row the label, column the prediction."""
+    return _of_confusion(lambda confusion: confusion, probabilities, labels)(None)
+
+
+def _of_confusion(score: Callable[[np.ndarray], Any], probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+    """A score of the confusion matrix, in which each row counts as often as it was drawn."""
     classes = probabilities.shape[1]
     pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
     return lambda counts: score(np.bincount(pairs, counts, minlength=classes * classes).reshape(classes, classes))
 
 
-def _macro_f1(confusion: np.ndarray) -> float:
-    """Mean F1 of the classes that occur among the labels or the predictions."""
-    correct = np.diag(confusion)
-    total = confusion.sum(axis=0) + confusion.sum(axis=1)
-    occurs = total > 0
-    return float(np.mean(2 * correct[occurs] / total[occurs]))
+def _mean_of_known(scores: Sequence[float] | np.ndarray) -> float:
+    """The mean without NaN, which is the score of a class or column without rows; NaN if nothing is left."""
+    known = np.compress(~np.isnan(scores), scores)
+    return float(known.mean()) if len(known) else math.nan
 
 
-def _f1_of_yes(confusion: np.ndarray) -> float:
-    """F1 of the second of two classes; 0 if no row has it or gets it."""
-    total = confusion[1].sum() + confusion[:, 1].sum()
-    return float(2 * confusion[1, 1] / total) if total else 0.0
+def _correct_share(confusion: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The correct rows of each class, divided by `rows` (classes,); NaN where these are 0."""
+    with np.errstate(invalid="ignore"):
+        return np.diag(confusion) / rows
 
 
-def _balanced_accuracy(confusion: np.ndarray) -> float:
-    """Mean recall of the classes that occur among the labels."""
-    rows = confusion.sum(axis=1)
-    return float(np.mean(np.diag(confusion)[rows > 0] / rows[rows > 0]))
+def _f1s(confusion: np.ndarray) -> np.ndarray:
+    """F1 of each class; NaN without labels and predictions."""
+    return 2 * _correct_share(confusion, confusion.sum(axis=0) + confusion.sum(axis=1))
 
 
 def _qwk(confusion: np.ndarray) -> float:
@@ -156,11 +151,37 @@ def _auc(probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
     A class that no row or every row has is left out, as it has no curve; NaN if no class has one.
     """
     classes = probabilities.shape[1]
-    curves = [_area_of_counts(probabilities[:, k], labels == k) for k in ([1] if classes == 2 else range(classes))]
+    areas = [_area_of_counts(probabilities[:, k], labels == k) for k in ([1] if classes == 2 else range(classes))]
+    return lambda counts: _mean_of_known([area(counts) for area in areas])
+
+
+def _area_of_counts(scores: np.ndarray, positive: np.ndarray) -> ScoreOfCounts:
+    """The chance that a positive row scores above a negative one, a tie counting half (Mann and Whitney)."""
+    places = np.unique(scores, return_inverse=True)[1]  # equal scores have the same place
+
+    def area(counts: np.ndarray) -> float:
+        positives = np.bincount(places, counts * positive)
+        negatives = np.bincount(places, counts) - positives
+        pairs = positives.sum() * negatives.sum()
+        below = np.cumsum(negatives) - negatives / 2
+        return float(positives @ below / pairs) if pairs else math.nan
+
+    return area
+
+
+def _rmse(values: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+    """Root of the mean squared error."""
+    squares = np.square(errors_of_numbers(values, labels))
+    return lambda counts: math.sqrt(counts @ squares / counts.sum())
+
+
+def _r2(values: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+    """1 - squared error / squared distance of the labels from their mean; NaN if all labels are equal."""
+    squares = np.square(errors_of_numbers(values, labels))
 
     def score(counts: np.ndarray) -> float:
-        areas = [area for curve in curves if not math.isnan(area := curve(counts))]
-        return float(np.mean(areas)) if areas else math.nan
+        around_mean = counts @ np.square(labels - counts @ labels / counts.sum())
+        return 1 - float(counts @ squares / around_mean) if around_mean > 0 else math.nan
 
     return score
 
@@ -173,81 +194,33 @@ def column_metric(metric: Metric, columns: int) -> Metric:
 
     def of_counts(probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
         parts = [slice(column, None, columns) for column in range(columns)]
-        scores = [metric.of_counts(probabilities[part], labels[part]) for part in parts]
-
-        def score(counts: np.ndarray) -> float:
-            values = [score_of_column(counts[part]) for score_of_column, part in zip(scores, parts, strict=True)]
-            values = [value for value in values if not math.isnan(value)]
-            return float(np.mean(values)) if values else math.nan
-
-        return score
+        scores = [(metric.of_counts(probabilities[part], labels[part]), part) for part in parts]
+        return lambda counts: _mean_of_known([score(counts[part]) for score, part in scores])
 
     return replace(metric, of_counts=of_counts)
-
-
-def _area_of_counts(scores: np.ndarray, positive: np.ndarray) -> ScoreOfCounts:
-    """The chance that a positive row scores above a negative one, a tie counting half (Mann and Whitney).
-
-    `scipy.stats.rankdata` gives the same ranks, but its import takes 0.8 s.
-    """
-    order = np.argsort(scores, kind="stable")
-    ordered, positive = scores[order], positive[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # of rows with equal scores
-
-    def area(counts: np.ndarray) -> float:
-        both = counts[order]
-        positives = np.add.reduceat(both * positive, starts)
-        negatives = np.add.reduceat(both, starts) - positives
-        pairs = positives.sum() * negatives.sum()
-        below = np.cumsum(negatives) - negatives / 2
-        return float(positives @ below / pairs) if pairs else math.nan
-
-    return area
-
-
-def _squared_errors(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.square(values[:, 0].astype(np.float64) - labels)
-
-
-def _absolute_errors(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.abs(values[:, 0].astype(np.float64) - labels)
-
-
-def _rmse(values: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
-    """Root of the mean squared error."""
-    squares = _squared_errors(values, labels)
-    return lambda counts: math.sqrt(counts @ squares / counts.sum())
-
-
-def _r2(values: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
-    """1 - squared error / squared distance of the labels from their mean; NaN if all labels are equal."""
-    squares = _squared_errors(values, labels)
-
-    def score(counts: np.ndarray) -> float:
-        around_mean = counts @ np.square(labels - counts @ labels / counts.sum())
-        return 1 - float(counts @ squares / around_mean) if around_mean > 0 else math.nan
-
-    return score
 
 
 # Metrics of a confusion matrix (row the label, column the prediction).
 CONFUSION_SCORES: dict[str, Callable[[np.ndarray], float]] = {
     "accuracy": lambda confusion: float(np.trace(confusion) / confusion.sum()),
-    "macro_f1": _macro_f1,
+    "balanced_accuracy": lambda confusion: _mean_of_known(_correct_share(confusion, confusion.sum(axis=1))),
+    "macro_f1": lambda confusion: _mean_of_known(_f1s(confusion)),
+    "micro_f1": lambda confusion: float(np.nan_to_num(_f1s(confusion)[1])),  # of the classes no and yes; 0 without yes
     "qwk": _qwk,
 }
 
 METRICS = {
+    **{name: Metric(of_counts=partial(_of_confusion, score)) for name, score in CONFUSION_SCORES.items()},
     "accuracy": Metric(rows=hits),
-    "log_loss": Metric(rows=log_losses, greater_is_better=False, most=math.inf),
-    "balanced_accuracy": Metric(of_counts=partial(_of_confusion, _balanced_accuracy)),
-    "macro_f1": Metric(of_counts=partial(_of_confusion, _macro_f1)),
-    "micro_f1": Metric(of_counts=partial(_of_confusion, _f1_of_yes)),  # of cells with the classes no and yes
     "qwk": Metric(of_counts=partial(_of_confusion, _qwk), least=-1.0),
+    "log_loss": Metric(rows=log_losses, greater_is_better=False, most=math.inf),
     "auc": Metric(of_counts=_auc),
     **{f"map_at_{k}": Metric(rows=partial(reciprocal_ranks, most=k)) for k in range(1, MOST_RANKED + 1)},
     # Of numbers (n, 1) and labels (n,).
     "rmse": Metric(of_counts=_rmse, greater_is_better=False, most=math.inf),
-    "mae": Metric(rows=_absolute_errors, greater_is_better=False, most=math.inf),
+    "mae": Metric(
+        rows=lambda values, labels: np.abs(errors_of_numbers(values, labels)), greater_is_better=False, most=math.inf
+    ),
     "r2": Metric(of_counts=_r2, least=-math.inf),
 }
+accuracy, log_loss = METRICS["accuracy"], METRICS["log_loss"]

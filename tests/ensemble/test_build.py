@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from podium.config.keys import Ensemble
+from podium.ensemble import build as build_module
 from podium.ensemble.build import build_ensemble
 from podium.ensemble.text import ensemble_lines
 from podium.ensemble.write import WrittenEnsemble
@@ -306,3 +307,11 @@ def test_strategies_that_are_ahead_beyond_noise_are_compared_and_printed(tmp_pat
     assert any("compared with log-loss:" in line and "try STRATEGY=log-loss" in line for line in lines)
     equal = [random_run(f"{name}.s1", rows=1000, seed=seed) for seed, name in enumerate("abc")]
     assert [row.against for row in build(*equal, strategy="uniform").comparisons] == ["best"]
+
+
+def test_with_very_many_logits_only_the_strategies_without_a_search_are_compared(monkeypatch):
+    runs = [random_run(f"{name}.s1", seed=seed) for seed, name in enumerate("abc")]
+    assert len(build(*runs, strategy="auto").strategies) == 10
+    monkeypatch.setattr(build_module, "MOST_WORK", 3 * 40 * 3 * (3 + 3) - 1)
+    strategies = [score.strategy for score in build(*runs, strategy="auto").strategies]
+    assert strategies == ["best", "uniform", "accuracy", "log-loss"]

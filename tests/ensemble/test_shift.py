@@ -11,8 +11,7 @@ from podium.ensemble.pool import pool_of
 from podium.ensemble.shift import MOST_NAMED, shift_warnings, z_of_difference
 from podium.ensemble.text import ensemble_lines
 from podium.ensemble.write import WrittenEnsemble
-from podium.predictions.align import Aligned
-from podium.predictions.load import load_runs
+from podium.predictions.align import Aligned, load_runs
 from podium.workspace import open_workspace
 from toy_runs import join, random_run
 

@@ -154,8 +154,9 @@ def test_a_csv_with_a_fault_is_never_left_with_a_record(tmp_path, monkeypatch):
     workspace = make_project(tmp_path, three_runs())
     original = write_module.write_submission
 
-    def without_a_row(file, ids, *, probabilities, **options):
-        original(file, ids[:-1], probabilities=probabilities[:-1], **options)
+    def without_a_row(file, probabilities, *, lock, settings):
+        fewer = replace(lock, test_ids=lock.test_ids[:-1])
+        original(file, probabilities[:-1], lock=fewer, settings=settings)
 
     monkeypatch.setattr(write_module, "write_submission", without_a_row)
     with pytest.raises(AssertionError, match="1 ids are missing"):

@@ -49,9 +49,9 @@ def test_rows_with_a_small_loss_are_left_out():
     ).tolist() == [1]
 
 
-def test_the_least_certain_row_has_the_smallest_difference_of_two_classes():
+def test_the_least_certain_row_has_the_smallest_probability_of_its_class():
     probabilities = np.array([[0.9, 0.05, 0.05], [0.45, 0.44, 0.11], [0.4, 0.3, 0.3]])
-    assert least_certain(probabilities, most=2).tolist() == [1, 2]
+    assert least_certain(probabilities, most=2).tolist() == [2, 1]
 
 
 def test_a_label_is_suspected_where_another_class_reaches_its_threshold():

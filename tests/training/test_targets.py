@@ -6,8 +6,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from podium.config.keys import Recipe
-from podium.targets.multi_label import MultiLabel
-from podium.targets.table import target_of
+from podium.targets.target import Target
 from podium.training.batches.loader import FitData
 from podium.training.losses import make_loss
 from podium.training.predict import predict_folder
@@ -22,16 +21,16 @@ def loss_of(target, **keys):
 
 def test_the_loss_of_several_labels_is_the_mean_binary_cross_entropy_and_smoothing_moves_targets_to_a_half():
     logits, targets = torch.tensor([[2.0, -1.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    loss = loss_of(MultiLabel(2))
+    loss = loss_of(Target("multi-label", 2))
     assert torch.isclose(loss(logits, targets), binary_cross_entropy_with_logits(logits, targets))
     assert torch.allclose(loss.of_each(logits, targets).mean(), loss(logits, targets))
-    smooth = loss_of(MultiLabel(2), label_smoothing=0.2)
+    smooth = loss_of(Target("multi-label", 2), label_smoothing=0.2)
     assert torch.isclose(smooth(logits, targets), binary_cross_entropy_with_logits(logits, targets * 0.8 + 0.1))
 
 
 def test_the_loss_of_a_number_is_hubers():
     outputs, targets = torch.tensor([[0.5], [3.0]]), torch.tensor([[0.0], [0.0]])
-    assert loss_of(target_of("number", ["age"])).of_each(outputs, targets).tolist() == [0.125, 2.5]
+    assert loss_of(Target("number", 1)).of_each(outputs, targets).tolist() == [0.125, 2.5]
 
 
 def test_a_network_learns_a_number_in_its_own_units(tmp_path):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from podium.cli.options import DEFAULT, Opened
-from podium.cli.printing import first_score, print_line
+from podium.cli.printing import first_score
 from podium.errors import SubmissionError
 
 commands = typer.Typer()
@@ -28,12 +28,9 @@ def ensemble(
     ] = None,
 ) -> None:
     """Select, weight and blend the runs in oof/<competition>/, print the scores, and write a submission."""
-    from podium.ensemble.text import cost_lines, ensemble_lines
+    from podium.ensemble.text import ensemble_lines
     from podium.ensemble.write import write_ensemble
-    from podium.predictions.load import pool_size
 
-    for line in cost_lines(pool_size(workspace)):
-        print_line(line)
     stale = {run.run for run in workspace.stale_runs}
     written = write_ensemble(workspace, out=out, strategy=strategy, threshold=threshold)
     print("\n".join(ensemble_lines(written, stale=stale)))
@@ -75,18 +72,17 @@ def compact(workspace: Opened = DEFAULT) -> None:
 
 @commands.command("import")
 def import_run(
-    name: Annotated[str, typer.Argument(help="Name for the run, such as colleague.s1.")],
+    name: Annotated[str, typer.Argument(help="Name for the run, such as vit.s1, whose architecture is then vit.")],
     oof: Annotated[
         Path, typer.Option(help="Validation rows: .csv, .parquet or .npz with an id column and a column per class.")
     ],
     test: Annotated[Path | None, typer.Option(help="Test rows, in the same form; not without test images.")] = None,
     workspace: Opened = DEFAULT,
-    architecture: Annotated[str | None, typer.Option(help="Its architecture; by default the run's name.")] = None,
 ) -> None:
     """Import predictions that were made elsewhere, probabilities or logits, into oof/<competition>/."""
     from podium.predictions.importing import import_predictions
 
-    imported = import_predictions(workspace, name, oof=oof, test=test, architecture=architecture)
+    imported = import_predictions(workspace, name, oof=oof, test=test)
     print(
         f"{name}: {len(imported.oof_ids):,} validation rows, {len(imported.test_ids):,} test rows, "
         f"{imported.about['came_as']}; validation {first_score(imported.about)}"

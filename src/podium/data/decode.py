@@ -31,7 +31,7 @@ from podium.files import atomic_write, cache_lock, require_free_space, write_fil
 from podium.lock import EXTRA, Lock, write_lock
 from podium.plan.paths import Paths
 from podium.processes import worker_pool
-from podium.targets.table import target_of
+from podium.targets.target import Target
 
 # Increase it when a change of the code gives other pixels, ids or order, or another format of the cache.
 CACHE_VERSION = 3
@@ -139,7 +139,7 @@ def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
         fingerprint=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         classes=classes,
         train_ids=np.array([row.id for row in rows]),
-        train_labels=target_of(listing.target, classes).read_names([row.label for row in rows], classes),
+        train_labels=Target(listing.target, len(classes)).read_names([row.label for row in rows], classes),
         folds=np.array([0 if row.is_held_out else ALWAYS_TRAINS for row in rows], np.int64),
         test_ids=np.array(list(listing.test_images), str),
         groups=np.array([row.group for row in rows]) if any(row.group for row in rows) else None,

@@ -8,7 +8,7 @@ import numpy as np
 from podium.config.keys import Validation
 from podium.errors import DataError
 from podium.seeding import stream_seed
-from podium.targets.base import CLASS, Target
+from podium.targets.target import CLASS, Target
 
 ALWAYS_TRAINS = -1
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from podium.config.keys import Data
 from podium.data.listing import natural_order, numbers_in
 from podium.errors import DataError, examples
-from podium.targets.base import BETWEEN_NAMES
+from podium.targets.target import BETWEEN_NAMES
 
 # More labels than these are not classes if all of them are numbers and not all of them integers.
 MOST_NUMBERS = 10

@@ -10,7 +10,7 @@ from podium.ensemble.select import select
 from podium.ensemble.strategies.calibrate import fit_temperature
 from podium.ensemble.strategies.losses import weighted_sum
 from podium.ensemble.strategies.table import STRATEGIES
-from podium.targets.base import CLASS, Target
+from podium.targets.target import CLASS, Target
 
 MIN_PROBABILITY = np.finfo(np.float32).tiny
 # Rows, and values, that are blended at a time, so that the arrays between logits and blend stay small.

@@ -9,9 +9,8 @@ import numpy as np
 from podium.ensemble.build import build_ensemble
 from podium.errors import PredictionsError
 from podium.files import atomic_write
-from podium.predictions.align import Aligned
+from podium.predictions.align import Aligned, load_runs
 from podium.predictions.artefact import load_predictions, write_predictions
-from podium.predictions.load import load_runs
 from podium.submission import submission_text
 from podium.workspace import Workspace
 
@@ -55,8 +54,7 @@ def _as_float16(logits: np.ndarray) -> np.ndarray:
 
 
 def _submission_lines(workspace: Workspace, aligned: Aligned) -> list[str]:
-    competition, target = workspace.competition, aligned.target
+    competition = workspace.competition
     result = build_ensemble(aligned, competition.ensemble, metric=competition.metric, only=True)
-    about = {"classes": result.classes, "settings": competition.submission, "target": target}
-    ids, probabilities = result.test_ids.tolist(), result.test_probabilities
-    return submission_text(ids, probabilities=probabilities, **about).split("\n")
+    text = submission_text(result.test_probabilities, lock=workspace.lock, settings=competition.submission)
+    return text.split("\n")

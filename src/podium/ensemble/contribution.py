@@ -10,7 +10,7 @@ from podium.ensemble.compare import bootstrap, holm
 from podium.ensemble.cross_fit import Candidate
 from podium.ensemble.pool import Pool
 from podium.ensemble.select import select
-from podium.targets.base import CLASS, Target
+from podium.targets.target import CLASS, Target
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from podium.config.keys import Ensemble
 from podium.metrics import Metric
 from podium.predictions.align import Aligned
 from podium.seeding import stream_seed
-from podium.targets.base import CLASS, Target
+from podium.targets.target import CLASS, Target
 
 DRAWS = 1000
 # Largest number of drawn rows in all: with very many rows, fewer draws are enough.

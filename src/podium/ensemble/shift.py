@@ -12,7 +12,7 @@ from podium.ensemble.contribution import votes
 from podium.ensemble.pool import Pool
 from podium.ensemble.strategies.calibrate import fit_temperature
 from podium.metrics import over_classes
-from podium.targets.base import Target
+from podium.targets.target import Target
 
 # Standard errors; chance exceeds them for one of 370 honest runs.
 MOST_Z = 3.0

@@ -20,7 +20,7 @@ from podium.files import atomic_write, write_file
 from podium.metrics import METRICS
 from podium.plan.names import NAME
 from podium.plan.stamp import ensemble_stamp, file_sha256, with_hashes
-from podium.predictions.load import load_runs, prediction_files
+from podium.predictions.align import load_runs
 from podium.submission import check_submission, write_submission
 from podium.workspace import Workspace
 
@@ -61,7 +61,7 @@ def write_ensemble(
     record = {
         "competition": workspace.name,
         "stamp": ensemble_stamp(workspace.paths, competition, settings),
-        "inputs": {file.stem: file_sha256(file) for file in prediction_files(workspace.paths)},
+        "inputs": {file.stem: file_sha256(file) for file in workspace.paths.predictions_files()},
     }
     aligned = load_runs(workspace, rehearsed=rehearsed)
     result = build_ensemble(aligned, settings, metric=competition.metric, only=strategy not in (None, "auto"))
@@ -145,12 +145,11 @@ def _rounded(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_csv(result: EnsembleResult, file: Path, workspace: Workspace) -> None:
-    """Write the CSV and the probabilities in the lock's row order, and check the CSV."""
-    lock, settings, classes = workspace.lock, workspace.competition.submission, result.classes
-    probabilities = result.test_probabilities[np.searchsorted(result.test_ids, lock.test_ids)]
-    about = {"classes": classes, "settings": settings, "target": lock.target}
-    write_submission(file, lock.test_ids.tolist(), probabilities=probabilities, **about)
-    arrays = {"ids": lock.test_ids, "probabilities": probabilities.astype(np.float32), "classes": np.array(classes)}
+    """Write the CSV and the probabilities, and check the CSV."""
+    lock, settings, probabilities = workspace.lock, workspace.competition.submission, result.test_probabilities
+    write_submission(file, probabilities, lock=lock, settings=settings)
+    classes = np.array(result.classes)
+    arrays = {"ids": lock.test_ids, "probabilities": probabilities.astype(np.float32), "classes": classes}
     with atomic_write(file.with_suffix(".probabilities.npz")) as stream:
         np.savez_compressed(stream, **arrays)
     faults = check_submission(file, lock=lock, settings=settings)

@@ -85,7 +85,7 @@ def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[flo
     """
     if not lock.target.has_classes:
         return 0.0, ""
-    totals = read_probabilities(file, classes=lock.classes, settings=settings, target=lock.target).sum(axis=0)
+    totals = read_probabilities(file, lock=lock, settings=settings).sum(axis=0)
     predicted = totals / (totals.sum() or 1)  # of several labels, there may be none
     trained = lock.target.shares(lock.train_labels)
     trained /= trained.sum()  # of all labels, where a row may have several

@@ -1,22 +1,23 @@
-"""Several runs joined by id, with the rows of their competition's lock."""
+"""All runs of a competition, joined by id with the rows of its lock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from podium.errors import PredictionsError, examples
+from podium.errors import PredictionsError, SubmissionError, examples
 from podium.lock import Lock
-from podium.predictions.artefact import Predictions, is_increasing, widened
-from podium.targets.base import Target
-from podium.targets.table import target_of
+from podium.predictions.artefact import Predictions, load_predictions, widened
+from podium.targets.target import Target
+from podium.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """Several runs over the same rows: runs sorted by name, rows sorted by id."""
+    """Several runs over the same rows: runs sorted by name, rows in the order of the lock."""
 
     runs: tuple[str, ...]
     abouts: tuple[dict[str, Any], ...]
@@ -32,7 +33,21 @@ class Aligned:
     @cached_property
     def target(self) -> Target:
         """What the labels are, and how logits are scored."""
-        return target_of(self.target_name, self.classes)
+        return Target(self.target_name, len(self.classes))
+
+
+def load_runs(workspace: Workspace, *, rehearsed: bool = False) -> Aligned:
+    """All runs in `oof/<competition>`, joined by id; `rehearsed` runs have only some of the validation rows.
+
+    Raises SubmissionError if there are no predictions, PredictionsError if they are damaged, or do not belong to the
+    data of `data.lock`.
+    """
+    files, folder = workspace.paths.predictions_files(), workspace.paths.predictions_folder
+    if not files:
+        fix = f"make train COMPETITION={workspace.name}"
+        raise SubmissionError("There are no predictions to blend.", file=folder, fix=fix)
+    with ThreadPoolExecutor() as threads:
+        return align(list(threads.map(load_predictions, files)), workspace.lock, rehearsed=rehearsed)
 
 
 def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = False) -> Aligned:
@@ -41,86 +56,69 @@ def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = F
     `rehearsed` runs have some of the validation rows. Raises PredictionsError with every run that differs from the
     lock in data, folds, ids, labels or classes.
     """
-    runs = [_sorted_by_id(run) for run in sorted(predictions, key=lambda run: run.run)]
+    runs = sorted(predictions, key=lambda run: run.run)
     rows = np.flatnonzero(lock.folds >= 0)
     if rehearsed:
         rows = rows[np.isin(lock.train_ids[rows], runs[0].oof_ids)]
-    rows = rows[np.argsort(lock.train_ids[rows])]
-    expected = {
-        "fingerprint": lock.fingerprint,
-        "fold_sha256": lock.fold_sha256,
-        "target": lock.target_name,
-        "classes": tuple(lock.classes),
-        "oof_ids": lock.train_ids[rows],
-        "oof_labels": lock.train_labels[rows],
-        "test_ids": np.sort(lock.test_ids),
-    }
-    faults = []
+    about = {"fingerprint": lock.fingerprint, "fold_sha256": lock.fold_sha256, "target": lock.target_name}
+    logits, faults = [], []
     for previous, run in zip([None, *runs], runs, strict=False):
-        name = f"{run.run} ({run.file or 'in memory'})"
-        if previous is not None and run.run == previous.run:
-            faults.append(f"{name}: the same run is in {previous.file or 'memory'}")
-        faults += [f"{name}: {difference}" for difference in _differences(run, expected)]
+        both, differences = _join(run, lock, rows, about)
+        if previous and previous.run == run.run:
+            differences.append(f"the same run is in {previous.file or 'memory'}")
+        faults += [f"{run.run} ({run.file or 'in memory'}): {difference}" for difference in differences]
+        logits.append(both)
     if faults:
         raise PredictionsError(
             "Predictions and data.lock are about different data.",
             faults=faults,
             fix="move these files away and train the runs again, or restore data.lock",
         )
+    oof_logits, test_logits = map(np.stack, zip(*logits, strict=True))
     return Aligned(
         runs=tuple(run.run for run in runs),
         abouts=tuple(run.about for run in runs),
-        oof_ids=expected["oof_ids"],
-        oof_logits=np.stack([widened(run.oof_logits) for run in runs]),
-        oof_labels=expected["oof_labels"],
-        test_ids=expected["test_ids"],
-        test_logits=np.stack([widened(run.test_logits) for run in runs]),
-        classes=expected["classes"],
+        oof_ids=lock.train_ids[rows],
+        oof_logits=oof_logits,
+        oof_labels=lock.train_labels[rows],
+        test_ids=lock.test_ids,
+        test_logits=test_logits,
+        classes=tuple(lock.classes),
         groups=None if lock.groups is None else lock.groups[rows],
         target_name=lock.target_name,
     )
 
 
-def _sorted_by_id(run: Predictions) -> Predictions:
-    if is_increasing(run.oof_ids) and is_increasing(run.test_ids):
-        return run
-    oof, test = np.argsort(run.oof_ids), np.argsort(run.test_ids)
-    return replace(
-        run,
-        oof_ids=run.oof_ids[oof],
-        oof_logits=run.oof_logits[oof],
-        oof_labels=run.oof_labels[oof],
-        test_ids=run.test_ids[test],
-        test_logits=run.test_logits[test],
-    )
-
-
-def _differences(run: Predictions, expected: dict[str, Any]) -> list[str]:
-    """Everything in which a run, sorted by id, differs from what the lock says."""
+def _join(
+    run: Predictions, lock: Lock, rows: np.ndarray, about: dict[str, str]
+) -> tuple[tuple[np.ndarray, np.ndarray], list[str]]:
+    """A run's logits of the lock's validation `rows` and test rows, and everything in which the run differs from it."""
+    found = {"target": "class"} | run.about
     faults = [
-        f"{key}: expected {expected[key][:12]}, found {run.about[key][:12]}"
-        for key in ("fingerprint", "fold_sha256")
-        if run.about[key] != expected[key]
+        f"{key}: expected {value[:12]}, found {found[key][:12]}" for key, value in about.items() if found[key] != value
     ]
-    if (target := run.about.get("target", "class")) != expected["target"]:
-        return [*faults, f"target: expected {expected['target']}, found {target}"]
-    if run.classes != expected["classes"]:
-        faults.append(f"classes: expected {examples(expected['classes'])}, found {examples(run.classes)}")
-    oof_faults = id_faults(run.oof_ids, expected["oof_ids"], part="validation ")
-    if not oof_faults and run.oof_labels.shape == expected["oof_labels"].shape:
-        differs = (run.oof_labels != expected["oof_labels"]).reshape(len(run.oof_ids), -1).any(axis=1)
+    if run.classes != tuple(lock.classes):
+        faults.append(f"classes: expected {examples(lock.classes)}, found {examples(run.classes)}")
+    oof, oof_faults = rows_of_ids(run.oof_ids, lock.train_ids[rows], part="validation ")
+    test, test_faults = rows_of_ids(run.test_ids, lock.test_ids, part="test ")
+    labels = lock.train_labels[rows]
+    if not oof_faults and run.oof_labels.shape == labels.shape:
+        differs = (run.oof_labels[oof] != labels).reshape(len(labels), -1).any(axis=1)
         if differs.any():
-            faults.append(f"other labels in {differs.sum()} rows (ids {examples(run.oof_ids[differs])})")
-    return faults + oof_faults + id_faults(run.test_ids, expected["test_ids"], part="test ")
+            faults.append(f"other labels in {differs.sum()} rows (ids {examples(lock.train_ids[rows][differs])})")
+    return (widened(run.oof_logits[oof]), widened(run.test_logits[test])), faults + oof_faults + test_faults
 
 
-def id_faults(ids: np.ndarray, expected: np.ndarray, *, part: str = "") -> list[str]:
-    """The ids of a `part` ("test ") that are missing, unknown or repeated; both arrays are sorted."""
+def rows_of_ids(ids: np.ndarray, expected: np.ndarray, *, part: str = "") -> tuple[np.ndarray | slice, list[str]]:
+    """The places of the `expected` ids in `ids`, or else those of a `part` that are missing, unknown or repeated."""
     if np.array_equal(ids, expected):
-        return []
+        return slice(None), []
+    order = np.argsort(ids)
+    ids = ids[order]
     differences = {
         "missing": np.setdiff1d(expected, ids),
         "unknown": np.setdiff1d(ids, expected),
         "repeated": np.unique(ids[1:][ids[1:] == ids[:-1]]),
     }
-    return [f"{len(rows)} {part}ids are {kind} ({examples(rows)})" for kind, rows in differences.items() if len(rows)]
+    faults = [f"{len(rows)} {part}ids are {kind} ({examples(rows)})" for kind, rows in differences.items() if len(rows)]
+    return order if faults else order[np.searchsorted(ids, expected)], faults

@@ -6,7 +6,6 @@ Everything that reads these files works without torch. Runs are joined by id, ne
 import json
 import math
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,29 +15,22 @@ import numpy as np
 from podium.errors import PredictionsError, examples
 from podium.files import atomic_write
 from podium.plan.stamp import ABOUT_MEMBER, CRC_KEY, DamagedFileError, member_checksums, open_archive, parse_about
-from podium.targets.base import Target
-from podium.targets.table import TARGETS
+from podium.targets.target import TARGETS, Target
 
-# Array -> number of dimensions, kinds of its dtype, their name in a message.
+# Array -> kinds of its dtype, their name in a message.
 ARRAYS = {
-    "oof_ids": (1, "U", "text"),
-    "oof_logits": (2, "f", "floats"),
-    "oof_labels": Target.label_form,
-    "test_ids": (1, "U", "text"),
-    "test_logits": (2, "f", "floats"),
-    "classes": (1, "U", "text"),
+    "oof_ids": ("U", "text"),
+    "oof_logits": ("f", "floats"),
+    "oof_labels": ("iubf", "numbers"),
+    "test_ids": ("U", "text"),
+    "test_logits": ("f", "floats"),
+    "classes": ("U", "text"),
 }
-# The description has these keys, with text; joining and selecting runs need them.
-REQUIRED_KEYS = ("run", "architecture", "fingerprint", "fold_sha256")
-OPTIONAL_KEYS = {
-    "recipe": dict,
-    "recipe_name": str,
-    "scores": dict,
-    "seconds": int | float,
-    "scored": str,
-    "test_logits_from": str,
-    "target": str,
-}
+TYPES = {"text": str, "an object": dict, "a number": int | float}
+# Keys of the description, and what they have; joining and selecting runs need the first.
+REQUIRED_KEYS = dict.fromkeys(("run", "architecture", "fingerprint", "fold_sha256"), "text")
+ABOUT_KEYS = REQUIRED_KEYS | {"recipe": "an object", "scores": "an object", "seconds": "a number"}
+ABOUT_KEYS |= dict.fromkeys(("recipe_name", "scored", "test_logits_from", "target"), "text")
 # A larger array that compresses better than 100 to 1 has no content that a model computed.
 LARGE_BYTES, MOST_COMPRESSION = 1 << 28, 100
 
@@ -61,6 +53,11 @@ class Predictions:
         """Name of the run."""
         return self.about["run"]
 
+    @property
+    def target(self) -> Target:
+        """What the labels are."""
+        return Target(self.about.get("target", "class"), len(self.classes))
+
 
 def save_predictions(file: Path, predictions: Predictions) -> None:
     """Write one `.npz` atomically; equal predictions give equal bytes.
@@ -74,7 +71,7 @@ def save_predictions(file: Path, predictions: Predictions) -> None:
 def write_predictions(stream: BinaryIO, file: Path, predictions: Predictions) -> None:
     """Write predictions to a stream whose content will be `file`; raises as `save_predictions` does."""
     arrays = {name: np.asarray(getattr(predictions, name)) for name in ARRAYS}
-    _refuse(file, _about_faults(predictions.about) or _array_faults(arrays, predictions.about))
+    _check(file, arrays, predictions.about)
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -106,34 +103,20 @@ def load_predictions(file: Path) -> Predictions:
             found=str(error),
             fix=_train_again(file),
         ) from None
-    _refuse(file, _about_faults(about) or _array_faults(arrays, about))
-    labels = arrays["oof_labels"]
-    return Predictions(
-        oof_ids=arrays["oof_ids"],
-        oof_logits=widened(arrays["oof_logits"]),
-        oof_labels=labels if labels.dtype.kind == "f" else labels.astype(np.int64),
-        test_ids=arrays["test_ids"],
-        test_logits=widened(arrays["test_logits"]),
-        classes=tuple(arrays["classes"].tolist()),
-        about=about,
-        file=file,
-    )
+    _check(file, arrays, about)
+    values = {name: widened(array) for name, array in arrays.items()} | {"classes": tuple(arrays["classes"].tolist())}
+    return Predictions(**values, about=about, file=file)
 
 
-def widened(logits: np.ndarray) -> np.ndarray:
-    """Logits as float32, if they are float16."""
-    return logits.astype(np.float32) if logits.dtype.itemsize < 4 else logits
+def widened(array: np.ndarray) -> np.ndarray:
+    """The array as float32, if it is float16."""
+    return array.astype(np.float32) if np.issubdtype(array.dtype, np.float16) else array
 
 
 def finite_in_float32(logits: np.ndarray) -> np.ndarray:
     """Which rows (n,) of logits (n, classes) are finite in float32, which has a smaller range than float64."""
     with np.errstate(over="ignore"):
         return np.isfinite(logits.astype(np.float32, copy=False)).all(axis=1)
-
-
-def is_increasing(ids: np.ndarray) -> bool:
-    """Whether each id sorts after the previous one, so that all are different."""
-    return bool((ids[1:] > ids[:-1]).all())
 
 
 def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -154,54 +137,37 @@ def _train_again(file: Path) -> str:
     return f"rm {file} && make {file.stem} COMPETITION={file.parent.name}"
 
 
-def _refuse(file: Path, faults: Sequence[str]) -> None:
-    if faults:
+def _check(file: Path, arrays: dict[str, np.ndarray], about: Any) -> None:
+    """Raise PredictionsError with everything that is wrong with one run; `align` compares it with the lock."""
+    if faults := _about_faults(about) or _array_faults(arrays, about.get("target", "class")):
         raise PredictionsError("These predictions cannot be used.", file=file, fix=_train_again(file), faults=faults)
-
-
-def _array_faults(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> list[str]:
-    """Everything that is wrong with the arrays of one run."""
-    target, faults = TARGETS[about.get("target", "class")](arrays["classes"].size), []
-    for name, (dimensions, kinds, words) in (ARRAYS | {"oof_labels": target.label_form}).items():
-        array = arrays[name]
-        if array.ndim != dimensions or array.dtype.kind not in kinds:
-            found = f"{array.dtype} of shape {array.shape}"
-            faults.append(f"{name}: expected {words} in {dimensions} dimensions, found {found}")
-    if faults:
-        return faults
-    classes = target.classes
-    if (classes < 2 and target.has_classes) or len(set(arrays["classes"].tolist())) < classes:
-        faults.append(f"classes: expected two or more, all different, found {examples(arrays['classes'], most=10)}")
-    for part in ("oof", "test"):
-        faults += _row_faults(part, arrays[f"{part}_ids"], arrays[f"{part}_logits"], target.outputs)
-    labels = arrays["oof_labels"]
-    if len(labels) != len(arrays["oof_ids"]):
-        faults.append(f"oof_labels: expected {len(arrays['oof_ids'])} rows as in oof_ids, found {len(labels)}")
-    return faults + [f"oof_labels: {fault}" for fault in target.label_faults(labels)]
-
-
-def _row_faults(part: str, ids: np.ndarray, logits: np.ndarray, outputs: int) -> list[str]:
-    faults = []
-    if part == "oof" and not len(ids):
-        faults.append(f"{part}_ids: expected at least one row, found none")
-    if logits.shape != (len(ids), outputs):
-        faults.append(f"{part}_logits: expected shape {(len(ids), outputs)}, found {logits.shape}")
-    elif not (finite := finite_in_float32(logits)).all():
-        rows = np.flatnonzero(~finite)
-        faults.append(f"{part}_logits: NaN or infinity in {len(rows)} rows (ids {examples(ids[rows])})")
-    if not is_increasing(ids):
-        unique, counts = np.unique(ids, return_counts=True)
-        if (counts > 1).any():
-            faults.append(f"{part}_ids: {(counts > 1).sum()} ids occur more than once ({examples(unique[counts > 1])})")
-    return faults
 
 
 def _about_faults(about: Any) -> list[str]:
     if not isinstance(about, dict):
         return [f"about: expected a JSON object, found {type(about).__name__}"]
-    missing = [key for key in REQUIRED_KEYS if not isinstance(about.get(key), str) or not about[key]]
-    faults = [f"about: expected text under {', '.join(missing)}, found none"] if missing else []
-    wrong = [key for key, kind in OPTIONAL_KEYS.items() if key in about and not isinstance(about[key], kind)]
-    if "target" not in wrong and about.get("target", "class") not in TARGETS:
-        faults.append(f"about: expected a target of {', '.join(TARGETS)}, found {about['target'][:20]!r}")
-    return faults + ([f"about: wrong type of value under {', '.join(wrong)}"] if wrong else [])
+    faults = [
+        f"about: {key}: expected {words}, found {json.dumps(about.get(key))[:40]}"
+        for key, words in ABOUT_KEYS.items()
+        if (key in about or key in REQUIRED_KEYS) and not isinstance(about.get(key), TYPES[words])
+    ]
+    if isinstance(target := about.get("target", "class"), str) and target not in TARGETS:
+        faults.append(f"about: target: expected {', '.join(TARGETS)}, found {target[:20]!r}")
+    return faults
+
+
+def _array_faults(arrays: dict[str, np.ndarray], target_name: str) -> list[str]:
+    rows, tests, classes = (arrays[name].size for name in ("oof_ids", "test_ids", "classes"))
+    target = Target(target_name, classes)
+    labels = (rows, classes) if target.has_columns else (rows,)
+    shapes = ((rows,), (rows, target.outputs), labels, (tests,), (tests, target.outputs), (classes,))
+    faults = [
+        f"{name}: expected {words} of shape {shape}, found {arrays[name].dtype} of shape {arrays[name].shape}"
+        for (name, (kinds, words)), shape in zip(ARRAYS.items(), shapes, strict=True)
+        if arrays[name].dtype.kind not in kinds or arrays[name].shape != shape
+    ]
+    for part in () if faults else ("oof", "test"):
+        if not (finite := finite_in_float32(arrays[f"{part}_logits"])).all():
+            ids = arrays[f"{part}_ids"][~finite]
+            faults.append(f"{part}_logits: NaN or infinity in {len(ids)} rows (ids {examples(ids)})")
+    return faults

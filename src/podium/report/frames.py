@@ -11,8 +11,7 @@ import pandas as pd
 from podium.ensemble.blend import Blend
 from podium.errors import SubmissionError
 from podium.plan.stamp import file_sha256
-from podium.predictions.align import Aligned
-from podium.predictions.load import load_runs
+from podium.predictions.align import Aligned, load_runs
 from podium.workspace import open_workspace
 
 

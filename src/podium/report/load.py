@@ -15,9 +15,8 @@ from podium.files import read_json
 from podium.kaggle.ledger import LEDGER, Entry, read_ledger
 from podium.lock import Lock
 from podium.plan.stamp import DamagedFileError, ensemble_is_fresh, file_sha256, open_archive
-from podium.predictions.align import Aligned
+from podium.predictions.align import Aligned, load_runs
 from podium.predictions.artefact import read_array
-from podium.predictions.load import load_runs
 from podium.submission import check_submission
 from podium.workspace import Workspace
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from podium.ensemble.strategies.calibrate import BINS
 from podium.metrics import METRICS, confusion_matrix, hits
-from podium.targets.base import CLASS, Target
+from podium.targets.target import CLASS, Target
 
 # Rows with a smaller loss (a probability of the label above 0.9) are not shown among the largest losses.
 SMALL_LOSS = 0.1
@@ -104,7 +104,7 @@ def largest_losses(probabilities: np.ndarray, labels: np.ndarray, *, most: int, 
 
 def least_certain(probabilities: np.ndarray, *, most: int, target: Target = CLASS) -> np.ndarray:
     """Row indices of the least certain predictions, the least certain first."""
-    return np.argsort(target.certainties(probabilities), kind="stable")[:most]
+    return np.argsort(target.confidences(probabilities), kind="stable")[:most]
 
 
 def suspected_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -136,8 +136,7 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
     predicted_labels = target.predicted_labels(file.probabilities)
     training, predicted = target.shares(lock.train_labels), target.shares(predicted_labels)
     shown = np.sort(np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES])
-    blend = file.probabilities[np.argsort(lock.test_ids)]  # the aligned rows are sorted by id
-    uncertain = mistakes.least_certain(blend, most=MOST_UNCERTAIN, target=target)
+    uncertain = mistakes.least_certain(file.probabilities, most=MOST_UNCERTAIN, target=target)
     return {
         "file": file,
         "fits_lock": True,
@@ -145,8 +144,8 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
         "figure": figures.class_shares([classes[k] for k in shown], training[shown], predicted[shown]),
         "is_selection": len(classes) > MOST_CLASSES,
         "shares": list(zip(classes, training.tolist(), predicted.tolist(), strict=True)),
-        "uncertain": gallery_rows(data, uncertain, part="test", blend=blend),
-        "uncertain_rows": [[data.aligned.test_ids[row], *_top_two(data, blend[row])] for row in uncertain],
+        "uncertain": gallery_rows(data, uncertain, part="test", blend=file.probabilities),
+        "uncertain_rows": [[lock.test_ids[row], *_top_two(data, file.probabilities[row])] for row in uncertain],
     }
 
 

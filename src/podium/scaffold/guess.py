@@ -22,7 +22,7 @@ from podium.errors import ConfigError, DataError, examples
 from podium.scaffold.labels import class_of, find_labels
 from podium.scaffold.layout import Layout, open_layout
 from podium.scaffold.readings import FIX, Texts, choose_reading
-from podium.targets.base import BETWEEN_NAMES
+from podium.targets.target import BETWEEN_NAMES
 
 # With fewer labelled images, k-fold validation.
 FEW_ROWS = 5000

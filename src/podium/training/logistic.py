@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from torch import nn
 
 from podium.metrics import log_loss, softmax
-from podium.targets.base import Target
+from podium.targets.target import Target
 from podium.training.networks.architectures import Network
 
 Classifier = tuple[np.ndarray, np.ndarray]

@@ -11,7 +11,6 @@ from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
 from podium.errors import DataError, TrainingError
 from podium.predictions.artefact import load_predictions
-from podium.targets.table import target_of
 from podium.training.batches.loader import Normalisation
 from podium.training.batches.stores import PixelStore
 from podium.training.device import cpu_threads, pick_device, pick_precision
@@ -39,7 +38,7 @@ def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[s
             fix=_training_command(workspace, run),
         )
     predictions = load_predictions(predictions_file)
-    target, names = target_of(predictions.about.get("target", "class"), predictions.classes), _image_names(folder)
+    target, names = predictions.target, _image_names(folder)
     with name_run_in_errors(run, file, more_memory="end other programs, or predict fewer images at once"):
         models = _read_models(workspace, run, target.outputs, stamp=predictions.about.get("stamp"))
         images = np.stack([_read_image(folder / name, models[0].recipe) for name in names])

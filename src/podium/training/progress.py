@@ -12,7 +12,7 @@ from fastai.callback.core import Callback
 
 from podium.errors import DivergedError
 from podium.files import atomic_write
-from podium.targets.base import CLASS, Target
+from podium.targets.target import CLASS, Target
 from podium.training.trackers import Trackers
 
 
@@ -129,7 +129,7 @@ class ProgressCallback(Callback):
             mean, deviation = self.learn.dls.train.scale
             if deviation != 1 or mean:
                 logits, labels = logits * deviation + mean, labels * deviation + mean
-            accuracy = recorder.target.accuracy(logits, labels)
+            accuracy = recorder.target.scores_of(logits, labels).get("accuracy", math.nan)
             recorder.listener.validation(logits, labels)
         seconds_left = recorder.seconds * (recorder.images / recorder.images_done - 1)
         report = EpochReport(

@@ -206,7 +206,7 @@ def _about(
         "seconds": round(progress.seconds, 1),
         "images_per_second": round(progress.images_per_second, 1),
         "scores": {name: round(score, 6) for name, score in scores.items()},
-        **lock.target.described,
+        "target": lock.target.name,
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
         "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
         "git_commit": git_commit(root),

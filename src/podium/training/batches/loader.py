@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from podium.config.keys import Recipe
 from podium.config.pixels import Pixels, height_and_width
 from podium.seeding import stream_seed
-from podium.targets.base import CLASS, Target
+from podium.targets.target import CLASS, Target
 from podium.training.batches.augment import (
     apply_in_parts,
     change_light,
