@@ -19,9 +19,9 @@ from podium.config.keys import Recipe
 from podium.config.recipe import read_recipe
 from podium.data.cache import Dataset, open_images
 from podium.errors import TrainingError
-from podium.training.batches.loader import FitData
-from podium.training.batches.stores import PixelStore
+from podium.training.batches.stores import FitData, PixelStore
 from podium.training.device import cpu_threads, pick_device, repeatable
+from podium.training.inference import logits_of
 from podium.training.learner import fit_network
 from podium.training.progress import Listener, ProgressRecorder
 from podium.workspace import open_workspace
@@ -52,8 +52,8 @@ def train(recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) 
         started = time.perf_counter()
         trained = fit_network(recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
         seconds = time.perf_counter() - started
-        logits = trained.logits(store, judged)
-    tensors = [value.flatten().double().cpu() for value in trained.network.state_dict().values()]
+        logits = logits_of(trained, store, judged)
+    tensors = [value.flatten().double().cpu() for value in trained.state_dict().values()]
     return Training(torch.cat(tensors), logits, seconds)
 
 

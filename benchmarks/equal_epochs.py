@@ -32,8 +32,8 @@ from podium.config.keys import Augment, Recipe
 from podium.data.cache import Dataset, open_images
 from podium.metrics import log_losses, softmax
 from podium.seeding import stream_seed
-from podium.training.batches.loader import FitData
-from podium.training.batches.stores import PixelStore
+from podium.training.batches.stores import FitData, PixelStore
+from podium.training.inference import logits_of
 from podium.training.learner import fit_network
 from podium.training.networks.architectures import build_network
 from podium.training.progress import Listener, ProgressRecorder
@@ -132,7 +132,7 @@ def podium(task: Task) -> tuple[np.ndarray, float, str]:
     started = time.process_time()
     network = fit_network(recipe, data, seed=task.seed, purpose="", root=ROOT, progress=progress, stage="")
     seconds = time.process_time() - started
-    return network.logits(store, judged), seconds, str(network.network.precision).removeprefix("torch.")
+    return logits_of(network, store, judged), seconds, str(network.precision).removeprefix("torch.")
 
 
 VARIANTS = {"stock fastai": stock_fastai, "Podium": podium}

@@ -28,8 +28,8 @@ from podium.config.keys import Augment, FastNet, Recipe
 from podium.config.recipe import read_recipe
 from podium.data.cache import open_images
 from podium.metrics import log_loss, softmax
-from podium.training.batches.loader import FitData
-from podium.training.batches.stores import PixelStore
+from podium.training.batches.stores import FitData, PixelStore
+from podium.training.inference import logits_of
 from podium.training.learner import fit_network
 from podium.training.networks import fastnet
 from podium.training.progress import Listener, ProgressRecorder
@@ -118,7 +118,7 @@ def judge(task: tuple[str, int], *, recipe: Recipe, rows: int) -> tuple[np.ndarr
             recipe, data, seed=seed, purpose="", root=workspace.paths.root, progress=progress, stage=""
         )
     seconds = time.process_time() - started
-    logits = network.logits(store, judged)
+    logits = logits_of(network, store, judged)
     labels = lock.train_labels[judged]
     return logits.argmax(axis=1) == labels, log_loss(softmax(logits), labels), seconds
 

@@ -48,11 +48,11 @@ from torch import nn
 from podium.config.keys import Recipe
 from podium.config.recipe import read_recipe
 from podium.data.images import decode
-from podium.training.batches.loader import FitData
-from podium.training.batches.stores import PixelStore
+from podium.training.batches.stores import FitData, PixelStore
 from podium.training.device import keep_freed_memory
+from podium.training.inference import logits_of
 from podium.training.learner import fit_network
-from podium.training.networks.weights import load_weights
+from podium.training.networks.published import load_weights
 from podium.training.progress import Listener, ProgressRecorder
 from training import ROOT, machine
 
@@ -183,7 +183,7 @@ def podium(task: Task, *, name: str) -> tuple[list[Path], np.ndarray, float]:
     progress = ProgressRecorder(Listener(), images=len(rows) * task.epochs)
     network = fit_network(recipe, data, seed=task.seed, purpose="", root=ROOT, progress=progress, stage="")
     seconds, judged = time.process_time() - started, task.files("valid")
-    return judged, network.logits(store("valid"), np.arange(len(judged))), seconds
+    return judged, logits_of(network, store("valid"), np.arange(len(judged))), seconds
 
 
 CONTENDERS: dict[str, Contender] = {

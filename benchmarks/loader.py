@@ -22,7 +22,8 @@ from PIL import Image
 
 from podium.config.keys import Augment, Recipe
 from podium.data.cache import Dataset, open_images
-from podium.training.batches.loader import FitData, PixelStore, TrainingLoader
+from podium.training.batches.loader import TrainingLoader
+from podium.training.batches.stores import FitData, PixelStore
 from podium.workspace import open_workspace
 
 SIDE, BATCH = 32, 128

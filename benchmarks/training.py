@@ -6,7 +6,7 @@ The three train the same network from nothing, in equal batches (the recipe's si
 with as many threads as there are cores: in turn, `--repeats` times, so that what else the machine does meets all of
 them; a ratio is the median of the turns' ratios. Stock fastai and the plain loop are written as their documentation
 writes them: PNG files, a worker process a core, float32, contiguous memory; fastai with its Adam, the loop with SGD.
-Podium is `fit_network` with the recipe, at its full side. Every one flips and shifts; only Podium also cuts out, where
+Podium is its `Learner` with the recipe, at its full side. Every one flips and shifts; only Podium also cuts out, where
 the recipe says so.
 
 A step is timed from the end of the one before, after a warm-up, and there are more images than are timed: starting
@@ -21,7 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,7 +32,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
-from fastai.optimizer import OptimWrapper
 from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -41,11 +40,12 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from podium.config.keys import Recipe
 from podium.config.recipe import read_recipe
 from podium.data.cache import Dataset, open_images
-from podium.training.batches.loader import EvaluationLoader, FitData, TrainingLoader
-from podium.training.batches.stores import PixelStore
+from podium.training.batches.loader import TrainingLoader
+from podium.training.batches.stores import FitData, PixelStore
 from podium.training.device import cpu_threads, device_name, pick_device
-from podium.training.learner import TrainedNetwork, fit_network
-from podium.training.logits import predict_logits
+from podium.training.inference import evaluation_batches, predict_logits
+from podium.training.learner import Learner, prepare_network
+from podium.training.losses import Loss
 from podium.training.networks.architectures import IMAGENET, Network, build_network
 from podium.training.networks.fastnet import FastNetBody
 from podium.training.progress import Listener, ProgressRecorder
@@ -117,8 +117,8 @@ class Setup:
         network = build_network(self.recipe, len(self.dataset.lock.classes), root=ROOT, seed=1, weights=False)
         network.to(self.device, memory_format=torch.contiguous_format)
         if isinstance(network.body, FastNetBody):
-            loader = EvaluationLoader(self.store, np.arange(1000), self.recipe, normalisation=IMAGENET)
-            network.body.whiten(torch.cat([images for (images,) in loader]))
+            network.normalisation = IMAGENET
+            network.body.whiten(torch.cat(list(evaluation_batches(network, self.store, np.arange(1000)))))
         return network
 
     def write_files(self) -> None:
@@ -238,7 +238,7 @@ def plain_batches(setup: Setup, clock: Clock, *, augmented: bool) -> Iterator[li
 
 
 class StopPodium(Listener):
-    """Counts steps, and ends the fit after the last timed one."""
+    """Counts steps, and raises CancelFitException after the last timed one."""
 
     def __init__(self, clock: Clock):
         self.clock = clock
@@ -248,30 +248,26 @@ class StopPodium(Listener):
             raise CancelFitException
 
 
-def fit_podium(setup: Setup, clock: Clock) -> TrainedNetwork:
-    rows, dataset = clock.rows, setup.dataset
+def fit_podium(setup: Setup, clock: Clock) -> Network:
+    rows, dataset, recipe = clock.rows, setup.dataset, setup.recipe
     data = FitData(setup.store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0])
-    progress = ProgressRecorder(StopPodium(clock), images=len(rows) * setup.recipe.epochs)
-    return fit_network(setup.recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
+    progress = ProgressRecorder(StopPodium(clock), images=len(rows) * recipe.epochs)
+    network = prepare_network(recipe, data, root=ROOT, seed=1)
+    with suppress(CancelFitException):
+        Learner(network, data, seed=1, purpose="").train(progress, "")
+    return network
 
 
 def podium(setup: Setup) -> tuple[float, float]:
     training, inference = setup.clock(), setup.clock()
-    fitted = fit_podium(setup, training)
-    loader = EvaluationLoader(
-        setup.store,
-        inference.rows,
-        setup.recipe,
-        batch_size=inference.batch,
-        normalisation=fitted.network.normalisation,
-    )
+    network = fit_podium(setup, training)
 
-    def ticking() -> Iterator[tuple[torch.Tensor, ...]]:
-        for batch in loader:
-            yield batch
+    def ticking() -> Iterator[torch.Tensor]:
+        for images in evaluation_batches(network, setup.store, inference.rows, batch_size=inference.batch):
+            yield images
             inference.tick()
 
-    predict_logits(fitted.network, ticking(), views="none")
+    predict_logits(network, ticking(), views="none")
     return training.images_per_second, inference.images_per_second
 
 
@@ -281,7 +277,7 @@ VARIANTS = {"stock fastai": stock_fastai, "plain loop": plain_loop, "Podium": po
 
 
 class Parts:
-    """Seconds of each part of our Learner's own steps: its pieces are timed where fastai calls them."""
+    """Seconds of each part of the steps of Podium's Learner."""
 
     def __init__(self, clock: Clock):
         self.clock, self.seconds = clock, dict.fromkeys(PARTS, 0.0)
@@ -307,11 +303,9 @@ class Parts:
                 lambda loader: iter(self.timed("data", partial(next, serve(loader), None)), None),
             ),
             (Network, "forward", self.timed("forward", Network.forward)),
-            (nn.CrossEntropyLoss, "forward", self.timed("forward", nn.CrossEntropyLoss.forward)),
+            (Loss, "__call__", self.timed("forward", Loss.__call__)),
             (torch.Tensor, "backward", self.timed("backward", torch.Tensor.backward)),
-            # fastai's wrapper has no such methods: it hands on what it is asked.
-            (OptimWrapper, "step", self.timed("optimiser", lambda wrapper: wrapper.opt.step())),
-            (OptimWrapper, "zero_grad", self.timed("optimiser", lambda wrapper: wrapper.opt.zero_grad())),
+            (Learner, "update", self.timed("optimiser", Learner.update)),
         ]
         with ExitStack() as stack:
             for owner, method, timed in pieces:
@@ -320,13 +314,13 @@ class Parts:
 
 
 def measure_parts(setup: Setup) -> tuple[dict[str, float], torch.dtype]:
-    """Shares of a step, what is no part being fastai's and our callbacks'; and the precision that was picked."""
+    """Shares of a step, the rest being the loop's own; and the precision that was picked."""
     clock = setup.clock()
     parts = Parts(clock)
     with parts.watching():
-        fitted = fit_podium(setup, clock)
+        network = fit_podium(setup, clock)
     shares = {name: spent / clock.seconds for name, spent in parts.seconds.items()}
-    return shares | {"fastai": 1 - sum(shares.values())}, fitted.network.precision
+    return shares | {"loop": 1 - sum(shares.values())}, network.precision
 
 
 def count_flops(setup: Setup, *, images: int = 4) -> float:
@@ -400,7 +394,7 @@ def print_parts(title: str, results: Results) -> None:
     for name, (_, measured) in results.items():
         shares = [*measured["shares"], [data + own for data, *_, own in zip(*measured["shares"], strict=True)]]
         rows.append([name, *(f"{median(share):.1%}" for share in shares)])
-    table(title, ["architecture", *PARTS, "fastai and callbacks", "data + fastai"], *rows)
+    table(title, ["architecture", *PARTS, "loop", "data + loop"], *rows)
 
 
 def print_floor(title: str, results: Results) -> None:
@@ -418,7 +412,7 @@ def print_floor(title: str, results: Results) -> None:
 def print_results(results: Results) -> None:
     print_speeds("Training, images/s: median (least to most). Aim: at least 2x stock fastai", results, place=0)
     print_speeds("Inference, images/s, one view of each image", results, place=1)
-    print_parts("Where Podium's step goes. Aim: data + fastai below 5 %", results)
+    print_parts("Where Podium's step goes. Aim: data + loop below 5 %", results)
     print_floor("The floor: a step's convolutions and matrix products at the rate of square matrices here", results)
 
 

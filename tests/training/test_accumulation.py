@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from podium.config.keys import Recipe
-from podium.training.batches.loader import FitData
-from podium.training.batches.stores import PixelStore
+from podium.training.batches.stores import FitData, PixelStore
 from podium.training.learner import fit_network
 from podium.training.progress import Listener, ProgressRecorder
 
@@ -38,7 +37,7 @@ def fitted(**keys) -> tuple[list[torch.Tensor], ProgressRecorder, list[int]]:
 
     with torch.nn.modules.module.register_module_forward_pre_hook(record):
         trained = fit_network(recipe, data, seed=1, purpose="", root=Path(), progress=progress, stage="")
-    return [value.detach() for value in trained.network.parameters()], progress, sizes
+    return [value.detach() for value in trained.parameters()], progress, sizes
 
 
 @pytest.mark.parametrize(
@@ -58,7 +57,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(keys):
 def test_no_part_has_a_single_image_and_the_scaled_gradients_of_float16_give_the_step_of_float32(monkeypatch):
     start, *_ = fitted(batch_size=160, epochs=1, learning_rate=1e-9)
     whole, *_ = fitted(batch_size=160, epochs=1)
-    monkeypatch.setattr("podium.training.learner.pick_precision", lambda *_: torch.float16)
+    monkeypatch.setattr("podium.training.networks.architectures.pick_precision", lambda *_: torch.float16)
     parts, _, sizes = fitted(batch_size=2, accumulate=500, epochs=1)
     assert set(sizes) == {2}
     assert largest_difference(whole, parts) < 1e-3 < 1e-2 < largest_difference(whole, start)

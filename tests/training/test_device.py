@@ -1,4 +1,4 @@
-"""Devices, precision, threads and repeatable kernels; the cores that runs share."""
+"""Devices, precision, threads and repeatable kernels; errors that name the run; the cores that runs share."""
 
 import contextlib
 import ctypes
@@ -8,37 +8,39 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from podium.config.keys import Recipe
-from podium.errors import TrainingError
-from podium.training import cores as cores_module
-from podium.training.cores import claim_cores, claim_gpu
+from podium.errors import DeviceMemoryError, TrainingError
+from podium.training import device as device_module
 from podium.training.device import (
+    claim_cores,
+    claim_gpu,
     cpu_threads,
     keep_freed_memory,
+    name_run_in_errors,
     pick_device,
-    pick_precision,
     repeatable,
     spread_over_gpus,
 )
-from podium.training.networks.architectures import build_network
+from podium.training.networks.architectures import build_network, pick_precision
 
 
 @pytest.fixture(autouse=True)
 def two_cores(tmp_path, monkeypatch):
     """Locks of this test's own, on a machine of two cores."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(cores_module.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(cores_module.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(device_module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda _: {0, 1})
 
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 HOLD = """
 import sys, time, os
 os.sched_getaffinity = lambda _: {0, 1}
-from podium.training.cores import claim_cores
+from podium.training.device import claim_cores
 with claim_cores(int(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
@@ -279,3 +281,20 @@ def test_a_stride_longer_than_the_image_is_never_trained_in_bfloat16_on_a_cpu(mo
     assert chosen(64, progressive_pixels=(16,)) == torch.float32
     with pytest.raises(TrainingError, match="at 16 pixels"):
         chosen(16, precision="bfloat16")
+
+
+def test_a_full_device_memory_is_an_error_with_the_run_and_its_recipe(tmp_path):
+    message = r"(?s)^vgg19\.s1: The device has too little memory\..*vgg19\.toml.*tried to allocate.*make -j1"
+    with pytest.raises(DeviceMemoryError, match=message), name_run_in_errors("vgg19.s1", tmp_path / "vgg19.toml"):
+        raise torch.OutOfMemoryError("CUDA out of memory: tried to allocate 2 GiB\nand more")
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty, bytearray])
+def test_a_full_memory_of_a_cpu_is_the_same_error(tmp_path, allocate):
+    with pytest.raises(DeviceMemoryError, match="too little memory"), name_run_in_errors("a.s1", tmp_path / "a.toml"):
+        allocate(1 << 50)
+
+
+def test_another_runtime_error_stays_as_it_is(tmp_path):
+    with pytest.raises(RuntimeError, match="a bug"), name_run_in_errors("a.s1", tmp_path / "a.toml"):
+        raise RuntimeError("a bug")

@@ -16,6 +16,7 @@ from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
 from podium.training import estimate as estimate_module
 from podium.training.estimate import estimate_seconds, total_seconds
+from podium.training.networks import architectures
 
 
 def planned(**keys) -> PlannedRun:
@@ -90,7 +91,7 @@ def test_the_timed_network_is_that_of_the_run_without_its_weights(monkeypatch):
 
     states = []
     monkeypatch.setattr(estimate_module, "_seconds", spy)
-    monkeypatch.setattr(estimate_module, "pick_precision", lambda *_: torch.bfloat16)
+    monkeypatch.setattr(architectures, "pick_precision", lambda *_: torch.bfloat16)
     estimate_seconds(workspace(8), [planned(threads=3, pretrained="missing.pth")])
     assert states == [(False, torch.bfloat16, 3)]
 

@@ -7,16 +7,18 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel
 
 from podium.config.keys import Augment, FastNet, Recipe
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
-from podium.training.batches.loader import FitData, TrainingLoader
-from podium.training.batches.stores import PixelStore
-from podium.training.learner import fit_network
-from podium.training.logits import predict_logits
+from podium.training.batches.loader import TrainingLoader
+from podium.training.batches.stores import FitData, PixelStore
+from podium.training.inference import logits_of, predict_logits
+from podium.training.learner import Learner, fit_network, prepare_network
 from podium.training.lr_find import find_learning_rate
-from podium.training.optimisers import list_rates
+from podium.training.networks import architectures
+from podium.training.optimisers import constant, list_rates, set_rates
 from podium.training.progress import EpochReport, Listener, ProgressRecorder
 
 TINY = Recipe(
@@ -80,7 +82,7 @@ def trained(recipe: Recipe, folder, *, seed: int = 1):
     progress = ProgressRecorder(listener, images=images)
     network = fit_network(recipe, data, seed=seed, purpose="", root=folder, progress=progress, stage="")
     progress.write_history(folder / "history.csv")
-    return network, network.logits(data.store, data.validation_rows), listener
+    return network, logits_of(network, data.store, data.validation_rows), listener
 
 
 def accuracy(logits: np.ndarray) -> float:
@@ -171,14 +173,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tmp_path, monkeypatch, optimiser):
     kept = {}
-    original = learner_module.Learner.unfreeze
+    original = Learner.train_body
 
-    def spy(self):
-        kept["body"] = [p.detach().clone() for p in self.model.layer_groups()[0] if p.ndim > 1]
-        kept["head"] = [p.detach().clone() for p in self.model.layer_groups()[2]]
-        original(self)
+    def spy(self, is_trained):
+        if is_trained:
+            kept["body"] = [p.detach().clone() for p in self.network.layer_groups()[0] if p.ndim > 1]
+            kept["norms"] = [p.detach().clone() for p in self.network.layer_groups()[0] if p.ndim == 1]
+            kept["head"] = [p.detach().clone() for p in self.network.layer_groups()[2]]
+            assert self.optimiser.state
+        original(self, is_trained)
+        assert not self.optimiser.state, "as in fastai, the optimiser starts anew"
 
-    monkeypatch.setattr(learner_module.Learner, "unfreeze", spy)
+    monkeypatch.setattr(Learner, "train_body", spy)
     start = learner_module.build_network(
         TINY, 2, root=tmp_path, seed=learner_module.stream_seed(1, "network")
     ).layer_groups()
@@ -186,8 +192,10 @@ def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tm
     assert [report.stage for report in listener.reports] == ["freeze", "train", "train", "train"]
     body = [p for p in start[0] if p.ndim > 1]
     assert all(torch.equal(a, b) for a, b in zip(body, kept["body"], strict=True))
+    norms = [p for p in start[0] if p.ndim == 1]
+    assert not any(torch.equal(a, b) for a, b in zip(norms, kept["norms"], strict=True)), "as fastai's train_bn"
     assert not all(torch.equal(a, b) for a, b in zip(start[2], kept["head"], strict=True))
-    final = [p for p in fitted.network.layer_groups()[0] if p.ndim > 1]
+    final = [p for p in fitted.layer_groups()[0] if p.ndim > 1]
     assert not all(torch.equal(a, b) for a, b in zip(body, final, strict=True))
 
 
@@ -200,13 +208,13 @@ def test_early_layers_biases_and_muons_filters_have_their_own_rates():
 
 def test_during_the_frozen_epochs_each_kind_of_parameters_has_its_own_rate(tmp_path, monkeypatch):
     schedules = []
+    fit = Learner.fit
 
-    class Spy(learner_module.ParamScheduler):
-        def __init__(self, scheds):
-            schedules.append(scheds["lr"])
-            super().__init__(scheds)
+    def spy(self, epochs, rates, **options):
+        schedules.append(rates[0])
+        fit(self, epochs, rates, **options)
 
-    monkeypatch.setattr(learner_module, "ParamScheduler", Spy)
+    monkeypatch.setattr(Learner, "fit", spy)
     keys = {"freeze_epochs": 1, "epochs": 1, "learning_rate": 0.1, "bias_ratio": 2.0, "discriminative_ratio": 100.0}
     trained(replace(TINY, **keys), tmp_path)
     trained(replace(TINY, optimiser="muon", muon_rate=0.5, **keys), tmp_path)
@@ -231,7 +239,7 @@ def test_a_vision_transformer_trains_and_repeats_with_growing_images_and_a_rate_
 def test_the_filters_of_the_first_layer_of_a_fastnet_are_not_trained(tmp_path):
     short, _, _ = trained(replace(FAST, epochs=1), tmp_path)
     long, _, _ = trained(FAST, tmp_path)
-    first, second = short.network.body[0], long.network.body[0]
+    first, second = short.body[0], long.body[0]
     assert first.filters.abs().sum() > 0 and torch.equal(first.filters, second.filters)
     assert not torch.equal(first.bias, second.bias)
 
@@ -240,7 +248,7 @@ def test_the_filters_of_the_first_layer_of_a_fastnet_are_not_trained(tmp_path):
 def test_frozen_batch_norms_keep_the_statistics_of_the_pretraining(tmp_path, keys):
     recipe = replace(TINY, pretrained=save_weights(tmp_path), **keys)
     weights = load_file(tmp_path / "weights.safetensors")
-    body = trained(recipe, tmp_path)[0].network.body
+    body = trained(recipe, tmp_path)[0].body
     changed = [
         not torch.equal(layer.running_mean, weights[f"{name}.running_mean"])
         for name, layer in body.named_modules()
@@ -252,17 +260,21 @@ def test_frozen_batch_norms_keep_the_statistics_of_the_pretraining(tmp_path, key
 
 
 def test_an_epoch_is_validated_on_at_most_epoch_rows_rows(tmp_path, monkeypatch):
+    class LabelRecorder(Listener):
+        def validation(self, logits, labels):
+            self.labels = labels
+
     monkeypatch.setattr(learner_module, "EPOCH_ROWS", 10)
-    data = data_of()
-    network = learner_module.prepare_network(TINY, data, root=tmp_path, seed=1)
-    learner = learner_module.make_learner(TINY, network, data, seed=1, purpose="")
-    assert learner.dls.valid.rows.tolist() == list(range(80, 120, 4))
+    data, listener = replace(data_of(), labels=np.arange(120) // 4 % 2), LabelRecorder()
+    learner = Learner(prepare_network(TINY, data, root=tmp_path, seed=1), data, seed=1, purpose="")
+    learner.validate(ProgressRecorder(listener, images=1))
+    assert listener.labels.tolist() == [0, 1] * 5  # of every fourth row from 80 on
 
 
 def test_bfloat16_keeps_the_parameters_in_float32(tmp_path):
     fitted, logits, _ = trained(replace(TINY, precision="bfloat16", epochs=1, training_pixels=64), tmp_path)
-    assert fitted.network.precision == torch.bfloat16 and logits.dtype == np.float32
-    assert {value.dtype for value in fitted.network.parameters()} == {torch.float32}
+    assert fitted.precision == torch.bfloat16 and logits.dtype == np.float32
+    assert {value.dtype for value in fitted.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
@@ -271,7 +283,7 @@ def test_an_exception_leaves_autocast(tmp_path, monkeypatch, precision):
         assert torch.is_autocast_enabled("cpu")
         raise InterruptedError
 
-    monkeypatch.setattr(learner_module, "pick_precision", lambda *_: precision)
+    monkeypatch.setattr(architectures, "pick_precision", lambda *_: precision)
     monkeypatch.setattr(torch.nn.Linear, "forward", fail)  # of the head
     with pytest.raises(InterruptedError):
         trained(TINY, tmp_path)
@@ -279,30 +291,31 @@ def test_an_exception_leaves_autocast(tmp_path, monkeypatch, precision):
 
 
 def test_float16_scales_the_loss_and_skips_steps_with_infinite_gradients(tmp_path, monkeypatch):
-    scales, steps = [], []
+    scales = []
+    update = Learner.update
 
-    class Scaling(learner_module.GradientScaling):
-        def after_step(self):
-            scales.append(self.scaler.get_scale())
-            steps.append(self.is_finite)
-            super().after_step()
+    def spy(self):
+        scales.append(self.scaler.get_scale())
+        update(self)
 
-    monkeypatch.setattr(learner_module, "pick_precision", lambda *_: torch.float16)
-    monkeypatch.setattr(learner_module, "GradientScaling", Scaling)
+    monkeypatch.setattr(architectures, "pick_precision", lambda *_: torch.float16)
+    monkeypatch.setattr(Learner, "update", spy)
     fitted, logits, _ = trained(replace(TINY, epochs=6, gradient_clip=1.0), tmp_path)
-    assert accuracy(logits) > 0.9 and logits.dtype == np.float32 and fitted.network.precision == torch.float16
-    assert {value.dtype for value in fitted.network.parameters()} == {torch.float32}
-    assert len(steps) == 6 * 4 and steps[-1] and min(scales) >= 1024
+    assert accuracy(logits) > 0.9 and logits.dtype == np.float32 and fitted.precision == torch.float16
+    assert {value.dtype for value in fitted.parameters()} == {torch.float32}
+    assert len(scales) == 6 * 4 and min(scales) >= 1024
     # A step whose gradients are not finite changes no parameter, and halves the scale.
     data = data_of()
-    network = learner_module.prepare_network(TINY, data, root=tmp_path, seed=1)
+    network = prepare_network(TINY, data, root=tmp_path, seed=1)
     before = [value.clone() for value in network.parameters()]
-    learner = learner_module.make_learner(TINY, network, data, seed=1, purpose="")
+    learner = Learner(network, data, seed=1, purpose="")
+    set_rates(learner.optimiser, (constant(np.full(9, 0.1)), constant(0.9)), 0.0)
     for value in network.parameters():
         value.register_hook(lambda gradient: gradient * torch.inf)
-    steps.clear()
-    learner.fit(1, 0.1)
-    assert steps == [False] * 4
+    scale = learner.scaler.get_scale()
+    for images, labels in learner.loader:
+        learner.step(images, labels)
+    assert learner.scaler.get_scale() == scale / 2**4
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
@@ -312,7 +325,7 @@ def test_flip_averages_the_logits_of_an_image_and_its_mirror_image():
             return images[:, :2, 0, 0]
 
     images = torch.arange(24.0).view(1, 3, 2, 4)
-    logits = predict_logits(FirstColumn(), [(images,)], views="flip")
+    logits = predict_logits(FirstColumn(), [images], views="flip")
     assert logits.tolist() == [[(0 + 3) / 2, (8 + 11) / 2]]
 
 
@@ -325,7 +338,7 @@ def test_images_of_any_height_and_width_are_trained_and_predicted(tmp_path, arch
     recipe = replace(TINY, architecture=architecture, epochs=2, fastnet=FastNet(widths=(8,)), **keys)
     progress = ProgressRecorder(Listener(), images=32)
     trained = fit_network(recipe, data, seed=1, purpose="", root=tmp_path, progress=progress, stage="")
-    assert trained.logits(data.store, np.arange(20)).shape == (20, 2)
+    assert logits_of(trained, data.store, np.arange(20)).shape == (20, 2)
 
 
 def test_all_views_of_an_image_of_one_pixel_are_equal():
@@ -334,5 +347,26 @@ def test_all_views_of_an_image_of_one_pixel_are_equal():
             return images[:, :2, 0, 0]
 
     images = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
-    logits = predict_logits(Colours(), [(images,)], views="flip-and-shift")
+    logits = predict_logits(Colours(), [images], views="flip-and-shift")
     assert logits.tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [
+        (0.1, 0.1 * (0.1 * 1 + 0.9 * 2) + 0.9 * 3),
+        (0.9, 3 / 12 * (2 / 11 * 1 + 9 / 11 * 2) + 9 / 12 * 3),  # at most (1 + steps) / (10 + steps)
+    ],
+)
+def test_the_average_of_parameters_and_running_statistics_soon_forgets_the_first_steps(tmp_path, decay, expected):
+    data, recipe = data_of(), replace(TINY, ema_decay=decay)
+    network = prepare_network(recipe, data, root=tmp_path, seed=1)
+    learner = Learner(network, data, seed=1, purpose="")
+    learner.average = AveragedModel(network, use_buffers=True)
+    norm, average = network.body.bn1, learner.average.module.body.bn1
+    for value in (1.0, 2.0, 3.0):  # no parameter has a gradient, so that the optimiser does not change them
+        norm.weight.data.fill_(value)
+        norm.running_mean.fill_(value)
+        learner.update()
+    assert average.weight.tolist() == pytest.approx([expected] * len(norm.weight))
+    assert average.running_mean.tolist() == pytest.approx([expected] * len(norm.weight))

@@ -16,9 +16,8 @@ from podium.errors import DataError, TrainingError
 from podium.seeding import stream_seed
 from podium.training import learner as learner_module
 from podium.training import lr_find as lr_find_module
-from podium.training.batches.loader import FitData
-from podium.training.batches.stores import PixelStore
-from podium.training.lr_curve import write_lr_curve
+from podium.training.batches.stores import FitData, PixelStore
+from podium.training.drawing import write_lr_curve
 from podium.training.lr_find import find_learning_rate, find_learning_rate_of_run, result_of_losses
 from podium.training.progress import Listener
 
@@ -147,8 +146,6 @@ def test_lr_find_does_not_train_the_filters_of_muon(tmp_path, monkeypatch):
         return networks[0]
 
     monkeypatch.setattr(learner_module, "build_network", remember)
-    # LRFinder would restore the parameters at the end.
-    monkeypatch.setattr(lr_find_module.LRFinder, "after_fit", lambda self: None)
     fast = replace(
         TINY, architecture="fastnet", fastnet=FastNet(widths=(16, 16)), optimiser="muon", bias_ratio=2.0, dropout=0.0
     )

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from podium.config.keys import Recipe
 from podium.training.networks.architectures import build_network
-from podium.training.optimisers import MuonAndSgd, optimiser_maker, split_parameters
+from podium.training.optimisers import MuonAndSgd, make_optimiser, schedule, set_rates, split_parameters
 
 RECIPE = Recipe(architecture="timm:test_resnet", epochs=1, learning_rate=0.1, stored_pixels=16)
 
@@ -28,17 +29,16 @@ def groups(part: nn.Conv2d) -> list[dict]:
 
 
 def test_biases_and_norms_do_not_decay(tmp_path):
-    lists = split_parameters(build_network(RECIPE, 2, root=tmp_path, seed=1))
-    made = optimiser_maker(RECIPE)(lists, lr=0.1)
-    decays = {group["weight_decay"]: {p.ndim > 1 for p in group["params"]} for group in made.opt.param_groups}
+    made = make_optimiser(RECIPE, build_network(RECIPE, 2, root=tmp_path, seed=1))
+    decays = {group["weight_decay"]: {p.ndim > 1 for p in group["params"]} for group in made.param_groups}
     assert decays == {RECIPE.weight_decay: {True}, 0.0: {False}}
 
 
 def test_what_timm_excludes_from_the_decay_does_not_decay(tmp_path):
     recipe = replace(RECIPE, architecture="timm:test_vit", stored_pixels=64)
     network = build_network(recipe, 2, root=tmp_path, seed=1)
-    made = optimiser_maker(recipe)(split_parameters(network), lr=0.1)
-    still = {id(p) for group in made.opt.param_groups if group["weight_decay"] == 0 for p in group["params"]}
+    made = make_optimiser(recipe, network)
+    still = {id(p) for group in made.param_groups if group["weight_decay"] == 0 for p in group["params"]}
     decaying = [name for name, p in network.body.named_parameters() if id(p) not in still]
     assert decaying and not any(name.endswith(("pos_embed", "cls_token", "bias")) for name in decaying)
     assert all(p.ndim in (2, 4) for p in network.parameters() if id(p) not in still)
@@ -82,6 +82,18 @@ def test_a_rate_that_is_changed_between_steps_is_the_rate_of_the_next():
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
 def test_each_optimiser_of_a_recipe_can_be_made(kind, tmp_path):
-    lists = split_parameters(build_network(RECIPE, 2, root=tmp_path, seed=1))
-    made = optimiser_maker(replace(RECIPE, optimiser=kind))(lists, lr=0.1)
-    assert len(made.opt.param_groups) == len(lists)
+    network = build_network(RECIPE, 2, root=tmp_path, seed=1)
+    made = make_optimiser(replace(RECIPE, optimiser=kind), network)
+    assert [group["params"] for group in made.param_groups] == split_parameters(network)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
+def test_in_one_cycle_the_momentum_falls_while_the_rate_of_each_group_rises(kind, tmp_path):
+    recipe = replace(RECIPE, optimiser=kind, momentum=0.95)
+    made = make_optimiser(recipe, build_network(recipe, 2, root=tmp_path, seed=1))
+    peaks = np.linspace(0.1, 0.9, len(made.param_groups))
+    for share, factor, momentum in ((0.0, 1 / 25, 0.95), (0.25, 1.0, 0.85), (1.0, 1e-5, 0.95)):
+        set_rates(made, schedule(recipe, peaks), share)
+        assert [group["lr"] for group in made.param_groups] == pytest.approx(peaks * factor)
+        momenta = [group["betas"][0] if kind == "adamw" else group["momentum"] for group in made.param_groups]
+        assert momenta == pytest.approx([momentum] * len(peaks))

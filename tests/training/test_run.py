@@ -24,7 +24,6 @@ from podium.training import predict as predict_module
 from podium.training import run as run_module
 from podium.training.predict import predict_folder
 from podium.training.progress import Listener
-from podium.training.rows import balanced_rows
 from podium.training.run import train_run
 from podium.workspace import Workspace, open_workspace
 
@@ -324,14 +323,6 @@ def test_the_error_for_an_unknown_architecture_names_the_recipe_file(tmp_path):
     workspace = digits_workspace(tmp_path, recipe=RECIPE.replace("timm:test_resnet", "resnet43"))
     with pytest.raises(TrainingError, match=r"tiny\.toml"):
         train_tiny(workspace)
-
-
-def test_balanced_rows_are_equally_many_of_each_class_in_each_fold():
-    labels, folds = np.arange(40) % 4, np.repeat([-1, 0], 20)
-    part = balanced_rows(labels, folds, rows=16)
-    counts = np.unique(np.stack([labels[part], folds[part]]), axis=1, return_counts=True)[1]
-    assert counts.tolist() == [2] * 8
-    assert balanced_rows(np.zeros(10, int), np.zeros(10, int), rows=4).tolist() == [0, 3, 6, 9]  # not the first ones
 
 
 def test_no_labelled_row_is_a_withheld_digit(tmp_path):

@@ -12,7 +12,7 @@ from digits_toys import damage_images, digits_workspace
 from podium.config.keys import Augment, Recipe
 from podium.data.cache import open_images
 from podium.errors import DataError, TrainingError
-from podium.training.png import save_png
+from podium.training.drawing import save_png
 from podium.training.sheet import Sheet, describe_augmentation, draw_sheet, make_sheet, spread_rows
 from podium.workspace import Workspace
 

@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from podium.config.keys import Recipe
 from podium.targets.target import Target
-from podium.training.batches.loader import FitData
+from podium.training.batches.stores import FitData
 from podium.training.losses import make_loss
 from podium.training.predict import predict_folder
 from podium.training.run import train_run

@@ -140,7 +140,7 @@ def test_a_tracker_that_does_not_finish_loses_no_trained_run(tmp_path, monkeypat
     monkeypatch.setenv("WANDB_MODE", "offline")
     workspace = digits_workspace(tmp_path)
     workspace = tracked(workspace, "wandb")
-    monkeypatch.setattr(Trackers, "callbacks", lambda *_: [])
+    monkeypatch.setattr(Trackers, "log", lambda *_: None)
     monkeypatch.setattr(wandb, "init", lambda **_: Endless())
     with pytest.raises(KeyboardInterrupt):
         train(workspace, epochs=1)

@@ -63,7 +63,7 @@ class TaskPrinter:
 class RunPrinter:
     """Prints a run's progress: one line per epoch; on a terminal, also a line that is overwritten in between.
 
-    It has the methods of `podium.training.progress.Listener`, whose import would load fastai.
+    It has the methods of `podium.training.progress.Listener`, whose import would load torch.
     """
 
     def __init__(self, name: str):

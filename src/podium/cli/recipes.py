@@ -18,7 +18,7 @@ DEFAULT_TRIALS = 20
 def show(run: OneRun, workspace: Opened = DEFAULT) -> None:
     """Draw labelled images as the run's training loader augments them. It shows wrong labels and wrong settings."""
     planned = find_run(workspace.trainable_runs, run, option="RUN")
-    from podium.training.png import save_png
+    from podium.training.drawing import save_png
     from podium.training.sheet import draw_sheet, make_sheet
 
     sheet = make_sheet(workspace, planned)
@@ -46,7 +46,7 @@ def embed(recipe: OneRecipe, workspace: Opened = DEFAULT) -> None:
     """Compute the features of all images by a recipe's pretrained network, once; they are kept in the cache."""
     started = time.perf_counter()
     run = find_run(workspace.trainable_runs, recipe, option="RECIPE")
-    from podium.training.features import embed as embed_images
+    from podium.training.inference import embed as embed_images
 
     for part, (images, channels) in embed_images(workspace, run):
         print_line(f"{recipe}: {channels:,} features of each of {images:,} {part} images")
@@ -69,7 +69,7 @@ def lr_find(
     print_line(f"{recipe}: lr_find, up to 100 steps of {settings.recipe.batch_size:,} images")
     if settings.recipe.optimiser == "muon":
         print_line(f"{recipe}: the filters keep still, because their rate is muon_rate and not learning_rate")
-    from podium.training.lr_curve import USED, write_lr_curve
+    from podium.training.drawing import USED, write_lr_curve
     from podium.training.lr_find import find_learning_rate_of_run
 
     result = find_learning_rate_of_run(workspace, settings, listener=RunPrinter(recipe))

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from podium.training.lr_curve import plot_lr_curve
+from podium.training.drawing import plot_lr_curve
 
 # Placeholder colour -> variable of the page. The series are Okabe and Ito's, which colour-blind readers can tell apart.
 INK, FAINT = "#010203", "#040506"

@@ -1,20 +1,68 @@
-"""The device that a run computes on, its precision, its threads, and repeatable kernels."""
+"""What a run computes with: cores, GPU, threads, repeatable kernels; and the errors that name the run."""
 
-import contextlib
 import ctypes
+import itertools
 import os
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import torch
-from torch import nn
 
 from podium.config.keys import Recipe
-from podium.config.pixels import height_and_width, pixels_text
-from podium.errors import TrainingError
-from podium.training.cores import claim_gpu
-from podium.training.networks.architectures import strides_past_the_image
+from podium.errors import DeviceMemoryError, TrainingError
+from podium.files import file_lock
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+# Between two attempts to get a core.
+WAIT_SECONDS = 0.2
+LESS_AT_ONCE = "make -j1, which trains one run at a time; or a smaller batch_size"
+
+
+@contextmanager
+def computing(name: str, file: Path, recipe: Recipe) -> Iterator[None]:
+    """Compute as the recipe says: its threads, a GPU with few other runs, and kernels that repeat bit for bit.
+
+    Errors of training get the `name` of the run, and its `file`.
+    """
+    with (
+        name_run_in_errors(name, file),
+        cpu_threads(recipe.threads),
+        spread_over_gpus(),
+        repeatable(recipe.deterministic, pick_device()),
+    ):
+        yield
+
+
+@contextmanager
+def name_run_in_errors(run: str, file: Path, *, more_memory: str = LESS_AT_ONCE) -> Iterator[None]:
+    """Add the run and its file to every TrainingError; make a full device memory a DeviceMemoryError.
+
+    `more_memory` is what the user can do about a full memory.
+    """
+    try:
+        yield
+    except TrainingError as error:
+        error.what, error.file = f"{run}: {error.what}", error.file or file
+        error.fix = error.fix or f"edit {file}"
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory_error(error):
+            raise
+        raise DeviceMemoryError(
+            f"{run}: The device has too little memory.",
+            file=file,
+            expected="memory for the network and its batches, beside other programs on the device",
+            found=(str(error).splitlines() or ["no memory left"])[0],
+            fix=more_memory,
+        ) from None
+
+
+def is_memory_error(error: Exception) -> bool:
+    """Whether memory is full: a GPU, torch on a CPU, and Python and NumPy each have their own error."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def pick_device() -> torch.device:
@@ -40,7 +88,7 @@ def count_gpus() -> int:
     return torch.cuda.device_count() if device.index is None else 1
 
 
-@contextlib.contextmanager
+@contextmanager
 def spread_over_gpus() -> Iterator[None]:
     """Compute on a GPU that few other runs use, where there are several."""
     count = count_gpus()
@@ -58,35 +106,6 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> torch.dtype:
-    """The data type of the convolutions; parameters and their averages stay float32.
-
-    `auto` is bfloat16 where the device has instructions for it; elsewhere it is emulated, a hundred times slower, and
-    a GPU computes in float16 instead. On a CPU, a stride that is longer than the image gives wrong gradients: oneDNN
-    3.13 adds uninitialised memory, so that they differ each time or are NaN. Raises TrainingError where the recipe
-    asks for bfloat16 with such a stride.
-    """
-    if recipe.precision == "float32":
-        return torch.float32
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast or recipe.precision == "bfloat16" else torch.float16
-    required, capabilities = recipe.precision == "bfloat16", torch.cpu.get_capabilities()
-    if not required and not any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16")):
-        return torch.float32
-    smallest = tuple(map(min, zip(*map(height_and_width, recipe.stage_pixels), strict=True)))
-    if not strides_past_the_image(network, smallest):
-        return torch.bfloat16
-    if required:
-        raise TrainingError(
-            "The CPU cannot train this network in bfloat16.",
-            expected="images that are larger than the stride of each convolution",
-            found=f"{recipe.architecture} at {pixels_text(smallest)} pixels",
-            fix='precision = "auto", stem = "small" or a larger `training_pixels` in the recipe',
-        )
-    return torch.float32
-
-
 def keep_freed_memory() -> None:
     """Let this process use freed memory again, which glibc otherwise returns to the system and must ask for, cleared.
 
@@ -98,7 +117,7 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-@contextlib.contextmanager
+@contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
     """Compute with `count` threads, so that other runs at the same time do not change the results.
 
@@ -113,7 +132,7 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@contextlib.contextmanager
+@contextmanager
 def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
     """Where `deterministic`, use only kernels that repeat bit for bit; restore torch's settings afterwards.
 
@@ -147,3 +166,69 @@ def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def claim_cores(
+    count: int, *, on_wait: Callable[[], None] = lambda: None, while_waiting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold `count` of this machine's cores, or all if it has fewer, and wait until other Podium runs leave them free.
+
+    `on_wait` is called once when waiting begins, `while_waiting` every 0.2 s; either may raise.
+
+    A core is a lock on a file in the temporary folder, which the system releases when a run is killed. A gate lock
+    lets one run at a time collect its cores, which prevents deadlock.
+    """
+    cores, folder = len(os.sched_getaffinity(0)), _lock_folder()
+    attempts = _attempts(on_wait, while_waiting)
+    with ExitStack() as claimed:
+        with ExitStack() as gate:
+            while not _try_lock(folder / "gate", gate):
+                next(attempts)
+            for _ in range(min(count, cores)):
+                while not any(_try_lock(folder / str(core), claimed) for core in range(cores)):
+                    next(attempts)
+        yield
+
+
+@contextmanager
+def claim_run(lock_file: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of one run, and wait until no other process holds it; `on_wait` is called once when waiting begins.
+
+    Its holder may wait for cores, but who waits for it holds none, so that there is no deadlock.
+    """
+    attempts = _attempts(on_wait, lambda: None)
+    with ExitStack() as claimed:
+        while not _try_lock(lock_file, claimed):
+            next(attempts)
+        yield
+
+
+@contextmanager
+def claim_gpu(count: int) -> Iterator[int]:
+    """Hold one of `count` GPUs, one that few of the other runs hold; a GPU may have several runs."""
+    folder, places = _lock_folder(), ((gpu, place) for place in itertools.count() for gpu in range(count))
+    with ExitStack() as claimed:
+        yield next(gpu for gpu, place in places if _try_lock(folder / f"gpu{gpu}-{place}", claimed))
+
+
+def _lock_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
+
+
+def _attempts(on_wait: Callable[[], None], while_waiting: Callable[[], None]) -> Iterator[None]:
+    """Wait before each further attempt."""
+    on_wait()
+    while True:
+        while_waiting()
+        time.sleep(WAIT_SECONDS)
+        yield
+
+
+def _try_lock(file: Path, stack: ExitStack) -> bool:
+    """Lock a file until the stack is closed; False where it is locked already, by this process or another."""
+    try:
+        stack.enter_context(file_lock(file, refusal=BlockingIOError()))
+    except BlockingIOError:
+        return False
+    return True

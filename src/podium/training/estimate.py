@@ -16,14 +16,11 @@ from podium.data.folds import ALWAYS_TRAINS
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
 from podium.predictions.pseudo import read_pseudo_labels
-from podium.training.batches.loader import evaluation_batch
-from podium.training.device import count_gpus, cpu_threads, pick_device, pick_precision
-from podium.training.errors import name_run_in_errors
-from podium.training.learner import EPOCH_ROWS
-from podium.training.logits import VIEWS
+from podium.training.device import computing, count_gpus, pick_device
+from podium.training.inference import VIEWS, evaluation_batch
+from podium.training.learner import EPOCH_ROWS, count_images
 from podium.training.networks.architectures import build_network
-from podium.training.optimisers import optimiser_maker, split_parameters
-from podium.training.rows import count_images
+from podium.training.optimisers import make_optimiser
 from podium.workspace import Workspace
 
 # Enough to use the whole device. A `batch_size` that fits into no memory must not fill the memory here.
@@ -38,7 +35,7 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
     """
     seconds, lock, paths = {}, workspace.lock, workspace.paths
     for name, recipe in {run.recipe_name: run.recipe for run in runs}.items():
-        with name_run_in_errors(name, paths.recipe_file(name)):
+        with computing(name, paths.recipe_file(name), recipe):
             pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
             all_rows = replace(lock, folds=pseudo.added_to(lock.folds, ALWAYS_TRAINS))
             seconds[name] = _recipe_seconds(recipe, all_rows, root=paths.root)
@@ -61,9 +58,12 @@ def total_seconds(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> t
 
 
 def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:
-    first_fold_rows = int((lock.folds != 0).sum())
-    images = min(recipe.batch_size, first_fold_rows, MOST_TIMED_IMAGES)
+    """The seconds of a run: a smaller training image counts as its share of the pixels."""
+    images = min(recipe.batch_size, int((lock.folds != 0).sum()), MOST_TIMED_IMAGES)
     training, evaluation = _seconds_per_image(recipe, lock.target.outputs, root=root, images=images)
+    areas = [math.prod(height_and_width(pixels)) for pixels in recipe.stage_pixels]
+    frozen = count_images(replace(recipe, epochs=0), lock.folds)
+    full_size = frozen + (count_images(recipe, lock.folds) - frozen) * sum(areas) / (len(areas) * areas[-1])
     validated = lock.folds[lock.folds >= 0]
     test_fits = 1 if recipe.refit else len(set(validated.tolist()))
     epoch_rows = (recipe.freeze_epochs + recipe.epochs) * min(len(validated), EPOCH_ROWS)
@@ -71,37 +71,26 @@ def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:
     evaluated = epoch_rows + views * (len(validated) + len(lock.test_ids) * test_fits)
     if recipe.fits_features:  # the features of each image
         evaluated = views * (len(lock.folds) + len(lock.test_ids)) + (evaluated if recipe.epochs else 0)
-    return training * _full_size_images(recipe, lock) + evaluation * evaluated
-
-
-def _full_size_images(recipe: Recipe, lock: Lock) -> float:
-    """Training images of a run; a smaller image counts as its share of the pixels."""
-    areas = [math.prod(height_and_width(pixels)) for pixels in recipe.stage_pixels]
-    share = sum(areas) / (len(areas) * areas[-1])
-    frozen = count_images(replace(recipe, epochs=0), lock.folds)
-    return frozen + share * (count_images(recipe, lock.folds) - frozen)
+    return training * full_size + evaluation * evaluated
 
 
 def _seconds_per_image(recipe: Recipe, classes: int, *, root: Path, images: int) -> tuple[float, float]:
     """Seconds per image of training and of evaluation, on one batch of `images`."""
-    device = pick_device()
-    with cpu_threads(recipe.threads):
-        network = build_network(recipe, classes, root=root, seed=0, weights=False)
-        network.precision = pick_precision(recipe, network.to(device), device)
-        optimiser = optimiser_maker(recipe)(split_parameters(network), 0.0)
-        shape = (images, 3, *height_and_width(recipe.network_pixels))
-        batch = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
+    device, shape = pick_device(), (images, 3, *height_and_width(recipe.network_pixels))
+    network = build_network(recipe, classes, root=root, seed=0, weights=False, device=device)
+    optimiser = make_optimiser(recipe, network)
+    batch = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
 
-        def train(part: torch.Tensor) -> None:
-            cross_entropy(network(part), torch.zeros(len(part), dtype=torch.int64, device=device)).backward()
-            optimiser.step()
-            optimiser.zero_grad()
+    def train(part: torch.Tensor) -> None:
+        cross_entropy(network(part), torch.zeros(len(part), dtype=torch.int64, device=device)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
 
-        training = _seconds(train, batch) if recipe.epochs else 0.0
-        network.eval()
-        with torch.inference_mode():
-            part = batch[: evaluation_batch(recipe.network_pixels, device)]
-            return training / images, _seconds(network, part) / len(part)
+    training = _seconds(train, batch) if recipe.epochs else 0.0
+    network.eval()
+    with torch.inference_mode():
+        part = batch[: evaluation_batch(recipe.network_pixels, device)]
+        return training / images, _seconds(network, part) / len(part)
 
 
 def _seconds(function: Callable[[torch.Tensor], object], batch: torch.Tensor) -> float:

@@ -1,105 +1,88 @@
-"""Train one network once: fastai's Learner with Podium's loaders, optimiser and schedule."""
+"""Train one network once. `Learner` is the training: the steps, and everything that changes from one to the next."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback, TrainEvalCallback
-from fastai.callback.schedule import ParamScheduler
-from fastai.callback.training import GradientClip
-from fastai.data.core import DataLoaders
-from fastai.learner import Learner
+from fastai.torch_core import norm_bias_params
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from podium.config.keys import Recipe
+from podium.config.pixels import Pixels
 from podium.seeding import stream_seed
-from podium.training.accumulation import AccumulatingLearner
-from podium.training.batches.loader import EvaluationLoader, FitData, TrainingLoader
-from podium.training.batches.stores import PixelStore
-from podium.training.callbacks import AverageWithStart, GradientScaling, LossRecorder, ParameterAverage, ProgressiveSize
-from podium.training.device import pick_precision
-from podium.training.features import fit_head, pooled_features
-from podium.training.logits import predict_logits
+from podium.training.batches.loader import TrainingLoader
+from podium.training.batches.stores import FitData, every_nth
+from podium.training.inference import evaluation_batches, logits_of, pooled_features
 from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.fastnet import FastNetBody
+from podium.training.networks.heads import fit_linear, fit_trees
 from podium.training.optimisers import (
     AFTER_FREEZE_DIVISOR,
     KINDS,
+    Schedule,
     frozen_schedule,
     list_rates,
-    optimiser_maker,
+    make_optimiser,
     schedule,
-    split_parameters,
+    set_rates,
 )
-from podium.training.progress import ProgressCallback, ProgressRecorder
+from podium.training.progress import ProgressRecorder
 
 # At most so many validation rows after each epoch, to follow the training. The run's score is of all of them.
 EPOCH_ROWS = 2_000
 # At most so many training images determine the first layer of a fastnet.
 WHITENING_ROWS = 5_000
-
-
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """A network, and the recipe that it was trained by."""
-
-    network: Network
-    recipe: Recipe  # with the learning rate as a number
-    scale: tuple[float, float] = (0.0, 1.0)  # of the outputs: what is added to them, after they are multiplied
-
-    def logits(self, store: PixelStore, rows: np.ndarray) -> np.ndarray:
-        """Logits (n, outputs) float32 of the rows of a store."""
-        outputs, (mean, deviation) = self.outputs(store, rows), self.scale
-        return outputs if self.scale == (0.0, 1.0) else (outputs * deviation + mean).astype(np.float32)
-
-    def outputs(self, store: PixelStore, rows: np.ndarray) -> np.ndarray:
-        """The network's outputs (n, outputs) float32 for the rows of a store."""
-        if not len(rows):  # a competition without test images
-            return np.empty((0, self.network.head[-1].out_features), np.float32)
-        if not self.recipe.epochs:  # the features of the store were computed by the same body
-            features, layer = pooled_features(self.network, self.recipe, store, rows), self.network.head[-1]
-            with torch.inference_mode():
-                return layer(torch.from_numpy(features).to(store.device)).cpu().numpy()
-        loader = EvaluationLoader(store, rows, self.recipe, normalisation=self.network.normalisation)
-        return predict_logits(self.network, loader, views=self.recipe.test_time_augmentation)
+# Steps that the initial parameters count as, where they are averaged with the final ones.
+START_STEPS = 50
 
 
 def fit_network(
     recipe: Recipe, data: FitData, *, seed: int, purpose: str, root: Path, progress: ProgressRecorder, stage: str
-) -> TrainedNetwork:
+) -> Network:
     """Train the recipe's network; its `learning_rate` must be a number.
 
     Every random stream is derived from `seed` and `purpose`, which differs between the fits of a run. `root` is the
     folder that `pretrained` is relative to. `stage` names the fit in reports. Raises TrainingError.
     """
-    device = data.store.device
     network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, f"network{purpose}"))
+    device, precision_name = data.store.device, str(network.precision).removeprefix("torch.")
     epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_per_epoch(len(data.training_rows))
-    precision_name = str(network.precision).removeprefix("torch.")
     progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
-    if not recipe.epochs:
-        return TrainedNetwork(network, recipe, data.scale)
-    learner = make_learner(recipe, network, data, seed=seed, purpose=purpose)
-    with seeded_dropout(device, seed, f"dropout{purpose}"):
-        _fit_stages(learner, recipe, progress=progress, stage=stage)
-    return TrainedNetwork(network, recipe, data.scale)
+    if recipe.epochs:
+        with seeded_dropout(device, seed, f"dropout{purpose}"):
+            Learner(network, data, seed=seed, purpose=purpose).train(progress, stage)
+    return network
+
+
+def count_images(recipe: Recipe, folds: np.ndarray) -> int:
+    """How many training images all fits of a run process, over all epochs."""
+    training_rows = [int((folds != fold).sum()) for fold in np.unique(folds[folds >= 0])]
+    training_rows += [len(folds)] * recipe.refit
+    return (recipe.freeze_epochs + recipe.epochs) * sum(recipe.images_per_epoch(rows) for rows in training_rows)
 
 
 def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> Network:
-    """A network on the device, ready to be trained."""
-    network = build_network(recipe, data.classes, root=root, seed=seed)
-    network.to(data.store.device)
-    network.normalisation = network.normalisation or data.normalisation
-    network.precision = pick_precision(recipe, network, data.store.device)
+    """A network on the device, ready to be trained; a head on features is fitted to those of the training rows."""
+    network = build_network(recipe, data.classes, root=root, seed=seed, device=data.store.device)
+    network.normalisation, network.scale = network.normalisation or data.normalisation, data.scale
     if isinstance(network.body, FastNetBody):
         rows = every_nth(data.training_rows, WHITENING_ROWS)
-        loader = EvaluationLoader(data.store, rows, recipe, normalisation=network.normalisation)
-        network.body.whiten(torch.cat([images for (images,) in loader]))
+        network.body.whiten(torch.cat(list(evaluation_batches(network, data.store, rows))))
     if recipe.fits_features:
-        fit_head(network, recipe, data)
+        features, targets = pooled_features(network, data.store, data.training_rows), data.targets[data.training_rows]
+        with threadpool_limits(recipe.threads):
+            if recipe.head == "logistic":
+                fit_linear(network.head[-1], features, targets, target=data.target, published=network.published)
+            else:
+                network.head[-1] = fit_trees(features, targets, data.classes).to(data.store.device)
     return network
 
 
@@ -111,56 +94,121 @@ def seeded_dropout(device: torch.device, seed: int, purpose: str) -> Iterator[No
         yield
 
 
-def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
-    """Every n-th of the rows, with the smallest n that gives at most `most` of them."""
-    return rows[:: max(1, -(-len(rows) // most))]
+class Learner:
+    """A network in training.
+
+    What changes from step to step is the network, the state of the optimiser, the loader's random streams and losses,
+    the scale of float16's gradients, the averages, and torch's random state, which dropout uses.
+    """
+
+    def __init__(self, network: Network, data: FitData, *, seed: int, purpose: str):
+        self.network, self.data, self.recipe = network, data, network.recipe
+        self.loader = TrainingLoader(self.recipe, data, normalisation=network.normalisation, seed=seed, purpose=purpose)
+        self.loss = make_loss(self.recipe, data)
+        self.optimiser = make_optimiser(self.recipe, network)
+        self.scaler = torch.amp.GradScaler(data.store.device.type, enabled=network.precision == torch.float16)
+        self.average: AveragedModel | None = None  # the moving average of parameters and running statistics
+        self.start: list[Tensor] = []  # the initial parameters, if they are averaged with the final ones
+
+    def train(self, progress: ProgressRecorder, stage: str) -> None:
+        """Train the head alone for `freeze_epochs`, then all layers for `epochs`; `stage` names the fit in reports.
+
+        After a logistic head, the final parameters are averaged with the initial ones, which count as START_STEPS
+        steps: few steps then change little of a network that knew the classes before (arXiv:2109.01903).
+        """
+        recipe, network, rate = self.recipe, self.network, self.recipe.learning_rate
+        groups = len(network.layer_groups())
+        if recipe.freeze_epochs:
+            self.train_body(False)
+            rates, sizes = frozen_schedule(recipe, rate, groups=groups), [recipe.network_pixels]
+            self.fit(recipe.freeze_epochs, rates, sizes=sizes, progress=progress, stage=f"freeze{stage}")
+            self.train_body(True)
+            rate /= AFTER_FREEZE_DIVISOR
+        if recipe.ema_decay:
+            self.average = AveragedModel(network, use_buffers=True)
+        if recipe.head == "logistic":
+            self.start = [value.detach().clone() for value in network.parameters()]
+        rates = schedule(recipe, list_rates(recipe, rate, groups=groups))
+        self.fit(recipe.epochs, rates, sizes=recipe.stage_pixels, progress=progress, stage=stage or "train")
+        if self.average:
+            network.load_state_dict(self.average.module.state_dict())
+        if self.start:
+            share = START_STEPS / (START_STEPS + recipe.epochs * len(self.loader))
+            with torch.no_grad():
+                for value, start in zip(network.parameters(), self.start, strict=True):
+                    value.lerp_(start, share)
+
+    def fit(
+        self, epochs: int, rates: Schedule, *, sizes: Sequence[Pixels], progress: ProgressRecorder, stage: str
+    ) -> None:
+        """Train for `epochs`, in stages of equally many epochs, each with its own size of the images."""
+        for epoch in range(epochs):
+            progress.start_epoch(stage, epoch + 1, epochs)
+            self.loader.pixels = size_of_epoch(sizes, epoch, epochs)
+            self.network.train()
+            share_done = epoch / epochs
+            for images, targets in self.loader:
+                set_rates(self.optimiser, rates, share_done)
+                loss = self.step(images, targets)
+                share_done += 1 / (len(self.loader) * epochs)
+                progress.step(loss, len(images), self.optimiser.param_groups)
+            progress.end_epoch(partial(self.validate, progress))
+
+    def step(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Train on one batch; returns its mean loss, a scalar on the device.
+
+        With `accumulate`, the gradient of the mean over the batch is computed in parts, in the memory of one.
+        """
+        parts = min(self.recipe.accumulate, max(1, len(images) // 2))  # batch norm cannot be trained on one image
+        losses, losses_of_images = [], []
+        for inputs, outputs in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
+            logits = self.network(inputs)
+            loss = self.loss(logits, outputs) * (len(inputs) / len(images))
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
+            if self.recipe.hard_share < 1:
+                losses_of_images.append(self.loss.of_each(logits.detach(), outputs))
+        if losses_of_images:
+            self.loader.record_losses(torch.cat(losses_of_images))
+        self.update()
+        return torch.stack(losses).sum()
+
+    def update(self) -> None:
+        """Update the parameters by their gradients, except where gradients of float16 are not finite; clear them."""
+        self.scaler.unscale_(self.optimiser)
+        is_finite, clip = True, self.recipe.gradient_clip
+        if clip or self.scaler.is_enabled():
+            norm = clip_grad_norm_(self.network.parameters(), clip or math.inf)
+            is_finite = not self.scaler.is_enabled() or bool(norm.isfinite())
+        if is_finite:
+            self.optimiser.step()
+        self.scaler.update()
+        self.optimiser.zero_grad()
+        if self.average:  # the decay is smaller at first, so that the average forgets the first steps
+            steps = int(self.average.n_averaged)
+            decay = min(self.recipe.ema_decay, (1 + steps) / (10 + steps))
+            self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
+            self.average.update_parameters(self.network)
+
+    def validate(self, progress: ProgressRecorder) -> float:
+        """The accuracy of the average, or else of the network, on some validation rows; NaN where there are none."""
+        data, rows = self.data, every_nth(self.data.validation_rows, EPOCH_ROWS)
+        if not len(rows):
+            return math.nan
+        network = self.average.module if self.average else self.network
+        logits = logits_of(network, data.store, rows, views="none")
+        progress.listener.validation(logits, data.labels[rows])
+        return data.target.scores_of(logits, data.labels[rows]).get("accuracy", math.nan)
+
+    def train_body(self, is_trained: bool) -> None:
+        """Train the body from now on, or only its norms and the head; as in fastai, the optimiser starts anew."""
+        self.optimiser.state.clear()
+        norms = {id(p) for p in norm_bias_params(self.network, with_bias=False)}
+        for group in self.optimiser.param_groups[:-KINDS]:
+            for p in group["params"]:
+                p.requires_grad_(is_trained or id(p) in norms)
 
 
-def make_learner(
-    recipe: Recipe, network: Network, data: FitData, *, seed: int, purpose: str, folder: Path | None = None
-) -> Learner:
-    """Fastai's Learner of a network; `folder` is where LRFinder keeps the initial parameters."""
-    normalisation, rows = network.normalisation, every_nth(data.validation_rows, EPOCH_ROWS)
-    training = TrainingLoader(recipe, data, normalisation=normalisation, seed=seed, purpose=purpose)
-    validation = EvaluationLoader(data.store, rows, recipe, normalisation=normalisation, labels=data.targets)
-    callbacks = {
-        TrainEvalCallback(): True,
-        GradientScaling(): network.precision == torch.float16,
-        GradientClip(recipe.gradient_clip): recipe.gradient_clip,
-        AverageWithStart(): recipe.head == "logistic",
-        LossRecorder(): recipe.hard_share < 1,
-    }
-    learner = AccumulatingLearner(
-        DataLoaders(training, validation if len(rows) else []),
-        network,
-        loss_func=make_loss(recipe, data),
-        opt_func=optimiser_maker(recipe),
-        splitter=split_parameters,
-        cbs=[callback for callback, is_used in callbacks.items() if is_used],
-        path=folder,
-        default_cbs=False,
-    )
-    learner.parts = recipe.accumulate
-    return learner
-
-
-def _fit_stages(learner: Learner, recipe: Recipe, *, progress: ProgressRecorder, stage: str) -> None:
-    """Train the head alone for `freeze_epochs`, then all layers for `epochs`."""
-    rate, groups = recipe.learning_rate, len(learner.model.layer_groups())
-
-    def progress_callbacks(stage: str) -> list[Callback]:
-        return [ProgressCallback(progress, stage), *progress.trackers.callbacks(learner, stage)]
-
-    if recipe.freeze_epochs:
-        learner.freeze_to(-KINDS)  # all but the head's lists of parameters
-        scheduler = ParamScheduler(frozen_schedule(recipe, rate, groups=groups))
-        learner.fit(recipe.freeze_epochs, rate, cbs=[*progress_callbacks(f"freeze{stage}"), scheduler])
-        learner.unfreeze()
-        rate /= AFTER_FREEZE_DIVISOR
-    callbacks = progress_callbacks(stage or "train")
-    if recipe.progressive_pixels:
-        callbacks.append(ProgressiveSize(recipe.stage_pixels))
-    if recipe.ema_decay:
-        callbacks.append(ParameterAverage(recipe.ema_decay))
-    scheduler = ParamScheduler(schedule(recipe, list_rates(recipe, rate, groups=groups)))
-    learner.fit(recipe.epochs, rate, cbs=[*callbacks, scheduler])
+def size_of_epoch(sizes: Sequence[Pixels], epoch: int, epochs: int) -> Pixels:
+    """The size of the images of one epoch (counted from 0)."""
+    return sizes[epoch * len(sizes) // epochs]

@@ -1,92 +1,76 @@
-"""The loss that a recipe trains with."""
+"""The loss that a recipe trains with: the mean of the losses of the images of a batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from sklearn.utils.class_weight import compute_class_weight
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, huber_loss, one_hot
 
 from podium.config.keys import Recipe
-from podium.training.batches.loader import FitData
+from podium.training.batches.stores import FitData
 
 # The factor of the focal loss is at least this: a root has no gradient at 0.
 LEAST_FACTOR = 1e-6
 
 
-class Loss(nn.Module):
-    """The base of losses: the mean of what `of_each` gives for each image, (n,)."""
+@dataclass(frozen=True)
+class Loss:
+    """The loss of outputs (n, outputs) and targets: labels (n,), or (n, outputs)."""
 
-    def __init__(self, recipe: Recipe):
-        super().__init__()
-        self.smoothing = recipe.label_smoothing
+    of_each: Callable[[Tensor, Tensor], Tensor]  # of each image, (n,)
+    mean: Callable[[Tensor, Tensor], Tensor] | None = None  # torch's own, if there is one
 
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean over the images."""
-        return self.of_each(outputs, targets).mean()
+        return self.mean(outputs, targets) if self.mean else self.of_each(outputs, targets).mean()
 
 
-class ClassLoss(Loss):
-    """Cross-entropy of logits (n, classes) and targets: labels (n,), or shares (n, classes) of mixed images.
+def make_loss(recipe: Recipe, data: FitData) -> Loss:
+    """The recipe's loss for the target.
 
-    `weights` (classes,) multiply the part of each class. A `focal_gamma` above 0 multiplies it by
-    (1 - probability)^gamma: the better a class is known, the less (arXiv:1708.02002).
+    Classes have cross-entropy, labels (n,) or shares (n, classes) of mixed images. Several labels have the mean binary
+    cross-entropy of the columns, and numbers, in units of their standard deviation, Huber's loss.
     """
-
-    def __init__(self, recipe: Recipe, weights: Tensor | None = None):
-        super().__init__(recipe)
-        self.gamma, self.weights = recipe.focal_gamma, weights
-
-    def of_each(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each image, (n,)."""
-        if not self.gamma:
-            return cross_entropy(logits, targets, self.weights, label_smoothing=self.smoothing, reduction="none")
-        classes, logs = logits.shape[1], logits.log_softmax(1)
-        shares = one_hot(targets, classes) if targets.ndim == 1 else targets
-        shares = shares * (1 - self.smoothing) + self.smoothing / classes
-        factors = (-logs.expm1()).clamp_min(LEAST_FACTOR) ** self.gamma
-        return -(shares * logs * factors * (1 if self.weights is None else self.weights)).sum(1)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the images."""
-        if self.gamma or self.weights is not None:  # not torch's mean, which divides by the weights of the batch
-            return super().forward(logits, targets)
-        return cross_entropy(logits, targets, label_smoothing=self.smoothing)
+    smoothing = recipe.label_smoothing
+    if data.target.name == "multi-label":
+        return Loss(partial(_losses_of_labels, smoothing=smoothing))
+    if data.target.name in ("ordinal", "number"):
+        return Loss(_losses_of_numbers)
+    weights = balanced_weights(data) if recipe.class_weights == "balanced" else None
+    if recipe.focal_gamma:
+        return Loss(partial(_focal_losses, gamma=recipe.focal_gamma, weights=weights, smoothing=smoothing))
+    loss = partial(cross_entropy, weight=weights, label_smoothing=smoothing)
+    # torch's mean with weights would divide by the weights of the batch.
+    return Loss(partial(loss, reduction="none"), mean=loss if weights is None else None)
 
 
-class LabelsLoss(Loss):
-    """Binary cross-entropy of logits (n, columns) and targets (n, columns) from 0 to 1; the mean of the columns.
-
-    Label smoothing moves each target towards 1/2.
-    """
-
-    def of_each(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each image, (n,)."""
-        targets = targets * (1 - self.smoothing) + self.smoothing / 2
-        return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
-
-
-class NumberLoss(Loss):
-    """Huber's loss of outputs (n, 1) and targets (n, 1) in units of their standard deviation: squares up to 1.
-
-    Beyond, a rare extreme number counts by its distance (P. J. Huber, 1964).
-    """
-
-    def of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each image, (n,)."""
-        return huber_loss(outputs, targets, reduction="none").mean(1)
-
-
-# Target -> its loss.
-LOSSES = {"multi-label": LabelsLoss, "ordinal": NumberLoss, "number": NumberLoss}
-
-
-def make_loss(recipe: Recipe, data: FitData) -> nn.Module:
-    """The recipe's loss for the target; class weights, if any, are scikit-learn's "balanced" of the training rows."""
-    if data.target.name in LOSSES:
-        return LOSSES[data.target.name](recipe)
-    if recipe.class_weights == "none":
-        return ClassLoss(recipe)
+def balanced_weights(data: FitData) -> Tensor:
+    """The weight of each class, (classes,): scikit-learn's "balanced" of the training rows; 1 of an absent class."""
     labels = data.labels[data.training_rows]
     weights, present = np.ones(data.classes, np.float32), np.unique(labels)
     weights[present] = compute_class_weight("balanced", classes=present, y=labels)
-    return ClassLoss(recipe, torch.from_numpy(weights).to(data.store.device))
+    return torch.from_numpy(weights).to(data.store.device)
+
+
+def _focal_losses(logits: Tensor, targets: Tensor, *, gamma: float, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Cross-entropy whose part of each class is multiplied by (1 - probability)^gamma (arXiv:1708.02002)."""
+    classes, logs = logits.shape[1], logits.log_softmax(1)
+    shares = one_hot(targets, classes) if targets.ndim == 1 else targets
+    shares = shares * (1 - smoothing) + smoothing / classes
+    factors = (-logs.expm1()).clamp_min(LEAST_FACTOR) ** gamma
+    return -(shares * logs * factors * (1 if weights is None else weights)).sum(1)
+
+
+def _losses_of_labels(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
+    """The mean over columns; label smoothing moves each target (n, columns) towards 1/2."""
+    targets = targets * (1 - smoothing) + smoothing / 2
+    return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+
+
+def _losses_of_numbers(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squares up to 1; beyond, a rare extreme number counts by its distance (P. J. Huber, 1964)."""
+    return huber_loss(outputs, targets, reduction="none").mean(1)

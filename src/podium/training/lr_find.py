@@ -1,33 +1,33 @@
 """lr_find: train for a hundred steps at rising learning rates, and read a good rate from the losses."""
 
 import math
-import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.schedule import LRFinder, minimum, slide, steep, valley
-from fastai.learner import Recorder
+from fastai.callback.schedule import minimum, slide, steep, valley
 
 from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
 from podium.seeding import stream_seed
-from podium.training.batches.loader import FitData
-from podium.training.device import cpu_threads
-from podium.training.errors import name_run_in_errors
-from podium.training.learner import make_learner, prepare_network, seeded_dropout
-from podium.training.lr_curve import LrFindResult
-from podium.training.optimisers import KINDS, list_rates
+from podium.training.batches.stores import FitData, first_fold, open_recipe_images
+from podium.training.device import computing
+from podium.training.drawing import LrFindResult
+from podium.training.learner import Learner, prepare_network, seeded_dropout
+from podium.training.optimisers import KINDS, constant, list_rates, set_rates
 from podium.training.progress import Listener
-from podium.training.rows import first_fold, open_recipe_images
 from podium.workspace import Workspace
 
 RULES = {"valley": valley, "slide": slide, "steep": steep, "minimum": minimum}
 # fastai's defaults.
 STEPS, LOWEST_RATE, HIGHEST_RATE = 100, 1e-7, 10.0
+# As in fastai, the loss is a moving average, and has diverged at four times its minimum.
+SMOOTHING, DIVERGED = 0.98, 4
 # As fastai does, ignore the first steps, whose smoothed loss is a mean of few batches, and the last, which diverge.
 FIRST_STEPS, LAST_STEPS = 10, 5
 # The slide rule needs this many.
@@ -42,10 +42,7 @@ def find_learning_rate_of_run(workspace: Workspace, run: PlannedRun, *, listener
     recipe, paths = run.recipe, workspace.paths
     dataset = open_recipe_images(workspace, recipe)
     dataset.verify()
-    with (
-        name_run_in_errors(run.recipe_name, paths.recipe_file(run.recipe_name)),
-        cpu_threads(recipe.threads),
-    ):
+    with computing(run.recipe_name, paths.recipe_file(run.recipe_name), recipe):
         if not recipe.epochs:
             raise TrainingError("No layer is trained.", expected="epochs of 1 or more", found=f'head = "{recipe.head}"')
         data = first_fold(workspace.lock, dataset)
@@ -56,38 +53,28 @@ def find_learning_rate_of_run(workspace: Workspace, run: PlannedRun, *, listener
 def find_learning_rate(
     recipe: Recipe, data: FitData, *, seed: int, root: Path, listener: Listener | None = None
 ) -> LrFindResult:
-    """Run fastai's lr_find with a network and random streams of its own.
+    """Train as fastai's lr_find does, with a network and random streams of its own, until the loss diverges.
 
     Every list of parameters has the rate that training would give it: biases times `bias_ratio`, early layers lower.
     Filters that Muon trains keep still. Raises TrainingError where the loss diverges at once.
     """
-    started = time.perf_counter()
+    started, listener, losses, smooth = time.perf_counter(), listener or Listener(), [], torch.tensor(0.0)
     network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, "network/lr-find"))
-    recorder, finder = Recorder(), _Finder(recipe, listener or Listener(), groups=len(network.layer_groups()))
-    with tempfile.TemporaryDirectory() as folder, seeded_dropout(data.store.device, seed, "dropout/lr-find"):
-        learner = make_learner(recipe, network, data, seed=seed, purpose="/lr-find", folder=Path(folder))
-        with learner.no_logging():
-            learner.fit(STEPS // len(learner.dls.train) + 1, cbs=[recorder, finder])
-        losses = [float(loss) for loss in recorder.losses]
-    rates = [_rate(step / STEPS) for step in range(len(losses))]
-    seconds, rows = time.perf_counter() - started, len(data.training_rows)
-    return result_of_losses(rates, losses, seconds=seconds, batch_size=recipe.images_per_step, rows=rows)
-
-
-class _Finder(LRFinder):
-    """fastai's LRFinder, with the rates of each list of parameters; reports each step to a listener."""
-
-    def __init__(self, recipe: Recipe, listener: Listener, *, groups: int):
-        super().__init__(num_it=STEPS)
-        # LRFinder's own schedule would give all lists of parameters the same rate.
-        self.scheds = {"lr": lambda share: _scheduled_rates(recipe, share, groups=groups)}
-        self.listener, self.started = listener, time.perf_counter()
-
-    def after_batch(self) -> None:
-        """Report one step; LRFinder may end the fit after it."""
-        images = self.learn.train_iter * len(self.learn.xb[0])
-        self.listener.step(self.learn.train_iter / STEPS, images / max(time.perf_counter() - self.started, 1e-9))
-        super().after_batch()
+    rates = partial(_scheduled_rates, recipe, groups=len(network.layer_groups())), constant(recipe.momentum)
+    with seeded_dropout(data.store.device, seed, "dropout/lr-find"):
+        learner = Learner(network, data, seed=seed, purpose="/lr-find")
+        batches = chain.from_iterable(repeat(learner.loader))
+        for step, (images, targets) in zip(range(1, STEPS + 1), batches, strict=False):
+            set_rates(learner.optimiser, rates, (step - 1) / STEPS)
+            smooth = torch.lerp(learner.step(images, targets).cpu(), smooth, SMOOTHING)
+            losses.append(float(smooth / (1 - SMOOTHING**step)))
+            listener.step(step / STEPS, step * len(images) / max(time.perf_counter() - started, 1e-9))
+            if losses[-1] > DIVERGED * min(losses):
+                break
+    seconds, used_rates = time.perf_counter() - started, [_rate(step / STEPS) for step in range(len(losses))]
+    return result_of_losses(
+        used_rates, losses, seconds=seconds, batch_size=recipe.images_per_step, rows=len(data.training_rows)
+    )
 
 
 def result_of_losses(
@@ -117,9 +104,9 @@ def _rate(share: float) -> float:
     return LOWEST_RATE * (HIGHEST_RATE / LOWEST_RATE) ** share
 
 
-def _scheduled_rates(recipe: Recipe, share: float, *, groups: int) -> np.ndarray:
-    """Learning rate of each list of parameters when `share` of the steps is done."""
-    rates = list_rates(recipe, _rate(share), groups=groups)
+def _scheduled_rates(recipe: Recipe, share_done: float, *, groups: int) -> np.ndarray:
+    """Learning rate of each list of parameters when `share_done` of the steps are done."""
+    rates = list_rates(recipe, _rate(share_done), groups=groups)
     if recipe.optimiser == "muon":
         # Muon's filters have their own rate, muon_rate: they would change the loss from the first step.
         rates[::KINDS] = 0.0

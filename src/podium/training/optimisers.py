@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from fastai.callback.schedule import SchedCos, SchedLin, combine_scheds, combined_cos
-from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
 from podium.config.keys import Recipe
@@ -16,6 +15,9 @@ KINDS = 3
 ORTHOGONAL_STEPS = 3
 # fastai's: the first rate and the last are the peak rate divided by these; after the frozen epochs the peak is halved.
 START_DIVISOR, END_DIVISOR, AFTER_FREEZE_DIVISOR = 25, 1e5, 2
+
+Schedule = tuple[Callable[[float], np.ndarray], Callable[[float], float]]
+"""Functions of the share of the steps that are done: the learning rate of each list of parameters, and the momentum."""
 
 
 def split_parameters(network: nn.Module) -> list[list[nn.Parameter]]:
@@ -34,30 +36,26 @@ def split_parameters(network: nn.Module) -> list[list[nn.Parameter]]:
     return lists
 
 
-def optimiser_maker(recipe: Recipe) -> Callable:
-    """The function that fastai calls with the lists of parameters to make the optimiser; biases do not decay."""
+def make_optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimiser, with a group for each list of `split_parameters`; biases and norms do not decay."""
+    lists, rate = split_parameters(network), 0.0  # set before each step
+    decays = [recipe.weight_decay, recipe.weight_decay, 0.0] * (len(lists) // KINDS)
+    groups = [{"params": params, "weight_decay": decay} for params, decay in zip(lists, decays, strict=True)]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, betas=(recipe.momentum, 0.99), eps=1e-5, fused=True)
+    kind = torch.optim.SGD if recipe.optimiser == "sgd" else MuonAndSgd
+    return kind(groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
 
-    def make(lists: list[list[nn.Parameter]], lr: float) -> OptimWrapper:
-        decays = [recipe.weight_decay, recipe.weight_decay, 0.0] * (len(lists) // KINDS)
-        groups = [{"params": params, "weight_decay": decay} for params, decay in zip(lists, decays, strict=True)]
-        if recipe.optimiser == "adamw":
-            optimiser = torch.optim.AdamW(groups, lr=lr, betas=(recipe.momentum, 0.99), eps=1e-5, fused=True)
+
+def set_rates(optimiser: torch.optim.Optimizer, schedule: Schedule, share: float) -> None:
+    """Set the learning rates and the momentum for the step after a `share` of the steps."""
+    rates, momentum = (value(share) for value in schedule)
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = float(rate)
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
         else:
-            kind = torch.optim.SGD if recipe.optimiser == "sgd" else MuonAndSgd
-            optimiser = kind(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
-        return _Optimiser(opt=optimiser)
-
-    return make
-
-
-class _Optimiser(OptimWrapper):
-    """fastai's wrapper, whose hyperparameters are numbers: trackers cannot draw torch's flags."""
-
-    @property
-    def hypers(self) -> list[dict[str, float]]:
-        """The hyperparameters of each list of parameters."""
-        names = ("lr", "mom", "wd")
-        return [{name: group[name] for name in names if name in group} for group in super().hypers]
+            group["momentum"] = momentum
 
 
 class MuonAndSgd(torch.optim.SGD):
@@ -114,22 +112,26 @@ def _rates_by_kind(recipe: Recipe, rates: np.ndarray) -> np.ndarray:
     return np.stack([filters, rates, rates * recipe.bias_ratio], axis=1).ravel()
 
 
-def frozen_schedule(recipe: Recipe, rate: float, *, groups: int) -> dict[str, Callable]:
-    """Fastai's schedule for the epochs in which only the head is trained."""
+def constant(value: float) -> Callable[[float], float]:
+    """The schedule of a value that does not change."""
+    return SchedLin(value, value)
+
+
+def frozen_schedule(recipe: Recipe, rate: float, *, groups: int) -> Schedule:
+    """The schedule for the epochs in which only the head is trained."""
     rates = _rates_by_kind(recipe, np.full(groups, rate))
-    return {"lr": combined_cos(0.99, rates / START_DIVISOR, rates, rates / END_DIVISOR)}
+    return combined_cos(0.99, rates / START_DIVISOR, rates, rates / END_DIVISOR), constant(recipe.momentum)
 
 
-def schedule(recipe: Recipe, rates: np.ndarray) -> dict[str, Callable]:
-    """Fastai's schedules by hyperparameter: functions of the share of the steps that are done."""
+def schedule(recipe: Recipe, rates: np.ndarray) -> Schedule:
+    """The recipe's schedule, by fastai's functions, with these peak `rates`."""
     warm_up, start, end = recipe.warm_up, rates / START_DIVISOR, rates / END_DIVISOR
+    momentum = constant(recipe.momentum)
     if recipe.schedule == "one-cycle":  # arXiv:1708.07120, with fastai's values: momentum falls while the rate rises
         high, low = recipe.momentum, max(recipe.momentum - 0.1, 0.0)
-        return {"lr": combined_cos(warm_up, start, rates, end), "mom": combined_cos(warm_up, high, low, high)}
+        return combined_cos(warm_up, start, rates, end), combined_cos(warm_up, high, low, high)
     if recipe.schedule == "triangular":
-        return {"lr": combine_scheds([warm_up, 1 - warm_up], [SchedLin(start, rates), SchedLin(rates, end)])}
+        return combine_scheds([warm_up, 1 - warm_up], [SchedLin(start, rates), SchedLin(rates, end)]), momentum
     if recipe.schedule == "flat-cosine":
-        return {"lr": combined_cos(0.75, rates, rates, end)}
-    if recipe.schedule == "cosine":
-        return {"lr": SchedCos(rates, end)}
-    return {"lr": SchedLin(rates, rates)}
+        return combined_cos(0.75, rates, rates, end), momentum
+    return SchedCos(rates, end) if recipe.schedule == "cosine" else constant(rates), momentum

@@ -11,12 +11,10 @@ from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
 from podium.errors import DataError, TrainingError
 from podium.predictions.artefact import load_predictions
-from podium.training.batches.loader import Normalisation
-from podium.training.batches.stores import PixelStore
-from podium.training.device import cpu_threads, pick_device, pick_precision
-from podium.training.errors import is_memory_error, name_run_in_errors
-from podium.training.learner import TrainedNetwork
-from podium.training.networks.architectures import build_network
+from podium.training.batches.stores import Normalisation, PixelStore
+from podium.training.device import cpu_threads, is_memory_error, name_run_in_errors, pick_device
+from podium.training.inference import logits_of
+from podium.training.networks.architectures import Network, build_network
 from podium.workspace import Workspace
 
 # What safetensors, json and torch raise for a damaged file, or a file of another program.
@@ -40,11 +38,11 @@ def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[s
     predictions = load_predictions(predictions_file)
     target, names = predictions.target, _image_names(folder)
     with name_run_in_errors(run, file, more_memory="end other programs, or predict fewer images at once"):
-        models = _read_models(workspace, run, target.outputs, stamp=predictions.about.get("stamp"))
-        images = np.stack([_read_image(folder / name, models[0].recipe) for name in names])
+        networks = _read_networks(workspace, run, target.outputs, stamp=predictions.about.get("stamp"))
+        images = np.stack([_read_image(folder / name, networks[0].recipe) for name in names])
         store = PixelStore(images, pick_device())
-        with cpu_threads(models[0].recipe.threads):
-            logits = [model.logits(store, np.arange(len(images))) for model in models]
+        with cpu_threads(networks[0].recipe.threads):
+            logits = [logits_of(network, store, np.arange(len(images))) for network in networks]
     if not np.isfinite(logits).all():
         raise TrainingError(
             "The trained parameters give logits that are not finite.",
@@ -83,10 +81,9 @@ def _read_image(file: Path, recipe: Recipe) -> np.ndarray:
         raise DataError(error.what, file=file, found=error.found) from None
 
 
-def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | None) -> list[TrainedNetwork]:
+def _read_networks(workspace: Workspace, run: str, classes: int, *, stamp: str | None) -> list[Network]:
     """The networks of a run's parameters file; raises TrainingError if `stamp`, the predictions' own, is another."""
-    file, device = workspace.paths.parameters_file(run), pick_device()
-    models = []
+    file, networks = workspace.paths.parameters_file(run), []
     try:
         with safe_open(file, framework="pt") as parameters:
             about, normalisations = (json.loads(parameters.metadata()[key]) for key in ("about", "normalisations"))
@@ -101,12 +98,12 @@ def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | N
                 )
             recipe = recipe_of(about["recipe"], file)
             for name, values in normalisations.items():
-                network = build_network(recipe, classes, root=Path(), seed=0, weights=False)
+                network = build_network(recipe, classes, root=Path(), seed=0, weights=False, device=pick_device())
                 keys = network.state_dict().keys()
                 network.load_state_dict({key: parameters.get_tensor(f"{name}.{key}") for key in keys})
                 network.normalisation = Normalisation(**values)
-                network.precision = pick_precision(recipe, network.to(device), device)
-                models.append(TrainedNetwork(network, recipe, tuple(scales.get(name, (0.0, 1.0)))))
+                network.scale = tuple(scales.get(name, (0.0, 1.0)))
+                networks.append(network)
     except DAMAGE as error:
         if is_memory_error(error):
             raise
@@ -117,4 +114,4 @@ def _read_models(workspace: Workspace, run: str, classes: int, *, stamp: str | N
             found=f"{type(error).__name__}: {str(error)[:200]}",
             fix=_training_command(workspace, run),
         ) from None
-    return models
+    return networks

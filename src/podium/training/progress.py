@@ -2,17 +2,17 @@
 
 import math
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from fastai.callback.core import Callback
+from torch import Tensor
 
 from podium.errors import DivergedError
 from podium.files import atomic_write
-from podium.targets.target import CLASS, Target
 from podium.training.trackers import Trackers
 
 
@@ -55,9 +55,8 @@ class ProgressRecorder:
     `images` is how many training images all fits process.
     """
 
-    def __init__(self, listener: Listener, *, images: int, trackers: Trackers | None = None, target: Target = CLASS):
-        self.listener, self.images, self.target = listener, images, target
-        self.trackers = trackers or Trackers()
+    def __init__(self, listener: Listener, *, images: int, trackers: Trackers | None = None):
+        self.listener, self.images, self.trackers = listener, images, trackers or Trackers()
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         self.epochs: list[EpochReport] = []
 
@@ -71,76 +70,60 @@ class ProgressRecorder:
         """Training images per second, over all epochs so far."""
         return self.images_done / max(self.training_seconds, 1e-9)
 
+    def start_epoch(self, stage: str, epoch: int, epochs: int) -> None:
+        """Start an epoch, counted from 1, of the `epochs` of a stage."""
+        self.steps = 0 if epoch == 1 else self.steps  # of the stage
+        self.stage, self.epoch, self.epochs_of_stage = stage, epoch, epochs
+        self.epoch_images, self.total_loss, self.epoch_started = 0, 0.0, time.perf_counter()
+
+    def step(self, loss: Tensor, images: int, groups: Sequence[dict[str, Any]]) -> None:
+        """Add a step of so many images; their mean `loss` stays on the device, so that a GPU does not wait for it.
+
+        `groups` are the optimiser's, whose learning rates the trackers log.
+        """
+        self.steps += 1
+        self.epoch_images += images
+        self.images_done += images
+        self.total_loss = self.total_loss + loss * images
+        if self.trackers.logs:
+            rates = {f"lr_{place}": group["lr"] for place, group in enumerate(groups)}
+            self.trackers.log(self.stage, self.steps, {"train_loss": float(loss)} | rates)
+        seconds = time.perf_counter() - self.epoch_started
+        self.listener.step(self.images_done / self.images, self.epoch_images / max(seconds, 1e-9))
+
+    def end_epoch(self, validate: Callable[[], float]) -> None:
+        """Compute the mean loss, which waits for a GPU to finish, and the time; then validate, keep and report all.
+
+        `validate` gives the accuracy, NaN where there is none. Raises DivergedError where the loss is not finite.
+        """
+        loss = float(self.total_loss) / max(self.epoch_images, 1)
+        seconds = time.perf_counter() - self.epoch_started
+        self.training_seconds += seconds
+        if not math.isfinite(loss):
+            raise DivergedError(
+                "Training diverged.",
+                expected="a finite loss",
+                found=f"{loss} in epoch {self.epoch} of {self.epochs_of_stage} ({self.stage})",
+                fix="a smaller `learning_rate`, or `gradient_clip = 1.0`, in the recipe",
+            )
+        accuracy = validate()
+        report = EpochReport(
+            stage=self.stage,
+            epoch=self.epoch,
+            epochs=self.epochs_of_stage,
+            training_loss=round(loss, 5),
+            validation_accuracy=round(accuracy, 5),
+            images_per_second=round(self.epoch_images / max(seconds, 1e-9), 1),
+            seconds=round(self.seconds, 1),
+            seconds_left=round(self.seconds * (self.images / self.images_done - 1), 1),
+        )
+        self.epochs.append(report)
+        numbers = {name: value for name, value in asdict(report).items() if name != "stage" and math.isfinite(value)}
+        self.trackers.log(self.stage, self.steps, numbers)
+        self.listener.epoch(report)
+
     def write_history(self, file: Path) -> None:
         """Write the epochs, a row each, once the run is trained: a run that fails keeps its earlier history."""
         table = pd.DataFrame(self.epochs, columns=[field.name for field in fields(EpochReport)])
         with atomic_write(file) as stream:
             table.to_csv(stream, index=False, na_rep="nan")
-
-
-class ProgressCallback(Callback):
-    """Measures loss, accuracy and time of each epoch of one fit; raises DivergedError where the loss is not finite."""
-
-    order = 60
-
-    def __init__(self, recorder: ProgressRecorder, stage: str):
-        self.recorder, self.stage = recorder, stage
-
-    def before_train(self) -> None:
-        """Reset the counts of the training rows."""
-        self.images, self.total_loss, self.epoch_started = 0, 0.0, time.perf_counter()
-
-    def before_validate(self) -> None:
-        """Forget the validation of the previous epoch."""
-        self.logits, self.labels = [], []
-
-    def after_batch(self) -> None:
-        """Add one batch; losses and logits stay on the device, so that a GPU does not wait for them."""
-        count = len(self.learn.xb[0])
-        if self.learn.training:
-            self.images += count
-            self.total_loss = self.total_loss + self.learn.loss.detach() * count
-            self.recorder.images_done += count
-            seconds = time.perf_counter() - self.epoch_started
-            share_done = self.recorder.images_done / self.recorder.images
-            self.recorder.listener.step(share_done, self.images / max(seconds, 1e-9))
-        else:
-            self.logits.append(self.learn.pred.detach())
-            self.labels.append(self.learn.yb[0])
-
-    def after_train(self) -> None:
-        """Compute the mean loss, which waits for a GPU to finish, and then the time."""
-        self.mean_loss = float(self.total_loss) / max(self.images, 1)
-        self.epoch_seconds = time.perf_counter() - self.epoch_started
-        self.recorder.training_seconds += self.epoch_seconds
-        if not math.isfinite(self.mean_loss):
-            raise DivergedError(
-                "Training diverged.",
-                expected="a finite loss",
-                found=f"{self.mean_loss} in epoch {self.learn.epoch + 1} of {self.learn.n_epoch} ({self.stage})",
-                fix="a smaller `learning_rate`, or `gradient_clip = 1.0`, in the recipe",
-            )
-
-    def after_epoch(self) -> None:
-        """Keep the results of the epoch, and notify the listener."""
-        recorder, accuracy = self.recorder, math.nan
-        if self.logits:
-            logits, labels = (torch.cat(parts).cpu().numpy() for parts in (self.logits, self.labels))
-            mean, deviation = self.learn.dls.train.scale
-            if deviation != 1 or mean:
-                logits, labels = logits * deviation + mean, labels * deviation + mean
-            accuracy = recorder.target.scores_of(logits, labels).get("accuracy", math.nan)
-            recorder.listener.validation(logits, labels)
-        seconds_left = recorder.seconds * (recorder.images / recorder.images_done - 1)
-        report = EpochReport(
-            stage=self.stage,
-            epoch=self.learn.epoch + 1,
-            epochs=self.learn.n_epoch,
-            training_loss=round(self.mean_loss, 5),
-            validation_accuracy=round(accuracy, 5),
-            images_per_second=round(self.images / max(self.epoch_seconds, 1e-9), 1),
-            seconds=round(recorder.seconds, 1),
-            seconds_left=round(seconds_left, 1),
-        )
-        recorder.epochs.append(report)
-        recorder.listener.epoch(report)

@@ -21,16 +21,14 @@ from podium.plan.runs import PlannedRun
 from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, weights_sha256
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
-from podium.training.batches.loader import FitData
-from podium.training.batches.stores import ExtendedStore
-from podium.training.cores import claim_cores, claim_run
-from podium.training.device import cpu_threads, device_name, pick_device, repeatable, spread_over_gpus
-from podium.training.errors import name_run_in_errors
-from podium.training.learner import TrainedNetwork, fit_network
-from podium.training.lr_curve import write_lr_curve
+from podium.training.batches.stores import ExtendedStore, FitData, open_recipe_images, open_stores
+from podium.training.device import claim_cores, claim_run, computing, device_name, pick_device
+from podium.training.drawing import write_lr_curve
+from podium.training.inference import logits_of
+from podium.training.learner import count_images, fit_network
 from podium.training.lr_find import find_learning_rate
+from podium.training.networks.architectures import Network
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.rows import count_images, open_recipe_images, open_stores
 from podium.training.trackers import open_trackers
 from podium.workspace import Workspace
 
@@ -66,20 +64,17 @@ def train_run(
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     cores = "core" if recipe.threads == 1 else "cores"
     with (
-        name_run_in_errors(run.run, paths.recipe_file(run.recipe_name)),
         claim_cores(
             recipe.threads,
             on_wait=lambda: listener.note(f"waits for {recipe.threads} free {cores}"),
             while_waiting=listener.wait,
         ),
-        cpu_threads(recipe.threads),
-        spread_over_gpus(),
-        repeatable(recipe.deterministic, pick_device()),
+        computing(run.run, paths.recipe_file(run.recipe_name), recipe),
         open_trackers(workspace, run, note=listener.note) as trackers,
     ):
         dataset.verify()
         images = count_images(recipe, pseudo.added_to(lock.folds[rows], ALWAYS_TRAINS))
-        progress = ProgressRecorder(listener, images=images, trackers=trackers, target=lock.target)
+        progress = ProgressRecorder(listener, images=images, trackers=trackers)
         predictions, networks = _fit_folds(
             workspace, run, dataset, rows=rows, pseudo=pseudo, test_rows=test_rows, progress=progress
         )
@@ -105,7 +100,7 @@ def _fit_folds(
     pseudo: PseudoLabels,
     test_rows: int | None,
     progress: ProgressRecorder,
-) -> tuple[Predictions, dict[str, TrainedNetwork]]:
+) -> tuple[Predictions, dict[str, Network]]:
     """Return the predictions, and the networks that made the test logits."""
     lock = workspace.lock
     folds_of_rows, outputs = lock.folds[rows], lock.target.outputs
@@ -118,7 +113,7 @@ def _fit_folds(
     folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()
     oof_logits = np.zeros((len(lock.train_ids), outputs), dtype=np.float32)
     test_logits: list[np.ndarray] = []
-    networks: dict[str, TrainedNetwork] = {}
+    networks: dict[str, Network] = {}
     fits = [
         (f"fold{fold}", f" fold {fold + 1}/{len(folds)}" if len(folds) > 1 else "", folds_of_rows == fold)
         for fold in folds
@@ -127,12 +122,12 @@ def _fit_folds(
         fits.append(("refit", " refit", np.zeros(len(rows), dtype=bool)))
     for name, stage, validates in fits:
         data = FitData(store, labels, outputs, np.append(rows[~validates], added), rows[validates], lock.target)
-        trained = _fit(workspace, run, data, purpose=f"/{name}", progress=progress, stage=stage)
+        network = _fit(workspace, run, data, purpose=f"/{name}", progress=progress, stage=stage)
         if name != "refit":
-            oof_logits[rows[validates]] = check_finite(trained.logits(train_store, rows[validates]))
+            oof_logits[rows[validates]] = check_finite(logits_of(network, train_store, rows[validates]))
         if name == "refit" or not run.recipe.refit:
-            networks[name] = trained
-            test_logits.append(check_finite(trained.logits(test_store, test_indices)))
+            networks[name] = network
+            test_logits.append(check_finite(logits_of(network, test_store, test_indices)))
     oof_rows = rows[folds_of_rows >= 0]
     predictions = Predictions(
         oof_ids=lock.train_ids[oof_rows],
@@ -148,7 +143,7 @@ def _fit_folds(
 
 def _fit(
     workspace: Workspace, run: PlannedRun, data: FitData, *, purpose: str, progress: ProgressRecorder, stage: str
-) -> TrainedNetwork:
+) -> Network:
     """Train one network, with lr_find before it where the recipe asks for it."""
     recipe, paths = run.recipe, workspace.paths
     if recipe.learning_rate == "find":
@@ -176,13 +171,13 @@ def _about(
     workspace: Workspace,
     run: PlannedRun,
     predictions: Predictions,
-    networks: dict[str, TrainedNetwork],
+    networks: dict[str, Network],
     progress: ProgressRecorder,
 ) -> dict[str, Any]:
     """The JSON description of the predictions."""
     lock, root, device = workspace.lock, workspace.paths.root, pick_device()
     scores = lock.target.scores_of(predictions.oof_logits, predictions.oof_labels)
-    *_, trained = networks.values()
+    *_, network = networks.values()
     fold_models = "this model" if len(networks) == 1 else f"average of {len(networks)} fold models"
     packages = ("torch", "torchvision", "fastai", "timm", "numpy")
     return {
@@ -200,9 +195,9 @@ def _about(
         "device": device_name(device),
         "threads": run.recipe.threads,
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
-        "precision": str(trained.network.precision).removeprefix("torch."),
-        "learning_rate": trained.recipe.learning_rate,
-        "normalisation": asdict(trained.network.normalisation),
+        "precision": str(network.precision).removeprefix("torch."),
+        "learning_rate": network.recipe.learning_rate,
+        "normalisation": asdict(network.normalisation),
         "seconds": round(progress.seconds, 1),
         "images_per_second": round(progress.images_per_second, 1),
         "scores": {name: round(score, 6) for name, score in scores.items()},
@@ -214,16 +209,16 @@ def _about(
     }
 
 
-def _save_parameters(file: Path, networks: dict[str, TrainedNetwork], *, about: dict[str, Any]) -> None:
+def _save_parameters(file: Path, networks: dict[str, Network], *, about: dict[str, Any]) -> None:
     tensors = {
         f"{name}.{key}": value.detach().cpu().contiguous()
-        for name, trained in networks.items()
-        for key, value in trained.network.state_dict().items()
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
     }
-    normalisations = {name: asdict(trained.network.normalisation) for name, trained in networks.items()}
-    scales = {name: trained.scale for name, trained in networks.items()}
-    metadata = {"about": json.dumps(about)} | {
-        key: json.dumps(values) for key, values in (("normalisations", normalisations), ("scales", scales))
+    metadata = {
+        "about": about,
+        "normalisations": {name: asdict(network.normalisation) for name, network in networks.items()},
+        "scales": {name: network.scale for name, network in networks.items()},
     }
     with atomic_write(file) as stream:
-        stream.write(save(tensors, metadata))
+        stream.write(save(tensors, {key: json.dumps(value) for key, value in metadata.items()}))

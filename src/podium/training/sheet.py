@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,12 +13,12 @@ from podium.config.keys import Recipe
 from podium.config.pixels import pixels_text
 from podium.config.schema import changed_keys
 from podium.plan.runs import PlannedRun
-from podium.training.batches.loader import FitData, Normalisation, TrainingLoader
-from podium.training.callbacks import size_of_epoch
-from podium.training.errors import name_run_in_errors
+from podium.training.batches.loader import TrainingLoader
+from podium.training.batches.stores import FitData, Normalisation, first_fold, open_recipe_images
+from podium.training.device import name_run_in_errors
+from podium.training.drawing import PNG_STYLE
+from podium.training.learner import size_of_epoch
 from podium.training.networks.architectures import build_network
-from podium.training.png import PNG_STYLE
-from podium.training.rows import first_fold, open_recipe_images
 from podium.workspace import Workspace
 
 IMAGES, DRAWS = 10, 8
@@ -53,7 +54,7 @@ def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
         network = build_network(recipe, data.classes, root=paths.root, seed=0, weights=False)
     rows = spread_rows(lock.target.strata(data.labels, least=1, most=len(data.labels)), data.training_rows)
     dataset.verify_rows("train", rows)
-    draws, targets = _draw_rows(run, data, rows, network.normalisation or data.normalisation)
+    draws, targets = zip(*_draw_rows(run, data, rows, network.normalisation or data.normalisation), strict=True)
     is_mixed = recipe.mixup or recipe.cutmix
     return Sheet(
         title=f"{workspace.name}: training images of {run.run}",
@@ -61,7 +62,7 @@ def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
         ids=lock.train_ids[rows].tolist(),
         labels=[lock.target.label_text(label, lock.classes) for label in data.labels[rows]],
         stored=np.asarray(data.store.array[rows]),
-        draws=draws,
+        draws=list(draws),
         shares=[[_shares(target, lock.classes) for target in draw] for draw in targets] if is_mixed else [],
     )
 
@@ -87,30 +88,19 @@ def describe_augmentation(recipe: Recipe) -> str:
 
 def _draw_rows(
     run: PlannedRun, data: FitData, rows: np.ndarray, normalisation: Normalisation
-) -> tuple[list[np.ndarray], list[list[torch.Tensor]]]:
-    """Images (n, height, width, 3) and targets of each draw, in the order of `rows`."""
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Yield the images (n, height, width, 3) uint8 and the targets of each draw, in the order of `rows`."""
     recipe = replace(run.recipe, hard_share=1.0, sampling="all")  # every draw has every row
     sheet_data = replace(data, training_rows=rows, validation_rows=rows[:0])
     loader = TrainingLoader(recipe, sheet_data, normalisation=normalisation, seed=run.seed, purpose="/show")
-    sizes = recipe.stage_pixels
-    epochs = max(DRAWS, len(sizes))
-    draws, targets = [], []
+    epochs = max(DRAWS, len(recipe.stage_pixels))
     for epoch in range(epochs):
-        loader.pixels = size_of_epoch(sizes, epoch, epochs)
-        drawn = _draw_epoch(loader, normalisation)
-        draws.append(np.stack([drawn[row][0] for row in rows]))
-        targets.append([drawn[row][1] for row in rows])
-    return draws, targets
-
-
-def _draw_epoch(loader: TrainingLoader, normalisation: Normalisation) -> dict[int, tuple[np.ndarray, torch.Tensor]]:
-    """Row -> its augmented image (height, width, 3) uint8 and its target."""
-    drawn = {}
-    for images, targets in loader:
-        levels = images.permute(0, 2, 3, 1).cpu().double().numpy() * normalisation.deviation + normalisation.mean
-        pixels = np.rint(levels * 255).clip(0, 255).astype(np.uint8)
-        drawn |= zip(loader.last_rows.tolist(), zip(pixels, targets, strict=True), strict=True)
-    return drawn
+        loader.pixels = size_of_epoch(recipe.stage_pixels, epoch, epochs)
+        batches = zip(*[(images, targets, loader.last_rows) for images, targets in loader], strict=True)
+        images, targets, order = (torch.cat(parts).cpu() for parts in batches)
+        places = [order.tolist().index(row) for row in rows.tolist()]
+        levels = images[places].permute(0, 2, 3, 1).double().numpy() * normalisation.deviation + normalisation.mean
+        yield np.rint(levels * 255).clip(0, 255).astype(np.uint8), targets[places]
 
 
 def _shares(target: torch.Tensor, classes: tuple[str, ...]) -> dict[str, float]:

@@ -1,76 +1,40 @@
-"""TensorBoard and Weights & Biases, through fastai's callbacks. They do not change the results of a run.
+"""TensorBoard and Weights & Biases: each is a function that logs values (name -> number) of a step of a fit.
 
-Each is imported only where the competition asks for it.
+They do not change the results of a run, and each is imported only where the competition asks for it.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
-from fastai.callback.core import Callback
-from fastai.learner import Learner, Recorder
 
 from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
 
+Log = Callable[[str, int, dict[str, float]], object]
+"""Logs values: the name of the fit, the number of the step in it, the values."""
+
 # `wandb sync` sends later what was not sent in this time.
 FINISH_SECONDS = 120
 
 
-def validation_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Share of correct rows, or of correct labels (n, columns); the history file has it under the same name."""
-    return ((logits.argmax(1) == labels) if labels.ndim == 1 else ((logits > 0) == (labels > 0.5))).float().mean()
-
-
-class KeepsTraining:
-    """Base of a tracker's callback: an error while it writes, such as a full disk, ends it and not the training."""
-
-    def __call__(self, event_name: str) -> Any:
-        """Handle one event of fastai."""
-        try:
-            return super().__call__(event_name)
-        except OSError as error:
-            self.run = False
-            self.note(f"{type(self).__name__} stops, and the training goes on: {error.strerror or error}")
-
-
-@dataclass(frozen=True)
 class Trackers:
-    """The trackers of one run."""
+    """The trackers of one run. One that cannot write, as on a full disk, stops with a note; the training goes on."""
 
-    names: tuple[str, ...] = ()
-    tensorboard_folder: Path | None = None
-    note: Callable[[str], object] = print  # receives a line where a tracker fails
+    def __init__(self, logs: Mapping[str, Log] | None = None, *, note: Callable[[str], object] = print):
+        self.logs, self.note = dict(logs or {}), note
 
-    def callbacks(self, learner: Learner, stage: str) -> list[Callback]:
-        """The callbacks for one fit of the run, which is named `stage`."""
-        callbacks: list[Callback] = []
-        if "tensorboard" in self.names:
-            from fastai.callback.tensorboard import TensorBoardCallback
-
-            folder = self.tensorboard_folder / "-".join(stage.replace("/", " of ").split())
-            kind = type("TensorBoard", (KeepsTraining, TensorBoardCallback), {})
-            callbacks.append(kind(log_dir=folder, trace_model=False, log_preds=False))
-        if "wandb" in self.names:
-            from fastai.callback.wandb import WandbCallback
-
-            learner.gather_args = dict  # the config is the recipe, not the names of fastai's objects
-            callbacks.append(type("Wandb", (KeepsTraining, WandbCallback), {})(log_preds=False))
-        if not callbacks:
-            return []
-        for callback in callbacks:
-            callback.run_valid = False  # or each validation batch is logged as a training step
-            callback.note = self.note
-        learner.logger = lambda *_: None  # fastai's Recorder would print a table
-        labels = learner.dls.valid.labels if len(learner.dls.valid) else None
-        is_validated = labels is not None and (labels.ndim == 1 or labels.shape[1] > 1)  # a number has no accuracy
-        learner.metrics = [validation_accuracy] if is_validated else []
-        return [Recorder(valid_metrics=is_validated), *callbacks]
+    def log(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Log the values of a step with every tracker."""
+        for name, log in tuple(self.logs.items()):
+            try:
+                log(stage, step, values)
+            except OSError as error:
+                del self.logs[name]
+                self.note(f"{name} stops, and the training goes on: {error.strerror or error}")
 
 
 @contextmanager
@@ -79,17 +43,37 @@ def open_trackers(workspace: Workspace, run: PlannedRun, *, note: Callable[[str]
 
     Raises TrainingError where Weights & Biases cannot start, before anything is trained.
     """
-    names, curves = workspace.competition.trackers, workspace.paths.reports / "tensorboard" / run.run
+    names, trackers = workspace.competition.trackers, Trackers(note=note)
     if "tensorboard" in names:
-        shutil.rmtree(curves, ignore_errors=True)  # TensorBoard would draw an earlier training over this one
-    wandb_run = _start_wandb(workspace, run) if "wandb" in names else None
-    exit_code = 1
+        trackers.logs["TensorBoard"] = _tensorboard_log(workspace.paths.reports / "tensorboard" / run.run)
+    if "wandb" not in names:
+        yield trackers
+        return
+    wandb_run, exit_code = _start_wandb(workspace, run), 1
+    trackers.logs["Weights & Biases"] = lambda stage, step, values: wandb_run.log(values)
     try:
-        yield Trackers(names, curves, note)
+        yield trackers
         exit_code = 0
     finally:
-        if wandb_run:
-            wandb_run.finish(exit_code=exit_code)
+        wandb_run.finish(exit_code=exit_code)
+
+
+def _tensorboard_log(folder: Path) -> Log:
+    """The curves of each fit are in a folder of its own; those of an earlier training are removed."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    writers: dict[str, SummaryWriter] = {}
+
+    def log(stage: str, step: int, values: dict[str, float]) -> None:
+        if stage not in writers:
+            writers[stage] = SummaryWriter(folder / "-".join(stage.replace("/", " of ").split()))
+        for name, value in values.items():
+            writers[stage].add_scalar(name, value, step)
+        if "epoch" in values:
+            writers[stage].flush()
+
+    return log
 
 
 def _start_wandb(workspace: Workspace, run: PlannedRun) -> Any:

@@ -89,7 +89,7 @@ class _Reporter(Listener):
             score = metric(target.values(target.cells(logits)), target.cell_labels(labels))
             self.trial.report(metric.gain(score), self.epochs)
             if self.epochs <= self.prunable_epochs and self.trial.should_prune():
-                raise optuna.TrialPruned("below the median")  # fastai needs a message
+                raise optuna.TrialPruned
 
 
 def _prunable_epochs(tuning: Tuning, trial: optuna.Trial, recipe: Recipe) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,16 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from podium.config.keys import Augment, Recipe
-from podium.training.batches.loader import (
-    EvaluationLoader,
-    FitData,
-    Normalisation,
-    TrainingLoader,
-    evaluation_batch,
-    measure_normalisation,
-    resize,
-)
-from podium.training.batches.stores import PixelStore
+from podium.training.batches.augment import resize
+from podium.training.batches.loader import TrainingLoader
+from podium.training.batches.stores import FitData, Normalisation, PixelStore, measure_normalisation
+from podium.training.inference import evaluation_batch, evaluation_batches
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 CPU = torch.device("cpu")
@@ -38,6 +33,11 @@ def loader_of(recipe: Recipe, images: np.ndarray, labels: np.ndarray, *, seed: i
     rows = np.arange(len(images))
     data = FitData(PixelStore(images, CPU), labels, len(np.unique(labels)), rows, rows[:0])
     return TrainingLoader(recipe, data, normalisation=PLAIN, seed=seed)
+
+
+def network_of(*, normalisation: Normalisation = PLAIN, **keys) -> SimpleNamespace:
+    """What the images that a network predicts depend on."""
+    return SimpleNamespace(recipe=Recipe(architecture="fastnet", **keys), normalisation=normalisation)
 
 
 def rows_of(images: torch.Tensor) -> list[int]:
@@ -175,18 +175,11 @@ def test_mixed_batches_have_shares_of_classes_as_targets():
 
 
 def test_evaluation_gives_the_rows_asked_for_in_their_order_normalised_and_resized():
-    loader = EvaluationLoader(
-        PixelStore(numbered(9), CPU),
-        np.array([7, 2, 5]),
-        Recipe(architecture="fastnet", training_pixels=8),
-        labels=np.arange(9),
-        batch_size=2,
-        normalisation=Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-    )
-    assert [len(batch) for batch, _ in loader] == [2, 1]
-    images = torch.cat([batch for batch, _ in loader])
+    network = network_of(training_pixels=8, normalisation=Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
+    parts = list(evaluation_batches(network, PixelStore(numbered(9), CPU), np.array([7, 2, 5]), batch_size=2))
+    assert [len(part) for part in parts] == [2, 1]
+    images = torch.cat(parts)
     assert images.shape == (3, 3, 8, 8) and images.is_contiguous(memory_format=torch.channels_last)
-    assert torch.cat([labels for _, labels in loader]).tolist() == [7, 2, 5]
     assert torch.allclose(images[:, 0, 0, 0], (torch.tensor([7, 2, 5]) / 255 - 0.5) / 0.25, atol=1e-6)
 
 
@@ -195,10 +188,8 @@ def test_a_cpu_predicts_fewer_images_at_once_the_larger_they_are():
     assert sizes == {32: 256, 64: 128, 128: 32, 224: 10, 1024: 1}
     assert evaluation_batch(224, torch.device("cuda")) == 256
     store = PixelStore(numbered(9), CPU)
-    normalisation = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    recipe = Recipe(architecture="fastnet", training_pixels=512)
-    loader = EvaluationLoader(store, np.arange(9), recipe, normalisation=normalisation)
-    assert [len(images) for (images,) in loader] == [2, 2, 2, 2, 1]
+    batches = evaluation_batches(network_of(training_pixels=512), store, np.arange(9))
+    assert [len(images) for images in batches] == [2, 2, 2, 2, 1]
 
 
 def test_normalisation_is_mean_and_deviation_of_the_rows_given_alone():
@@ -220,7 +211,8 @@ def test_bicubic_interpolation_is_that_of_training_validation_and_prediction():
     for interpolation in ("bilinear", "bicubic"):
         recipe = Recipe(architecture="fastnet", training_pixels=8, interpolation=interpolation)
         loader = loader_of(recipe, images, np.zeros(8))
-        (evaluated,) = next(iter(EvaluationLoader(loader.store, np.arange(8), recipe, normalisation=PLAIN)))
+        network = network_of(training_pixels=8, interpolation=interpolation)
+        evaluated = next(evaluation_batches(network, loader.store, np.arange(8)))
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
         assert torch.allclose(evaluated, F.interpolate(pixels, size=8, mode=interpolation), atol=1e-5)
         batches[interpolation] = next(iter(loader))[0]

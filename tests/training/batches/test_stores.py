@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from podium.training.batches.loader import FitData, measure_normalisation
-from podium.training.batches.stores import ExtendedStore, PixelStore
+from podium.training.batches.stores import ExtendedStore, FitData, PixelStore, measure_normalisation
 
 CPU = torch.device("cpu")
 

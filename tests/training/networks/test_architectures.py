@@ -83,7 +83,7 @@ def test_convolutions_are_fast_ones_and_include_frozen_norms_alone(architecture)
 
 
 def test_a_frozen_norm_that_no_convolution_includes_uses_its_statistics_in_training_too():
-    network = Network(torch.nn.BatchNorm2d(3), torch.nn.Flatten(), None)
+    network = Network(torch.nn.BatchNorm2d(3), torch.nn.Flatten(), recipe("resnet34"))
     network.frozen = (network.body,)
     for mode in (True, False):
         assert not network.train(mode).body.training and network.head.training == mode

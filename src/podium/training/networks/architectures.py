@@ -16,23 +16,29 @@ from podium.config.keys import Recipe
 from podium.config.pixels import Pixels, height_and_width, pixels_text
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
-from podium.training.batches.loader import Normalisation
+from podium.training.batches.stores import Normalisation
 from podium.training.networks.convolutions import features_of, speed_up
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
-from podium.training.networks.published import TIMM_PREFIX, TORCHVISION, classifier_of, published_model
-from podium.training.networks.trees import Trees
-from podium.training.networks.weights import with_local_weights
+from podium.training.networks.heads import Trees
+from podium.training.networks.published import (
+    TIMM_PREFIX,
+    TORCHVISION,
+    classifier_of,
+    published_model,
+    with_local_weights,
+)
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Network(nn.Module):
-    """Images (n, 3, height, width) -> logits (n, classes): a body, then a head."""
+    """Images (n, 3, height, width) -> logits (n, classes): a body, then a head; built by a recipe."""
 
-    def __init__(self, body: nn.Module, head: nn.Module, normalisation: Normalisation | None):
+    def __init__(self, body: nn.Module, head: nn.Module, recipe: Recipe, normalisation: Normalisation | None = None):
         super().__init__()
-        self.body, self.head = body, head
+        self.body, self.head, self.recipe = body, head, recipe
         self.normalisation = normalisation  # of its images; None until it is measured on them
+        self.scale = (0.0, 1.0)  # of its outputs: what is added to them, after they are multiplied, to give logits
         self.published: tuple[nn.Linear, ...] = ()  # the published classifier, if it is one layer; not a part of it
         self.precision = torch.float32  # what it computes in; parameters and logits stay float32
         self.frozen: tuple[nn.Module, ...] = ()  # batch norms that keep their statistics
@@ -59,13 +65,16 @@ class Network(nn.Module):
         return [*(self.layers or [body[:middle], body[middle:]]), list(self.head.parameters())]
 
 
-def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weights: bool = True) -> Network:
+def build_network(
+    recipe: Recipe, classes: int, *, root: Path, seed: int, weights: bool = True, device: torch.device | None = None
+) -> Network:
     """The recipe's network with `classes` outputs; new parameters are random, derived from `seed`.
 
     With `weights=False` pretrained weights are not loaded, but the network has their normalisation: enough to time it
-    or to fill it with saved parameters. Raises TrainingError for an unknown architecture or a wrong weights file.
+    or to fill it with saved parameters. On a `device` it has the recipe's precision there. Raises TrainingError for an
+    unknown architecture or a wrong weights file.
     """
-    recipe = with_local_weights(recipe)
+    given, recipe = recipe, with_local_weights(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
         body, normalisation, classifier = _body(recipe, root, weights=weights)
@@ -76,7 +85,8 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
                 parameter.requires_grad = False
         features = _features_shape(body, recipe)
         head = _head(recipe, features, classes)
-    network = Network(body, head, normalisation if recipe.pretrained else None).to(memory_format=torch.channels_last)
+    network = Network(body, head, given, normalisation if recipe.pretrained else None)
+    network.to(memory_format=torch.channels_last)
     if recipe.layer_decay < 1:
         network.layers = _layers(body, recipe, "layer_decay")
     if classifier and classifier.in_features == features[1] and classifier.bias is not None:
@@ -87,7 +97,38 @@ def build_network(recipe: Recipe, classes: int, *, root: Path, seed: int, weight
     network.frozen = tuple(norms)
     shape = (2, 3, *height_and_width(recipe.network_pixels))
     speed_up(body, norms, torch.rand(shape, generator=torch.Generator().manual_seed(0)))
+    if device:
+        network.precision = pick_precision(recipe, network.to(device), device)
     return network.train()
+
+
+def pick_precision(recipe: Recipe, network: nn.Module, device: torch.device) -> torch.dtype:
+    """The data type of the convolutions; parameters and their averages stay float32.
+
+    `auto` is bfloat16 where the device has instructions for it; elsewhere it is emulated, a hundred times slower, and
+    a GPU computes in float16 instead. On a CPU, a stride that is longer than the image gives wrong gradients: oneDNN
+    3.13 adds uninitialised memory, so that they differ each time or are NaN. Raises TrainingError where the recipe
+    asks for bfloat16 with such a stride.
+    """
+    if recipe.precision == "float32":
+        return torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast or recipe.precision == "bfloat16" else torch.float16
+    required, capabilities = recipe.precision == "bfloat16", torch.cpu.get_capabilities()
+    if not required and not any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16")):
+        return torch.float32
+    smallest = tuple(map(min, zip(*map(height_and_width, recipe.stage_pixels), strict=True)))
+    if not strides_past_the_image(network, smallest):
+        return torch.bfloat16
+    if required:
+        raise TrainingError(
+            "The CPU cannot train this network in bfloat16.",
+            expected="images that are larger than the stride of each convolution",
+            found=f"{recipe.architecture} at {pixels_text(smallest)} pixels",
+            fix='precision = "auto", stem = "small" or a larger `training_pixels` in the recipe',
+        )
+    return torch.float32
 
 
 def strides_past_the_image(network: nn.Module, pixels: Pixels) -> bool:

@@ -24,7 +24,7 @@ class FastConvolution(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, channels, h, w) -> (n, channels', h', w')."""
-        is_depthwise = self.training and _is_depthwise(self) and _computes_in_bfloat16(images)
+        is_depthwise = self.training and _computes_in_bfloat16(images) and _is_depthwise(self)
         if not self.norms and not is_depthwise:
             return super().forward(images)
         kernels, bias = self.weight, self.bias
@@ -60,7 +60,19 @@ def speed_up(body: nn.Module, frozen: Sequence[nn.Module], images: Tensor) -> No
     convolutions = [layer for layer in layers if layer.padding_mode == "zeros"]
     for layer in convolutions:
         layer.__class__ = type(type(layer).__name__, (FastConvolution, type(layer)), {})
-    pairs, features = _norms_after_convolutions(body, frozen, convolutions, images)
+    last_output, pairs = [], {}  # pairs: batch norm -> the convolution whose output it gets
+
+    def after_convolution(layer: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
+        last_output[:] = [(output, layer)]
+
+    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        pairs.update((norm, layer) for output, layer in last_output if output is inputs[0])
+
+    hooks = [layer.register_forward_hook(after_convolution) for layer in convolutions]
+    hooks += [norm.register_forward_pre_hook(before_norm) for norm in frozen if norm.affine]
+    features = features_of(body, images)
+    for hook in hooks:
+        hook.remove()
     for norm, layer in pairs.items():
         layer.norms = (norm,)
         norm.__class__ = type(type(norm).__name__, (IncludedNorm, type(norm)), {})
@@ -68,26 +80,6 @@ def speed_up(body: nn.Module, frozen: Sequence[nn.Module], images: Tensor) -> No
         for norm, layer in pairs.items():  # something else gets the output of a convolution too
             layer.norms = ()
             norm.__class__ = type(norm).__mro__[2]
-
-
-def _norms_after_convolutions(
-    body: nn.Module, frozen: Sequence[nn.Module], convolutions: Sequence[nn.Conv2d], images: Tensor
-) -> tuple[dict[nn.Module, nn.Conv2d], Tensor]:
-    """The batch norms that get the output of a convolution, with the last such convolution; the body's features."""
-    outputs, pairs = [], {}
-
-    def after_convolution(layer: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs[:] = [(output, layer)]
-
-    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        pairs.update((norm, layer) for output, layer in outputs if output is inputs[0])
-
-    hooks = [layer.register_forward_hook(after_convolution) for layer in convolutions]
-    hooks += [norm.register_forward_pre_hook(before_norm) for norm in frozen if norm.affine]
-    features = features_of(body, images)
-    for hook in hooks:
-        hook.remove()
-    return pairs, features
 
 
 def features_of(body: nn.Module, images: Tensor) -> Tensor:
@@ -129,24 +121,18 @@ class DepthwiseFunction(torch.autograd.Function):
         images, kernels = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_images = of_kernels = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_images = _gradient_of_images(gradient, images, kernels, ctx.stride, ctx.padding)
+        if ctx.needs_input_grad[0] and ctx.stride == 1:  # the convolution of the gradient with the mirrored kernels
+            padding, mirrored = kernels.shape[-1] - 1 - ctx.padding, kernels.flip(2, 3)
+            of_images = functional.conv2d(gradient, mirrored, None, 1, padding, groups=len(kernels))
+        elif ctx.needs_input_grad[0]:
+            of_images = torch.nn.grad.conv2d_input(
+                images.shape, kernels.float(), gradient.float(), ctx.stride, ctx.padding, groups=len(kernels)
+            ).bfloat16()
         if ctx.needs_input_grad[1]:
             of_kernels = _gradient_of_kernels(gradient, images, kernels.shape[-1], ctx.stride, ctx.padding)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3), dtype=torch.float32)
         return of_images, of_kernels, of_bias, None, None
-
-
-def _gradient_of_images(gradient: Tensor, images: Tensor, kernels: Tensor, stride: int, padding: int) -> Tensor:
-    """With stride 1, the convolution of the gradient with the mirrored kernels; else computed in float32."""
-    size = kernels.shape[-1]
-    if stride == 1:
-        mirrored = kernels.flip(2, 3)
-        return functional.conv2d(gradient, mirrored, None, 1, size - 1 - padding, groups=images.shape[1])
-    return torch.nn.grad.conv2d_input(
-        images.shape, kernels.float(), gradient.float(), stride, padding, groups=images.shape[1]
-    ).bfloat16()
 
 
 def _gradient_of_kernels(gradient: Tensor, images: Tensor, size: int, stride: int, padding: int) -> Tensor:

@@ -27,11 +27,15 @@ class FastNetBody(nn.Sequential):
         for width in settings.widths:
             groups.append(_Group(channels, width, depth=settings.depth))
             channels = width
-        super().__init__(_Whitening(filters), nn.GELU(), *groups, MapMaximum(), _Scale(settings.feature_scale))
+        super().__init__(_Whitening(filters), nn.GELU(), *groups, MapMaximum(settings.feature_scale))
 
     def whiten(self, images: Tensor) -> None:
         """Set the filters of the first layer from normalised training images (n, 3, h, w)."""
-        self[0].fit(images)
+        patches = F.unfold(images.float(), PATCH_PIXELS).transpose(1, 2).flatten(0, 1).double()  # (patches, 12)
+        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        scale = (variances + LEAST_VARIANCE * variances[-1]).rsqrt()
+        filters = (directions * scale).T.reshape(-1, 3, PATCH_PIXELS, PATCH_PIXELS).float()
+        self[0].filters.copy_(torch.cat([filters, -filters]))
 
 
 class _Whitening(nn.Module):
@@ -44,13 +48,6 @@ class _Whitening(nn.Module):
         super().__init__()
         self.register_buffer("filters", torch.zeros(filters, 3, PATCH_PIXELS, PATCH_PIXELS))
         self.bias = nn.Parameter(torch.zeros(filters))
-
-    def fit(self, images: Tensor) -> None:
-        patches = F.unfold(images.float(), PATCH_PIXELS).transpose(1, 2).flatten(0, 1).double()  # (patches, 12)
-        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-        scale = (variances + LEAST_VARIANCE * variances[-1]).rsqrt()
-        filters = (directions * scale).T.reshape(-1, 3, PATCH_PIXELS, PATCH_PIXELS).float()
-        self.filters.copy_(torch.cat([filters, -filters]))
 
     def forward(self, images: Tensor) -> Tensor:
         return F.conv2d(images, self.filters, self.bias)
@@ -74,23 +71,18 @@ class _Group(nn.Module):
 
 
 class MapMaximum(nn.Module):
-    """Maps (n, channels, h, w) -> their maxima (n, channels, 1, 1).
+    """Maps (n, channels, h, w) -> their maxima (n, channels, 1, 1), multiplied by a factor.
 
     The same bits as nn.AdaptiveMaxPool2d(1), whose gradient has no deterministic kernel on a GPU.
     """
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """The largest value of each map."""
-        return F.max_pool2d(maps, maps.shape[2:])
-
-
-class _Scale(nn.Module):
-    def __init__(self, factor: float):
+    def __init__(self, factor: float = 1.0):
         super().__init__()
         self.factor = factor
 
-    def forward(self, features: Tensor) -> Tensor:
-        return features * self.factor
+    def forward(self, maps: Tensor) -> Tensor:
+        """The largest value of each map."""
+        return F.max_pool2d(maps, maps.shape[2:]) * self.factor
 
 
 def _convolution(channels: int, width: int) -> nn.Conv2d:

@@ -1,21 +1,32 @@
-"""The result of lr_find: its files, and the drawing that the PNG and the report share. Does not import torch."""
+"""PNG files, and the result of lr_find, whose drawing the PNG and the report share. Does not import torch."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from podium.files import write_file
-from podium.training.png import PNG_STYLE, save_png
+from podium.files import atomic_write, write_file
 
+# Whatever the user's own style; text is drawn literally, `$` does not start a formula.
+PNG_STYLE = matplotlib.rc_context(
+    matplotlib.rcParamsDefault | {"text.parse_math": False, "figure.dpi": 150, "figure.facecolor": "white"}
+)
 # The suggestion that `learning_rate = "find"` and WRITE=1 use.
 USED = "valley"
 # Okabe and Ito's, which colour-blind readers can tell apart: the curve, then the suggestions.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+
+
+@PNG_STYLE
+def save_png(file: Path, figure: Figure) -> None:
+    """Write a figure; a killed process leaves the old file or the new one."""
+    with atomic_write(file) as stream:
+        figure.savefig(stream, format="png")
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ def plot_lr_curve(axes: Axes, rates: Sequence[float], losses: Sequence[float], s
         axes.legend()
 
 
+@PNG_STYLE
 def write_lr_curve(folder: Path, name: str, result: LrFindResult) -> Path:
     """Write `<name>.csv`, `.json` and `.png` into `folder`, for a recipe or a run; returns the PNG."""
     rows = [f"{rate:.6g},{loss:.6g}\n" for rate, loss in zip(result.rates, result.losses, strict=True)]
@@ -62,20 +74,13 @@ def write_lr_curve(folder: Path, name: str, result: LrFindResult) -> Path:
         "seconds": round(result.seconds, 1),
         "batch_size": result.batch_size,
     }
-    texts = {".csv": "learning_rate,loss\n" + "".join(rows), ".json": json.dumps(description, indent=2) + "\n"}
-    for suffix, text in texts.items():
-        write_file(folder / f"{name}{suffix}", text.encode())
-    png_file = folder / f"{name}.png"
-    save_png(png_file, _draw(name, result))
-    return png_file
-
-
-@PNG_STYLE
-def _draw(name: str, result: LrFindResult) -> Figure:
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    write_file(folder / f"{name}.csv", "".join(["learning_rate,loss\n", *rows]).encode())
+    write_file(folder / f"{name}.json", (json.dumps(description, indent=2) + "\n").encode())
+    figure, png_file = Figure(figsize=(9, 5.4), layout="constrained"), folder / f"{name}.png"
     axes = figure.subplots()
     plot_lr_curve(axes, result.rates, result.losses, result.suggestions)
     axes.grid(color="#e4e4e4")
     steps = f"{len(result.rates)} steps of {min(result.batch_size, result.rows):,} images"
     axes.set_title(f"lr_find of {name}: {steps} in {result.seconds:.0f} s", loc="left")
-    return figure
+    save_png(png_file, figure)
+    return png_file

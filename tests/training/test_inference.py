@@ -11,9 +11,9 @@ from PIL import Image
 from digits_toys import damage_images, digits_workspace
 from podium.data.cache import open_images
 from podium.errors import DataError, TrainingError
-from podium.training import features
+from podium.training import inference
 from podium.training.batches.stores import PixelStore
-from podium.training.features import embed, pooled_features
+from podium.training.inference import embed, pooled_features
 from podium.training.lr_find import find_learning_rate_of_run
 from podium.training.networks.architectures import build_network
 from podium.training.predict import predict_folder
@@ -35,7 +35,7 @@ def files(workspace):
 
 
 def forbid_computing(monkeypatch):
-    monkeypatch.setattr(features, "predict_logits", lambda *_, **__: pytest.fail("features are computed again"))
+    monkeypatch.setattr(inference, "predict_logits", lambda *_, **__: pytest.fail("features are computed again"))
 
 
 def test_embed_keeps_the_features_of_all_images_and_runs_use_them(workspace, monkeypatch):
@@ -58,8 +58,8 @@ def test_features_of_an_image_do_not_depend_on_the_images_beside_it(workspace):
     recipe, device = run.recipe, torch.device("cpu")
     network = build_network(recipe, 10, root=workspace.paths.root, seed=0)
     images = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop").train_images
-    whole, rows = pooled_features(network, recipe, PixelStore(images, device), np.arange(1297)), np.arange(3, 1297, 7)
-    assert np.array_equal(pooled_features(network, recipe, PixelStore(images, device), rows), whole[rows])
+    whole, rows = pooled_features(network, PixelStore(images, device), np.arange(1297)), np.arange(3, 1297, 7)
+    assert np.array_equal(pooled_features(network, PixelStore(images, device), rows), whole[rows])
 
 
 def test_a_run_on_some_of_the_images_keeps_no_features(workspace):
@@ -107,7 +107,7 @@ def test_a_network_without_pretrained_weights_has_no_features_and_lr_find_needs_
 
 
 def test_a_boosting_run_is_scored_saved_and_predicts(workspace, tmp_path, monkeypatch):
-    monkeypatch.setattr("podium.training.networks.trees.ITERATIONS", 10)
+    monkeypatch.setattr("podium.training.networks.heads.ITERATIONS", 10)
     (run,) = workspace.runs
     predictions = train_run(workspace, replace(run, recipe=replace(run.recipe, head="boosting")))
     assert predictions.about["scores"]["accuracy"] > 0.5  # of ten classes, by the features of a random network

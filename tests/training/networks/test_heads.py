@@ -1,4 +1,4 @@
-"""head = "logistic": frozen features, their logistic regression, and the network that has it as its head."""
+"""Heads on frozen features: the logistic regression and the trees are scikit-learn's, and layers of the network."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,13 +16,13 @@ from digits_toys import digits_workspace
 from podium.config.keys import Recipe
 from podium.data.cache import open_images
 from podium.metrics import softmax
-from podium.training import callbacks, features, logistic
-from podium.training.batches.loader import EvaluationLoader, FitData
-from podium.training.batches.stores import PixelStore
+from podium.training import inference, learner
+from podium.training.batches.stores import FitData, PixelStore
+from podium.training.inference import evaluation_batches, logits_of, predict_logits
 from podium.training.learner import fit_network
-from podium.training.logistic import fit_classifier
-from podium.training.logits import predict_logits
 from podium.training.lr_find import find_learning_rate
+from podium.training.networks import heads
+from podium.training.networks.heads import Trees, fit_classifier, fit_trees
 from podium.training.predict import predict_folder
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.run import train_run
@@ -36,7 +37,7 @@ def clouds(classes: int, *, rows: int = 90, size: int = 8, distance: float = 0.7
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_classifier_is_scikit_learns_on_standardised_features(monkeypatch, classes):
-    monkeypatch.setattr(logistic, "STRENGTHS", (0.01,))
+    monkeypatch.setattr(heads, "STRENGTHS", (0.01,))
     features, labels = clouds(classes)
     weights, biases = fit_classifier(features, labels, classes)
     expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(features, labels)
@@ -65,7 +66,7 @@ def test_the_strength_is_chosen_by_cross_fitting():
     for distance, strength in (0.0, 0.001), (0.1, 0.01):
         features, labels = clouds(2, rows=400, size=50, distance=distance)
         weights, _ = fit_classifier(features, labels, 2)
-        assert np.array_equal(weights, logistic._regress(features, labels, 2, None, strength)[0])
+        assert np.array_equal(weights, heads._regress(features, labels, 2, None, strength)[0])
 
 
 def test_a_class_without_a_training_row_is_improbable():
@@ -99,13 +100,13 @@ def test_the_logits_of_the_kept_features_are_those_of_the_network(tmp_path, monk
     torch.set_num_threads(1)
     recipe = pretrained(tmp_path, precision="float32")
     trained, data = fit(recipe, *two_kinds(), tmp_path)
-    assert trained.network.published[0].out_features == 1000
-    logits = trained.logits(data.store, data.validation_rows)
-    loader = EvaluationLoader(data.store, data.validation_rows, recipe, normalisation=trained.network.normalisation)
-    assert logits == pytest.approx(predict_logits(trained.network, loader, views="flip"), abs=1e-4)
+    assert trained.published[0].out_features == 1000
+    logits = logits_of(trained, data.store, data.validation_rows)
+    batches = evaluation_batches(trained, data.store, data.validation_rows)
+    assert logits == pytest.approx(predict_logits(trained, batches, views="flip"), abs=1e-4)
     assert (logits.argmax(1) == data.labels[80:]).mean() > 0.9
-    monkeypatch.setattr(features, "predict_logits", lambda *_, **__: pytest.fail("features are computed again"))
-    assert np.array_equal(trained.logits(data.store, data.validation_rows), logits)
+    monkeypatch.setattr(inference, "predict_logits", lambda *_, **__: pytest.fail("features are computed again"))
+    assert np.array_equal(logits_of(trained, data.store, data.validation_rows), logits)
 
 
 def test_with_epochs_the_training_begins_at_the_logistic_regression(tmp_path):
@@ -113,9 +114,9 @@ def test_with_epochs_the_training_begins_at_the_logistic_regression(tmp_path):
     images, labels = two_kinds()
     frozen, _ = fit(recipe, images, labels, tmp_path)
     still, _ = fit(replace(recipe, epochs=1, learning_rate=1e-12), images, labels, tmp_path)
-    assert torch.allclose(still.network.head[-1].weight, frozen.network.head[-1].weight, atol=1e-6)
+    assert torch.allclose(still.head[-1].weight, frozen.head[-1].weight, atol=1e-6)
     moved, _ = fit(replace(recipe, epochs=2, learning_rate=0.01), images, labels, tmp_path)
-    assert not torch.allclose(moved.network.head[-1].weight, frozen.network.head[-1].weight, atol=1e-4)
+    assert not torch.allclose(moved.head[-1].weight, frozen.head[-1].weight, atol=1e-4)
 
 
 def test_after_a_logistic_head_the_body_keeps_its_statistics_and_the_start_counts(tmp_path, monkeypatch):
@@ -123,19 +124,19 @@ def test_after_a_logistic_head_the_body_keeps_its_statistics_and_the_start_count
     frozen, _ = fit(replace(recipe, epochs=0), *two_kinds(), tmp_path)
     networks = []
     for steps in (0, 4, 10**9):  # 4 steps are trained
-        monkeypatch.setattr(callbacks, "START_STEPS", steps)
-        networks.append(fit(recipe, *two_kinds(), tmp_path)[0].network)
-    statistics = [list(network.buffers()) for network in (frozen.network, networks[0])]
+        monkeypatch.setattr(learner, "START_STEPS", steps)
+        networks.append(fit(recipe, *two_kinds(), tmp_path)[0])
+    statistics = [list(network.buffers()) for network in (frozen, networks[0])]
     assert len(statistics[0]) > 10 and all(map(torch.equal, *statistics))
-    for start, moved, half, same in zip(frozen.network.parameters(), *(n.parameters() for n in networks), strict=True):
+    for start, moved, half, same in zip(frozen.parameters(), *(n.parameters() for n in networks), strict=True):
         assert not torch.allclose(start, moved, atol=1e-4) and torch.allclose(start, same, atol=1e-6)
         assert torch.allclose((start + moved) / 2, half, atol=1e-6)
 
 
 def test_the_start_counts_after_a_moving_average_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "START_STEPS", 10**9)
+    monkeypatch.setattr(learner, "START_STEPS", 10**9)
     recipe = pretrained(tmp_path, precision="float32", batch_size=40, epochs=1, learning_rate=0.01, ema_decay=0.5)
-    trained, start = (fit(replace(recipe, epochs=epochs), *two_kinds(), tmp_path)[0].network for epochs in (1, 0))
+    trained, start = (fit(replace(recipe, epochs=epochs), *two_kinds(), tmp_path)[0] for epochs in (1, 0))
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(trained.parameters(), start.parameters(), strict=True))
 
 
@@ -159,3 +160,27 @@ def test_a_run_without_epochs_is_saved_and_its_parameters_predict(tmp_path, vali
         Image.fromarray(np.asarray(image)).save(tmp_path / "new" / f"{i}.png")
     expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
     assert [row["label"] for _, row in predict_folder(workspace, run.run, tmp_path / "new")] == expected
+
+
+def small_clouds(classes):
+    """Features (90, 4) float32 of a normal cloud per class, and their labels."""
+    draws, labels = np.random.default_rng(0), np.arange(90) % classes
+    return (draws.normal(size=(90, 4)) + labels[:, None]).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_layer_of_trees_gives_scikit_learns_probabilities_and_can_be_saved(classes):
+    features, labels = small_clouds(classes)
+    layer = Trees(classes)
+    layer.load_state_dict(fit_trees(features, labels, classes).state_dict())
+    model = HistGradientBoostingClassifier(early_stopping=False, random_state=0).fit(features, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = layer(torch.from_numpy(features))
+    assert softmax(logits.numpy()) == pytest.approx(model.predict_proba(features), abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_class_without_a_training_row_is_improbable_for_trees(classes):
+    features, labels = small_clouds(classes)
+    probabilities = softmax(fit_trees(features, labels * 2, 6)(torch.from_numpy(features)).numpy())
+    assert probabilities[:, [1, 3, 5]].max() < 0.05 and (probabilities.argmax(1) == labels * 2).mean() > 0.9
