@@ -67,7 +67,7 @@ def test_a_competition_with_only_imported_runs_is_prepared_and_blended(without_r
     lock = read_lock(without_recipes / "competitions" / "digits" / "data.lock")
     for name, ids in [("oof", lock.train_ids[lock.folds >= 0]), ("test", lock.test_ids)]:
         logits = np.random.default_rng(len(ids)).normal(scale=9, size=(len(ids), 10))
-        np.savez(without_recipes / f"{name}.npz", ids=ids, classes=np.array(lock.classes), logits=logits)
+        np.savez(without_recipes / f"{name}.npz", id=ids, **dict(zip(lock.classes, logits.T, strict=True)))
     for arguments in [
         ["import", "colleague.s1", "--oof", "oof.npz", "--test", "test.npz"],
         ["ensemble", "--threshold", "0"],
