@@ -12,28 +12,19 @@ import pytest
 from podium.errors import DataError
 from podium.processes import worker_pool
 
-# The start of a program that has workers: as `prepare` and as `tune` have them.
-PARENTS = {
-    "prepare": "with decode.worker_pool(2, killed=None) as pool:\n    process_map = pool.map",
-    "tune": "with trial_workers(SimpleNamespace(stop_file=None), 2) as pool:\n    process_map = pool.map",
-}
 PARENT = """
 import multiprocessing, time
-from types import SimpleNamespace
-from podium.data import decode
-from podium.tune.run import trial_workers
-{}
-    results = process_map(time.sleep, [0, 600])
+from podium.processes import worker_pool
+with worker_pool(2, killed=None) as pool:
+    results = pool.map(time.sleep, [0, 600])
     next(results)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     next(results)
 """
 
 
-@pytest.mark.parametrize("parent", PARENTS)
-def test_workers_end_when_their_parent_is_killed(parent):
-    code = PARENT.format(PARENTS[parent])
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+def test_workers_end_when_their_parent_is_killed():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as process:
         workers = [int(pid) for pid in process.stdout.readline().split()]
         assert workers
         process.kill()

@@ -1,11 +1,9 @@
 """A project of digits with one small recipe, for tests of searches."""
 
-from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from podium.errors import PodiumError
 from podium.tune.run import compare_with_recipe, run_trials
 from podium.tune.study import open_tuning
 from podium.workspace import open_workspace
@@ -27,18 +25,6 @@ learning_rate = { low = 0.0002, high = 0.2, log = true }
 augment.shift_pixels = { low = 0, high = 3 }
 progressive_pixels = [[], [8]]
 """
-
-
-class Inline(Executor):
-    """Runs each submitted function at once, in this process."""
-
-    def submit(self, work, /, *arguments, **keys):
-        future = Future()
-        try:
-            future.set_result(work(*arguments, **keys))
-        except PodiumError as error:
-            future.set_exception(error)
-        return future
 
 
 @dataclass
@@ -66,9 +52,9 @@ class ToyProject:
 
 
 def search(tuning, trials=None, minutes=None):
-    """The lines that are printed while a search runs, one trial at a time, in this process."""
+    """The lines that are printed while a search runs."""
     lines = []
-    run_trials(tuning, trials, minutes, pool=Inline(), parallel=1, log=lines.append)
+    run_trials(tuning, trials, minutes, log=lines.append)
     return lines
 
 
@@ -82,5 +68,5 @@ def failing(error):
 
 
 def compare(tuning):
-    """The comparison of the best trial with the recipe, in this process."""
-    return compare_with_recipe(tuning, pool=Inline(), log=lambda line: None)
+    """The comparison of the best trial with the recipe."""
+    return compare_with_recipe(tuning, log=lambda line: None)

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 
 def load(competition: str, root: Path | str = ".") -> "Frames":
-    """The runs and the last ensemble of a competition as pandas frames; see `podium.report.frames.Frames`."""
+    """The runs of a competition and their blend as pandas frames; see `podium.report.frames.Frames`."""
     from podium.report.frames import Frames
 
     return Frames(competition, root)

@@ -21,11 +21,11 @@ def two_arrays(request):
 
 def test_a_darker_copy_in_another_part_is_a_near_duplicate(two_arrays):
     pairs = near_duplicates(*two_arrays)
-    assert {(pair.first, pair.second) for pair in pairs} == {(4, 0), (8, 1), (5, 6)}
+    assert {pair[:2] for pair in pairs} == {(4, 0), (8, 1), (5, 6)}
 
 
 def test_pairs_are_sorted_by_correlation(two_arrays):
-    correlations = [pair.correlation for pair in near_duplicates(*two_arrays)]
+    correlations = [correlation for _, _, correlation in near_duplicates(*two_arrays)]
     assert correlations == sorted(correlations, reverse=True) and correlations[0] == pytest.approx(1, abs=1e-5)
 
 

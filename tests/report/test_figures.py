@@ -1,17 +1,25 @@
 import xml.etree.ElementTree as ElementTree
 
-import numpy as np
+import pandas as pd
 import pytest
 
 from podium.report import figures
 
+STRATEGIES = pd.DataFrame(
+    {"strategy": ["best", "stack"], "cross-fitted": 0.9, "low": [0.8, None], "high": [0.95, None]}
+)
+EPOCHS = pd.DataFrame({"run": "a.s1", "epoch": [1, 2], "training loss": [0.5, 0.4]})
+CURVE = pd.DataFrame({"learning rate": [1e-4, 1e-3, 1e-2], "loss": [2.0, 1.0, 3.0]})
+BINS = pd.DataFrame({"confidence": [0.5], "accuracy": [0.6], "rows": [3]})
+SHARES = pd.DataFrame({"class": ["cat", "dog"], "training": [0.5, 0.5], "predicted": [0.4, 0.6]})
+SCORES = pd.DataFrame({"cross-fitted": [0.9, 0.92], "public": [0.91, 0.92], "standard error": [0.01, None]})
 DRAWN = {
-    "intervals": lambda: figures.interval_chart([("best", 0.9, 0.8, 0.95)], highlighted="best", label="accuracy"),
-    "learning curves": lambda: figures.learning_curves({"a.s1": [(1, 0.5), (2, 0.4)]}, title="loss", percent=False),
-    "lr_find": lambda: figures.lr_curve("a", [(1e-4, 2.0), (1e-3, 1.0), (1e-2, 3.0)], {"valley": 1e-3}),
-    "reliability": lambda: figures.reliability_diagram(np.array([[0.5, 0.6, 3]]), np.array([[0.6, 0.6, 3]])),
-    "shares": lambda: figures.class_shares(["cat", "dog"], [0.5, 0.5], [0.4, 0.6]),
-    "leaderboard": lambda: figures.leaderboard_chart([(0.9, 0.91, 0.01), (0.92, 0.92, float("nan"))]),
+    "intervals": lambda: figures.interval_chart(STRATEGIES, highlighted="best", metric="accuracy"),
+    "learning curves": lambda: figures.learning_curves(EPOCHS, "training loss"),
+    "lr_find": lambda: figures.lr_curve("a", CURVE, {"valley": 1e-3}),
+    "reliability": lambda: figures.reliability_diagram(BINS, BINS),
+    "shares": lambda: figures.class_shares(SHARES),
+    "leaderboard": lambda: figures.leaderboard_chart(SCORES),
 }
 
 
@@ -41,27 +49,27 @@ def test_two_figures_never_have_the_same_id():
 
 def test_names_are_drawn_literally():
     names = ["<script>alert(1)</script>", "a $x^2$ b", "n" * 40, "#0072b2", ' id="foo" z']
-    drawn = figures.class_shares(names, [0.2] * 5, [0.2] * 5)
+    drawn = figures.class_shares(pd.DataFrame({"class": names, "training": 0.2, "predicted": 0.2}))
     assert "<script>" not in drawn and "&lt;script&gt;" in drawn
     assert "#0072b2</text>" in drawn and 'id="foo" z' in drawn
     assert "a $x^2$ b" in drawn
     assert "n" * 23 + "\N{HORIZONTAL ELLIPSIS}" in drawn
 
 
-def curves(count, recipes):
-    return {f"r{k % recipes}.s{k // recipes}": [(1, 0.1 * k), (2, 0.2)] for k in range(count)}
+def drawn_curves(count, recipes):
+    runs = [f"r{k % recipes}.s{k // recipes}" for k in range(count)]
+    epochs = pd.concat(pd.DataFrame({"run": run, "epoch": [1, 2], "loss": [0.1, 0.2]}) for run in runs)
+    return figures.learning_curves(epochs, "loss")
 
 
 def test_the_legend_names_runs_or_recipes_or_nothing_by_the_number_of_curves():
-    few, many, more = (
-        figures.learning_curves(curves(*size), title="loss", percent=False) for size in ((4, 2), (20, 5), (40, 20))
-    )
+    few, many, more = (drawn_curves(*size) for size in ((4, 2), (20, 5), (40, 20)))
     assert "r1.s1" in few
     assert "r1</text>" in many and "r1.s1" not in many
     assert "r1</text>" not in more
 
 
 def test_the_eighth_recipe_has_the_colour_of_the_first_with_other_dashes(monkeypatch):
-    drawn = figures.learning_curves(curves(8, 8), title="loss", percent=False)
+    drawn = drawn_curves(8, 8)
     first = [tag for tag in figures.re.findall(r"<path[^>]*var\(--series-1\)[^>]*>", drawn) if "none" in tag]
     assert len({"stroke-dasharray" in tag for tag in first}) == 2

@@ -13,8 +13,8 @@ import pytest
 import podium
 from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, SubmissionError
-from podium.metrics import log_loss, softmax
-from toy_runs import make_project, random_run, save
+from podium.metrics import softmax
+from toy_runs import CLASSES, SETTINGS, make_project, random_run, save
 
 ROOT = Path(__file__).parents[2]
 RUNS = ("resnet34.s1", "resnet34.s2", "vgg19.s1")
@@ -25,13 +25,15 @@ def project(tmp_path):
     return make_project(tmp_path, [random_run(name, seed=place) for place, name in enumerate(RUNS)])
 
 
-@pytest.mark.parametrize("strategy", ["accuracy", "greedy", "stack", "best"])
-def test_the_blend_of_the_frames_is_the_blend_of_the_ensemble(project, strategy):
-    made = write_ensemble(project, strategy=strategy).result
-    frames = podium.load("toy", project.paths.root)
-    assert (frames.predictions["blend"] == frames.predictions["label"]).mean() == made.used.in_sample["accuracy"]
-    labels = random_run(RUNS[0]).oof_labels[np.argsort(random_run(RUNS[0]).oof_ids)]
-    assert log_loss(frames._blend, labels) == pytest.approx(made.used.in_sample["log_loss"], abs=1e-5)
+@pytest.mark.parametrize("strategy", ["accuracy", "greedy", "stack", "best", "auto"])
+def test_the_blend_of_the_frames_is_the_blend_of_the_ensemble_and_cross_fitted(tmp_path, strategy):
+    settings = f'{SETTINGS}strategy = "{strategy}"\n'
+    runs = [random_run(name, seed=place) for place, name in enumerate(RUNS)]
+    project = make_project(tmp_path, runs, settings=settings)
+    made = write_ensemble(project).result
+    frames = podium.load("toy", tmp_path)
+    assert frames.predictions["blend"].tolist() == [CLASSES[label] for label in made.cross_fitted.argmax(axis=1)]
+    np.testing.assert_array_equal(frames.predictions["blend_probability"], made.cross_fitted.max(axis=1))
     with (project.paths.submissions / "ensemble.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == frames.test.index.tolist()
@@ -43,7 +45,7 @@ def test_each_run_has_its_row_its_columns_and_its_weight(project):
     write_ensemble(project)
     frames = podium.load("toy", project.paths.root)
     record = json.loads((project.paths.submissions / "ensemble.json").read_text())
-    assert frames.scores["weight"].to_dict() == {run["run"]: run["weight"] for run in record["runs"]}
+    assert frames.scores["weight"].to_dict() == pytest.approx({run["run"]: run["weight"] for run in record["runs"]})
     assert frames.scores["accuracy"].is_monotonic_decreasing and set(frames.scores.index) == set(RUNS)
     for place, name in enumerate(RUNS):
         run = random_run(name, seed=place)
@@ -64,15 +66,12 @@ def test_errors_are_the_mistakes_of_the_blend_by_falling_loss(project):
     assert errors["loss"].is_monotonic_decreasing and (errors["loss"] > np.log(2)).all()
 
 
-def test_a_missing_or_stale_ensemble_is_refused_with_the_command_to_type(project):
-    frames = podium.load("toy", project.paths.root)
-    for name in ("scores", "test", "errors"):
-        with pytest.raises(SubmissionError, match=r"(?s)no ensemble yet.*make ensemble COMPETITION=toy"):
-            getattr(frames, name)
-    write_ensemble(project)
+def test_frames_need_no_written_ensemble_but_runs(tmp_path):
+    project = make_project(tmp_path, [])
+    with pytest.raises(SubmissionError, match="no predictions"):
+        podium.load("toy", tmp_path).scores  # noqa: B018
     save(project, random_run("densenet121.s1", seed=9))
-    with pytest.raises(SubmissionError, match="made from other runs"):
-        podium.load("toy", project.paths.root).test  # noqa: B018
+    assert list(podium.load("toy", tmp_path).scores.index) == ["densenet121.s1"]
     with pytest.raises(ConfigError, match="COMPETITION=toy"):
         podium.load("tyo", project.paths.root)
 

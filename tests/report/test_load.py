@@ -4,20 +4,30 @@ import numpy as np
 import pytest
 
 from podium.files import read_json
-from podium.report.load import _read_csv, _read_probabilities
+from podium.report.load import CURVE_COLUMNS, _read_csv, _read_probabilities
 from toy_runs import lock_for, random_run
 
 
-def test_damaged_probabilities_are_left_out_and_an_error_of_the_system_is_raised(tmp_path):
+def test_probabilities_of_other_rows_or_classes_are_left_out(tmp_path):
     lock, file = lock_for(random_run("a.s1")), tmp_path / "a.probabilities.npz"
-    assert _read_probabilities(file, lock) is None
     probabilities = np.full((len(lock.test_ids), 3), 1 / 3)
-    np.savez_compressed(file, ids=lock.test_ids, classes=np.array(lock.classes), probabilities=probabilities)
+    arrays = {"ids": lock.test_ids, "classes": np.array(lock.classes), "probabilities": probabilities}
+    np.savez_compressed(file, **arrays)
     np.testing.assert_array_equal(_read_probabilities(file, lock), probabilities)
-    file.write_bytes(file.read_bytes()[:-50])
-    assert _read_probabilities(file, lock) is None
-    file.unlink()
-    file.mkdir()
-    for read in (lambda: _read_probabilities(file, lock), lambda: read_json(file), lambda: _read_csv(file)):
+    for name in ("ids", "classes"):
+        np.savez_compressed(file, **arrays | {name: arrays[name][::-1]})
+        assert _read_probabilities(file, lock) is None
+
+
+@pytest.mark.parametrize("text", ["", "learning_rate\n1\n", "learning_rate,loss\n1,two\n", 'learning_rate,loss\n1,"2'])
+def test_a_damaged_csv_has_no_rows(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    for file in (tmp_path / "a.csv", tmp_path / "none.csv"):
+        table = _read_csv(file, CURVE_COLUMNS)
+        assert list(table) == ["learning_rate", "loss"] and len(table) == 0
+
+
+def test_an_error_of_the_system_is_raised(tmp_path):
+    for read in (read_json, lambda folder: _read_csv(folder, CURVE_COLUMNS)):
         with pytest.raises(IsADirectoryError):
-            read()
+            read(tmp_path)

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from podium.report.mistakes import (
     class_scores,
+    column_scores,
     confused_pairs,
     largest_losses,
-    least_certain,
+    number_scores,
     reliability,
     suspected_labels,
 )
+from podium.targets.target import CLASS
 
 NAMES = ("bird", "cat", "dog")
 COUNTS = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]])  # rows: labels
@@ -21,21 +24,39 @@ def confident(predicted, share=0.9, classes=3):
 
 
 def test_class_scores_are_recall_precision_and_their_harmonic_mean_worst_first():
-    worst, *_, best = class_scores(COUNTS, NAMES)
-    assert (worst.name, worst.rows, worst.f1) == ("cat", 3, pytest.approx(0.4))
-    assert (worst.recall, worst.precision) == (pytest.approx(1 / 3), pytest.approx(1 / 2))
-    assert best.name == "bird" and best.f1 == pytest.approx(2 / 3)
+    worst, *_, best = class_scores(COUNTS, NAMES).to_dict("records")
+    assert (worst["class"], worst["rows"], worst["F1"]) == ("cat", 3, pytest.approx(0.4))
+    assert (worst["recall"], worst["precision"]) == (pytest.approx(1 / 3), pytest.approx(1 / 2))
+    assert best["class"] == "bird" and best["F1"] == pytest.approx(2 / 3)
 
 
 def test_a_class_without_rows_has_no_score_and_comes_last():
-    last = class_scores(np.pad(COUNTS, (0, 1)), (*NAMES, "yak"))[-1]
-    assert last.name == "yak" and last.rows == 0 and np.isnan(last.f1)
+    last = class_scores(np.pad(COUNTS, (0, 1)), (*NAMES, "yak")).iloc[-1]
+    assert last["class"] == "yak" and last["rows"] == 0 and np.isnan(last["F1"])
+
+
+def test_column_scores_are_scikit_learns_at_one_half_lowest_auc_first():
+    draw = np.random.default_rng(0)
+    labels, probabilities = draw.integers(2, size=(50, 3)), draw.random((50, 3))
+    table = column_scores(probabilities, labels, NAMES).set_index("label").loc[list(NAMES)]
+    of_columns = precision_recall_fscore_support(labels, probabilities > 0.5, average=None)
+    for name, expected in zip(("precision", "recall", "F1", "rows"), of_columns, strict=True):
+        np.testing.assert_allclose(table[name], expected)
+    np.testing.assert_allclose(table["AUC"], roc_auc_score(labels, probabilities, average=None))
+
+
+def test_numbers_are_scored_in_parts_of_equal_size_by_their_labels():
+    labels, errors = np.array([7.0, 1, 2, 3, 4, 5, 6, 8, 9, 10]), np.tile([1.0, -3.0], 5)
+    table = number_scores(labels + errors, labels)
+    assert table["rows"].tolist() == [2] * 5 and table["lowest label"].tolist() == [1, 3, 5, 7, 9]
+    assert table["highest label"].tolist() == [2, 4, 6, 8, 10]
+    assert table["mean absolute error"].iloc[1] == 2 and table["bias"].iloc[1] == -1
+    assert len(number_scores(labels[:2], labels[:2])) == 2
 
 
 def test_confused_pairs_have_a_direction_and_at_least_one_row():
     pairs = confused_pairs(COUNTS, NAMES, most=9)
-    assert [(pair.label, pair.predicted, pair.rows) for pair in pairs] == [("cat", "dog", 2), ("bird", "cat", 1)]
-    assert pairs[0].share == pytest.approx(2 / 3)
+    assert pairs.values.tolist() == [["cat", "dog", 2, pytest.approx(2 / 3)], ["bird", "cat", 1, pytest.approx(1 / 2)]]
 
 
 def test_the_largest_loss_is_the_most_confident_mistake():
@@ -51,7 +72,7 @@ def test_rows_with_a_small_loss_are_left_out():
 
 def test_the_least_certain_row_has_the_smallest_probability_of_its_class():
     probabilities = np.array([[0.9, 0.05, 0.05], [0.45, 0.44, 0.11], [0.4, 0.3, 0.3]])
-    assert least_certain(probabilities, most=2).tolist() == [2, 1]
+    assert CLASS.confidences(probabilities).argsort().tolist() == [2, 1, 0]
 
 
 def test_a_label_is_suspected_where_another_class_reaches_its_threshold():
@@ -79,5 +100,5 @@ def test_a_class_without_rows_suspects_no_label():
 
 def test_reliability_has_confidence_accuracy_and_rows_of_each_bin_with_rows():
     bins = reliability(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]]), np.array([0, 1, 0]))
-    assert bins[:, 2].tolist() == [1, 2]
-    assert bins[:, :2].tolist() == [[pytest.approx(0.6), 1.0], [pytest.approx(0.9), 0.5]]
+    assert bins["rows"].tolist() == [1, 2] and bins["accuracy"].tolist() == [1.0, 0.5]
+    assert bins["confidence"].tolist() == [pytest.approx(0.6), pytest.approx(0.9)]

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ from typer.testing import CliRunner
 import podium
 from podium.cli.app import app
 from podium.errors import ConfigError, DivergedError, PodiumError
-from podium.tune import run as run_module
 from podium.tune import trial as trial_module
-from tune_toys import RECIPE, SEARCH, Inline, failing
+from tune_toys import RECIPE, SEARCH, failing
 
 SOURCE = Path(podium.__file__).parents[1]
 
@@ -23,12 +21,6 @@ SOURCE = Path(podium.__file__).parents[1]
 @pytest.fixture
 def tune(toy, trained, monkeypatch):
     """The command, in this process and without training."""
-
-    @contextmanager
-    def inline(tuning, count):
-        yield Inline()
-
-    monkeypatch.setattr(run_module, "trial_workers", inline)
     monkeypatch.chdir(toy.root)
     monkeypatch.delenv("COMPETITION", raising=False)
 
@@ -46,7 +38,7 @@ def test_a_search_prints_its_rows_ranges_and_trials_and_writes_the_best(tune, to
         "0 earlier trials of this recipe",
         "learning_rate          0.0002 to 0.2, logarithmic",
         "progressive_pixels     [], [8]",
-        " at a time, up to 12 trials in all",
+        "runs up to 12 trials in all",
         "trial   0  complete  0.5000  ",
         "compares trial ",
         "is the best of 12 trials",
@@ -65,7 +57,7 @@ def test_a_search_prints_its_rows_ranges_and_trials_and_writes_the_best(tune, to
     toy.recipe_file.write_text(RECIPE)
     new = tune("tiny", "--minutes", "0", "--out", "third")
     assert "0 earlier trials of this recipe" in new.stdout and "dropout                0 to 0.5\n" in new.stdout
-    assert "up to 0 minutes" in new.stdout and "no trial has a score" in new.stdout
+    assert "runs up to 0 minutes" in new.stdout and "no trial has a score" in new.stdout
 
 
 def test_no_recipe_is_written_where_the_recipe_itself_is_the_best(tune, toy):
@@ -107,7 +99,7 @@ def test_an_unknown_key_in_the_search_is_refused_by_name(tune, toy):
         tune("tiny")
 
 
-def test_worker_processes_train_and_ctrl_c_keeps_finished_trials(toy):
+def test_ctrl_c_keeps_finished_trials_and_leaves_no_file_of_a_training(toy):
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     command = [sys.executable, "-m", "podium", "tune", "tiny", "--trials", "500", "-c", "digits"]
     with subprocess.Popen(
@@ -117,14 +109,14 @@ def test_worker_processes_train_and_ctrl_c_keeps_finished_trials(toy):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     ) as process:
         while not (line := process.stdout.readline()).startswith("trial "):
             assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the search
+        process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 130 and errors.strip() == "Stopped. What was finished is kept.", errors
     trials = toy.open().study.trials
     assert trials[int(line.split()[1])].state.name == "COMPLETE"
-    assert {trial.state.name for trial in trials} <= {"COMPLETE", "FAIL"}
-    assert (toy.root / "reports/digits/tune/tiny/trials.csv").is_file()
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "FAIL", "RUNNING"}  # the last two do not count
+    folder = toy.root / "reports/digits/tune/tiny"
+    assert (folder / "trials.csv").is_file() and not (folder / "scratch").exists()

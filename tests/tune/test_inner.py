@@ -37,7 +37,7 @@ def test_of_k_folds_the_first_is_left_out_and_only_its_score_is_called_honest():
     validation = Validation(kind="k-fold", folds=4)
     inner = inner_split(lock_of([0, 1, 2, 3] * 12), validation)
     assert not (set(np.flatnonzero(inner.folds >= 0).tolist()) & set(range(0, 48, 4)))
-    assert "all outside fold 1 of 4: only the score on fold 1 stays honest" in describe_rows(inner, validation)
+    assert "no row of fold 1 of 4 is used, so only the score on that fold" in describe_rows(inner, validation)
 
 
 def test_rows_of_one_group_stay_in_one_part():

@@ -1,7 +1,6 @@
 """One trial, really trained: reports its epochs, ends early where its scores are low, and repeats."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -12,7 +11,7 @@ from podium.errors import DeviceMemoryError, DivergedError, TrainingError
 from podium.training import run as training_run
 from podium.tune import trial as trial_module
 from podium.tune.study import OWN_VALUES
-from podium.tune.trial import FAILURES, _prunable_epochs, parallel_trials, run_trial, train_inner
+from podium.tune.trial import FAILURES, run_trial, train_inner
 from tune_toys import LOG_LOSS
 
 
@@ -32,42 +31,57 @@ def test_a_trial_reports_its_epochs_and_repeats_bit_for_bit(tuning):
     )
     reported = tuning.study.trials[0].intermediate_values
     assert list(reported) == [1, 2] and reported[2] == pytest.approx(accuracy, abs=1e-5)
-    assert not (tuning.workspace.paths.outputs / "oof").exists() and not list(tuning.scratch.iterdir())
+    assert not (tuning.workspace.paths.outputs / "oof").exists()
 
 
-def test_the_gain_of_an_epoch_is_that_of_the_competitions_metric(toy):
+def test_the_score_of_an_epoch_is_that_of_the_competitions_metric(toy):
     toy.settings_file.write_text(LOG_LOSS.format(toy.settings_file.read_text()))
     tuning = toy.open()
     trial = tuning.study.ask()
     logits, labels = np.log([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0])
-    trial_module._Reporter(tuning, trial).validation(logits, labels)
-    (gain,) = tuning.study.trials[0].intermediate_values.values()
-    assert gain == pytest.approx((np.log(0.9) + np.log(0.4)) / 2), "minus the log loss: less is better"
+    trial_module._Reporter(tuning, trial, tuning.run.recipe).validation(logits, labels)
+    (score,) = tuning.study.trials[0].intermediate_values.values()
+    assert score == pytest.approx(-(np.log(0.9) + np.log(0.4)) / 2)
+    assert tuning.study.direction.name == "MINIMIZE"
 
 
-def test_a_trial_below_the_median_is_pruned_before_its_last_epoch(tuning):
+@pytest.fixture
+def tuning_of_good_trials(tuning):
+    """A search of trials whose score is 1 after each of two epochs."""
     for _ in range(5):
         good = tuning.study.ask()
         good.report(1.0, 1)
         good.report(1.0, 2)
         tuning.study.tell(good, 1.0)
-
-    def train(recipe, prunable_epochs):
-        listener = trial_module._Reporter(tuning, tuning.study.ask(), prunable_epochs=prunable_epochs)
-        train_inner(tuning, recipe, part=0, listener=listener)
-
-    recipe = replace(tuning.run.recipe, epochs=3)
-    train(recipe, 0)
-    with pytest.raises(optuna.TrialPruned):
-        train(recipe, 2)
+    return tuning
 
 
-def test_only_trials_as_long_as_the_recipe_may_be_pruned_and_never_the_recipe_itself(tuning):
-    recipe = tuning.run.recipe
-    trial, own = SimpleNamespace(user_attrs={}), SimpleNamespace(user_attrs={OWN_VALUES: True})
-    assert _prunable_epochs(tuning, trial, recipe) == 1, "the last epoch is never pruned"
-    assert _prunable_epochs(tuning, trial, replace(recipe, epochs=3)) == 0
-    assert _prunable_epochs(tuning, own, recipe) == 0
+@pytest.mark.parametrize(("epochs", "own", "pruned_after"), [(3, False, 2), (2, False, None), (3, True, None)])
+def test_a_trial_below_the_median_is_pruned_before_its_last_epoch_and_the_recipe_itself_never(
+    tuning_of_good_trials, epochs, own, pruned_after
+):
+    recipe = replace(tuning_of_good_trials.run.recipe, epochs=epochs)
+    tuning = replace(tuning_of_good_trials, run=replace(tuning_of_good_trials.run, recipe=recipe))
+    trial = tuning.study.ask()
+    if own:
+        trial.set_user_attr(OWN_VALUES, True)
+    assert pruned_epoch(tuning, trial, recipe) == pruned_after
+
+
+def test_a_trial_that_is_longer_than_the_recipe_is_not_pruned(tuning_of_good_trials):
+    tuning = tuning_of_good_trials
+    assert pruned_epoch(tuning, tuning.study.ask(), replace(tuning.run.recipe, epochs=3)) is None
+
+
+def pruned_epoch(tuning, trial, recipe):
+    """The epoch after which a trial without a correct row is pruned; None if it is not."""
+    reporter = trial_module._Reporter(tuning, trial, recipe)
+    for epoch in range(1, recipe.epochs + 1):
+        try:
+            reporter.validation(np.eye(10)[:2], np.array([5, 5]))
+        except optuna.TrialPruned:
+            return epoch
+    return None
 
 
 def test_diverged_training_and_full_memory_raise_errors_that_other_values_may_fix(tuning, monkeypatch):
@@ -87,21 +101,3 @@ def test_diverged_training_and_full_memory_raise_errors_that_other_values_may_fi
 def test_a_recipe_that_no_values_fix_raises(tuning):
     with pytest.raises(TrainingError, match="There is no such architecture"):
         train_inner(tuning, replace(tuning.run.recipe, architecture="resnet43"), part=0)
-
-
-def test_a_trial_stops_where_the_search_was_stopped_and_leaves_no_file(tuning):
-    tuning.stop_file.touch()
-    with pytest.raises(KeyboardInterrupt):
-        train_inner(tuning, tuning.run.recipe, part=0)
-    assert list(tuning.scratch.iterdir()) == [tuning.stop_file]
-
-
-def test_each_gpu_has_one_trial_at_a_time_and_a_cpu_one_for_each_recipes_threads(tuning, monkeypatch):
-    monkeypatch.setattr(trial_module.os, "sched_getaffinity", lambda _: set(range(8)))
-    recipe = tuning.run.recipe
-    counts = [parallel_trials(replace(recipe, threads=threads)) for threads in (1, 3, 16)]
-    assert counts == [8, 2, 1]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for device, count in [("cuda", 2), ("cuda:1", 1)]:
-        monkeypatch.setenv("PODIUM_DEVICE", device)
-        assert parallel_trials(recipe) == count

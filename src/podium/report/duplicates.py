@@ -1,9 +1,10 @@
 """Near-duplicates: almost equal images in two of training, validation and test, which make a score too good or bad."""
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from podium.report.gallery import image_url
 from podium.report.load import ReportData
@@ -19,22 +20,14 @@ MOST_PAIRS = 50_000
 MOST_SHOWN = 12
 
 
-class Pair(NamedTuple):
-    """Two near-duplicates: their positions among all images, and their correlation."""
-
-    first: int
-    second: int
-    correlation: float
-
-
 def find_duplicates(data: ReportData) -> dict[str, Any] | None:
     """Near-duplicates in different parts of the data, pairs with different labels first; None if not searched.
 
-    `counts` by kind (such as "test and training"), `with_different_labels`, `rows` of the CSV, `shown` pairs.
+    `table` has a row per pair, `counts` are by kind (such as "test and training"), `shown` pairs have their images.
     """
     lock, dataset = data.workspace.lock, data.images
-    folds = lock.folds
-    part = np.concatenate([folds + 1, np.full(len(lock.test_ids), folds.max() + 2)])
+    folds, tests = lock.folds, len(lock.test_ids)
+    part = np.concatenate([folds + 1, np.full(tests, folds.max() + 2)])
     pairs = near_duplicates([dataset.train_images, dataset.test_images], part)
     if pairs is None:
         return None
@@ -43,41 +36,43 @@ def find_duplicates(data: ReportData) -> dict[str, Any] | None:
     fold_names = ["validation"] if folds.max() == 0 else [f"fold {k + 1}" for k in range(folds.max() + 1)]
     part_names = ["training", *fold_names, "test"]
     ids = np.concatenate([lock.train_ids, lock.test_ids]).tolist()
-    texts = (lock.target.label_text(label, lock.classes) for label in lock.train_labels)
-    labels = [*texts, *([None] * len(lock.test_ids))]
+    labels = [*(lock.target.label_text(label, lock.classes) for label in lock.train_labels), *([None] * tests)]
 
-    def describe(position: int) -> list[str | None]:
-        return [ids[position], part_names[part[position]], labels[position]]
+    def side(position: int, name: str) -> dict[str, str | None]:
+        return {
+            name: ids[position],
+            f"part of {name}": part_names[part[position]],
+            f"label of {name}": labels[position],
+        }
 
-    def labels_differ(pair: Pair) -> bool:
-        return len({labels[pair.first], labels[pair.second]} - {None}) == 2
+    def labels_differ(pair: tuple[int, int, float]) -> bool:
+        return len({labels[pair[0]], labels[pair[1]]} - {None}) == 2
 
-    def image(position: int) -> str | None:
-        return image_url(data, "train" if position < len(folds) else "test", ids[position])
-
-    pairs.sort(key=lambda pair: not labels_differ(pair))  # stable: the highest correlation stays first
-    kinds = (sorted((part_names[part[pair.first]], part_names[part[pair.second]])) for pair in pairs)
+    pairs.sort(key=labels_differ, reverse=True)  # stable: the highest correlation stays first
+    rows = [side(j, "first") | side(k, "second") | {"correlation": correlation} for j, k, correlation in pairs]
+    urls = [
+        [image_url(data, "train" if position < len(folds) else "test", ids[position]) for position in pair[:2]]
+        for pair in pairs[:MOST_SHOWN]
+    ]
     return {
-        "counts": Counter(" and ".join(kind) for kind in kinds),
+        "table": pd.DataFrame(rows),
+        "counts": Counter(" and ".join(sorted((row["part of first"], row["part of second"]))) for row in rows),
         "with_different_labels": sum(map(labels_differ, pairs)),
-        "rows": [[*describe(pair.first), *describe(pair.second), pair.correlation] for pair in pairs],
-        "shown": [
-            ([(*describe(position), image(position)) for position in (pair.first, pair.second)], pair.correlation)
-            for pair in pairs[:MOST_SHOWN]
-        ],
+        "shown": list(zip(rows, urls, strict=False)),
     }
 
 
-def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Pair] | None:
+def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[tuple[int, int, float]] | None:
     """Pairs of near-duplicates in different parts, the highest correlation first; None where the search is too long.
 
-    `images` are arrays (n, side, side, 3) uint8, `part` (n of all arrays,) is the part that each image belongs to.
-    Part 0 is the rows that are always trained on. Pairs inside one part are left out.
+    `images` are arrays (n, height, width, 3) uint8, `part` (n of all arrays,) is the part that each image belongs to.
+    Part 0 is the rows that are always trained on. Pairs inside one part are left out. Returns the positions of both
+    among all images, and their correlation.
     """
     outside, candidates = np.flatnonzero(part != 0), []
     if sum(array.nbytes for array in images) > MOST_BYTES or len(outside) * len(part) > MOST_COMPARISONS:
         return None
-    small = np.concatenate([_normalised(_reduced(array)) for array in images])
+    small = _normalised(np.concatenate([_reduced(array) for array in images]))
     for start in range(0, len(outside), ROWS_PER_BLOCK):
         rows = outside[start : start + ROWS_PER_BLOCK]
         first, second = np.nonzero(small[rows] @ small.T > LEAST_SMALL_CORRELATION)
@@ -89,8 +84,8 @@ def near_duplicates(images: list[np.ndarray], part: np.ndarray) -> list[Pair] | 
         candidates += zip(first[kept].tolist(), second[kept].tolist(), strict=True)
     pixels = [image.ravel() for array in images for image in np.asarray(array)]
     with np.errstate(invalid="ignore", divide="ignore"):  # images of one colour have no correlation: NaN
-        pairs = [Pair(j, k, float(np.corrcoef(pixels[j], pixels[k])[0, 1])) for j, k in candidates]
-    return sorted((pair for pair in pairs if pair.correlation > LEAST_CORRELATION), key=lambda pair: -pair.correlation)
+        pairs = [(j, k, float(np.corrcoef(pixels[j], pixels[k])[0, 1])) for j, k in candidates]
+    return sorted((pair for pair in pairs if pair[2] > LEAST_CORRELATION), key=lambda pair: -pair[2])
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:

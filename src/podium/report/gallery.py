@@ -1,10 +1,12 @@
-"""Rows with their images for the page; each image is embedded as a data URL of a few kilobytes."""
+"""Rows of validation or test, as a table and with their images; an image is embedded as a small data URL."""
 
 import base64
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from podium.report.load import ReportData
@@ -12,32 +14,63 @@ from podium.report.load import ReportData
 # Images up to this side are embedded without loss; larger ones are reduced to THUMBNAIL pixels and compressed.
 LOSSLESS_PIXELS, THUMBNAIL_PIXELS = 64, 128
 JPEG_QUALITY = 80
+TOP_COLUMNS = ["predicted", "probability", "second", "probability of second"]
 
 
-def gallery_rows(data: ReportData, rows: np.ndarray, *, part: str, blend: np.ndarray) -> list[dict[str, Any]]:
-    """Id, image, label, the blend's two most probable classes and the members' predictions of some rows.
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The n rows of the `part` train (those of validation) or test, and what was predicted for them."""
 
-    `rows` are row indices of the part `oof` or `test`; `blend` holds the part's probabilities (n, classes). The
-    members' predictions are those that the blend averages: after the run's temperature, before the blend's.
-    """
-    aligned, classes = data.aligned, data.aligned.classes
-    ids, logits = (aligned.oof_ids, aligned.oof_logits) if part == "oof" else (aligned.test_ids, aligned.test_logits)
-    members = [index for index, run in enumerate(data.result.runs) if run.weight]
-    temperatures = data.result.blend.temperatures[members, None, None]
-    probabilities = aligned.target.probabilities(logits[members][:, rows] / temperatures)
-    return [
-        {
-            "id": str(ids[row]),
-            "image": image_url(data, "train" if part == "oof" else "test", ids[row]),
-            "label": aligned.target.label_text(aligned.oof_labels[row], classes) if part == "oof" else None,
-            "top_classes": aligned.target.top(blend[row], classes),
-            "members": [
-                (aligned.runs[member], *aligned.target.top(member_row, classes)[0])
-                for member, member_row in zip(members, probabilities[:, column], strict=True)
-            ],
+    data: ReportData
+    part: str
+    ids: np.ndarray
+    logits: np.ndarray  # (runs, n, outputs)
+    blend: np.ndarray  # probabilities (n, outputs)
+    labels: np.ndarray | None = None
+
+    def table(self, rows: np.ndarray) -> pd.DataFrame:
+        """Id, label with its probability and loss, the blend's two most probable classes, and each run's prediction.
+
+        `rows` are row indices.
+        """
+        target, classes = self.data.aligned.target, self.data.aligned.classes
+        known: dict[str, Any] = {"id": self.ids[rows]}
+        if self.labels is not None:
+            losses = target.row_losses(self.blend, self.labels)[rows]
+            known["label"] = [target.label_text(label, classes) for label in self.labels[rows]]
+            known["probability of label"] = np.exp(-losses) if target.has_probabilities else np.nan
+            known["loss"] = losses
+        top = [[cell for pair in target.top(self.blend[row], classes) for cell in pair] for row in rows]
+        padded = pd.DataFrame([[*cells, None, None][:4] for cells in top], columns=TOP_COLUMNS)
+        predicted = {
+            run: [target.label_text(label, classes) for label in target.predicted_labels(target.probabilities(logits))]
+            for run, logits in zip(self.data.aligned.runs, self.logits[:, rows], strict=True)
         }
-        for column, row in enumerate(rows)
-    ]
+        return pd.concat([pd.DataFrame(known), padded, pd.DataFrame(predicted)], axis=1)
+
+    def gallery(self, rows: np.ndarray) -> list[dict[str, Any]]:
+        """Id, image, label, the blend's two most probable classes and the members' predictions of some rows.
+
+        The members' predictions are those that the blend averages: after the run's temperature, before the blend's.
+        """
+        aligned, result = self.data.aligned, self.data.result
+        target, classes = aligned.target, aligned.classes
+        members = [index for index, run in enumerate(result.runs) if run.weight]
+        temperatures = result.blend.temperatures[members, None, None]
+        probabilities = target.probabilities(self.logits[members][:, rows] / temperatures)
+        return [
+            {
+                "id": str(self.ids[row]),
+                "image": image_url(self.data, self.part, self.ids[row]),
+                "label": None if self.labels is None else target.label_text(self.labels[row], classes),
+                "top_classes": target.top(self.blend[row], classes),
+                "members": [
+                    (aligned.runs[member], *target.top(member_row, classes)[0])
+                    for member, member_row in zip(members, probabilities[:, column], strict=True)
+                ],
+            }
+            for column, row in enumerate(rows)
+        ]
 
 
 def image_url(data: ReportData, part: str, id_: str) -> str | None:
@@ -50,12 +83,7 @@ def image_url(data: ReportData, part: str, id_: str) -> str | None:
     ids = data.images.lock.train_ids if part == "train" else data.images.lock.test_ids
     row = int(np.flatnonzero(ids == id_)[0])
     data.images.verify_rows(part, [row])
-    return data_url(data.images.arrays[part][row])
-
-
-def data_url(pixels: np.ndarray) -> str:
-    """A data URL of pixels (height, width, 3) uint8."""
-    image, stream = Image.fromarray(np.asarray(pixels)), io.BytesIO()
+    image, stream = Image.fromarray(np.asarray(data.images.arrays[part][row])), io.BytesIO()
     is_small = max(image.size) <= LOSSLESS_PIXELS
     if is_small:
         image.save(stream, "PNG", optimize=True)

@@ -1,12 +1,12 @@
 """What a blend predicts wrongly: scores by class, confused classes, rows with a large loss, suspected labels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from podium.ensemble.strategies.calibrate import BINS
-from podium.metrics import METRICS, confusion_matrix, hits
+from podium.metrics import METRICS, hits
 from podium.targets.target import CLASS, Target
 
 # Rows with a smaller loss (a probability of the label above 0.9) are not shown among the largest losses.
@@ -14,85 +14,57 @@ SMALL_LOSS = 0.1
 NUMBER_PARTS = 5
 
 
-class ClassScore(NamedTuple):
-    """Scores of one class; `rows` have it as their label."""
-
-    name: str
-    rows: int
-    recall: float
-    precision: float
-    f1: float
+def class_scores(counts: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """Rows, recall, precision and F1 of each class of a confusion matrix, lowest F1 first; NaN without rows."""
+    scores = _scores(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
+    return pd.DataFrame({"class": classes, **scores}).sort_values("F1", kind="stable")
 
 
-class ConfusedPair(NamedTuple):
-    """Rows with the label `label` that are predicted as `predicted`."""
+def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
+    """AUC, and recall, precision and F1 at a probability of 1/2, of (n, columns), the lowest AUC first.
 
-    label: str
-    predicted: str
-    rows: int
-    share: float  # of the rows with this label
+    `rows` have the label 1; the AUC is NaN if all labels of a column are equal.
+    """
+    predicted, labelled = probabilities > 0.5, labels > 0
+    areas = [
+        METRICS["auc"](np.stack([1 - values, values], axis=1), truth)
+        for values, truth in zip(probabilities.T, labels.T, strict=True)
+    ]
+    scores = _scores((predicted & labelled).sum(axis=0), labelled.sum(axis=0), predicted.sum(axis=0))
+    table = pd.DataFrame({"label": columns, "rows": scores.pop("rows"), "AUC": areas, **scores})
+    return table.sort_values("AUC", kind="stable")
 
 
-def class_scores(counts: np.ndarray, classes: Sequence[str]) -> list[ClassScore]:
-    """Recall, precision and F1 of each class of a confusion matrix, lowest F1 first; NaN for a class without rows."""
-    correct, labelled, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+def _scores(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
     with np.errstate(invalid="ignore", divide="ignore"):
-        columns = (correct / labelled, correct / predicted, 2 * correct / (labelled + predicted))
-    values = zip(classes, labelled.tolist(), *(column.tolist() for column in columns), strict=True)
-    return sorted((ClassScore(*row) for row in values), key=lambda score: (np.isnan(score.f1), score.f1))
+        recall, precision, f1 = correct / labelled, correct / predicted, 2 * correct / (labelled + predicted)
+    return {"rows": labelled, "recall": recall, "precision": precision, "F1": f1}
 
 
-def confused_pairs(counts: np.ndarray, classes: Sequence[str], *, most: int) -> list[ConfusedPair]:
+def confused_pairs(counts: np.ndarray, classes: Sequence[str], *, most: int) -> pd.DataFrame:
     """The pairs of label and wrong prediction with the most rows of a confusion matrix."""
-    wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    rows_per_label = counts.sum(axis=1)
-    return [
-        ConfusedPair(classes[k], classes[j], int(wrong[k, j]), float(wrong[k, j] / rows_per_label[k]))
-        for k, j in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[k, j]
-    ]
+    wrong, names = counts - np.diag(np.diag(counts)), np.array(classes)
+    labels, predicted = np.unravel_index(np.argsort(-wrong, axis=None, kind="stable")[:most], wrong.shape)
+    rows = wrong[labels, predicted]
+    shares = rows / np.maximum(counts.sum(axis=1)[labels], 1)
+    table = {"label": names[labels], "predicted": names[predicted], "rows": rows, "share of the label": shares}
+    return pd.DataFrame(table)[rows > 0]
 
 
-class ColumnScore(NamedTuple):
-    """Scores of one column of a multi-label target; `rows` have 1 in it."""
-
-    name: str
-    rows: int
-    auc: float  # NaN if all labels are the same
-    recall: float
-    precision: float
-    f1: float
-
-
-def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> list[ColumnScore]:
-    """AUC, and recall, precision and F1 at a probability of 1/2, of (n, columns), the lowest AUC first."""
-    scores = []
-    for name, values, truth in zip(columns, probabilities.T, labels.T.astype(np.int64), strict=True):
-        pairs = np.stack([1 - values, values], axis=1)
-        _, rows, *of_one = max(class_scores(confusion_matrix(pairs, truth), ("0", "1")))
-        scores.append(ColumnScore(name, rows, METRICS["auc"](pairs, truth), *of_one))
-    return sorted(scores, key=lambda score: (np.isnan(score.auc), score.auc))
-
-
-class NumberScore(NamedTuple):
-    """Errors of the rows whose labels are in one part of all labels, from the lowest."""
-
-    low: float
-    high: float
-    rows: int
-    mae: float
-    bias: float  # mean of predicted minus true
-
-
-def number_scores(values: np.ndarray, labels: np.ndarray) -> list[NumberScore]:
-    """The errors of numbers (n,) in five parts of equal size, by their labels (n,)."""
-    parts = np.array_split(np.argsort(labels, kind="stable"), min(NUMBER_PARTS, len(labels)))
-    errors = values - labels
-    return [
-        NumberScore(*labels[part[[0, -1]]].tolist(), len(part), np.abs(errors[part]).mean(), errors[part].mean())
-        for part in parts
-    ]
+def number_scores(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """The errors of numbers (n,) in five parts of equal size, by their labels (n,); the bias is predicted - true."""
+    table = pd.DataFrame({"label": labels, "bias": values - labels, "error": np.abs(values - labels)})
+    places = table["label"].rank(method="first") - 1
+    groups = table.groupby((places * NUMBER_PARTS // len(labels)).to_numpy())
+    return groups.agg(
+        **{
+            "lowest label": ("label", "min"),
+            "highest label": ("label", "max"),
+            "rows": ("label", "size"),
+            "mean absolute error": ("error", "mean"),
+            "bias": ("bias", "mean"),
+        }
+    )
 
 
 def largest_losses(probabilities: np.ndarray, labels: np.ndarray, *, most: int, target: Target = CLASS) -> np.ndarray:
@@ -100,11 +72,6 @@ def largest_losses(probabilities: np.ndarray, labels: np.ndarray, *, most: int, 
     losses = target.row_losses(probabilities, labels)
     rows = np.argsort(-losses, kind="stable")[:most]
     return rows[losses[rows] > SMALL_LOSS]
-
-
-def least_certain(probabilities: np.ndarray, *, most: int, target: Target = CLASS) -> np.ndarray:
-    """Row indices of the least certain predictions, the least certain first."""
-    return np.argsort(target.confidences(probabilities), kind="stable")[:most]
 
 
 def suspected_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -124,11 +91,9 @@ def suspected_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
     return suspected[np.argsort(margin, kind="stable")]
 
 
-def reliability(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean confidence, accuracy and number of rows of each equal bin of confidence that has rows: (bins, 3)."""
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Mean confidence, accuracy and number of rows of each of equal bins of confidence that has rows."""
     confidence = probabilities.max(axis=1)
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    rows = np.bincount(bins, minlength=BINS)
-    sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, hits(probabilities, labels))]
-    used = rows > 0
-    return np.stack([*(values[used] / rows[used] for values in sums), rows[used]], axis=1)
+    table = pd.DataFrame({"confidence": confidence, "accuracy": hits(probabilities, labels)})
+    groups = table.groupby(np.minimum((confidence * BINS).astype(int), BINS - 1))
+    return groups.mean().assign(rows=groups.size())

@@ -4,13 +4,14 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from podium.ensemble.strategies.calibrate import calibration_error
 from podium.kaggle.standings import best_public, distinct_scored, rank_correlation
 from podium.metrics import METRICS, confusion_matrix, wilson_interval
 from podium.report import figures, mistakes
 from podium.report.duplicates import find_duplicates
-from podium.report.gallery import gallery_rows
+from podium.report.gallery import Rows
 from podium.report.load import ReportData
 
 MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 30, 24, 30, 12
@@ -19,70 +20,82 @@ MOST_RUNS = 40
 # With more classes, the confusion matrix and the class shares show a selection.
 MOST_CLASSES = 20
 # Of training labels and test predictions that are numbers.
-QUANTILES = (0, 0.25, 0.5, 0.75, 1)
+QUANTILES = {"lowest": 0, "first quarter": 0.25, "median": 0.5, "last quarter": 0.75, "highest": 1}
 
 
 def score_section(data: ReportData) -> dict[str, Any]:
     """The best single run, and the scores on the leaderboard."""
     scored = distinct_scored(data.ledger)
-    points = [
-        (float(entry.cross_fitted), float(entry.public), float(entry.standard_error or "nan"))
-        for entry in scored
-        if entry.cross_fitted
-    ]
+    cells = [(entry.file, entry.cross_fitted, entry.standard_error, entry.public, entry.private) for entry in scored]
+    table = pd.DataFrame(cells, columns=["file", "cross-fitted", "standard error", "public", "private"])
+    table = table.set_index("file").apply(pd.to_numeric, errors="coerce")
+    points = table.dropna(subset="cross-fitted")
     return {
         "best_single": next(score for score in data.result.strategies if score.strategy == "best"),
         "public": best_public(data.ledger, data.workspace.competition.metric),
         "correlation": rank_correlation(data.ledger),
-        "figure": figures.leaderboard_chart(points) if points else None,
-        "points": [
-            [entry.file, entry.cross_fitted, entry.standard_error, entry.public, entry.private] for entry in scored
-        ],
+        "figure": figures.leaderboard_chart(points) if len(points) else None,
+        "table": table,
     }
 
 
 def runs_section(data: ReportData) -> dict[str, Any]:
     """One table row per run, the learning curves, and the curves of lr_find."""
-    rows = [_run_row(data, index) for index in range(len(data.result.runs))]
+    gain = METRICS[data.aligned.target.scores[0]].gain
+    rows = sorted(_run_rows(data), key=lambda row: -gain(row[data.aligned.target.scores[0]]))
     return {
-        "rows": sorted(rows, key=lambda row: -METRICS[data.aligned.target.scores[0]].gain(row["first"])),
+        "rows": rows,
+        "table": pd.DataFrame(rows),
         "untrained": [run.run for run in data.workspace.runs if run.run not in data.aligned.runs],
-        "curves": _learning_curves(data),
-        "epochs": [
-            [run, number, *epoch]
-            for run, history in data.histories.items()
-            for number, epoch in enumerate(history, start=1)
+        "curves": [
+            (column, figures.learning_curves(data.epochs, column))
+            for column in ("training loss", "validation accuracy")
+            if data.epochs[column].notna().any()
         ],
         "lr_curves": {
-            recipe: (figures.lr_curve(recipe, points, suggestions), points)
-            for recipe, (points, suggestions) in data.lr_curves.items()
+            recipe: (figures.lr_curve(recipe, curve, suggestions), curve)
+            for recipe, (curve, suggestions) in data.lr_curves.items()
         },
     }
 
 
 def ensemble_section(data: ReportData) -> dict[str, Any]:
     """Strategies, weights, correlation of errors, calibration."""
-    result, metric = data.result, data.workspace.competition.metric
-    labels = data.aligned.target.cell_labels(data.aligned.oof_labels)
-    scored = [score for score in result.strategies if score.interval is not None]
-    intervals = [(score.strategy, score.cross_fitted[metric], *score.interval) for score in scored]
-    reliability, bins = None, []
-    if result.calibration:
-        before, after = (
-            mistakes.reliability(probabilities, labels) for probabilities in (result.uncalibrated, result.cross_fitted)
-        )
-        reliability = figures.reliability_diagram(before, after)
-        bins = [["before", *row] for row in before.tolist()] + [["after", *row] for row in after.tolist()]
+    result, metric, second = data.result, data.workspace.competition.metric, data.aligned.target.scores[1]
+    strategies = pd.DataFrame(
+        {
+            "strategy": score.strategy,
+            "average": score.average,
+            "cross-fitted": score.cross_fitted[metric],
+            **_ends(score.interval),
+            second: score.cross_fitted[second],
+            "in sample": score.in_sample[metric],
+            "optimism": score.optimism(metric),
+        }
+        for score in result.strategies
+    )
     by_weight = sorted(range(len(result.runs)), key=lambda index: -result.runs[index].weight)
+    weights = pd.DataFrame(
+        {
+            "run": run.run,
+            "weight": run.weight,
+            "temperature": run.temperature,
+            "error correlation": contribution.error_correlation,
+            "disagreement": contribution.disagreement,
+            "gain": contribution.loss,
+            **_ends(contribution.interval),
+            "verdict": contribution.verdict,
+        }
+        for run, contribution in ((result.runs[index], result.contributions[index]) for index in by_weight)
+    )
+    names, shown = weights["run"][:MOST_RUNS], by_weight[:MOST_RUNS]
+    correlation = pd.DataFrame(result.error_correlation[np.ix_(shown, shown)], index=names, columns=names)
     return {
-        "figure": figures.interval_chart(
-            intervals, highlighted=result.used.strategy, label=f"cross-fitted {metric}, 95 % interval"
-        ),
-        "runs": [(result.runs[index], result.contributions[index]) for index in by_weight],
-        "names": [result.runs[index].run for index in by_weight[:MOST_RUNS]],
-        "correlation": result.error_correlation[np.ix_(by_weight[:MOST_RUNS], by_weight[:MOST_RUNS])].tolist(),
-        "reliability": reliability,
-        "bins": bins,
+        "figure": figures.interval_chart(strategies, highlighted=result.used.strategy, metric=metric),
+        "strategies": strategies,
+        "weights": weights,
+        "correlation": correlation,
+        "calibration": _calibration(data) if result.calibration else None,
     }
 
 
@@ -90,35 +103,17 @@ def mistakes_section(data: ReportData) -> dict[str, Any]:
     """Largest losses, near-duplicates, and what the target has: a confusion matrix, or scores of columns."""
     aligned, target = data.aligned, data.aligned.target
     labels, blend = aligned.oof_labels, target.rows(data.result.cross_fitted)
+    rows = Rows(data, "train", aligned.oof_ids, aligned.oof_logits, blend, labels)
     largest = mistakes.largest_losses(blend, labels, most=MOST_LOSSES, target=target)
     return {
         "rows": labels.size,
         "counted": "labels of the validation rows" if labels.ndim > 1 else "validation rows",
         "mistakes": int((target.predicted_labels(blend) != labels).sum()) if target.has_classes else None,
-        "classes": _class_mistakes(data, blend) if target.has_classes and labels.ndim == 1 else None,
+        "classes": _class_mistakes(rows) if target.has_classes and labels.ndim == 1 else None,
         "columns": mistakes.column_scores(blend, labels, aligned.classes) if labels.ndim > 1 else None,
         "numbers": None if target.has_classes else mistakes.number_scores(blend[:, 0], labels),
-        "largest": gallery_rows(data, largest, part="oof", blend=blend),
-        "largest_rows": _csv_rows(data, largest),
+        "largest": (rows.gallery(largest), rows.table(largest)),
         "duplicates": find_duplicates(data) if data.images is not None else None,
-    }
-
-
-def _class_mistakes(data: ReportData, blend: np.ndarray) -> dict[str, Any]:
-    """Confusion matrix, scores by class, suspected labels; blend (n, classes)."""
-    labels, classes = data.aligned.oof_labels, data.aligned.classes
-    counts = confusion_matrix(blend, labels)
-    shown = _classes_with_most_mistakes(counts)
-    suspected = mistakes.suspected_labels(blend, labels) if data.aligned.target.has_probabilities else np.arange(0)
-    return {
-        "shown_classes": [classes[k] for k in shown],
-        "shown_counts": counts[np.ix_(shown, shown)].tolist(),
-        "largest_count": int((counts - np.diag(np.diag(counts))).max()),
-        "counts": counts.tolist(),
-        "scores": mistakes.class_scores(counts, classes),
-        "pairs": mistakes.confused_pairs(counts, classes, most=MOST_PAIRS),
-        "suspected": gallery_rows(data, suspected[:MOST_SUSPECTED], part="oof", blend=blend),
-        "suspected_rows": _csv_rows(data, suspected),
     }
 
 
@@ -127,103 +122,91 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
     file = data.submission
     if file is None or file.probabilities is None:
         return None if file is None else {"file": file, "fits_lock": False}
-    lock = data.workspace.lock
+    lock, aligned = data.workspace.lock, data.aligned
     classes, target = lock.classes, lock.target
     if not target.has_classes:
         numbers = {"training labels": lock.train_labels, "test predictions": file.probabilities[:, 0]}
-        rows = [(name, *np.quantile(values, QUANTILES).tolist()) for name, values in numbers.items()]
-        return {"file": file, "fits_lock": True, "numbers": rows}
-    predicted_labels = target.predicted_labels(file.probabilities)
-    training, predicted = target.shares(lock.train_labels), target.shares(predicted_labels)
-    shown = np.sort(np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES])
-    uncertain = mistakes.least_certain(file.probabilities, most=MOST_UNCERTAIN, target=target)
+        rows = [np.quantile(values, list(QUANTILES.values())) for values in numbers.values()]
+        table = pd.DataFrame(rows, columns=list(QUANTILES))
+        table.insert(0, "", list(numbers))
+        return {"file": file, "fits_lock": True, "numbers": table}
+    training, predicted = target.shares(lock.train_labels), target.shares(target.predicted_labels(file.probabilities))
+    shares = pd.DataFrame({"class": classes, "training": training, "predicted": predicted})
+    differing = np.argsort(-np.abs(training - predicted), kind="stable")[:MOST_CLASSES]
+    rows = Rows(data, "test", aligned.test_ids, aligned.test_logits, file.probabilities)
+    uncertain = np.argsort(target.confidences(file.probabilities), kind="stable")[:MOST_UNCERTAIN]
     return {
         "file": file,
         "fits_lock": True,
         "numbers": None,
-        "figure": figures.class_shares([classes[k] for k in shown], training[shown], predicted[shown]),
+        "figure": figures.class_shares(shares.iloc[np.sort(differing)]),
         "is_selection": len(classes) > MOST_CLASSES,
-        "shares": list(zip(classes, training.tolist(), predicted.tolist(), strict=True)),
-        "uncertain": gallery_rows(data, uncertain, part="test", blend=file.probabilities),
-        "uncertain_rows": [[lock.test_ids[row], *_top_two(data, file.probabilities[row])] for row in uncertain],
+        "shares": shares,
+        "uncertain": (rows.gallery(uncertain), rows.table(uncertain)),
     }
 
 
-def _run_row(data: ReportData, index: int) -> dict[str, Any]:
-    about, run, contribution = data.aligned.abouts[index], data.result.runs[index], data.result.contributions[index]
-    rows, target = data.result.validation_rows, data.aligned.target
-    first, second = (run.scores[name] for name in target.scores)
-    labels = target.cell_labels(data.aligned.oof_labels)
-    is_share = target.has_probabilities and target.cells_per_row == 1 and data.aligned.groups is None
-    is_stale = {planned.run: planned.stale for planned in data.workspace.runs}
-    state = "imported" if about.get("imported") else "no recipe"
-    if run.run in is_stale:
-        state = "stale" if is_stale[run.run] else "up to date"
-    return {
-        "run": run.run,
-        "architecture": run.architecture,
-        "recipe": about.get("recipe_name", ""),
-        "seed": about.get("seed", ""),
-        "first": first,
-        # Rows of one group, and labels of one row, are not independent, so Wilson's interval would be too narrow.
-        "interval": wilson_interval(first * rows, rows) if is_share else None,
-        "second": second,
-        "metric": run.scores[data.workspace.competition.metric],
-        "calibration": (
-            calibration_error(target.values(target.cells(data.aligned.oof_logits[index])), labels)
-            if target.has_probabilities
-            else None
-        ),
-        "seconds": about.get("seconds"),
-        "device": ", ".join(str(about[key]) for key in ("device", "precision") if about.get(key)),
-        "weight": run.weight,
-        "reason": f"{run.reason}; {contribution.verdict}",
-        "state": state,
-    }
+def _run_rows(data: ReportData) -> list[dict[str, Any]]:
+    """A row of the table for each run, with its scores by their names."""
+    aligned, result, target = data.aligned, data.result, data.aligned.target
+    labels = target.cell_labels(aligned.oof_labels)
+    # Rows of one group, and labels of one row, are not independent, so Wilson's interval would be too narrow.
+    is_share = target.has_probabilities and target.cells_per_row == 1 and aligned.groups is None
+    states = {run.run: "stale" if run.stale else "up to date" for run in data.workspace.runs}
+    rows = []
+    for run, about, contribution, logits in zip(
+        result.runs, aligned.abouts, result.contributions, aligned.oof_logits, strict=True
+    ):
+        correct = run.scores[target.scores[0]] * result.validation_rows
+        row = {
+            "run": run.run,
+            "architecture": run.architecture,
+            "recipe": about.get("recipe_name", ""),
+            "seed": about.get("seed", ""),
+            **run.scores,
+            **_ends(wilson_interval(correct, result.validation_rows) if is_share else None),
+            "calibration error": None,
+            "seconds": about.get("seconds"),
+            "device": ", ".join(str(about[key]) for key in ("device", "precision") if about.get(key)),
+            "weight": run.weight,
+            "reason": f"{run.reason}; {contribution.verdict}",
+            "state": states.get(run.run, "imported" if about.get("imported") else "no recipe"),
+        }
+        if target.has_probabilities:
+            row["calibration error"] = calibration_error(target.values(target.cells(logits)), labels)
+        rows.append(row)
+    return rows
 
 
-def _csv_rows(data: ReportData, rows: np.ndarray) -> list[list[Any]]:
-    """Id, label, its probability, loss, the blend's two most probable classes with probabilities, each run's label."""
-    aligned, target = data.aligned, data.aligned.target
-    labels, blend, classes = aligned.oof_labels, target.rows(data.result.cross_fitted), aligned.classes
-    losses = target.row_losses(blend, labels)
-    return [
-        [
-            data.aligned.oof_ids[row],
-            target.label_text(labels[row], classes),
-            np.exp(-losses[row]) if target.has_probabilities else "",
-            losses[row],
-            *_top_two(data, blend[row]),
-            *(
-                target.label_text(label, classes)
-                for label in target.predicted_labels(target.probabilities(aligned.oof_logits[:, row]))
-            ),
-        ]
-        for row in rows
-    ]
+def _ends(interval: tuple[float, float] | None) -> dict[str, float]:
+    """The ends of an interval as columns of a table; NaN where it is not known."""
+    low, high = interval or (math.nan, math.nan)
+    return {"low": low, "high": high}
 
 
-def _top_two(data: ReportData, probabilities: np.ndarray) -> list[Any]:
-    cells = [cell for pair in data.aligned.target.top(probabilities, data.aligned.classes) for cell in pair]
-    return [*cells, "", ""][:4]
+def _calibration(data: ReportData) -> dict[str, Any]:
+    """The reliability diagram before and after the blend's temperature, and its bins."""
+    labels, result = data.aligned.target.cell_labels(data.aligned.oof_labels), data.result
+    before, after = (mistakes.reliability(values, labels) for values in (result.uncalibrated, result.cross_fitted))
+    bins = pd.concat([before.assign(state="before"), after.assign(state="after")])
+    return {"figure": figures.reliability_diagram(before, after), "bins": bins}
 
 
-def _learning_curves(data: ReportData) -> list[tuple[str, str]]:
-    """Title and figure of each value that was measured in some epoch."""
-    drawn = []
-    for column, title in ((1, "training loss"), (2, "validation accuracy")):
-        curves = {}
-        for run, history in data.histories.items():
-            values = [(number, epoch[column]) for number, epoch in enumerate(history, start=1)]
-            if points := [point for point in values if not math.isnan(point[1])]:
-                curves[run] = points
-        if curves:
-            drawn.append((title, figures.learning_curves(curves, title=title, percent=column == 2)))
-    return drawn
-
-
-def _classes_with_most_mistakes(counts: np.ndarray) -> np.ndarray:
-    """Indices of at most MOST_CLASSES classes of a confusion matrix, in class order."""
+def _class_mistakes(rows: Rows) -> dict[str, Any]:
+    """Confusion matrix, scores by class, suspected labels."""
+    aligned, classes = rows.data.aligned, list(rows.data.aligned.classes)
+    counts = confusion_matrix(rows.blend, rows.labels)
     wrong = counts - np.diag(np.diag(counts))
     by_mistakes = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
-    return np.sort(by_mistakes[:MOST_CLASSES])
+    shown = np.sort(by_mistakes[:MOST_CLASSES])
+    has_probabilities = aligned.target.has_probabilities
+    suspected = mistakes.suspected_labels(rows.blend, rows.labels) if has_probabilities else np.arange(0)
+    counts_table = pd.DataFrame(counts, classes, classes).rename_axis("label")
+    return {
+        "counts": counts_table,
+        "shown": counts_table.iloc[shown, shown],
+        "largest_count": int(wrong.max()),
+        "scores": mistakes.class_scores(counts, classes),
+        "pairs": mistakes.confused_pairs(counts, classes, most=MOST_PAIRS),
+        "suspected": (rows.gallery(suspected[:MOST_SUSPECTED]), rows.table(suspected)),
+    }

@@ -41,10 +41,7 @@ def inner_split(lock: Lock, validation: Validation) -> Lock:
 def describe_rows(inner: Lock, validation: Validation) -> str:
     """How many rows train and are scored, and which scores stay honest."""
     scored, others = np.count_nonzero(inner.folds == 0), np.count_nonzero(inner.folds > 0)
-    rows = f"scored on {scored:,} inner rows, trained on {others:,} others"
-    if validation.kind != "k-fold":
-        return f"{rows}; no validation row is used, so validation scores stay honest"
-    return (
-        f"{rows}, all outside fold 1 of {validation.folds}: only the score on fold 1 stays honest, "
-        "the scores of a tuned recipe on the other folds are a little too good"
-    )
+    unused, honest = "validation row", "validation scores stay honest"
+    if validation.kind == "k-fold":
+        unused, honest = f"row of fold 1 of {validation.folds}", "only the score on that fold stays honest"
+    return f"scored on {scored:,} inner rows, trained on {others:,} others; no {unused} is used, so {honest}"

@@ -2,7 +2,6 @@
 
 import tomllib
 import warnings
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -10,24 +9,20 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from podium import __version__
 from podium.config.editing import changed_text
-from podium.config.keys import COMPETITION_FILE
 from podium.config.recipe import recipe_of
 from podium.config.search import Range
 from podium.errors import ConfigError
 from podium.files import atomic_write, write_file
 from podium.plan.names import check_recipe_name
 from podium.tune.inner import describe_rows
-from podium.tune.study import OWN_VALUES, REASON, SCORE, Tuning
-
-# With fewer complete trials, the importance of keys is noise.
-TRIALS_FOR_IMPORTANCE = 8
+from podium.tune.study import OWN_VALUES, REASON, Tuning
 
 
-def first_lines(tuning: Tuning, trials: int | None, minutes: float | None, parallel: int) -> list[str]:
+def first_lines(tuning: Tuning, trials: int | None, minutes: float | None) -> list[str]:
     """What is searched, on which rows and until when."""
     rows = describe_rows(tuning.inner, tuning.workspace.competition.validation)
     lines = [f"{tuning.run.recipe_name}: {rows}", "searches:"]
@@ -40,29 +35,33 @@ def first_lines(tuning: Tuning, trials: int | None, minutes: float | None, paral
     lines.append(f"{len(tuning.finished)} earlier trials of this recipe with these ranges and data")
     limits = [] if trials is None else [f"{trials} trials in all"]
     limits += [] if minutes is None else [f"{minutes:g} minutes"]
-    repeats = "; parallel trials do not repeat exactly" if parallel > 1 else ""
-    return [*lines, f"runs {parallel} at a time, up to {' or '.join(limits)}{repeats}"]
+    return [*lines, f"runs up to {' or '.join(limits)}"]
 
 
 def trial_line(tuning: Tuning, trial: FrozenTrial) -> str:
     """One line: number, state, score, values, reason."""
-    score = f"{trial.user_attrs[SCORE]:.4f}" if SCORE in trial.user_attrs else ""
     texts = [f"{name} {v:.4g}" if isinstance(v, float) else f"{name} {v}" for name, v in tuning.values(trial).items()]
     note = "  the recipe as it is" if OWN_VALUES in trial.user_attrs else ""
     reason = f"  {trial.user_attrs[REASON]}" if REASON in trial.user_attrs else ""
-    return f"trial {trial.number:>3}  {trial.state.name.lower():<8}  {score:<6}  {', '.join(texts)}{note}{reason}"
+    state = trial.state.name.lower()
+    return f"trial {trial.number:>3}  {state:<8}  {_score(trial):<6}  {', '.join(texts)}{note}{reason}"
 
 
 def summary(tuning: Tuning, comparison: str) -> str:
     """How the best trial was found and how far its score can be trusted."""
     best, own = tuning.best, tuning.own
-    own_score = f"{own.user_attrs[SCORE]:.4f}" if own and SCORE in own.user_attrs else "no score"
     return (
         f"Trial {best.number} is the best of {len(tuning.finished)} trials, "
         f"{describe_rows(tuning.inner, tuning.workspace.competition.validation)}. "
-        f"Its {tuning.workspace.competition.metric} is {best.user_attrs[SCORE]:.4f} there; "
-        f"{tuning.run.recipe_name} as it is has {own_score}. {comparison}"
+        f"Its {tuning.workspace.competition.metric} is {_score(best)} there; "
+        f"{tuning.run.recipe_name} as it is has {(own and _score(own)) or 'no score'}. "
+        f"{comparison or 'It is the recipe as it is.'}"
     )
+
+
+def _score(trial: FrozenTrial) -> str:
+    """The score of a complete trial; empty for another one, whose value is that of an epoch."""
+    return f"{trial.value:.4f}" if trial.state == TrialState.COMPLETE else ""
 
 
 def winner_file(tuning: Tuning, out: str | None) -> Path:
@@ -71,23 +70,17 @@ def winner_file(tuning: Tuning, out: str | None) -> Path:
     check_recipe_name(name, tuning.recipe_file.parent)
     file = tuning.recipe_file.with_name(f"{name}.toml")
     if file.exists():
-        removable = file.name != COMPETITION_FILE and file != tuning.recipe_file
-        raise ConfigError(
-            "The tuned recipe cannot replace an existing file.",
-            file=file,
-            expected="an unused name",
-            fix=f"OUT=another-name{f', or rm {file}' if removable else ''}",
-        )
+        what, expected = "The tuned recipe cannot replace an existing file.", "an unused name"
+        raise ConfigError(what, file=file, expected=expected, fix="OUT=another-name")
     return file
 
 
 def write_winner(tuning: Tuning, file: Path, comparison: str) -> None:
     """Write the best trial as a recipe; raises ConfigError where `file` was made meanwhile."""
     winner_file(tuning, file.stem)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("optuna", "torch", "fastai"))
     sentences = (
         f"Found by `make tune RECIPE={tuning.run.recipe_name} COMPETITION={tuning.workspace.name}` on "
-        f"{datetime.now(UTC).date()} with podium {__version__}, {versions}. {summary(tuning, comparison)}"
+        f"{datetime.now(UTC).date()} with podium {__version__}, torch {version('torch')}. {summary(tuning, comparison)}"
     )
     text = changed_text(tuning.recipe_file, tuning.values(tuning.best), recipe=tuning.run.recipe, reason=sentences)
     assert recipe_of(tomllib.loads(text), file) == tuning.recipe_of(tuning.best), file
@@ -95,26 +88,20 @@ def write_winner(tuning: Tuning, file: Path, comparison: str) -> None:
 
 
 def write_report(tuning: Tuning) -> None:
-    """Write trials.csv, history.svg, values.svg and importance.svg into the search's folder."""
+    """Write trials.csv, history.svg and values.svg into the search's folder."""
     table = tuning.study.trials_dataframe(attrs=("number", "state", "value", "duration", "params", "user_attrs"))
     with atomic_write(tuning.folder / "trials.csv") as stream:
         table.to_csv(stream, index=False)
     if tuning.best is None:
         return
-    plots = optuna.visualization.matplotlib
-    _save(tuning, "history", plots.plot_optimization_history)
-    _save(tuning, "values", plots.plot_slice)
-    if (table["state"] == "COMPLETE").sum() >= TRIALS_FOR_IMPORTANCE and table["value"].nunique() > 1:
-        _save(tuning, "importance", plots.plot_param_importances)
-
-
-def _save(tuning: Tuning, name: str, plot: Callable) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    sign = "" if tuning.metric.greater_is_better else "-"
-    with warnings.catch_warnings(action="ignore"):  # Optuna's matplotlib plots are marked experimental
-        figure = np.ravel(plot(tuning.study, target_name=f"{sign}{tuning.workspace.competition.metric}"))[0].figure
+    plots = optuna.visualization.matplotlib
+    for name, plot in (("history", plots.plot_optimization_history), ("values", plots.plot_slice)):
+        with warnings.catch_warnings(action="ignore"):  # Optuna's matplotlib plots are marked experimental
+            axes = plot(tuning.study, target_name=tuning.workspace.competition.metric)
+        figure = np.ravel(axes)[0].figure
         with atomic_write(tuning.folder / f"{name}.svg") as stream:
             figure.savefig(stream, format="svg", bbox_inches="tight")
-    plt.close(figure)
+        plt.close(figure)

@@ -1,10 +1,10 @@
-"""One search: its settings, and its trials as an Optuna study in a journal file that worker processes share."""
+"""One search: its settings, and its trials as an Optuna study in a journal file, which the next command continues."""
 
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,22 @@ from podium.config.search import Range, Search, changed_recipe, read_search, val
 from podium.errors import ConfigError
 from podium.files import file_lock
 from podium.lock import Lock
-from podium.metrics import Metric
+from podium.metrics import METRICS, Metric
 from podium.plan.runs import PlannedRun, find_run
 from podium.plan.stamp import weights_sha256
 from podium.seeding import stream_seed
 from podium.tune.inner import inner_split
 from podium.workspace import Workspace
 
-# Attributes that Podium adds to trials. A failed trial without a reason was interrupted.
-# The log loss is, of numbers, another error of which less is better.
-OWN_VALUES, REASON, SCORE, LOG_LOSS = "own values", "reason", "score", "log loss"
+# Attributes that Podium adds to trials: of the recipe's own values, and why a trial could not be trained.
+OWN_VALUES, REASON = "own values", "reason"
 RANDOM_TRIALS, UNPRUNED_TRIALS = 8, 4
-# Not Hyperband, whose brackets learn separately and need more than tens of trials. A one-cycle schedule says nothing
-# before the second epoch.
-PRUNER = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=2)
+SCRATCH = "scratch"  # in the folder of a search: files that trainings write, which the end of the search deletes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """An open search, which worker processes receive as a copy. `run` has the recipe's own values and first seed."""
+    """An open search; `run` has the recipe's own values and first seed."""
 
     workspace: Workspace
     run: PlannedRun
@@ -46,16 +43,6 @@ class Tuning:
     inner: Lock  # its folds are parts of the rows of the search
     study: optuna.Study
     folder: Path  # reports/<competition>/tune/<recipe>
-
-    @property
-    def scratch(self) -> Path:
-        """Folder of the files that trainings write; it is deleted with the search."""
-        return self.folder / "scratch"
-
-    @property
-    def stop_file(self) -> Path:
-        """Worker processes stop once this file exists."""
-        return self.scratch / "stop"
 
     @property
     def recipe_file(self) -> Path:
@@ -73,16 +60,14 @@ class Tuning:
 
     @property
     def finished(self) -> list[FrozenTrial]:
-        """Trials that are complete or pruned, or failed for a reason; interrupted ones do not count."""
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        trials = self.study.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.state in states or REASON in trial.user_attrs]
+        """Trials that are complete or pruned; interrupted ones do not count."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The trial with the best score; of equal scores, the one with the smallest log loss."""
+        """The trial with the best score, the first of equal ones."""
         complete = [trial for trial in self.finished if trial.state == TrialState.COMPLETE]
-        return min(complete, key=lambda trial: (-trial.value, trial.user_attrs[LOG_LOSS], trial.number), default=None)
+        return max(complete, key=lambda trial: self.metric.gain(trial.value), default=None)
 
     @property
     def own(self) -> FrozenTrial | None:
@@ -100,16 +85,11 @@ class Tuning:
         return changed_recipe(self.run.recipe, self.values(trial), self.recipe_file)
 
     def enqueue_own_values(self) -> None:
-        """Make the recipe's own values the next trial, unless they have a trial."""
+        """Make the recipe's own values the next trial, unless they have or wait for a trial."""
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if self.own is None and not waiting:
             params = {name: _encoded(value_of(self.run.recipe, name)) for name in self.search}
             self.study.enqueue_trial(params, user_attrs={OWN_VALUES: True})
-
-    def fail_running_trials(self) -> None:
-        """Record the trials of processes that were stopped as failed without a reason."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
 
 
 @contextmanager
@@ -121,33 +101,31 @@ def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
     folder = workspace.paths.reports / "tune" / recipe_name
     fix = "wait until it ends; its trials are kept"
     refusal = ConfigError(f"Another command tunes {recipe_name}.", file=folder, fix=fix)
-    with ExitStack() as stack:
-        stack.enter_context(file_lock(folder / ".lock", refusal=refusal))
-        study = _open_study(folder / "journal.log", _study_name(workspace, run, search), seed=run.seed)
+    with file_lock(folder / ".lock", refusal=refusal):
+        study = _open_study(folder / "journal.log", workspace, run, search)
         tuning = Tuning(workspace=workspace, run=run, search=search, inner=inner, study=study, folder=folder)
-        tuning.fail_running_trials()
-        shutil.rmtree(tuning.scratch, ignore_errors=True)  # a killed search left it
-        tuning.scratch.mkdir()
-        stack.callback(shutil.rmtree, tuning.scratch, ignore_errors=True)
-        yield tuning
+        try:
+            yield tuning
+        finally:
+            shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
-def _study_name(workspace: Workspace, run: PlannedRun, search: Search) -> str:
-    """A hash of all that makes scores comparable: recipe, seed, data, weights, metric and ranges."""
+def _open_study(journal: Path, workspace: Workspace, run: PlannedRun, search: Search) -> optuna.Study:
+    """The study in the journal whose scores are comparable, or a new one; raises ConfigError for a damaged journal."""
+    metric = workspace.competition.metric
+    direction = "maximize" if METRICS[metric].greater_is_better else "minimize"
     ranges = {name: asdict(values) if isinstance(values, Range) else values for name, values in search.items()}
-    weights = weights_sha256(run.recipe, workspace.paths.root)
-    content = json.dumps([run.stamp, weights, workspace.competition.metric, ranges])
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-
-def _open_study(journal: Path, name: str, *, seed: int) -> optuna.Study:
-    """The study `name` in the journal, which is created where it is missing; raises ConfigError where it is damaged."""
+    content = [run.stamp, weights_sha256(run.recipe, workspace.paths.root), metric, direction, ranges]
+    name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+    # Not Hyperband, whose brackets learn separately and need more than tens of trials. A one-cycle schedule says
+    # nothing before the second epoch.
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=2)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         # With a relative path, Optuna would wait for ever for a lock that a killed process left.
         storage = JournalStorage(JournalFileBackend(str(journal.resolve())))
         study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", pruner=PRUNER, load_if_exists=True
+            storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
@@ -157,8 +135,8 @@ def _open_study(journal: Path, name: str, *, seed: int) -> optuna.Study:
             fix=f"rm {journal}, which begins a new search",
         ) from None
     # A resumed search needs another random stream: the same one would draw the same values again.
-    sampler_seed = stream_seed(seed, f"tune after {len(study.trials)}") % 2**32
-    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=RANDOM_TRIALS, constant_liar=True)
+    sampler_seed = stream_seed(run.seed, f"tune after {len(study.trials)}") % 2**32
+    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=RANDOM_TRIALS)
     return study
 
 
