@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from podium.cli.options import DEFAULT, Opened
-from podium.cli.printing import first_score
+from podium.cli.printing import first_score, print_line
 from podium.errors import SubmissionError
 
 commands = typer.Typer()
@@ -28,9 +28,12 @@ def ensemble(
     ] = None,
 ) -> None:
     """Select, weight and blend the runs in oof/<competition>/, print the scores, and write a submission."""
-    from podium.ensemble.text import ensemble_lines
+    from podium.ensemble.text import cost_lines, ensemble_lines
     from podium.ensemble.write import write_ensemble
+    from podium.predictions.size import pool_size
 
+    for line in cost_lines(pool_size(workspace)):
+        print_line(line)
     stale = {run.run for run in workspace.stale_runs}
     written = write_ensemble(workspace, out=out, strategy=strategy, threshold=threshold)
     print("\n".join(ensemble_lines(written, stale=stale)))

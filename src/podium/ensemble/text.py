@@ -3,12 +3,24 @@
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
-from podium.ensemble.build import EnsembleResult
+from podium.ensemble.build import EnsembleResult, compares_all_strategies
 from podium.ensemble.compare import Comparison
 from podium.ensemble.contribution import Suggestion
 from podium.ensemble.strategies.table import ONE_AVERAGE
 from podium.ensemble.write import WrittenEnsemble
 from podium.metrics import METRICS
+from podium.predictions.size import PoolSize
+
+
+def cost_lines(size: PoolSize) -> list[str]:
+    """What blending many logits costs, for before it begins; no lines where all strategies are compared."""
+    if compares_all_strategies(size.runs, size.rows, size.values):
+        return []
+    return [
+        f"{size.runs:,} runs x {size.rows:,} validation rows x {size.values:,} classes: at most "
+        f"{size.memory_bytes / 1e9:.1f} GB of memory, and minutes.",
+        "Not all strategies are compared: greedy and stack only if one is requested, as by STRATEGY=greedy.",
+    ]
 
 
 def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:

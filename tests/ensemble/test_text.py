@@ -1,0 +1,13 @@
+"""What `make ensemble` prints before it begins."""
+
+from podium.ensemble import build as build_module
+from podium.ensemble.text import cost_lines
+from podium.predictions.size import pool_size
+from toy_runs import make_project, random_run
+
+
+def test_the_cost_of_very_many_logits_is_printed_first(tmp_path, monkeypatch):
+    workspace = make_project(tmp_path, [random_run(f"{name}.s1", seed=seed) for seed, name in enumerate("abc")])
+    assert cost_lines(pool_size(workspace)) == []
+    monkeypatch.setattr(build_module, "MOST_WORK", 3 * 40 * 3 * (3 + 3) - 1)
+    assert cost_lines(pool_size(workspace))[0].startswith("3 runs x 40 validation rows x 3 classes: at most 0.0 GB")
