@@ -108,7 +108,7 @@ def run(project, *words, **options):
 def test_submit_prints_the_score_and_where_it_is_written(project):
     code, output, errors = run(project, "submit", "--message", "first")
     assert (code, errors) == (0, "")
-    assert "5 submissions left today" in output and "uploading submissions/birds/ensemble.csv" in output
+    assert "5 submissions left today" in output and "uploading submissions/birds/submitted/" in output
     assert (
         "ensemble.csv: submission 1000, public score 1, private 1; cross-fitted 1 (standard error 0.0510213)" in output
     )
@@ -144,7 +144,7 @@ def test_submissions_tells_when_there_are_none(project):
     assert "nothing was submitted yet" in run(project, "submissions")[1]
 
 
-def test_leaderboard_says_rank_zone_and_distance(project):
+def test_leaderboard_prints_the_rank_and_the_medal_zones(project):
     rows = "".join(f"{team},team {team},2026-01-01 00:00:00,{1 - team / 1000}\n" for team in range(1, 51))
     board = project.folder / "board.zip"
     with zipfile.ZipFile(board, "w") as archive:
@@ -153,20 +153,17 @@ def test_leaderboard_says_rank_zone_and_distance(project):
     code, _, errors = run(project, "leaderboard")
     assert code == 2 and "No submission has a score yet." in errors
     code, output, _ = run(project, "leaderboard", "--score", "0.985")
-    assert code == 0 and "rank 15 of 50 teams, the bronze zone" in output
-    assert "silver ends at rank 10 with 0.99: 0.005 away" in output
+    assert code == 0 and "accuracy 0.985: rank 15; the leaderboard has 50 teams" in output
+    assert "silver to rank 10, 0.99\n" in output
     project.write(1)
     project.state.grade = lambda _: Graded("0.93", "0.9")
     submit(project.session(), project.csv, "first")
     code, output, _ = run(project, "leaderboard")
-    assert "accuracy 0.93: below all 50 teams, no medal zone" in output and "rank 51" not in output
-    assert "that is 1.0 standard errors of the validation score of submission 1000" in output
-    code, output, _ = run(project, "leaderboard", "--score", "0.985")
-    assert "0.005 away" in output and "standard errors" not in output
+    assert "accuracy 0.93: rank 51;" in output
     with zipfile.ZipFile(board, "w") as archive:
         archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n")
     project.state.leaderboard = board.read_bytes()
-    assert "no team is on the leaderboard yet, no medal zone" in run(project, "leaderboard")[1]
+    assert run(project, "leaderboard")[1] == "accuracy 0.93: rank 1; the leaderboard has 0 teams\n"
 
 
 def test_download_fetches_and_says_what_the_archive_is_called(project):

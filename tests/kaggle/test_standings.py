@@ -8,9 +8,9 @@ from podium.errors import KaggleError
 from podium.kaggle.ledger import Entry
 from podium.kaggle.standings import (
     best_public,
-    medal_ranks,
+    medal_zones,
     rank_correlation,
-    rank_score,
+    rank_of,
     read_leaderboard,
     select_final,
 )
@@ -64,17 +64,17 @@ def test_the_best_cross_fitted_and_the_best_public_of_the_others_are_selected():
     ],
 )
 def test_medal_zones_are_kaggle_s(teams, ranks):
-    assert medal_ranks(teams) == ranks
+    zones = medal_zones(range(teams), "accuracy")
+    assert {medal: rank for medal, rank, _ in zones} == ranks
+    assert [score for *_, score in zones] == [teams - rank for rank in ranks.values()]
 
 
-def test_rank_and_the_next_zone_follow_the_metric_s_direction():
+def test_ranks_and_zones_follow_the_direction_of_the_metric():
     scores = [i / 100 for i in range(1, 51)]
-    low = rank_score(0.105, scores, "log_loss")
-    assert (low.rank, low.zone, low.next_zone) == (11, "bronze", ("silver", 10, 0.10))
-    high = rank_score(0.50, scores, "accuracy")
-    assert (high.rank, high.zone, high.next_zone) == (1, "gold", None)
-    last = rank_score(0.0, scores, "accuracy")
-    assert (last.rank, last.zone, last.next_zone) == (51, "none", ("bronze", 20, 0.31))
+    assert rank_of(0.105, scores, "log_loss") == 11 and rank_of(0.105, scores, "accuracy") == 41
+    assert rank_of(0.50, scores, "accuracy") == 1 and rank_of(0.0, scores, "accuracy") == 51
+    assert medal_zones(scores, "log_loss")[1] == ("silver", 10, 0.10)
+    assert medal_zones([0.5, 0.6, 0.7], "accuracy") == [("bronze", 1, 0.7)] and medal_zones([], "accuracy") == []
 
 
 @pytest.mark.parametrize("content", ["no zip", "TeamId,Points\n1,2\n", "Score\nhigh\n", ""])

@@ -83,10 +83,10 @@ def download(workspace: Opened = DEFAULT) -> None:
 
 @commands.command()
 def leaderboard(workspace: Opened = DEFAULT, score: Score = None) -> None:
-    """Print rank and medal zone of a score, and the distance to the next zone in standard errors of validation."""
+    """Print the rank of a score, and the last rank and score of each medal zone."""
     from podium.errors import KaggleError
     from podium.kaggle.ledger import read_ledger
-    from podium.kaggle.standings import best_public, rank_score, read_leaderboard
+    from podium.kaggle.standings import best_public, medal_zones, rank_of, read_leaderboard
 
     session = _open_session(workspace)
     metric = workspace.competition.metric
@@ -97,19 +97,9 @@ def leaderboard(workspace: Opened = DEFAULT, score: Score = None) -> None:
     value = score if score is not None else float(best.public)
     with tempfile.TemporaryDirectory() as folder:
         scores = read_leaderboard(session.kaggle.leaderboard(Path(folder)))
-    standing = rank_score(value, scores, metric)
-    rank, teams = standing.rank, standing.teams
-    place = f"rank {rank:,} of {teams:,} teams" if rank <= teams else f"below all {teams:,} teams"
-    zone = "no medal zone" if standing.zone == "none" else f"the {standing.zone} zone"
-    print(f"{metric} {value:.5g}: {place if teams else 'no team is on the leaderboard yet'}, {zone}")
-    if standing.next_zone is None:
-        return
-    name, last_rank, last_score = standing.next_zone
-    gap = abs(last_score - value)
-    print(f"{name} ends at rank {last_rank:,} with {last_score:.5g}: {gap:.5g} away")
-    if score is None and best.standard_error and float(best.standard_error):
-        errors = gap / float(best.standard_error)
-        print(f"that is {errors:.1f} standard errors of the validation score of submission {best.ref}")
+    print(f"{metric} {value:.5g}: rank {rank_of(value, scores, metric):,}; the leaderboard has {len(scores):,} teams")
+    for medal, last_rank, last_score in medal_zones(scores, metric):
+        print(f"  {medal:<6} to rank {last_rank:,}, {last_score:.5g}")
 
 
 def _open_session(workspace: Opened) -> "Session":

@@ -79,25 +79,25 @@ class Kaggle:
         except KaggleError:
             return None
 
-    def reason(self, ref: int) -> str | None:
-        """Why a submission has the status ERROR: empty where Kaggle gives no reason, None where it does not answer."""
+    def reason(self, ref: int) -> str:
+        """Why a submission has the status ERROR; empty where Kaggle does not answer."""
         try:
-            description = self.ask("competitions", "get_submission", ref=ref)["errorDescription"] or ""
+            description = self.ask("competitions", "get_submission", ref=ref)["errorDescription"]
         except KaggleError:
-            return None
-        return shorten(description)
+            return ""
+        return shorten(description or "Kaggle gives no reason")
 
-    def files(self) -> tuple[dict[str, int], bool]:
-        """Name -> bytes of the competition's files, and whether these are all: at most MAX_PAGES pages are read."""
+    def files(self) -> dict[str, int]:
+        """Name -> bytes of the competition's files, of the first MAX_PAGES pages of Kaggle's list."""
         sizes: dict[str, int] = {}
         page: dict[str, str] = {}
         for _ in range(MAX_PAGES):
             answer = self.ask("competitions", "list_data_files", competitionName=self.slug, pageSize=PAGE_SIZE, **page)
             sizes |= {file["name"]: file["totalBytes"] for file in answer["files"]}
-            if not answer["nextPageToken"]:
-                return sizes, True
             page = {"pageToken": answer["nextPageToken"]}
-        return sizes, False
+            if not page["pageToken"]:
+                break
+        return sizes
 
     def submit(self, file: Path, message: str) -> None:
         """Upload a CSV and submit it by the kaggle CLI; RefusedError means that nothing was submitted.
@@ -157,15 +157,11 @@ class Kaggle:
         return code, f"{stdout}\n{stderr}"
 
     def check_cli(self, *arguments: str, seconds: float) -> str:
-        """Output of a command of the kaggle CLI, which is repeated where it fails without a reason; see `cli_error`."""
-        for pause in (*self.retry_seconds, None):
-            code, output = self.run_cli(*arguments, seconds=seconds)
-            if code == 0:
-                return output
-            error = self.cli_error(arguments[0], output)
-            if pause is None:
-                raise error
-            time.sleep(pause)
+        """Output of a command of the kaggle CLI; raises what `cli_error` returns or raises where it fails."""
+        code, output = self.run_cli(*arguments, seconds=seconds)
+        if code != 0:
+            raise self.cli_error(arguments[0], output)
+        return output
 
     def cli_error(self, service: str, output: str) -> CommandError:
         """The error for a command of the kaggle CLI that failed without a reason of Kaggle.

@@ -9,6 +9,7 @@ from pathlib import Path
 from podium.data.unpack import ARCHIVE_FAULTS, check_zip
 from podium.errors import KaggleError
 from podium.files import require_free_space
+from podium.kaggle.answers import CommandError
 from podium.kaggle.client import Kaggle
 from podium.kaggle.waiting import Log
 
@@ -25,25 +26,28 @@ def download(kaggle: Kaggle, folder: Path, *, log: Log) -> Path:
     An interrupted download is resumed, a damaged one is repeated. Raises KaggleError, and DataError for a zip with
     unsafe names or a full disk.
     """
-    expected, is_complete = kaggle.files()
-    compared = _describe_comparison(expected, is_complete)
-    target = folder / f"{kaggle.slug}.zip"
+    expected, target = kaggle.files(), folder / f"{kaggle.slug}.zip"
+    compared = f"{len(expected):,} file(s) have the names and sizes that Kaggle lists"
     if target.is_file() and not _faults(target, expected):
         log(f"{target} exists and is whole; {compared}")
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".download-{kaggle.slug}"
+    partial.mkdir(parents=True, exist_ok=True)
     # Kaggle lists the unpacked sizes, and the images are unpacked later.
     fix = "free space, or make data/ a link to a folder on a larger disk"
     require_free_space(folder, sum(expected.values()), what="The competition's files", fix=fix)
-    partial = folder / f".download-{kaggle.slug}"
-    partial.mkdir(parents=True, exist_ok=True)
-    fetched, faults = partial / target.name, ["nothing arrived"]
+    fetched, faults, is_damaged = partial / target.name, [], False
     seconds = MIN_SECONDS + sum(expected.values()) / BYTES_PER_SECOND
     for attempt in range(ATTEMPTS):
         log(f"downloading {kaggle.slug}" + (f" again, attempt {attempt + 1}: {faults[0]}" if attempt else ""))
-        kaggle.download(partial, force=attempt > 0, timeout_seconds=seconds)
-        faults = _faults(fetched, expected) if fetched.is_file() else faults
-        if not faults:
+        try:
+            kaggle.download(partial, force=is_damaged, timeout_seconds=seconds)
+        except CommandError as error:  # the next attempt resumes it
+            faults = [f"{error.what} {error.found}"]
+            continue
+        faults = _faults(fetched, expected) if fetched.is_file() else ["nothing arrived"]
+        is_damaged = bool(faults)
+        if not is_damaged:
             check_zip(fetched)
             os.replace(fetched, target)
             shutil.rmtree(partial)
@@ -55,13 +59,6 @@ def download(kaggle: Kaggle, folder: Path, *, log: Log) -> Path:
         faults=faults,
         fix=f"rm -r {partial}, then repeat the command; or download the files in a browser as {target}",
     )
-
-
-def _describe_comparison(expected: Mapping[str, int], is_complete: bool) -> str:
-    if not expected:
-        return "Kaggle lists no names and sizes to compare it with"
-    text = f"{len(expected):,} file(s) have the names and sizes that Kaggle lists"
-    return text if is_complete else f"{text}; further files of its list were not compared"
 
 
 def _faults(file: Path, expected: Mapping[str, int]) -> list[str]:

@@ -17,8 +17,6 @@ from podium.kaggle.client import ListedSubmission
 from podium.kaggle.waiting import TIME
 
 LEDGER = "ledger.csv"
-# Kaggle may cut a message of this length, and with it the tag at its end.
-LONG_MESSAGE = 100
 # uploading: perhaps at Kaggle; pending: at Kaggle, without a score; failed: Kaggle could not score it;
 # refused: Kaggle did not accept it; lost: it did not arrive.
 UPLOADING, PENDING, SCORED, FAILED, REFUSED, LOST = "uploading", "pending", "scored", "failed", "refused", "lost"
@@ -46,7 +44,7 @@ class Entry:
 
     @property
     def tag(self) -> str:
-        """The end of the message at Kaggle."""
+        """The beginning of the message at Kaggle."""
         return tag_of(self.sha256)
 
     @property
@@ -66,7 +64,7 @@ NUMBERS = ("cross_fitted", "standard_error", "public", "private", "ref")
 
 
 def tag_of(sha256: str) -> str:
-    """What the message of a file's submission ends with: `(sha256 1a2b3c4d5e6f)`."""
+    """What the message of a file's submission begins with: `(sha256 1a2b3c4d5e6f)`. Kaggle may cut its end."""
     return f"(sha256 {sha256[:12]})"
 
 
@@ -112,6 +110,18 @@ def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
         write_file(file, text.getvalue().encode())
 
 
+def match(entries: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> list[Entry]:
+    """The entries with the states and scores that Kaggle lists; an entry that is not listed stays as it is."""
+    matched, other_refs = list(entries), {entry.ref for entry in entries if entry.ref}
+    # Lost and refused entries last: they may have arrived, but must not take another entry's submission.
+    for index in sorted(range(len(entries)), key=lambda index: entries[index].state in (LOST, REFUSED)):
+        listed = find_submission(entries[index], submissions, other_refs=other_refs)
+        if listed is not None:
+            matched[index] = entries[index].updated(listed)
+            other_refs.add(str(listed.ref))
+    return matched
+
+
 def find_submission(
     entry: Entry, submissions: Sequence[ListedSubmission], *, other_refs: Collection[str] = ()
 ) -> ListedSubmission | None:
@@ -121,11 +131,5 @@ def find_submission(
     """
     if entry.ref:
         return next((submission for submission in submissions if str(submission.ref) == entry.ref), None)
-    candidates = []
-    for listed in submissions:
-        is_cut = len(listed.message) >= LONG_MESSAGE and listed.file == entry.file
-        is_start = is_cut and f"{entry.message} {entry.tag}".startswith(listed.message)
-        is_newer = listed.ref > int(entry.after) and str(listed.ref) not in other_refs
-        if is_newer and (is_start or entry.tag in listed.message):
-            candidates.append(listed)
-    return min(candidates, key=lambda listed: listed.ref, default=None)
+    newer = [listed for listed in submissions if listed.ref > int(entry.after) and str(listed.ref) not in other_refs]
+    return min((listed for listed in newer if entry.tag in listed.message), key=lambda listed: listed.ref, default=None)

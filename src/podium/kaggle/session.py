@@ -6,18 +6,7 @@ from pathlib import Path
 
 from podium.errors import ConfigError, KaggleError
 from podium.kaggle.client import Kaggle, ListedSubmission
-from podium.kaggle.ledger import (
-    FAILED,
-    LEDGER,
-    LOST,
-    REFUSED,
-    SCORED,
-    UPLOADING,
-    Entry,
-    find_submission,
-    read_ledger,
-    write_ledger,
-)
+from podium.kaggle.ledger import FAILED, LEDGER, LOST, SCORED, UPLOADING, Entry, match, read_ledger, write_ledger
 from podium.kaggle.waiting import Log, Patience, one_process
 from podium.workspace import Workspace
 
@@ -68,21 +57,25 @@ def open_session(
 
 
 def settle(session: Session) -> tuple[list[Entry], list[ListedSubmission]]:
-    """Update the ledger from Kaggle's list; return all entries and the list. Call it inside `session.locked()`."""
+    """Update the ledger from Kaggle's list; return all entries and the list. Call it inside `session.locked()`.
+
+    Where a recent upload is missing in the list, Kaggle is asked again until the grace period ends.
+    """
     entries = read_ledger(session.ledger)
-    submissions = _list_submissions(session, entries)
-    known_refs = {entry.ref for entry in entries if entry.ref}
-    settled = list(entries)
-    # Match lost and refused entries last: they may have arrived, but must not take another entry's submission.
-    for index in sorted(range(len(entries)), key=lambda index: entries[index].state in (LOST, REFUSED)):
-        entry = entries[index]
-        listed = find_submission(entry, submissions, other_refs=known_refs)
-        if listed is not None:
-            settled[index] = _update(session, entry, listed)
-            known_refs.add(str(listed.ref))
-        elif entry.state == UPLOADING:
+    for _ in session.patience.attempts():
+        submissions = session.kaggle.submissions()
+        settled = match(entries, submissions)
+        missing = [entry for entry in settled if entry.state in (UPLOADING, LOST)]
+        seconds = max((session.patience.grace_left(entry.time) for entry in missing), default=0)
+        if seconds <= 0:
+            break
+        session.log(f"waiting at most {seconds:.0f} s: Kaggle may not list a recent upload yet")
+    for index, entry in enumerate(settled):
+        if entry.state == UPLOADING:
             session.log(f"{entry.file} of {entry.time} did not arrive at Kaggle; it may be submitted again")
             settled[index] = replace(entry, state=LOST, reason="it did not arrive")
+        elif entry.state == FAILED and not entry.reason:
+            settled[index] = replace(entry, reason=session.kaggle.reason(int(entry.ref)))
     if settled != entries:
         write_ledger(session.ledger, settled)
     return settled, submissions
@@ -101,7 +94,14 @@ def wait_for_score(session: Session, entry: Entry) -> Entry:
         if entry.state == SCORED:
             return entry
         if entry.state == FAILED:
-            raise _failure(session, entry)
+            page = f"https://www.kaggle.com/competitions/{session.kaggle.slug}/submissions"
+            raise KaggleError(
+                "Kaggle could not score the submission.",
+                file=entry.file,
+                expected="the format of Kaggle's sample submission; the local check found no fault",
+                found=f"submission {entry.ref}: {entry.reason or 'Kaggle did not answer when asked for the reason'}",
+                fix=f"compare {session.workspace.name}'s sample submission with Kaggle's, and see {page}",
+            )
         session.log(f"{entry.file} is at Kaggle as {entry.ref}, not scored yet ({waited:.0f} s)")
     raise KaggleError(
         "Kaggle has not scored the submission yet.",
@@ -109,40 +109,4 @@ def wait_for_score(session: Session, entry: Entry) -> Entry:
         expected=f"a score within {session.patience.wait_seconds:.0f} s",
         found=f"submission {entry.ref} is pending, as {session.ledger} records",
         fix=f"later: {session.later}",
-    )
-
-
-def _list_submissions(session: Session, entries: list[Entry]) -> list[ListedSubmission]:
-    """Kaggle's list of submissions; if a recent upload is missing, ask again until the grace period ends."""
-    for _ in session.patience.attempts():
-        submissions = session.kaggle.submissions()
-        missing = [
-            entry
-            for entry in entries
-            if entry.state in (UPLOADING, LOST) and find_submission(entry, submissions) is None
-        ]
-        seconds = max((session.patience.grace_left(entry.time) for entry in missing), default=0)
-        if seconds <= 0:
-            break
-        session.log(f"waiting at most {seconds:.0f} s: Kaggle may not list a recent upload yet")
-    return submissions
-
-
-def _update(session: Session, entry: Entry, listed: ListedSubmission) -> Entry:
-    """Copy state and scores from Kaggle's list into the entry; ask for the reason of a failure that has none yet."""
-    entry = entry.updated(listed)
-    if entry.state == FAILED and not entry.reason:
-        reason = session.kaggle.reason(int(entry.ref))
-        return entry if reason is None else replace(entry, reason=reason or "Kaggle gives no reason")
-    return entry
-
-
-def _failure(session: Session, entry: Entry) -> KaggleError:
-    page = f"https://www.kaggle.com/competitions/{session.kaggle.slug}/submissions"
-    return KaggleError(
-        "Kaggle could not score the submission.",
-        file=entry.file,
-        expected="the format of Kaggle's sample submission; the local check found no fault",
-        found=f"submission {entry.ref}: {entry.reason or 'Kaggle did not answer when asked for the reason'}",
-        fix=f"compare {session.workspace.name}'s sample submission with Kaggle's, and see {page}",
     )

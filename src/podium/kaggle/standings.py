@@ -1,8 +1,7 @@
-"""What the submissions show: validation against leaderboard, the two to select as final, rank and medal zone."""
+"""What the submissions show: validation against leaderboard, the two to select as final, rank and medal zones."""
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from podium.errors import KaggleError
@@ -18,16 +17,6 @@ ZONES = (
     (float("inf"), (10, 0.002), (0, 0.05), (0, 0.10)),
 )
 MEDALS = ("gold", "silver", "bronze")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Rank of a score on the public leaderboard; `zone` is gold, silver, bronze or none."""
-
-    rank: int
-    teams: int
-    zone: str
-    next_zone: tuple[str, int, float] | None  # the next better zone: its name, its last rank, and the score there
 
 
 def distinct_scored(entries: Sequence[Entry]) -> list[Entry]:
@@ -83,18 +72,15 @@ def read_leaderboard(file: Path) -> list[float]:
         raise KaggleError("Not a leaderboard.", file=file.name, expected=expected, found=found) from None
 
 
-def rank_score(score: float, scores: Sequence[float], metric: str) -> Standing:
-    """Rank and medal zone of a score among the teams' scores; of equal scores the best rank counts."""
+def rank_of(score: float, scores: Sequence[float], metric: str) -> int:
+    """The rank of a score among the teams' scores; of equal scores the best rank counts."""
     gain = METRICS[metric].gain
-    gains = sorted(map(gain, scores), reverse=True)
-    rank = 1 + sum(team > gain(score) for team in gains)
-    last_ranks = medal_ranks(len(gains))
-    zone = next((name for name, last in last_ranks.items() if rank <= last), "none")
-    better = [(name, last, gain(gains[last - 1])) for name, last in last_ranks.items() if 1 <= last < rank]
-    return Standing(rank, len(gains), zone, better[-1] if better else None)
+    return 1 + sum(gain(team) > gain(score) for team in scores)
 
 
-def medal_ranks(teams: int) -> dict[str, int]:
-    """Medal -> the last rank of its zone among this many teams."""
-    zones = next(zones for limit, *zones in ZONES if teams < limit)
-    return {name: count + int(teams * share) for name, (count, share) in zip(MEDALS, zones, strict=True)}
+def medal_zones(scores: Sequence[float], metric: str) -> list[tuple[str, int, float]]:
+    """Each medal that a team gets, with the last rank of its zone and the score there."""
+    ranked = sorted(scores, key=METRICS[metric].gain, reverse=True)
+    zones = next(zones for limit, *zones in ZONES if len(scores) < limit)
+    last_ranks = [count + int(len(scores) * share) for count, share in zones]
+    return [(name, rank, ranked[rank - 1]) for name, rank in zip(MEDALS, last_ranks, strict=True) if rank]

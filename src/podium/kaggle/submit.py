@@ -18,7 +18,6 @@ from podium.kaggle.session import Session, settle, settle_entry, wait_for_score
 from podium.kaggle.waiting import now
 from podium.lock import Lock
 from podium.metrics import Z_95
-from podium.plan.stamp import file_sha256
 from podium.submission import check_submission, read_probabilities
 
 # Distance of the predicted class shares from the training labels' shares: a warning, a refusal.
@@ -38,7 +37,8 @@ def submit(session: Session, file: Path, message: str, *, force: bool = False) -
     if not message.strip():
         raise SubmissionError("A submission needs a message.", fix="MESSAGE='what is new in it'")
     with session.locked():
-        sha256 = _check(session, file, force=force)
+        content = _check(session, file, force=force)
+        sha256 = hashlib.sha256(content).hexdigest()
         open_keys = {entry.key for entry in read_ledger(session.ledger) if entry.state in (UPLOADING, PENDING)}
         entries, submissions = settle(session)
         same = [entry for entry in entries if entry.sha256 == sha256 and entry.state not in (REFUSED, LOST)]
@@ -49,21 +49,24 @@ def submit(session: Session, file: Path, message: str, *, force: bool = False) -
             _refuse_duplicate(file, sha256, same, submissions)
         _check_remaining(session)
         newest = max((submission.ref for submission in submissions), default=0)
-        entry = _write_entry(session, file, sha256, message, after=newest)
-        return wait_for_score(session, _upload(session, entry, file))
+        entry = Entry(time=now(), state=UPLOADING, file=file.name, sha256=sha256, after=str(newest), message=message)
+        return wait_for_score(session, _upload(session, _write_entry(session, entry, file, content)))
 
 
-def _check(session: Session, file: Path, *, force: bool) -> str:
-    """The SHA-256 of a CSV that may be submitted; raises SubmissionError for another CSV."""
+def _check(session: Session, file: Path, *, force: bool) -> bytes:
+    """The content of a CSV that may be submitted; raises SubmissionError for another CSV."""
     name, lock, settings = session.workspace.name, session.workspace.lock, session.workspace.competition.submission
     if not file.is_file():
         raise SubmissionError("There is no such file.", file=file, fix=f"make ensemble COMPETITION={name}")
     with os_error_as(SubmissionError, UNREADABLE):
-        sha256 = file_sha256(file)
+        content = file.read_bytes()
         faults = check_submission(file, lock=lock, settings=settings)
         if faults:
             raise SubmissionError(f"Not a submission of {name}: nothing was uploaded.", file=file, faults=faults)
         distance, differences = compare_shares(file, lock=lock, settings=settings)
+        if file.read_bytes() != content:
+            fix = "wait until it is written, then repeat the command"
+            raise SubmissionError("The CSV changed during the check: nothing was uploaded.", file=file, fix=fix)
     if distance > WRONG_SHARES and not force:
         raise SubmissionError(
             "The predicted class shares differ from those of the training labels: nothing was uploaded.",
@@ -74,7 +77,7 @@ def _check(session: Session, file: Path, *, force: bool) -> str:
         )
     if distance > UNUSUAL_SHARES:
         session.log(f"unusual class shares: {differences}")
-    return sha256
+    return content
 
 
 def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[float, str]:
@@ -119,45 +122,31 @@ def _check_remaining(session: Session) -> None:
     session.log(unknown if remaining is None else f"{remaining} submissions left today")
 
 
-def _write_entry(session: Session, file: Path, sha256: str, message: str, *, after: int) -> Entry:
+def _write_entry(session: Session, entry: Entry, file: Path, content: bytes) -> Entry:
     """Keep copies of the CSV and of its JSON, and write the entry into the ledger, before anything is uploaded."""
-    with os_error_as(SubmissionError, UNREADABLE):
-        content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        fix = "wait until it is written, then repeat the command"
-        raise SubmissionError("The CSV changed after it was checked: nothing was uploaded.", file=file, fix=fix)
-    kept = _kept_copy(session, sha256, file.name)
-    description = _read_description(file, sha256)
-    copies = {kept: content}
-    if description:
-        copies[kept.with_suffix(".json")] = json.dumps(description, indent=2).encode() + b"\n"
+    kept, copies = _kept_copy(session, entry), {}
+    description = read_json(file.with_suffix(".json"))
+    if isinstance(description, dict) and description.get("csv_sha256") == entry.sha256:  # else it is of another CSV
+        score, error = _honest_score(description)
+        ensemble = kept.with_suffix(".json")
+        copies[ensemble] = json.dumps(description, indent=2).encode() + b"\n"
+        ensemble_place = str(ensemble.relative_to(session.ledger.parent))
+        entry = replace(entry, ensemble=ensemble_place, cross_fitted=score, standard_error=error)
     fix = "free space, then repeat the command; nothing was uploaded"
     with os_error_as(KaggleError, "The CSV cannot be copied.", fix=fix):
-        for target, copy in copies.items():
+        for target, copy in (copies | {kept: content}).items():
             write_file(target, copy)
-    score, error = _honest_score(description)
-    entry = Entry(
-        time=now(),
-        state=UPLOADING,
-        file=file.name,
-        sha256=sha256,
-        ensemble=str(kept.with_suffix(".json").relative_to(session.ledger.parent)) if description else "",
-        cross_fitted=score,
-        standard_error=error,
-        after=str(after),
-        message=message,
-    )
     session.save(entry)
     return entry
 
 
-def _upload(session: Session, entry: Entry, file: Path) -> Entry:
+def _upload(session: Session, entry: Entry) -> Entry:
     """Upload the kept copy, and return the entry as Kaggle lists it; raises KaggleError."""
-    kept = _kept_copy(session, entry.sha256, entry.file)
-    session.log(f"uploading {file} ({kept.stat().st_size:,} bytes)")
+    kept = _kept_copy(session, entry)
+    session.log(f"uploading {kept} ({kept.stat().st_size:,} bytes)")
     state, outcome = LOST, "the kaggle command reported success"
     try:
-        session.kaggle.submit(kept, f"{entry.message} {entry.tag}")
+        session.kaggle.submit(kept, f"{entry.tag} {entry.message}")
     except RefusedError as refusal:
         session.save(replace(entry, state=REFUSED, reason=refusal.found or refusal.what))
         raise
@@ -186,14 +175,8 @@ def _upload(session: Session, entry: Entry, file: Path) -> Entry:
     return entry
 
 
-def _kept_copy(session: Session, sha256: str, name: str) -> Path:
-    return session.ledger.parent / "submitted" / sha256[:12] / name
-
-
-def _read_description(file: Path, sha256: str) -> dict:
-    """The JSON beside the CSV; empty where it describes another file."""
-    description = read_json(file.with_suffix(".json"))
-    return description if isinstance(description, dict) and description.get("csv_sha256") == sha256 else {}
+def _kept_copy(session: Session, entry: Entry) -> Path:
+    return session.ledger.parent / "submitted" / entry.sha256[:12] / entry.file
 
 
 def _honest_score(description: dict) -> tuple[str, str]:

@@ -2,9 +2,13 @@
 
 import pytest
 
+from podium.errors import KaggleError
 from podium.kaggle.answers import RefusedError, ServerError, answer_error
 from podium.kaggle.client import Kaggle
-from podium.kaggle.notebooks.account import Account, NotFoundError
+from podium.kaggle.notebooks.account import Account, NotFoundError, upload_dataset
+from podium.kaggle.waiting import Patience
+
+SHORT = Patience(0.01, 0.01, 0.1, 0)
 
 
 class FixedAnswer(Kaggle):
@@ -69,3 +73,40 @@ def test_a_dataset_or_notebook_that_does_not_exist_is_not_a_matter_of_the_compet
 def test_an_error_of_the_server_does_not_mean_that_a_dataset_is_missing(status):
     with pytest.raises(ServerError):
         Account(FixedAnswer(status)).dataset_files("me/files")
+
+
+class SlowAccount:
+    """Lists the previous version, as ready, for some requests after an upload."""
+
+    def __init__(self, before, after, *, requests):
+        self.listed, self.uploads = [before] * (1 + requests) + [after], []
+
+    def dataset_files(self, name):
+        return self.listed.pop(0) if len(self.listed) > 1 else self.listed[0]
+
+    def dataset_status(self, name):
+        return "READY"
+
+    def upload_dataset(self, folder, *, new, message):
+        self.uploads.append((new, message))
+
+
+@pytest.fixture
+def archive(tmp_path):
+    (tmp_path / "podium-2.pyz").write_bytes(b"archive")
+    return tmp_path / "podium-2.pyz"
+
+
+def test_a_new_version_is_waited_for_although_the_previous_one_is_ready(archive):
+    account, messages = SlowAccount(["podium-1.pyz"], [archive.name], requests=2), []
+    upload_dataset(account, "me/files", archive, log=messages.append, patience=SHORT, fix="make kernel")
+    assert account.uploads == [(False, archive.name)] and len(account.listed) == 1
+    assert messages.count("me/files is ready at Kaggle, not done yet") == 2
+
+
+def test_an_archive_that_does_not_arrive_is_refused_when_the_wait_is_over(archive):
+    account = SlowAccount(None, ["podium-1.pyz"], requests=0)
+    with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
+        upload_dataset(account, "me/files", archive, log=print, patience=SHORT, fix="make kernel")
+    assert account.uploads == [(True, archive.name)]
+    assert archive.name in refusal.value.expected and refusal.value.found == "status READY, with podium-1.pyz"

@@ -1,6 +1,7 @@
 """What goes to Kaggle: which files, under which names, and the script that is pushed."""
 
 import ast
+import json
 import sys
 import tomllib
 import zipfile
@@ -11,7 +12,7 @@ import pytest
 
 from notebook_toys import RECIPE, write_competition
 from podium.errors import ConfigError, DataError, TrainingError
-from podium.kaggle.notebooks.package import check_images, notebook_slug, pack_notebook, push_request
+from podium.kaggle.notebooks.package import check_images, notebook_slug, pack_dataset, pack_notebook, push_request
 from podium.kaggle.notebooks.script import REQUIRED
 from podium.lock import Lock, write_lock
 from podium.plan.packages import find_weights
@@ -179,3 +180,28 @@ def test_only_images_that_kaggle_attaches_or_digits_can_be_trained_on(home):
         check_images(open_workspace("tiny", home.parents[1]))
     file.write_text(file.read_text() + '[kaggle]\ncompetition = "dogs"\n')
     check_images(open_workspace("tiny", home.parents[1]))
+
+
+def test_the_archive_has_every_file_at_its_place(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.pth").write_text(folder)
+    files = {f"weights/{folder}/net.pth": tmp_path / folder / "net.pth" for folder in ("a", "b")}
+    packed = pack_dataset("me/files", tmp_path / "packed", files)
+    with zipfile.ZipFile(packed) as content:
+        texts = {name: content.read(name).decode() for name in content.namelist()}
+    assert texts == {"weights/a/net.pth": "a", "weights/b/net.pth": "b"}
+    assert {file.name for file in packed.parent.iterdir()} == {packed.name, "dataset-metadata.json"}
+    metadata = json.loads((packed.parent / "dataset-metadata.json").read_text())
+    assert metadata["id"] == "me/files" and len(metadata["licenses"]) == 1
+
+
+def test_equal_files_give_an_equal_archive_except_for_a_new_version(tmp_path):
+    (tmp_path / "a.toml").write_text("a")
+    files = {"a.toml": tmp_path / "a.toml"}
+    first = pack_dataset("me/files", tmp_path / "packed", files).name
+    assert pack_dataset("me/files", tmp_path / "packed", files).name == first
+    changed = {pack_dataset("me/files", tmp_path / "packed", files, new_version=True).name for _ in range(2)}
+    assert len(changed | {first}) == 3
+    (tmp_path / "a.toml").write_text("b")
+    assert pack_dataset("me/files", tmp_path / "packed", files).name != first

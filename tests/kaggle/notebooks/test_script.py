@@ -1,5 +1,6 @@
 """The script that runs on Kaggle's machine, function by function; test_rehearse runs the whole script."""
 
+import errno
 import hashlib
 import json
 import os
@@ -171,11 +172,14 @@ def test_a_notebook_where_every_run_failed_fails(machine, monkeypatch):
 
 
 def test_a_full_disk_fails_the_notebook(machine, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     archive = write_dataset(machine)
     Commands(monkeypatch)
-    monkeypatch.setattr(script.Output, "files", lambda *_: ["nothing.npz"])
-    monkeypatch.setattr("threading.excepthook", lambda _: None)
-    assert main(SETTINGS | {"archive": archive.name}) == 1 and read_manifest(machine)["trained"] == []
+    monkeypatch.setattr(script.shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        main(SETTINGS | {"archive": archive.name})
 
 
 def test_images_that_cannot_be_prepared_end_the_notebook(machine, monkeypatch):
@@ -190,10 +194,10 @@ def test_runs_that_would_outlast_the_session_are_left_for_the_next_session(machi
     output = Output(SETTINGS | {"hours": 1})
     output.longest_seconds = 600
     train_runs(output, "", time.monotonic() - 3600 + 500)
-    assert output.runs == {"trained": [], "failed": [], "left": ["a.s1", "b.s1", "c.s1"]}
+    assert output.trained == [] and list(output.waiting) == ["a.s1", "b.s1", "c.s1"]
     output = Output(SETTINGS | {"hours": 1})
     train_runs(output, "", time.monotonic() - 3600 + 500)  # no run has ended, so no duration is known
-    assert output.runs["trained"] == ["a.s1", "b.s1", "c.s1"]
+    assert output.trained == ["a.s1", "b.s1", "c.s1"] and read_manifest(machine)["left"] == []
 
 
 def test_a_machine_without_a_gpu_has_one_worker(monkeypatch):

@@ -15,8 +15,7 @@ from pathlib import Path
 from podium.errors import KaggleError
 from podium.files import write_file
 from podium.kaggle.answers import RefusedError, ServerError
-from podium.kaggle.notebooks.account import COMPLETE, ENDED, Account
-from podium.kaggle.notebooks.dataset import upload_dataset
+from podium.kaggle.notebooks.account import COMPLETE, ENDED, Account, upload_dataset
 from podium.kaggle.notebooks.import_output import ImportedOutput, OutputError, import_output, read_manifest
 from podium.kaggle.notebooks.package import check_images, pack_notebook, push_request
 from podium.kaggle.notebooks.script import MANIFEST
@@ -33,16 +32,12 @@ LOG_LINES_SHOWN = 15
 
 @dataclass(frozen=True)
 class Push:
-    """A notebook that was pushed, or was about to be: the id `push` is in its script and in its output's manifest.
-
-    Where it `replaces` an earlier version, Kaggle may give that version's status for some seconds.
-    """
+    """A notebook that was pushed, or was about to be: the id `push` is in its script and in its output's manifest."""
 
     push: str
     notebook: str
     time: str
     runs: tuple[str, ...]
-    replaces: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,21 +110,14 @@ def _pending_push(session: NotebookSession) -> Push | None:
 def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: bool) -> Push:
     """Pack, upload the dataset if it changed, and push the notebook, which then runs."""
     check_images(session.workspace)
-    user = session.account.kaggle.user()
-    package = pack_notebook(session.workspace, runs, user=user, new_version=new_version)
-    upload_dataset(
-        session.account,
-        package.dataset,
-        package.archive,
-        log=session.log,
-        patience=session.dataset_patience,
-        fix=session.command,
-    )
-    replaces = session.account.notebook_source(package.notebook) != ""
-    push = Push(package.push, package.notebook, now(), tuple(run.run for run in runs), replaces)
+    account = session.account
+    package = pack_notebook(session.workspace, runs, user=account.kaggle.user(), new_version=new_version)
+    options = {"log": session.log, "patience": session.dataset_patience, "fix": session.command}
+    upload_dataset(account, package.dataset, package.archive, **options)
+    push = Push(package.push, package.notebook, now(), tuple(run.run for run in runs))
     session.save(push)
     try:
-        session.account.push_notebook(push_request(session.workspace, package))
+        account.push_notebook(push_request(session.workspace, package))
     except RefusedError:
         session.push_file.unlink()
         raise
@@ -146,7 +134,7 @@ def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str]:
         try:
             status, reason = session.account.notebook_status(push.notebook)
             # Just after the push it may still be the status of the version before, which FORCE=1 did not wait for.
-            if status in ENDED and (not push.replaces or session.patience.grace_left(push.time) <= 0):
+            if status in ENDED and session.patience.grace_left(push.time) <= 0:
                 return status, reason
         except ServerError as error:
             status = f"unknown ({error.what})"
@@ -165,28 +153,25 @@ def _import(session: NotebookSession, push: Push, status: str, reason: str) -> I
     Runs that ended before a failure are imported too. Raises KaggleError where the notebook or one of its runs failed,
     or a run was refused.
     """
-    output = session.workspace.paths.notebook_folder / "output"
+    output, is_complete = session.workspace.paths.notebook_folder / "output", status == COMPLETE
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    complete = status == COMPLETE
-    if not complete:
+    if not is_complete:
         session.log(f"{push.notebook} failed: {reason or status}; FORCE=1 would forget it")
-    manifest = _download(session, push, output, may_be_empty=not complete)
+    manifest = _download(session, push, output, may_be_empty=not is_complete)
     result = import_output(session.workspace, output, manifest)
-    if result.kept:
-        session.log(f"up to date here already, and kept: {', '.join(result.kept)}")
     session.push_file.unlink()
-    missing = [run for run in push.runs if run not in (*result.imported, *result.kept, *result.refused, *result.left)]
-    if complete and not result.refused and not missing:
+    unfinished = [run for run in push.runs if run not in (*manifest["trained"], *manifest["left"])]
+    if is_complete and not result.refused and not unfinished:
         return result
     faults = [f"{run}: {refusal}" for run, refusal in result.refused.items()]
-    faults += [f"{run}: its training failed" for run in missing] if complete else []
-    faults += _read_log(output)[-LOG_LINES_SHOWN:] if missing else []
+    faults += [f"{run}: its training failed" for run in unfinished] if is_complete else []
+    faults += _read_log(output)[-LOG_LINES_SHOWN:] if unfinished else []
     counted = f"{len(result.imported)} runs imported: {', '.join(result.imported) or 'none'}"
     raise KaggleError(
-        "Not every run of the notebook was imported." if complete else "The notebook failed at Kaggle.",
+        "Not every run of the notebook was imported." if is_complete else "The notebook failed at Kaggle.",
         file=output,
-        found=counted if complete else f"{reason or f'status {status}'}; {counted}",
+        found=counted if is_complete else f"{reason or f'status {status}'}; {counted}",
         faults=faults,
         fix=f"correct the cause, then {session.command} trains what is stale; "
         f"the notebook's page: https://www.kaggle.com/code/{push.notebook}",
@@ -222,10 +207,7 @@ def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empt
 
 def _read_log(output: Path) -> list[str]:
     """The lines of the notebook's log, which Kaggle writes as JSON: a list of pieces of text."""
-    lines: list[str] = []
-    for file in sorted(output.glob("*.log")):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        with suppress(ValueError, TypeError, LookupError):
-            text = "".join(piece["data"] for piece in json.loads(text))
-        lines += [line.rstrip() for line in text.splitlines() if line.strip()]
-    return lines
+    text = "".join(file.read_text(encoding="utf-8", errors="replace") for file in output.glob("*.log"))
+    with suppress(ValueError, TypeError, LookupError):
+        text = "".join(piece["data"] for piece in json.loads(text))
+    return [line.rstrip() for line in text.splitlines() if line.strip()]

@@ -22,15 +22,11 @@ class OutputError(KaggleError):
 
 @dataclass(frozen=True)
 class ImportedOutput:
-    """The runs of a notebook's output, by name: `refused` with reasons, `left` for the next session.
-
-    Runs that are `kept` were up to date here already: their parameters belong to the predictions that are here.
-    """
+    """The runs of a notebook's output, by name: `refused` with reasons, `left` for the next session."""
 
     imported: tuple[str, ...]
     refused: Mapping[str, str]
-    left: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    left: tuple[str, ...]
 
 
 def read_manifest(output: Path) -> dict[str, Any]:
@@ -50,14 +46,14 @@ def read_manifest(output: Path) -> dict[str, Any]:
 def import_output(workspace: Workspace, output: Path, manifest: Mapping[str, Any]) -> ImportedOutput:
     """Copy every trained run that is what the plan expects today into `oof/<competition>/`; refuse the others.
 
-    Runs that are up to date here are kept. Raises DataError where there is no `data.lock`.
+    Runs that are up to date here are left as they are: their parameters belong to the predictions that are here.
+    Raises DataError where there is no `data.lock`.
     """
     planned_runs = {run.run: run for run in workspace.runs}
-    imported, kept, refused = [], [], {}
+    imported, refused = [], {}
     for run in manifest["trained"]:
         planned = planned_runs.get(run)
         if planned is not None and not planned.stale:
-            kept.append(run)
             continue
         source = output / "oof" / workspace.name / f"{run}.npz"
         try:
@@ -70,7 +66,7 @@ def import_output(workspace: Workspace, output: Path, manifest: Mapping[str, Any
             write_file(workspace.paths.history_file(run), history.read_bytes())
         write_file(workspace.paths.predictions_file(run), source.read_bytes())  # last: it makes the run up to date
         imported.append(run)
-    return ImportedOutput(tuple(imported), refused, tuple(manifest["left"]), tuple(kept))
+    return ImportedOutput(tuple(imported), refused, tuple(manifest["left"]))
 
 
 def _check(workspace: Workspace, file: Path, planned: PlannedRun | None) -> None:

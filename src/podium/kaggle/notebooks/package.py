@@ -1,10 +1,13 @@
 """What a notebook at Kaggle is made of: a dataset with Podium, settings and weights, and the script that uses it."""
 
 import hashlib
+import json
 import pprint
 import re
 import secrets
-from collections.abc import Sequence
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,9 @@ import podium
 from podium.config.keys import Recipe, published_name
 from podium.errors import ConfigError
 from podium.kaggle.notebooks import script
-from podium.kaggle.notebooks.dataset import pack_dataset
 from podium.plan.packages import find_weights
 from podium.plan.runs import PlannedRun, longest_first
-from podium.plan.stamp import git_commit
+from podium.plan.stamp import file_sha256, git_commit
 from podium.workspace import Workspace
 
 # What a session needs beside training: to unpack, to decode the images and to keep the output.
@@ -25,6 +27,7 @@ RESERVED_HOURS = 0.5
 ACCELERATOR = "NvidiaTeslaT4"
 LONGEST_SLUG = 30
 SETTINGS_LINE = "SETTINGS: dict[str, Any] = {}\n"
+DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the archive
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,27 @@ def pack_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, user: str
     package = Package(notebook, folder / "kernel.py", archive, secrets.token_hex(6))
     _write_script(workspace, package, [run.run for run in longest_first(paths, runs)])
     return package
+
+
+def pack_dataset(name: str, folder: Path, files: Mapping[str, Path], *, new_version: bool = False) -> Path:
+    """Replace `folder` by an archive of the files and the description of the dataset `<user>/<slug>`.
+
+    `files` maps a path in the project at Kaggle to a file here. Returns the archive `podium-<hash>.pyz`: Kaggle unpacks
+    a file called .zip. Equal files give an equal archive, except for a `new_version`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    temporary = folder / "archive.tmp"
+    with zipfile.ZipFile(temporary, "w") as archive:
+        for place, file in sorted(files.items()):
+            entry = zipfile.ZipInfo(place, DATE)
+            with file.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target)
+        archive.comment = secrets.token_bytes(6) if new_version else b""
+    # Kaggle requires a licence, even for a private dataset.
+    metadata = {"id": name, "title": name.split("/")[1], "licenses": [{"name": "other"}]}
+    (folder / "dataset-metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+    return temporary.rename(folder / f"podium-{file_sha256(temporary)[:12]}.pyz")
 
 
 def notebook_slug(competition_name: str) -> str:

@@ -17,6 +17,7 @@ import threading
 import time
 import zipfile
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,15 +53,11 @@ def main(settings: dict[str, Any]) -> int:
     data = ["--data", str(image_folder(settings["source"]))] if settings["source"] else []
     if podium("prepare", "--competition", settings["competition"], *data) != 0:
         sys.exit("The competition's images cannot be prepared: see the message above.")
-    output = Output(settings)
-    workers = [threading.Thread(target=train_runs, args=(output, gpu, began), daemon=True) for gpu in list_gpus()]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    output.write()
-    print(*(f"{state}: {', '.join(runs) or 'none'}" for state, runs in output.runs.items()), sep="; ", flush=True)
-    return 0 if output.runs["trained"] or output.runs["left"] else 1
+    output, gpus = Output(settings), list_gpus()
+    with ThreadPoolExecutor(len(gpus)) as pool:
+        list(pool.map(lambda gpu: train_runs(output, gpu, began), gpus))
+    print(f"trained: {output.trained}; failed: {output.failed}; left: {list(output.waiting)}", flush=True)
+    return 0 if output.trained or output.waiting else 1
 
 
 def check_image(required: dict[str, str]) -> None:
@@ -160,26 +157,24 @@ class Output:
 
     def __init__(self, settings: dict[str, Any]):
         self.settings, self.waiting, self.longest_seconds = settings, deque(settings["runs"]), 0.0
-        self.runs: dict[str, list[str]] = {"trained": [], "failed": [], "left": []}
+        self.trained: list[str] = []
+        self.failed: list[str] = []
         self.lock = threading.Lock()
 
     def next_run(self, seconds_left: float) -> str | None:
         """The next run; None where no run is left, or the session may end before a run like the longest does."""
         with self.lock:
-            if self.waiting and self.longest_seconds > seconds_left:
-                self.runs["left"] += self.waiting
-                self.waiting.clear()
-            return self.waiting.popleft() if self.waiting else None
+            return self.waiting.popleft() if self.waiting and self.longest_seconds <= seconds_left else None
 
     def add(self, run: str, exit_code: int, seconds: float) -> None:
-        """Copy the files of a trained run into the output, or note that it failed."""
+        """Copy the files of a trained run into the output, or note that it failed; write the manifest."""
         with self.lock:
             self.longest_seconds = max(self.longest_seconds, seconds)
             if exit_code == 0:
                 for file in self.files(run):
                     (WORKING / file).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(PROJECT / file, WORKING / file)
-            self.runs["failed" if exit_code else "trained"].append(run)
+            (self.failed if exit_code else self.trained).append(run)
             self.write()
 
     def files(self, run: str) -> list[str]:
@@ -189,9 +184,9 @@ class Output:
 
     def write(self) -> None:
         """Write the manifest: the runs, and SHA-256 of each of their files."""
-        files = [file for run in self.runs["trained"] for file in self.files(run)]
-        hashes = {file: file_sha256(WORKING / file) for file in files}
-        manifest = {"push": self.settings["push"], **self.runs, "files": hashes}
+        hashes = {file: file_sha256(WORKING / file) for run in self.trained for file in self.files(run)}
+        runs = {"trained": self.trained, "failed": self.failed, "left": list(self.waiting)}
+        manifest = {"push": self.settings["push"], **runs, "files": hashes}
         WORKING.mkdir(parents=True, exist_ok=True)
         temporary = WORKING / f"{MANIFEST}.tmp"
         temporary.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
