@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from podium.errors import PredictionsError, SubmissionError, examples
+from podium.errors import PredictionsError, examples
 from podium.lock import Lock
 from podium.predictions.artefact import Predictions, load_predictions, widened
 from podium.predictions.size import check_memory
@@ -43,13 +43,13 @@ def load_runs(workspace: Workspace, *, rehearsed: bool = False) -> Aligned:
     Raises SubmissionError if there are no predictions, PredictionsError if they are damaged, or do not belong to the
     data of `data.lock`, or if blending them needs more memory than is available.
     """
-    files, folder = workspace.paths.predictions_files(), workspace.paths.predictions_folder
-    if not files:
-        fix = f"make train COMPETITION={workspace.name}"
-        raise SubmissionError("There are no predictions to blend.", file=folder, fix=fix)
     check_memory(workspace)
     with ThreadPoolExecutor() as threads:
-        return align(list(threads.map(load_predictions, files)), workspace.lock, rehearsed=rehearsed)
+        return align(
+            list(threads.map(load_predictions, workspace.paths.predictions_files())),
+            workspace.lock,
+            rehearsed=rehearsed,
+        )
 
 
 def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = False) -> Aligned:

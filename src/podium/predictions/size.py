@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from podium.errors import PredictionsError
+from podium.errors import PredictionsError, SubmissionError
 from podium.workspace import Workspace
 
 # Largest memory of an ensemble, in bytes: per validation and test logit, per validation and test probability of blends.
@@ -29,16 +29,22 @@ class PoolSize(NamedTuple):
 
 
 def pool_size(workspace: Workspace) -> PoolSize:
-    """The size of the ensemble of all runs, from the lock and the number of files."""
+    """The size of the ensemble of all runs, from the lock and the number of files.
+
+    Raises SubmissionError if there are no predictions.
+    """
+    files, folder = workspace.paths.predictions_files(), workspace.paths.predictions_folder
+    if not files:
+        fix = f"make train COMPETITION={workspace.name}"
+        raise SubmissionError("There are no predictions to blend.", file=folder, fix=fix)
     lock, cells = workspace.lock, workspace.lock.target.cells_per_row
     values = 2 if lock.target.has_columns else lock.target.outputs
     validation_rows = int(np.count_nonzero(lock.folds >= 0))
-    runs = len(workspace.paths.predictions_files())
-    return PoolSize(runs, cells * validation_rows, cells * len(lock.test_ids), values)
+    return PoolSize(len(files), cells * validation_rows, cells * len(lock.test_ids), values)
 
 
 def check_memory(workspace: Workspace) -> None:
-    """Raise PredictionsError if blending all runs needs more memory than is available."""
+    """Raise PredictionsError if blending all runs needs more memory than is available; SubmissionError without runs."""
     needed, available = pool_size(workspace).memory_bytes, available_memory()
     if available is not None and needed > available:
         raise PredictionsError(
