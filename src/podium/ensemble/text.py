@@ -52,7 +52,7 @@ def _table(rows: Sequence[Sequence[str]], alignments: str) -> list[str]:
 
 def _difference(gain: float, metric: str) -> str:
     """A difference of the metric, of an accuracy in points."""
-    return f"{gain * 100:+.2f}" if metric == "accuracy" else f"{gain:+.4f}"
+    return f"{gain * 100:+z.2f}" if metric == "accuracy" else f"{gain:+z.4f}"
 
 
 def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
@@ -80,7 +80,7 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
     for score in result.strategies:
         average = "-" if score.strategy in ONE_AVERAGE else score.average
         numbers = (score.cross_fitted[metric], score.cross_fitted[second], score.in_sample[metric])
-        optimism, mark = f"{score.optimism(metric):+.4f}", " <- used" if score is result.used else ""
+        optimism, mark = f"{score.optimism(metric):+z.4f}", " <- used" if score is result.used else ""
         rows.append((score.strategy, average, *(f"{number:.4f}" for number in numbers), optimism, mark))
     return [f"cross-fitted on {result.validation_rows:,} validation rows:", *_table(rows, "<<>>>><")]
 
@@ -95,9 +95,9 @@ def _score_lines(result: EnsembleResult) -> list[str]:
     if score.test_interval:
         interval = "{:.4f} to {:.4f}".format(*score.test_interval)
         lines.append(f"  on a test of {len(result.test_ids):,} rows: {interval}")
-    lines.append(f"  in sample {used.in_sample[metric]:.4f}, too good by {used.optimism(metric):+.4f}")
+    lines.append(f"  in sample {used.in_sample[metric]:.4f}, too good by {used.optimism(metric):+z.4f}")
     if score.corrected_for_choosing:
-        lines.append(f"  corrected by {-score.corrected_for_choosing:+.4f} for choosing the strategy on these rows")
+        lines.append(f"  corrected by {-score.corrected_for_choosing:+z.4f} for choosing the strategy on these rows")
     for comparison in result.comparisons:
         lines += _comparison_lines(comparison, result)
     if result.calibration:

@@ -52,7 +52,7 @@ def signed(gain: float | None, metric: str) -> str:
     """A difference of scores with its sign; percentage points for accuracy."""
     if pd.isna(gain):
         return UNKNOWN
-    return f"{100 * gain:+.2f} points" if metric == "accuracy" else f"{gain:+.4f}"
+    return f"{100 * gain:+z.2f} points" if metric == "accuracy" else f"{gain:+z.4f}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
