@@ -71,9 +71,6 @@ class RunPrinter:
         # Runs that make starts side by side would overwrite each other's line.
         self.prints_steps = _is_terminal() and "-j" not in os.environ.get("MAKEFLAGS", "")
 
-    def wait(self) -> None:
-        """Print nothing while the run waits for free cores."""
-
     def note(self, text: str) -> None:
         """Print a text for the user."""
         print_line(f"{self.name:<20} {text}")

@@ -169,18 +169,16 @@ def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def claim_cores(
-    count: int, *, on_wait: Callable[[], None] = lambda: None, while_waiting: Callable[[], None] = lambda: None
-) -> Iterator[None]:
+def claim_cores(count: int, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold `count` of this machine's cores, or all if it has fewer, and wait until other Podium runs leave them free.
 
-    `on_wait` is called once when waiting begins, `while_waiting` every 0.2 s; either may raise.
+    `on_wait` is called once when waiting begins; it may raise.
 
     A core is a lock on a file in the temporary folder, which the system releases when a run is killed. A gate lock
     lets one run at a time collect its cores, which prevents deadlock.
     """
     cores, folder = len(os.sched_getaffinity(0)), _lock_folder()
-    attempts = _attempts(on_wait, while_waiting)
+    attempts = _attempts(on_wait)
     with ExitStack() as claimed:
         with ExitStack() as gate:
             while not _try_lock(folder / "gate", gate):
@@ -197,7 +195,7 @@ def claim_run(lock_file: Path, *, on_wait: Callable[[], None]) -> Iterator[None]
 
     Its holder may wait for cores, but who waits for it holds none, so that there is no deadlock.
     """
-    attempts = _attempts(on_wait, lambda: None)
+    attempts = _attempts(on_wait)
     with ExitStack() as claimed:
         while not _try_lock(lock_file, claimed):
             next(attempts)
@@ -216,11 +214,10 @@ def _lock_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
 
 
-def _attempts(on_wait: Callable[[], None], while_waiting: Callable[[], None]) -> Iterator[None]:
+def _attempts(on_wait: Callable[[], None]) -> Iterator[None]:
     """Wait before each further attempt."""
     on_wait()
     while True:
-        while_waiting()
         time.sleep(WAIT_SECONDS)
         yield
 

@@ -33,9 +33,6 @@ class EpochReport:
 class Listener:
     """Base class of what is notified of a run's progress; its methods do nothing."""
 
-    def wait(self) -> None:
-        """Called again and again while the run waits for free cores; may raise to cancel the run."""
-
     def note(self, text: str) -> None:
         """Called with a line of text for the user."""
 

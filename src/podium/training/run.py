@@ -64,11 +64,7 @@ def train_run(
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     cores = "core" if recipe.threads == 1 else "cores"
     with (
-        claim_cores(
-            recipe.threads,
-            on_wait=lambda: listener.note(f"waits for {recipe.threads} free {cores}"),
-            while_waiting=listener.wait,
-        ),
+        claim_cores(recipe.threads, on_wait=lambda: listener.note(f"waits for {recipe.threads} free {cores}")),
         computing(run.run, paths.recipe_file(run.recipe_name), recipe),
         open_trackers(workspace, run, note=listener.note) as trackers,
     ):
