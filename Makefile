@@ -40,6 +40,8 @@ Blend and look
   runs             list the runs: up to date or stale, validation accuracy
   report           write a page: scores, runs, ensemble, mistakes, submission
   check            check the CSV FILE= as a submission
+  verify           check that FILE= comes from this code and data; RUN= trains runs or recipes (`all`, or `rehearse`: a
+                   few images) again in .rehearsal/ and compares them
 Kaggle
   download         download the competition's files into data/
   kernel           train stale runs (or RUN=) on Kaggle's GPUs; rehearse-kernel runs the same script here
@@ -47,10 +49,10 @@ Kaggle
   submissions      list scores, and the two submissions to select
 Code
   test lint format bench setup lock clean
-More commands (score, predict, import, compact, leaderboard): podium --help
+More commands (why, score, predict, import, compact, leaderboard): podium --help
 endef
 
-VERBS := prepare rehearse estimate runs suggest ensemble pseudo report check new show lr-find tune embed download submit submissions \
+VERBS := prepare rehearse estimate runs suggest ensemble pseudo report check verify new show lr-find tune embed download submit submissions \
 	kernel rehearse-kernel
 TARGETS := help demo all train $(VERBS) test lint format bench setup lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
@@ -66,7 +68,7 @@ NEAREST := $(shell $(FOUND_PYTHON) -S -c 'import difflib, sys; name, *known = sy
 $(error make does not know $(firstword $(UNKNOWN))=; expected: $(NEAREST). Keys of a recipe go into SET=, as in \
 	make train RUN=lite0.s1 SET='epochs=5')
 endif
-GOALS_RUN := train show kernel rehearse-kernel
+GOALS_RUN := train show verify kernel rehearse-kernel
 GOALS_SET := train new
 GOALS_TARGET := new
 GOALS_METRIC := new
@@ -159,6 +161,7 @@ ARGUMENTS_embed = $(call quoted,$(RECIPE))
 ARGUMENTS_lr-find = $(ARGUMENTS_embed) $(if $(filter 1,$(WRITE)),--write)
 ARGUMENTS_tune = $(ARGUMENTS_embed) $(call option,TRIALS,trials) $(call option,MINUTES,minutes) $(call option,OUT,out)
 ARGUMENTS_submit = $(call quoted,$(FILE)) --message $(call quoted,$(MESSAGE)) $(FORCED)
+ARGUMENTS_verify = $(RUN_NAMES) --file $(call quoted,$(FILE))
 RUN_NAMES = $(foreach run,$(RUN),$(call quoted,$(run)))
 ARGUMENTS_kernel = $(RUN_NAMES) $(FORCED)
 ARGUMENTS_rehearse-kernel = $(RUN_NAMES) $(ARGUMENTS_prepare)
@@ -167,7 +170,7 @@ FORCED = $(if $(filter 1,$(FORCE)),--force)
 $(VERBS): | $(READY)
 	@$(PODIUM) $@ $(OF) $(ARGUMENTS_$@)
 
-estimate show lr-find tune embed: | prepare
+estimate show lr-find tune embed $(if $(RUN)$(DATA),verify): | prepare
 
 test: | $(READY)
 	@$(PYTHON) -m pytest -q -n $(CORES) --cov

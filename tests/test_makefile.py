@@ -290,6 +290,19 @@ def test_what_is_to_be_looked_at_is_handed_on_after_prepare(house):
     ]
 
 
+def test_verify_reads_only_files_until_a_run_is_to_be_trained_again(house):
+    house.make("verify", "FILE=my file.csv")
+    house.make("verify", "RUN=resnet34.s1 vgg19", "DATA=my images")
+    house.make("verify", "DATA=my images", "COMPETITION=digits")
+    assert house.calls() == [
+        "verify --competition cifar10 --file my file.csv",
+        "prepare --competition cifar10 --data my images",
+        "verify --competition cifar10 resnet34.s1 vgg19 --file submissions/cifar10/ensemble.csv",
+        "prepare --competition digits --data my images",
+        "verify --competition digits --file submissions/digits/ensemble.csv",
+    ]
+
+
 def test_a_search_is_handed_on_with_its_bounds_and_plans_nothing(house):
     house.make("tune", "RECIPE=resnet34", "TRIALS=a few", "OUT=found")
     house.make("tune", "RECIPE=it's", "MINUTES=3")

@@ -8,7 +8,7 @@ import pytest
 from podium.config.keys import Submission
 from podium.errors import ConfigError, SubmissionError
 from podium.lock import Lock
-from podium.submission import check_submission, read_probabilities, score_submission, write_submission
+from podium.submission import check_submission, read_probabilities, score_submission, submission_text
 
 
 def lock_of(classes=("bird", "cat", "dog"), test_ids=("3", "1", "2")):
@@ -23,6 +23,11 @@ PROBABILITIES = Submission(kind="probabilities", id_column="image")
 ROWS = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.25, 0.5, 0.25]])
 GOOD_LABELS = "id,label\n3,bird\n1,dog\n2,cat\n"
 GOOD_PROBABILITIES = "image,bird,cat,dog\n3,0.7,0.2,0.1\n1,0.1,0.1,0.8\n2,0.25,0.5,0.25\n"
+
+
+def write_submission(file, probabilities, **competition):
+    """Write what `make ensemble` writes."""
+    file.write_text(submission_text(probabilities, **competition), newline="")
 
 
 def check(tmp_path, text, settings=LABELS, lock=None):

@@ -9,6 +9,7 @@ from layout_toys import image
 from podium.cli.app import app
 from podium.cli.printing import RunPrinter
 from podium.data.prepare import prepare
+from podium.ensemble.chain import CHANGED, read_chain, remake_differences
 from podium.ensemble.text import ensemble_lines
 from podium.ensemble.write import write_ensemble
 from podium.errors import PredictionsError, SubmissionError
@@ -58,6 +59,9 @@ def test_the_ensemble_is_scored_and_no_submission_is_written(workspace):
     text = "\n".join(ensemble_lines(written, stale=set()))
     assert 'no submission: there are no test images ([data] test = "")' in text and "on a test of" not in text
     assert ensemble_is_fresh(workspace.paths, workspace.competition)
+    csv_file = written.json_file.with_suffix(".csv")
+    assert all(link.state != CHANGED for link, _ in read_chain(workspace, csv_file, reads_images=True).lines())
+    assert remake_differences(workspace, csv_file) == []
 
 
 def test_the_report_says_that_there_is_no_submission(workspace):

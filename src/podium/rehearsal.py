@@ -1,18 +1,26 @@
-"""Rehearse a competition: every step from training to the CSV, on few images, before hours of training."""
+"""Runs in a scratch folder: a rehearsal on few images before hours of training, and training a run once more."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from podium.ensemble.compact import as_float16
+from podium.ensemble.compare import bootstrap, estimate
+from podium.ensemble.pool import pool_of
 from podium.ensemble.write import WrittenEnsemble, write_ensemble
+from podium.lock import Lock
 from podium.plan.runs import PlannedRun
+from podium.predictions.align import align
+from podium.predictions.artefact import Predictions, load_predictions
 from podium.training.progress import Listener
 from podium.training.run import train_run
 from podium.workspace import Workspace
 
 REHEARSAL_FOLDER = Path(".rehearsal")
 REHEARSAL_ROWS = 1_000
+# What is the same when a run is trained again, the strictest level first; of the last one, nothing is.
+LEVELS = ("bit for bit", "same labels", "same score within its interval", "another score")
 
 
 def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEnsemble:
@@ -20,17 +28,25 @@ def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEns
 
     Everything is written below `.rehearsal/`. `listener_of` makes a listener from a recipe's name.
     """
-    paths = workspace.paths
-    scratch = replace(workspace, paths=replace(paths, outputs=paths.root / REHEARSAL_FOLDER))
+    scratch = _in_scratch(workspace, REHEARSAL_FOLDER)
     for old_predictions in scratch.paths.predictions_folder.glob("*.npz"):
         old_predictions.unlink()
-    lock = workspace.lock
-    strata = lock.target.strata(lock.train_labels, least=1, most=REHEARSAL_ROWS)
-    rows = balanced_rows(strata, lock.folds, rows=REHEARSAL_ROWS)
+    rows = _few_rows(workspace.lock)
     first_runs = {run.recipe_name: run for run in reversed(workspace.trainable_runs)}
     for name in sorted(first_runs):
         train_run(scratch, _shortened(first_runs[name]), listener=listener_of(name), rows=rows)
     return write_ensemble(scratch, rehearsed=True)
+
+
+def _in_scratch(workspace: Workspace, folder: Path) -> Workspace:
+    """The workspace, which writes everything below another folder."""
+    return replace(workspace, paths=replace(workspace.paths, outputs=workspace.paths.root / folder))
+
+
+def _few_rows(lock: Lock) -> np.ndarray:
+    """Indices of the labelled rows that a rehearsal uses, sorted."""
+    strata = lock.target.strata(lock.train_labels, least=1, most=REHEARSAL_ROWS)
+    return balanced_rows(strata, lock.folds, rows=REHEARSAL_ROWS)
 
 
 def _shortened(run: PlannedRun) -> PlannedRun:
@@ -50,3 +66,44 @@ def balanced_rows(labels: np.ndarray, folds: np.ndarray, *, rows: int) -> np.nda
     most = max(1, rows // len(groups))
     spaced = [group[np.linspace(0, len(group) - 1, min(most, len(group))).astype(int)] for group in groups]
     return np.sort(np.concatenate(spaced))
+
+
+def repeat_run(
+    workspace: Workspace, run: PlannedRun, *, listener: Listener, rehearsed: bool = False
+) -> tuple[str, str]:
+    """Train a run again in `.rehearsal/verify/`, and compare it with its predictions: what `compare_predictions` gives.
+
+    `rehearsed`: train it twice instead, for one epoch on about 1,000 rows. Raises PredictionsError where the run has
+    no predictions, and as `train_run` does.
+    """
+    scratch, options = _in_scratch(workspace, REHEARSAL_FOLDER / "verify"), {"listener": listener}
+    if rehearsed:
+        run, rows = _shortened(run), _few_rows(workspace.lock)
+        options |= {"rows": rows, "test_rows": len(rows)}
+
+    def train() -> Predictions:
+        train_run(scratch, run, **options)
+        return load_predictions(scratch.paths.predictions_file(run.run))
+
+    first = train() if rehearsed else load_predictions(workspace.paths.predictions_file(run.run))
+    return compare_predictions(first, train(), workspace)
+
+
+def compare_predictions(first: Predictions, second: Predictions, workspace: Workspace) -> tuple[str, str]:
+    """The level of LEVELS at which two predictions of one run are the same, and the scores and labels behind it.
+
+    They must have the same rows. If the first were rounded to float16, they are compared with the rounded second ones.
+    """
+    second = replace(second, about=second.about | {"run": f"{first.run} again"})
+    both = align([first, second], replace(workspace.lock, test_ids=first.test_ids), rehearsed=True)
+    metric, target, parts = workspace.competition.metric, both.target, (both.oof_logits, both.test_logits)
+    pool = pool_of(both, workspace.competition.ensemble, metric=metric)
+    values = [target.values_of_logs(logs) for logs in pool.logs]
+    scores = [pool.measure(of_run, pool.labels) for of_run in values]
+    low, high = estimate(bootstrap(pool, [values[0][None]], outside=False), 0, tests=0).interval
+    labels = np.concatenate([target.predicted(target.cells(part)) for part in parts], axis=1)
+    differ, count = int((labels[0] != labels[1]).sum()), labels.shape[1]
+    same_bits = any(all(np.array_equal(old, change(new)) for old, new in parts) for change in (np.copy, as_float16))
+    level = LEVELS[(same_bits, not differ, low <= scores[1] <= high, True).index(True)]
+    interval = f"95 % interval {low:.4f} to {high:.4f}"
+    return level, f"{metric} {scores[1]:.4f}, before {scores[0]:.4f}, {interval}; {differ:,} of {count:,} labels differ"

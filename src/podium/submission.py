@@ -12,7 +12,6 @@ import numpy as np
 from podium.config.competition import expected_columns, positive_index, separator_of
 from podium.config.keys import Submission
 from podium.errors import SubmissionError
-from podium.files import write_file
 from podium.lock import Lock
 
 # Kaggle rescales rows; this difference from 1 is rounding.
@@ -24,19 +23,11 @@ Rows = list[tuple[int, list[str]]]  # line number, cells
 Faults = Iterator[tuple[str, str]]  # kind of fault, example
 
 
-def write_submission(file: Path, probabilities: np.ndarray, *, lock: Lock, settings: Submission) -> None:
-    """Write probabilities `(m, classes)` of the lock's test rows as a submission, atomically.
-
-    Raises ConfigError for classes that the kind of submission does not allow.
-    """
-    write_file(file, submission_text(probabilities, lock=lock, settings=settings).encode())
-
-
 def submission_text(probabilities: np.ndarray, *, lock: Lock, settings: Submission) -> str:
     """The content of a submission with these probabilities `(m, classes)` of the lock's test rows.
 
     A label is the most probable class (the first of equal ones), or of several labels all above 1/2; probabilities have
-    nine significant digits.
+    nine significant digits. Raises ConfigError for classes that the kind of submission does not allow.
     """
     assert np.isfinite(probabilities).all(), "the logits were finite"
     if settings.kind in KINDS_OF_NAMES:

@@ -152,13 +152,13 @@ def test_a_json_that_the_system_cannot_read_is_an_error(tmp_path, monkeypatch):
 def test_a_csv_with_a_fault_is_never_left_with_a_record(tmp_path, monkeypatch):
     """The written CSV is read again and checked."""
     workspace = make_project(tmp_path, three_runs())
-    original = write_module.write_submission
+    original = write_module.submission_text
 
-    def without_a_row(file, probabilities, *, lock, settings):
+    def without_a_row(probabilities, *, lock, settings):
         fewer = replace(lock, test_ids=lock.test_ids[:-1])
-        original(file, probabilities[:-1], lock=fewer, settings=settings)
+        return original(probabilities[:-1], lock=fewer, settings=settings)
 
-    monkeypatch.setattr(write_module, "write_submission", without_a_row)
+    monkeypatch.setattr(write_module, "submission_text", without_a_row)
     with pytest.raises(AssertionError, match="1 ids are missing"):
         write_ensemble(workspace)
     assert not is_fresh(workspace) and not (workspace.paths.submissions / "ensemble.json").exists()

@@ -1,4 +1,4 @@
-"""Commands about predictions and submissions. None of them imports torch."""
+"""Commands about predictions and submissions. Only `verify` imports torch, where it trains."""
 
 import time
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from podium.cli.options import DEFAULT, Opened
-from podium.cli.printing import first_score, print_line
+from podium.cli.printing import RunPrinter, first_score, print_line
 from podium.errors import SubmissionError
+from podium.plan.runs import select_runs
 
 commands = typer.Typer()
 
@@ -101,6 +102,64 @@ def check(file: CsvFile, workspace: Opened = DEFAULT) -> None:
     if faults:
         raise SubmissionError(f"Not a submission of {workspace.name}.", file=file, faults=faults)
     print(f"{file}: a valid submission of {workspace.name}, {len(workspace.lock.test_ids):,} rows")
+
+
+@commands.command()
+def why(file: CsvFile, workspace: Opened = DEFAULT) -> None:
+    """Print what a submission was made from, as a tree, and whether each part of it is still the same."""
+    from podium.ensemble.chain import read_chain
+    from podium.kaggle.ledger import LEDGER, read_ledger
+
+    chain = read_chain(workspace, file)
+    print("state     sha256        made from, further right", *(line for _, line in chain.lines()), sep="\n")
+    for entry in read_ledger(workspace.paths.submissions / LEDGER):
+        if entry.sha256 == chain.sha256:
+            print(f"submitted {entry.time}: {entry.state}, public score {entry.public or 'unknown'}")
+
+
+@commands.command()
+def verify(
+    again: Annotated[
+        list[str] | None,
+        typer.Argument(help="Train again: runs, recipes, `all`, or `rehearse` (each recipe twice, on few images)."),
+    ] = None,
+    file: Annotated[Path | None, typer.Option(help="The CSV; default: submissions/<competition>/ensemble.csv.")] = None,
+    workspace: Opened = DEFAULT,
+) -> None:
+    """Check that a submission comes from this code and data: compare all hashes, and make the ensemble again.
+
+    Exit code 0: it does; 1: it does not; 2: this cannot be checked. What is trained again is written to .rehearsal/.
+    """
+    from podium.ensemble.chain import CHANGED, OK, read_chain, remake_differences
+
+    file = file or workspace.paths.submissions / "ensemble.csv"
+    links = list(read_chain(workspace, file, reads_images=True).lines())
+    for line in (line for link, line in links if link.state != OK):
+        print(line)
+    print_line(f"hashes and versions: {sum(link.state == OK for link, _ in links)} of {len(links)} are the same")
+    held = all(link.state != CHANGED for link, _ in links)
+    if held:
+        differences = remake_differences(workspace, file)
+        held = not differences
+        print_line(f"the ensemble made again: {', '.join(differences) or 'the same bytes'}")
+    if held and again:
+        held = _train_again(workspace, again)
+    print(f"{file} {'comes' if held else 'does NOT come'} from this code and data.")
+    raise typer.Exit(not held)
+
+
+def _train_again(workspace: Opened, names: list[str]) -> bool:
+    """Train runs again and print which level held; returns whether one held for each run."""
+    from podium.rehearsal import LEVELS, repeat_run
+
+    rehearsed, levels = names == ["rehearse"], []
+    runs = select_runs(workspace.trainable_runs, [] if names in (["all"], ["rehearse"]) else names)
+    for run in runs:
+        if not rehearsed or run.seed == run.recipe.seeds[0]:
+            level, detail = repeat_run(workspace, run, listener=RunPrinter(run.run), rehearsed=rehearsed)
+            print_line(f"{run.run:<20} trained {'twice' if rehearsed else 'again'}: {level} ({detail})")
+            levels.append(level)
+    return LEVELS[-1] not in levels
 
 
 @commands.command()

@@ -24,7 +24,7 @@ def compact_predictions(workspace: Workspace) -> tuple[int, int]:
     before the first one is replaced, so that a full disk changes none.
     """
     aligned = load_runs(workspace)
-    logits = {name: _as_float16(getattr(aligned, name)).astype(np.float32) for name in LOGITS}
+    logits = {name: as_float16(getattr(aligned, name)).astype(np.float32) for name in LOGITS}
     lines, rounded = (_submission_lines(workspace, runs) for runs in (aligned, replace(aligned, **logits)))
     if changed := sum(line != other for line, other in zip(lines, rounded, strict=True)):
         raise PredictionsError(
@@ -40,14 +40,14 @@ def compact_predictions(workspace: Workspace) -> tuple[int, int]:
         for file in files:
             run = load_predictions(file)
             stream = replacements.enter_context(atomic_write(file))
-            halved = replace(run, **{name: _as_float16(getattr(run, name)) for name in LOGITS})
+            halved = replace(run, **{name: as_float16(getattr(run, name)) for name in LOGITS})
             write_predictions(stream, file, halved)
             stream.flush()
             os.fsync(stream.fileno())
     return before, sum(file.stat().st_size for file in files)
 
 
-def _as_float16(logits: np.ndarray) -> np.ndarray:
+def as_float16(logits: np.ndarray) -> np.ndarray:
     """Logits in float16; larger numbers become its largest number."""
     largest = np.finfo(np.float16).max
     return logits.clip(-largest, largest).astype(np.float16)

@@ -21,7 +21,7 @@ from podium.metrics import METRICS
 from podium.plan.names import NAME
 from podium.plan.stamp import ensemble_stamp, file_sha256, with_hashes
 from podium.predictions.align import load_runs
-from podium.submission import check_submission, write_submission
+from podium.submission import check_submission, submission_text
 from podium.workspace import Workspace
 
 # The JSON has the pairs of no more runs: of 1,000 runs, they would be two million lines.
@@ -56,12 +56,16 @@ def write_ensemble(
         expected = "letters, digits, and _ . + - between them, such as try2"
         raise SubmissionError("This cannot be the name of a submission.", expected=expected, found=out)
     competition, files = workspace.competition, workspace.paths.submissions / out
-    settings = _overridden(workspace, strategy, threshold)
+    given = {"strategy": strategy, "threshold": threshold}
+    settings = overridden(workspace, **given)
     # Hashed before they are read: if a file changes meanwhile, the ensemble counts as stale.
     record = {
         "competition": workspace.name,
         "stamp": ensemble_stamp(workspace.paths, competition, settings),
+        "lock_sha256": file_sha256(workspace.paths.lock_file),
         "inputs": {file.stem: file_sha256(file) for file in workspace.paths.predictions_files()},
+        "overridden": {name: value for name, value in given.items() if value is not None},
+        "settings": asdict(settings),
     }
     aligned = load_runs(workspace, rehearsed=rehearsed)
     result = build_ensemble(aligned, settings, metric=competition.metric, only=strategy not in (None, "auto"))
@@ -76,7 +80,7 @@ def write_ensemble(
     return written
 
 
-def _overridden(workspace: Workspace, strategy: str | None, threshold: float | None) -> Ensemble:
+def overridden(workspace: Workspace, *, strategy: str | None = None, threshold: float | None = None) -> Ensemble:
     """The competition's settings with another strategy, threshold or both; raises ConfigError."""
     if threshold is not None and not METRICS[workspace.competition.metric].greater_is_better:
         raise ConfigError(NO_THRESHOLD, expected="no THRESHOLD=", found=f"{threshold:g}")
@@ -113,10 +117,9 @@ def suggest_run(workspace: Workspace) -> tuple[Suggestion, ...]:
 
 
 def _describe(result: EnsembleResult) -> dict[str, Any]:
-    """The content of the JSON: settings, runs with weights and reasons, scores, versions."""
+    """The blend in the JSON: runs with weights and reasons, scores, versions."""
     blend, names = result.blend, result.blend.target.value_names(result.classes)
     return {
-        "settings": asdict(result.settings),
         "metric": result.metric,
         "strategy": {"asked": result.settings.strategy, "used": blend.strategy, "average": blend.average},
         "runs": [asdict(run) for run in result.runs],
@@ -147,7 +150,7 @@ def _rounded(record: dict[str, Any]) -> dict[str, Any]:
 def _write_csv(result: EnsembleResult, file: Path, workspace: Workspace) -> None:
     """Write the CSV and the probabilities, and check the CSV."""
     lock, settings, probabilities = workspace.lock, workspace.competition.submission, result.test_probabilities
-    write_submission(file, probabilities, lock=lock, settings=settings)
+    write_file(file, submission_text(probabilities, lock=lock, settings=settings).encode())
     classes = np.array(result.classes)
     arrays = {"ids": lock.test_ids, "probabilities": probabilities.astype(np.float32), "classes": classes}
     with atomic_write(file.with_suffix(".probabilities.npz")) as stream:

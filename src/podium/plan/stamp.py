@@ -117,10 +117,14 @@ def ensemble_is_fresh(paths: Paths, competition: Competition, out: str = "ensemb
 
 def with_hashes(record: dict[str, Any], stem: Path) -> dict[str, Any]:
     """The record of an ensemble with hashes of its CSV, of its probabilities, and of its own content."""
-    record = {key: value for key, value in record.items() if key != CONTENT_KEY}
-    record["csv_sha256"] = file_sha256(stem.with_name(f"{stem.name}.csv"))
-    record[PROBABILITIES_KEY] = file_sha256(stem.with_name(f"{stem.name}.probabilities.npz"))
-    return record | {CONTENT_KEY: _digest(**record)}
+    files = {"csv_sha256": f"{stem.name}.csv", PROBABILITIES_KEY: f"{stem.name}.probabilities.npz"}
+    record = record | {key: file_sha256(stem.with_name(name)) for key, name in files.items()}
+    return record | {CONTENT_KEY: content_sha256(record)}
+
+
+def content_sha256(record: dict[str, Any]) -> str:
+    """The hash of the record of an ensemble without its own hash."""
+    return _digest(**{key: value for key, value in record.items() if key != CONTENT_KEY})
 
 
 def read_about(file: Path) -> dict[str, Any] | None:
