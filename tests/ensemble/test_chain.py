@@ -192,6 +192,13 @@ def test_a_csv_is_known_by_its_hash_wherever_it_lies(workspace, tmp_path):
         links(workspace)
 
 
+def test_a_submission_of_another_competition_is_refused(workspace):
+    folder = workspace.paths.folder
+    shutil.copytree(folder, folder.with_name("other"))
+    with pytest.raises(SubmissionError, match="COMPETITION=digits"):
+        read_chain(open_workspace("other", workspace.paths.root), csv_of(workspace))
+
+
 def test_an_older_record_without_the_hash_of_the_lock_has_it_in_its_stamp(workspace):
     file = csv_of(workspace).with_suffix(".json")
     record = json.loads(file.read_text())

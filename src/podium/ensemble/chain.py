@@ -45,7 +45,8 @@ class Link:
 def read_chain(workspace: Workspace, file: Path, *, reads_images: bool = False) -> Link:
     """The chain of the CSV `file`; with `reads_images`, decoded images are compared with their checksums.
 
-    Raises SubmissionError where there is no CSV, unless there are no test images, and ConfigError for wrong settings.
+    Raises SubmissionError where there is no CSV, unless there are no test images, or for the CSV of another competition,
+    and ConfigError for wrong settings.
     """
     sha256, (place, record) = stamp.file_sha256(file), find_record(workspace, file)
     if not sha256 and (record is None or record.get("csv_sha256")):
@@ -57,6 +58,9 @@ def read_chain(workspace: Workspace, file: Path, *, reads_images: bool = False) 
     content = _compare(str(place), stamp.content_sha256(record), record.get(stamp.CONTENT_KEY, ""))
     if content.state != OK:
         return replace(csv, made_from=(content,))
+    if (name := record["competition"]) != workspace.name:
+        what, fix = "This is a submission of another competition.", f"COMPETITION={name}"
+        raise SubmissionError(what, file=file, expected=workspace.name, found=name, fix=fix)
     probabilities = file.with_suffix(".probabilities.npz")
     expected, settings = record[stamp.PROBABILITIES_KEY], _settings_link(workspace, record)
     beside = _compare(str(probabilities), stamp.file_sha256(probabilities), expected)
