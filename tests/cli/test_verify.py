@@ -26,7 +26,7 @@ def test_a_file_that_comes_from_this_code_and_data_is_verified_without_and_with_
     assert (done.returncode, done.stdout) == (
         0,
         "hashes and versions: 9 of 9 are the same\n"
-        "the ensemble made again: the same bytes\n"
+        "the ensemble made again: the same CSV, weights and scores\n"
         f"{CSV} comes from this code and data.\n",
     )
     done = podium(blended, "verify", "tiny")
@@ -75,4 +75,4 @@ def test_why_prints_the_tree_of_a_submission_in_the_ledger_with_its_score(blende
     assert lines[1].endswith(f"  {CSV}") and lines[-1] == "submitted 2026-11-24T10:00:00Z: scored, public score 0.9"
     assert lines[-3].endswith("competitions/digits/data.lock") and len(lines) == 11
     record = json.loads((blended / CSV).with_suffix(".json").read_text())
-    assert any(f"{record['inputs']['tiny.s1'][:12]}    oof/digits/tiny.s1.npz, weight 1.0000" in line for line in lines)
+    assert lines[5].startswith(f"ok        {record['inputs']['tiny.s1'][:12]}    oof/digits/tiny.s1.npz, weight ")

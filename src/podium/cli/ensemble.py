@@ -141,7 +141,7 @@ def verify(
     if held:
         differences = remake_differences(workspace, file)
         held = not differences
-        print_line(f"the ensemble made again: {', '.join(differences) or 'the same bytes'}")
+        print_line(f"the ensemble made again: {', '.join(differences) or 'the same CSV, weights and scores'}")
     if held and again:
         held = _train_again(workspace, again)
     print(f"{file} {'comes' if held else 'does NOT come'} from this code and data.")

@@ -45,7 +45,7 @@ class Link:
 def read_chain(workspace: Workspace, file: Path, *, reads_images: bool = False) -> Link:
     """The chain of the CSV `file`; with `reads_images`, decoded images are compared with their checksums.
 
-    Raises SubmissionError where there is no CSV, unless there are no test images, or for the CSV of another competition,
+    Raises SubmissionError for the CSV of another competition, or where there is none although there are test images,
     and ConfigError for wrong settings.
     """
     sha256, (place, record) = stamp.file_sha256(file), find_record(workspace, file)
@@ -145,10 +145,11 @@ def _made_from(workspace: Workspace, about: dict[str, Any], planned: PlannedRun 
     if expected := about.get("weights_sha256"):
         weights = stamp.weights_sha256(planned.recipe, workspace.paths.root)
         yield _compare(f"weights {recipe.get('pretrained')}", weights, expected)
-    versions = about.get("versions", {})
-    name = ", ".join(["commit", str(about.get("device")), *(f"{name} {version}" for name, version in versions.items())])
+    versions, commit = about.get("versions", {}), about.get("git_commit", "")
+    named = [f"{name} {version}" for name, version in versions.items()]
+    name = ", ".join([f"commit{' with changes' * commit.endswith('-dirty')}", str(about.get("device")), *named])
     others = _differences(versions, {name: _version(name) for name in versions})
-    yield Link(name, about.get("git_commit", ""), OTHER if others else OK, "; ".join(others))
+    yield Link(name, commit, OTHER if others else OK, "; ".join(others))
 
 
 @cache
