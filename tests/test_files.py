@@ -1,14 +1,17 @@
 """Atomic writes, and locks that do not wait or outlive their holder."""
 
+import errno
 import fcntl
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from podium.files import atomic_write, file_lock, remove_abandoned_temporaries
+from podium.errors import PodiumError
+from podium.files import atomic_write, cache_lock, file_lock, remove_abandoned_temporaries, write_file
 
 
 def test_a_lock_that_does_not_wait_is_refused_while_another_holds_it_and_free_afterwards(tmp_path):
@@ -20,6 +23,46 @@ def test_a_lock_that_does_not_wait_is_refused_while_another_holds_it_and_free_af
         pass
     with file_lock(tmp_path / "lock", refusal=BlockingIOError()):
         pass
+
+
+def test_of_many_at_once_one_holds_a_lock_and_the_last_one_leaves_no_file(tmp_path):
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+
+    def count(_):
+        with file_lock(tmp_path / "lock"):  # removed and made anew all the time
+            number = int(counter.read_text())
+            counter.write_text(str(number + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(400)))
+    assert counter.read_text() == "400" and os.listdir(tmp_path) == ["counter"]
+
+
+def test_who_waits_for_a_lock_is_told_once_and_then_holds_it(tmp_path):
+    waits = []
+    with ThreadPoolExecutor(1) as pool:
+        with file_lock(tmp_path / "lock", on_wait=lambda: waits.append("free")):
+            told = pool.submit(lambda: file_lock(tmp_path / "lock", on_wait=lambda: waits.append("busy")).__enter__())
+            while not waits:
+                pass
+        told.result(timeout=20)
+    assert waits == ["busy"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_a_command_is_refused_and_a_file_is_written_whole(tmp_path, monkeypatch, number):
+    """As on some network disks."""
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    for lock in (file_lock, cache_lock):
+        with pytest.raises(PodiumError, match=r"(?s)has no locks.*lock.*local disk"), lock(tmp_path / "cache" / "lock"):
+            pytest.fail("two commands could do this at once")
+    write_file(tmp_path / "file", b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole" and sorted(os.listdir(tmp_path)) == ["cache", "file"]
 
 
 @pytest.mark.parametrize("inherited", [True, False])
@@ -113,5 +156,13 @@ def test_temporaries_of_the_cache_are_removed_unless_somebody_holds_the_lock(tmp
             (tmp_path / name / file).touch()
     with file_lock(tmp_path / "alive" / "lock"):
         remove_abandoned_temporaries(tmp_path)
-    assert sorted(os.listdir(tmp_path / "dead")) == ["lock", "train.npy"]
-    assert sorted(os.listdir(tmp_path / "alive")) == [".b.tmp", "a.tmp", "lock", "train.npy"]
+        assert sorted(os.listdir(tmp_path / "alive")) == [".b.tmp", "a.tmp", "lock", "train.npy"]
+    assert os.listdir(tmp_path / "dead") == ["train.npy"]
+
+
+def test_a_file_that_is_written_without_the_lock_of_its_folder_is_not_abandoned(tmp_path):
+    """As the features are, which have a lock of their own."""
+    with atomic_write(tmp_path / "features" / "a.npz") as stream:
+        remove_abandoned_temporaries(tmp_path)
+        stream.write(b"features")
+    assert (tmp_path / "features" / "a.npz").read_bytes() == b"features"

@@ -1,13 +1,14 @@
 """Atomic writes and file locks."""
 
+import errno
 import fcntl
 import glob
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,9 @@ from podium.errors import DataError, PodiumError
 # Disk space that writing images leaves free.
 RESERVE_BYTES = 1 << 29
 LARGER_CACHE = "free space, or set PODIUM_CACHE to a folder on a larger disk"
+# What a file system without locks answers, such as some network disks.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+LOCAL_DISK = "work in a folder on a local disk; for the cache alone, set PODIUM_CACHE to one"
 
 
 @contextmanager
@@ -26,18 +30,20 @@ def atomic_write(file: Path) -> Iterator[BinaryIO]:
     temporary file that a killed process has left is removed by the next one that writes `file`.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(file)
-    stream = _open_temporary(file)
+    for abandoned in file.parent.glob(f".{glob.escape(file.name)}.*.tmp"):
+        _remove_unlocked(abandoned)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with stream:
+        # Some network file systems have no locks: what a killed process leaves there stays.
+        with _locked(temporary, "wb", tolerated=(OSError,)) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-            os.replace(stream.name, file)
+            os.replace(temporary, file)
     except BaseException as error:
-        with suppress(FileNotFoundError):
-            os.unlink(stream.name)
-        if isinstance(error, OSError) and error.errno and not error.filename:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno and Path(error.filename or temporary) == temporary:
             error.filename = str(file)  # the system does not name it where a disk is full
         raise
 
@@ -56,39 +62,58 @@ def read_json(file: Path) -> Any:
         return None
 
 
-def _open_temporary(file: Path) -> BinaryIO:
-    """A new file beside `file`, locked until it is closed or the process ends."""
-    while True:
-        stream = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp").open("xb")
-        with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        # Another process may have removed it before it was locked.
+@contextmanager
+def _locked(
+    file: Path, mode: str, operation: int = fcntl.LOCK_EX, *, tolerated: tuple[type[OSError], ...] = ()
+) -> Iterator[BinaryIO]:
+    """Open a file, locked until it is closed or the process ends; without a lock after the `tolerated` errors."""
+    with file.open(mode) as stream:
+        with suppress(*tolerated):
+            fcntl.flock(stream, operation)
         if os.fstat(stream.fileno()).st_nlink:
-            return stream
-        stream.close()
+            yield stream
+            return
+    # Another process has removed the file before it was locked.
+    with _locked(file, mode, operation, tolerated=tolerated) as stream:
+        yield stream
 
 
-def _remove_abandoned(file: Path) -> None:
-    """Remove temporary files of `file` that no process has locked."""
-    for temporary in file.parent.glob(f".{glob.escape(file.name)}.*.tmp"):
-        with suppress(OSError), temporary.open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            temporary.unlink()
+def _remove_unlocked(file: Path) -> None:
+    """Remove a temporary file or a lock file, unless a process has locked it."""
+    with suppress(OSError), _locked(file, "rb+", fcntl.LOCK_EX | fcntl.LOCK_NB):
+        file.unlink()
 
 
 @contextmanager
-def file_lock(file: Path, *, refusal: Exception | None = None, inherited: bool = False) -> Iterator[None]:
+def file_lock(
+    file: Path,
+    *,
+    refusal: Exception | None = None,
+    on_wait: Callable[[], object] = lambda: None,
+    inherited: bool = False,
+) -> Iterator[None]:
     """Hold an exclusive lock on `file`; where another process holds it, raise the `refusal`, or else wait.
 
-    An `inherited` lock is also held by the child processes that are started meanwhile, until they end.
+    `on_wait` is called before waiting. An `inherited` lock is also held by the child processes that are started
+    meanwhile, until they end. The file is removed at the end; a killed process leaves it, empty and unlocked, to the
+    next one. Raises PodiumError where the file system has no locks.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as stream:
-        # The lock is released when the file is closed or the process ends.
+    with ExitStack() as stack:
+        stack.callback(_remove_unlocked, file)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
-        except BlockingIOError:
-            raise refusal from None
+            try:
+                stream = stack.enter_context(_locked(file, "ab", fcntl.LOCK_EX | fcntl.LOCK_NB))
+            except BlockingIOError:
+                if refusal:
+                    raise refusal from None
+                on_wait()
+                stream = stack.enter_context(_locked(file, "ab"))
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            what = "This file system has no locks, so two commands at once could mix their files."
+            raise PodiumError(what, file=file, found=error.strerror, fix=LOCAL_DISK) from None
         os.set_inheritable(stream.fileno(), inherited)
         yield
 
@@ -108,20 +133,18 @@ def os_error_as(
 @contextmanager
 def cache_lock(file: Path) -> Iterator[None]:
     """Hold a lock file in the cache; raises DataError if the cache cannot be written."""
-    # Checked before locking, so that errors of the caller's code are not reported as errors of the lock.
-    with os_error_as(DataError, "The cache cannot be written.", fix="set PODIUM_CACHE to a folder that can be written"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("ab").close()
-    with file_lock(file):
+    what, fix = "The cache cannot be written.", "set PODIUM_CACHE to a folder that can be written"
+    with ExitStack() as stack:
+        with os_error_as(DataError, what, fix=fix):
+            stack.enter_context(file_lock(file))
         yield
 
 
 def remove_abandoned_temporaries(cache: Path) -> None:
-    """Remove what killed processes have left in the folders of the cache: `*.tmp` where nobody holds the `lock`."""
-    for lock in cache.glob("*/lock"):
-        with suppress(OSError), file_lock(lock, refusal=BlockingIOError()):
-            for temporary in lock.parent.glob("*.tmp"):
-                remove_path(temporary)
+    """Remove what killed processes have left in the folders of the cache: `*.tmp` that nobody has locked."""
+    for temporary in cache.glob("*/*.tmp"):
+        with suppress(OSError), file_lock(temporary.with_name("lock"), refusal=BlockingIOError()):
+            (remove_path if temporary.is_dir() else _remove_unlocked)(temporary)
 
 
 def remove_path(path: Path) -> None:

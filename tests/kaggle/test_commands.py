@@ -18,6 +18,7 @@ from PIL import Image
 import podium as package
 from podium.config.competition import read_competition
 from podium.errors import KaggleError
+from podium.files import file_lock
 from podium.kaggle.submit import submit
 
 CREATE, LIST = "CreateSubmission", "ListSubmissions"
@@ -76,9 +77,8 @@ def test_an_upload_that_outlives_a_killed_podium_is_not_made_twice(project):
         run.wait()
         with pytest.raises(KaggleError, match="Another command submits"):
             submit(project.session(), project.csv, "second")
-    while not project.state.submissions:
-        time.sleep(0.1)
-    time.sleep(0.5)
+    with file_lock(project.csv.parent / ".ledger.lock"):  # when the upload has ended
+        assert len(project.state.submissions) == 1
     assert submit(project.session(), project.csv, "second").message == "first" and len(project.state.submissions) == 1
 
 

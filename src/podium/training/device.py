@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -180,9 +181,7 @@ def claim_cores(count: int, *, on_wait: Callable[[], None] = lambda: None) -> It
     cores, folder = len(os.sched_getaffinity(0)), _lock_folder()
     attempts = _attempts(on_wait)
     with ExitStack() as claimed:
-        with ExitStack() as gate:
-            while not _try_lock(folder / "gate", gate):
-                next(attempts)
+        with file_lock(folder / "gate", on_wait=partial(next, attempts)):
             for _ in range(min(count, cores)):
                 while not any(_try_lock(folder / str(core), claimed) for core in range(cores)):
                     next(attempts)
