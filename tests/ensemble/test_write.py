@@ -13,6 +13,7 @@ import pytest
 from podium.ensemble import write as write_module
 from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, PredictionsError, SubmissionError
+from podium.files import file_lock
 from podium.plan.runs import read_plan
 from podium.plan.stamp import ensemble_is_fresh, file_sha256
 from podium.predictions.artefact import save_predictions
@@ -162,6 +163,21 @@ def test_a_csv_with_a_fault_is_never_left_with_a_record(tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="1 ids are missing"):
         write_ensemble(workspace)
     assert not is_fresh(workspace) and not (workspace.paths.submissions / "ensemble.json").exists()
+
+
+def test_two_commands_do_not_mix_their_files(tmp_path, monkeypatch):
+    """The second one waits until all files of the first one are written."""
+    workspace, original = make_project(tmp_path, three_runs()), write_module.submission_text
+
+    def check_lock(*arguments, **keys):
+        lock = workspace.paths.submissions / ".ensemble.lock"
+        with pytest.raises(BlockingIOError), file_lock(lock, refusal=BlockingIOError()):
+            pass
+        return original(*arguments, **keys)
+
+    monkeypatch.setattr(write_module, "submission_text", check_lock)
+    write_ensemble(workspace)
+    assert not list(workspace.paths.submissions.glob(".*"))
 
 
 def test_a_strategy_and_a_threshold_override_the_settings_for_one_command(tmp_path):

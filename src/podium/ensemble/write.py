@@ -16,7 +16,7 @@ from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
 from podium.ensemble.pool import pool_of
 from podium.errors import ConfigError, SubmissionError
-from podium.files import atomic_write, write_file
+from podium.files import atomic_write, file_lock, write_file
 from podium.metrics import METRICS
 from podium.plan.names import NAME
 from podium.plan.stamp import ensemble_stamp, file_sha256, with_hashes
@@ -72,11 +72,12 @@ def write_ensemble(
     if strategy is None and not rehearsed:
         _check_against_best(result, workspace)
     csv_file = files.with_name(f"{out}.csv") if len(result.test_ids) else None
-    if csv_file:
-        _write_csv(result, csv_file, workspace)
     written = WrittenEnsemble(result, csv_file, files.with_name(f"{out}.json"))
-    record = with_hashes(_rounded(record | _describe(result)), files)
-    write_file(written.json_file, (json.dumps(record, indent=2) + "\n").encode())
+    with file_lock(files.with_name(f".{out}.lock")):  # the files of another command are not mixed with these
+        if csv_file:
+            _write_csv(result, csv_file, workspace)
+        record = with_hashes(_rounded(record | _describe(result)), files)
+        write_file(written.json_file, (json.dumps(record, indent=2) + "\n").encode())
     return written
 
 
