@@ -98,7 +98,8 @@ def test_an_error_of_the_operating_system_has_no_traceback(project, podium):
     assert "submissions" in done.stderr
 
 
-def test_ctrl_c_keeps_what_was_finished_and_leaves_no_partial_file(project):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_keep_what_was_finished_and_leave_no_partial_file(project, number):
     file = project / "competitions" / "digits" / "tiny.toml"
     file.write_text(file.read_text().replace("epochs = 1", "epochs = 500"))
     command = [sys.executable, "-m", "podium", "train", "tiny"]
@@ -106,9 +107,9 @@ def test_ctrl_c_keeps_what_was_finished_and_leaves_no_partial_file(project):
     with subprocess.Popen(command, cwd=project, env=environment(), **pipes) as run:
         while "1/500" not in run.stdout.readline():
             assert run.poll() is None
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         _, stderr = run.communicate(timeout=60)
-    assert run.returncode == 130 and stderr.strip() == "Stopped. What was finished is kept."
+    assert run.returncode == 128 + number and stderr.strip() == "Stopped. What was finished is kept."
     assert not list(project.glob("oof/**/*.npz")) and not list(project.glob("oof/**/.*"))
 
 

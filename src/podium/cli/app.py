@@ -25,7 +25,8 @@ def main() -> None:
     """Run the command line; what the user can fix is one screen and exit code 2, never a traceback."""
     if not sys.warnoptions:  # what libraries warn of is not for users; `python -W default -m podium` shows it
         warnings.simplefilter("ignore")
-    signal.signal(signal.SIGINT, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
     except (PodiumError, OSError) as error:
@@ -33,14 +34,15 @@ def main() -> None:
             error = PodiumError("The operating system reported an error.", file=error.filename, found=error.strerror)
         print(f"\n{error}", file=sys.stderr)
         sys.exit(2)
-    except _Stopped:
+    except _Stopped as stop:
         print("\nStopped. What was finished is kept.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + stop.args[0])
 
 
 class _Stopped(BaseException):
-    """Ctrl-C; Typer does not catch it, as it does KeyboardInterrupt."""
+    """Ctrl-C, or SIGTERM; Typer does not catch it, as it does KeyboardInterrupt."""
 
 
-def _stop(*_: object) -> None:
-    raise _Stopped
+def _stop(number: int, _: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # make sends it once more, which must not end the removal of files
+    raise _Stopped(number)
