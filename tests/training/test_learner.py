@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.optim.swa_utils import AveragedModel
 
-from podium.config.keys import Augment, FastNet, Recipe
+from podium.config.keys import FastNet, Recipe
 from podium.errors import TrainingError
 from podium.training import learner as learner_module
 from podium.training.batches.loader import TrainingLoader
@@ -20,24 +19,7 @@ from podium.training.lr_find import find_learning_rate
 from podium.training.networks import architectures
 from podium.training.optimisers import constant, list_rates, set_rates
 from podium.training.progress import EpochReport, Listener, ProgressRecorder
-
-TINY = Recipe(
-    architecture="timm:test_resnet",
-    epochs=3,
-    learning_rate=0.02,
-    batch_size=20,
-    stored_pixels=16,
-    augment=Augment(flip="horizontal", shift_pixels=1),
-)
-FAST = replace(
-    TINY,
-    architecture="fastnet",
-    fastnet=FastNet(widths=(16, 16), depth=3),
-    optimiser="muon",
-    muon_rate=0.1,
-    bias_ratio=2.0,
-    augment=Augment(flip="alternating"),
-)
+from training_toys import FAST, TINY, data_of, save_weights
 
 
 class EpochRecorder(Listener):
@@ -50,26 +32,6 @@ class EpochRecorder(Listener):
 
     def epoch(self, report):
         self.reports.append(report)
-
-
-def two_kinds() -> tuple[np.ndarray, np.ndarray]:
-    """Dark and bright noise: 120 images that are easy to classify."""
-    draws = np.random.default_rng(0)
-    labels = np.arange(120) % 2
-    images = draws.integers(0, 120, (120, 16, 16, 3)) + labels[:, None, None, None] * 110
-    return images.astype(np.uint8), labels
-
-
-def save_weights(folder) -> str:
-    """The name of a file with random weights of TINY's architecture."""
-    save_file(timm.create_model("test_resnet").state_dict(), folder / "weights.safetensors")
-    return "weights.safetensors"
-
-
-def data_of() -> FitData:
-    images, labels = two_kinds()
-    rows = np.arange(120)
-    return FitData(PixelStore(images, torch.device("cpu")), labels, 2, rows[:80], rows[80:])
 
 
 def trained(recipe: Recipe, folder, *, seed: int = 1):

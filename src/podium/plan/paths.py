@@ -53,6 +53,10 @@ class Paths:
         """Trained parameters of one run."""
         return self.parameters_folder / f"{run}.safetensors"
 
+    def checkpoint_file(self, run: str) -> Path:
+        """What one run resumes from, while it is trained."""
+        return self.cache / "checkpoints" / f"{run}.pt"
+
     def history_file(self, run: str) -> Path:
         """The epochs of one run, a row each."""
         return self.reports / "history" / f"{run}.csv"

@@ -19,6 +19,7 @@ from podium.config.pixels import Pixels
 from podium.seeding import stream_seed
 from podium.training.batches.loader import TrainingLoader
 from podium.training.batches.stores import FitData, every_nth
+from podium.training.checkpoint import Checkpoint, State
 from podium.training.inference import evaluation_batches, logits_of, pooled_features
 from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
@@ -45,12 +46,21 @@ START_STEPS = 50
 
 
 def fit_network(
-    recipe: Recipe, data: FitData, *, seed: int, purpose: str, root: Path, progress: ProgressRecorder, stage: str
+    recipe: Recipe,
+    data: FitData,
+    *,
+    seed: int,
+    purpose: str,
+    root: Path,
+    progress: ProgressRecorder,
+    stage: str,
+    checkpoint: Checkpoint | None = None,
 ) -> Network:
     """Train the recipe's network; its `learning_rate` must be a number.
 
     Every random stream is derived from `seed` and `purpose`, which differs between the fits of a run. `root` is the
-    folder that `pretrained` is relative to. `stage` names the fit in reports. Raises TrainingError.
+    folder that `pretrained` is relative to. `stage` names the fit in reports and in the `checkpoint`, from which it
+    goes on if that was saved in this fit. Raises TrainingError.
     """
     network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, f"network{purpose}"))
     device, precision_name = data.store.device, str(network.precision).removeprefix("torch.")
@@ -58,7 +68,7 @@ def fit_network(
     progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
     if recipe.epochs:
         with seeded_dropout(device, seed, f"dropout{purpose}"):
-            Learner(network, data, seed=seed, purpose=purpose).train(progress, stage)
+            Learner(network, data, seed=seed, purpose=purpose).train(progress, stage, checkpoint or Checkpoint())
     return network
 
 
@@ -109,27 +119,32 @@ class Learner:
         self.scaler = torch.amp.GradScaler(data.store.device.type, enabled=network.precision == torch.float16)
         self.average: AveragedModel | None = None  # the moving average of parameters and running statistics
         self.start: list[Tensor] = []  # the initial parameters, if they are averaged with the final ones
+        self.share_done = 0.0  # of the steps of the stage
 
-    def train(self, progress: ProgressRecorder, stage: str) -> None:
+    def train(self, progress: ProgressRecorder, stage: str, checkpoint: Checkpoint) -> None:
         """Train the head alone for `freeze_epochs`, then all layers for `epochs`; `stage` names the fit in reports.
+
+        A fit whose state is in the checkpoint goes on from it.
 
         After a logistic head, the final parameters are averaged with the initial ones, which count as START_STEPS
         steps: few steps then change little of a network that knew the classes before (arXiv:2109.01903).
         """
         recipe, network, rate = self.recipe, self.network, self.recipe.learning_rate
-        groups = len(network.layer_groups())
-        if recipe.freeze_epochs:
+        groups, freeze_stage, stage = len(network.layer_groups()), f"freeze{stage}", stage or "train"
+        records = {"progress": progress, "checkpoint": checkpoint}
+        if recipe.freeze_epochs and not checkpoint.is_in(stage):
             self.train_body(False)
             rates, sizes = frozen_schedule(recipe, rate, groups=groups), [recipe.network_pixels]
-            self.fit(recipe.freeze_epochs, rates, sizes=sizes, progress=progress, stage=f"freeze{stage}")
+            self.fit(recipe.freeze_epochs, rates, sizes=sizes, stage=freeze_stage, **records)
             self.train_body(True)
+        if recipe.freeze_epochs:
             rate /= AFTER_FREEZE_DIVISOR
         if recipe.ema_decay:
             self.average = AveragedModel(network, use_buffers=True)
         if recipe.head == "logistic":
             self.start = [value.detach().clone() for value in network.parameters()]
         rates = schedule(recipe, list_rates(recipe, rate, groups=groups))
-        self.fit(recipe.epochs, rates, sizes=recipe.stage_pixels, progress=progress, stage=stage or "train")
+        self.fit(recipe.epochs, rates, sizes=recipe.stage_pixels, stage=stage, **records)
         if self.average:
             network.load_state_dict(self.average.module.state_dict())
         if self.start:
@@ -139,20 +154,69 @@ class Learner:
                     value.lerp_(start, share)
 
     def fit(
-        self, epochs: int, rates: Schedule, *, sizes: Sequence[Pixels], progress: ProgressRecorder, stage: str
+        self,
+        epochs: int,
+        rates: Schedule,
+        *,
+        sizes: Sequence[Pixels],
+        progress: ProgressRecorder,
+        stage: str,
+        checkpoint: Checkpoint,
     ) -> None:
         """Train for `epochs`, in stages of equally many epochs, each with its own size of the images."""
-        for epoch in range(epochs):
-            progress.start_epoch(stage, epoch + 1, epochs)
+
+        def save(epoch: int, *, epoch_ends: bool) -> None:
+            checkpoint.save_if_due(
+                lambda: self.state_dict() | {"stage": stage, "epoch": epoch},
+                progress.state_dict,
+                epoch_ends=epoch_ends,
+            )
+
+        state = checkpoint.take_learner(stage)
+        if state:
+            self.load_state_dict(state)
+        for epoch in range(state.get("epoch", 0), epochs):
             self.loader.pixels = size_of_epoch(sizes, epoch, epochs)
             self.network.train()
-            share_done = epoch / epochs
+            if not self.loader.position:
+                self.share_done = epoch / epochs
+                progress.start_epoch(stage, epoch + 1, epochs)
             for images, targets in self.loader:
-                set_rates(self.optimiser, rates, share_done)
+                set_rates(self.optimiser, rates, self.share_done)
                 loss = self.step(images, targets)
-                share_done += 1 / (len(self.loader) * epochs)
+                self.share_done += 1 / (len(self.loader) * epochs)
                 progress.step(loss, len(images), self.optimiser.param_groups)
+                save(epoch, epoch_ends=False)
             progress.end_epoch(partial(self.validate, progress))
+            save(epoch + 1, epoch_ends=True)
+
+    def state_dict(self) -> State:
+        """What changes from step to step."""
+        device = self.data.store.device
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "loader": self.loader.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
+            "start": self.start,
+            "share_done": self.share_done,
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on where a killed training was; parameters are loaded in place, because Muon holds views of them."""
+        for name in ("network", "optimiser", "loader", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        for value, saved in zip(self.start, state["start"], strict=True):
+            value.copy_(saved)
+        self.share_done = state["share_done"]
+        torch.set_rng_state(state["random"])
+        if state["cuda_random"] is not None:
+            torch.cuda.set_rng_state(state["cuda_random"], self.data.store.device)
 
     def step(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train on one batch; returns its mean loss, a scalar on the device.

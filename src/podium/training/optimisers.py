@@ -1,6 +1,7 @@
 """Optimisers and schedules: torch's fused optimisers, many times faster than fastai's on a CPU."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,6 +77,15 @@ class MuonAndSgd(torch.optim.SGD):
             ns_steps=ORTHOGONAL_STEPS,
             nesterov=True,
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of SGD, with that of Muon."""
+        return super().state_dict() | {"muon": self.muon.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+        self.muon.load_state_dict(state_dict["muon"])
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:

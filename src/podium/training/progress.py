@@ -56,6 +56,7 @@ class ProgressRecorder:
         self.listener, self.images, self.trackers = listener, images, trackers or Trackers()
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         self.epochs: list[EpochReport] = []
+        self.start_epoch("", 1, 0)
 
     @property
     def seconds(self) -> float:
@@ -66,6 +67,20 @@ class ProgressRecorder:
     def images_per_second(self) -> float:
         """Training images per second, over all epochs so far."""
         return self.images_done / max(self.training_seconds, 1e-9)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to know of the training so far."""
+        numbers = {name: value for name, value in vars(self).items() if isinstance(value, int | float | str | Tensor)}
+        epoch_seconds = time.perf_counter() - self.epoch_started
+        epochs = [asdict(report) for report in self.epochs]
+        return numbers | {"seconds": self.seconds, "epoch_seconds": epoch_seconds, "epochs": epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the progress of a killed training; the time since it was saved does not count."""
+        now, state = time.perf_counter(), dict(state)
+        started, epoch_started = now - state.pop("seconds"), now - state.pop("epoch_seconds")
+        epochs = [EpochReport(**report) for report in state.pop("epochs")]
+        vars(self).update(state | {"started": started, "epoch_started": epoch_started, "epochs": epochs})
 
     def start_epoch(self, stage: str, epoch: int, epochs: int) -> None:
         """Start an epoch, counted from 1, of the `epochs` of a stage."""

@@ -17,11 +17,13 @@ from podium.data.cache import Dataset
 from podium.data.folds import ALWAYS_TRAINS
 from podium.errors import DataError, DivergedError
 from podium.files import atomic_write, os_error_as
+from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, weights_sha256
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
-from podium.training.batches.stores import ExtendedStore, FitData, open_recipe_images, open_stores
+from podium.training.batches.stores import ExtendedStore, FitData, PixelStore, open_recipe_images, open_stores
+from podium.training.checkpoint import Checkpoint, FinishedFit, open_checkpoint
 from podium.training.device import claim_cores, claim_run, computing, device_name, pick_device
 from podium.training.drawing import write_lr_curve
 from podium.training.inference import logits_of
@@ -56,9 +58,11 @@ def train_run(
     """Train one run, write its history, parameters and predictions, and return the predictions.
 
     `rows` (n,): indices of the labelled rows to use; `test_rows`: number of test images to predict; default: all.
-    Raises TrainingError and DataError.
+    A run of all rows that was killed goes on from its checkpoint. Raises TrainingError and DataError.
     """
     listener, recipe, paths, lock = listener or Listener(), run.recipe, workspace.paths, workspace.lock
+    checkpoint_file = paths.checkpoint_file(run.run) if rows is None and test_rows is None else None
+    minutes = workspace.competition.checkpoint_minutes
     dataset, pseudo = open_recipe_images(workspace, recipe), read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
     pseudo = pseudo if rows is None else PseudoLabels(*(values[: len(rows)] for values in pseudo))  # in a rehearsal
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
@@ -66,25 +70,46 @@ def train_run(
     with (
         claim_cores(recipe.threads, on_wait=lambda: listener.note(f"waits for {recipe.threads} free {cores}")),
         computing(run.run, paths.recipe_file(run.recipe_name), recipe),
-        open_trackers(workspace, run, note=listener.note) as trackers,
+        open_checkpoint(checkpoint_file, _origin(workspace, run), minutes=minutes, note=listener.note) as checkpoint,
+        open_trackers(workspace, run, checkpoint, note=listener.note) as trackers,
     ):
         dataset.verify()
         images = count_images(recipe, pseudo.added_to(lock.folds[rows], ALWAYS_TRAINS))
         progress = ProgressRecorder(listener, images=images, trackers=trackers)
-        predictions, networks = _fit_folds(
-            workspace, run, dataset, rows=rows, pseudo=pseudo, test_rows=test_rows, progress=progress
+        if checkpoint.is_saved:
+            progress.load_state_dict(checkpoint.state["progress"])
+            listener.note(f"goes on from its checkpoint, {progress.images_done / max(images, 1):.0%} of the training")
+        predictions = _fit_folds(
+            workspace,
+            run,
+            dataset,
+            rows=rows,
+            pseudo=pseudo,
+            test_rows=test_rows,
+            progress=progress,
+            checkpoint=checkpoint,
         )
-        predictions.about.update(_about(workspace, run, predictions, networks, progress))
+        predictions.about.update(_about(workspace, run, predictions, checkpoint.fits, progress))
         if recipe.pseudo_labels:
             predictions.about["pseudo_labels"] = len(pseudo.rows)
-        # The predictions are first, as they are small and a full disk must not lose them. All files are saved before
-        # the trackers close, which may wait for a network.
-        save_predictions(paths.predictions_file(run.run), predictions)
-        what = f"{run.run} is trained and its predictions are saved, but a file beside them could not be written."
-        with os_error_as(DataError, what, fix="free space on the disk of this folder before the next run is trained"):
-            progress.write_history(paths.history_file(run.run))
-            _save_parameters(paths.parameters_file(run.run), networks, about=predictions.about)
+        _save(paths, run.run, predictions, checkpoint.fits, progress)
+        checkpoint.remove()
     return predictions
+
+
+def _save(
+    paths: Paths, run: str, predictions: Predictions, fits: dict[str, FinishedFit], progress: ProgressRecorder
+) -> None:
+    """Write all files of a run: the predictions, which make it up to date, last. A full disk must not lose them."""
+    what = f"{run} is trained and its predictions are saved, but a file beside them could not be written."
+    try:
+        with os_error_as(DataError, what, fix="free space on the disk of this folder before the next run is trained"):
+            progress.write_history(paths.history_file(run))
+            _save_parameters(paths.parameters_file(run), fits, about=predictions.about)
+    except DataError:
+        save_predictions(paths.predictions_file(run), predictions)
+        raise
+    save_predictions(paths.predictions_file(run), predictions)
 
 
 def _fit_folds(
@@ -96,8 +121,9 @@ def _fit_folds(
     pseudo: PseudoLabels,
     test_rows: int | None,
     progress: ProgressRecorder,
-) -> tuple[Predictions, dict[str, Network]]:
-    """Return the predictions, and the networks that made the test logits."""
+    checkpoint: Checkpoint,
+) -> Predictions:
+    """Train the fits that the checkpoint does not have yet; return the predictions of all."""
     lock = workspace.lock
     folds_of_rows, outputs = lock.folds[rows], lock.target.outputs
     labels, added = lock.train_labels, len(lock.folds) + np.arange(len(pseudo.rows))
@@ -107,25 +133,24 @@ def _fit_folds(
     store = ExtendedStore(train_store, test_store, pseudo.rows) if len(added) else train_store
     test_indices = np.arange(len(lock.test_ids))[:test_rows]
     folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()
-    oof_logits = np.zeros((len(lock.train_ids), outputs), dtype=np.float32)
-    test_logits: list[np.ndarray] = []
-    networks: dict[str, Network] = {}
     fits = [
         (f"fold{fold}", f" fold {fold + 1}/{len(folds)}" if len(folds) > 1 else "", folds_of_rows == fold)
         for fold in folds
     ]
     if run.recipe.refit:
         fits.append(("refit", " refit", np.zeros(len(rows), dtype=bool)))
+    oof_logits = np.zeros((len(lock.train_ids), outputs), dtype=np.float32)
     for name, stage, validates in fits:
-        data = FitData(store, labels, outputs, np.append(rows[~validates], added), rows[validates], lock.target)
-        network = _fit(workspace, run, data, purpose=f"/{name}", progress=progress, stage=stage)
-        if name != "refit":
-            oof_logits[rows[validates]] = check_finite(logits_of(network, train_store, rows[validates]))
-        if name == "refit" or not run.recipe.refit:
-            networks[name] = network
-            test_logits.append(check_finite(logits_of(network, test_store, test_indices)))
+        if name not in checkpoint.fits:
+            data = FitData(store, labels, outputs, np.append(rows[~validates], added), rows[validates], lock.target)
+            network = _fit(workspace, run, data, name=name, progress=progress, stage=stage, checkpoint=checkpoint)
+            is_final = name == "refit" or not run.recipe.refit
+            fit = _finished(network, train_store, rows[validates], test_store, test_indices if is_final else None)
+            checkpoint.finish(name, fit, progress.state_dict())
+        oof_logits[rows[validates]] = checkpoint.fits[name].oof_logits.numpy()
+    test_logits = [fit.test_logits.numpy() for fit in checkpoint.fits.values() if fit.test_logits is not None]
     oof_rows = rows[folds_of_rows >= 0]
-    predictions = Predictions(
+    return Predictions(
         oof_ids=lock.train_ids[oof_rows],
         oof_logits=oof_logits[oof_rows],
         oof_labels=labels[oof_rows],
@@ -134,20 +159,59 @@ def _fit_folds(
         classes=np.array(lock.classes),
         about={},
     )
-    return predictions, networks
 
 
 def _fit(
-    workspace: Workspace, run: PlannedRun, data: FitData, *, purpose: str, progress: ProgressRecorder, stage: str
+    workspace: Workspace,
+    run: PlannedRun,
+    data: FitData,
+    *,
+    name: str,
+    progress: ProgressRecorder,
+    stage: str,
+    checkpoint: Checkpoint,
 ) -> Network:
     """Train one network, with lr_find before it where the recipe asks for it."""
     recipe, paths = run.recipe, workspace.paths
-    if recipe.learning_rate == "find":
+    if recipe.learning_rate == "find" and name not in checkpoint.rates:
         result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root)
         write_lr_curve(paths.lr_find_folder, run.run, result)
         progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
-        recipe = replace(recipe, learning_rate=result.rate)
-    return fit_network(recipe, data, seed=run.seed, purpose=purpose, root=paths.root, progress=progress, stage=stage)
+        checkpoint.rates[name] = result.rate
+    recipe = replace(recipe, learning_rate=checkpoint.rates.get(name, recipe.learning_rate))
+    return fit_network(
+        recipe,
+        data,
+        seed=run.seed,
+        purpose=f"/{name}",
+        root=paths.root,
+        progress=progress,
+        stage=stage,
+        checkpoint=checkpoint,
+    )
+
+
+def _finished(
+    network: Network,
+    train_store: PixelStore,
+    validation_rows: np.ndarray,
+    test_store: PixelStore,
+    test_indices: np.ndarray | None,
+) -> FinishedFit:
+    """What is kept of a trained network; without `test_indices` only its logits of the validation rows."""
+    predicts_test = test_indices is not None
+    oof_logits = check_finite(logits_of(network, train_store, validation_rows))
+    test_logits = check_finite(logits_of(network, test_store, test_indices)) if predicts_test else None
+    state = network.state_dict() if predicts_test else {}
+    return FinishedFit(
+        oof_logits=torch.from_numpy(oof_logits),
+        test_logits=torch.from_numpy(test_logits) if predicts_test else None,
+        parameters={key: value.detach().cpu().contiguous() for key, value in state.items()},
+        normalisation=asdict(network.normalisation),
+        scale=network.scale,
+        precision=str(network.precision).removeprefix("torch."),
+        learning_rate=network.recipe.learning_rate,
+    )
 
 
 def check_finite(logits: np.ndarray) -> np.ndarray:
@@ -167,54 +231,58 @@ def _about(
     workspace: Workspace,
     run: PlannedRun,
     predictions: Predictions,
-    networks: dict[str, Network],
+    fits: dict[str, FinishedFit],
     progress: ProgressRecorder,
 ) -> dict[str, Any]:
     """The JSON description of the predictions."""
-    lock, root, device = workspace.lock, workspace.paths.root, pick_device()
+    lock, device = workspace.lock, pick_device()
     scores = lock.target.scores_of(predictions.oof_logits, predictions.oof_labels)
-    *_, network = networks.values()
-    fold_models = "this model" if len(networks) == 1 else f"average of {len(networks)} fold models"
-    packages = ("torch", "torchvision", "fastai", "timm", "numpy")
-    return {
+    *_, fit = fits.values()
+    fold_models = "this model" if len(fits) == 1 else f"average of {len(fits)} fold models"
+    return _origin(workspace, run) | {
         "run": run.run,
         "recipe_name": run.recipe_name,
         "architecture": run.recipe.architecture_and_size,
-        "recipe": asdict(run.recipe),
-        "seed": run.seed,
-        "stamp": run.stamp,
-        "weights_sha256": weights_sha256(run.recipe, root),
         "fold_sha256": lock.fold_sha256,
         "fingerprint": lock.fingerprint,
         "training_version": TRAINING_VERSION,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "device": device_name(device),
-        "threads": run.recipe.threads,
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
-        "precision": str(network.precision).removeprefix("torch."),
-        "learning_rate": network.recipe.learning_rate,
-        "normalisation": asdict(network.normalisation),
+        "precision": fit.precision,
+        "learning_rate": fit.learning_rate,
+        "normalisation": fit.normalisation,
         "seconds": round(progress.seconds, 1),
         "images_per_second": round(progress.images_per_second, 1),
         "scores": {name: round(score, 6) for name, score in scores.items()},
         "target": lock.target.name,
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
         "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
-        "git_commit": git_commit(root),
+        "git_commit": git_commit(workspace.paths.root),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _save_parameters(file: Path, networks: dict[str, Network], *, about: dict[str, Any]) -> None:
-    tensors = {
-        f"{name}.{key}": value.detach().cpu().contiguous()
-        for name, network in networks.items()
-        for key, value in network.state_dict().items()
+def _origin(workspace: Workspace, run: PlannedRun) -> dict[str, Any]:
+    """What decides the bits of a run's predictions; a checkpoint with another origin does not count."""
+    packages = ("torch", "torchvision", "fastai", "timm", "numpy")
+    return {
+        "recipe": asdict(run.recipe),
+        "seed": run.seed,
+        "stamp": run.stamp,
+        "training_version": TRAINING_VERSION,
+        "weights_sha256": weights_sha256(run.recipe, workspace.paths.root),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "device": device_name(pick_device()),
+        "threads": run.recipe.threads,
     }
+
+
+def _save_parameters(file: Path, fits: dict[str, FinishedFit], *, about: dict[str, Any]) -> None:
+    fits = {name: fit for name, fit in fits.items() if fit.parameters}
+    tensors = {f"{name}.{key}": value for name, fit in fits.items() for key, value in fit.parameters.items()}
     metadata = {
         "about": about,
-        "normalisations": {name: asdict(network.normalisation) for name, network in networks.items()},
-        "scales": {name: network.scale for name, network in networks.items()},
+        "normalisations": {name: fit.normalisation for name, fit in fits.items()},
+        "scales": {name: fit.scale for name, fit in fits.items()},
     }
     with atomic_write(file) as stream:
         stream.write(save(tensors, {key: json.dumps(value) for key, value in metadata.items()}))

@@ -12,6 +12,7 @@ from typing import Any
 
 from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
+from podium.training.checkpoint import Checkpoint
 from podium.workspace import Workspace
 
 Log = Callable[[str, int, dict[str, float]], object]
@@ -38,18 +39,22 @@ class Trackers:
 
 
 @contextmanager
-def open_trackers(workspace: Workspace, run: PlannedRun, *, note: Callable[[str], object]) -> Iterator[Trackers]:
-    """The trackers that the competition asks for, opened for one run.
+def open_trackers(
+    workspace: Workspace, run: PlannedRun, checkpoint: Checkpoint, *, note: Callable[[str], object]
+) -> Iterator[Trackers]:
+    """The trackers that the competition asks for, opened for one run; their curves resume where the run does.
 
     Raises TrainingError where Weights & Biases cannot start, before anything is trained.
     """
     names, trackers = workspace.competition.trackers, Trackers(note=note)
     if "tensorboard" in names:
-        trackers.logs["TensorBoard"] = _tensorboard_log(workspace.paths.reports / "tensorboard" / run.run)
+        trackers.logs["TensorBoard"] = _tensorboard_log(
+            workspace.paths.reports / "tensorboard" / run.run, checkpoint.is_saved
+        )
     if "wandb" not in names:
         yield trackers
         return
-    wandb_run, exit_code = _start_wandb(workspace, run), 1
+    wandb_run, exit_code = _start_wandb(workspace, run, checkpoint), 1
     trackers.logs["Weights & Biases"] = lambda stage, step, values: wandb_run.log(values)
     try:
         yield trackers
@@ -58,16 +63,21 @@ def open_trackers(workspace: Workspace, run: PlannedRun, *, note: Callable[[str]
         wandb_run.finish(exit_code=exit_code)
 
 
-def _tensorboard_log(folder: Path) -> Log:
-    """The curves of each fit are in a folder of its own; those of an earlier training are removed."""
+def _tensorboard_log(folder: Path, resumes: bool) -> Log:
+    """The curves of each fit are in a folder of its own; those of an earlier training are removed.
+
+    Where the training resumes, TensorBoard does not show the steps after its checkpoint a second time.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
-    shutil.rmtree(folder, ignore_errors=True)
+    if not resumes:
+        shutil.rmtree(folder, ignore_errors=True)
     writers: dict[str, SummaryWriter] = {}
 
     def log(stage: str, step: int, values: dict[str, float]) -> None:
         if stage not in writers:
-            writers[stage] = SummaryWriter(folder / "-".join(stage.replace("/", " of ").split()))
+            name = "-".join(stage.replace("/", " of ").split())
+            writers[stage] = SummaryWriter(folder / name, purge_step=step if resumes else None)
         for name, value in values.items():
             writers[stage].add_scalar(name, value, step)
         if "epoch" in values:
@@ -76,7 +86,7 @@ def _tensorboard_log(folder: Path) -> Log:
     return log
 
 
-def _start_wandb(workspace: Workspace, run: PlannedRun) -> Any:
+def _start_wandb(workspace: Workspace, run: PlannedRun, checkpoint: Checkpoint) -> Any:
     import wandb
 
     settings = wandb.Settings(silent=True, console="off", finish_timeout=FINISH_SECONDS)
@@ -87,6 +97,8 @@ def _start_wandb(workspace: Workspace, run: PlannedRun) -> Any:
         return wandb.init(
             project=f"podium-{workspace.name}",
             name=run.run,
+            id=checkpoint.state["id"],
+            resume="allow",
             dir=workspace.paths.reports,
             config=asdict(run.recipe) | {"seed": run.seed, "competition": workspace.name},
             settings=settings,

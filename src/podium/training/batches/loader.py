@@ -5,6 +5,7 @@ one gather of pixels (which also shifts and flips), one conversion to float, and
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from podium.training.batches.augment import (
     torchvision_draws,
 )
 from podium.training.batches.stores import FitData, Normalisation, Normaliser
+
+# The random streams of a loader.
+STREAMS = ("order", "draws", "torchvision")
 
 
 class TrainingLoader:
@@ -57,6 +61,7 @@ class TrainingLoader:
         if recipe.augment.flip == "alternating":
             self.mirrored = torch.rand(len(self.store), generator=stream("flip"), device=self.device) < 0.5
         self.last_rows = self.rows[:0]  # of the last batch
+        self.epoch_order, self.position = self.rows[:0], 0  # of the present epoch, and its next batch
 
         self.transform = pixel_transform(recipe.augment, normalisation.mean)
         self.erase = v2.RandomErasing(recipe.augment.erase)
@@ -70,10 +75,13 @@ class TrainingLoader:
         return self.batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of one epoch."""
-        order = self._epoch_order()
+        """Yield the batches of one epoch, or those that are left of it after `load_state_dict`."""
+        if self.position == 0:
+            self.epoch_order = self._epoch_order()
         sizes = [len(part) for part in torch.arange(self.images).tensor_split(self.batches)]
-        for part, size in zip(order.tensor_split(self.batches), sizes, strict=True):
+        parts = list(zip(self.epoch_order.tensor_split(self.batches), sizes, strict=True))
+        for part, size in parts[self.position :]:
+            self.position += 1
             rows = self.rows[part]
             if size < len(rows):
                 rows = rows[self.losses[rows].topk(size).indices]
@@ -85,6 +93,20 @@ class TrainingLoader:
                 with torchvision_draws(self.torchvision):
                     batch = self.mix(*batch)
             yield batch
+        self.position = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes while the loader is used."""
+        streams = {name: getattr(self, name).get_state() for name in STREAMS}
+        return streams | {name: getattr(self, name) for name in ("losses", "mirrored", "epoch_order", "position")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another loader of the same recipe, rows and seed was when `state_dict` was called."""
+        for name, value in state.items():
+            if name in STREAMS:
+                getattr(self, name).set_state(value)
+            else:
+                setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
 
     def record_losses(self, losses: Tensor) -> None:
         """Set the loss of each image of the last batch, (n,)."""

@@ -1,0 +1,198 @@
+"""A killed training goes on from its checkpoint, and its results are those of one that was left alone."""
+
+import csv
+import errno
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from digits_toys import digits_workspace
+from podium.config.keys import Augment
+from podium.errors import DataError, DivergedError
+from podium.training import checkpoint as checkpoint_module
+from podium.training import run as run_module
+from podium.training.checkpoint import Checkpoint
+from podium.training.inference import logits_of
+from podium.training.learner import fit_network
+from podium.training.progress import Listener, ProgressRecorder
+from podium.training.run import train_run
+from training_toys import FAST, TINY, data_of, save_weights
+
+
+class KilledError(BaseException):
+    """Ends a training as a signal does: no handler of the training catches it."""
+
+
+class Killer(Listener):
+    """Ends the training at a step, counted from 1 over all fits; with 0 it never does."""
+
+    def __init__(self, step: int = 0):
+        self.left, self.steps, self.notes = step, 0, []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def step(self, share_done, images_per_second):
+        self.steps += 1
+        self.left -= 1
+        if self.left == 0:
+            raise KilledError
+
+
+@pytest.fixture
+def save_each_step(monkeypatch):
+    """Save after each step, however long that takes."""
+    monkeypatch.setattr(checkpoint_module, "MOST_SHARE", float("inf"))
+
+
+def fitted(recipe, folder, *, killed_at=()):
+    """Logits, parameters and history of a training that is killed at these steps, each counted from its start."""
+    torch.set_num_threads(1)
+    data, file = data_of(), folder / "checkpoints" / "run.pt"
+    images = recipe.images_per_epoch(80) * (recipe.epochs + recipe.freeze_epochs)
+    for step in (*killed_at, 0):
+        checkpoint, listener = Checkpoint(file, key="key"), Killer(step)
+        progress = ProgressRecorder(listener, images=images)
+        if checkpoint.is_saved:
+            progress.load_state_dict(checkpoint.state["progress"])
+        torch.manual_seed(step)  # another process has another random state
+        keys = {"seed": 1, "purpose": "", "root": folder, "stage": "", "progress": progress, "checkpoint": checkpoint}
+        try:
+            network = fit_network(recipe, data, **keys)
+        except KilledError:
+            continue
+    assert progress.images_done == images
+    assert not killed_at or listener.steps < images // 20  # it did not start anew
+    file.unlink()
+    logits = logits_of(network, data.store, data.validation_rows)
+    history = [(row.stage, row.epoch, row.training_loss, row.validation_accuracy) for row in progress.epochs]
+    return logits, network.state_dict(), history
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        replace(TINY, dropout=0.3, ema_decay=0.9),
+        replace(TINY, optimiser="sgd", gradient_clip=1.0, hard_share=0.5, epochs=4),
+        replace(FAST, epochs=4, hard_share=0.5, progressive_pixels=(8, 12)),
+        replace(TINY, mixup=0.2, cutmix=0.5, sampling="balanced", progressive_pixels=(8,)),
+        replace(TINY, augment=Augment(trivial_augment=True, erase=0.5, crop=0.5, zoom=1.2, cutout_pixels=4)),
+        replace(TINY, freeze_epochs=2, accumulate=2, dropout=0.3, head="linear"),
+        replace(TINY, head="logistic", learning_rate=0.001),
+    ],
+    ids=["adamw-ema", "sgd-hard", "muon-sizes", "mixup-balanced", "torchvision", "freeze", "logistic"],
+)
+def test_a_killed_training_ends_with_the_bits_of_one_that_was_left_alone(tmp_path, save_each_step, recipe):
+    if recipe.freeze_epochs or recipe.head == "logistic":
+        recipe = replace(recipe, pretrained=save_weights(tmp_path))
+    logits, parameters, history = fitted(recipe, tmp_path)
+    for killed_at in ((2,), (5,), (recipe.epochs * 2 - 1,), (3, 2, 2, 2)):
+        again, same_parameters, same_history = fitted(recipe, tmp_path, killed_at=killed_at)
+        assert np.array_equal(again, logits) and same_history == history
+        assert all(torch.equal(value, same_parameters[name]) for name, value in parameters.items())
+
+
+def history_of(workspace):
+    with workspace.paths.history_file("tiny.s1").open() as file:
+        return [(row["stage"], row["epoch"], row["training_loss"]) for row in csv.DictReader(file)]
+
+
+def train(workspace, *, killed_at=0, **keys):
+    (run,) = workspace.runs
+    listener = Killer(killed_at)
+    workspace = replace(workspace, competition=replace(workspace.competition, checkpoint_minutes=0.0))
+    return train_run(workspace, replace(run, recipe=replace(run.recipe, **keys)), listener=listener), listener
+
+
+def test_a_finished_fold_is_not_trained_again_and_the_files_are_those_of_an_undisturbed_run(
+    tmp_path, monkeypatch, save_each_step
+):
+    (tmp_path / "killed").mkdir()
+    undisturbed, workspace = (
+        digits_workspace(folder, validation='kind = "k-fold"\nfolds = 2') for folder in (tmp_path, tmp_path / "killed")
+    )
+    keys = {"epochs": 1, "learning_rate": "find", "refit": True}
+    expected, _ = train(undisturbed, **keys)
+    find, found = run_module.find_learning_rate, []
+    monkeypatch.setattr(run_module, "find_learning_rate", lambda *a, **k: found.append(1) or find(*a, **k))
+    steps = -(-649 // 64)
+    file = workspace.paths.checkpoint_file("tiny.s1")
+    for killed_at in (steps - 1, steps):  # before the end of the first fold, and in the second
+        with pytest.raises(KilledError):
+            train(workspace, killed_at=killed_at, **keys)
+        assert file.is_file() and not workspace.paths.predictions_file("tiny.s1").exists()
+    predictions, listener = train(workspace, **keys)
+    assert len(found) == 3  # one for each fit
+    assert any(note.startswith("goes on from its checkpoint, ") for note in listener.notes)
+    assert np.array_equal(predictions.oof_logits, expected.oof_logits)
+    assert np.array_equal(predictions.test_logits, expected.test_logits)
+    assert history_of(workspace) == history_of(undisturbed)
+    parameters = [load_file(space.paths.parameters_file("tiny.s1")) for space in (workspace, undisturbed)]
+    assert all(torch.equal(value, parameters[1][name]) for name, value in parameters[0].items())
+    assert not list(file.parent.iterdir())
+
+
+@pytest.mark.parametrize("change", ["recipe", "versions", "damage"])
+def test_a_checkpoint_of_something_else_is_not_used(tmp_path, monkeypatch, save_each_step, change):
+    workspace = digits_workspace(tmp_path)
+    with pytest.raises(KilledError):
+        train(workspace, killed_at=20)
+    keys = {"weight_decay": 0.1} if change == "recipe" else {}
+    if change == "versions":
+        monkeypatch.setattr(run_module, "version", lambda name: "0")
+    if change == "damage":
+        file = workspace.paths.checkpoint_file("tiny.s1")
+        file.write_bytes(file.read_bytes()[:-100])
+    _, listener = train(workspace, **keys)
+    assert listener.steps == 2 * -(-1000 // 64) and not any("checkpoint" in note for note in listener.notes)
+
+
+def test_a_training_that_diverged_leaves_no_checkpoint(tmp_path, save_each_step):
+    workspace = digits_workspace(tmp_path)
+    with pytest.raises(DivergedError):
+        train(workspace, learning_rate=1e30, optimiser="sgd")
+    assert not list(workspace.paths.checkpoint_file("tiny.s1").parent.glob("*"))
+
+
+def test_a_full_disk_stops_the_checkpoints_and_not_the_training(tmp_path, monkeypatch, save_each_step):
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    workspace = digits_workspace(tmp_path)
+    expected, _ = train(workspace)
+    monkeypatch.setattr(checkpoint_module.torch, "save", no_space)
+    predictions, listener = train(workspace)
+    notes = [note for note in listener.notes if "No space left" in note]
+    assert notes == ["no checkpoint could be written, and the training goes on: No space left on device"]
+    assert np.array_equal(predictions.oof_logits, expected.oof_logits)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path):
+    file = tmp_path / "run.pt"
+    file.mkdir()
+    with pytest.raises(DataError, match=r"(?s)checkpoint cannot be read.*run\.pt"):
+        Checkpoint(file, key="key")
+
+
+@pytest.mark.parametrize(
+    ("cost", "age", "epoch_ends", "saves"),
+    [
+        (0.0, 0, True, True),
+        (0.0, 290, False, False),  # within an epoch, checkpoint_minutes are not over
+        (0.0, 310, False, True),
+        (8.0, 390, True, False),  # saving took 8 seconds: at most 2 % of the time is 400 seconds
+        (8.0, 410, True, True),
+        (8.0, 390, False, False),
+    ],
+)
+def test_saving_takes_a_small_share_of_the_time_and_within_an_epoch_waits_for_the_minutes(
+    tmp_path, cost, age, epoch_ends, saves
+):
+    checkpoint = Checkpoint(tmp_path / "run.pt", minutes=5)
+    checkpoint.cost, checkpoint.saved_at = cost, time.perf_counter() - age
+    checkpoint.save_if_due(dict, dict, epoch_ends=epoch_ends)
+    assert (tmp_path / "run.pt").exists() == saves
