@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from digits_toys import RECIPE
 from layout_toys import image
-from podium.cli.app import app
 from podium.cli.printing import RunPrinter
 from podium.data.prepare import prepare
 from podium.ensemble.chain import CHANGED, read_chain, remake_differences
@@ -72,14 +70,6 @@ def test_the_report_says_that_there_is_no_submission(workspace):
 def test_check_says_that_there_is_nothing_to_submit(workspace, tmp_path):
     with pytest.raises(SubmissionError, match="nothing to submit: the competition has no test images"):
         check_submission(tmp_path / "any.csv", lock=workspace.lock, settings=workspace.competition.submission)
-
-
-def test_submit_says_that_there_is_nothing_to_submit_and_does_not_ask_for_a_competition_on_kaggle(
-    workspace, monkeypatch
-):
-    monkeypatch.chdir(workspace.paths.root)
-    result = CliRunner().invoke(app, ["submit", "--competition", "photos", "--message", "first"])
-    assert isinstance(result.exception, SubmissionError) and "nothing to submit" in str(result.exception)
 
 
 def test_new_images_are_predicted(workspace):

@@ -15,10 +15,11 @@ def examples(values: Iterable[Any], *, most: int = 3) -> str:
 class PodiumError(ValueError):
     """An error that the user can fix: what is wrong, the file, what was expected, what was found, what to type.
 
-    `faults` lists several faults of one kind, one per line, so that all of them can be fixed at once.
+    `faults` lists several faults of one kind, one per line, so that all of them can be fixed at once. Whatever a file
+    contains, the error is one screen: of a long line the middle is left out.
     """
 
-    most_faults_shown = 20
+    most_faults_shown, most_characters, default_fix = 20, 1500, "correct this, then repeat the command"
 
     def __init__(
         self,
@@ -41,10 +42,14 @@ class PodiumError(ValueError):
         lines += [f"  - {fault}" for fault in self.faults[: self.most_faults_shown]]
         if len(self.faults) > self.most_faults_shown:
             lines.append(f"  ... and {len(self.faults) - self.most_faults_shown} more")
-        if self.fix:
-            lines.append(f"  {'fix:':<10}{self.fix}")
-        # A file name may contain bytes that are not text; they are printed as numbers.
-        return "\n".join(lines).encode(errors="backslashreplace").decode()
+        lines += f"  {'fix:':<10}{self.fix or self.default_fix}".split("\n")
+        return "\n".join(map(self._printable, lines))
+
+    def _printable(self, line: str) -> str:
+        # Names of files and keys may contain line ends, codes of a terminal, and bytes that are not text.
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        half = self.most_characters // 2
+        return line if len(line) <= self.most_characters else f"{line[:half]} ... {line[-half:]}"
 
 
 class ConfigError(PodiumError):

@@ -1,12 +1,18 @@
 """Atomic writes and file locks."""
 
+import csv
 import errno
 import fcntl
 import glob
 import json
+import lzma
 import os
 import secrets
 import shutil
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,6 +20,10 @@ from typing import Any, BinaryIO
 
 from podium.errors import DataError, PodiumError
 
+# What readers of files (the standard library's, NumPy's, Pillow's, torch's) raise for damaged or hostile content.
+DAMAGE = (OSError, ValueError, EOFError, LookupError, ArithmeticError, RuntimeError, MemoryError, TypeError)
+DAMAGE += (AttributeError, AssertionError, SyntaxError, tokenize.TokenError, csv.Error, struct.error)
+DAMAGE += (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 # Disk space that writing images leaves free.
 RESERVE_BYTES = 1 << 29
 LARGER_CACHE = "free space, or set PODIUM_CACHE to a folder on a larger disk"

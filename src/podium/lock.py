@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from podium.errors import DataError
-from podium.files import write_file
+from podium.files import DAMAGE, write_file
 from podium.targets.target import Target
 
 FORMAT = 1
@@ -115,7 +115,7 @@ def read_lock(file: Path) -> Lock:
         if head["rows_sha256"] != _rows_sha256(head["classes"], rows):
             raise ValueError("its classes or rows were changed after it was written")
         return _parse(head, list(csv.reader(io.StringIO(rows, newline=""))))
-    except (ValueError, LookupError, TypeError, csv.Error) as error:
+    except DAMAGE as error:
         found, fix = str(error) or type(error).__name__, f"restore {file}, or rm {file} && {fix}"
         raise DataError("Not a data.lock file as Podium wrote it.", file=file, found=found, fix=fix) from None
 

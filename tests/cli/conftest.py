@@ -29,7 +29,7 @@ widths = [16, 16]
 }
 
 
-def run_podium(folder: Path, *arguments: str) -> CompletedProcess:
+def run_podium(folder: Path, *arguments: str, **environment: str) -> CompletedProcess:
     """Run `podium` in a folder, in this process: torch is imported once for all tests."""
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     streams = redirect_stdout(stdout), redirect_stderr(stderr)
@@ -41,6 +41,8 @@ def run_podium(folder: Path, *arguments: str) -> CompletedProcess:
         patch.setenv("COMPETITION", "digits")
         patch.setenv("OPENBLAS_NUM_THREADS", "1")
         patch.delenv("PODIUM_CACHE", raising=False)
+        for name, value in environment.items():
+            patch.setenv(name, value)
         try:
             main()
         except SystemExit as ending:

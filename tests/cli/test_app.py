@@ -45,23 +45,6 @@ def test_every_step_from_toml_to_a_scored_csv(project, podium):
         assert "\r" not in done.stdout and not done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["prepare", "-c", "digit"], ["There is no competition 'digit'.", "COMPETITION=digits"]),
-        (["train", "tiny.s2"], ["tiny.s2", "tiny.s1"]),
-        (["ensemble"], ["There are no predictions to blend.", "make train COMPETITION=digits"]),
-        (["check", "none.csv"], ["data.lock", "prepare"]),
-    ],
-)
-def test_an_error_that_the_user_can_fix_is_one_screen_and_exit_code_2(project, podium, arguments, expected):
-    (project / "competitions" / "digits" / "data.lock").unlink()
-    done = podium(project, *arguments)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert all(part in done.stderr for part in expected), done.stderr
-    assert len(done.stderr.splitlines()) < 30
-
-
 def test_a_competition_with_only_imported_runs_is_prepared_and_blended(without_recipes, podium):
     assert podium(without_recipes, "prepare").returncode == 0
     lock = read_lock(without_recipes / "competitions" / "digits" / "data.lock")
@@ -80,24 +63,6 @@ def test_a_competition_with_only_imported_runs_is_prepared_and_blended(without_r
         assert done.returncode == 0, (arguments, done.stderr)
 
 
-@pytest.mark.parametrize("command", ["train", "estimate", "rehearse", "suggest", "tune x", "show x", "lr-find x"])
-def test_a_command_that_trains_is_refused_without_a_recipe(without_recipes, podium, command):
-    done = podium(without_recipes, *command.split())
-    assert done.returncode == 2 and "A competition without a recipe." in done.stderr, done.stderr
-
-
-def test_an_error_of_the_operating_system_has_no_traceback(project, podium):
-    (project / "oof").write_text("a file where a folder should be")
-    done = podium(project, "train")
-    assert done.returncode == 2 and "Not a directory" in done.stderr
-    (project / "oof").unlink()
-    podium(project, "train", "tiny")
-    (project / "submissions").write_text("a file where a folder should be")
-    done = podium(project, "ensemble")
-    assert done.returncode == 2 and "The operating system reported an error." in done.stderr
-    assert "submissions" in done.stderr
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_keep_what_was_finished_and_leave_no_partial_file(project, number):
     file = project / "competitions" / "digits" / "tiny.toml"
@@ -111,13 +76,6 @@ def test_ctrl_c_and_sigterm_keep_what_was_finished_and_leave_no_partial_file(pro
         _, stderr = run.communicate(timeout=60)
     assert run.returncode == 128 + number and stderr.strip() == "Stopped. What was finished is kept."
     assert not list(project.glob("oof/**/*.npz")) and not list(project.glob("oof/**/.*"))
-
-
-def test_check_prints_all_faults_of_a_csv(project, podium):
-    (project / "bad.csv").write_text("id,label\ndigit/9999,seven\n")
-    done = podium(project, "check", "bad.csv")
-    assert done.returncode == 2 and "Not a submission of digits." in done.stderr
-    assert "file:     bad.csv" in done.stderr and len(done.stderr.splitlines()) >= 3
 
 
 COMMANDS = list(get_command(app).commands)

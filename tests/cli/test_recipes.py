@@ -1,6 +1,4 @@
-"""The output, the files and the errors of `podium show` and `podium lr-find`."""
-
-import pytest
+"""The output and the files of `podium show`, `podium lr-find` and `podium variant`."""
 
 
 def test_show_draws_a_sheet_and_prints_what_to_check(project, podium):
@@ -29,26 +27,6 @@ def test_lr_find_prints_its_suggestions_and_write_puts_one_into_the_recipe(proje
     assert old_lines[:3] + old_lines[4:] == lines[:3] + lines[4:]
     names = {path.name for path in (project / "reports/digits/lr-find").iterdir()}
     assert names == {"fast.csv", "fast.json", "fast.png"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["show", "fasd"], ["There is no run or recipe 'fasd'.", "RUN=fast"]),
-        (["show", ""], ["Which run or recipe?", "RUN=fast"]),
-        (["lr-find", "fast.s1"], ["There is no recipe 'fast.s1'.", "RECIPE=fast"]),
-        (["lr-find", "fasst", "--write"], ["There is no recipe 'fasst'.", "RECIPE=fast"]),
-        (["embed", "fasst"], ["There is no recipe 'fasst'.", "RECIPE=fast"]),
-        (["embed", "fast"], ["fast: Features of a network that is not trained", "expected: pretrained weights"]),
-        (["variant", "fast.s1", "epocks=3"], ["epocks: unknown key; did you mean epochs?", "correct SET="]),
-        (["pseudo"], ["There is no blend of the present runs", "make ensemble COMPETITION=digits"]),
-    ],
-)
-def test_a_misspelt_name_is_one_screen_with_the_nearest(prepared, podium, arguments, expected):
-    done = podium(prepared, *arguments)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert all(part in done.stderr for part in expected), done.stderr
-    assert len(done.stderr.splitlines()) < 8
 
 
 def test_a_variant_is_written_and_its_runs_are_printed_and_listed(project, podium):

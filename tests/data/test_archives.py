@@ -291,7 +291,7 @@ def refuse(*arguments, **keys):
 def test_an_archive_that_may_not_be_read_is_not_called_damaged(toy, kind, opener, monkeypatch):
     file = make(toy, kind, FILES)
     monkeypatch.setattr(opener, refuse)
-    with pytest.raises(DataError, match=r"cannot be read(.|\n)*the/place\n +found: +Permission denied$"):
+    with pytest.raises(DataError, match=r"cannot be read(.|\n)*the/place\n +found: +Permission denied\n"):
         open_folder(file, toy.data / "cache")
 
 
@@ -299,7 +299,7 @@ def test_an_archive_that_may_not_be_read_is_not_called_damaged(toy, kind, opener
 def test_a_folder_that_may_not_be_read_is_named(toy, function, monkeypatch):
     folder = toy.write(toy.data / "a", FILES)
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(DataError, match=r"cannot be read(.|\n)*the/place\n +found: +Permission denied$"):
+    with pytest.raises(DataError, match=r"cannot be read(.|\n)*the/place\n +found: +Permission denied\n"):
         function(folder)
 
 

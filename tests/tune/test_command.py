@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 import podium
 from podium.cli.app import app
-from podium.errors import ConfigError, DivergedError, PodiumError
+from podium.errors import ConfigError, DivergedError
 from podium.tune import trial as trial_module
-from tune_toys import RECIPE, SEARCH, failing
+from tune_toys import RECIPE, failing
 
 SOURCE = Path(podium.__file__).parents[1]
 
@@ -70,33 +70,6 @@ def test_a_search_without_a_score_says_so(tune, monkeypatch):
     monkeypatch.setattr(trial_module, "train_run", failing(DivergedError("Training diverged.")))
     done = tune("tiny", "--trials", "2")
     assert "no trial has a score" in done.stdout and done.stdout.count("Training diverged.") == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        (["tny"], ["There is no recipe 'tny'.", "RECIPE=tiny"]),
-        ([], ["Which recipe?", "one of tiny"]),
-        (["tiny", "--out", "tiny"], ["cannot replace an existing file"]),
-    ],
-)
-def test_wrong_arguments_are_refused_before_anything_is_trained(tune, arguments, parts, trained):
-    with pytest.raises(PodiumError) as error:
-        tune(*arguments)
-    assert all(part in str(error.value) for part in parts), error.value
-    assert not trained and len(str(error.value).splitlines()) < 10
-
-
-@pytest.mark.parametrize("option", [("--trials", "abc"), ("--trials", "0"), ("--minutes", "soon"), ("--minutes", "-1")])
-def test_limits_that_are_no_numbers_are_refused(tune, option, trained):
-    done = tune("tiny", *option)
-    assert done.exit_code == 2 and f"Invalid value for '{option[0]}'" in done.stderr and not trained
-
-
-def test_an_unknown_key_in_the_search_is_refused_by_name(tune, toy):
-    toy.recipe_file.write_text(RECIPE + SEARCH + "droput = [0, 0.5]\n")
-    with pytest.raises(ConfigError, match=r"search\.droput: unknown key; did you mean dropout\?"):
-        tune("tiny")
 
 
 def test_ctrl_c_keeps_finished_trials_and_leaves_no_file_of_a_training(toy):

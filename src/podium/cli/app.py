@@ -1,5 +1,6 @@
 """The `podium` command: all commands, and how it ends."""
 
+import io
 import signal
 import sys
 import warnings
@@ -25,13 +26,16 @@ def main() -> None:
     """Run the command line; what the user can fix is one screen and exit code 2, never a traceback."""
     if not sys.warnoptions:  # what libraries warn of is not for users; `python -W default -m podium` shows it
         warnings.simplefilter("ignore")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may have bytes that are not text
+        sys.stdout.reconfigure(errors="backslashreplace")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
         app()
     except (PodiumError, OSError) as error:
         if isinstance(error, OSError):
-            error = PodiumError("The operating system reported an error.", file=error.filename, found=error.strerror)
+            what, found = "The operating system reported an error.", error.strerror or str(error)
+            error = PodiumError(what, file=error.filename, found=found)
         print(f"\n{error}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stop:

@@ -100,7 +100,8 @@ def check(file: CsvFile, workspace: Opened = DEFAULT) -> None:
 
     faults = check_submission(file, lock=workspace.lock, settings=workspace.competition.submission)
     if faults:
-        raise SubmissionError(f"Not a submission of {workspace.name}.", file=file, faults=faults)
+        fix = f"correct the file, or make ensemble COMPETITION={workspace.name}"
+        raise SubmissionError(f"Not a submission of {workspace.name}.", file=file, faults=faults, fix=fix)
     print(f"{file}: a valid submission of {workspace.name}, {len(workspace.lock.test_ids):,} rows")
 
 

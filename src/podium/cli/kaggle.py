@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames
+from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, finite
 from podium.cli.printing import print_line
 from podium.plan.runs import PlannedRun, select_runs
 
@@ -20,7 +20,9 @@ commands = typer.Typer()
 File = Annotated[Path | None, typer.Argument(help="The CSV; default: submissions/<competition>/ensemble.csv.")]
 Message = Annotated[str, typer.Option("--message", "-m", help="Description in Kaggle's list of submissions.")]
 Force = Annotated[bool, typer.Option("--force", help="Submit unusual class shares, or the same file again.")]
-Score = Annotated[float | None, typer.Option(help="A score; default: the best public score in the ledger.")]
+Score = Annotated[
+    float | None, typer.Option(callback=finite, help="A score; default: the best public score in the ledger.")
+]
 
 
 @commands.command()

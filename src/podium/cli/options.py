@@ -1,5 +1,6 @@
 """Options that several commands share. `--competition` opens the workspace of the competition that it names."""
 
+import math
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,13 @@ def open_named(name: str) -> "Workspace":
     from podium.workspace import open_workspace
 
     return open_workspace(name)
+
+
+def finite(number: float | None) -> float | None:
+    """The number of an option; NaN, which no comparison refuses, and infinity are wrong."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"{number} is not a finite number.")
+    return number
 
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, OneRecipe, OneRun, Opened, open_named
+from podium.cli.options import DEFAULT, OneRecipe, OneRun, Opened, finite, open_named
 from podium.cli.printing import RunPrinter, print_line
 from podium.plan.runs import find_run
 
@@ -98,7 +98,8 @@ def tune(
         typer.Option(min=1, help="Trials in all, including earlier ones of the same search; default: 20."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Minutes after which no more trials start; default: no limit.")
+        float | None,
+        typer.Option(min=0, callback=finite, help="Minutes after which no more trials start; default: no limit."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="Name of the recipe to write; default: <recipe>-tuned.")] = None,
 ) -> None:

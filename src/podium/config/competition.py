@@ -81,7 +81,7 @@ def _count_groups(pattern: str) -> int:
     """The number of groups of a regular expression; -1 if it is none."""
     try:
         return re.compile(pattern).groups
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return -1
 
 

@@ -93,7 +93,7 @@ def read_table(file: Path) -> dict[str, Any]:
         content = file.read_bytes()
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError("Not a TOML file.", file=file, found=str(error), fix=f"edit {file}") from None
 
 
@@ -142,7 +142,7 @@ def _checked_value(value: Any, hint: Any, limits: Mapping[str, Any], name: str, 
             if others != [...] and len(value) != len(others) + 1:
                 faults.append(f"{name} = {list(value)}: expected {len(others) + 1} values")
             return tuple(_checked_value(v, item, limits, f"{name}[{i}]", faults) for i, v in enumerate(value))
-    if type(value) is int and float in kinds and int not in kinds:
+    if type(value) is int and float in kinds and int not in kinds and abs(value) < 1e300:
         value = float(value)
     if expected := _expected(value, kinds, limits):
         faults.append(f"{name} = {value!r}: expected {expected}")
@@ -158,6 +158,8 @@ def _expected(value: Any, kinds: Sequence[Any], limits: Mapping[str, Any]) -> st
         return "" if value in choices else f"one of {', '.join(choices)}{hint}"
     if type(value) not in kinds:
         return " or ".join("a table" if is_dataclass(k) else k.__name__.replace("tuple", "a list") for k in kinds)
+    if isinstance(value, str) and "\0" in value:
+        return "text without a null character"
     low, high = limits["low"], limits["high"]
     if type(value) not in (int, float) or (low <= value <= high and abs(value) < inf):
         return ""

@@ -17,7 +17,7 @@ from numpy.lib.format import open_memmap
 
 from podium.config.pixels import Pixels, height_and_width, pixels_text
 from podium.errors import DataError
-from podium.files import os_error_as
+from podium.files import DAMAGE, os_error_as
 from podium.lock import Lock, read_lock
 from podium.plan.paths import Paths
 
@@ -142,5 +142,7 @@ def load_dataset(file: Path) -> Dataset | None:
         are_whole = len(images) == len(lock.train_ids) + len(lock.test_ids)
         blocks = math.ceil(len(images) / ROWS_PER_BLOCK)
         return Dataset(lock, images, checksums) if are_pixels and are_whole and len(checksums) == blocks else None
-    except (FileNotFoundError, ValueError, EOFError, TypeError, LookupError):
+    except DAMAGE as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise
         return None

@@ -97,7 +97,6 @@ def _decode_listing(
         damages = [fault for rows in results for fault in rows.faults]
         faults = [*listing.faults, *(damages or _repeated_files(listing, digests))]
         if faults:
-            faults = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in fault) for fault in faults]
             what = f"The data of '{name}' have {len(faults)} fault(s)."
             raise DataError(what, faults=faults, fix="fix or remove these")
         write_lock(file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))

@@ -1,7 +1,6 @@
 """Decode image files of any mode, size and orientation to arrays of 8-bit RGB of one size."""
 
 import io
-import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -13,12 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from podium.config.pixels import Pixels, height_and_width
 from podium.errors import DataError
+from podium.files import DAMAGE
 
 # Formats that Pillow cannot decode, or decodes by starting another program.
 NOT_OPENED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
 COMMON_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-# What Pillow raises on damaged files.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
 FAULTS = (*DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning)
 RESAMPLING = Image.Resampling.BICUBIC
 

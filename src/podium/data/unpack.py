@@ -1,19 +1,16 @@
 """Unpack untrusted archives: no file outside the target folder, no links, no archive bombs."""
 
 import errno
-import lzma
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from podium.errors import DataError
-from podium.files import remove_path, require_free_space
+from podium.files import DAMAGE, remove_path, require_free_space
 
 # An archive that unpacks to more than this, and to more than 200 times its size, is refused: images do not
 # compress that well.
@@ -21,10 +18,7 @@ HARMLESS_BYTES = 1 << 27
 MOST_EXPANSION = 200
 # Empty files and folders cost no bytes in an archive, but time: each takes 0.5 ms.
 MOST_EMPTY = 50_000
-# What zipfile, tarfile and py7zr raise on damaged files.
-FORMAT_FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
-ARCHIVE_FAULTS = (*FORMAT_FAULTS, EOFError, OSError, RuntimeError, ValueError, TypeError)
-
+ARCHIVE_FAULTS = (*DAMAGE, tarfile.TarError)
 
 Member = tuple[str, int, bool, Any]
 """Name, unpacked bytes, whether it is a file or a folder (not a link or a device), and the library's own object."""

@@ -18,7 +18,7 @@ from podium.ensemble.pool import pool_of
 from podium.errors import ConfigError, SubmissionError
 from podium.files import atomic_write, file_lock, write_file
 from podium.metrics import METRICS
-from podium.plan.names import NAME
+from podium.plan.names import CHARACTERS, NAME
 from podium.plan.stamp import ensemble_stamp, file_sha256, with_hashes
 from podium.predictions.align import load_runs
 from podium.submission import check_submission, submission_text
@@ -53,8 +53,8 @@ def write_ensemble(
     or belong to other data than `data.lock`, ConfigError for invalid settings.
     """
     if not NAME.fullmatch(out):
-        expected = "letters, digits, and _ . + - between them, such as try2"
-        raise SubmissionError("This cannot be the name of a submission.", expected=expected, found=out)
+        what = "This cannot be the name of a submission."
+        raise SubmissionError(what, expected=CHARACTERS, found=out, fix="OUT=try2")
     competition, files = workspace.competition, workspace.paths.submissions / out
     given = {"strategy": strategy, "threshold": threshold}
     settings = overridden(workspace, **given)
@@ -84,7 +84,7 @@ def write_ensemble(
 def overridden(workspace: Workspace, *, strategy: str | None = None, threshold: float | None = None) -> Ensemble:
     """The competition's settings with another strategy, threshold or both; raises ConfigError."""
     if threshold is not None and not METRICS[workspace.competition.metric].greater_is_better:
-        raise ConfigError(NO_THRESHOLD, expected="no THRESHOLD=", found=f"{threshold:g}")
+        raise ConfigError(NO_THRESHOLD, fix="leave out THRESHOLD=", found=f"{threshold:g}")
     settings, faults = asdict(workspace.competition.ensemble), []
     settings |= {} if strategy is None else {"strategy": strategy}
     settings |= {} if threshold is None else {"threshold": threshold, "select": "rule"}

@@ -30,7 +30,7 @@ def check_recipe_name(name: str, file: Path) -> None:
 def check_run_name(name: str, taken: Sequence[str]) -> None:
     """Raise ConfigError if an imported run cannot have this name; `taken` are the names of the runs of recipes."""
     if not NAME.fullmatch(name):
-        raise ConfigError(f"'{name}' cannot be the name of a run.", expected=CHARACTERS)
+        raise ConfigError(f"'{name}' cannot be the name of a run.", expected=CHARACTERS, fix="vit.s1")
     if name in taken:
         what, fix = f"'{name}' is already the name of a recipe's run.", f"podium import other.{name}"
         raise ConfigError(what, expected="another name", fix=fix)

@@ -8,10 +8,8 @@ import hashlib
 import json
 import math
 import os
-import struct
 import subprocess
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -21,7 +19,7 @@ from typing import Any
 from podium.config.keys import Competition, Ensemble, Recipe
 from podium.config.schema import changed_keys, stamped_keys
 from podium.errors import TrainingError
-from podium.files import read_json
+from podium.files import DAMAGE, read_json
 from podium.plan.packages import find_weights
 from podium.plan.paths import Paths
 
@@ -35,9 +33,6 @@ CRC_KEY = "crc32"
 # The description is a few kilobytes; a larger one is refused before it is unpacked.
 MOST_ABOUT_BYTES = 1 << 22
 
-# What zipfile, zlib and NumPy raise for a damaged archive.
-DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError)
-DAMAGE += (zipfile.BadZipFile, zlib.error, struct.error)
 PROBABILITIES_KEY, CONTENT_KEY = "probabilities_sha256", "content_sha256"
 
 

@@ -127,7 +127,7 @@ def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(info) as member:
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = read_header[np.lib.format.read_magic(member)](member)
-        if math.prod(shape) * dtype.itemsize != info.file_size - member.tell():
+        if math.prod(shape) * dtype.itemsize != info.file_size - member.tell() or not dtype.itemsize:
             raise ValueError(f"{info.filename} of shape {shape} has {info.file_size:,} bytes")
     with archive.open(info) as member:
         return np.lib.format.read_array(member, allow_pickle=False)

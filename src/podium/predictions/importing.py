@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from podium.errors import PredictionsError, examples
+from podium.files import DAMAGE
 from podium.plan.names import check_run_name, run_name
-from podium.plan.stamp import DAMAGE
 from podium.predictions.align import rows_of_ids
 from podium.predictions.artefact import Predictions, finite_in_float32, read_array, save_predictions
 from podium.targets.target import Target
@@ -119,15 +119,18 @@ def _read_table(file: Path) -> Columns:
     if file.suffix.lower() not in readers:
         raise PredictionsError("Podium cannot read this kind of file.", file=file, expected=", ".join(readers))
     try:
-        return readers[file.suffix.lower()](file)
-    except (*DAMAGE, csv.Error) as error:
+        table = readers[file.suffix.lower()](file)
+        if {column.ndim for column in table.values()} != {1} or len({*map(len, table.values())}) > 1:
+            raise ValueError("it is not a table: it has no columns, or they are not of one length")
+        return table
+    except DAMAGE as error:
         found = getattr(error, "strerror", None) or str(error)[:200]
         raise PredictionsError("The table cannot be read.", file=file, found=found) from None
 
 
 def _read_csv(file: Path) -> Columns:
     with file.open(newline="", encoding="utf-8-sig") as stream:
-        header, *rows = [row for row in csv.reader(stream) if row]
+        header, *rows = [row for row in csv.reader(stream) if row] or [[]]
     if ragged := [row for row in rows if len(row) != len(header)]:
         raise ValueError(f"a row with {len(ragged[0])} cells, {len(header)} columns: {','.join(ragged[0])[:60]}")
     return {name.strip(): np.array([row[place] for row in rows]) for place, name in enumerate(header)}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from podium.errors import DataError, SubmissionError
-from podium.files import os_error_as, write_file
+from podium.files import DAMAGE, os_error_as, write_file
 from podium.lock import Lock
 from podium.plan.stamp import ensemble_is_fresh
 from podium.workspace import Workspace
@@ -76,7 +76,7 @@ def read_pseudo_labels(root: Path, name: str, lock: Lock) -> PseudoLabels:
         content = file.read_bytes()
     try:
         header, *rows = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True)) or [[]]
-    except (ValueError, csv.Error) as error:
+    except DAMAGE as error:
         raise DataError("Not a table of pseudo-labels.", file=file, found=str(error), fix=fix) from None
     places = {id_: row for row, id_ in enumerate(lock.test_ids.tolist())}
     labels = {class_name: label for label, class_name in enumerate(lock.classes)}

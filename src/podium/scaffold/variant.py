@@ -90,7 +90,7 @@ def variant_name(recipe_name: str, values: Mapping[str, Any]) -> str:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

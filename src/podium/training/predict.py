@@ -9,16 +9,14 @@ from safetensors import SafetensorError, safe_open
 from podium.config.keys import Recipe
 from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
-from podium.errors import DataError, TrainingError
+from podium.errors import DataError, PodiumError, TrainingError
+from podium.files import DAMAGE
 from podium.predictions.artefact import load_predictions
 from podium.training.batches.stores import Normalisation, PixelStore
 from podium.training.device import cpu_threads, is_memory_error, name_run_in_errors, pick_device
 from podium.training.inference import logits_of
 from podium.training.networks.architectures import Network, build_network
 from podium.workspace import Workspace
-
-# What safetensors, json and torch raise for a damaged file, or a file of another program.
-DAMAGE = (OSError, RuntimeError, KeyError, TypeError, AttributeError, json.JSONDecodeError, SafetensorError)
 
 
 def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[str, dict[str, str | float]]]:
@@ -104,7 +102,9 @@ def _read_networks(workspace: Workspace, run: str, classes: int, *, stamp: str |
                 network.normalisation = Normalisation(**values)
                 network.scale = tuple(scales.get(name, (0.0, 1.0)))
                 networks.append(network)
-    except DAMAGE as error:
+    except PodiumError:
+        raise
+    except (*DAMAGE, SafetensorError) as error:
         if is_memory_error(error):
             raise
         raise TrainingError(

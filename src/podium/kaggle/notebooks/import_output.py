@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from podium.errors import KaggleError, PredictionsError
-from podium.files import write_file
+from podium.files import DAMAGE, write_file
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import file_sha256, is_stale, weights_sha256
@@ -35,7 +35,7 @@ def read_manifest(output: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         damaged = [name for name, sha256 in manifest["files"].items() if file_sha256(output / name) != sha256]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except DAMAGE as error:
         raise OutputError("The notebook's output has no manifest.", file=file, found=str(error)) from None
     if damaged:
         faults = [f"{name}: not as the notebook wrote it" for name in damaged]

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from podium.config.keys import Recipe, published_name
 from podium.config.pixels import Pixels
+from podium.data.locate import named_place
 from podium.errors import TrainingError
+from podium.files import DAMAGE
 from podium.plan.packages import find_weights
-from podium.plan.stamp import DAMAGE as ARCHIVE_DAMAGE
 from podium.plan.stamp import file_sha256, weights_sha256
 
 TIMM_PREFIX = "timm:"
@@ -30,8 +31,6 @@ TORCHVISION: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
     "efficientnet_b0": ("efficientnet_b0", lambda model: model.features),
 }
 
-# What torch's unpickler, safetensors and json raise for a damaged file, or a file of another program.
-DAMAGE = (*ARCHIVE_DAMAGE, LookupError, AttributeError, TypeError, UnpicklingError, SafetensorError)
 # Layers in timm -> in efficientnet_pytorch: outside of the blocks, in blocks, and in those that do not expand first.
 OUTSIDE = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
 _PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
@@ -124,7 +123,7 @@ def with_local_weights(recipe: Recipe) -> Recipe:
     folder = os.environ.get("PODIUM_WEIGHTS")
     if recipe.pretrained is not True or not folder:
         return recipe
-    file = Path(folder, published_name(recipe.architecture)).absolute()
+    file = named_place("PODIUM_WEIGHTS", folder).absolute() / published_name(recipe.architecture)
     return replace(recipe, pretrained=str(file)) if file.is_file() else recipe
 
 
@@ -202,7 +201,7 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         state = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
         is_state = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
-    except DAMAGE:  # torch's own message advises to run the file's code
+    except (*DAMAGE, UnpicklingError, SafetensorError):  # torch's own message advises to run the file's code
         is_state = False
     if not is_state:
         raise TrainingError(
