@@ -6,7 +6,7 @@ from json import dumps, loads
 import pytest
 
 from podium.config.competition import read_competition
-from podium.config.keys import Data, Recipe
+from podium.config.keys import Data, Recipe, Validation
 from podium.config.recipe import read_recipe, recipe_of
 from podium.config.schema import stamped_keys
 from podium.config.search import changed_recipe
@@ -313,6 +313,11 @@ def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(t
         ),
         ('source = "folders"\ngroup_column = "who"', "rows = 3", 'group_column = "who": expected source = "csv"'),
         (
+            'source = "folders"',
+            'kind = "folder"\nfolder = "val"\ngroups = "duplicates"',
+            'groups = "duplicates": expected kind = "holdout" or "k-fold", found "folder"',
+        ),
+        (
             'source = "csv"\ngroup_column = "who"\ngroup_pattern = "(a)"',
             "rows = 3",
             "expected no group_column beside it",
@@ -398,3 +403,6 @@ def test_a_key_that_was_declared_later_is_in_a_stamp_only_if_it_is_changed(tmp_p
     assert "label_pattern" not in stamped_keys(Data(source="folders"))
     assert stamped_keys(Data(source="names", label_pattern="(a)"))["label_pattern"] == "(a)"
     assert "group_column" in stamped_keys(Data(source="folders"))
+    assert "groups" not in stamped_keys(Validation(rows=3)) and "groups" in stamped_keys(
+        Validation(groups="duplicates")
+    )

@@ -1,5 +1,6 @@
 """What `podium prepare` writes, keeps and refuses."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from podium.data import prepare as prepare_module
 from podium.data.prepare import recipe_sizes
@@ -199,8 +201,11 @@ def test_held_out_images_that_are_training_images_too_are_warned_of(toy):
     toy.zip(toy.data / "pets.zip", toy.folders() | new | {"val/cat/old.png": toy.folders()["train/cat/cat_0.png"]})
     notes = []
     toy.prepare(note=notes.append)
-    text = "1 held-out images are training images too, so scores may be too good: val/cat/old"
-    assert notes == [text]
+    (note,) = notes
+    assert note == (
+        "1 of 3 validation images have a near-duplicate on the other side of the split, so scores may be too good: "
+        "val/cat/old (cat/cat_0)"
+    )
 
 
 @pytest.mark.parametrize(("link", "target"), [("test/labelled", "../train"), ("test/9.png", "../train/cat/cat_0.png")])
@@ -210,7 +215,72 @@ def test_test_images_that_are_training_images_too_are_warned_of(toy, link, targe
     notes = []
     toy.prepare(note=notes.append)
     (note,) = notes
-    assert note.startswith(f"{12 if link == 'test/labelled' else 1} test images are training images too, so scores may")
+    tests = "12 of 16" if link == "test/labelled" else "1 of 5"
+    assert note.startswith(f"{tests} test images have a near-duplicate among the labelled images")
+
+
+def as_bmp(content):
+    """The same pixels in other bytes."""
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(content)).save(stream, "BMP")
+    return stream.getvalue()
+
+
+def with_copies(toy, **settings):
+    """Prepare six images of each class, each with a copy; returns the lock and the notes."""
+    toy.competition(**settings)
+    files = toy.folders()
+    labelled = {name: content for name, content in files.items() if name.startswith("train")}
+    copies = {name.replace(".png", "-copy.bmp"): as_bmp(content) for name, content in labelled.items()}
+    toy.zip(toy.data / "pets.zip", files | copies)
+    notes = []
+    return toy.prepare(note=notes.append), notes
+
+
+@pytest.mark.parametrize("kind", ["rows = 8", 'kind = "k-fold"\nfolds = 3'])
+def test_near_duplicates_stay_on_one_side_with_groups_of_duplicates(toy, kind):
+    lock, notes = with_copies(toy, validation=kind)
+    assert lock.groups is None and "have a near-duplicate on the other side of the split" in notes[0]
+    lock, notes = with_copies(toy, validation=f'{kind}\ngroups = "duplicates"')
+    folds = dict(zip(lock.train_ids.tolist(), lock.folds.tolist(), strict=True))
+    originals = [id_ for id_ in folds if not id_.endswith("-copy")]
+    assert len(originals) == 12 and all(folds[id_] == folds[f"{id_}-copy"] for id_ in originals) and notes == []
+    rows = lock.train_labels[lock.folds == 0]
+    assert len(rows) == 8 and np.bincount(rows).tolist() == [4, 4]  # stratification stays
+    assert read_lock(toy.paths.lock_file).groups.tolist() == lock.groups.tolist()
+
+
+def test_groups_of_the_data_are_joined_with_near_duplicates(toy):
+    table = toy.table()
+    labels = [f"{i},{toy.classes[i % 2]},{'g5' if i == 11 else f'g{i}'}" for i in range(1, 13)]
+    images = {f"train/{i}.png": toy.png(1 if i in (3, 5) else i) for i in range(1, 13)}
+    table |= {"train.7z": toy.seven_zip(images), "trainLabels.csv": "\n".join(["id,label,who", *labels]).encode()}
+    toy.table_competition(data='group_column = "who"', validation='kind = "k-fold"\nfolds = 2\ngroups = "duplicates"')
+    toy.zip(toy.data / "pets.zip", table)
+    lock = toy.prepare()
+    groups = dict(zip(lock.train_ids.tolist(), lock.groups.tolist(), strict=True))
+    assert {groups[i] for i in ("1", "3", "5", "11")} == {"1"} and len(set(groups.values())) == 9
+
+
+def test_labelled_images_with_an_external_near_duplicate_only_train(toy):
+    validation = 'kind = "k-fold"\nfolds = 3\ngroups = "duplicates"'
+    toy.competition(data='extra = ["more"]', validation=validation)
+    files = toy.folders()
+    toy.zip(toy.data / "pets.zip", files | {"more/cat/1.bmp": as_bmp(files["train/cat/cat_0.png"])})
+    lock = toy.prepare()
+    assert lock.train_ids[lock.folds < 0].tolist() == ["cat/cat_0", "extra:more/cat/1"]
+
+
+def test_groups_of_duplicates_are_kept_with_the_folds_of_the_lock(toy, monkeypatch):
+    validation = 'rows = 8\ngroups = "duplicates"'
+    before, _ = with_copies(toy, validation=validation)
+    monkeypatch.setattr(prepare_module, "near_duplicates", None)
+    (toy.paths.folder / "a.toml").write_text(RECIPE + "stored_pixels = 16")
+    content = toy.paths.lock_file.read_bytes()
+    assert toy.prepare().groups.tolist() == before.groups.tolist()
+    (toy.data / "pets.zip").unlink()
+    assert toy.prepare().groups.tolist() == before.groups.tolist()
+    assert toy.paths.lock_file.read_bytes() == content
 
 
 def test_a_class_that_only_the_validation_folder_has_is_refused(toy):
@@ -227,7 +297,8 @@ def test_equal_files_thin_images_and_large_batches_are_warned_of(toy):
     toy.zip(toy.data / "pets.zip", toy.folders() | strange)
     notes = []
     toy.prepare(note=notes.append)
-    copies, thin, batch = notes
+    copies, thin, same, batch = notes
+    assert " validation images have a near-duplicate" in same
     assert thin.startswith("1 images have a side of 2 pixels or less: ") and thin.endswith(" dog/line (2 x 2)")
     assert copies.startswith("6 images have the same bytes as 4 others or more; placeholders of missing images? ")
     assert batch == "a: batch_size = 16, and 14 training images: one step per epoch"

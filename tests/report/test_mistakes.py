@@ -7,6 +7,7 @@ from podium.report.mistakes import (
     column_scores,
     confused_pairs,
     largest_losses,
+    neighbour_shares,
     number_scores,
     reliability,
     suspected_labels,
@@ -96,6 +97,20 @@ def test_an_uncertain_mistake_does_not_make_the_label_suspect():
 def test_a_class_without_rows_suspects_no_label():
     labels = np.repeat([0, 1], 10)
     assert suspected_labels(confident(labels, 0.8), labels).tolist() == []
+
+
+def test_shares_of_neighbours_leave_out_the_image_itself():
+    angles = np.concatenate([np.linspace(0, 0.5, 12), np.linspace(2, 2.5, 12)])
+    features = 7 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    labels = np.repeat([0, 1], 12)
+    labels[5] = 1  # among images of class 0
+    shares = neighbour_shares(features, labels, np.array([5, 3, 20]), classes=3)
+    np.testing.assert_allclose(shares, [[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0]])
+
+
+def test_of_fewer_images_than_neighbours_all_others_are_neighbours():
+    shares = neighbour_shares(np.eye(4), np.array([0, 0, 0, 1]), np.arange(4), classes=2)
+    np.testing.assert_allclose(shares, [[2 / 3, 1 / 3]] * 3 + [[1, 0]])
 
 
 def test_reliability_has_confidence_accuracy_and_rows_of_each_bin_with_rows():

@@ -11,14 +11,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from podium.data.cache import ROWS_PER_BLOCK
+from podium.data.cache import ROWS_PER_BLOCK, find_images
 from podium.ensemble.write import write_ensemble
 from podium.errors import DataError, SubmissionError
 from podium.kaggle.ledger import LEDGER, SCORED, Entry, write_ledger
 from podium.lock import write_lock
 from podium.predictions.artefact import save_predictions
 from podium.report import figures, sections
-from podium.report.load import _read_lr_curve
+from podium.report.load import _find_features, _read_lr_curve
 from podium.report.page import write_report
 from podium.workspace import open_workspace
 from toy_runs import SETTINGS, lock_for, make_project, random_run, save
@@ -188,7 +188,10 @@ def test_rows_with_the_largest_loss_have_image_label_and_predictions_of_members(
 
 
 def test_an_image_in_training_and_test_is_a_near_duplicate(page):
-    assert len(table(page, "near-duplicates")) == 2
+    header, *rows = table(page, "near-duplicates")
+    assert header == ["group", "id", "part", "label"] and [row[0] for row in rows] == ["1", "1"]
+    assert sorted(row[2] for row in rows) == ["test", "validation"]
+    assert "1 of 30 test images have a near-duplicate among the labelled images" in page
 
 
 def test_five_submissions_have_a_rank_correlation(page):
@@ -342,10 +345,53 @@ def test_near_duplicates_across_folds_name_the_fold(tmp_path):
     workspace = make_toy(tmp_path, [], lock=lock)
     save_predictions(workspace.paths.predictions_file(run.run), replace(run, about=about))
     write_decoded_images(workspace, lock)
-    assert table(read_page(workspace), "near-duplicates")[1][1] in (
-        "fold 1",
-        "test",
-    )
+    assert {row[2] for row in table(read_page(workspace), "near-duplicates")[1:]} == {"fold 1", "test"}
+
+
+def write_features(workspace, lock, features):
+    """Keep features (n + m, channels) in the cache, as `podium embed` does; returns the files."""
+    dataset, files = find_images(workspace.paths, lock), []
+    for part, rows in zip(("train", "test"), np.split(features, [len(lock.train_ids)]), strict=True):
+        stem = dataset.features_stem(part)
+        stem.parent.mkdir(exist_ok=True)
+        files.append(stem.with_name(f"{stem.name}-0123.npz"))
+        np.savez(files[-1], features=rows.astype(np.float32))
+    return files
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_features_decide_near_duplicates_and_suspected_labels(tmp_path):
+    run = random_run("vgg19.s1", noise=0.0)
+    run.oof_labels[5] = (run.oof_labels[5] + 1) % 3
+    lock = lock_for(run)
+    workspace = make_toy(tmp_path, [run], lock=lock)
+    (workspace.paths.folder / "vgg19.toml").write_text(RECIPE + "stored_pixels = 16\n")
+    write_decoded_images(workspace, lock)
+    page = read_page(workspace)
+    assert "by the features of a pretrained network" not in page and [
+        row[0] for row in table(page, "suspected-labels")[1:]
+    ] == ["v5"]
+    draw = np.random.default_rng(0)
+    classes = np.concatenate([lock.train_labels, draw.integers(3, size=len(lock.test_ids))])
+    features = 2 * np.eye(3, 40)[classes] + draw.normal(size=(len(classes), 40)) / 3
+    features[-1] = features[7]
+    write_features(workspace, lock, features)
+    page = read_page(workspace)
+    assert "by the features of a pretrained network" in page
+    assert {row[1] for row in table(page, "near-duplicates")[1:]} == {"v0", "1", lock.train_ids[7], lock.test_ids[-1]}
+    assert "No label is suspected to be wrong" in page  # the neighbours of v5 have its label
+
+
+def test_damaged_features_and_those_of_one_part_are_not_used(tmp_path):
+    workspace = make_project(tmp_path, [random_run("a.s1")])
+    write_decoded_images(workspace, workspace.lock, side=32)  # the size of a competition without recipes
+    features = np.arange(len(workspace.lock.train_ids) + len(workspace.lock.test_ids))[:, None] * np.ones(3)
+    train, test = write_features(workspace, workspace.lock, features)
+    np.testing.assert_array_equal(_find_features(workspace), features)
+    test.write_bytes(train.read_bytes()[:-50])
+    assert _find_features(workspace) is None
+    test.unlink()
+    assert _find_features(workspace) is None
 
 
 def test_a_competition_without_predictions_is_refused(tmp_path):

@@ -64,7 +64,7 @@ def _check_keys(competition: Competition, file: Path) -> None:
         ("validation.kind", split != "folder" or has_folders, '[data] source = "folders" or "names", and train'),
         ("validation.rows", split == "holdout", f'kind = "holdout", found "{split}"'),
         ("validation.folds", split == "k-fold", f'kind = "k-fold", found "{split}"'),
-        ("validation.seed", split != "folder", f'kind = "holdout" or "k-fold", found "{split}"'),
+        ("validation.seed validation.groups", split != "folder", f'kind = "holdout" or "k-fold", found "{split}"'),
         ("validation.folder", split == "folder", f'kind = "folder", found "{split}"'),
         ("validation.folder", validation.folder not in (data.train, data.test), "another folder than train and test"),
         ("submission.most", kind == "ranking", f'kind = "ranking", found "{kind}"'),

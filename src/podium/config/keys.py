@@ -74,6 +74,9 @@ class Validation:
     folds: int = key("number of folds (k-fold)", 5, low=2, high=100)
     seed: int = key("seed of the split", 0, low=0)
     folder: str = key("folder or archive of the images that are held out, such as val (folder)", "", later=True)
+    groups: Literal["given", "duplicates"] = key(
+        "given: those of [data]; duplicates: near-duplicates stay together as well", "given", later=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,19 +105,18 @@ def _decode_listing(
 
 
 def _strange_images(listing: Listing, digests: Sequence[bytes], sides: Sequence[tuple[int, int]]) -> list[str]:
-    """What is strange in whole images: sides of a few pixels, many with the same bytes, or trained on and scored."""
-    images = [(row.id, "held-out" if row.is_held_out else "training") for row in listing.rows]
-    images += [(id_, "test") for id_ in listing.test_images]
-    trained = {digest for (_, part), digest in zip(images, digests, strict=True) if part == "training"}
-    counts, ids_by_text = Counter(digests), defaultdict(list)
-    for (id_, part), digest, (width, height) in zip(images, digests, sides, strict=True):
+    """What is strange in whole images: sides of a few pixels, or many with the same bytes."""
+    ids, counts, ids_by_text = (
+        [*(row.id for row in listing.rows), *listing.test_images],
+        Counter(digests),
+        defaultdict(list),
+    )
+    for id_, digest, (width, height) in zip(ids, digests, sides, strict=True):
         if min(width, height) <= FEW_PIXELS:
             ids_by_text[f"images have a side of {FEW_PIXELS} pixels or less:"].append(f"{id_} ({width} x {height})")
         if counts[digest] >= MANY_COPIES:
             text = f"images have the same bytes as {MANY_COPIES - 1} others or more; placeholders of missing images?"
             ids_by_text[text].append(id_)
-        if part != "training" and digest in trained:
-            ids_by_text[f"{part} images are training images too, so scores may be too good:"].append(id_)
     return [f"{len(ids):,} {text} {examples(ids)}" for text, ids in ids_by_text.items()]
 
 

@@ -4,14 +4,16 @@ import dataclasses
 import hashlib
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from podium.config.keys import Competition, Recipe
 from podium.config.pixels import Pixels, height_and_width
 from podium.config.schema import stamped_keys
-from podium.data.cache import find_images, size_name
+from podium.data.cache import Dataset, find_images, load_dataset, size_name
 from podium.data.decode import decode_images
+from podium.data.duplicates import duplicate_lines, joined, near_duplicates
 from podium.data.folds import ALWAYS_TRAINS, assign_folds, check_training_rows
 from podium.data.locate import Progress, download_source, find_source, quiet
 from podium.errors import DataError, examples
@@ -21,6 +23,7 @@ from podium.workspace import Workspace
 
 Size = tuple[Pixels, str]
 """Size of the stored images, and how other shapes get it."""
+Note = Callable[[str], object]
 
 
 def prepare(
@@ -29,7 +32,7 @@ def prepare(
     data: str | None = None,
     accept: bool = False,
     progress: Progress = quiet,
-    note: Callable[[str], object] = lambda text: None,
+    note: Note = lambda text: None,
 ) -> Lock:
     """Decode the images at every size that the recipes use, assign the folds, and write `data.lock`.
 
@@ -44,14 +47,14 @@ def prepare(
     sizes, source = recipe_sizes(workspace), find_source(competition, paths, data=data)
     if source is None and known and all(find_images(paths, known, size=size_name(*size)) for size in sizes):
         note("the original images were not found; the decoded images in the cache match data.lock and are used")
-        images = known
+        dataset = load_dataset(Path(find_images(paths, known).images.filename))  # with the groups that the data have
     else:
         source = source or download_source(competition, paths, progress=progress)
         for pixels, shape in sizes:
             options = {"pixels": pixels, "shape": shape, "progress": progress, "note": note}
-            images = decode_images(competition, source, paths, **options).lock
-    _check_fingerprint(images.fingerprint, workspace, known, data=data, accept=accept)
-    lock = _make_lock(images, competition, known)
+            dataset = decode_images(competition, source, paths, **options)
+    _check_fingerprint(dataset.lock.fingerprint, workspace, known, data=data, accept=accept)
+    lock = _make_lock(dataset, competition, known, progress=progress, note=note)
     if rare := lock.unvalidated_classes:
         counts = lock.target.shares(lock.train_labels) * len(lock.train_labels)
         rows = round(sum(counts[lock.classes.index(name)] for name in rare))
@@ -97,21 +100,33 @@ def _check_fingerprint(
         )
 
 
-def _make_lock(images: Lock, competition: Competition, known: Lock | None) -> Lock:
-    """The lock of the decoded `images` with folds and with the settings that decide them."""
+def _make_lock(
+    dataset: Dataset, competition: Competition, known: Lock | None, *, progress: Progress, note: Note
+) -> Lock:
+    """The lock of the decoded images with folds and with the settings that decide them."""
+    images = dataset.lock
     groups = "" if images.groups is None else "\n".join(images.groups.tolist())
     sha256 = hashlib.sha256(groups.encode()).hexdigest() if groups else ""
     validation = {**stamped_keys(competition.validation), "groups_sha256": sha256}
-    # Recorded folds are kept: another version of scikit-learn may assign others.
+    # Recorded folds are kept: another version of scikit-learn may assign others, another size other duplicates.
     if known is not None and known.fingerprint == images.fingerprint and known.validation == validation:
-        folds = known.folds
-    elif competition.validation.kind == "folder":
+        return dataclasses.replace(images, folds=known.folds, groups=known.groups, validation=validation)
+    duplicates, only_train = near_duplicates(dataset.images, progress=progress), images.is_extra
+    if competition.validation.groups == "duplicates":
+        rows = np.arange(len(images.train_ids))
+        firsts = joined(rows if images.groups is None else images.groups, rows, duplicates[rows])
+        images = dataclasses.replace(images, groups=images.train_ids[firsts])
+        only_train = np.isin(firsts, firsts[only_train])  # an external image's near-duplicates would know its label
+    if competition.validation.kind == "folder":
         folds = images.folds
         check_training_rows(images.train_labels, folds, [repr(name) for name in images.classes])
     else:
-        rows, folds = np.flatnonzero(~images.is_extra), np.full(len(images.train_ids), ALWAYS_TRAINS)
+        rows, folds = np.flatnonzero(~only_train), np.full(len(images.train_ids), ALWAYS_TRAINS)
         groups = None if images.groups is None else images.groups[rows]
         folds[rows] = assign_folds(
             images.train_labels[rows], groups, competition.validation, classes=images.classes, target=images.target
         )
-    return dataclasses.replace(images, folds=folds, validation=validation)
+    lock = dataclasses.replace(images, folds=folds, validation=validation)
+    for line in duplicate_lines(lock, duplicates):
+        note(line)
+    return lock

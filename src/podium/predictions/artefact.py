@@ -133,6 +133,15 @@ def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
+def read_features(file: Path) -> np.ndarray | None:
+    """Features (n, channels) of images, as `podium embed` keeps them; None where the file is missing or damaged."""
+    try:
+        with open_archive(file) as archive:
+            return read_array(archive, "features")
+    except (FileNotFoundError, DamagedFileError):
+        return None
+
+
 def _train_again(file: Path) -> str:
     return f"rm {file} && make {file.stem} COMPETITION={file.parent.name}"
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from podium.data.cache import Dataset, find_images
+from podium.data.cache import Dataset, find_images, size_name
+from podium.data.prepare import recipe_sizes
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.errors import KaggleError
 from podium.files import read_json
@@ -16,6 +17,7 @@ from podium.lock import Lock
 from podium.plan.paths import Paths
 from podium.plan.stamp import ensemble_is_fresh, file_sha256, with_hashes
 from podium.predictions.align import Aligned, load_runs
+from podium.predictions.artefact import read_features
 from podium.submission import check_submission
 from podium.workspace import Workspace
 
@@ -50,6 +52,7 @@ class ReportData:
     ledger_fault: str
     submission: SubmissionFile | None
     images: Dataset | None
+    features: np.ndarray | None  # (n + m, channels) of the labelled and the test images, as `podium embed` wrote them
 
 
 def load_report_data(workspace: Workspace) -> ReportData:
@@ -74,7 +77,21 @@ def load_report_data(workspace: Workspace) -> ReportData:
         ledger_fault=ledger_fault,
         submission=_read_submission(workspace),
         images=find_images(paths, workspace.lock),
+        features=_find_features(workspace),
     )
+
+
+def _find_features(workspace: Workspace) -> np.ndarray | None:
+    """The features (n + m, channels) of all images by one network, of the largest size; None where there are none."""
+    for size in reversed(recipe_sizes(workspace)):
+        if dataset := find_images(workspace.paths, workspace.lock, size=size_name(*size)):
+            stems = [dataset.features_stem(part) for part, images in dataset.arrays.items() if len(images)]
+            for file in sorted(stems[0].parent.glob(f"{stems[0].name}-*.npz")):
+                body = file.name.removeprefix(stems[0].name)
+                parts = [read_features(stem.with_name(stem.name + body)) for stem in stems]
+                if all(part is not None for part in parts):
+                    return np.concatenate(parts)
+    return None
 
 
 def _read_epochs(paths: Paths, runs: tuple[str, ...]) -> pd.DataFrame:

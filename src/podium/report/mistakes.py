@@ -12,6 +12,7 @@ from podium.targets.target import CLASS, Target
 # Rows with a smaller loss (a probability of the label above 0.9) are not shown among the largest losses.
 SMALL_LOSS = 0.1
 NUMBER_PARTS = 5
+NEIGHBOURS = 10
 
 
 def class_scores(counts: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -89,6 +90,22 @@ def suspected_labels(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
     suspected = np.flatnonzero((confident.max(axis=1) > 0) & (confident.argmax(axis=1) != labels))
     margin = own[suspected] - probabilities[suspected].max(axis=1)
     return suspected[np.argsort(margin, kind="stable")]
+
+
+def neighbour_shares(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, *, classes: int) -> np.ndarray:
+    """The shares of the classes (len(rows), classes) among the NEIGHBOURS images whose features are most similar.
+
+    `features` (n, channels) and `labels` (n,) are those of all labelled images, `rows` the positions of some of them.
+    Similarity is the cosine; an image is not its own neighbour.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
+    count = min(NEIGHBOURS + 1, len(vectors))
+    nearest = NearestNeighbors(n_neighbors=count).fit(vectors).kneighbors(vectors[rows], return_distance=False)
+    shares = np.zeros((len(rows), classes))
+    np.add.at(shares, (np.arange(len(rows))[:, None], labels[nearest]), nearest != rows[:, None])
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:

@@ -200,7 +200,7 @@ def _class_mistakes(rows: Rows) -> dict[str, Any]:
     by_mistakes = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
     shown = np.sort(by_mistakes[:MOST_CLASSES])
     has_probabilities = aligned.target.has_probabilities
-    suspected = mistakes.suspected_labels(rows.blend, rows.labels) if has_probabilities else np.arange(0)
+    suspected = _suspected_labels(rows) if has_probabilities else np.arange(0)
     counts_table = pd.DataFrame(counts, classes, classes).rename_axis("label")
     return {
         "counts": counts_table,
@@ -210,3 +210,13 @@ def _class_mistakes(rows: Rows) -> dict[str, Any]:
         "pairs": mistakes.confused_pairs(counts, classes, most=MOST_PAIRS),
         "suspected": (rows.gallery(suspected[:MOST_SUSPECTED]), rows.table(suspected)),
     }
+
+
+def _suspected_labels(rows: Rows) -> np.ndarray:
+    """Indices of rows with suspected labels: by the blend, and where there are features also by similar images."""
+    lock, features, probabilities = rows.data.workspace.lock, rows.data.features, rows.blend
+    if features is not None:
+        labelled, places = features[: len(lock.train_ids)], np.searchsorted(lock.train_ids, rows.ids)
+        shares = mistakes.neighbour_shares(labelled, lock.train_labels, places, classes=len(lock.classes))
+        probabilities = (probabilities + shares) / 2
+    return mistakes.suspected_labels(probabilities, rows.labels)

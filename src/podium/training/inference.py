@@ -16,8 +16,7 @@ from podium.config.recipe import WITHOUT_EPOCHS
 from podium.errors import TrainingError
 from podium.files import atomic_write, cache_lock, require_free_space
 from podium.plan.runs import PlannedRun
-from podium.plan.stamp import DamagedFileError, open_archive
-from podium.predictions.artefact import read_array
+from podium.predictions.artefact import read_features
 from podium.training.batches.augment import resize
 from podium.training.batches.stores import ExtendedStore, Normaliser, PixelStore, open_recipe_images, open_stores
 from podium.training.device import computing
@@ -146,11 +145,8 @@ def _cached_features(network: Network, store: PixelStore) -> np.ndarray:
     stem = dataset.features_stem(part)
     file = stem.with_name(f"{stem.name}-{_body_sha256(network, store)[:16]}.npz")
     with cache_lock(file.with_suffix(".lock")):
-        try:
-            with open_archive(file) as archive:
-                return read_array(archive, "features")
-        except (FileNotFoundError, DamagedFileError):
-            pass
+        if (features := read_features(file)) is not None:
+            return features
         features = _compute(network, store, np.arange(len(store)))
         dataset.verify_rows(part, range(len(store)))
         require_free_space(file.parent, features.nbytes, what="The features")
