@@ -7,6 +7,7 @@ import glob
 import json
 import lzma
 import os
+import pickle
 import secrets
 import shutil
 import struct
@@ -23,7 +24,7 @@ from podium.errors import DataError, PodiumError
 # What readers of files (the standard library's, NumPy's, Pillow's, torch's) raise for damaged or hostile content.
 DAMAGE = (OSError, ValueError, EOFError, LookupError, ArithmeticError, RuntimeError, MemoryError, TypeError)
 DAMAGE += (AttributeError, AssertionError, SyntaxError, tokenize.TokenError, csv.Error, struct.error)
-DAMAGE += (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+DAMAGE += (zipfile.BadZipFile, zlib.error, lzma.LZMAError, pickle.UnpicklingError)
 # Disk space that writing images leaves free.
 RESERVE_BYTES = 1 << 29
 LARGER_CACHE = "free space, or set PODIUM_CACHE to a folder on a larger disk"

@@ -9,6 +9,7 @@ import typer
 
 from podium.cli import ensemble, kaggle, recipes, train
 from podium.errors import PodiumError
+from podium.files import os_error_as
 
 # Each command imports what it needs when it runs: `podium ensemble` starts without torch.
 app = typer.Typer(
@@ -31,11 +32,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        app()
-    except (PodiumError, OSError) as error:
-        if isinstance(error, OSError):
-            what, found = "The operating system reported an error.", error.strerror or str(error)
-            error = PodiumError(what, file=error.filename, found=found)
+        with os_error_as(PodiumError, "The operating system reported an error."):
+            app()
+    except PodiumError as error:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stop:

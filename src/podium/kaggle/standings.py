@@ -1,10 +1,10 @@
 """What the submissions show: validation against leaderboard, the two to select as final, rank and medal zones."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from podium.errors import KaggleError
+from podium.files import DAMAGE
 from podium.kaggle.ledger import SCORED, Entry
 from podium.metrics import METRICS
 
@@ -67,7 +67,7 @@ def read_leaderboard(file: Path) -> list[float]:
 
     try:
         return read_csv(file, compression="zip")["Score"].dropna().astype(float).tolist()
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except DAMAGE as error:
         expected, found = "a zip with a CSV with a column Score", str(error) or type(error).__name__
         raise KaggleError("Not a leaderboard.", file=file.name, expected=expected, found=found) from None
 

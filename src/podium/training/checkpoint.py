@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pickle
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from podium.errors import DataError, DivergedError
-from podium.files import atomic_write, os_error_as
+from podium.files import DAMAGE, atomic_write, os_error_as
 
 State = dict[str, Any]
 """Tensors, numbers and texts, also in lists and dicts: what torch.load reads without running code."""
@@ -24,8 +23,6 @@ State = dict[str, Any]
 CHECKPOINT_VERSION = 1
 # Saving after each epoch must not take more than this share of the time; else it is done less often.
 MOST_SHARE = 0.02
-# What torch raises for a damaged file.
-DAMAGE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError)
 
 
 @dataclass
@@ -134,6 +131,8 @@ def _read(file: Path) -> State:
         with file.open("rb") as stream:
             try:
                 content = torch.load(stream, map_location="cpu", weights_only=True)
+            except OSError:
+                raise
             except DAMAGE:
                 return {}
     return content if isinstance(content, dict) else {}

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 import torchvision.models
@@ -201,7 +200,7 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         state = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state)
         is_state = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
-    except (*DAMAGE, UnpicklingError, SafetensorError):  # torch's own message advises to run the file's code
+    except (*DAMAGE, SafetensorError):  # torch's own message advises to run the file's code
         is_state = False
     if not is_state:
         raise TrainingError(
