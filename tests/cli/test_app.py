@@ -78,6 +78,15 @@ def test_ctrl_c_and_sigterm_keep_what_was_finished_and_leave_no_partial_file(pro
     assert not list(project.glob("oof/**/*.npz")) and not list(project.glob("oof/**/.*"))
 
 
+def test_a_file_name_that_is_not_text_is_printed(project):
+    lock = read_lock(project / "competitions" / "digits" / "data.lock")
+    file = project / os.fsdecode(b"caf\xe9.csv")
+    file.write_text("id,label\n" + "".join(f"{id_},0\n" for id_ in lock.test_ids))
+    command = [sys.executable, "-m", "podium", "check", file.name]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and r"caf\udce9.csv: a valid submission" in done.stdout
+
+
 COMMANDS = list(get_command(app).commands)
 
 

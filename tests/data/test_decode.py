@@ -173,12 +173,13 @@ def test_decoded_images_are_on_disk_before_they_get_their_name(toy, monkeypatch)
     assert calls.count(file.stat().st_ino) == 2  # flushed, then replaced
 
 
-def test_arrays_that_are_not_pixels_are_decoded_again(toy):
+@pytest.mark.parametrize(("old", "new"), [(b"|u1", b"|i1"), (b"'descr': '", b"'descr': (")])  # a wrong, and no header
+def test_arrays_that_are_not_pixels_are_decoded_again(toy, old, new):
     toy.competition()
     toy.write(toy.data / "pets", toy.folders())
     open_pets(toy)
     (file,) = toy.paths.cache.rglob("images-8-crop.npy")
-    file.write_bytes(file.read_bytes().replace(b"|u1", b"|i1", 1))
+    file.write_bytes(file.read_bytes().replace(old, new, 1))
     check_rows(toy, open_pets(toy))
 
 

@@ -41,6 +41,7 @@ def imported(toy, folder):
         ('{"trained": [', "Expecting value"),
         ("[]", "list indices"),
         ('{"trained": []}', "files"),
+        ('{"files": []}', "items"),
     ],
 )
 def test_a_missing_or_damaged_manifest_is_refused(tmp_path, text, found):
