@@ -194,12 +194,9 @@ def runs(workspace: Opened = DEFAULT) -> None:
     width = max(22, *map(len, names))  # names of variants are long
     print(f"{'run':<{width}} {'state':<14} {first:>8} {second.replace('_', ' '):>9} {'seconds':>8}  device")
     for name, about in abouts.items():
-        if name not in stale:
-            state = "imported" if about.get("imported") else "no recipe"
-        elif stale[name]:
-            state = "stale" if name in present else "not trained"
-        else:
-            state = "up to date"
+        without_recipe = "imported" if about.get("imported") else "no recipe"
+        stale_state = "stale" if name in present else "not trained"
+        state = {None: without_recipe, True: stale_state, False: "up to date"}[stale.get(name)]
         scores = scores_of.get(name, {})
         numbers = (scores.get(first), scores.get(second), about.get("seconds"))
         score, other, seconds = (value if isinstance(value, int | float) else float("nan") for value in numbers)

@@ -20,6 +20,8 @@ from podium.workspace import Workspace
 
 OK, CHANGED = "ok", "changed"
 ABSENT, OTHER = "not here", "other"  # not compared; not the same, but it need not be
+# What the record of an ensemble has; older ones have less, and are not read.
+RECORD_KEYS = {"competition", "stamp", "inputs", "settings", "metric", "runs", stamp.PROBABILITIES_KEY}
 # What may differ in the record of an ensemble that is made again: of the CPU and of the library that compresses.
 NOT_COMPARED = {"versions", stamp.PROBABILITIES_KEY, stamp.CONTENT_KEY}
 
@@ -77,9 +79,10 @@ def find_record(workspace: Workspace, file: Path) -> tuple[Path, dict[str, Any] 
     """
     beside, sha256 = file.with_suffix(".json"), stamp.file_sha256(file)
     records = {place: read_json(place) for place in (beside, *sorted(workspace.paths.submissions.rglob("*.json")))}
-    records = {place: record for place, record in records.items() if isinstance(record, dict) and "inputs" in record}
-    place = next((place for place, record in records.items() if record.get("csv_sha256") == sha256), beside)
-    return place, records.get(place)
+    records = {place: record for place, record in records.items() if isinstance(record, dict)}
+    places = (place for place, record in records.items() if record.get("csv_sha256") == sha256)
+    place = next(places, beside)
+    return place, records[place] if records.get(place, {}).keys() >= RECORD_KEYS else None
 
 
 def remake_differences(workspace: Workspace, file: Path) -> list[str]:
