@@ -116,6 +116,7 @@ SETTINGS_FILE, LOCK = "competitions/digits/competition.toml", "competitions/digi
 BYTES = {
     "CSV": ("submissions/digits/ensemble.csv", b"", b"", ["ensemble.csv: now "]),
     "record": ("submissions/digits/ensemble.json", b'"score": 0.', b'"score": 1.', ["ensemble.json: now "]),
+    "key in the record": ("submissions/digits/ensemble.json", b'"run": ', b'"ran": ', ["ensemble.json: now "]),
     "not JSON": ("submissions/digits/ensemble.json", b"{", b"[", ["ensemble.json, which says what made it"]),
     "not a record": ("submissions/digits/ensemble.json", b"inputs", b"imputs", ["ensemble.json, which says"]),
     "probabilities": ("submissions/digits/ensemble.probabilities.npz", b"", b"", ["probabilities.npz: now "]),
@@ -137,7 +138,7 @@ def test_a_changed_byte_is_named(link, workspace):
     flip(workspace.paths.root / name, old, new)
     lines = changed(workspace)
     assert all(any(part in line for line in lines) for part in parts), lines
-    if link in ("record", "probabilities", "weights", "recipe", "settings", "imported"):
+    if link in ("record", "key in the record", "probabilities", "weights", "recipe", "settings", "imported"):
         assert len(lines) <= 2, lines
 
 
