@@ -1,19 +1,23 @@
-"""Every kind of task, from a competition's files to a CSV, by the commands that a user types, beside a plain baseline.
+"""Every kind of task, from a competition's files to a CSV, by the commands that a user types, beside plain baselines.
 
-    python benchmarks/layouts.py [--rows 300] [--tests 100] [--only WORD ...] [--data FOLDER]
+    python benchmarks/layouts.py [--rows 300] [--tests 100] [--recipe lite0] [--only WORD ...] [--data FOLDER]
 
 Each layout is that of a Kaggle competition, with real images: labelled ones of cifar10.zip and ants-bees.zip in
 `--data`. Those of CIFAR-10 are enlarged to 96 pixels, except for aerial-cactus, whose own images have 32. The labels
 follow from the true class, or from the pixels where the label is a number; the answers of the test rows stay here.
 
 In an empty folder, the benchmark runs podium new, prepare, train, ensemble and check, with one recipe that make new
-wrote: lite0-logistic, or for images of 32 pixels a variant of lite0 (podium variant) that takes seconds. It edits no
-file. Where make new asks what the labels or the submission are, it is run again with the options that its screen names
-(TARGET=, KIND=, METRIC=). A CSV is valid if podium check accepts it, and if its header and ids are those of the sample
-submission.
+wrote: `--recipe`, or else lite0-logistic, and for images of 32 pixels a variant of lite0 (podium variant) that takes
+seconds. It edits no file. Where make new asks what the labels or the submission are, it is run again with the options
+that its screen names (TARGET=, KIND=, METRIC=). A CSV is valid if podium check accepts it, and if its header and ids
+are those of the sample submission.
 
-Scores are scikit-learn's, on the test rows. The baseline is scikit-learn's LogisticRegressionCV, or RidgeCV for a
-number, on 16 x 16 pixels; cross-validation chooses the penalty. Seconds are of CPU, for all commands of Podium.
+Scores are scikit-learn's, on the test rows. There are two baselines. Linear: scikit-learn's LogisticRegressionCV, or
+RidgeCV for a number, on 16 x 16 pixels; cross-validation chooses the penalty. fastai: `fine_tune` with its defaults, as
+in the documentation of `vision_learner`, from the same weights of EfficientNet-Lite0, on all labelled rows, at the side
+and for the epochs of the recipe (4 epochs beside lite0-logistic, which trains no layer), in batches of 32; a number is
+standardised. Seconds are of CPU: for all commands of Podium, which trains a network for each of five folds; and for
+fastai's one network.
 """
 
 import argparse
@@ -24,29 +28,34 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps
 from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score, root_mean_squared_error
+from torch import nn
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 HEAD = (
     "| layout | target, metric, kind and groups of make new | asks to check | answered | CSV | measured "
-    "| Podium | baseline | CPU s |"
+    "| Podium | linear | fastai | CPU s | fastai, CPU s |"
 )
 ANTS_BEES = ("ants", "bees")
 ASKS = "please check the "  # lines of make new's screen
 MOST_PIXELS = 256  # longer side of ants and bees
 ROWS_OF_A_GROUP = 3
-# Of the baseline: inverse penalties of the logistic regression, penalties of the ridge regression.
+EPOCHS = 4  # of fastai beside a recipe without epochs
+# Of the linear baseline: inverse penalties of the logistic regression, penalties of the ridge regression.
 STRENGTHS, ALPHAS = (0.0001, 0.001, 0.01, 0.1), (1.0, 10.0, 100.0, 1000.0)
 # Of CIFAR-10's classes: which a label is true for, and an order of their sizes.
 LABELS = {
@@ -354,25 +363,78 @@ def decided(file: Path) -> str:
     return ", ".join([target, settings["metric"], kind, *([groups] if groups else [])])
 
 
-def run_layout(layout: Layout, root: Path, sample: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
-    """Four cells of the table, and the cells of the CSV (n, columns)."""
+def run_layout(
+    layout: Layout, root: Path, sample: Sequence[Sequence[str]], recipe: str
+) -> tuple[list[str], np.ndarray, dict[str, Any]]:
+    """Four cells of the table, the cells of the CSV (n, columns), and the keys of the recipe that was trained."""
     screen = make_new(layout, root)
     settings = root / "competitions" / "task" / "competition.toml"
     asks = [line.split(":")[0].removeprefix(ASKS) for line in screen.splitlines() if line.startswith(ASKS)]
     cells = [decided(settings), ", ".join(asks), " ".join(f"{key}={value}" for key, value in layout.answers.items())]
     run_podium(root, "prepare")
-    variant = run_podium(root, "variant", layout.recipe, *layout.variant.split()) if layout.variant else ""
-    run_podium(root, "train", *(variant or layout.recipe).split())
+    if not recipe:
+        variant = run_podium(root, "variant", layout.recipe, *layout.variant.split()) if layout.variant else ""
+        recipe = variant.strip().removesuffix(".s1") or layout.recipe
+    run_podium(root, "train", recipe)
     run_podium(root, "ensemble")
     csv_file = root / "submissions" / "task" / "ensemble.csv"
     run_podium(root, "check", str(csv_file))
     with csv_file.open(newline="") as stream:
         header, *rows = csv.reader(stream)
     is_valid = header == sample[0] and [row[0] for row in rows] == [row[0] for row in sample[1:]]
-    return [*cells, "valid" if is_valid else "differs from the sample"], np.array([row[1:] for row in rows], float)
+    keys = tomllib.loads((settings.parent / f"{recipe}.toml").read_text(encoding="utf-8"))
+    cells.append("valid" if is_valid else "differs from the sample")
+    return cells, np.array([row[1:] for row in rows], float), keys
 
 
-def baseline(layout: Layout, photos: Sequence[Photo], truth: np.ndarray, tests: Sequence[Photo]) -> np.ndarray:
+def stock_fastai(
+    layout: Layout, parts: Sequence[Sequence[Photo]], truth: np.ndarray, keys: Mapping[str, Any]
+) -> np.ndarray:
+    """The cells of the test rows (m, columns) by fastai; `keys` are those of Podium's recipe."""
+    from fastai.vision import all as fastai
+    from fastai.vision.learner import create_head, default_split
+    from finetune import CPU, DEVIATION, MEAN, NoValidation, published_network
+
+    fastai.set_seed(0)
+    is_number = layout.measured in ("RMSE", "quadratic kappa")
+    mean, deviation = (truth.mean(), truth.std()) if is_number else (0.0, 1.0)
+    names = [[f"{part}-{k}.png" for k in range(len(photos))] for part, photos in enumerate(parts)]
+    table = pd.DataFrame((truth - mean) / deviation, columns=layout.columns).assign(name=names[0])
+    block, labels = fastai.MultiCategoryBlock(encoded=True, vocab=list(layout.columns)), list(layout.columns)
+    if is_number:
+        block, labels = fastai.RegressionBlock(n_out=1), layout.columns[0]
+    elif truth.shape[1] == 1 or (truth.sum(axis=1) == 1).all():
+        block, labels = fastai.CategoryBlock(), "class"
+        table["class"] = truth.argmax(axis=1) if truth.shape[1] > 1 else truth[:, 0]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, photo in zip([*names[0], *names[1]], [*parts[0], *parts[1]], strict=True):
+            photo.image.save(Path(folder, name))
+        dls = fastai.ImageDataLoaders.from_df(
+            table,
+            folder,
+            valid_pct=0,
+            fn_col="name",
+            label_col=labels,
+            y_block=block,
+            item_tfms=fastai.Resize(keys.get("training_pixels", keys["stored_pixels"])),
+            batch_tfms=[*fastai.aug_transforms(), fastai.Normalize.from_stats(MEAN, DEVIATION)],
+            bs=min(32, len(table)),
+            num_workers=0,
+            device=CPU,
+        )
+        body = published_network()
+        body.reset_classifier(0, "")
+        network = nn.Sequential(body, create_head(body.num_features, dls.c))
+        fastai.apply_init(network[1], nn.init.kaiming_normal_)
+        learner = fastai.Learner(dls, network, splitter=default_split)
+        with learner.no_bar(), learner.no_logging():
+            learner.fine_tune((keys.get("epochs") or EPOCHS) - 1, cbs=NoValidation())
+            values = learner.get_preds(dl=dls.test_dl(pd.DataFrame({"name": names[1]})))[0].numpy()
+    values = values[:, 1:] if labels == "class" and truth.shape[1] == 1 else values * deviation + mean
+    return np.rint(values).clip(truth.min(), truth.max()) if layout.measured == "quadratic kappa" else values
+
+
+def linear_model(layout: Layout, photos: Sequence[Photo], truth: np.ndarray, tests: Sequence[Photo]) -> np.ndarray:
     """The cells of the test rows (m, columns) by a linear model of 16 x 16 pixels."""
     pixels, others = (
         np.stack([np.asarray(photo.image.resize((16, 16), Image.Resampling.BOX)).ravel() for photo in part]) / 255
@@ -391,7 +453,7 @@ def baseline(layout: Layout, photos: Sequence[Photo], truth: np.ndarray, tests: 
     return np.stack([fit(column).predict_proba(others)[:, 1] for column in truth.T], axis=1)
 
 
-def measure(layout: Layout, data: Path, rows: int, tests: int) -> list[str]:
+def measure(layout: Layout, data: Path, rows: int, tests: int, recipe: str) -> list[str]:
     """The row of the table."""
     photos = read_photos(layout, data, rows + tests)
     parts = photos[tests:], photos[:tests]
@@ -400,10 +462,14 @@ def measure(layout: Layout, data: Path, rows: int, tests: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         sample = write_files(layout, Path(folder, "data", "task"), parts)
         started = cpu_seconds()
-        (decision, *cells), values = run_layout(layout, Path(folder), sample)
-        seconds = cpu_seconds() - started
-    scores = [score(truths[1], values), score(truths[1], baseline(layout, parts[0], truths[0], parts[1]))]
-    return [layout.name, decision, *cells, layout.measured, *(f"{value:.3f}" for value in scores), f"{seconds:.0f}"]
+        (decision, *cells), values, keys = run_layout(layout, Path(folder), sample, recipe)
+        seconds = [cpu_seconds() - started]
+    started = time.process_time()
+    of_fastai = stock_fastai(layout, parts, truths[0], keys)
+    seconds.append(time.process_time() - started)
+    contenders = values, linear_model(layout, parts[0], truths[0], parts[1]), of_fastai
+    scores = [f"{score(truths[1], cells_of_contender):.3f}" for cells_of_contender in contenders]
+    return [layout.name, decision, *cells, layout.measured, *scores, *(f"{value:.0f}" for value in seconds)]
 
 
 def cpu_seconds() -> float:
@@ -416,6 +482,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=300, help="labelled images of a layout, where there are so many")
     parser.add_argument("--tests", type=int, default=100, help="test images of a layout")
+    parser.add_argument("--recipe", default="", help="recipe of make new to train; default: see above")
     parser.add_argument("--only", nargs="+", default=[""], help="layouts whose names contain one of these words")
     parser.add_argument("--data", type=Path, default=DATA, help=f"folder of the archives; default: {DATA.name}/ beside")
     arguments = parser.parse_args()
@@ -427,7 +494,8 @@ def main() -> None:
         if not (arguments.data / layout.archive).is_file():
             print(f"{layout.name} is left out: there is no {arguments.data / layout.archive}", flush=True)
             continue
-        print(f"| {' | '.join(measure(layout, arguments.data, arguments.rows, arguments.tests))} |", flush=True)
+        row = measure(layout, arguments.data, arguments.rows, arguments.tests, arguments.recipe)
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

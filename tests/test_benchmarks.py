@@ -66,7 +66,9 @@ def test_the_benchmark_of_layouts_goes_from_files_to_a_valid_submission_and_name
             archive.writestr(f"cifar10/train/{('truck', 'deer')[place % 2]}/{place}.png", stream.getvalue())
     options = ["--data", tmp_path, "--rows", "30", "--tests", "10", "--only", "cactus", "melanoma"]
     _, _, cactus, melanoma = run_benchmark("layouts.py", *options)
-    name, decided, _, answered, validity, measured, score, *_ = (cell.strip() for cell in cactus.split("|")[1:-1])
+    cells = [cell.strip() for cell in cactus.split("|")[1:-1]]
+    name, decided, _, answered, validity, measured, score, linear, of_fastai, *seconds = cells
     assert (name, decided) == ("aerial-cactus", "class, log_loss, probability") and not answered
     assert (validity, measured, score) == ("valid", "AUC", "1.000")
+    assert linear == "1.000" and 0 <= float(of_fastai) <= 1 and len(seconds) == 2
     assert melanoma == f"melanoma is left out: there is no {tmp_path / 'ants-bees.zip'}"
