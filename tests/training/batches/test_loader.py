@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from podium.config.keys import Augment, Recipe
+from podium.targets.target import Target
 from podium.training.batches.augment import resize
 from podium.training.batches.loader import TrainingLoader
 from podium.training.batches.stores import FitData, Normalisation, PixelStore, measure_normalisation
@@ -122,6 +123,16 @@ def test_balanced_sampling_shows_each_class_equally_often_and_a_frequent_row_at_
         assert sorted(np.bincount(labels[rows])[[0, 1, 3]]) == [13, 13, 14]
         assert times[:30].max() == 1 and set(times[30:37]) <= {1, 2} and set(times[37:]) <= {4, 5}
         assert labels[rows].tolist() != sorted(labels[rows])
+
+
+def test_balanced_sampling_of_ordered_classes_shows_each_grade_equally_often():
+    labels, target = np.array([0] * 30 + [1] * 7 + [2] * 3), Target("ordinal", 3)
+    recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.1, batch_size=8, sampling="balanced")
+    rows = np.arange(40)
+    data = FitData(PixelStore(numbered(40, side=32), CPU), labels, 1, rows, rows[:0], target)
+    loader = TrainingLoader(recipe, data, normalisation=PLAIN, seed=1)
+    shown = [row for images, _ in loader for row in rows_of(images)]
+    assert sorted(np.bincount(labels[shown])) == [13, 13, 14]
 
 
 def test_epochs_differ_and_seeds_differ_and_one_seed_repeats():

@@ -116,7 +116,7 @@ class TrainingLoader:
         """Indices of `rows` in a random order: each once, or as many, of which each class has equally many (± 1)."""
         if self.recipe.sampling == "all":
             return torch.randperm(len(self.rows), generator=self.order, device=self.device)
-        labels, draws = self.labels[self.rows], {"generator": self.order, "device": self.device}
+        labels, draws = self.labels[self.rows].flatten(), {"generator": self.order, "device": self.device}
         classes = labels.unique()
         per_class = -(-len(labels) // len(classes))
         drawn = torch.empty(len(classes), per_class, dtype=torch.int64, device=self.device)
