@@ -109,17 +109,47 @@ def test_height_and_width_survive_a_change_and_a_file(tmp_path):
         ('sampling = "balanced"', "sampling"),
         ('pseudo_labels = "pseudo.csv"', "pseudo_labels"),
         ("label_smoothing = 0.1", "label_smoothing"),
-        ('pretrained = true\nhead = "boosting"', 'head = "boosting"'),
     ],
 )
-def test_keys_that_are_for_classes_are_told_for_another_target(tmp_path, line, name):
-    start = RECIPE[:26] if "boosting" in line else RECIPE
-    recipe_file(tmp_path, start + line)
+def test_keys_that_are_for_classes_are_told_for_a_number(tmp_path, line, name):
+    recipe_file(tmp_path, RECIPE + line)
     with pytest.raises(ConfigError) as error:
-        read_recipes(tmp_path, target="ordinal")
+        read_recipes(tmp_path, target="number")
     (fault,) = error.value.faults
-    assert fault.startswith(name) and fault.endswith(': expected [data] target = "class", found "ordinal"')
+    assert fault.startswith(name) and ': expected [data] target = "class"' in fault and 'found "number"' in fault
     assert list(read_recipes(tmp_path, target="class")) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("target", "fitting"),
+    [
+        ("multi-label", {"class_weights", "focal_gamma", "label_smoothing"}),
+        ("ordinal", {"class_weights", "sampling"}),
+    ],
+)
+def test_other_targets_have_the_keys_of_classes_that_make_sense_for_them(tmp_path, target, fitting):
+    lines = 'focal_gamma = 2\npseudo_labels = "x.csv"\nlabel_smoothing = 0.1\n'
+    refused = set()
+    for one in ('class_weights = "balanced"', 'sampling = "balanced"'):
+        recipe_file(tmp_path, RECIPE + lines + one)
+        with pytest.raises(ConfigError) as error:
+            read_recipes(tmp_path, target=target)
+        refused |= {fault.split()[0] for fault in error.value.faults}
+    keys = {"class_weights", "focal_gamma", "label_smoothing", "pseudo_labels", "sampling"}
+    assert keys - refused == fitting
+
+
+BOOSTING = RECIPE[:26] + 'pretrained = true\nhead = "boosting"\n'
+
+
+def test_metadata_columns_are_for_a_head_on_features_alone(tmp_path):
+    for text in (BOOSTING, BOOSTING.replace("boosting", "logistic")):
+        recipe = read_recipe(recipe_file(tmp_path, text + 'metadata_columns = ["age", "sex"]'))
+        assert recipe.metadata_columns == ("age", "sex")
+    with pytest.raises(ConfigError, match="names of columns, each once"):
+        read_recipe(recipe_file(tmp_path, BOOSTING + 'metadata_columns = ["age", "age"]'))
+    with pytest.raises(ConfigError, match=r"metadata_columns = \[\"age\"\]: expected no epochs"):
+        read_recipe(recipe_file(tmp_path, RECIPE + 'metadata_columns = ["age"]'))
 
 
 LOGISTIC = 'architecture = "resnet34"\npretrained = true\nhead = "logistic"\n'
@@ -311,7 +341,7 @@ def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(t
             "rows = 3",
             'group_pattern = "a": expected a regular expression with one',
         ),
-        ('source = "folders"\ngroup_column = "who"', "rows = 3", 'group_column = "who": expected source = "csv"'),
+        ('source = "digits"\ngroup_column = "who"', "rows = 3", 'group_column = "who": expected another source'),
         (
             'source = "folders"',
             'kind = "folder"\nfolder = "val"\ngroups = "duplicates"',
@@ -402,6 +432,7 @@ def test_keys_without_effect_on_numbers_are_refused(tmp_path, line, fault):
 def test_a_key_that_was_declared_later_is_in_a_stamp_only_if_it_is_changed(tmp_path):
     assert "label_pattern" not in stamped_keys(Data(source="folders"))
     assert stamped_keys(Data(source="names", label_pattern="(a)"))["label_pattern"] == "(a)"
+    assert "metadata" not in stamped_keys(Data(source="folders"))
     assert "group_column" in stamped_keys(Data(source="folders"))
     assert "groups" not in stamped_keys(Validation(rows=3)) and "groups" in stamped_keys(
         Validation(groups="duplicates")

@@ -1,21 +1,18 @@
 """Reads competition.toml, and gives the columns of the submission that it describes."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from podium.config.keys import COMPETITION_FILE, SCORED_BY, Competition, Submission
-from podium.config.schema import check_keys, read_table, settings_of
+from podium.config.schema import check_keys, quoted, read_table, settings_of
 from podium.errors import ConfigError, examples
 
 NO_THRESHOLD = "With this metric, a threshold has no effect: the best runs of each architecture are members."
 LESS_IS_BETTER = ("log_loss", "rmse", "mae")
 HAVE_PROBABILITIES, STRATEGIES_OF_NUMBERS = ("class", "multi-label"), ("auto", "best", "uniform", "log-loss")
-# The keys of a table of labels.
-TABLE_KEYS = (
-    "data.target data.labels data.id_column data.label_column data.label_columns data.label_separator data.group_column"
-)
+TABLE_KEYS = "data.target data.label_column data.label_columns data.label_separator"
 
 
 def read_competition(folder: Path) -> Competition:
@@ -38,8 +35,8 @@ def _check_keys(competition: Competition, file: Path) -> None:
     has_folders = data.train and source in ("folders", "names")
     strategy_fits = not strategy_fault(competition, competition.ensemble.strategy)
     required = [
-        ("metric", metric in metrics, f'{_quoted(metrics)}, as [data] target = "{target}"'),
-        ("submission.kind", kind in kinds, f'{_quoted(kinds)}, as metric = "{metric}"'),
+        ("metric", metric in metrics, f'{quoted(metrics)}, as [data] target = "{target}"'),
+        ("submission.kind", kind in kinds, f'{quoted(kinds)}, as metric = "{metric}"'),
         ("submission.most", submission.most or kind != "ranking", 'a number of class names, as kind = "ranking"'),
         ("data.train", data.train or not data.test, "a name, as test has one"),
         ("data.label_pattern", data.label_pattern or source != "names", 'a regular expression, as source = "names"'),
@@ -48,6 +45,10 @@ def _check_keys(competition: Competition, file: Path) -> None:
     ]
     rules = [
         (TABLE_KEYS, is_table, f'source = "csv", a table of labels, found "{source}"'),
+        ("data.labels", is_table or data.group_column, f'source = "csv", or group_column, found "{source}"'),
+        ("data.id_column", is_table or data.group_column or data.metadata, 'source = "csv", group_column or metadata'),
+        ("data.group_column data.metadata", source != "digits", 'another source than "digits"'),
+        ("data.metadata", len(data.metadata) <= 2 and "" not in data.metadata, "one table, or two"),
         ("data.test", is_table or not data.is_mixed, 'another name than train, or source = "csv", a table of labels'),
         ("data.sample_submission data.test_ids", data.test, "test images, a name for test"),
         ("data.extra", len({*data.extra} - {""}) == len(data.extra), "names of folders or archives, each once"),
@@ -71,7 +72,7 @@ def _check_keys(competition: Competition, file: Path) -> None:
         ("submission.positive_class", kind == "probability", f'kind = "probability", found "{kind}"'),
         ("submission.separator", separator_of(submission, target), "a kind with several class names in a cell"),
         ("ensemble.threshold", metric not in LESS_IS_BETTER, f"none. {NO_THRESHOLD}"),
-        ("ensemble.strategy", strategy_fits, f"{_quoted(STRATEGIES_OF_NUMBERS)}, which need no probabilities"),
+        ("ensemble.strategy", strategy_fits, f"{quoted(STRATEGIES_OF_NUMBERS)}, which need no probabilities"),
         ("ensemble.average ensemble.run_temperatures", has_probabilities, f'none, as [data] target = "{target}"'),
     ]
     check_keys(competition, rules, required=required, file=file)
@@ -89,11 +90,7 @@ def strategy_fault(competition: Competition, strategy: str) -> str:
     """What is wrong with a strategy for the competition's target; empty if nothing is."""
     if competition.data.target in HAVE_PROBABILITIES or strategy in STRATEGIES_OF_NUMBERS:
         return ""
-    return f'"{strategy}" needs probabilities; expected {_quoted(STRATEGIES_OF_NUMBERS)}'
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return " or ".join(f'"{name}"' for name in names)
+    return f'"{strategy}" needs probabilities; expected {quoted(STRATEGIES_OF_NUMBERS)}'
 
 
 def separator_of(settings: Submission, target: str) -> str:

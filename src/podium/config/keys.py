@@ -49,9 +49,10 @@ class Data:
     label_column: str = key("column of class names in the table of labels (csv)", "label")
     label_columns: tuple[str, ...] = key("columns of 0 and 1, one per label, instead of label_column", (), later=True)
     label_separator: str = key("between several names in label_column, such as | (multi-label)", "", later=True)
-    group_column: str = key("column of groups: rows of one group stay on one side of every split (csv)", "")
+    group_column: str = key("column of groups: rows of one group stay on one side of every split", "")
     label_pattern: str = key("regular expression with one group: the class in a file name (names)", "", later=True)
     group_pattern: str = key("regular expression with one group: the group in a file name", "", later=True)
+    metadata: tuple[str, ...] = key("tables of more columns: for labelled images, for test images", (), later=True)
     sample_submission: str = key("CSV that gives the ids of a submission and their order", "")
     test_ids: Literal["names", "hash-order"] = key(
         "names: of files, without suffix; hash-order: numbers from 1, in the order of the SHA-256 of the bytes", "names"
@@ -179,6 +180,7 @@ class Recipe:
     head: Literal["linear", "fastai", "logistic", "boosting"] = key(
         "linear: one layer; fastai: two; logistic: linear, starts as logistic regression; boosting: trees", "linear"
     )
+    metadata_columns: tuple[str, ...] = key("columns of [data] metadata that a head on features gets too", ())
     dropout: float = key("probability that a feature is dropped before the classifier", 0.0, low=0, high=0.99)
     drop_path: float = key("largest probability that a residual branch is dropped (timm)", 0.0, low=0, high=0.9)
 

@@ -5,13 +5,22 @@ from typing import Any
 
 from podium.config.keys import PACKAGE_PREFIX, SEARCH_TABLE, Recipe
 from podium.config.pixels import height_and_width
-from podium.config.schema import check_keys, flat_keys, read_table, settings_of
+from podium.config.schema import check_keys, flat_keys, quoted, read_table, settings_of
 
 # The keys of a recipe that have an effect where no layer is trained.
 WITHOUT_EPOCHS = (
     *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "training_pixels", "shape"),
     *("interpolation", "test_time_augmentation", "precision", "threads", "deterministic", "refit", "pseudo_labels"),
+    "metadata_columns",
 )
+# Keys that have an effect on some targets only -> these.
+TARGETS_OF_KEYS = {
+    "class_weights": ("class", "multi-label", "ordinal"),
+    "focal_gamma": ("class", "multi-label"),
+    "label_smoothing": ("class", "multi-label"),
+    "sampling": ("class", "ordinal"),
+    "pseudo_labels": ("class",),
+}
 MIXED_SIDES = "sides in all sizes, or [height, width] in all"
 WITH_EPOCHS = " ".join(name for name in flat_keys(Recipe) if name not in WITHOUT_EPOCHS)
 
@@ -39,8 +48,8 @@ def recipe_of(table: dict[str, Any], file: Path, *, target: str = "class") -> Re
 def _check_keys(recipe: Recipe, target: str, file: Path) -> None:
     """Raise ConfigError for keys that are missing, contradict each other, or have no effect."""
     epochs, rate, head, augment = recipe.epochs, recipe.learning_rate, recipe.head, recipe.augment
-    seeds, pixels, is_class = recipe.seeds, (recipe.stored_pixels, *recipe.stage_pixels), target == "class"
-    is_timm, classes = recipe.architecture.startswith("timm:"), f'[data] target = "class", found "{target}"'
+    seeds, pixels, columns = recipe.seeds, (recipe.stored_pixels, *recipe.stage_pixels), recipe.metadata_columns
+    is_timm = recipe.architecture.startswith("timm:")
     required = [
         ("epochs", epochs or recipe.fits_features, '1 or more, or head = "logistic"'),
         ("learning_rate", rate or not epochs, 'more than 0, or "find"'),
@@ -58,6 +67,8 @@ def _check_keys(recipe: Recipe, target: str, file: Path) -> None:
         ("freeze_epochs", not recipe.fits_features, f'0, because head = "{head}" is fitted first'),
         ("head", recipe.pretrained or not recipe.fits_features, "pretrained weights, whose features are useful"),
         ("epochs", head != "boosting", f'0, because head = "{head}" trains no layer'),
+        ("metadata_columns", not epochs, "no epochs: only a head on features can use them"),
+        ("metadata_columns", len({*columns} - {""}) == len(columns), "names of columns, each once"),
         ("muon_rate", recipe.optimiser == "muon", 'optimiser = "muon"'),
         ("layer_decay", recipe.discriminative_ratio == 1, "no discriminative_ratio beside it"),
         ("class_weights hard_share", recipe.sampling == "all", 'sampling = "all"'),
@@ -65,8 +76,7 @@ def _check_keys(recipe: Recipe, target: str, file: Path) -> None:
         ("augment.trivial_augment", not augment.rand_augment, "no augment.rand_augment beside it"),
         ("stored_pixels training_pixels progressive_pixels", len({*map(type, pixels)}) == 1, MIXED_SIDES),
         ("training_pixels", all(height_and_width(recipe.network_pixels)), "at least 1"),
-        ("class_weights focal_gamma sampling pseudo_labels", is_class, classes),
-        ("label_smoothing", is_class or target == "multi-label", classes),
-        ("head", is_class or head != "boosting", classes),
     ]
+    for name, targets in TARGETS_OF_KEYS.items():
+        rules.append((name, target in targets, f'[data] target = {quoted(targets)}, found "{target}"'))
     check_keys(recipe, rules, required=required, file=file)

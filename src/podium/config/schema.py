@@ -81,6 +81,11 @@ def check_keys(settings: Any, rules: Rules, *, required: Rules, file: Path) -> N
     refuse(faults, "Settings that are missing, contradict each other, or have no effect.", file=file)
 
 
+def quoted(names: Iterable[str]) -> str:
+    """The names in quotation marks, with `or` between them."""
+    return " or ".join(f'"{name}"' for name in names)
+
+
 def refuse(faults: Sequence[str], what: str, *, file: Path) -> None:
     """Raise ConfigError if the settings in a `file` have faults."""
     if faults:

@@ -71,7 +71,10 @@ def decode_images(
 
 
 def _cache_key(competition: Competition, source: Source) -> str:
-    data, folder = changed_keys(replace(competition.data, fingerprint="", download="")), competition.validation.folder
+    data, folder = (
+        changed_keys(replace(competition.data, fingerprint="", download="", metadata=())),
+        competition.validation.folder,
+    )
     # scan() compares ids and classes with the submission's columns
     content = [CACHE_VERSION, data, changed_keys(competition.submission), folder]
     content.append(source.signature(folder, *competition.data.extra))

@@ -16,6 +16,7 @@ from podium.data.decode import decode_images
 from podium.data.duplicates import duplicate_lines, joined, near_duplicates
 from podium.data.folds import ALWAYS_TRAINS, assign_folds, check_training_rows
 from podium.data.locate import Progress, download_source, find_source, quiet
+from podium.data.metadata import prepare_metadata
 from podium.errors import DataError, examples
 from podium.files import remove_abandoned_temporaries
 from podium.lock import Lock, read_lock, write_lock
@@ -64,6 +65,7 @@ def prepare(
         if recipe.epochs and recipe.batch_size > fewest:
             note(f"{name}: batch_size = {recipe.batch_size}, and {fewest:,} training images: one step per epoch")
     write_lock(paths.lock_file, lock)
+    prepare_metadata(workspace, lock, source, accept=accept, note=note)
     return lock
 
 

@@ -24,7 +24,7 @@ from podium.data.listing import (
     stem,
 )
 from podium.data.locate import Source
-from podium.data.tables import Table, image_rows, read_table
+from podium.data.tables import Table, image_cells, image_rows, read_table
 from podium.errors import examples
 from podium.lock import EXTRA
 
@@ -49,7 +49,9 @@ def scan(competition: Competition, source: Source) -> Listing:
         rows += [replace(row, id=f"{folder}/{row.id}", is_held_out=True) for row in held_out]
     for name in data.extra:
         part = source.open_extra(root, name)
-        extra, _ = _labelled_images(root, part, replace(data, source="folders", group_pattern=""), faults)
+        extra, _ = _labelled_images(
+            root, part, replace(data, source="folders", group_pattern="", group_column=""), faults
+        )
         for label in sorted({row.label for row in extra} - classes):
             nearest = get_close_matches(label, classes, n=1) or sorted(classes)[:10]
             faults.append(f"{part}/{label}: not a class of the labelled images; these are {', '.join(nearest)}")
@@ -91,6 +93,10 @@ def _labelled_images(
     else:
         (rows, columns), names = _table_images(root, part, images, data, faults), []
     faults += _unreadable_files(part, names)
+    if data.group_column and data.source != "csv":
+        table, keys = read_table(root / data.labels, faults), [data.id_column, data.group_column]
+        groups = image_cells(table, keys, [row.id for row in rows], faults)
+        rows = [replace(row, group=group) for row, (group,) in zip(rows, groups, strict=True)]
     if data.group_pattern:
         groups = _in_names(rows, "group_pattern", data, faults)
         rows = [replace(row, group=groups.get(row.file, "")) for row in rows]

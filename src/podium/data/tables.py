@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from podium.data.listing import repeated_ids
+from podium.data.listing import base_name, names_by_id, repeated_ids, stem
 from podium.errors import DataError
 from podium.files import os_error_as
 
@@ -75,3 +75,20 @@ def image_rows(
         places.append((name or cells[0], where))
     faults += repeated_ids(places)
     return rows
+
+
+def image_cells(
+    table: Table, columns: Sequence[str], ids: Sequence[str], faults: list[str], *, may_be_empty: Sequence[str] = ()
+) -> list[list[str]]:
+    """The cells of `columns`, but for the first, which names an image, of each image in `ids`.
+
+    A table may name an image by its id or file name, and have rows of other images. No row is a fault.
+    """
+    by_id, names = names_by_id(ids), {}
+    for cell in table.columns.get(columns[0], ()):
+        ways = cell, stem(cell), stem(base_name(cell))
+        names[cell] = next((by_id[way] for way in ways if way in by_id), cell)
+    rows = image_rows(table, columns, names, faults, unknown="", may_be_empty=may_be_empty)
+    cells = {name: others for name, (_, *others) in rows}
+    faults += [f"{table.file}: no row for the image {id_!r}" for id_ in ids if rows and id_ not in cells]
+    return [cells.get(id_, [""] * (len(columns) - 1)) for id_ in ids]

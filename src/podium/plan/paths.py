@@ -23,6 +23,7 @@ class Paths:
         self.folder = self.root / "competitions" / self.name  # competition.toml and the recipes
         self.settings_file = self.folder / COMPETITION_FILE
         self.lock_file = self.folder / "data.lock"  # fingerprint, ids, labels and folds of the data
+        self.metadata_file = self.folder / "metadata.csv"  # for heads on features, made with the lock
         # Decoded images; may be deleted at any time.
         self.cache = Path(os.environ.get("PODIUM_CACHE") or self.root / ".cache") / self.name
         self.predictions_folder = self.outputs / "oof" / self.name

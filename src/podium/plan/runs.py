@@ -47,13 +47,16 @@ class Plan:
     @cached_property
     def runs(self) -> tuple[PlannedRun, ...]:
         """Every run, in the order of the recipes and their seeds; raises ConfigError as `recipes` does."""
-        runs, hashes = [], {"lock_sha256": file_sha256(self.paths.lock_file)}
+        runs, paths, lock_sha256 = [], self.paths, file_sha256(self.paths.lock_file)
         for name, recipe in self.recipes.items():
-            weights_hash = weights_sha256(recipe, self.paths.root)
-            hashes["pseudo_sha256"] = file_sha256(self.paths.root / recipe.pseudo_labels)  # empty for a folder
+            weights_hash = weights_sha256(recipe, paths.root)
+            files = {"pseudo_labels": paths.root / recipe.pseudo_labels} if recipe.pseudo_labels else {}
+            files |= {"metadata": paths.metadata_file} if recipe.metadata_columns else {}
+            hashes = {key: file_sha256(file) for key, file in files.items()}
             for seed in recipe.seeds:
-                run, stamp = run_name(name, seed), run_stamp(self.competition, recipe, seed, **hashes)
-                stale = is_stale(self.paths.predictions_file(run), stamp=stamp, weights=weights_hash)
+                run = run_name(name, seed)
+                stamp = run_stamp(self.competition, recipe, seed, lock_sha256=lock_sha256, **hashes)
+                stale = is_stale(paths.predictions_file(run), stamp=stamp, weights=weights_hash)
                 runs.append(PlannedRun(run=run, recipe_name=name, recipe=recipe, seed=seed, stamp=stamp, stale=stale))
         return tuple(runs)
 

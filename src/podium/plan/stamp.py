@@ -49,22 +49,21 @@ def file_sha256(file: Path) -> str:
         return ""
 
 
-def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str, pseudo_sha256: str = "") -> str:
+def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str, **hashes: str) -> str:
     """The hash of everything that decides a run's predictions, except the weights file that it starts from.
 
-    Of the file of pseudo-labels, its content counts and not its place.
+    `hashes` are the SHA-256 of the other files that the recipe uses: their content counts, and not their place.
     """
     data = stamped_keys(competition.data)
     # Places of the data do not count: the lock has the data's fingerprint and order.
-    for place in ("archive", "download", "fingerprint", "train", "test", "extra", "labels", "sample_submission"):
+    places = "archive", "download", "fingerprint", "train", "test", "extra", "labels", "metadata", "sample_submission"
+    for place in places:
         data.pop(place, None)
     settings = changed_keys(recipe)
     settings.pop("seeds", None)
-    if recipe.pseudo_labels:
-        settings["pseudo_labels"] = pseudo_sha256
     return _digest(
         version=TRAINING_VERSION,
-        recipe=settings,
+        recipe=settings | hashes,
         seed=seed,
         data=data,
         validation=stamped_keys(competition.validation),

@@ -28,12 +28,12 @@ CPU_PIXELS = 128
 # Recipe -> epochs, views of an image that is predicted; measured on one core with AVX-512 at a side of so many pixels:
 # images trained and predicted per second. The cost of an image grows with its area.
 SPEEDS = {
-    "fastnet": (18, 1, 32, 300, 1500),
-    "resnet34": (30, 1, 32, 100, 400),
+    "fastnet": (18, 1, 32, 435, 2023),
+    "resnet34": (30, 1, 32, 45, 203),
     "lite0": (4, 2, 128, 52, 264),
     "lite0-logistic": (0, 2, 128, 52, 264),
-    "lite1": (4, 2, 128, 44, 200),
-    "lite2": (4, 2, 128, 36, 160),
+    "lite1": (4, 2, 128, 47, 235),
+    "lite2": (4, 2, 128, 33, 183),
 }
 ALWAYS_WRITTEN = ("metric", "kind")
 SMALL_RECIPES, PHOTO_RECIPES = ("fastnet", "resnet34", "lite0"), ("lite0-logistic", "lite0", "lite1", "lite2")

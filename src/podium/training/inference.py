@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from podium.config.pixels import Pixels, height_and_width
@@ -18,9 +19,17 @@ from podium.files import atomic_write, cache_lock, require_free_space
 from podium.plan.runs import PlannedRun
 from podium.predictions.artefact import read_features
 from podium.training.batches.augment import resize
-from podium.training.batches.stores import ExtendedStore, Normaliser, PixelStore, open_recipe_images, open_stores
+from podium.training.batches.stores import (
+    ExtendedStore,
+    FitData,
+    Normaliser,
+    PixelStore,
+    open_recipe_images,
+    open_stores,
+)
 from podium.training.device import computing
 from podium.training.networks.architectures import Network, build_network
+from podium.training.networks.heads import fit_linear, fit_trees, metadata_encoder
 from podium.workspace import Workspace
 
 # `test_time_augmentation` -> views of each image.
@@ -30,7 +39,7 @@ EVALUATION_BATCH, EVALUATION_PIXELS = 256, 32 * 128**2
 # Increased when a change of the code changes the features.
 FEATURES_VERSION = 1
 # Of the keys that have an effect where no layer is trained, those that do not change the features of given weights.
-OTHER_KEYS = ("seeds", "pretrained", "head", "precision", "refit", "pseudo_labels")
+OTHER_KEYS = ("seeds", "pretrained", "head", "precision", "refit", "pseudo_labels", "metadata_columns")
 
 
 def logits_of(network: Network, store: PixelStore, rows: np.ndarray, *, views: str = "") -> np.ndarray:
@@ -42,9 +51,9 @@ def logits_of(network: Network, store: PixelStore, rows: np.ndarray, *, views: s
         batches = evaluation_batches(network, store, rows)
         outputs = predict_logits(network, batches, views=views or recipe.test_time_augmentation)
     else:  # the features of the store were computed by the same body
-        features = torch.from_numpy(pooled_features(network, store, rows))
+        inputs = torch.from_numpy(_head_inputs(network, store, rows))
         with torch.inference_mode():
-            outputs = layer(features.to(store.device)).cpu().numpy()
+            outputs = layer(inputs.to(store.device)).cpu().numpy()
     return outputs if network.scale == (0.0, 1.0) else (outputs * deviation + mean).astype(np.float32)
 
 
@@ -108,6 +117,26 @@ def embed(workspace: Workspace, run: PlannedRun) -> Iterator[tuple[str, tuple[in
         network = build_network(recipe, outputs, root=paths.root, seed=0, device=stores[0].device)
         for store in filter(len, stores):  # there may be no test images
             yield store.origin[1], pooled_features(network, store, np.arange(len(store))).shape
+
+
+def fit_head(network: Network, data: FitData) -> None:
+    """Fit the last layer to the features of the training rows, and to their metadata if the store has any."""
+    store, rows, layer = data.store, data.training_rows, network.head[-1]
+    network.encoder = None if store.metadata is None else metadata_encoder(store.metadata[rows])
+    inputs, targets = _head_inputs(network, store, rows), data.targets[rows]
+    with threadpool_limits(network.recipe.threads):
+        if network.recipe.head == "logistic":
+            fit_linear(layer, inputs, targets, target=data.target, published=network.published)
+        else:
+            network.head[-1] = fit_trees(inputs, targets, data.classes, target=data.target).to(store.device)
+
+
+def _head_inputs(network: Network, store: PixelStore | ExtendedStore, rows: np.ndarray) -> np.ndarray:
+    """What the last layer gets of rows, float32: the pooled features, then the columns that metadata is encoded in."""
+    features = pooled_features(network, store, rows)
+    if not network.encoder:
+        return features
+    return np.hstack([features, network.encoder.transform(store.metadata[rows])]).astype(np.float32)
 
 
 def pooled_features(network: Network, store: PixelStore | ExtendedStore, rows: np.ndarray) -> np.ndarray:

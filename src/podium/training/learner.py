@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.torch_core import norm_bias_params
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -20,11 +19,10 @@ from podium.seeding import stream_seed
 from podium.training.batches.loader import TrainingLoader
 from podium.training.batches.stores import FitData, every_nth
 from podium.training.checkpoint import Checkpoint, State
-from podium.training.inference import evaluation_batches, logits_of, pooled_features
+from podium.training.inference import evaluation_batches, fit_head, logits_of
 from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.fastnet import FastNetBody
-from podium.training.networks.heads import fit_linear, fit_trees
 from podium.training.optimisers import (
     AFTER_FREEZE_DIVISOR,
     KINDS,
@@ -87,12 +85,7 @@ def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> 
         rows = every_nth(data.training_rows, WHITENING_ROWS)
         network.body.whiten(torch.cat(list(evaluation_batches(network, data.store, rows))))
     if recipe.fits_features:
-        features, targets = pooled_features(network, data.store, data.training_rows), data.targets[data.training_rows]
-        with threadpool_limits(recipe.threads):
-            if recipe.head == "logistic":
-                fit_linear(network.head[-1], features, targets, target=data.target, published=network.published)
-            else:
-                network.head[-1] = fit_trees(features, targets, data.classes).to(data.store.device)
+        fit_head(network, data)
     return network
 
 

@@ -58,7 +58,8 @@ def balanced_weights(data: FitData) -> Tensor:
     """
     labels = data.labels[data.training_rows]
     columns = labels.T if data.target.has_columns else labels[None]
-    weights = np.ones((len(columns), data.target.value_width), np.float32)
+    values = data.classes if data.target.name == "class" else data.target.value_width
+    weights = np.ones((len(columns), values), np.float32)
     for place, column in enumerate(columns):
         present = np.unique(column)
         weights[place, present] = compute_class_weight("balanced", classes=present, y=column)

@@ -35,6 +35,13 @@ def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[s
         )
     predictions = load_predictions(predictions_file)
     target, names = predictions.target, _image_names(folder)
+    if columns := predictions.about.get("recipe", {}).get("metadata_columns"):
+        raise TrainingError(
+            f"{run} cannot predict images alone.",
+            expected=f"metadata beside each image, its {', '.join(columns)}",
+            found=f"a folder of {len(names):,} images",
+            fix="a run of a recipe without metadata_columns; or add the images to the test, then make all",
+        )
     with name_run_in_errors(run, file, more_memory="end other programs, or predict fewer images at once"):
         networks = _read_networks(workspace, run, target.outputs, stamp=predictions.about.get("stamp"))
         images = np.stack([_read_image(folder / name, networks[0].recipe) for name in names])

@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from podium.data.cache import Dataset
 from podium.data.folds import ALWAYS_TRAINS
+from podium.data.metadata import read_metadata
 from podium.errors import DataError, DivergedError
 from podium.files import atomic_write, os_error_as
 from podium.plan.paths import Paths
@@ -130,6 +131,8 @@ def _fit_folds(
     labels = np.concatenate([labels, pseudo.labels]) if len(added) else labels
     keeps_features = len(rows) == len(lock.folds) and test_rows is None
     train_store, test_store = open_stores(dataset, keeps_features=keeps_features)
+    metadata = read_metadata(workspace.paths, lock, run.recipe.metadata_columns)
+    train_store.metadata, test_store.metadata = metadata
     store = ExtendedStore(train_store, test_store, pseudo.rows) if len(added) else train_store
     test_indices = np.arange(len(lock.test_ids))[:test_rows]
     folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()

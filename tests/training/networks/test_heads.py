@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,6 +16,7 @@ from digits_toys import digits_workspace
 from podium.config.keys import Recipe
 from podium.data.cache import open_images
 from podium.metrics import softmax
+from podium.targets.target import Target
 from podium.training import inference, learner
 from podium.training.batches.stores import FitData, PixelStore
 from podium.training.inference import evaluation_batches, logits_of, predict_logits
@@ -177,6 +178,21 @@ def test_the_layer_of_trees_gives_scikit_learns_probabilities_and_can_be_saved(c
     with torch.autocast("cpu", torch.bfloat16):
         logits = layer(torch.from_numpy(features))
     assert softmax(logits.numpy()) == pytest.approx(model.predict_proba(features), abs=1e-6)
+
+
+def test_trees_of_columns_and_of_numbers_are_scikit_learns():
+    features, labels = small_clouds(3)
+    settings = {"early_stopping": False, "random_state": 0}
+    columns = np.stack([labels == 1, labels > 0, labels < 5], axis=1).astype(np.float32)  # the last one is always 1
+    logits = fit_trees(features, columns, 3, target=Target("multi-label", 3))(torch.from_numpy(features)).numpy()
+    for place in range(2):
+        model = HistGradientBoostingClassifier(**settings).fit(features, columns[:, place])
+        assert 1 / (1 + np.exp(-logits[:, place])) == pytest.approx(model.predict_proba(features)[:, 1], abs=1e-6)
+    assert logits[:, 2] == pytest.approx(np.log(90.5 / 0.5))
+    numbers = labels * 2.5
+    fitted = fit_trees(features, numbers[:, None], 1, target=Target("number", 1))(torch.from_numpy(features)).numpy()
+    model = HistGradientBoostingRegressor(**settings).fit(features, numbers)
+    assert fitted[:, 0] == pytest.approx(model.predict(features), abs=1e-5)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -36,6 +36,7 @@ class PixelStore:
         self.resident = device.type == "cpu" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
         self.images = tensor.to(device) if self.resident else tensor
         self.features: np.ndarray | None = None  # (n, channels) of a frozen body; NaN where not computed yet
+        self.metadata: np.ndarray | None = None  # (n, columns) of numbers and texts, which a head on features gets too
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,6 +60,8 @@ class ExtendedStore:
         self.labelled, self.others = labelled, others
         self.array, self.device, self.pixels = labelled.array, labelled.device, labelled.pixels
         self.other_rows = torch.as_tensor(other_rows, device=self.device)
+        has_metadata = labelled.metadata is not None
+        self.metadata = np.concatenate([labelled.metadata, others.metadata[other_rows]]) if has_metadata else None
 
     def __len__(self) -> int:
         return len(self.labelled) + len(self.other_rows)

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from sklearn.compose import ColumnTransformer
 from torch import Tensor, nn
 
 from podium.config.keys import Recipe
@@ -39,6 +40,7 @@ class Network(nn.Module):
         self.body, self.head, self.recipe = body, head, recipe
         self.normalisation = normalisation  # of its images; None until it is measured on them
         self.scale = (0.0, 1.0)  # of its outputs: what is added to them, after they are multiplied, to give logits
+        self.encoder: ColumnTransformer | None = None  # of the metadata that the head gets beside the features
         self.published: tuple[nn.Linear, ...] = ()  # the published classifier, if it is one layer; not a part of it
         self.precision = torch.float32  # what it computes in; parameters and logits stay float32
         self.frozen: tuple[nn.Module, ...] = ()  # batch norms that keep their statistics

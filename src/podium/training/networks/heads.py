@@ -2,7 +2,8 @@
 
 `head = "logistic"` is a logistic regression on standardised features. The published classifier is a second source: its
 outputs for the classes that match the task's best are further features, which count as much as all others together.
-Cross-fitting within the training rows chooses whether they are used, and how strong the penalty is.
+Cross-fitting within the training rows chooses whether they are used, and how strong the penalty is. Columns of
+metadata, which come after the features, count as much as all features together too.
 
 `head = "boosting"` is scikit-learn's gradient boosting, as a layer of the network.
 """
@@ -12,12 +13,17 @@ from itertools import product
 
 import numpy as np
 import torch
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from podium.metrics import log_loss, softmax
-from podium.targets.target import Target
+from podium.targets.target import CLASS, Target
 
 Classifier = tuple[np.ndarray, np.ndarray]
 """A linear classifier of d features: weights (classes, d) and biases (classes,)."""
@@ -31,25 +37,42 @@ PARTS, MOST_ROWS = 5, 1_000  # of the cross-fitting
 ITERATIONS, LEAVES = 100, 31
 
 
+def metadata_encoder(cells: np.ndarray) -> ColumnTransformer:
+    """What makes numbers of the cells (n, columns) of metadata, fitted to those of training rows.
+
+    Numbers are standardised; a missing one is replaced by the mean, and a further column is 1 for it. Each text has a
+    column of 0 and 1; all are 0 for a text that no training row has.
+    """
+    is_number = [isinstance(cell, float) for cell in cells[0]]
+    numbers = make_pipeline(SimpleImputer(add_indicator=True, keep_empty_features=True), StandardScaler())
+    texts = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = np.flatnonzero(is_number), np.flatnonzero(~np.array(is_number))
+    return make_column_transformer(*zip((numbers, texts), columns, strict=True)).fit(cells)
+
+
 def fit_linear(
     layer: nn.Linear, features: np.ndarray, targets: np.ndarray, *, target: Target, published: Sequence[nn.Linear]
 ) -> None:
-    """Make a layer the target's regression on features (n, channels), with the `published` classifier, if any."""
-    classifiers = [tuple(part.detach().double().numpy() for part in (other.weight, other.bias)) for other in published]
+    """Make a layer the target's regression on features (n, channels), with the `published` classifier, if any.
+
+    Columns after the channels are metadata, for which the layer gets wider.
+    """
+    others = features.shape[1] - layer.in_features
+    tensors = [(classifier.weight.detach(), classifier.bias.detach()) for classifier in published]
+    classifiers = [(pad(weight, (0, others)).double().numpy(), bias.double().numpy()) for weight, bias in tensors]
     features = features.astype(np.float64)
     if target.name == "class":
-        weights, biases = fit_classifier(features, targets, layer.out_features, published=classifiers)
+        weights, biases = fit_classifier(features, targets, layer.out_features, published=classifiers, others=others)
     elif target.name == "multi-label":
-        weights, biases = fit_columns(features, targets, published=classifiers)
+        weights, biases = fit_columns(features, targets, published=classifiers, others=others)
     else:
-        weights, biases = fit_numbers(features, targets)
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weights))
-        layer.bias.copy_(torch.from_numpy(biases))
+        weights, biases = fit_numbers(features, targets, others=others)
+    layer.in_features = features.shape[1]
+    layer.weight.data, layer.bias.data = (torch.from_numpy(values).to(layer.weight) for values in (weights, biases))
 
 
 def fit_classifier(
-    features: np.ndarray, labels: np.ndarray, classes: int, *, published: Sequence[Classifier] = ()
+    features: np.ndarray, labels: np.ndarray, classes: int, *, published: Sequence[Classifier] = (), others: int = 0
 ) -> Classifier:
     """The logistic regression of features (n, d) with the settings that have the least cross-fitted log loss."""
     order = np.argsort(labels, kind="stable")
@@ -60,38 +83,58 @@ def fit_classifier(
         logits = np.empty((len(some), classes))
         for part in range(PARTS):
             training, validation = some[parts != part], some[parts == part]
-            weights, biases = _regress(features[training], labels[training], classes, *settings)
+            weights, biases = _regress(features[training], labels[training], classes, *settings, others=others)
             logits[parts == part] = features[validation] @ weights.T + biases
         return log_loss(softmax(logits), labels[some])
 
     best = min(product((None, *published), STRENGTHS), key=loss)
-    return _regress(features, labels, classes, *best)
+    return _regress(features, labels, classes, *best, others=others)
 
 
-def fit_columns(features: np.ndarray, labels: np.ndarray, *, published: Sequence[Classifier]) -> Classifier:
+def fit_columns(
+    features: np.ndarray, labels: np.ndarray, *, published: Sequence[Classifier], others: int = 0
+) -> Classifier:
     """The logistic regression of each column of labels (n, columns), independently; the logits are those of 1."""
     weights, biases = np.zeros((labels.shape[1], features.shape[1])), np.zeros(labels.shape[1])
     for place, column in enumerate(labels.T.astype(np.int64)):
-        ones, zeros = column.sum(), len(column) - column.sum()
-        biases[place] = np.log((ones + 0.5) / (zeros + 0.5))  # of a column that cannot be cross-fitted
-        if min(ones, zeros) > 1:
-            of_both, biases_of_both = fit_classifier(features, column, 2, published=published)
+        biases[place] = _log_odds(column)
+        if 1 < column.sum() < len(column) - 1:
+            of_both, biases_of_both = fit_classifier(features, column, 2, published=published, others=others)
             weights[place], biases[place] = of_both[1] - of_both[0], biases_of_both[1] - biases_of_both[0]
     return weights, biases
 
 
-def fit_numbers(features: np.ndarray, targets: np.ndarray) -> Classifier:
+def fit_numbers(features: np.ndarray, targets: np.ndarray, *, others: int = 0) -> Classifier:
     """The ridge regression of targets (n, 1) on features (n, d); leaving rows out chooses the penalty."""
-    mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
+    mean, deviation = _mean_and_scale(features, others)
     model = RidgeCV(RIDGES).fit((features - mean) / deviation, targets[:, 0])
     weights = (model.coef_ / deviation)[None]
     return weights, model.intercept_ - weights @ mean
 
 
+def _log_odds(labels: np.ndarray) -> float:
+    """The logit of a column of labels (n,) 0 or 1 that has too few of either to be fitted."""
+    return float(np.log((labels.sum() + 0.5) / (len(labels) - labels.sum() + 0.5)))
+
+
+def _mean_and_scale(features: np.ndarray, others: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of features (n, d), and what divides them: to variance 1, the last `others` to the sum of the rest."""
+    deviation = np.maximum(features.std(0), 1e-6)
+    if others:
+        deviation[-others:] *= (others / (features.shape[1] - others)) ** 0.5
+    return features.mean(0), deviation
+
+
 def _regress(
-    features: np.ndarray, labels: np.ndarray, classes: int, published: Classifier | None, strength: float
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    published: Classifier | None,
+    strength: float,
+    *,
+    others: int = 0,
 ) -> Classifier:
-    mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
+    mean, deviation = _mean_and_scale(features, others)
     directions = np.diag(1 / deviation)  # (d, inputs): linear functions of the features, of variance 1
     if published:
         probabilities = softmax(features @ published[0].T + published[1])
@@ -142,20 +185,38 @@ class Trees(nn.Module):
         return logits.float()
 
 
-def fit_trees(features: np.ndarray, labels: np.ndarray, classes: int) -> Trees:
-    """The layer of a HistGradientBoostingClassifier that is fitted to features (n, channels) and labels (n,)."""
-    model = HistGradientBoostingClassifier(
-        max_iter=ITERATIONS, max_leaf_nodes=LEAVES, early_stopping=False, random_state=0
-    ).fit(features, labels)
-    layer, present = Trees(classes), model.classes_.tolist()
-    base = model._baseline_prediction.ravel()
-    # Of two classes there is one tree an iteration, for the difference of their logits.
-    outputs = [(label, k, 1.0) for k, label in enumerate(present)]
-    if len(base) == 1:
-        outputs = [(present[0], 0, -0.5), (present[1], 0, 0.5)]
-    layer.base[:] = min(factor * base[k] for _, k, factor in outputs) - np.log(len(labels))  # of a class without rows
-    for label, k, factor in outputs:
-        layer.base[label] = factor * base[k]
+def fit_trees(features: np.ndarray, targets: np.ndarray, outputs: int, *, target: Target = CLASS) -> Trees:
+    """The layer of scikit-learn's gradient boosting of features (n, channels): of classes, columns or numbers."""
+    settings = {"max_iter": ITERATIONS, "max_leaf_nodes": LEAVES, "early_stopping": False, "random_state": 0}
+    layer = Trees(outputs)
+    if not target.has_probabilities:
+        _copy_trees(layer, HistGradientBoostingRegressor(**settings).fit(features, targets[:, 0]), [(0, 0, 1.0)])
+    elif target.has_columns:
+        for column, labels in enumerate(targets.T):
+            layer.base[column] = _log_odds(labels)
+            if len(np.unique(labels)) == 2:
+                model = HistGradientBoostingClassifier(**settings).fit(features, labels)
+                _copy_trees(layer, model, [(column, 0, 1.0)])
+    else:
+        model = HistGradientBoostingClassifier(**settings).fit(features, targets)
+        base, present = model._baseline_prediction.ravel(), model.classes_.tolist()
+        # Of two classes there is one tree an iteration, for the difference of their logits.
+        places = [(label, k, 1.0) for k, label in enumerate(present)]
+        if len(base) == 1:
+            places = [(present[0], 0, -0.5), (present[1], 0, 0.5)]
+        layer.base[:] = min(factor * base[k] for _, k, factor in places) - np.log(len(targets))  # of an absent class
+        _copy_trees(layer, model, places)
+    return layer
+
+
+def _copy_trees(
+    layer: Trees,
+    model: HistGradientBoostingClassifier | HistGradientBoostingRegressor,
+    places: Sequence[tuple[int, int, float]],
+) -> None:
+    """Copy a model's trees into a layer; `places` are the output, the place in an iteration and the factor of each."""
+    for output, k, factor in places:
+        layer.base[output] = factor * model._baseline_prediction.ravel()[k]
         for i, trees in enumerate(model._predictors):
             nodes = trees[k].nodes
             own, is_leaf = np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
@@ -167,5 +228,4 @@ def fit_trees(features: np.ndarray, labels: np.ndarray, classes: int) -> Trees:
                 "value": factor * nodes["value"],
             }
             for name, array in arrays.items():
-                getattr(layer, name)[i, label, : len(nodes)] = torch.from_numpy(array)
-    return layer
+                getattr(layer, name)[i, output, : len(nodes)] = torch.from_numpy(array)
