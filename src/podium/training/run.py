@@ -131,8 +131,7 @@ def _fit_folds(
     labels = np.concatenate([labels, pseudo.labels]) if len(added) else labels
     keeps_features = len(rows) == len(lock.folds) and test_rows is None
     train_store, test_store = open_stores(dataset, keeps_features=keeps_features)
-    metadata = read_metadata(workspace.paths, lock, run.recipe.metadata_columns)
-    train_store.metadata, test_store.metadata = metadata
+    train_store.metadata, test_store.metadata = read_metadata(workspace.paths, lock, run.recipe.metadata_columns)
     store = ExtendedStore(train_store, test_store, pseudo.rows) if len(added) else train_store
     test_indices = np.arange(len(lock.test_ids))[:test_rows]
     folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()
