@@ -178,7 +178,7 @@ def test_stale_runs_start_with_those_that_took_longest_and_unknown_ones_first(pa
     write_recipe(recipe_file(paths, "unknown"))
     train(paths, "net.s1", stamp="old", seconds=5)
     train(paths, "other.s1", stamp="old", seconds=60)
-    ordered = longest_first(paths, plan_of(paths).runs)
+    ordered = longest_first(plan_of(paths).runs)
     assert [one.run for one in ordered] == ["unknown.s1", "other.s1", "net.s1", "net.s2"]
 
 
@@ -192,8 +192,17 @@ def test_among_runs_that_were_never_trained_those_with_the_most_training_pixels_
     for name, keys in recipes.items():
         text = f'architecture = "resnet34"\nseeds = [1]\nlearning_rate = 0.1\n{keys}\n'
         recipe_file(paths, name).write_text(text)
-    names = [run.recipe_name for run in longest_first(paths, plan_of(paths).runs) if run.recipe_name in recipes]
+    names = [run.recipe_name for run in longest_first(plan_of(paths).runs) if run.recipe_name in recipes]
     assert names == ["d", "b", "c", "a"]
+
+
+def test_the_plan_reads_the_description_of_each_run_once(paths, monkeypatch, capsys):
+    train_all(paths)
+    opened, open_archive = [], stamp_module.open_archive
+    monkeypatch.setattr(stamp_module, "open_archive", lambda file: opened.append(file.stem) or open_archive(file))
+    monkeypatch.chdir(paths.root)
+    assert main(["toy", "all train", "all train"]) == 0
+    assert sorted(opened) == ["net.s1", "net.s2", "other.s1"]
 
 
 def test_the_plan_is_one_make_assignment_a_word(paths):
@@ -255,6 +264,16 @@ def test_runs_are_selected_by_their_names_or_those_of_their_recipes(paths):
     assert list(selected.values()) == [["net.s1", "net.s2", "other.s1"], ["net.s1", "net.s2"], ["net.s2", "other.s1"]]
     with pytest.raises(ConfigError, match=r"no run or recipe 'net\.s3'(?s:.*)RUN=net\.s"):
         select_runs(runs, ["net", "net.s3"])
+
+
+def test_a_message_names_only_some_of_a_thousand_runs(paths):
+    write_recipe(recipe_file(paths, "net"), seeds=list(range(1, 1000)))
+    with pytest.raises(ConfigError) as error:
+        select_runs(plan_of(paths).runs, ["net.s1000"])
+    assert len(str(error.value)) < 1000 and "RUN=net.s100" in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        check_goals(["net.s1000"], ["all"], [run.run for run in plan_of(paths).runs])
+    assert len(str(error.value)) < 1000
 
 
 def test_an_unknown_goal_is_refused_with_the_nearest_spelling():

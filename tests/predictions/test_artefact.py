@@ -201,11 +201,11 @@ def test_an_array_whose_header_promises_more_than_there_is_is_refused(tmp_path):
 def test_arrays_that_are_not_those_saved_with_the_description_are_stale_and_refused(tmp_path):
     file, run, stream = tmp_path / "run.npz", run_of(stamp="now"), io.BytesIO()
     members = raw_members(file, run)
-    assert not is_stale(file, stamp="now", weights="")
+    assert not is_stale(read_about(file), stamp="now", weights="")
     run.test_logits[0, 0] = np.nan
     np.save(stream, run.test_logits)
     write_members(file, members | {"test_logits.npy": stream.getvalue()})
-    assert is_stale(file, stamp="now", weights="")
+    assert is_stale(read_about(file), stamp="now", weights="")
     with pytest.raises(PredictionsError, match=r"not those that were saved with about\.json"):
         load_predictions(file)
 
@@ -223,7 +223,7 @@ def test_a_file_that_the_system_cannot_read_is_neither_damaged_nor_stale(tmp_pat
             load_predictions(file)
         assert "rm " not in str(error.value)
         with pytest.raises(OSError, match=reason):
-            is_stale(file, stamp="now", weights="")
+            is_stale(read_about(file), stamp="now", weights="")
         monkeypatch.undo()
 
 

@@ -186,16 +186,16 @@ def runs(workspace: Opened = DEFAULT) -> None:
     from podium.plan.stamp import read_about
 
     stale = {run.run: run.stale for run in workspace.runs}
-    present = {file.stem for file in workspace.paths.predictions_files()}
-    names = [*stale, *sorted(present - stale.keys())]
-    abouts = {name: read_about(workspace.paths.predictions_file(name)) or {} for name in names}
+    files = {file.stem: file for file in workspace.paths.predictions_files()}
+    abouts = {run.run: run.about or {} for run in workspace.runs}
+    abouts |= {name: read_about(files[name]) or {} for name in sorted(files.keys() - stale.keys())}
     scores_of = {name: about["scores"] for name, about in abouts.items() if isinstance(about.get("scores"), dict)}
     first, second = next((list(scores) for scores in scores_of.values() if len(scores) == 2), ("accuracy", "log_loss"))
-    width = max(22, *map(len, names))  # names of variants are long
+    width = max(22, *map(len, abouts))  # names of variants are long
     print(f"{'run':<{width}} {'state':<14} {first:>8} {second.replace('_', ' '):>9} {'seconds':>8}  device")
     for name, about in abouts.items():
         without_recipe = "imported" if about.get("imported") else "no recipe"
-        stale_state = "stale" if name in present else "not trained"
+        stale_state = "stale" if name in files else "not trained"
         state = {None: without_recipe, True: stale_state, False: "up to date"}[stale.get(name)]
         scores = scores_of.get(name, {})
         numbers = (scores.get(first), scores.get(second), about.get("seconds"))

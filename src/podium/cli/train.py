@@ -89,7 +89,7 @@ def prepare(
 @commands.command()
 def estimate(workspace: Opened = DEFAULT) -> None:
     """Print how long the stale runs will take on this machine, from a few timed steps of each recipe."""
-    stale = [run for run in longest_first(workspace.paths, workspace.trainable_runs) if run.stale]
+    stale = [run for run in longest_first(workspace.trainable_runs) if run.stale]
     if not stale:
         print_line(f"{workspace.name}: every run is up to date.")
         return
@@ -113,8 +113,8 @@ def train(
     """Train the runs whose recipe, seed or data changed, one after the other. Writes oof/<competition>/<run>.npz."""
     selected = select_runs(workspace.trainable_runs, runs or [])
     to_train = [run for run in selected if run.stale or (again and runs)]
-    for run in selected:
-        if run not in to_train:
+    for run in () if again and runs else selected:
+        if not run.stale:
             print_line(f"{run.run}: up to date")
     if not to_train:
         return

@@ -19,7 +19,7 @@ from podium.errors import ConfigError, SubmissionError
 from podium.files import atomic_write, file_lock, write_file
 from podium.metrics import METRICS
 from podium.plan.names import CHARACTERS, NAME
-from podium.plan.stamp import ensemble_stamp, file_sha256, with_hashes
+from podium.plan.stamp import ensemble_stamp, file_sha256, input_hashes, with_hashes
 from podium.predictions.align import load_runs
 from podium.submission import check_submission, submission_text
 from podium.workspace import Workspace
@@ -63,7 +63,7 @@ def write_ensemble(
         "competition": workspace.name,
         "stamp": ensemble_stamp(workspace.paths, competition, settings),
         "lock_sha256": file_sha256(workspace.paths.lock_file),
-        "inputs": {file.stem: file_sha256(file) for file in workspace.paths.predictions_files()},
+        "inputs": input_hashes(workspace.paths),
         "overridden": {name: value for name, value in given.items() if value is not None},
         "settings": asdict(settings),
     }

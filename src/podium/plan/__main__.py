@@ -11,7 +11,7 @@ from podium.plan.stamp import ensemble_is_fresh
 
 def make_assignments(plan: Plan) -> list[str]:
     """The plan as make assignments, none of which contains a blank."""
-    stale = [run for run in longest_first(plan.paths, plan.runs) if run.stale]
+    stale = [run for run in longest_first(plan.runs) if run.stale]
     words = [f"RECIPES+={name}" for name in plan.recipes]
     words += [f"RUNS+={run.run}" for run in plan.runs]
     words += [f"RUNS_{run.recipe_name}+={run.run}" for run in plan.runs]

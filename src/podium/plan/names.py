@@ -5,13 +5,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from podium.errors import ConfigError
+from podium.errors import ConfigError, examples
 
 # A name becomes a file name, a make target and an argument of a command line.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 CHARACTERS = "letters, digits, and _ . + - between them"
 RUN_SUFFIX = re.compile(r".*\.s[0-9]+")
 # Names that the Makefile uses for itself, beside its targets.
+MOST_KNOWN = 60  # in a message: all targets of the Makefile, and some of a thousand runs
 RESERVED = {"Makefile", "FORCE", "demo-all", "environment.mk"}
 
 
@@ -50,6 +51,6 @@ def check_goals(goals: Sequence[str], targets: Sequence[str], names: Sequence[st
     nearest = [name for goal in unknown for name in difflib.get_close_matches(goal, known, n=1)]
     raise ConfigError(
         f"make does not know {', '.join(repr(goal) for goal in unknown)}.",
-        expected=f"one of {', '.join(known)}",
+        expected=f"one of {examples(known, most=MOST_KNOWN)}",
         fix="; ".join(dict.fromkeys(f"make {name}" for name in nearest)) or "make help",
     )

@@ -2,17 +2,20 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from podium.config.competition import read_competition
 from podium.config.keys import COMPETITION_FILE, Competition, Recipe
 from podium.config.recipe import read_recipe
-from podium.errors import ConfigError
+from podium.errors import ConfigError, examples
 from podium.plan.names import check_recipe_name, run_name
 from podium.plan.paths import Paths, find_competition
 from podium.plan.stamp import file_sha256, is_stale, read_about, run_stamp, weights_sha256
+
+MOST_NAMES = 50  # of a thousand runs, in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class PlannedRun:
     seed: int
     stamp: str
     stale: bool
+    about: dict[str, Any] | None = field(default=None, compare=False, repr=False)  # what `read_about` returns
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,11 @@ class Plan:
             hashes = {key: file_sha256(file) for key, file in files.items()}
             for seed in recipe.seeds:
                 run = run_name(name, seed)
+                about = read_about(paths.predictions_file(run))
                 stamp = run_stamp(self.competition, recipe, seed, lock_sha256=lock_sha256, **hashes)
-                stale = is_stale(paths.predictions_file(run), stamp=stamp, weights=weights_hash)
-                runs.append(PlannedRun(run=run, recipe_name=name, recipe=recipe, seed=seed, stamp=stamp, stale=stale))
+                names = {"run": run, "recipe_name": name, "recipe": recipe, "seed": seed, "stamp": stamp}
+                stale = is_stale(about, stamp=stamp, weights=weights_hash)
+                runs.append(PlannedRun(**names, stale=stale, about=about))
         return tuple(runs)
 
     @property
@@ -119,12 +125,12 @@ def find_run(runs: Sequence[PlannedRun], name: str, *, option: str) -> PlannedRu
     what = "run or recipe" if option == "RUN" else "recipe"
     raise ConfigError(
         f"There is no {what} '{name}'." if name else f"Which {what}?",
-        expected=f"one of {', '.join(sorted(known))}",
+        expected=f"one of {examples(sorted(known), most=MOST_NAMES)}",
         fix=f"{option}={nearest[0]}",
     )
 
 
-def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Sort runs by the longest known training time of their recipe, longest first.
 
     Recipes that were never trained come before, those with the most training pixels first. So no long run is left
@@ -132,7 +138,7 @@ def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """
     seconds: dict[str, float] = {}
     for run in runs:
-        last_seconds = (read_about(paths.predictions_file(run.run)) or {}).get("seconds")
+        last_seconds = (run.about or {}).get("seconds")
         if isinstance(last_seconds, int | float):
             seconds[run.recipe_name] = max(last_seconds, seconds.get(run.recipe_name, 0))
     return sorted(runs, key=lambda run: (-seconds.get(run.recipe_name, float("inf")), -run.recipe.pixels_per_row))
@@ -140,6 +146,7 @@ def longest_first(paths: Paths, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 def select_runs(known: Sequence[PlannedRun], names: Sequence[str]) -> list[PlannedRun]:
     """The runs whose name or recipe is in `names`; all if `names` is empty. Raises ConfigError for unknown names."""
-    for name in names:
+    wanted = set(names)
+    for name in sorted(wanted - {name for run in known for name in (run.run, run.recipe_name)}):
         find_run(known, name, option="RUN")
-    return [run for run in known if not names or run.run in names or run.recipe_name in names]
+    return [run for run in known if not wanted or run.run in wanted or run.recipe_name in wanted]

@@ -11,6 +11,7 @@ import os
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -92,8 +93,15 @@ def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | 
         # Without keys that are empty, so that declaring such a key does not make ensembles stale.
         submission={name: value for name, value in asdict(competition.submission).items() if value},
         lock=file_sha256(paths.lock_file),
-        inputs={file.stem: file_sha256(file) for file in paths.predictions_files()},
+        inputs=input_hashes(paths),
     )
+
+
+def input_hashes(paths: Paths) -> dict[str, str]:
+    """Run -> SHA-256 of its predictions file; in threads, as a thousand files are half a gigabyte or more."""
+    files = paths.predictions_files()
+    with ThreadPoolExecutor() as threads:
+        return dict(zip([file.stem for file in files], threads.map(file_sha256, files), strict=True))
 
 
 def ensemble_is_fresh(paths: Paths, competition: Competition, out: str = "ensemble") -> bool:
@@ -179,13 +187,13 @@ def member_checksums(archive: zipfile.ZipFile) -> dict[str, int]:
     return {member.filename: member.CRC for member in archive.infolist() if member.filename != ABOUT_MEMBER}
 
 
-def is_stale(predictions_file: Path, *, stamp: str, weights: str) -> bool:
-    """Whether a run has no predictions, or predictions that were made from something else.
+def is_stale(about: dict[str, Any] | None, *, stamp: str, weights: str) -> bool:
+    """Whether a run has no predictions, or predictions that were made from something else, by their description.
 
     `weights` is the SHA-256 of the weights file; it is empty, and not compared, if that file is not here.
     """
-    about = read_about(predictions_file) or {}
-    return about.get("stamp") != stamp or (weights != "" and about.get("weights_sha256") != weights)
+    found = about or {}
+    return found.get("stamp") != stamp or (weights != "" and found.get("weights_sha256") != weights)
 
 
 def git_commit(root: Path) -> str:

@@ -20,7 +20,7 @@ from podium.errors import DataError, DivergedError
 from podium.files import atomic_write, os_error_as
 from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
-from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, weights_sha256
+from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, read_about, weights_sha256
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
 from podium.training.batches.stores import ExtendedStore, FitData, PixelStore, open_recipe_images, open_stores
@@ -42,7 +42,7 @@ def train_if_stale(workspace: Workspace, run: PlannedRun, *, listener: Listener)
     file, weights = paths.predictions_file(run.run), weights_sha256(run.recipe, paths.root)
     on_wait = partial(listener.note, "waits for another process that trains it")
     with claim_run(paths.cache / f"{run.run}.lock", on_wait=on_wait):
-        if is_stale(file, stamp=run.stamp, weights=weights):
+        if is_stale(read_about(file), stamp=run.stamp, weights=weights):
             return train_run(workspace, run, listener=listener)
     listener.note("another process has trained it")
     return load_predictions(file)

@@ -74,6 +74,6 @@ def _check(workspace: Workspace, file: Path, planned: PlannedRun | None) -> None
     if planned is None:
         raise PredictionsError("no recipe here has this run")
     predictions = load_predictions(file)
-    if is_stale(file, stamp=planned.stamp, weights=weights_sha256(planned.recipe, workspace.paths.root)):
+    if is_stale(predictions.about, stamp=planned.stamp, weights=weights_sha256(planned.recipe, workspace.paths.root)):
         raise PredictionsError("its recipe, seed, weights or data changed since the push")
     align([predictions], workspace.lock)

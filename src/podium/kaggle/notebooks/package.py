@@ -60,7 +60,7 @@ def pack_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, user: str
     folder = paths.notebook_folder
     archive = pack_dataset(f"{notebook}-files", folder / "files", files, new_version=new_version)
     package = Package(notebook, folder / "kernel.py", archive, secrets.token_hex(6))
-    _write_script(workspace, package, [run.run for run in longest_first(paths, runs)])
+    _write_script(workspace, package, [run.run for run in longest_first(runs)])
     return package
 
 
