@@ -51,7 +51,7 @@ class Lock:
         """Which labelled rows are external data, (n,): they train in every fold."""
         return np.char.startswith(self.train_ids.astype(str), EXTRA)
 
-    @property
+    @cached_property
     def fold_sha256(self) -> str:
         """SHA-256 over ids and folds."""
         lines = (f"{id_}\0{fold}\n" for id_, fold in zip(self.train_ids.tolist(), self.folds.tolist(), strict=True))

@@ -116,6 +116,22 @@ def test_an_ensemble_needs_no_more_memory_than_it_says(strategy, runs, rows, cla
     assert 0.2 < peak / pool_size(workspace).memory_bytes < 1
 
 
+def test_ids_of_many_runs_are_not_in_memory_together(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    runs, tests = 40, 2000
+    long_ids = np.array([f"{row:0200d}" for row in range(tests)])
+    pool = [replace(random_run(f"a.s{seed}", tests=tests), test_ids=long_ids) for seed in range(runs)]
+    workspace = make_project(tmp_path, pool, lock=lock_for(pool[0]))
+    assert len(workspace.lock.test_ids) == tests
+    tracemalloc.start()
+    try:
+        load_runs(workspace)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < runs * long_ids.nbytes / 2
+
+
 def test_rehearsed_runs_have_some_of_the_validation_rows_and_trained_ones_all(tmp_path):
     lock = lock_for(random_run("any.s1"))
     workspace = make_project(tmp_path, [random_run(f"{name}.s1", rows=25) for name in "ba"], lock=lock)

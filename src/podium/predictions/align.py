@@ -1,8 +1,9 @@
 """All runs of a competition, joined by id with the rows of its lock."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,12 +45,11 @@ def load_runs(workspace: Workspace, *, rehearsed: bool = False) -> Aligned:
     data of `data.lock`, or if blending them needs more memory than is available.
     """
     check_memory(workspace)
-    with ThreadPoolExecutor() as threads:
-        return align(
-            list(threads.map(load_predictions, workspace.paths.predictions_files())),
-            workspace.lock,
-            rehearsed=rehearsed,
-        )
+    files, lock = workspace.paths.predictions_files(), workspace.lock
+    rows = _validation_rows(lock, load_predictions(files[0]) if rehearsed else None)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        # Each run is joined when it is read, so that the ids of a thousand runs are not in memory together.
+        return _stack(list(threads.map(lambda file: _join(load_predictions(file), lock, rows), files)), lock, rows)
 
 
 def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = False) -> Aligned:
@@ -58,44 +58,48 @@ def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = F
     `rehearsed` runs have some of the validation rows. Raises PredictionsError with every run that differs from the
     lock in data, folds, ids, labels or classes.
     """
-    runs = sorted(predictions, key=lambda run: run.run)
+    rows = _validation_rows(lock, predictions[0] if rehearsed else None)
+    return _stack([_join(run, lock, rows) for run in predictions], lock, rows)
+
+
+def _validation_rows(lock: Lock, rehearsed: Predictions | None) -> np.ndarray:
+    """The indices of the lock's validation rows, or of those that a rehearsed run has."""
     rows = np.flatnonzero(lock.folds >= 0)
-    if rehearsed:
-        rows = rows[np.isin(lock.train_ids[rows], runs[0].oof_ids)]
-    about = {"fingerprint": lock.fingerprint, "fold_sha256": lock.fold_sha256, "target": lock.target_name}
-    logits, faults = [], []
-    for previous, run in zip([None, *runs], runs, strict=False):
-        both, differences = _join(run, lock, rows, about)
+    return rows if rehearsed is None else rows[np.isin(lock.train_ids[rows], rehearsed.oof_ids)]
+
+
+def _stack(joined: Sequence[tuple[Predictions, list[str]]], lock: Lock, rows: np.ndarray) -> Aligned:
+    """All runs that `_join` gave, sorted by name; raises PredictionsError with everything in which one differs."""
+    joined, faults = sorted(joined, key=lambda pair: pair[0].run), []
+    runs = [run for run, _ in joined]
+    for previous, (run, differences) in zip([None, *runs], joined, strict=False):
         if previous and previous.run == run.run:
             differences.append(f"the same run is in {previous.file or 'memory'}")
         faults += [f"{run.run} ({run.file or 'in memory'}): {difference}" for difference in differences]
-        logits.append(both)
     if faults:
         raise PredictionsError(
             "Predictions and data.lock are about different data.",
             faults=faults,
             fix="move these files away and train the runs again, or restore data.lock",
         )
-    oof_logits, test_logits = map(np.stack, zip(*logits, strict=True))
     return Aligned(
         runs=tuple(run.run for run in runs),
         abouts=tuple(run.about for run in runs),
         oof_ids=lock.train_ids[rows],
-        oof_logits=oof_logits,
+        oof_logits=np.stack([run.oof_logits for run in runs]),
         oof_labels=lock.train_labels[rows],
         test_ids=lock.test_ids,
-        test_logits=test_logits,
+        test_logits=np.stack([run.test_logits for run in runs]),
         classes=tuple(lock.classes),
         groups=None if lock.groups is None else lock.groups[rows],
         target_name=lock.target_name,
     )
 
 
-def _join(
-    run: Predictions, lock: Lock, rows: np.ndarray, about: dict[str, str]
-) -> tuple[tuple[np.ndarray, np.ndarray], list[str]]:
-    """A run's logits of the lock's validation `rows` and test rows, and everything in which the run differs from it."""
-    found = {"target": "class"} | run.about
+def _join(run: Predictions, lock: Lock, rows: np.ndarray) -> tuple[Predictions, list[str]]:
+    """A run with its logits of the lock's validation `rows` and test rows, without ids and labels; how it differs."""
+    found, labels = {"target": "class"} | run.about, lock.train_labels[rows]
+    about = {"fingerprint": lock.fingerprint, "fold_sha256": lock.fold_sha256, "target": lock.target_name}
     faults = [
         f"{key}: expected {value[:12]}, found {found[key][:12]}" for key, value in about.items() if found[key] != value
     ]
@@ -103,12 +107,13 @@ def _join(
         faults.append(f"classes: expected {examples(lock.classes)}, found {examples(run.classes)}")
     oof, oof_faults = rows_of_ids(run.oof_ids, lock.train_ids[rows], part="validation ")
     test, test_faults = rows_of_ids(run.test_ids, lock.test_ids, part="test ")
-    labels = lock.train_labels[rows]
     if not oof_faults and run.oof_labels.shape == labels.shape:
         differs = (run.oof_labels[oof] != labels).reshape(len(labels), -1).any(axis=1)
         if differs.any():
             faults.append(f"other labels in {differs.sum()} rows (ids {examples(lock.train_ids[rows][differs])})")
-    return (widened(run.oof_logits[oof]), widened(run.test_logits[test])), faults + oof_faults + test_faults
+    logits = {"oof_logits": widened(run.oof_logits[oof]), "test_logits": widened(run.test_logits[test])}
+    nothing = dict.fromkeys(("oof_ids", "oof_labels", "test_ids"), labels[:0])
+    return replace(run, **logits, **nothing), faults + oof_faults + test_faults
 
 
 def rows_of_ids(ids: np.ndarray, expected: np.ndarray, *, part: str = "") -> tuple[np.ndarray | slice, list[str]]:
