@@ -75,6 +75,19 @@ def test_the_best_mixture_is_what_scipy_finds(members):
     np.testing.assert_allclose(weights, theirs.x, atol=2e-3)
 
 
+def test_the_weights_of_many_members_need_few_systems(monkeypatch):
+    draw, sizes, solve = np.random.default_rng(0), [], np.linalg.solve
+    factor, linear = draw.normal(size=(400, 300)), draw.normal(size=300)
+    hessian = factor.T @ factor / 400
+    monkeypatch.setattr(np.linalg, "solve", lambda a, b: sizes.append(len(a)) or solve(a, b))
+    weights = minimise_on_simplex(
+        lambda w: (float(w @ hessian @ w / 2 + linear @ w), hessian @ w + linear, hessian), np.full(300, 1 / 300)
+    )
+    slopes = hessian @ weights + linear
+    np.testing.assert_allclose(slopes[weights > 1e-9], slopes.min(), atol=1e-5)
+    assert np.count_nonzero(weights) < 100 and len(sizes) < 50
+
+
 def test_identical_members_share_without_trouble():
     label_probabilities = np.tile(np.linspace(0.1, 0.9, 20), (3, 1))
 

@@ -48,17 +48,20 @@ def _quadratic_minimum(gradient: np.ndarray, hessian: np.ndarray, weights: np.nd
     """The minimum of g'(x - w) + (x - w)'H(x - w) / 2 over the simplex, by a primal active-set method."""
     hessian = hessian + RIDGE * max(float(np.trace(hessian)), 1.0) * np.eye(len(weights))
     linear = gradient - hessian @ weights
-    point, free = weights.copy(), weights > 0
+    point, free = None, weights > 0
     for _ in range(10 * len(weights) + 10):
         # The minimum over the free weights, whose sum is 1, and the multiplier of that sum.
         system = np.pad(hessian[np.ix_(free, free)], (0, 1), constant_values=1.0)
         system[-1, -1] = 0.0
         *solution, multiplier = np.linalg.solve(system, np.append(-linear[free], 1.0))
-        target = np.zeros(len(point))
+        target = np.zeros(len(free))
         target[free] = solution
         falling = free & (target < 0)
+        if point is None and falling.any():  # fix all of them at 0: of a thousand weights, most are 0 at the minimum
+            free &= ~falling
+            continue
         if falling.any():  # go to the first bound on the way, and fix that weight at 0
-            reach = np.full(len(point), np.inf)
+            reach = np.full(len(free), np.inf)
             reach[falling] = point[falling] / (point[falling] - target[falling])
             point = point + reach.min() * (target - point)
             bound = reach.argmin()
