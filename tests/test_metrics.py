@@ -1,6 +1,7 @@
 """Metrics worked out by hand, and held against scikit-learn on random arrays."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -54,6 +55,18 @@ def test_log_loss_of_a_coin_is_log_two_and_of_a_sure_mistake_finite():
 def test_macro_f1_by_hand_and_without_classes_that_nobody_names():
     # class 0: 1 correct, 1 missed -> 2/3; class 1: 1 correct, 1 too many -> 2/3; class 2: no rows.
     assert macro_f1(one_hot([0, 1, 1], 3), np.array([0, 0, 1])) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("metric", [macro_f1, balanced_accuracy])
+def test_a_metric_of_20_000_classes_needs_no_confusion_matrix(metric):
+    probabilities, labels = np.zeros((4, 20_000)), np.array([0, 5, 5, 19_999])
+    probabilities[np.arange(4), [0, 5, 7, 19_999]] = 1
+    tracemalloc.start()
+    score = metric(probabilities, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert score == pytest.approx((1 + 2 / 3 + 0 + 1) / 4 if metric is macro_f1 else (1 + 1 / 2 + 1) / 3)
+    assert peak < 10e6  # the matrix has 3.2 GB
 
 
 def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_labels_have():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from podium import submission as submission_module
 from podium.config.keys import Submission
 from podium.errors import ConfigError, SubmissionError
 from podium.lock import Lock
@@ -280,6 +281,16 @@ def test_four_examples_of_a_fault_are_listed(tmp_path, rows):
     (fault,) = check(tmp_path, text)
     assert fault.startswith(f"{rows} ids are unknown: line 5: 'x0'; ") and "line 8: 'x3'" in fault
     assert fault.endswith("; ...") == (rows == 5) and "'x4'" not in fault
+
+
+def test_only_the_names_that_are_printed_are_compared_with_all_classes(tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr(submission_module, "get_close_matches", lambda name, *_, **__: compared.append(name) or [])
+    numbers = [str(row) for row in range(50)]
+    lock = lock_of(classes=tuple(f"class {number}" for number in numbers), test_ids=numbers)
+    text = "id,label\n" + "".join(f"{number},{number}\n" for number in numbers)
+    assert [fault.split(":")[0] for fault in check(tmp_path, text, lock=lock)] == ["50 class names are unknown"]
+    assert compared == ["0", "1", "2", "3"]
 
 
 def test_random_bytes_are_reported_as_faults(tmp_path):

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -104,16 +103,22 @@ class Metric:
         return score if self.greater_is_better else -score
 
 
-def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts `(classes, classes)`: row the label, column the prediction."""
-    return _of_confusion(lambda confusion: confusion, probabilities, labels)(None)
-
-
-def _of_confusion(score: Callable[[np.ndarray], Any], probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+def _of_confusion(score: Callable[[np.ndarray], float], probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
     """A score of the confusion matrix, in which each row counts as often as it was drawn."""
     classes = probabilities.shape[1]
     pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
     return lambda counts: score(np.bincount(pairs, counts, minlength=classes * classes).reshape(classes, classes))
+
+
+def _of_classes(score: "ScoreOfClasses", probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
+    """A score of CLASS_SCORES, in which each row counts as often as it was drawn."""
+    classes, predicted = probabilities.shape[1], probabilities.argmax(axis=1)
+
+    def score_of(counts: np.ndarray) -> float:
+        weights = ((labels, counts * (predicted == labels)), (labels, counts), (predicted, counts))
+        return score(*(np.bincount(of_rows, weight, minlength=classes) for of_rows, weight in weights))
+
+    return score_of
 
 
 def _mean_of_known(scores: Sequence[float] | np.ndarray) -> float:
@@ -122,15 +127,15 @@ def _mean_of_known(scores: Sequence[float] | np.ndarray) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-def _correct_share(confusion: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The correct rows of each class, divided by `rows` (classes,); NaN where these are 0."""
+def _shares(correct: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The `correct` rows of each class, (classes,), divided by its `rows`; NaN where these are 0."""
     with np.errstate(invalid="ignore"):
-        return np.diag(confusion) / rows
+        return correct / rows
 
 
-def _f1s(confusion: np.ndarray) -> np.ndarray:
+def _f1s(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """F1 of each class; NaN without labels and predictions."""
-    return 2 * _correct_share(confusion, confusion.sum(axis=0) + confusion.sum(axis=1))
+    return 2 * _shares(correct, labelled + predicted)
 
 
 def _qwk(confusion: np.ndarray) -> float:
@@ -200,17 +205,26 @@ def column_metric(metric: Metric, columns: int) -> Metric:
     return replace(metric, of_counts=of_counts)
 
 
-# Metrics of a confusion matrix (row the label, column the prediction).
-CONFUSION_SCORES: dict[str, Callable[[np.ndarray], float]] = {
-    "accuracy": lambda confusion: float(np.trace(confusion) / confusion.sum()),
-    "balanced_accuracy": lambda confusion: _mean_of_known(_correct_share(confusion, confusion.sum(axis=1))),
-    "macro_f1": lambda confusion: _mean_of_known(_f1s(confusion)),
-    "micro_f1": lambda confusion: float(np.nan_to_num(_f1s(confusion)[1])),  # of the classes no and yes; 0 without yes
-    "qwk": _qwk,
+# Metrics of how many rows of each class are correct, have it as label, and are predicted as it, each (classes,): of
+# 20,000 classes, a confusion matrix would have 400 million cells.
+ScoreOfClasses = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+CLASS_SCORES: dict[str, ScoreOfClasses] = {
+    "accuracy": lambda correct, labelled, predicted: float(correct.sum() / labelled.sum()),
+    "balanced_accuracy": lambda correct, labelled, predicted: _mean_of_known(_shares(correct, labelled)),
+    "macro_f1": lambda *counts: _mean_of_known(_f1s(*counts)),
+    "micro_f1": lambda *counts: float(np.nan_to_num(_f1s(*counts)[1])),  # of the classes no and yes; 0 without yes
 }
 
+
+def score_of_confusion(name: str, confusion: np.ndarray) -> float:
+    """A metric of a confusion matrix (row the label, column the prediction)."""
+    if name == "qwk":
+        return _qwk(confusion)
+    return CLASS_SCORES[name](np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+
+
 METRICS = {
-    **{name: Metric(of_counts=partial(_of_confusion, score)) for name, score in CONFUSION_SCORES.items()},
+    **{name: Metric(of_counts=partial(_of_classes, score)) for name, score in CLASS_SCORES.items()},
     "accuracy": Metric(rows=hits),
     "qwk": Metric(of_counts=partial(_of_confusion, _qwk), least=-1.0),
     "log_loss": Metric(rows=log_losses, greater_is_better=False, most=math.inf),

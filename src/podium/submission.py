@@ -132,8 +132,9 @@ def _read_rows(file: Path) -> tuple[list[str], Rows]:
 
 
 def _header_fault(header: Sequence[str], columns: Sequence[str]) -> str:
-    missing = [name for name in columns if name not in header]
-    extra = [name for name in header if name not in columns]
+    in_header, in_columns = set(header), set(columns)
+    missing = [name for name in columns if name not in in_header]
+    extra = [name for name in header if name not in in_columns]
     details = f"; missing: {_short(', '.join(missing))}" if missing else ""
     details += f"; unknown: {_short(', '.join(extra))}" if extra else ""
     found, expected = _short(",".join(header)), _short(",".join(columns))
@@ -190,9 +191,11 @@ def _label_faults(rows: Rows, classes: Sequence[str], separator: str, most: int)
             yield "cells repeat a class name", f"line {line}: '{_short(cell)}'"
         for name in names:
             if name not in known:
-                known.add(name)  # each unknown name is reported once
-                nearest = get_close_matches(name.lower().strip(), spellings, n=1)
+                # Each unknown name is reported once; only those that are printed are compared with thousands of names.
+                is_printed = len(known) - len(classes) < MOST_EXAMPLES
+                nearest = get_close_matches(name.lower().strip(), spellings, n=1) if is_printed else []
                 meant = _meant([spellings[spelling] for spelling in nearest])
+                known.add(name)
                 yield "class names are unknown", f"line {line}: '{_short(name)}'" + meant
 
 

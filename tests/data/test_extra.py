@@ -81,6 +81,14 @@ def test_changed_extra_images_are_noticed(toy):
         toy.prepare()
 
 
+def test_only_the_names_that_are_printed_are_compared_with_all_classes(toy, monkeypatch):
+    monkeypatch.setattr(DataError, "most_faults_shown", 1)
+    with_extra(toy, extra_images(toy, labels=("bat", "dgo")))
+    with pytest.raises(DataError) as error:
+        toy.prepare()
+    assert [fault.endswith("these are ") for fault in error.value.faults] == [False, True]
+
+
 def test_extra_images_that_do_not_fit_are_refused(toy):
     files = extra_images(toy, labels=("cat", "dgo"))
     own = toy.folders()["train/dog/dog_1.png"]

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
@@ -6,16 +8,19 @@ from podium.report.mistakes import (
     class_scores,
     column_scores,
     confused_pairs,
+    confusion,
     largest_losses,
     neighbour_shares,
     number_scores,
     reliability,
+    shown_confusion,
     suspected_labels,
 )
 from podium.targets.target import CLASS
 
 NAMES = ("bird", "cat", "dog")
 COUNTS = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]])  # rows: labels
+LABELS, PREDICTED = (np.repeat(places, COUNTS.ravel()) for places in np.indices(COUNTS.shape).reshape(2, -1))
 
 
 def confident(predicted, share=0.9, classes=3):
@@ -25,15 +30,42 @@ def confident(predicted, share=0.9, classes=3):
 
 
 def test_class_scores_are_recall_precision_and_their_harmonic_mean_worst_first():
-    worst, *_, best = class_scores(COUNTS, NAMES).to_dict("records")
+    worst, *_, best = class_scores(PREDICTED, LABELS, NAMES).to_dict("records")
     assert (worst["class"], worst["rows"], worst["F1"]) == ("cat", 3, pytest.approx(0.4))
     assert (worst["recall"], worst["precision"]) == (pytest.approx(1 / 3), pytest.approx(1 / 2))
     assert best["class"] == "bird" and best["F1"] == pytest.approx(2 / 3)
 
 
 def test_a_class_without_rows_has_no_score_and_comes_last():
-    last = class_scores(np.pad(COUNTS, (0, 1)), (*NAMES, "yak")).iloc[-1]
+    last = class_scores(PREDICTED, LABELS, (*NAMES, "yak")).iloc[-1]
     assert last["class"] == "yak" and last["rows"] == 0 and np.isnan(last["F1"])
+
+
+def test_the_confusion_matrix_shows_the_classes_with_the_most_mistakes_in_their_order():
+    names = np.array([*NAMES, "yak"])
+    pairs = confusion(PREDICTED, LABELS, names)
+    assert pairs.values.tolist() == [
+        ["bird", "bird", 1],
+        ["bird", "cat", 1],
+        ["cat", "cat", 1],
+        ["cat", "dog", 2],
+        ["dog", "dog", 1],
+    ]
+    assert shown_confusion(pairs, names, most=3).values.tolist() == COUNTS.tolist()
+    two = shown_confusion(pairs, names, most=2)
+    assert list(two.index) == list(two.columns) == ["cat", "dog"] and two.values.tolist() == [[1, 2], [0, 1]]
+
+
+def test_mistakes_in_20_000_classes_need_no_confusion_matrix():
+    names, labels = np.array([f"class{k}" for k in range(20_000)]), np.array([3, 3, 19_999])
+    tracemalloc.start()
+    pairs = confusion(labels - 1, labels, names)
+    shown, scores = shown_confusion(pairs, names, most=2), class_scores(labels - 1, labels, names)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert list(shown.index) == ["class2", "class3"] and len(scores) == 20_000
+    assert confused_pairs(pairs, most=1).values.tolist() == [["class3", "class2", 2, 1.0]]
+    assert peak < 50e6  # the matrix has 3.2 GB
 
 
 def test_column_scores_are_scikit_learns_at_one_half_lowest_auc_first():
@@ -56,7 +88,7 @@ def test_numbers_are_scored_in_parts_of_equal_size_by_their_labels():
 
 
 def test_confused_pairs_have_a_direction_and_at_least_one_row():
-    pairs = confused_pairs(COUNTS, NAMES, most=9)
+    pairs = confused_pairs(confusion(PREDICTED, LABELS, np.array(NAMES)), most=9)
     assert pairs.values.tolist() == [["cat", "dog", 2, pytest.approx(2 / 3)], ["bird", "cat", 1, pytest.approx(1 / 2)]]
 
 

@@ -178,8 +178,8 @@ def test_learning_curves_show_the_first_fold_and_no_refit(page):
 
 
 def test_the_confusion_matrix_counts_every_validation_row(page, workspace):
-    cells = np.array([row[1:] for row in table(page, "confusion")[1:]], int)
-    assert cells.shape == (3, 3) and cells.sum() == 40
+    rows = table(page, "confusion")[1:]
+    assert len(rows) <= 9 and sum(int(count) for _, _, count in rows) == 40
 
 
 def test_rows_with_the_largest_loss_have_image_label_and_predictions_of_members(page):

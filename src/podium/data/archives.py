@@ -59,7 +59,7 @@ def signature(path: Path) -> str:
     """Identifies a file, or the files of a folder, by names, sizes and times; no file is read. Raises DataError."""
     content = [str(path.resolve()), *(folder_names(path) if path.is_dir() else [])]
     for name in file_names(path) if path.is_dir() else [""]:
-        status = os.stat(path / name)
+        status = os.stat(f"{path}/{name}" if name else path)
         content.append(f"{name}\0{status.st_size}\0{status.st_mtime_ns}")
     return hashlib.sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()
 

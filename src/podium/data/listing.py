@@ -13,7 +13,7 @@ NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class LabelledImage:
     """Id, file, label and group of one labelled image."""
 

@@ -58,7 +58,7 @@ def prepare(
     lock = _make_lock(dataset, competition, known, progress=progress, note=note)
     if rare := lock.unvalidated_classes:
         counts = lock.target.shares(lock.train_labels) * len(lock.train_labels)
-        rows = round(sum(counts[lock.classes.index(name)] for name in rare))
+        rows = round(counts[np.isin(lock.classes, rare)].sum())
         note(f"no validation row has the class {examples(map(repr, rare))}: its {rows:,} images only train")
     fewest = min((int((lock.folds != fold).sum()) for fold in np.unique(lock.folds[lock.folds >= 0])), default=0)
     for name, recipe in workspace.recipes.items():

@@ -25,7 +25,7 @@ from podium.data.listing import (
 )
 from podium.data.locate import Source
 from podium.data.tables import Table, image_cells, image_rows, read_table
-from podium.errors import examples
+from podium.errors import DataError, examples
 from podium.lock import EXTRA
 
 # Files that are often beside images and are not images.
@@ -53,7 +53,8 @@ def scan(competition: Competition, source: Source) -> Listing:
             root, part, replace(data, source="folders", group_pattern="", group_column=""), faults
         )
         for label in sorted({row.label for row in extra} - classes):
-            nearest = get_close_matches(label, classes, n=1) or sorted(classes)[:10]
+            is_printed = len(faults) < DataError.most_faults_shown
+            nearest = (get_close_matches(label, classes, n=1) or sorted(classes)[:10]) if is_printed else []
             faults.append(f"{part}/{label}: not a class of the labelled images; these are {', '.join(nearest)}")
         rows += [replace(row, id=f"{EXTRA}{name}/{row.id}") for row in extra]
     sample, tests = Table(), {}

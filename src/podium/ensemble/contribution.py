@@ -107,4 +107,7 @@ def suggest(pool: Pool, recipes: Sequence[str]) -> tuple[Suggestion, ...]:
 
 def votes(predicted: np.ndarray, classes: int) -> np.ndarray:
     """How many runs predict each class, (n, classes), of predicted (runs, n)."""
-    return np.stack([np.count_nonzero(predicted == k, axis=0) for k in range(classes)], axis=1)
+    counts, rows = np.zeros((predicted.shape[1], classes), np.int64), np.arange(predicted.shape[1])
+    for run in predicted:
+        counts[rows, run] += 1
+    return counts

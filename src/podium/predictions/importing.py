@@ -86,9 +86,11 @@ def _ids(file: Path, table: Columns, *, id_column: str, names: Sequence[str]) ->
     """The ids (n,) str of a table; raises PredictionsError unless it has an id column and the columns `names`."""
     found = next((name for name in (id_column, "id") if name in table), None)
     faults = [] if found else [f"no id column; expected '{id_column}'"]
-    others = [name for name in table if name not in (found, *names)]
+    known = {found, *names}
+    others = [name for name in table if name not in known]
     for missing in (name for name in names if name not in table):
-        nearest = difflib.get_close_matches(missing, others, n=1)
+        is_printed = len(faults) < PredictionsError.most_faults_shown
+        nearest = difflib.get_close_matches(missing, others, n=1) if is_printed else []
         faults.append(f"no column for the class '{missing}'" + (f"; is it '{nearest[0]}'?" if nearest else ""))
     if others:
         faults.append(f"columns that are not classes: {examples(others)}")

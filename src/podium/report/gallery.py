@@ -57,7 +57,7 @@ class Rows:
         target, classes = aligned.target, aligned.classes
         members = [index for index, run in enumerate(result.runs) if run.weight]
         temperatures = result.blend.temperatures[members, None, None]
-        probabilities = target.probabilities(self.logits[members][:, rows] / temperatures)
+        probabilities = target.probabilities(self.logits[np.ix_(members, rows)] / temperatures)
         return [
             {
                 "id": str(self.ids[row]),

@@ -15,10 +15,20 @@ NUMBER_PARTS = 5
 NEIGHBOURS = 10
 
 
-def class_scores(counts: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """Rows, recall, precision and F1 of each class of a confusion matrix, lowest F1 first; NaN without rows."""
-    scores = _scores(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
-    return pd.DataFrame({"class": classes, **scores}).sort_values("F1", kind="stable")
+def confusion(predicted: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
+    """The pairs of label and prediction that rows have, and how many; `predicted` and `labels` (n,) index `classes`.
+
+    Of 20,000 classes, a confusion matrix would have 400 million cells.
+    """
+    pairs, rows = np.unique(labels.astype(np.int64) * len(classes) + predicted, return_counts=True)
+    columns = {"label": classes[pairs // len(classes)], "predicted": classes[pairs % len(classes)], "rows": rows}
+    return pd.DataFrame(columns)
+
+
+def class_scores(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """Rows, recall, precision and F1 of each class, lowest F1 first; NaN without rows."""
+    counts = [np.bincount(rows, minlength=len(classes)) for rows in (labels[predicted == labels], labels, predicted)]
+    return pd.DataFrame({"class": classes, **_scores(*counts)}).sort_values("F1", kind="stable")
 
 
 def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
@@ -42,14 +52,21 @@ def _scores(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) ->
     return {"rows": labelled, "recall": recall, "precision": precision, "F1": f1}
 
 
-def confused_pairs(counts: np.ndarray, classes: Sequence[str], *, most: int) -> pd.DataFrame:
-    """The pairs of label and wrong prediction with the most rows of a confusion matrix."""
-    wrong, names = counts - np.diag(np.diag(counts)), np.array(classes)
-    labels, predicted = np.unravel_index(np.argsort(-wrong, axis=None, kind="stable")[:most], wrong.shape)
-    rows = wrong[labels, predicted]
-    shares = rows / np.maximum(counts.sum(axis=1)[labels], 1)
-    table = {"label": names[labels], "predicted": names[predicted], "rows": rows, "share of the label": shares}
-    return pd.DataFrame(table)[rows > 0]
+def confused_pairs(pairs: pd.DataFrame, *, most: int) -> pd.DataFrame:
+    """The pairs of label and wrong prediction with the most rows, of what `confusion` gives."""
+    shares = pairs["rows"] / pairs.groupby("label")["rows"].transform("sum")
+    wrong = pairs.assign(**{"share of the label": shares})[pairs["label"] != pairs["predicted"]]
+    return wrong.sort_values("rows", ascending=False, kind="stable")[:most]
+
+
+def shown_confusion(pairs: pd.DataFrame, classes: np.ndarray, *, most: int) -> pd.DataFrame:
+    """The confusion matrix of the classes with the most mistakes, in their order, of what `confusion` gives."""
+    wrong = pairs[pairs["label"] != pairs["predicted"]]
+    mistakes = sum(wrong.groupby(side)["rows"].sum().reindex(classes, fill_value=0) for side in ("label", "predicted"))
+    shown = classes[np.sort(np.argsort(-mistakes.to_numpy(), kind="stable")[:most])]
+    inside = pairs[pairs["label"].isin(shown) & pairs["predicted"].isin(shown)]
+    matrix = inside.pivot(index="label", columns="predicted", values="rows")
+    return matrix.reindex(index=shown, columns=shown).fillna(0).astype(int)
 
 
 def number_scores(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from podium.ensemble.strategies.calibrate import calibration_error
 from podium.kaggle.standings import best_public, distinct_scored, rank_correlation
-from podium.metrics import METRICS, confusion_matrix, wilson_interval
+from podium.metrics import METRICS, wilson_interval
 from podium.report import figures, mistakes
 from podium.report.duplicates import find_duplicates
 from podium.report.gallery import Rows
@@ -194,20 +194,17 @@ def _calibration(data: ReportData) -> dict[str, Any]:
 
 def _class_mistakes(rows: Rows) -> dict[str, Any]:
     """Confusion matrix, scores by class, suspected labels."""
-    aligned, classes = rows.data.aligned, list(rows.data.aligned.classes)
-    counts = confusion_matrix(rows.blend, rows.labels)
-    wrong = counts - np.diag(np.diag(counts))
-    by_mistakes = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
-    shown = np.sort(by_mistakes[:MOST_CLASSES])
-    has_probabilities = aligned.target.has_probabilities
+    aligned, classes = rows.data.aligned, np.array(rows.data.aligned.classes)
+    predicted, has_probabilities = rows.blend.argmax(axis=1), aligned.target.has_probabilities
+    pairs = mistakes.confusion(predicted, rows.labels, classes)
+    confused = mistakes.confused_pairs(pairs, most=MOST_PAIRS)
     suspected = _suspected_labels(rows) if has_probabilities else np.arange(0)
-    counts_table = pd.DataFrame(counts, classes, classes).rename_axis("label")
     return {
-        "counts": counts_table,
-        "shown": counts_table.iloc[shown, shown],
-        "largest_count": int(wrong.max()),
-        "scores": mistakes.class_scores(counts, classes),
-        "pairs": mistakes.confused_pairs(counts, classes, most=MOST_PAIRS),
+        "counts": pairs,
+        "shown": mistakes.shown_confusion(pairs, classes, most=MOST_CLASSES),
+        "largest_count": int(max(confused["rows"], default=0)),
+        "scores": mistakes.class_scores(predicted, rows.labels, classes),
+        "pairs": confused,
         "suspected": (rows.gallery(suspected[:MOST_SUSPECTED]), rows.table(suspected)),
     }
 

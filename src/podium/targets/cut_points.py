@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from podium.metrics import CONFUSION_SCORES
+from podium.metrics import score_of_confusion
 
 # Of the search for cut points between ordered classes.
 CUT_STEPS, MOST_SWEEPS = 50, 10
@@ -19,11 +19,11 @@ def best_order_cuts(numbers: np.ndarray, labels: np.ndarray, classes: int, metri
     numbers, is_label = numbers[order], np.eye(classes)[labels[order]]
     below = np.vstack([np.zeros(classes), np.cumsum(is_label, axis=0)])  # rows of each label below a place
     middles = np.arange(classes - 1) + 0.5
-    cuts, score_of = middles.copy(), CONFUSION_SCORES[metric]
+    cuts = middles.copy()
 
     def score(cuts: np.ndarray) -> float:
         places = np.concatenate([[0], np.searchsorted(numbers, cuts), [len(numbers)]])
-        return score_of(np.diff(below[places], axis=0).T)
+        return score_of_confusion(metric, np.diff(below[places], axis=0).T)
 
     best = score(cuts)
     for _ in range(MOST_SWEEPS):
