@@ -72,3 +72,16 @@ def test_the_benchmark_of_layouts_goes_from_files_to_a_valid_submission_and_name
     assert (validity, measured, score) == ("valid", "AUC", "1.000")
     assert linear == "1.000" and 0 <= float(of_fastai) <= 1 and len(seconds) == 2
     assert melanoma == f"melanoma is left out: there is no {tmp_path / 'ants-bees.zip'}"
+
+
+def test_the_benchmark_of_large_sizes_measures_every_case(tmp_path):
+    """At a thousandth of the sizes, each command of Podium and each of the others ends well."""
+    lines = run_benchmark("load.py", "--scale", "0.001", "--folder", tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    words = " ".join(name.split()[0].rstrip(",") for name, *_ in rows)
+    of_runs, of_tests = "ensemble plan make runs report", "prepare prepare ensemble check"
+    of_rows, of_classes = "prepare decode prepare read", "prepare ensemble report"
+    assert words == f"{of_runs} {of_runs} {of_tests} {of_rows} {of_classes} prepare verify batches"
+    assert all(memory.endswith(" MB") or not memory for row in rows for memory in (row[3], row[7]))
+    assert not any(memory.startswith("failed") for row in rows for memory in (row[3], row[7]))
+    assert not list(tmp_path.iterdir())
