@@ -85,3 +85,16 @@ def test_the_benchmark_of_large_sizes_measures_every_case(tmp_path):
     assert all(memory.endswith(" MB") or not memory for row in rows for memory in (row[3], row[7]))
     assert not any(memory.startswith("failed") for row in rows for memory in (row[3], row[7]))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_benchmark_of_duplicates_finds_every_copy_of_every_photo(tmp_path):
+    draws = np.random.default_rng(0)
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for place in range(6):
+            stream = io.BytesIO()
+            Image.fromarray(draws.integers(0, 256, (6, 6, 3), np.uint8)).resize((64, 64)).save(stream, "PNG")
+            archive.writestr(f"{place}.png", stream.getvalue())
+    header, _, *rows, others = run_benchmark("duplicates.py", tmp_path / "photos.zip", "--pixels", "32")
+    shares = dict(row.strip("| ").split(" | ") for row in rows)
+    assert "6 images" in header and others == "| others, images | 0 |"
+    assert shares["mirrored"] == shares["JPEG of quality 50"] == shares["5 % cropped"] == "100.0 %"
