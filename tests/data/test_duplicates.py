@@ -83,6 +83,14 @@ def test_every_similar_pair_is_found_whatever_the_tiles(monkeypatch):
     assert (found <= np.arange(60)).all() and (found[found] == found).all()
 
 
+def test_in_large_data_images_with_a_similar_component_are_compared(monkeypatch):
+    monkeypatch.setattr(duplicates, "ROWS_PER_TILE", 8)
+    monkeypatch.setattr(duplicates, "MOST_ROWS", 25)  # of 64 images, each is compared with those 9 places away or less
+    images = list(map(photo, range(60))) + [COPIES[name](photo(3)) for name in ("darker", "mirrored", "recompressed")]
+    found = near_duplicates(stored([*images, photo(4)]))
+    assert found.tolist() == [*range(60), 3, 3, 3, 4]
+
+
 def test_in_data_where_most_images_are_similar_the_most_similar_are_found(monkeypatch):
     monkeypatch.setattr(duplicates, "MOST_CANDIDATES", 40)
     draw = np.random.default_rng(0)

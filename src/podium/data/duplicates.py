@@ -18,6 +18,7 @@ LEAST_SMALL_CORRELATION, LEAST_CORRELATION, LEAST_OF_FEATURES = 0.9, 0.96, 0.87
 CROPPED_SHARE, PLACES = 0.05, (0, 0.5, 1)
 # Where more pairs than this are similar at first, as in data with little content, only the most similar are compared.
 MOST_CANDIDATES, SAMPLED_ROWS, ROWS_PER_TILE = 2_000_000, 1000, 4096
+MOST_ROWS = 100_000
 MOST_EXAMPLES = 3
 
 
@@ -34,7 +35,7 @@ def near_duplicates(
     for row, image in enumerate(images):
         grey[row] = Image.fromarray(image).convert("L").resize((GREY_SIDE, GREY_SIDE), Image.Resampling.BOX)
     groups, mean = joined(grey.reshape(len(grey), -1).view(f"V{GREY_SIDE**2}").ravel()), _shares(0, 1, SIDE)
-    small = mean @ grey @ mean.T
+    small = np.stack([mean @ image @ mean.T for image in grey])
     searches = [([_centred(small), _centred(small[:, :, ::-1])], LEAST_SMALL_CORRELATION)]
     searches += [] if features is None else [([_centred(features.astype(np.float32))], LEAST_OF_FEATURES)]
     for number, (views, least) in enumerate(searches):
@@ -50,20 +51,27 @@ def near_duplicates(
 def _similar_pairs(views: Sequence[np.ndarray], least: float, progress: Progress) -> Iterator[np.ndarray]:
     """Yield the pairs (2, k) of rows (n, d) of the first view whose product, or that with another view, is `least`.
 
-    The products are computed in tiles of ROWS_PER_TILE rows and columns, so memory is bounded.
+    The products are computed in tiles of ROWS_PER_TILE rows and columns, so memory is bounded. Of more than MOST_ROWS
+    rows, only those are multiplied whose first principal component is most similar, so time is bounded too.
     """
-    vectors = views[0]
+    vectors, order, reach = views[0], np.arange(len(views[0])), len(views[0])
+    if len(vectors) > MOST_ROWS:
+        both = vectors + views[-1]  # does not change if an image is mirrored
+        sample, reach = both[:: -(-len(both) // SAMPLED_ROWS)], MOST_ROWS**2 // len(both)
+        order = np.argsort(both @ np.linalg.eigh(sample.T @ sample)[1][:, -1], kind="stable")
+        views = [view[order] for view in views]
+        vectors = views[0]
     if (count := len(vectors) ** 2 / 2) > MOST_CANDIDATES:
         sample = vectors[:: -(-len(vectors) // SAMPLED_ROWS)]
         products = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
         least = max(least, float(np.quantile(products, 1 - MOST_CANDIDATES / count)))
     for start in range(0, len(vectors), ROWS_PER_TILE):
         progress("compare images", start, len(vectors))
-        for other in range(start, len(vectors), ROWS_PER_TILE):
+        for other in range(start, min(start + reach, len(vectors)), ROWS_PER_TILE):
             tile = vectors[other : other + ROWS_PER_TILE].T
             products = reduce(np.maximum, (view[start : start + ROWS_PER_TILE] @ tile for view in views))
             first, second = np.divmod(np.flatnonzero(products >= least), tile.shape[1])
-            yield np.stack([first + start, second + other])
+            yield order[np.stack([first + start, second + other])]
 
 
 def _correlations(grey: np.ndarray, pairs: np.ndarray) -> np.ndarray:
