@@ -31,9 +31,8 @@ def _check_keys(competition: Competition, file: Path) -> None:
     metric, source, target, split, kind = competition.metric, data.source, data.target, validation.kind, submission.kind
     metrics = {name: None for (of, _), names in SCORED_BY.items() if of == target for name in names}
     kinds = [name for (of, name), names in SCORED_BY.items() if of == target and metric in names] or [kind]
-    is_table, has_probabilities, columns = source == "csv", target in HAVE_PROBABILITIES, len({*data.label_columns})
-    has_folders = data.train and source in ("folders", "names")
-    strategy_fits = not strategy_fault(competition, competition.ensemble.strategy)
+    is_table, strategy_fits = source == "csv", not strategy_fault(competition, competition.ensemble.strategy)
+    has_probabilities, has_folders = target in HAVE_PROBABILITIES, data.train and source in ("folders", "names")
     required = [
         ("metric", metric in metrics, f'{quoted(metrics)}, as [data] target = "{target}"'),
         ("submission.kind", kind in kinds, f'{quoted(kinds)}, as metric = "{metric}"'),
@@ -60,7 +59,7 @@ def _check_keys(competition: Competition, file: Path) -> None:
         ("data.group_pattern", not data.group_column, "no group_column beside it"),
         ("data.label_column data.label_separator", not data.label_columns, "no label_columns beside it"),
         ("data.label_columns", has_probabilities, f'target = "class" or "multi-label", found "{target}"'),
-        ("data.label_columns", 1 < columns == len(data.label_columns), "two or more, each once"),
+        ("data.label_columns", 1 < len({*data.label_columns}) == len(data.label_columns), "two or more, each once"),
         ("data.label_separator", target == "multi-label", f'target = "multi-label", found "{target}"'),
         ("validation.kind", split != "folder" or has_folders, '[data] source = "folders" or "names", and train'),
         ("validation.rows", split == "holdout", f'kind = "holdout", found "{split}"'),
