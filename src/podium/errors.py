@@ -60,6 +60,10 @@ class DataError(PodiumError):
     """Images, labels or archives are missing, damaged, or not those of the competition."""
 
 
+class ChangedDataError(DataError):
+    """The images or data.lock are no longer those that a training began with."""
+
+
 class PredictionsError(PodiumError):
     """A predictions file is damaged, or two of them are about different rows."""
 

@@ -55,3 +55,12 @@ def test_two_trainings_of_a_run_at_once_train_it_once(project, environment):
     assert [training.returncode for training in trainings] == [0, 0], outputs
     assert sum("1 epochs of 1,000 images" in output for output in outputs) == 1, outputs
     assert sum("another process has trained it" in output for output in outputs) == 1, outputs
+
+
+def test_a_checkpoint_that_a_kill_after_the_results_has_left_is_removed(project, podium):
+    assert podium(project, "train", "tiny").returncode == 0
+    folder = project / ".cache" / "digits" / "checkpoints"
+    for name in ("tiny.s1.pt", "fast.s1.pt", "gone.s1.pt"):
+        (folder / name).touch()
+    assert "tiny.s1: up to date" in podium(project, "train", "tiny").stdout
+    assert [file.name for file in folder.iterdir()] == ["fast.s1.pt"]

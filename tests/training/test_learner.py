@@ -127,9 +127,17 @@ def test_lr_find_with_muon_and_dropout_repeats(tmp_path):
     assert first.recipe.learning_rate == again.recipe.learning_rate and np.array_equal(logits, same)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(TrainingError, match="diverged"):
-        trained(replace(TINY, optimiser="sgd", learning_rate=1e30), tmp_path)
+def test_a_loss_that_is_not_finite_stops_the_run_and_its_step_is_named(tmp_path, monkeypatch):
+    original, steps = Learner.step, []
+
+    def step(self, images, targets):  # 4 in an epoch
+        steps.append(images)
+        return original(self, images, targets) * (torch.nan if len(steps) == 6 else 1)
+
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(TrainingError, match=r"(?s)diverged.*nan at step 6, in epoch 2 of 3 \(train\)"):
+        trained(TINY, tmp_path)
+    assert len(steps) == 8
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])

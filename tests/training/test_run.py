@@ -3,6 +3,8 @@
 import csv
 import errno
 import json
+import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar
 
@@ -17,11 +19,12 @@ from safetensors.torch import load, save_file
 from digits_toys import RECIPE, damage_images, digits_workspace
 from podium.data.cache import open_images
 from podium.data.digits import digits_answers
-from podium.errors import DataError, DeviceMemoryError, TrainingError
+from podium.errors import ChangedDataError, DataError, DeviceMemoryError, TrainingError
 from podium.predictions import artefact
 from podium.predictions.artefact import load_predictions
 from podium.training import predict as predict_module
 from podium.training import run as run_module
+from podium.training.networks.architectures import Network
 from podium.training.predict import predict_folder
 from podium.training.progress import Listener
 from podium.training.run import train_run
@@ -158,6 +161,70 @@ def test_a_run_on_damaged_images_does_not_start(tmp_path):
 
 
 @pytest.mark.parametrize("pixels", [16, (16, 24)])
+class Meddler(Listener):
+    """Changes something after the first epoch."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def epoch(self, report):
+        if report.epoch == 1:
+            self.change()
+
+
+@pytest.mark.parametrize("file", ["images-16-crop.npy", "data.lock"])
+def test_a_run_whose_data_change_while_it_trains_is_refused_and_leaves_nothing(tmp_path, file):
+    workspace = digits_workspace(tmp_path)
+    lock_file, (run,) = workspace.paths.lock_file, workspace.runs
+
+    def change():
+        if file == "data.lock":
+            lock_file.write_text(lock_file.read_text() + " ")
+        else:
+            damage_images(workspace)
+
+    with pytest.raises(ChangedDataError, match=f"(?s)data changed during the training.*{file}"):
+        train_run(workspace, run, listener=Meddler(change))
+    assert not workspace.paths.predictions_file("tiny.s1").exists()
+    assert not workspace.paths.checkpoint_file("tiny.s1").exists()
+
+
+def test_a_cache_that_is_deleted_costs_no_run_in_training(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    train_run(workspace, workspace.runs[0], listener=Meddler(lambda: shutil.rmtree(workspace.paths.cache)))
+    assert workspace.paths.predictions_file("tiny.s1").exists()
+
+
+@contextmanager
+def memory_for(images: int):
+    """A memory that has no place for a training step of more images."""
+
+    def check(module, inputs):
+        if isinstance(module, Network) and module.training and len(inputs[0]) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with torch.nn.modules.module.register_module_forward_pre_hook(check):
+        yield
+
+
+@pytest.mark.parametrize("keys", [{"epochs": 2}, {"epochs": 1, "learning_rate": "find"}])
+def test_a_step_that_the_memory_cannot_hold_is_taken_in_parts_and_the_description_says_so(tmp_path, keys):
+    workspace = digits_workspace(tmp_path)
+    expected = train_tiny(workspace, batch_size=16, accumulate=4, **keys)
+    history = workspace.paths.history_file("tiny.s1").read_text().count("train,")
+    with memory_for(20):
+        predictions = train_tiny(workspace, **keys)
+    assert np.array_equal(predictions.oof_logits, expected.oof_logits)
+    assert "in 4 parts" in predictions.about["batches"] and "batches" not in expected.about
+    assert workspace.paths.history_file("tiny.s1").read_text().count("train,") == history
+
+
+def test_a_memory_for_less_than_two_images_is_an_error(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    with memory_for(1), pytest.raises(DeviceMemoryError, match=r"tiny\.s1: The device has too little memory"):
+        train_tiny(workspace)
+
+
 def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path, pixels):
     recipe = RECIPE.replace("stored_pixels = 16", f"stored_pixels = {json.dumps(pixels)}")
     workspace = digits_workspace(tmp_path, recipe=recipe)

@@ -111,7 +111,10 @@ def train(
     again: Annotated[bool, typer.Option("--again", help="Train the named runs even if they are up to date.")] = False,
 ) -> None:
     """Train the runs whose recipe, seed or data changed, one after the other. Writes oof/<competition>/<run>.npz."""
-    selected = select_runs(workspace.trainable_runs, runs or [])
+    selected, paths = select_runs(workspace.trainable_runs, runs or []), workspace.paths
+    needed = {paths.checkpoint_file(run.run) for run in workspace.stale_runs}
+    for file in set(paths.checkpoint_file("").parent.glob("*.pt")) - needed:  # left by a kill after the results
+        file.unlink(missing_ok=True)
     to_train = [run for run in selected if run.stale or (again and runs)]
     for run in () if again and runs else selected:
         if not run.stale:

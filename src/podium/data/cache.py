@@ -16,10 +16,11 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.config.pixels import Pixels, height_and_width, pixels_text
-from podium.errors import DataError
+from podium.errors import ChangedDataError, DataError
 from podium.files import DAMAGE, os_error_as
 from podium.lock import Lock, read_lock
 from podium.plan.paths import Paths
+from podium.plan.stamp import file_sha256
 
 LISTING_FILE = "listing.lock"
 # Each block of rows has a checksum: damage on the disk is noticed before a run uses the images.
@@ -50,6 +51,18 @@ class Dataset:
     def arrays(self) -> dict[str, np.ndarray]:
         """Part -> its images."""
         return {"train": self.train_images, "test": self.test_images}
+
+    def verify_trained(self, lock_file: Path, lock_sha256: str) -> None:
+        """Raise ChangedDataError where pixels, or data.lock, are no longer those that a training began with.
+
+        The pixels are read as it has read them: also where another file has replaced theirs.
+        """
+        changed = [lock_file] if file_sha256(lock_file) != lock_sha256 else []
+        blocks = (self.images[row : row + ROWS_PER_BLOCK] for row in range(0, len(self.images), ROWS_PER_BLOCK))
+        changed += [self.images.filename] if list(map(zlib.crc32, blocks)) != list(self.checksums) else []
+        if changed:
+            what = "The data changed during the training: its predictions are not saved."
+            raise ChangedDataError(what, file=changed[0], fix="repeat the command")
 
     def verify(self, blocks: Iterable[int] | None = None) -> None:
         """Raise DataError where pixels of some blocks of rows, or of any, are damaged; 0.4 s of one core per GB."""

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from podium.errors import DataError, DivergedError
+from podium.errors import ChangedDataError, DataError, DivergedError
 from podium.files import DAMAGE, atomic_write, os_error_as
 
 State = dict[str, Any]
 """Tensors, numbers and texts, also in lists and dicts: what torch.load reads without running code."""
 
 # Increased when a change of the training code changes what a checkpoint contains.
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 # Saving after each epoch must not take more than this share of the time; else it is done less often.
 MOST_SHARE = 0.02
 
@@ -55,6 +55,7 @@ class Checkpoint:
             "id": secrets.token_hex(4),
             "fits": {},
             "rates": {},
+            "parts": {},
             "progress": {},
             "learner": {},
         }
@@ -63,6 +64,7 @@ class Checkpoint:
             self.state, self.is_saved = saved, True
         self.fits = {name: FinishedFit(**fit) for name, fit in self.state["fits"].items()}
         self.rates: dict[str, float] = self.state["rates"]  # name of a fit -> the rate that lr_find has found
+        self.parts: dict[str, int] = self.state["parts"]  # name of a fit -> parts of a batch, where the memory is small
 
     def take_learner(self, stage: str) -> State:
         """The saved state of the fit in training, if it is in this stage; else nothing. It is given once."""
@@ -110,7 +112,7 @@ class Checkpoint:
 def open_checkpoint(
     file: Path | None, origin: dict[str, Any], *, minutes: float, note: Callable[[str], object]
 ) -> Iterator[Checkpoint]:
-    """The checkpoint of a run, removed where the training diverged, which it would do again.
+    """The checkpoint of a run, removed where the training diverged, which it would do again, or the data changed.
 
     `origin` is everything that decides the results; a checkpoint of another origin is not used.
     """
@@ -118,7 +120,7 @@ def open_checkpoint(
     checkpoint = Checkpoint(file, key=hashlib.sha256(content.encode()).hexdigest(), minutes=minutes, note=note)
     try:
         yield checkpoint
-    except DivergedError:
+    except (DivergedError, ChangedDataError):
         checkpoint.remove()
         raise
 

@@ -61,6 +61,10 @@ def name_run_in_errors(run: str, file: Path, *, more_memory: str = LESS_AT_ONCE)
         ) from None
 
 
+class StepMemoryError(MemoryError):
+    """A step of a training needs more memory than there is."""
+
+
 def is_memory_error(error: Exception) -> bool:
     """Whether memory is full: a GPU, torch on a CPU, and Python and NumPy each have their own error."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
@@ -185,19 +189,6 @@ def claim_cores(count: int, *, on_wait: Callable[[], None] = lambda: None) -> It
             for _ in range(min(count, cores)):
                 while not any(_try_lock(folder / str(core), claimed) for core in range(cores)):
                     next(attempts)
-        yield
-
-
-@contextmanager
-def claim_run(lock_file: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of one run, and wait until no other process holds it; `on_wait` is called once when waiting begins.
-
-    Its holder may wait for cores, but who waits for it holds none, so that there is no deadlock.
-    """
-    attempts = _attempts(on_wait)
-    with ExitStack() as claimed:
-        while not _try_lock(lock_file, claimed):
-            next(attempts)
         yield
 
 

@@ -16,7 +16,7 @@ from podium.data.folds import ALWAYS_TRAINS
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
 from podium.predictions.pseudo import read_pseudo_labels
-from podium.training.device import computing, count_gpus, pick_device
+from podium.training.device import computing, count_gpus, is_memory_error, pick_device
 from podium.training.inference import VIEWS, evaluation_batch
 from podium.training.learner import EPOCH_ROWS, count_images
 from podium.training.networks.architectures import build_network
@@ -60,7 +60,14 @@ def total_seconds(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> t
 def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:
     """The seconds of a run: a smaller training image counts as its share of the pixels."""
     images = min(recipe.batch_size, int((lock.folds != 0).sum()), MOST_TIMED_IMAGES)
-    training, evaluation = _seconds_per_image(recipe, lock.target.outputs, root=root, images=images)
+    while True:
+        try:
+            training, evaluation = _seconds_per_image(recipe, lock.target.outputs, root=root, images=images)
+            break
+        except (RuntimeError, MemoryError) as error:  # training then takes batches in parts
+            if not is_memory_error(error) or images < 4:
+                raise
+        images //= 2
     areas = [math.prod(height_and_width(pixels)) for pixels in recipe.stage_pixels]
     frozen = count_images(replace(recipe, epochs=0), lock.folds)
     full_size = frozen + (count_images(recipe, lock.folds) - frozen) * sum(areas) / (len(areas) * areas[-1])

@@ -19,6 +19,7 @@ from podium.seeding import stream_seed
 from podium.training.batches.loader import TrainingLoader
 from podium.training.batches.stores import FitData, every_nth
 from podium.training.checkpoint import Checkpoint, State
+from podium.training.device import StepMemoryError, is_memory_error
 from podium.training.inference import evaluation_batches, fit_head, logits_of
 from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
@@ -214,9 +215,20 @@ class Learner:
     def step(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train on one batch; returns its mean loss, a scalar on the device.
 
-        With `accumulate`, the gradient of the mean over the batch is computed in parts, in the memory of one.
+        With `accumulate`, the gradient of the mean over the batch is computed in parts, in the memory of one. Raises
+        StepMemoryError.
         """
-        parts = min(self.recipe.accumulate, max(1, len(images) // 2))  # batch norm cannot be trained on one image
+        try:
+            return self.step_in_parts(images, targets)
+        except (RuntimeError, MemoryError) as error:
+            if is_memory_error(error):
+                raise StepMemoryError(str(error)) from None
+            raise
+
+    def step_in_parts(self, images: Tensor, targets: Tensor) -> Tensor:
+        """What `step` returns."""
+        parts = self.recipe.accumulate * self.data.parts
+        parts = min(parts, max(1, len(images) // 2))  # batch norm cannot be trained on one image
         losses, losses_of_images = [], []
         for inputs, outputs in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
             logits = self.network(inputs)

@@ -46,6 +46,12 @@ class Listener:
         """Called after each epoch."""
 
 
+def diverged(expected: str, found: str) -> DivergedError:
+    """The error for a training that diverged."""
+    fix = "a smaller `learning_rate`, or `gradient_clip = 1.0`, in the recipe"
+    return DivergedError("Training diverged.", expected=expected, found=found, fix=fix)
+
+
 class ProgressRecorder:
     """Times a run over all its fits, notifies the listener of each epoch, and keeps the epochs for the history file.
 
@@ -69,7 +75,8 @@ class ProgressRecorder:
         return self.images_done / max(self.training_seconds, 1e-9)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to know of the training so far."""
+        """What a resumed run needs to know of the training so far; raises DivergedError as `mean_loss` does."""
+        self.mean_loss()
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, int | float | str | Tensor)}
         epoch_seconds = time.perf_counter() - self.epoch_started
         epochs = [asdict(report) for report in self.epochs]
@@ -86,6 +93,7 @@ class ProgressRecorder:
         """Start an epoch, counted from 1, of the `epochs` of a stage."""
         self.steps = 0 if epoch == 1 else self.steps  # of the stage
         self.stage, self.epoch, self.epochs_of_stage = stage, epoch, epochs
+        self.finite_steps = self.steps  # before the first loss that is not finite
         self.epoch_images, self.total_loss, self.epoch_started = 0, 0.0, time.perf_counter()
 
     def step(self, loss: Tensor, images: int, groups: Sequence[dict[str, Any]]) -> None:
@@ -97,27 +105,35 @@ class ProgressRecorder:
         self.epoch_images += images
         self.images_done += images
         self.total_loss = self.total_loss + loss * images
+        self.finite_steps = self.finite_steps + self.total_loss.isfinite()
         if self.trackers.logs:
             rates = {f"lr_{place}": group["lr"] for place, group in enumerate(groups)}
             self.trackers.log(self.stage, self.steps, {"train_loss": float(loss)} | rates)
         seconds = time.perf_counter() - self.epoch_started
         self.listener.step(self.images_done / self.images, self.epoch_images / max(seconds, 1e-9))
 
+    def mean_loss(self) -> float:
+        """The mean loss of the epoch so far; raises DivergedError where it is not finite."""
+        loss = float(self.total_loss) / max(self.epoch_images, 1)
+        if not math.isfinite(loss):
+            place = f"epoch {self.epoch} of {self.epochs_of_stage} ({self.stage.strip()})"
+            raise diverged("a finite loss", f"{loss} at step {int(self.finite_steps) + 1}, in {place}")
+        return loss
+
+    def restart(self, stage: str, images_before: int) -> None:
+        """Forget the epochs of a fit that begins again; the images that it has processed are left to do once more."""
+        self.images += self.images_done - images_before
+        names = (stage, stage or "train")
+        self.epochs = [report for report in self.epochs if report.stage.removeprefix("freeze") not in names]
+
     def end_epoch(self, validate: Callable[[], float]) -> None:
         """Compute the mean loss, which waits for a GPU to finish, and the time; then validate, keep and report all.
 
         `validate` gives the accuracy, NaN where there is none. Raises DivergedError where the loss is not finite.
         """
-        loss = float(self.total_loss) / max(self.epoch_images, 1)
+        loss = self.mean_loss()
         seconds = time.perf_counter() - self.epoch_started
         self.training_seconds += seconds
-        if not math.isfinite(loss):
-            raise DivergedError(
-                "Training diverged.",
-                expected="a finite loss",
-                found=f"{loss} in epoch {self.epoch} of {self.epochs_of_stage} ({self.stage})",
-                fix="a smaller `learning_rate`, or `gradient_clip = 1.0`, in the recipe",
-            )
         accuracy = validate()
         report = EpochReport(
             stage=self.stage,

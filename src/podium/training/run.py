@@ -16,22 +16,29 @@ from safetensors.torch import save
 from podium.data.cache import Dataset
 from podium.data.folds import ALWAYS_TRAINS
 from podium.data.metadata import read_metadata
-from podium.errors import DataError, DivergedError
-from podium.files import atomic_write, os_error_as
+from podium.errors import DataError
+from podium.files import atomic_write, file_lock, os_error_as
 from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
-from podium.plan.stamp import TRAINING_VERSION, git_commit, is_stale, read_about, weights_sha256
+from podium.plan.stamp import (
+    TRAINING_VERSION,
+    file_sha256,
+    git_commit,
+    is_stale,
+    read_about,
+    weights_sha256,
+)
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
 from podium.training.batches.stores import ExtendedStore, FitData, PixelStore, open_recipe_images, open_stores
 from podium.training.checkpoint import Checkpoint, FinishedFit, open_checkpoint
-from podium.training.device import claim_cores, claim_run, computing, device_name, pick_device
+from podium.training.device import StepMemoryError, claim_cores, computing, device_name, pick_device
 from podium.training.drawing import write_lr_curve
 from podium.training.inference import logits_of
 from podium.training.learner import count_images, fit_network
 from podium.training.lr_find import find_learning_rate
 from podium.training.networks.architectures import Network
-from podium.training.progress import Listener, ProgressRecorder
+from podium.training.progress import Listener, ProgressRecorder, diverged
 from podium.training.trackers import open_trackers
 from podium.workspace import Workspace
 
@@ -41,7 +48,7 @@ def train_if_stale(workspace: Workspace, run: PlannedRun, *, listener: Listener)
     paths = workspace.paths
     file, weights = paths.predictions_file(run.run), weights_sha256(run.recipe, paths.root)
     on_wait = partial(listener.note, "waits for another process that trains it")
-    with claim_run(paths.cache / f"{run.run}.lock", on_wait=on_wait):
+    with file_lock(paths.cache / f"{run.run}.lock", on_wait=on_wait):
         if is_stale(read_about(file), stamp=run.stamp, weights=weights):
             return train_run(workspace, run, listener=listener)
     listener.note("another process has trained it")
@@ -75,6 +82,7 @@ def train_run(
         open_trackers(workspace, run, checkpoint, note=listener.note) as trackers,
     ):
         dataset.verify()
+        lock_sha256 = file_sha256(paths.lock_file)
         images = count_images(recipe, pseudo.added_to(lock.folds[rows], ALWAYS_TRAINS))
         progress = ProgressRecorder(listener, images=images, trackers=trackers)
         if checkpoint.is_saved:
@@ -90,7 +98,8 @@ def train_run(
             progress=progress,
             checkpoint=checkpoint,
         )
-        predictions.about.update(_about(workspace, run, predictions, checkpoint.fits, progress))
+        dataset.verify_trained(paths.lock_file, lock_sha256)
+        predictions.about.update(_about(workspace, run, predictions, checkpoint, progress))
         if recipe.pseudo_labels:
             predictions.about["pseudo_labels"] = len(pseudo.rows)
         _save(paths, run.run, predictions, checkpoint.fits, progress)
@@ -173,24 +182,32 @@ def _fit(
     stage: str,
     checkpoint: Checkpoint,
 ) -> Network:
-    """Train one network, with lr_find before it where the recipe asks for it."""
+    """Train one network, with lr_find before it where the recipe asks for it.
+
+    Where the memory is too small for a step, both begin again with each batch in twice as many parts.
+    """
     recipe, paths = run.recipe, workspace.paths
-    if recipe.learning_rate == "find" and name not in checkpoint.rates:
-        result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root)
-        write_lr_curve(paths.lr_find_folder, run.run, result)
-        progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
-        checkpoint.rates[name] = result.rate
-    recipe = replace(recipe, learning_rate=checkpoint.rates.get(name, recipe.learning_rate))
-    return fit_network(
-        recipe,
-        data,
-        seed=run.seed,
-        purpose=f"/{name}",
-        root=paths.root,
-        progress=progress,
-        stage=stage,
-        checkpoint=checkpoint,
-    )
+    options = {"seed": run.seed, "root": paths.root, "purpose": f"/{name}", "stage": stage}
+    while True:
+        parts, images = checkpoint.parts.get(name, 1), progress.images_done
+        data = replace(data, parts=parts)
+        try:
+            if recipe.learning_rate == "find" and name not in checkpoint.rates:
+                result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root)
+                write_lr_curve(paths.lr_find_folder, run.run, result)
+                progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
+                checkpoint.rates[name] = result.rate
+            rated = replace(recipe, learning_rate=checkpoint.rates.get(name, recipe.learning_rate))
+            return fit_network(rated, data, **options, progress=progress, checkpoint=checkpoint)
+        except StepMemoryError:
+            if 4 * parts * recipe.accumulate > recipe.images_per_step:  # a part has two images or more
+                raise
+        torch.cuda.empty_cache()
+        checkpoint.parts[name] = 2 * parts
+        progress.restart(stage, images)
+        progress.listener.note(
+            f"the memory is full: starts again with batches in {2 * parts * recipe.accumulate} parts"
+        )
 
 
 def _finished(
@@ -220,12 +237,7 @@ def check_finite(logits: np.ndarray) -> np.ndarray:
     """Return the logits (n, classes); raises DivergedError if one is not finite, which only the last step can cause."""
     rows = int((~np.isfinite(logits)).any(axis=1).sum())
     if rows:
-        raise DivergedError(
-            "Training diverged.",
-            expected="finite logits",
-            found=f"NaN or infinity in {rows:,} of {len(logits):,} rows after the last epoch",
-            fix="a smaller `learning_rate`, or `gradient_clip = 1.0`, in the recipe",
-        )
+        raise diverged("finite logits", f"NaN or infinity in {rows:,} of {len(logits):,} rows after the last epoch")
     return logits
 
 
@@ -233,13 +245,15 @@ def _about(
     workspace: Workspace,
     run: PlannedRun,
     predictions: Predictions,
-    fits: dict[str, FinishedFit],
+    checkpoint: Checkpoint,
     progress: ProgressRecorder,
 ) -> dict[str, Any]:
     """The JSON description of the predictions."""
     lock, device = workspace.lock, pick_device()
     scores = lock.target.scores_of(predictions.oof_logits, predictions.oof_labels)
-    *_, fit = fits.values()
+    fits, (*_, fit) = checkpoint.fits, checkpoint.fits.values()
+    parts = run.recipe.accumulate * max(checkpoint.parts.values(), default=1)
+    batches = {"batches": f"in {parts} parts, as the memory was full: batch norms had the statistics of a part"}
     fold_models = "this model" if len(fits) == 1 else f"average of {len(fits)} fold models"
     return _origin(workspace, run) | {
         "run": run.run,
@@ -259,6 +273,7 @@ def _about(
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
         "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
         "git_commit": git_commit(workspace.paths.root),
+        **(batches if checkpoint.parts else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -133,6 +133,7 @@ class FitData:
     training_rows: np.ndarray
     validation_rows: np.ndarray  # empty for a refit
     target: Target = CLASS
+    parts: int = 1  # in which each batch is trained, where the memory is small
 
     @cached_property
     def scale(self) -> tuple[float, float]:
