@@ -49,12 +49,13 @@ Kaggle
   submissions      list scores, and the two submissions to select
 Code
   test lint format bench setup lock clean
+  chaos            kill commands at random moments, repeat them, and compare every byte
 More commands (why, score, predict, import, compact, leaderboard): podium --help
 endef
 
 VERBS := prepare rehearse estimate runs suggest ensemble pseudo report check verify new show lr-find tune embed download submit submissions \
 	kernel rehearse-kernel
-TARGETS := help demo all train $(VERBS) test lint format bench setup lock clean
+TARGETS := help demo all train $(VERBS) test lint format bench chaos setup lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
 include environment.mk
@@ -88,7 +89,7 @@ FILE ?= $(CSV)
 
 # Only `all`, `train`, recipes and runs need the plan. Without an environment every goal plans first, so that a wrong
 # name is refused before the environment is made.
-UNPLANNED := help setup new demo test bench lint format lock clean
+UNPLANNED := help setup new demo test bench chaos lint format lock clean
 UNPLANNED += $(if $(filter $(PYTHON),$(FOUND_PYTHON)),$(filter-out all train,$(TARGETS)))
 PLANNED := $(filter-out $(UNPLANNED),$(GOALS))
 RECIPES :=
@@ -107,8 +108,10 @@ endif
 RUN_FILES := $(RUNS:%=oof/$(COMPETITION)/%.npz)
 STALE_FILES := $(STALE:%=oof/$(COMPETITION)/%.npz)
 
-# Runs train side by side, one per core, unless -j says otherwise here or in an outer make.
+# Runs train side by side, one per core, unless -j says otherwise here or in an outer make. Where one fails, the others
+# are trained all the same.
 ifneq ($(filter all $(if $(SET),,train) $(RECIPES),$(GOALS)),)
+MAKEFLAGS += -k
 ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS) $(shell echo "$${MAKEFLAGS:-}")),)
 MAKEFLAGS += -j$(CORES)
 endif
@@ -178,6 +181,9 @@ test: | $(READY)
 bench: | $(READY) prepare
 	@$(PYTHON) -W ignore benchmarks/training.py $(OF)
 	$(PYTHON) -W ignore benchmarks/finetune.py
+
+chaos: | $(READY)
+	@$(PYTHON) -W ignore benchmarks/chaos.py
 
 lint: | $(READY)
 	@$(PYTHON) -m ruff format --check .

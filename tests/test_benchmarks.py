@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -98,3 +99,10 @@ def test_the_benchmark_of_duplicates_finds_every_copy_of_every_photo(tmp_path):
     shares = dict(row.strip("| ").split(" | ") for row in rows)
     assert "6 images" in header and others == "| others, images | 0 |"
     assert shares["mirrored"] == shares["JPEG of quality 50"] == shares["5 % cropped"] == "100.0 %"
+
+
+def test_ten_kills_at_random_moments_leave_every_byte_as_without_them():
+    """Of ten commands, killed by three signals; `make chaos` kills more, under make and at each write too."""
+    options = ["--kills", "10", "--seed", "1", "--no-writes", "--only", "prepare", "train", "import", "ensemble"]
+    survived, kills = re.match(r"(\d+) of (\d+) kills survived", run_benchmark("chaos.py", *options)[-1]).groups()
+    assert survived == kills and int(kills) >= 10

@@ -334,14 +334,13 @@ def test_without_j_one_run_per_core_trains(house):
     assert starts_before_first_end(house, expected, OMP_NUM_THREADS="1") == expected
 
 
-def test_a_failed_run_ends_make_and_leaves_what_was_trained(house):
-    answer = house.make("-j1", "all", FAIL="vgg19.s1")
+@pytest.mark.parametrize("words", [["-j1"], ["-j2"], ["-k", "-j2"]])
+def test_where_one_run_fails_the_others_are_trained_and_nothing_is_blended(house, words):
+    answer = house.make(*words, "all", FAIL="resnet34.s1")
     assert answer.returncode != 0
     assert "ensemble" not in verbs(house.calls())
-    assert house.make("-k", "all", FAIL="vgg19.s1").returncode != 0
-    house.calls()
     house.make("all")
-    assert trained(house.calls()) == ["vgg19.s1"]
+    assert trained(house.calls()) == ["resnet34.s1"]
 
 
 def test_a_dry_run_says_what_would_be_trained_and_does_nothing(house):

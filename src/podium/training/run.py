@@ -88,16 +88,8 @@ def train_run(
         if checkpoint.is_saved:
             progress.load_state_dict(checkpoint.state["progress"])
             listener.note(f"goes on from its checkpoint, {progress.images_done / max(images, 1):.0%} of the training")
-        predictions = _fit_folds(
-            workspace,
-            run,
-            dataset,
-            rows=rows,
-            pseudo=pseudo,
-            test_rows=test_rows,
-            progress=progress,
-            checkpoint=checkpoint,
-        )
+        options = {"pseudo": pseudo, "progress": progress, "checkpoint": checkpoint}
+        predictions = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, **options)
         dataset.verify_trained(paths.lock_file, lock_sha256)
         predictions.about.update(_about(workspace, run, predictions, checkpoint, progress))
         if recipe.pseudo_labels:
