@@ -10,10 +10,10 @@ just before each flush, rename and removal of a file (`at writes`).
 
 Bytes that are times are not compared: `created`, `seconds` and `images_per_second` in the description of predictions
 and parameters; the columns `images_per_second`, `seconds` and `seconds_left` of a history; `time` in the ledger; the
-time on the report's page; `seconds` of lr_find, and its picture, which shows them. Of `make all`, whose ensemble has the
-hashes of files with such times, `inputs`, `stamp`, `content_sha256` in ensemble.json are not compared either. The ledger
-may have more rows than that of an undisturbed upload, if they are `lost` or `refused`: uploads that did not arrive.
-Kaggle must have one submission.
+time on the report's page; `seconds` of lr_find, and its picture, which shows them. Of `make all`, whose ensemble has
+the hashes of files with such times, `inputs`, `stamp`, `content_sha256` in ensemble.json are not compared either. The
+ledger may have more rows than that of an undisturbed upload, if they are `lost` or `refused`: uploads that did not
+arrive. Kaggle must have one submission.
 
 The seconds that a kill costs are the seconds of all attempts, less those of undisturbed ones; measure them on a quiet
 machine. With `--no-checkpoints`, each kill also removes what the run would go on from.
