@@ -49,6 +49,7 @@ class Group(NamedTuple):
 NINES = "9" * 5000
 NAMES = 'source = "names"\nlabel_pattern = "{}"'
 RECIPE = 'architecture = "fastnet"\nepochs = 1\nlearning_rate = 0.1\n'
+PUBLISHED = "pretrained = true\nstored_pixels = 16\n"
 LOCK_HEAD = '{"format": 1, "fingerprint": "", "classes": ["a"], "validation": {}, "train": 1, "test": 0, '
 
 
@@ -84,6 +85,7 @@ SETTINGS = {
 }
 NET = {
     "without epochs": (RECIPE.replace("epochs", "#"), "epochs: missing"),
+    "weights of fastnet": (f"{RECIPE}pretrained = true\n", "pretrained = true: expected false, as fastnet"),
     "a key without effect": (f"{RECIPE}muon_rate = 1\n", "muon_rate = 1.0: expected", 'optimiser = "muon"'),
     "a folder": (FOLDER, "cannot be read", "Is a directory"),
     "a seed in its name": ({"competitions/toy/net.s2.toml": RECIPE}, "'net.s2' cannot be the name", "rename it"),
@@ -371,7 +373,7 @@ def cases() -> Iterator[pytest.param]:
         (assignment, arguments), files = words.split(" ", 1), {}
         variable, value = assignment.split("=")
         if variable == "PODIUM_WEIGHTS":
-            files = {"competitions/digits/published.toml": f"{RECIPE}pretrained = true\nstored_pixels = 16\n"}
+            files = {"competitions/digits/published.toml": RECIPE.replace("fastnet", "resnet34") + PUBLISHED}
         yield pytest.param(arguments, files, {variable: value}, texts, id=words)
 
 

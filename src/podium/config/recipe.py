@@ -63,6 +63,7 @@ def _check_keys(recipe: Recipe, target: str, file: Path) -> None:
         ("fastnet", recipe.architecture == "fastnet", 'architecture = "fastnet"'),
         ("drop_path layer_decay frozen_stages gradient_checkpointing", is_timm, 'architecture = "timm:<name>"'),
         ("pretrained", recipe.pretrained != PACKAGE_PREFIX, "the name of a package after it"),
+        ("pretrained", recipe.architecture != "fastnet", "false, as fastnet has no published weights"),
         ("freeze_epochs frozen_stages frozen_norms", recipe.pretrained, "pretrained weights, which can stay frozen"),
         ("freeze_epochs", not recipe.fits_features, f'0, because head = "{head}" is fitted first'),
         ("head", recipe.pretrained or not recipe.fits_features, "pretrained weights, whose features are useful"),
