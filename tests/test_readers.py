@@ -19,7 +19,7 @@ from podium.errors import PodiumError
 from podium.lock import lock_text, read_lock, write_lock
 from podium.predictions.align import rows_of_ids
 from podium.predictions.artefact import ARRAYS, load_predictions, save_predictions
-from podium.submission import check_submission, write_submission
+from podium.submission import check_submission, submission_text
 from reader_toys import IMAGES, LOCK, READERS, RUN, VALID, npy, with_members
 from toy_runs import run_of
 
@@ -172,7 +172,7 @@ def test_a_written_lock_and_submission_are_read_as_they_were_written(tmp_path_fa
     write_lock(folder / "data.lock", lock)
     assert lock_text(read_lock(folder / "data.lock")) == lock_text(lock)
     settings = Submission(kind="labels", id_column="\N{GREEK SMALL LETTER ALPHA}")
-    write_submission(folder / "a.csv", np.eye(2)[[0, 1, 1]], lock=lock, settings=settings)
+    (folder / "a.csv").write_text(submission_text(np.eye(2)[[0, 1, 1]], lock=lock, settings=settings))
     assert not check_submission(folder / "a.csv", lock=lock, settings=settings)
 
 
