@@ -77,7 +77,7 @@ def main(kind: str, folder: Path, options: list[str]) -> None:
     warnings.simplefilter("ignore")
     target, corpus = Target(kind, folder), folder / "corpus"
     target.write_first_inputs(corpus)
-    atheris.Setup([sys.argv[0], str(corpus), "-max_len=8192", "-timeout=60", "-print_final_stats=1", *options], target)
+    atheris.Setup([sys.argv[0], str(corpus), "-max_len=8192", "-timeout=300", "-print_final_stats=1", *options], target)
     atheris.Fuzz()
 
 
