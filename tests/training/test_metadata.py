@@ -9,8 +9,7 @@ import torch
 
 from podium.data.prepare import prepare
 from podium.errors import TrainingError
-from podium.predictions.pseudo import PseudoLabels
-from podium.training import run as run_module
+from podium.training.batches.stores import ExtendedStore, PixelStore
 from podium.training.networks.heads import fit_classifier, fit_numbers, metadata_encoder
 from podium.training.predict import predict_folder
 from podium.training.run import train_run
@@ -112,16 +111,11 @@ def test_other_metadata_make_only_the_runs_stale_that_use_them(tmp_path):
     assert before["other"] == after["other"] and before["tiny"] != after["tiny"]
 
 
-def test_pseudo_labelled_test_images_train_with_their_own_metadata(tmp_path, monkeypatch):
-    """The sites of the labelled images say nothing, so that only the test images can teach the rule."""
-    labels = ["yes" if place // 3 % 2 else "no" for place in range(ROWS)]
-    workspace = workspace_of(tmp_path, {"label": labels}, head="boosting", validation="rows = 60", **CLASS)
-    (run,) = workspace.runs
-    taught = np.tile(np.arange(TESTS), 20)
-    truths = (TEST_SITES[workspace.lock.test_ids.astype(int)] == 2).astype(np.int64)
-    monkeypatch.setattr(run_module, "read_pseudo_labels", lambda *_: PseudoLabels(taught, truths[taught]))
-    predictions = train_run(workspace, replace(run, recipe=replace(run.recipe, pseudo_labels="x.csv")))
-    assert np.array_equal(predictions.test_logits.argmax(axis=1), truths)
+def test_pseudo_labelled_test_images_have_their_own_metadata():
+    images, device = np.zeros((3, 4, 4, 3), np.uint8), torch.device("cpu")
+    labelled, tests = PixelStore(images, device), PixelStore(images, device)
+    labelled.metadata, tests.metadata = cells([1.0, 2.0, 3.0]), cells([7.0, 8.0, 9.0])
+    assert ExtendedStore(labelled, tests, np.array([2, 0])).metadata.ravel().tolist() == [1, 2, 3, 9, 7]
 
 
 def cells(*columns):
