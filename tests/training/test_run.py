@@ -160,7 +160,6 @@ def test_a_run_on_damaged_images_does_not_start(tmp_path):
     assert not workspace.paths.parameters_file("tiny.s1").exists()
 
 
-@pytest.mark.parametrize("pixels", [16, (16, 24)])
 class Meddler(Listener):
     """Changes something after the first epoch."""
 
@@ -225,6 +224,7 @@ def test_a_memory_for_less_than_two_images_is_an_error(tmp_path):
         train_tiny(workspace)
 
 
+@pytest.mark.parametrize("pixels", [16, (16, 24)])
 def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path, pixels):
     recipe = RECIPE.replace("stored_pixels = 16", f"stored_pixels = {json.dumps(pixels)}")
     workspace = digits_workspace(tmp_path, recipe=recipe)

@@ -100,8 +100,9 @@ class Checkpoint:
         try:
             with atomic_write(self.file) as stream:
                 torch.save(self.state, stream)
-        except OSError as error:
-            self.note(f"no checkpoint could be written, and the training goes on: {error.strerror or error}")
+        except (OSError, RuntimeError) as error:  # torch may replace the OSError by an error of its own
+            reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
+            self.note(f"no checkpoint could be written, and the training goes on: {reason}")
             self.saves = False
         self.state["learner"] = {}  # frees what a resumed fit was loaded from
         self.saved_at = time.perf_counter()
