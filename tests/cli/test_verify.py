@@ -1,6 +1,7 @@
 """`podium verify` and `podium why`: what they print, and their exit codes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_a_file_that_comes_from_this_code_and_data_is_verified_without_and_with_
     assert done.returncode == 0 and "tiny.s1              trained again: bit for bit (accuracy 0." in done.stdout
     assert done.stdout.endswith(f"{CSV} comes from this code and data.\n")
     assert {file: file.read_bytes() for file in blended.glob("[os]*/**/*.*")} == files
+
+
+def test_without_the_images_verify_says_that_they_were_not_compared(blended, podium):
+    shutil.rmtree(blended / ".cache")
+    done = podium(blended, "verify")
+    assert done.returncode == 0 and done.stdout.startswith("not here ")
+    assert done.stdout.endswith(f"{CSV} comes from this code and data; what is not here was not compared.\n")
 
 
 def test_each_recipe_is_trained_twice_in_a_rehearsal(blended, podium):

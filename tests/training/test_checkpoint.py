@@ -196,3 +196,14 @@ def test_saving_takes_a_small_share_of_the_time_and_within_an_epoch_waits_for_th
     checkpoint.cost, checkpoint.saved_at = cost, time.perf_counter() - age
     checkpoint.save_if_due(dict, dict, epoch_ends=epoch_ends)
     assert (tmp_path / "run.pt").exists() == saves
+
+
+def test_a_memory_that_is_full_does_not_make_a_run_start_anew(tmp_path, monkeypatch):
+    Checkpoint(tmp_path / "run.pt", key="key").save_if_due(dict, dict, epoch_ends=True)
+
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoint_module.torch, "load", full)
+    with pytest.raises(MemoryError):
+        Checkpoint(tmp_path / "run.pt", key="key")

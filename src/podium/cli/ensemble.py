@@ -131,7 +131,7 @@ def verify(
 
     Exit code 0: it does; 1: it does not; 2: this cannot be checked. What is trained again is written to .rehearsal/.
     """
-    from podium.ensemble.chain import CHANGED, OK, read_chain, remake_differences
+    from podium.ensemble.chain import ABSENT, CHANGED, OK, read_chain, remake_differences
 
     file = file or workspace.paths.submissions / "ensemble.csv"
     links = list(read_chain(workspace, file, reads_images=True).lines())
@@ -145,7 +145,8 @@ def verify(
         print_line(f"the ensemble made again: {', '.join(differences) or 'the same CSV, weights and scores'}")
     if held and again:
         held = _train_again(workspace, again)
-    print(f"{file} {'comes' if held else 'does NOT come'} from this code and data.")
+    absent = "; what is not here was not compared" * (held and any(link.state == ABSENT for link, _ in links))
+    print(f"{file} {'comes' if held else 'does NOT come'} from this code and data{absent}.")
     raise typer.Exit(not held)
 
 

@@ -134,7 +134,7 @@ def _read(file: Path) -> State:
         with file.open("rb") as stream:
             try:
                 content = torch.load(stream, map_location="cpu", weights_only=True)
-            except OSError:
+            except (OSError, MemoryError):  # the checkpoint may be whole
                 raise
             except DAMAGE:
                 return {}
