@@ -23,12 +23,12 @@ PARSERS = {
     "predictions": ["podium.predictions", "podium.plan", "zipfile", "numpy.lib._format_impl", "tokenize"],
     "csv": ["podium.data", "podium.predictions", "podium.targets", "podium.kaggle", "podium.lock", "podium.submission"],
     "toml": ["podium.config", "podium.scaffold", "tomllib"],
-    "archive": ["podium.data.archives", "podium.data.unpack", "zipfile", "tarfile", "py7zr"],
+    "archive": ["podium.data.archives", "zipfile", "tarfile", "py7zr"],
     "image": ["podium.data.images", "PIL"],
 }
 with atheris.instrument_imports(include=PARSERS.get(sys.argv[1], [])):
     import reader_toys
-    from podium.data import unpack
+    from podium.data import archives
     from podium.errors import PodiumError
 
 MOST_UNPACKED = 1 << 20  # an archive that unpacks to more is a bomb, so that one input takes milliseconds
@@ -41,7 +41,7 @@ class Target:
         self.names = [name for name in reader_toys.READERS if name.startswith(kind)]
         self.crashes, self.known = folder / "crashes", set()
         self.scratch = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-        unpack.HARMLESS_BYTES = MOST_UNPACKED
+        archives.HARMLESS_BYTES = MOST_UNPACKED
 
     def write_first_inputs(self, corpus: Path) -> None:
         """Write the valid content of each reader into the corpus."""

@@ -6,6 +6,7 @@ them with changed content.
 
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,6 @@ from podium.data.folds import assign_folds
 from podium.data.images import bombs_are_faults, decode, image_sides
 from podium.data.locate import Source
 from podium.data.scan import scan
-from podium.files import remove_path
 from podium.kaggle.ledger import COLUMNS, read_ledger
 from podium.lock import lock_text, read_lock
 from podium.plan.stamp import read_about
@@ -146,7 +146,7 @@ def unpack_archive(folder: Path, content: bytes, *, suffix: str) -> object:
     try:
         return file_names(open_folder(file, folder / "cache"))
     finally:
-        remove_path(folder / "cache")
+        shutil.rmtree(folder / "cache", ignore_errors=True)
         assert [path.name for path in (*folder.iterdir(), *file.parent.iterdir())] == ["data", file.name]
 
 

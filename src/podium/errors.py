@@ -1,6 +1,7 @@
 """Errors that the user can fix, each printed on one screen."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ def examples(values: Iterable[Any], *, most: int = 3) -> str:
     return ", ".join(texts) + (", ..." if len(values) > most else "")
 
 
+@dataclass(eq=False, repr=False)
 class PodiumError(ValueError):
     """An error that the user can fix: what is wrong, the file, what was expected, what was found, what to type.
 
@@ -21,19 +23,16 @@ class PodiumError(ValueError):
 
     most_faults_shown, most_characters, default_fix = 20, 1500, "correct this, then repeat the command"
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        file: Path | str | None = None,
-        expected: str | None = None,
-        found: str | None = None,
-        fix: str | None = None,
-        faults: Sequence[str] = (),
-    ):
-        self.what, self.file, self.expected, self.found, self.fix = what, file, expected, found, fix
-        self.faults = tuple(faults)
-        super().__init__(what)
+    what: str
+    _: KW_ONLY
+    file: Path | str | None = None
+    expected: str | None = None
+    found: str | None = None
+    fix: str | None = None
+    faults: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.faults = tuple(self.faults)
 
     def __str__(self) -> str:
         lines = [self.what]

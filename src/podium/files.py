@@ -155,15 +155,7 @@ def remove_abandoned_temporaries(cache: Path) -> None:
     """Remove what killed processes have left in the folders of the cache: `*.tmp` that nobody has locked."""
     for temporary in cache.glob("*/*.tmp"):
         with suppress(OSError), file_lock(temporary.with_name("lock"), refusal=BlockingIOError()):
-            (remove_path if temporary.is_dir() else _remove_unlocked)(temporary)
-
-
-def remove_path(path: Path) -> None:
-    """Remove a file, or a folder with its content, if it exists."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            (shutil.rmtree if temporary.is_dir() else _remove_unlocked)(temporary)
 
 
 def require_free_space(folder: Path, needed_bytes: int, *, what: str, fix: str = LARGER_CACHE) -> None:

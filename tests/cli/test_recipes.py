@@ -38,6 +38,14 @@ def test_a_variant_is_written_and_its_runs_are_printed_and_listed(project, podiu
     assert len({line.find("not trained") for line in lines[1:]}) == 1  # one column, however long the names are
 
 
+def test_a_run_that_is_not_trained_has_no_scores_and_no_seconds(project, podium):
+    header, *lines = podium(project, "runs").stdout.splitlines()
+    assert header.split() == ["run", "state", "accuracy", "log", "loss", "seconds", "device"]
+    assert [line.split() for line in lines] == [
+        [name, "not", "trained", "-", "-", "-"] for name in ("fast.s1", "fast.s2", "tiny.s1")
+    ]
+
+
 def test_a_read_only_recipe_is_an_error_before_lr_find_runs(project, podium):
     (project / "competitions" / "digits" / "fast.toml").chmod(0o444)
     done = podium(project, "lr-find", "fast", "--write")

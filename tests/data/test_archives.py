@@ -14,7 +14,7 @@ import py7zr
 import pytest
 
 from podium import files as files_module
-from podium.data import unpack
+from podium.data import archives
 from podium.data.archives import file_names, folder_names, is_archive, open_folder, signature, without_archive_suffix
 from podium.errors import DataError
 
@@ -175,7 +175,7 @@ def test_a_link_of_windows_and_a_pipe_in_a_7z_are_refused(toy, attributes, reaso
 
 @pytest.mark.parametrize("kind", [".zip", ".tgz", ".7z"])
 def test_an_archive_with_too_many_empty_files_is_refused(toy, kind, monkeypatch):
-    monkeypatch.setattr(unpack, "MOST_EMPTY", 5)
+    monkeypatch.setattr(archives, "MOST_EMPTY", 5)
     file = make(toy, kind, FILES | {f"train/cat/{i}.png": b"" for i in range(6)})
     with pytest.raises(DataError, match=r"more than 5 empty files and folders(.|\n)*DATA="):
         open_folder(file, toy.data / "cache")
@@ -185,7 +185,7 @@ def test_an_archive_with_too_many_empty_files_is_refused(toy, kind, monkeypatch)
 
 @pytest.mark.parametrize("kind", [".zip", ".tgz", ".7z"])
 def test_a_bomb_is_refused_before_it_is_unpacked(toy, kind, monkeypatch):
-    monkeypatch.setattr(unpack, "HARMLESS_BYTES", 1000)
+    monkeypatch.setattr(archives, "HARMLESS_BYTES", 1000)
     file = make(toy, kind, {"train/cat/1.png": b"\0" * 2_000_000})
     with pytest.raises(DataError, match="far more than its size"):
         open_folder(file, toy.data / "cache")

@@ -87,4 +87,4 @@ def test_a_class_whose_groups_are_all_in_one_fold_is_refused():
     labels = np.array([0] * 20 + [1] * 2)
     groups = np.array([f"g{row}" for row in range(20)] + ["h", "i"])
     with pytest.raises(DataError, match=r"in one fold(.|\n)*fold 0: class 'cat'"):
-        check_training_rows(labels, np.where(groups < "h", 1, 0), ["'dog'", "'cat'"])
+        check_training_rows(labels, np.where(groups < "h", 1, 0), ["dog", "cat"])

@@ -72,8 +72,9 @@ def test_an_archive_of_another_kind_than_declared_is_found(toy):
     check_pets(listing_of(toy, toy.competition()))
 
 
-def test_the_environment_names_a_place(toy, monkeypatch, tmp_path):
+def test_the_environment_names_the_first_place(toy, monkeypatch, tmp_path):
     toy.zip(tmp_path / "elsewhere/pets.zip", toy.folders())
+    toy.write(toy.data, {"pets.zip": b"not looked at"})
     monkeypatch.setenv("PODIUM_DATA", str(tmp_path / "elsewhere"))
     check_pets(listing_of(toy, toy.competition()))
 

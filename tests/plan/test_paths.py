@@ -23,15 +23,6 @@ def test_an_unknown_competition_is_refused_with_the_nearest_name(tmp_path):
     assert paths.settings_file.is_file() and paths.predictions_folder == tmp_path / "oof" / "pets"
 
 
-def test_images_are_looked_for_in_podium_data_first(monkeypatch, tmp_path):
-    paths = Paths("pets", tmp_path / "project", tmp_path)
-    monkeypatch.delenv("PODIUM_DATA", raising=False)
-    places = [tmp_path / "project" / "data", tmp_path / "shared" / "data"]
-    assert paths.image_places() == places
-    monkeypatch.setenv("PODIUM_DATA", "~/images")
-    assert paths.image_places() == [Path.home() / "images", *places]
-
-
 def test_the_cache_is_below_the_project_or_where_podium_cache_says(monkeypatch, tmp_path):
     monkeypatch.delenv("PODIUM_CACHE", raising=False)
     assert Paths("pets", tmp_path, tmp_path).cache == tmp_path / ".cache" / "pets"

@@ -199,9 +199,9 @@ def runs(workspace: Opened = DEFAULT) -> None:
         stale_state = "stale" if name in files else "not trained"
         state = {None: without_recipe, True: stale_state, False: "up to date"}[stale.get(name)]
         scores = scores_of.get(name, {})
-        numbers = (scores.get(first), scores.get(second), about.get("seconds"))
-        score, other, seconds = (value if isinstance(value, int | float) else float("nan") for value in numbers)
-        print(f"{name:<{width}} {state:<14} {score:8.4f} {other:9.4f} {seconds:8.0f}  {about.get('device', '')}")
+        values = zip((scores.get(first), scores.get(second), about.get("seconds")), (4, 4, 0), strict=True)
+        cells = [f"{value:.{digits}f}" if isinstance(value, int | float) else "-" for value, digits in values]
+        print(f"{name:<{width}} {state:<14} {cells[0]:>8} {cells[1]:>9} {cells[2]:>8}  {about.get('device', '')}")
 
 
 @commands.command()

@@ -44,8 +44,7 @@ else:  # the callback replaces the name by the workspace; Typer cannot read the 
         ),
     ]
 DataPlace = Annotated[
-    str | None,
-    typer.Option(help="Archive or folder of the images; default: $PODIUM_DATA, data/, ../shared/data/."),
+    str | None, typer.Option(help="Archive or folder of the images; default: $PODIUM_DATA, data/, ../shared/data/.")
 ]
 RunNames = Annotated[
     list[str] | None, typer.Argument(help="Runs (resnet34.s1) or recipes (resnet34). Default: all stale runs.")

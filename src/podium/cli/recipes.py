@@ -94,8 +94,7 @@ def tune(
     recipe: OneRecipe = "",
     workspace: Opened = DEFAULT,
     trials: Annotated[
-        int | None,
-        typer.Option(min=1, help="Trials in all, including earlier ones of the same search; default: 20."),
+        int | None, typer.Option(min=1, help="Trials in all, including earlier ones of the same search; default: 20.")
     ] = None,
     minutes: Annotated[
         float | None,

@@ -64,8 +64,7 @@ def prepare(
     workspace: Opened = DEFAULT,
     data: DataPlace = None,
     accept_data: Annotated[
-        bool,
-        typer.Option("--accept-data", help="Accept other images than those of data.lock. All runs become stale."),
+        bool, typer.Option("--accept-data", help="Accept other images than those of data.lock. All runs become stale.")
     ] = False,
 ) -> None:
     """Find, check and decode the images, and split them. Writes data.lock, a file to commit."""
@@ -115,15 +114,16 @@ def train(
     needed = {paths.checkpoint_file(run.run) for run in workspace.stale_runs}
     for file in set(paths.checkpoint_file("").parent.glob("*.pt")) - needed:  # left by a kill after the results
         file.unlink(missing_ok=True)
-    to_train = [run for run in selected if run.stale or (again and runs)]
-    for run in () if again and runs else selected:
+    again = again and bool(runs)
+    to_train = [run for run in selected if run.stale or again]
+    for run in selected if not again else ():
         if not run.stale:
             print_line(f"{run.run}: up to date")
     if not to_train:
         return
     from podium.training.run import train_if_stale, train_run
 
-    workspace.paths.check_writable()
+    paths.check_writable()
     for run in to_train:
         train_one = train_if_stale if run.stale else train_run
         about = train_one(workspace, run, listener=RunPrinter(run.run)).about

@@ -41,6 +41,15 @@ FEW_ROWS = 2000
 MANY_COPIES, FEW_PIXELS = 5, 2
 
 
+class DecodedRows(NamedTuple):
+    """What is known of decoded rows."""
+
+    digests: list[bytes]  # SHA-256 of each whole image's file
+    sides: list[tuple[int, int]]  # width and height of each whole image
+    faults: list[str]  # of the other files
+    checksums: list[int]  # CRC-32 of each block of rows
+
+
 def decode_images(
     competition: Competition,
     source: Source,
@@ -62,8 +71,8 @@ def decode_images(
         dataset = load_dataset(file)
         if dataset is None:
             listing = scan(competition, source)
-            digests, sides = _decode_listing(listing, file, pixels, shape=shape, name=paths.name, progress=progress)
-            for text in _strange_images(listing, digests, sides):
+            rows = _decode_listing(listing, file, pixels, shape=shape, name=paths.name, progress=progress)
+            for text in _strange_images(listing, rows):
                 note(text)
             dataset = load_dataset(file)
     assert dataset is not None
@@ -71,23 +80,17 @@ def decode_images(
 
 
 def _cache_key(competition: Competition, source: Source) -> str:
-    data, folder = (
-        changed_keys(replace(competition.data, fingerprint="", download="", metadata=())),
-        competition.validation.folder,
-    )
+    data, folder = replace(competition.data, fingerprint="", download="", metadata=()), competition.validation.folder
     # scan() compares ids and classes with the submission's columns
-    content = [CACHE_VERSION, data, changed_keys(competition.submission), folder]
-    content.append(source.signature(folder, *competition.data.extra))
+    content = [CACHE_VERSION, changed_keys(data), changed_keys(competition.submission), folder]
+    content.append(source.signature(folder, *data.extra))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _decode_listing(
     listing: Listing, file: Path, pixels: Pixels, *, shape: str, name: str, progress: Progress
-) -> tuple[list[bytes], list[tuple[int, int]]]:
-    """Decode all images of a listing into `file`; returns the SHA-256, and width and height, of each.
-
-    Raises DataError with the faults of all of them.
-    """
+) -> DecodedRows:
+    """Decode all images of a listing into `file`; raises DataError with the faults of all of them."""
     images = [*(row.file for row in listing.rows), *listing.test_images.values()]
     height, width = height_and_width(pixels)
     # Check the free space first: writing to a mapped file on a full disk kills the process.
@@ -95,26 +98,19 @@ def _decode_listing(
     with atomic_write(file) as stream:
         open_memmap(stream.name, mode="w+", dtype=np.uint8, shape=(max(len(images), 1), height, width, 3))
         decode_block = partial(decode_rows, array_file=Path(stream.name), pixels=pixels, shape=shape)
-        results = _run_in_blocks(decode_block, images, progress)
-        digests = [digest for rows in results for digest in rows.digests]
-        damages = [fault for rows in results for fault in rows.faults]
-        faults = [*listing.faults, *(damages or _repeated_files(listing, digests))]
-        if faults:
+        rows = _run_in_blocks(decode_block, images, progress)
+        if faults := [*listing.faults, *(rows.faults or _repeated_files(listing, rows.digests))]:
             what = f"The data of '{name}' have {len(faults)} fault(s)."
             raise DataError(what, faults=faults, fix="fix or remove these")
-        write_lock(file.with_name(LISTING_FILE), _lock_without_folds(listing, digests))
-        write_file(file.with_suffix(".json"), json.dumps([rows.checksum for rows in results]).encode())
-    return digests, [size for rows in results for size in rows.sides]
+        write_lock(file.with_name(LISTING_FILE), _lock_without_folds(listing, rows.digests))
+        write_file(file.with_suffix(".json"), json.dumps(rows.checksums).encode())
+    return rows
 
 
-def _strange_images(listing: Listing, digests: Sequence[bytes], sides: Sequence[tuple[int, int]]) -> list[str]:
+def _strange_images(listing: Listing, rows: DecodedRows) -> list[str]:
     """What is strange in whole images: sides of a few pixels, or many with the same bytes."""
-    ids, counts, ids_by_text = (
-        [*(row.id for row in listing.rows), *listing.test_images],
-        Counter(digests),
-        defaultdict(list),
-    )
-    for id_, digest, (width, height) in zip(ids, digests, sides, strict=True):
+    ids, counts, ids_by_text = _ids(listing), Counter(rows.digests), defaultdict(list)
+    for id_, digest, (width, height) in zip(ids, rows.digests, rows.sides, strict=True):
         if min(width, height) <= FEW_PIXELS:
             ids_by_text[f"images have a side of {FEW_PIXELS} pixels or less:"].append(f"{id_} ({width} x {height})")
         if counts[digest] >= MANY_COPIES:
@@ -125,10 +121,13 @@ def _strange_images(listing: Listing, digests: Sequence[bytes], sides: Sequence[
 
 def _repeated_files(listing: Listing, digests: Sequence[bytes]) -> list[str]:
     """Faults of extra images that are also images of the competition: a score on these would be too good."""
-    ids = [*(row.id for row in listing.rows), *listing.test_images]
-    own = {digest: id_ for id_, digest in zip(ids, digests, strict=True) if not id_.startswith(EXTRA)}
+    own = {digest: id_ for id_, digest in zip(_ids(listing), digests, strict=True) if not id_.startswith(EXTRA)}
     rows = [(row, digest) for row, digest in zip(listing.rows, digests, strict=False) if row.id.startswith(EXTRA)]
     return [f"{row.file}: the same file as {own[digest]!r} of the competition" for row, digest in rows if digest in own]
+
+
+def _ids(listing: Listing) -> list[str]:
+    return [*(row.id for row in listing.rows), *listing.test_images]
 
 
 def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
@@ -148,15 +147,6 @@ def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
     )
 
 
-class DecodedRows(NamedTuple):
-    """What is known of the rows of a block."""
-
-    digests: list[bytes]  # SHA-256 of each file
-    sides: list[tuple[int, int]]  # width and height of each image
-    faults: list[str]  # of damaged files, which have no digest
-    checksum: int  # CRC-32 of the decoded rows
-
-
 def decode_rows(files: Sequence[str], first: int, *, array_file: Path, pixels: Pixels, shape: str) -> DecodedRows:
     """Decode files into consecutive rows of the array in `array_file`, from the row `first`."""
     array = open_memmap(array_file, mode="r+")[first : first + len(files)]
@@ -170,20 +160,21 @@ def decode_rows(files: Sequence[str], first: int, *, array_file: Path, pixels: P
                 sides.append(size)
             except DataError as error:
                 faults.append(f"{file}: {error.what} {error.found or ''}".rstrip())
-    return DecodedRows(digests, sides, faults, zlib.crc32(array))
+    return DecodedRows(digests, sides, faults, [zlib.crc32(array)])
 
 
 def _run_in_blocks(
     decode_block: Callable[[Sequence[str], int], DecodedRows], files: Sequence[str], progress: Progress
-) -> list[DecodedRows]:
-    """The results of all blocks, in order."""
-    blocks, results, done = [files[row : row + ROWS_PER_BLOCK] for row in range(0, len(files), ROWS_PER_BLOCK)], [], 0
+) -> DecodedRows:
+    """The results of all blocks, joined."""
+    blocks = [files[row : row + ROWS_PER_BLOCK] for row in range(0, len(files), ROWS_PER_BLOCK)]
+    rows = DecodedRows([], [], [], [])
     killed = DataError("A process that decodes images was killed.", fix="free memory and try again")
     # Processes, not threads, because Pillow holds the GIL for small images.
     workers = worker_pool(min(len(os.sched_getaffinity(0)), len(blocks)), killed=killed)
     with workers if len(files) >= FEW_ROWS else nullcontext() as pool:
-        for result in (pool.map if pool else map)(decode_block, blocks, count(step=ROWS_PER_BLOCK)):
-            done += len(blocks[len(results)])
-            results.append(result)
-            progress("decode images", done, len(files))
-    return results
+        for block in (pool.map if pool else map)(decode_block, blocks, count(step=ROWS_PER_BLOCK)):
+            for all_values, values in zip(rows, block, strict=True):
+                all_values += values
+            progress("decode images", len(rows.digests) + len(rows.faults), len(files))
+    return rows

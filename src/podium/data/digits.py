@@ -47,14 +47,10 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    labels, withheld = bunch.target, np.zeros(len(bunch.target), bool)
-    counts = np.bincount(labels)
-    shares = counts * TEST_ROWS / counts.sum()
-    quotas = np.floor(shares).astype(int)
-    rest = np.argsort(quotas - shares, kind="stable")[: TEST_ROWS - quotas.sum()]  # largest remainders
-    quotas[rest] += 1
-    for label, quota in enumerate(quotas):
-        rows = sorted(np.flatnonzero(labels == label), key=lambda i: hashlib.sha256(f"digits/{i}".encode()).digest())
-        withheld[rows[:quota]] = True
-    return np.round(bunch.images * (255 / 16)).astype(np.uint8), labels, withheld
+    bunch, places = load_digits(), np.empty(1797)
+    by_hash = np.argsort([hashlib.sha256(f"digits/{i}".encode()).hexdigest() for i in range(len(places))])
+    for label in range(10):
+        rows = by_hash[bunch.target[by_hash] == label]
+        places[rows] = (np.arange(len(rows)) + 0.5) / len(rows)  # from 0 to 1 within the class
+    withheld = np.isin(np.arange(len(places)), np.argsort(places, kind="stable")[:TEST_ROWS])
+    return np.round(bunch.images * (255 / 16)).astype(np.uint8), bunch.target, withheld

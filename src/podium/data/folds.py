@@ -32,9 +32,7 @@ def assign_folds(
     needed = 2 if holdout or groups is not None else validation.folds  # rows, or groups, of a class
     most = min(validation.rows, len(labels) - validation.rows) if holdout else len(labels)
     strata = target.strata(labels, least=needed, most=most)
-    names = (
-        list(map(repr, classes)) if classes and strata is labels else list(map(str, range(strata.max(initial=-1) + 1)))
-    )
+    names = classes if classes and strata is labels else range(strata.max(initial=-1) + 1)
     split = np.flatnonzero(_in_splittable_classes(strata, groups, needed=needed))
     groups = None if groups is None else np.asarray(groups)[split]
     _check_counts(np.unique(strata[split], return_counts=True)[1], validation, fewest=2 if strata is labels else 1)
@@ -91,14 +89,13 @@ def _check_counts(counts: np.ndarray, validation: Validation, *, fewest: int) ->
         )
 
 
-def check_training_rows(labels: np.ndarray, folds: np.ndarray, names: Sequence[str]) -> None:
+def check_training_rows(labels: np.ndarray, folds: np.ndarray, names: Sequence[str] | range) -> None:
     """Raise DataError if a class of a fold is missing in the fold's training rows."""
     unseen = [
-        f"fold {fold}: class {names[label]}"
+        f"fold {fold}: class {names[label]!r}"
         for fold in np.unique(folds[folds != ALWAYS_TRAINS])
         for label in np.setdiff1d(labels, labels[folds != fold])
     ]
     if unseen:
-        raise DataError(
-            "Some classes have all their rows in one fold.", faults=unseen, fix="use fewer folds or more groups"
-        )
+        what, fix = "Some classes have all their rows in one fold.", "use fewer folds or more groups"
+        raise DataError(what, faults=unseen, fix=fix)

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium.config.keys import Competition, Data
-from podium.data.archives import (
-    ARCHIVE_SUFFIXES,
-    folder_names,
-    open_folder,
-    signature,
-    without_archive_suffix,
-)
+from podium.data.archives import ARCHIVE_SUFFIXES, folder_names, open_folder, signature, without_archive_suffix
 from podium.data.digits import digits_archive
 from podium.errors import DataError
 from podium.files import atomic_write, file_lock, os_error_as
@@ -110,15 +104,21 @@ def find_source(competition: Competition, paths: Paths, *, data: str | None) -> 
     settings = competition.data
     if settings.source == "digits":
         return Source(digits_archive(paths.cache), settings, paths.cache)
-    if data_folder := os.environ.get("PODIUM_DATA"):
-        named_place("PODIUM_DATA", data_folder)
-    places = [named_place("DATA", data)] if data else paths.image_places()
+    places = _image_places(paths, data)
     for place in places:
         if path := _in_place(place, settings.archive or paths.name, settings.train, named_by_user=bool(data)):
             return Source(path, settings, paths.cache)
     if data:
         raise _not_found(competition, paths, places)
     return None
+
+
+def _image_places(paths: Paths, data: str | None) -> list[Path]:
+    """Folders in which the images are looked for, in order, or the one place that the user names."""
+    data_folder = os.environ.get("PODIUM_DATA")
+    places = [named_place("PODIUM_DATA", data_folder)] if data_folder else []
+    places += [paths.root / "data", paths.root.resolve().parent / "shared" / "data"]
+    return [named_place("DATA", data)] if data else places
 
 
 def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> Path | None:
@@ -143,7 +143,7 @@ def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> 
 def download_source(competition: Competition, paths: Paths, *, progress: Progress) -> Source:
     """Download the archive into `data/` unless it is there; raises DataError where the settings have no address."""
     if not competition.data.download:
-        raise _not_found(competition, paths, paths.image_places())
+        raise _not_found(competition, paths, _image_places(paths, data=None))
     target = paths.root / "data" / (competition.data.archive or paths.name)
     with file_lock(target.with_name(f".{target.name}.lock")):
         if not target.exists():

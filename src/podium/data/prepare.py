@@ -71,9 +71,8 @@ def prepare(
 
 def recipe_sizes(workspace: Workspace) -> list[Size]:
     """Every size at which the recipes store images; the default size where there is no recipe."""
-    default = tuple(Recipe.__dataclass_fields__[key].default for key in ("stored_pixels", "shape"))
-    sizes = {(recipe.stored_pixels, recipe.shape) for recipe in workspace.recipes.values()}
-    return sorted(sizes, key=lambda size: (height_and_width(size[0]), size[1])) or [default]
+    sizes = {(recipe.stored_pixels, recipe.shape) for recipe in workspace.recipes.values() or [Recipe]}
+    return sorted(sizes, key=lambda size: (height_and_width(size[0]), size[1]))
 
 
 def _check_fingerprint(
@@ -121,7 +120,7 @@ def _make_lock(
         only_train = np.isin(firsts, firsts[only_train])  # an external image's near-duplicates would know its label
     if competition.validation.kind == "folder":
         folds = images.folds
-        check_training_rows(images.train_labels, folds, [repr(name) for name in images.classes])
+        check_training_rows(images.train_labels, folds, images.classes)
     else:
         rows, folds = np.flatnonzero(~only_train), np.full(len(images.train_ids), ALWAYS_TRAINS)
         groups = None if images.groups is None else images.groups[rows]

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from podium.data.unpack import ARCHIVE_FAULTS, check_zip
+from podium.data.archives import ARCHIVE_FAULTS, check_zip
 from podium.errors import KaggleError
 from podium.files import require_free_space
 from podium.kaggle.answers import CommandError

@@ -30,8 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         plan = read_plan(competition_name)
         words = make_assignments(plan)
-        names = [word.split("=")[1] for word in words if word.startswith(("RECIPES+", "RUNS+"))]
-        check_goals(goals.split(), targets.split(), names)
+        check_goals(goals.split(), targets.split(), [*plan.recipes, *(run.run for run in plan.runs)])
         if "train" in goals.split():
             words += [f"TRAIN+={run.run}" for run in select_runs(plan.trainable_runs, names_to_train.split())]
     except (PodiumError, OSError) as error:

@@ -69,12 +69,6 @@ class Paths:
                 folder.mkdir(parents=True, exist_ok=True)
                 tempfile.TemporaryFile(dir=folder).close()
 
-    def image_places(self) -> list[Path]:
-        """Folders in which the images are looked for, in order."""
-        given = os.environ.get("PODIUM_DATA")
-        places = [self.root / "data", self.root.resolve().parent / "shared" / "data"]
-        return [Path(os.path.expanduser(given)), *places] if given else places
-
 
 def find_competition(name: str, root: Path | str = ".") -> Paths:
     """The paths of a competition below `root`; raises ConfigError if it does not exist."""

@@ -19,8 +19,7 @@ from podium.data.locate import Source
 from podium.data.scan import scan
 from podium.data.tables import Table
 from podium.errors import ConfigError, DataError, examples
-from podium.scaffold.labels import class_of, find_labels
-from podium.scaffold.layout import Layout, open_layout
+from podium.scaffold.layout import Layout, class_of, find_labels, open_layout
 from podium.scaffold.readings import FIX, Texts, choose_reading
 from podium.targets.target import BETWEEN_NAMES
 

@@ -152,11 +152,7 @@ def _key_lines(settings: object) -> list[str]:
     """A TOML line for each key that differs from its default, and for ALWAYS_WRITTEN; its meaning follows."""
     values = {field: getattr(settings, field.name) for field in fields(settings)}
     return [
-        f"{field.name} = {_toml(value)}  # {field.metadata['meaning']}"
+        f"{field.name} = {json.dumps(value, ensure_ascii=False)}  # {field.metadata['meaning']}"
         for field, value in values.items()
         if not is_dataclass(value) and (value != field.default or field.name in ALWAYS_WRITTEN)
     ]
-
-
-def _toml(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
