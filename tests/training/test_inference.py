@@ -16,7 +16,7 @@ from podium.training.batches.stores import PixelStore
 from podium.training.inference import embed, pooled_features
 from podium.training.lr_find import find_learning_rate_of_run
 from podium.training.networks.architectures import build_network
-from podium.training.predict import predict_folder
+from podium.training.predict import open_run, predict_folder
 from podium.training.progress import Listener
 from podium.training.run import train_run
 
@@ -116,4 +116,4 @@ def test_a_boosting_run_is_scored_saved_and_predicts(workspace, tmp_path, monkey
     for i, image in enumerate(images):
         Image.fromarray(np.asarray(image)).save(tmp_path / "new" / f"{i}.png")
     expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
-    assert [row["label"] for _, row in predict_folder(workspace, run.run, tmp_path / "new")] == expected
+    assert [row["label"] for _, row in predict_folder(open_run(workspace, run.run), tmp_path / "new")] == expected

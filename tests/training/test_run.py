@@ -25,7 +25,7 @@ from podium.predictions.artefact import load_predictions
 from podium.training import predict as predict_module
 from podium.training import run as run_module
 from podium.training.networks.architectures import Network
-from podium.training.predict import predict_folder
+from podium.training.predict import open_run, predict_folder
 from podium.training.progress import Listener
 from podium.training.run import train_run
 from podium.workspace import Workspace, open_workspace
@@ -235,14 +235,14 @@ def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path, pixels):
     for i, image in enumerate(images):
         Image.fromarray(np.asarray(image)).save(folder / f"{i}.png")
     expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
-    rows = predict_folder(workspace, "tiny.s1", folder)
+    rows = predict_folder(open_run(workspace, "tiny.s1"), folder)
     assert [name for name, _ in rows] == [f"{i}.png" for i in range(5)]
     assert [row["label"] for _, row in rows] == expected
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:100])
     with pytest.raises(DataError, match=r"0\.png"):
-        predict_folder(workspace, "tiny.s1", folder)
+        predict_folder(open_run(workspace, "tiny.s1"), folder)
     with pytest.raises(TrainingError, match="no trained parameters"):
-        predict_folder(workspace, "tiny.s2", folder)
+        predict_folder(open_run(workspace, "tiny.s2"), folder)
 
 
 def image_folder(folder):
@@ -304,7 +304,7 @@ def test_parameters_and_predictions_of_different_trainings_are_refused(tmp_path)
     about = json.loads(metadata["about"]) | {"stamp": "of another recipe"}
     save_file(load(file.read_bytes()), file, metadata | {"about": json.dumps(about)})
     with pytest.raises(TrainingError, match=r"(?s)different trainings.*tiny\.s1\.safetensors.*tiny\.s1 --again"):
-        predict_folder(workspace, "tiny.s1", folder)
+        predict_folder(open_run(workspace, "tiny.s1"), folder)
 
 
 def test_damaged_parameters_are_refused(tmp_path):
@@ -320,7 +320,7 @@ def test_damaged_parameters_are_refused(tmp_path):
         with pytest.raises(
             TrainingError, match=r"(?s)parameters file is damaged.*tiny\.s1\.safetensors.*train tiny\.s1 --again"
         ):
-            predict_folder(workspace, "tiny.s1", folder)
+            predict_folder(open_run(workspace, "tiny.s1"), folder)
 
     file.write_bytes(content[: len(content) // 2])
     refused()
@@ -344,7 +344,7 @@ def test_a_full_memory_while_predicting_is_one_screen(tmp_path, monkeypatch, nam
     with pytest.raises(
         DeviceMemoryError, match=r"(?s)tiny\.s1: The device has too little memory.*fewer images at once"
     ):
-        predict_folder(workspace, "tiny.s1", folder)
+        predict_folder(open_run(workspace, "tiny.s1"), folder)
 
 
 def test_parameters_that_are_not_numbers_predict_nothing(tmp_path):
@@ -360,16 +360,16 @@ def test_parameters_that_are_not_numbers_predict_nothing(tmp_path):
         metadata,
     )
     with pytest.raises(TrainingError, match=r"(?s)not finite.*tiny\.s1\.safetensors.*1 of 1 images.*--again"):
-        predict_folder(workspace, "tiny.s1", folder)
+        predict_folder(open_run(workspace, "tiny.s1"), folder)
 
 
 def test_the_error_for_an_unknown_run_names_the_runs_with_parameters(tmp_path):
     workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
     with pytest.raises(TrainingError, match=r"podium train tiny\.s1 --again"):
-        predict_folder(workspace, "tiny.s1", folder)
+        predict_folder(open_run(workspace, "tiny.s1"), folder)
     train_tiny(workspace, epochs=1)
     with pytest.raises(TrainingError, match=r"one of tiny\.s1") as error:
-        predict_folder(workspace, "tiny.s9", folder)
+        predict_folder(open_run(workspace, "tiny.s9"), folder)
     assert "--again" not in str(error.value)
 
 
@@ -377,13 +377,13 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
     workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
     train_tiny(workspace, epochs=1)
     (folder / "x.png").mkdir()
-    assert [name for name, _ in predict_folder(workspace, "tiny.s1", folder)] == ["one.png"]
+    assert [name for name, _ in predict_folder(open_run(workspace, "tiny.s1"), folder)] == ["one.png"]
     with pytest.raises(DataError, match=r"(?s)no such folder.*nothing"):
-        predict_folder(workspace, "tiny.s1", tmp_path / "nowhere")
+        predict_folder(open_run(workspace, "tiny.s1"), tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"(?s)no such folder.*a file"):
-        predict_folder(workspace, "tiny.s1", folder / "one.png")
+        predict_folder(open_run(workspace, "tiny.s1"), folder / "one.png")
     with pytest.raises(DataError, match="no images in the folder"):
-        predict_folder(workspace, "tiny.s1", folder / "x.png")
+        predict_folder(open_run(workspace, "tiny.s1"), folder / "x.png")
 
 
 def test_the_error_for_an_unknown_architecture_names_the_recipe_file(tmp_path):

@@ -151,15 +151,53 @@ def rehearse(workspace: Opened = DEFAULT, data: DataPlace = None) -> None:
 
 @commands.command()
 def predict(
-    run: Annotated[str, typer.Argument(help="A run that was trained here, such as resnet34.s1.")],
-    folder: Annotated[Path, typer.Argument(help="A folder of images.")],
+    names: Annotated[list[str], typer.Argument(metavar="[RUN] FOLDER", help="A run with parameters here; images.")],
     workspace: Opened = DEFAULT,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Predict with the blend of ensemble.json, without a RUN.")
+    ] = False,
+    submission: Annotated[
+        Path | None, typer.Option(help="Write the ensemble's submission of the test images in FOLDER into this file.")
+    ] = None,
 ) -> None:
-    """Print the prediction for each image of a folder as CSV, by a run's trained parameters."""
-    from podium.training.predict import predict_folder
+    """Print the prediction for each image of a folder as CSV, by a run's trained parameters or by the ensemble's."""
+    from podium.ensemble.recorded import read_blend
+    from podium.errors import ConfigError
+    from podium.training.predict import open_members, open_run, predict_folder
 
-    predictions = predict_folder(workspace, run, folder)
+    *runs, folder = names
+    if len(runs) != (not ensemble) or (submission and not ensemble):
+        expected = "RUN FOLDER, --ensemble FOLDER, or --ensemble FOLDER --submission FILE"
+        raise ConfigError("Predict with what, and which images?", expected=expected)
+    if submission:
+        _predict_submission(workspace, folder, submission)
+        return
+    if ensemble:
+        members, blend = read_blend(workspace)
+        predictor = open_members(workspace, members, blend.of_rows)
+    else:
+        predictor = open_run(workspace, *runs)
+    predictions = predict_folder(predictor, Path(folder))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["id", *predictions[0][1]])
     for name, row in predictions:
         writer.writerow([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values())])
+
+
+def _predict_submission(workspace: Opened, place: str, file: Path) -> None:
+    """Write the submission, and print its time and memory, for a test set that is a thousand times larger too."""
+    import resource
+
+    from podium.unseen import predict_submission
+
+    started = time.perf_counter()
+    count = predict_submission(workspace, place, file, note=print_line)
+    seconds = time.perf_counter() - started
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    print_line(f"{file}: {count:,} images in {duration(seconds)}, {gigabytes:.1f} GB of memory")
+    if count:
+        hours = workspace.competition.kaggle.notebook_hours
+        most = int(hours * 3600 / seconds * count)
+        print_line(
+            f"{1000 * seconds / count:.1f} s per 1,000 images: {most:,} images in the {hours:g} hours of a session"
+        )

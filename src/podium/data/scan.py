@@ -77,6 +77,20 @@ def scan(competition: Competition, source: Source) -> Listing:
     return replace(listing, faults=tuple(faults))
 
 
+def scan_test(competition: Competition, source: Source) -> tuple[dict[str, str], list[str]]:
+    """Id -> file of each test image, in the order of the sample submission of `source` if it has one; and the faults.
+
+    The file is "" for an id of the sample without an image. Raises DataError where the part of the test is missing.
+    """
+    data, faults, root = competition.data, [], source.open()
+    part, file = source.open_part(root, data.test), root / data.sample_submission
+    sample = read_table(file, faults) if data.sample_submission and file.is_file() else Table()
+    labelled, _ = _labelled_images(root, part, data, faults) if data.is_mixed and not sample.header else ([], ())
+    images = _test_images(part, sample, labelled, competition, faults)
+    ids = sample.columns.get(competition.submission.id_column, images)
+    return {id_: images.get(id_, "") for id_ in ids}, faults
+
+
 def _labelled_images(
     root: Path, part: Path, data: Data, faults: list[str]
 ) -> tuple[list[LabelledImage], tuple[str, ...]]:

@@ -39,6 +39,10 @@ class Blend:
         """Probabilities (n, classes) of the cells' logits (runs, n, classes)."""
         return self.values(blended([self], logits)[0])
 
+    def of_rows(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities (n, outputs) of the runs' logits (runs, n, outputs) of rows, which a submission is made of."""
+        return self.target.rows(self.probabilities(self.target.cells(logits)))
+
     def values(self, logs: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes) of what `blended` gives."""
         return self.target.values(logs / self.temperature, self.cuts)

@@ -149,7 +149,7 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
         validation_rows=len(aligned.oof_ids),
         classes=aligned.classes,
         test_ids=aligned.test_ids,
-        test_probabilities=target.rows(used.blend.probabilities(target.cells(aligned.test_logits))),
+        test_probabilities=used.blend.of_rows(aligned.test_logits),
         cross_fitted=after,
         uncalibrated=before,
     )

@@ -239,6 +239,10 @@ class Target:
             return labels.sum(axis=0) / max(len(labels), 1)
         return np.bincount(labels, minlength=self.classes) / max(len(labels), 1) if self.has_classes else np.ones(1)
 
+    def prior(self, labels: np.ndarray) -> np.ndarray:
+        """The probabilities (outputs,) of a row of which nothing is known: the classes' shares, or the mean number."""
+        return self.shares(labels) if self.has_classes else np.array([labels.mean()])
+
     def strata(self, labels: np.ndarray, *, least: int, most: int) -> np.ndarray:
         """The stratum of each row (n,) int, of which every part of a split gets its share: the class.
 

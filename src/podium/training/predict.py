@@ -1,71 +1,166 @@
-"""Predict the classes of new images with the saved parameters of a run."""
+"""Predict new images with the saved parameters of runs: of one run, or of the members of an ensemble."""
 
 import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 
 from podium.config.keys import Recipe
+from podium.config.pixels import height_and_width
 from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
 from podium.errors import DataError, PodiumError, TrainingError
 from podium.files import DAMAGE
+from podium.plan.stamp import read_about
 from podium.predictions.artefact import load_predictions
+from podium.targets.target import Target
 from podium.training.batches.stores import Normalisation, PixelStore
-from podium.training.device import cpu_threads, is_memory_error, name_run_in_errors, pick_device
+from podium.training.device import count_gpus, cpu_threads, is_memory_error, name_run_in_errors, pick_device
 from podium.training.inference import logits_of
 from podium.training.networks.architectures import Network, build_network
 from podium.workspace import Workspace
 
+# Images, and bytes of their pixels, that are read and predicted at a time.
+IMAGES_AT_A_TIME, BYTES_AT_A_TIME = 1024, 1 << 28
+LESS_AT_ONCE = "end other programs, or predict fewer images at once"
 
-def predict_folder(workspace: Workspace, run: str, folder: Path) -> list[tuple[str, dict[str, str | float]]]:
+Networks = Mapping[str, Sequence[Network]]
+"""Run -> its networks, one per fold, all on one device."""
+Blend = Callable[[np.ndarray], np.ndarray]
+"""Makes probabilities (n, outputs) of the logits (runs, n, outputs) of runs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """The networks of runs, once for each device, and the blend of their logits."""
+
+    workspace: Workspace
+    networks: Sequence[Networks]
+    blend: Blend
+    target: Target
+    classes: Sequence[str]
+
+    def predict(self, files: Sequence[Path], *, otherwise: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Yield the probabilities (n, outputs) of the first image files, of the next ones, and so on.
+
+        An image that is damaged, or whose logits are not finite, gets the probabilities `otherwise` (outputs,); without
+        them DataError or TrainingError is raised.
+        """
+        recipes = [fits[0].recipe for fits in self.networks[0].values()]
+        largest = max(3 * math.prod(height_and_width(recipe.stored_pixels)) for recipe in recipes)
+        size = max(1, min(IMAGES_AT_A_TIME, BYTES_AT_A_TIME // largest))
+        # On a GPU two threads share the networks: one reads images while those of the other are predicted.
+        idle, is_gpu = SimpleQueue(), pick_device().type == "cuda"
+        for networks in [*self.networks, *(self.networks if is_gpu else ())]:
+            idle.put(networks)
+
+        def predict_block(start: int) -> np.ndarray:
+            networks = idle.get()
+            try:
+                return self._predict_block(networks, files[start : start + size], readers, otherwise)
+            finally:
+                idle.put(networks)
+
+        readers = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        with readers, ThreadPoolExecutor(idle.qsize()) as workers, cpu_threads(max(one.threads for one in recipes)):
+            yield from workers.map(predict_block, range(0, len(files), size))
+
+    def _predict_block(
+        self, networks: Networks, files: Sequence[Path], readers: Executor, otherwise: np.ndarray | None
+    ) -> np.ndarray:
+        logits, images = [], {}
+        for run, fits in networks.items():
+            recipe = fits[0].recipe
+            stored = recipe.stored_pixels, recipe.shape
+            with name_run_in_errors(run, self.workspace.paths.parameters_file(run), more_memory=LESS_AT_ONCE):
+                if stored not in images:
+                    read = partial(_read_image, recipe=recipe, may_be_damaged=otherwise is not None)
+                    images[stored] = list(readers.map(read, files))
+                logits.append(_mean_logits(fits, images[stored]))
+                if otherwise is None and not np.isfinite(logits[-1]).all():
+                    raise TrainingError(
+                        "The trained parameters give logits that are not finite.",
+                        expected="finite logits",
+                        found=f"NaN or infinity for {(~_finite(logits[-1])).sum()} of {len(files)} images",
+                        fix=_training_command(self.workspace, run),
+                    )
+        finite = np.all([_finite(rows) for rows in logits], axis=0)
+        probabilities = self.blend(np.where(finite[:, None], logits, 0))
+        return probabilities if otherwise is None else np.where(finite[:, None], probabilities, otherwise)
+
+
+def _finite(logits: np.ndarray) -> np.ndarray:
+    """Which rows (n,) of logits (n, outputs) are finite."""
+    return np.isfinite(logits).all(axis=1)
+
+
+def _mean_logits(fits: Sequence[Network], images: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Logits (n, outputs) float32 of images, averaged over networks; NaN where an image could not be read."""
+    blank = np.zeros((*height_and_width(fits[0].recipe.stored_pixels), 3), np.uint8)
+    pixels = np.stack([blank if image is None else image for image in images])
+    store = PixelStore(pixels, next(fits[0].parameters()).device)
+    logits = [logits_of(network, store, np.arange(len(store))) for network in fits]
+    mean = np.mean(logits, axis=0, dtype=np.float64).astype(np.float32)
+    mean[[image is None for image in images]] = np.nan
+    return mean
+
+
+def open_run(workspace: Workspace, run: str) -> Predictor:
+    """The predictor of one run; raises TrainingError, and PredictionsError where its predictions are missing."""
+    _check_parameters(workspace, [run])
+    predictions = load_predictions(workspace.paths.predictions_file(run))
+    target = predictions.target
+    networks = _open_networks(workspace, [run], target)
+    return Predictor(workspace, networks, lambda logits: target.probabilities(logits[0]), target, predictions.classes)
+
+
+def open_members(workspace: Workspace, runs: Sequence[str], blend: Blend) -> Predictor:
+    """The predictor of runs that are blended; their data must be those of `data.lock`. Raises TrainingError."""
+    _check_parameters(workspace, runs)
+    lock = workspace.lock
+    networks = _open_networks(workspace, runs, lock.target, fingerprint=lock.fingerprint)
+    return Predictor(workspace, networks, blend, lock.target, lock.classes)
+
+
+def predict_folder(predictor: Predictor, folder: Path) -> list[tuple[str, dict[str, str | float]]]:
     """The file name of every image below `folder` with its prediction, the columns of a table; by file name.
 
-    Averages the logits of a run's fold models. Raises TrainingError and DataError.
+    Raises TrainingError, and DataError for a folder without images and for a damaged image.
     """
-    file, predictions_file = workspace.paths.parameters_file(run), workspace.paths.predictions_file(run)
-    if not file.is_file():
-        found = "predictions without parameters, which are not committed"
-        raise TrainingError(
-            f"{run} has no trained parameters here.",
-            file=file,
-            found=found if predictions_file.is_file() else "neither parameters nor predictions",
-            fix=_training_command(workspace, run),
-        )
-    predictions = load_predictions(predictions_file)
-    target, names = predictions.target, _image_names(folder)
-    if columns := predictions.about.get("recipe", {}).get("metadata_columns"):
-        raise TrainingError(
-            f"{run} cannot predict images alone.",
-            expected=f"metadata beside each image, its {', '.join(columns)}",
-            found=f"a folder of {len(names):,} images",
-            fix="a run of a recipe without metadata_columns; or add the images to the test, then make all",
-        )
-    with name_run_in_errors(run, file, more_memory="end other programs, or predict fewer images at once"):
-        networks = _read_networks(workspace, run, target.outputs, stamp=predictions.about.get("stamp"))
-        images = np.stack([_read_image(folder / name, networks[0].recipe) for name in names])
-        store = PixelStore(images, pick_device())
-        with cpu_threads(networks[0].recipe.threads):
-            logits = [logits_of(network, store, np.arange(len(images))) for network in networks]
-    if not np.isfinite(logits).all():
-        raise TrainingError(
-            "The trained parameters give logits that are not finite.",
-            file=file,
-            expected="finite logits",
-            found=f"NaN or infinity for {int((~np.isfinite(logits).all(axis=(0, 2))).sum())} of {len(names)} images",
-            fix=_training_command(workspace, run),
-        )
-    probabilities = target.probabilities(np.mean(logits, axis=0))
-    return [(name, target.prediction(row, predictions.classes)) for name, row in zip(names, probabilities, strict=True)]
+    names = _image_names(folder)
+    rows = np.concatenate(list(predictor.predict([folder / name for name in names])))
+    return [(name, predictor.target.prediction(row, predictor.classes)) for name, row in zip(names, rows, strict=True)]
 
 
-def _training_command(workspace: Workspace, run: str) -> str:
-    """The command that trains the run; for an unknown run, the names of those that have parameters."""
-    if run in [planned.run for planned in workspace.runs]:
-        return f"podium train {run} --again --competition {workspace.name}"
-    files = workspace.paths.parameters_file(run).parent.glob("*.safetensors")
-    others = sorted(file.stem for file in files if file.stem != run)
+def _check_parameters(workspace: Workspace, runs: Sequence[str]) -> None:
+    """Raise TrainingError with every run whose parameters are not here."""
+    missing = [run for run in runs if not workspace.paths.parameters_file(run).is_file()]
+    if not missing:
+        return
+    has_predictions = workspace.paths.predictions_file(missing[0]).is_file()
+    raise TrainingError(
+        f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no trained parameters here.",
+        file=workspace.paths.parameters_file(missing[0]),
+        found=f"{'' if has_predictions else 'no '}predictions, without parameters, which are not committed",
+        fix=_training_command(workspace, *missing),
+    )
+
+
+def _training_command(workspace: Workspace, *runs: str) -> str:
+    """The command that trains runs; for an unknown run, the names of those that have parameters."""
+    if {*runs} <= {planned.run for planned in workspace.runs}:
+        return f"podium train {' '.join(runs)} --again --competition {workspace.name}"
+    files = workspace.paths.parameters_folder.glob("*.safetensors")
+    others = sorted(file.stem for file in files if file.stem not in runs)
     return f"one of {', '.join(others)}" if others else f"podium train --competition {workspace.name}"
 
 
@@ -79,31 +174,45 @@ def _image_names(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in images)
 
 
-def _read_image(file: Path, recipe: Recipe) -> np.ndarray:
+def _read_image(file: Path, *, recipe: Recipe, may_be_damaged: bool) -> np.ndarray | None:
+    """Pixels as the recipe stores them; None for an image that cannot be read and `may_be_damaged`."""
     try:
         return decode(file.read_bytes(), recipe.stored_pixels, shape=recipe.shape)
-    except DataError as error:
+    except (DataError, OSError) as error:
+        if may_be_damaged:
+            return None
+        if isinstance(error, OSError):
+            raise
         raise DataError(error.what, file=file, found=error.found) from None
 
 
-def _read_networks(workspace: Workspace, run: str, classes: int, *, stamp: str | None) -> list[Network]:
-    """The networks of a run's parameters file; raises TrainingError if `stamp`, the predictions' own, is another."""
+def _open_networks(
+    workspace: Workspace, runs: Sequence[str], target: Target, *, fingerprint: str = ""
+) -> list[Networks]:
+    """The networks of runs on each device: on every GPU, unless PODIUM_DEVICE names one."""
+    count = count_gpus()
+    devices = [torch.device("cuda", number) for number in range(count)] if count > 1 else [pick_device()]
+    copies: list[Networks] = [{} for _ in devices]
+    for (networks, device), run in ((copy, run) for copy in zip(copies, devices, strict=True) for run in runs):
+        file = workspace.paths.parameters_file(run)
+        with name_run_in_errors(run, file, more_memory=LESS_AT_ONCE):
+            networks[run] = _read_networks(workspace, run, target.outputs, device, fingerprint=fingerprint)
+    return copies
+
+
+def _read_networks(
+    workspace: Workspace, run: str, outputs: int, device: torch.device, *, fingerprint: str
+) -> list[Network]:
+    """The networks of a run's parameters file; raises TrainingError if its predictions or data are others."""
     file, networks = workspace.paths.parameters_file(run), []
     try:
         with safe_open(file, framework="pt") as parameters:
             about, normalisations = (json.loads(parameters.metadata()[key]) for key in ("about", "normalisations"))
             scales = json.loads(parameters.metadata().get("scales", "{}"))  # older files have none
-            if about["stamp"] != stamp:
-                raise TrainingError(
-                    "The parameters and the predictions are of different trainings.",
-                    file=file,
-                    expected=f"stamp {str(stamp)[:12]}, as in the predictions",
-                    found=f"stamp {about['stamp'][:12]}",
-                    fix=_training_command(workspace, run),
-                )
+            _check_about(workspace, run, about, fingerprint=fingerprint)
             recipe = recipe_of(about["recipe"], file)
             for name, values in normalisations.items():
-                network = build_network(recipe, classes, root=Path(), seed=0, weights=False, device=pick_device())
+                network = build_network(recipe, outputs, root=Path(), seed=0, weights=False, device=device)
                 keys = network.state_dict().keys()
                 network.load_state_dict({key: parameters.get_tensor(f"{name}.{key}") for key in keys})
                 network.normalisation = Normalisation(**values)
@@ -122,3 +231,29 @@ def _read_networks(workspace: Workspace, run: str, classes: int, *, stamp: str |
             fix=_training_command(workspace, run),
         ) from None
     return networks
+
+
+def _check_about(workspace: Workspace, run: str, about: dict, *, fingerprint: str) -> None:
+    """Raise TrainingError unless parameters belong to the run's predictions, and to the data of a `fingerprint`.
+
+    Where there are no predictions, as in a notebook at Kaggle, only the data are compared.
+    """
+    predictions = read_about(workspace.paths.predictions_file(run)) or about
+    compared = {"stamp": predictions.get("stamp"), "fingerprint": fingerprint or about.get("fingerprint")}
+    for key, expected in compared.items():
+        if about[key] != expected:
+            raise TrainingError(
+                "The parameters and the predictions are of different trainings."
+                if key == "stamp"
+                else "The parameters were trained on other data than those of data.lock.",
+                expected=f"{key} {str(expected)[:12]}",
+                found=f"{key} {about[key][:12]}",
+                fix=_training_command(workspace, run),
+            )
+    if columns := about["recipe"].get("metadata_columns"):
+        raise TrainingError(
+            f"{run} cannot predict images alone.",
+            expected=f"metadata beside each image, its {', '.join(columns)}",
+            found="images alone",
+            fix="a run of a recipe without metadata_columns; or add the images to the test, then make all",
+        )

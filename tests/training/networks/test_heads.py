@@ -24,7 +24,7 @@ from podium.training.learner import fit_network
 from podium.training.lr_find import find_learning_rate
 from podium.training.networks import heads
 from podium.training.networks.heads import Trees, fit_classifier, fit_trees
-from podium.training.predict import predict_folder
+from podium.training.predict import open_run, predict_folder
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.run import train_run
 
@@ -160,7 +160,7 @@ def test_a_run_without_epochs_is_saved_and_its_parameters_predict(tmp_path, vali
     for i, image in enumerate(images):
         Image.fromarray(np.asarray(image)).save(tmp_path / "new" / f"{i}.png")
     expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
-    assert [row["label"] for _, row in predict_folder(workspace, run.run, tmp_path / "new")] == expected
+    assert [row["label"] for _, row in predict_folder(open_run(workspace, run.run), tmp_path / "new")] == expected
 
 
 def small_clouds(classes):
