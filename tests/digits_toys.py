@@ -1,5 +1,11 @@
 """A competition of digits with one small recipe, for tests that really train."""
 
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
 from numpy.lib.format import open_memmap
 
 from podium.data.prepare import prepare
@@ -22,12 +28,25 @@ source = "digits"
 
 def digits_workspace(folder, *, validation: str = "rows = 297", recipe: str = RECIPE) -> Workspace:
     """The workspace, prepared."""
-    settings = folder / "competitions" / "digits"
+    return prepare_digits(folder, "digits", {"competition.toml": SETTINGS + validation, "tiny.toml": recipe})
+
+
+def prepare_digits(folder, competition: str, files: Mapping[str, str]) -> Workspace:
+    """A competition of digits with these files, prepared: once for all tests, of which each gets a copy."""
+    template = _template(competition, tuple(files.items()))
+    shutil.copytree(template, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("unpacked"))
+    return open_workspace(competition, folder)
+
+
+@cache
+def _template(competition: str, files: tuple[tuple[str, str], ...]) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="digits-"))
+    settings = folder / "competitions" / competition
     settings.mkdir(parents=True)
-    (settings / "competition.toml").write_text(SETTINGS + validation)
-    (settings / "tiny.toml").write_text(recipe)
-    prepare(open_workspace("digits", folder))
-    return open_workspace("digits", folder)
+    for name, text in files:
+        (settings / name).write_text(text)
+    prepare(open_workspace(competition, folder))
+    return folder
 
 
 def damage_images(workspace: Workspace) -> None:

@@ -7,7 +7,7 @@ import os
 import numpy as np
 from fake.kernels import Ran
 
-from podium.data.prepare import prepare
+from digits_toys import prepare_digits
 from podium.kaggle.client import Kaggle
 from podium.kaggle.notebooks.account import Account
 from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
@@ -25,6 +25,7 @@ batch_size = 256
 stored_pixels = 16
 seeds = [1, 2]
 """
+FILES = {"competition.toml": SETTINGS, "net.toml": RECIPE}
 NOTEBOOK = "rehearsal/podium-tiny"
 SHORT = Patience(first_pause_seconds=0.05, longest_pause_seconds=0.2, wait_seconds=20, grace_seconds=0)
 
@@ -33,8 +34,8 @@ def write_competition(folder):
     """Write the settings and the recipe of the competition `tiny`; returns their folder."""
     home = folder / "competitions" / "tiny"
     home.mkdir(parents=True)
-    (home / "competition.toml").write_text(SETTINGS)
-    (home / "net.toml").write_text(RECIPE)
+    for name, text in FILES.items():
+        (home / name).write_text(text)
     return home
 
 
@@ -44,8 +45,8 @@ class NotebookToy:
     def __init__(self, folder, server):
         self.folder, self.server, self.state, self.messages = folder, server, server.state.kernels, []
         self.requests = server.state.asked
-        self.home = write_competition(folder)
-        prepare(open_workspace("tiny", folder))
+        prepare_digits(folder, "tiny", FILES)
+        self.home = folder / "competitions" / "tiny"
         self.environment = server.environment(os.environ, folder / "home")
         self.changes = {}
         self.state.run = lambda push, datasets: self.ran(push)

@@ -1,17 +1,11 @@
 """A competition on scikit-learn's digits, and the `podium` command in it."""
 
-import io
 import shutil
-import signal
-import sys
-import warnings
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
-from podium.cli.app import main
+from command_toys import run_podium
 
 COMPETITION = 'title = "digits"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n'
 RECIPES = {
@@ -27,27 +21,6 @@ stored_pixels = 16
 widths = [16, 16]
 """,
 }
-
-
-def run_podium(folder: Path, *arguments: str, **environment: str) -> CompletedProcess:
-    """Run `podium` in a folder, in this process: torch is imported once for all tests."""
-    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-    streams = redirect_stdout(stdout), redirect_stderr(stderr)
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), streams[0], streams[1]:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["podium", *arguments])
-        patch.setattr(signal, "signal", lambda *_: None)
-        patch.setenv("COLUMNS", "200")
-        patch.setenv("COMPETITION", "digits")
-        patch.setenv("OPENBLAS_NUM_THREADS", "1")
-        patch.delenv("PODIUM_CACHE", raising=False)
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        try:
-            main()
-        except SystemExit as ending:
-            code = ending.code or 0
-    return CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +45,7 @@ def prepared(tmp_path_factory) -> Path:
 @pytest.fixture
 def project(prepared: Path, tmp_path: Path) -> Path:
     """A copy of the prepared competition."""
-    return shutil.copytree(prepared, tmp_path / "project")
+    return shutil.copytree(prepared, tmp_path / "project", ignore=shutil.ignore_patterns("unpacked"))
 
 
 @pytest.fixture

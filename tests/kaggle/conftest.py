@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from fake.server import FakeServer
 from fake.state import Graded, State
+from starter import Starter
 
+from podium.kaggle import client
 from podium.kaggle.client import Kaggle
 from podium.kaggle.ledger import read_ledger
 from podium.kaggle.session import open_session
@@ -78,6 +80,18 @@ class KaggleProject:
     def ledger(self):
         """The ledger's entries."""
         return read_ledger(self.csv.parent / "ledger.csv")
+
+
+@pytest.fixture(scope="session")
+def starter():
+    with Starter() as starter:
+        yield starter
+
+
+@pytest.fixture(autouse=True)
+def quick_cli(starter, monkeypatch):
+    """The kaggle CLI runs in a fork of a process that has imported what it imports."""
+    monkeypatch.setattr(client, "subprocess", starter)
 
 
 @pytest.fixture

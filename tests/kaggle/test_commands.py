@@ -16,18 +16,19 @@ from fake.state import Fault, Graded
 from PIL import Image
 
 import podium as package
+from command_toys import run_podium
 from podium.config.competition import read_competition
 from podium.errors import KaggleError
 from podium.files import file_lock
 from podium.kaggle.submit import submit
 
 CREATE, LIST = "CreateSubmission", "ListSubmissions"
-COMMAND = "from podium.cli.app import main; main()"
 
 
-def podium(project, *words, competition="birds"):
+def start_submit(project):
+    """`podium submit` in a process of its own, which runs the kaggle CLI as users do."""
     environment = project.environment | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
-    command = [sys.executable, "-c", COMMAND, *words, "-c", competition]
+    command = [sys.executable, "-m", "podium", "submit", "--message", "first", "-c", "birds"]
     return subprocess.Popen(
         command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -40,13 +41,13 @@ def test_after_ctrl_c_in_mid_upload_the_next_submit_uploads_only_what_did_not_ar
         *([Fault()] if arrived else []),
         Fault(before=lambda: (reached.append(1), time.sleep(1.5)), cut=not arrived),
     ]
-    with podium(project, "submit", "--message", "first") as run:
+    with start_submit(project) as process:
         while not reached:
-            assert run.poll() is None, run.communicate()
+            assert process.poll() is None, process.communicate()
             time.sleep(0.02)
-        run.send_signal(signal.SIGINT)
-        _, errors = run.communicate(timeout=20)
-    assert run.returncode == 130 and "Stopped" in errors and "Traceback" not in errors
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and "Stopped" in errors and "Traceback" not in errors
     assert [entry.state for entry in project.ledger] == ["uploading"]
     assert submit(project.session(), project.csv, "second").state == "scored"
     assert [entry.state for entry in project.ledger] == (["scored"] if arrived else ["lost", "scored"])
@@ -56,25 +57,25 @@ def test_after_ctrl_c_in_mid_upload_the_next_submit_uploads_only_what_did_not_ar
 def test_two_at_once_make_one_submission(project):
     reached = []
     project.state.script[LIST] = [Fault(before=lambda: (reached.append(1), time.sleep(1.5)))]
-    with podium(project, "submit", "--message", "first") as run:
+    with start_submit(project) as process:
         while not reached:
-            assert run.poll() is None, run.communicate()
+            assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         with pytest.raises(KaggleError, match="Another command submits to birds"):
             submit(project.session(), project.csv, "second")
-        output, _ = run.communicate(timeout=60)
-    assert run.returncode == 0 and "public score 1" in output and len(project.state.submissions) == 1
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "public score 1" in output and len(project.state.submissions) == 1
 
 
 def test_an_upload_that_outlives_a_killed_podium_is_not_made_twice(project):
     reached = []
     project.state.script["PUT"] = [Fault(before=lambda: (reached.append(1), time.sleep(3)))]
-    with podium(project, "submit", "--message", "first") as run:
+    with start_submit(project) as process:
         while not reached:
-            assert run.poll() is None, run.communicate()
+            assert process.poll() is None, process.communicate()
             time.sleep(0.02)
-        run.kill()
-        run.wait()
+        process.kill()
+        process.wait()
         with pytest.raises(KaggleError, match="Another command submits"):
             submit(project.session(), project.csv, "second")
     with file_lock(project.csv.parent / ".ledger.lock"):  # when the upload has ended
@@ -99,10 +100,9 @@ def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(project):
     assert (settings.kaggle.competition, settings.data.archive) == ("birds-and-others", "birds-and-others.zip")
 
 
-def run(project, *words, **options):
-    with podium(project, *words, **options) as process:
-        output, errors = process.communicate(timeout=60)
-    return process.returncode, output, errors
+def run(project, *words, competition="birds"):
+    done = run_podium(project.folder, *words, "-c", competition)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_submit_prints_the_score_and_where_it_is_written(project):

@@ -57,6 +57,7 @@ def open_arguments(pid):
 
 
 def test_the_token_is_in_no_argument_no_line_and_no_file(project, monkeypatch):
+    monkeypatch.setattr("podium.kaggle.client.subprocess", subprocess)
     monkeypatch.setattr("podium.kaggle.client.subprocess.Popen", Recorded)
     Recorded.commands.clear()
     submit(project.session(VERBOSE="1", VERBOSE_OUTPUT="true"), project.csv, "first")

@@ -14,6 +14,7 @@ from fake.server import TOKEN, FakeServer
 from fake.state import Fault, State
 
 import podium as package
+from command_toys import run_podium
 from notebook_toys import NOTEBOOK, NotebookToy, log_text
 from podium.errors import ConfigError, KaggleError
 from podium.kaggle.answers import ServerError
@@ -326,8 +327,9 @@ def test_the_end_of_the_version_that_ran_during_a_push_is_not_taken_for_the_end_
 
 
 def start_command(toy, *arguments):
+    """`podium kernel` in a process of its own, which runs the kaggle CLI as users do."""
     environment = toy.environment | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
-    command = [sys.executable, "-c", "from podium.cli.app import main; main()", "kernel", *arguments, "-c", "tiny"]
+    command = [sys.executable, "-m", "podium", "kernel", *arguments, "-c", "tiny"]
     return subprocess.Popen(
         command, cwd=toy.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -351,13 +353,11 @@ def test_after_ctrl_c_the_same_command_follows_the_notebook_that_runs_on(toy):
 
 def test_the_command_prints_what_was_imported_and_what_is_next(pushed):
     pushed.push(complete(pushed, runs=("net.s1",), left=("net.s2",)))
-    with start_command(pushed) as process:
-        printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (0, "")
-    assert "imported: net.s1; next: make ensemble COMPETITION=tiny" in printed and "too short for net.s2" in printed
-    with start_command(pushed, "net.s1") as process:
-        printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors, printed) == (0, "", "tiny: the runs are up to date.\n")
+    done = run_podium(pushed.folder, "kernel", "-c", "tiny")
+    assert (done.returncode, done.stderr) == (0, "") and "too short for net.s2" in done.stdout
+    assert "imported: net.s1; next: make ensemble COMPETITION=tiny" in done.stdout
+    done = run_podium(pushed.folder, "kernel", "net.s1", "-c", "tiny")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "tiny: the runs are up to date.\n")
 
 
 def test_a_competition_whose_images_kaggle_cannot_attach_is_refused(toy):

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import podium
-from notebook_toys import RECIPE, write_competition
+from digits_toys import prepare_digits
+from notebook_toys import FILES, RECIPE, write_competition
 from podium.data.prepare import prepare
 from podium.errors import KaggleError
 from podium.kaggle.notebooks import rehearse
@@ -20,8 +21,7 @@ from podium.workspace import open_workspace
 
 @pytest.fixture
 def folder(tmp_path):
-    write_competition(tmp_path)
-    prepare(open_workspace("tiny", tmp_path))
+    prepare_digits(tmp_path, "tiny", FILES)
     return tmp_path
 
 
