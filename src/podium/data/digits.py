@@ -47,10 +47,11 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     from sklearn.datasets import load_digits
 
-    bunch, places = load_digits(), np.empty(1797)
-    by_hash = np.argsort([hashlib.sha256(f"digits/{i}".encode()).hexdigest() for i in range(len(places))])
-    for label in range(10):
-        rows = by_hash[bunch.target[by_hash] == label]
+    bunch = load_digits()
+    labels, places, withheld = bunch.target, np.empty(len(bunch.target)), np.zeros(len(bunch.target), bool)
+    by_hash = np.argsort([hashlib.sha256(f"digits/{i}".encode()).hexdigest() for i in range(len(labels))])
+    for label in np.unique(labels):
+        rows = by_hash[labels[by_hash] == label]
         places[rows] = (np.arange(len(rows)) + 0.5) / len(rows)  # from 0 to 1 within the class
-    withheld = np.isin(np.arange(len(places)), np.argsort(places, kind="stable")[:TEST_ROWS])
-    return np.round(bunch.images * (255 / 16)).astype(np.uint8), bunch.target, withheld
+    withheld[np.argsort(places, kind="stable")[:TEST_ROWS]] = True
+    return np.round(bunch.images * (255 / 16)).astype(np.uint8), labels, withheld
