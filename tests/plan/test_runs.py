@@ -13,9 +13,8 @@ from podium.config.competition import read_competition
 from podium.errors import ConfigError
 from podium.plan import stamp as stamp_module
 from podium.plan.__main__ import main, make_assignments
-from podium.plan.names import check_goals
 from podium.plan.paths import find_competition
-from podium.plan.runs import find_run, longest_first, read_plan, select_runs
+from podium.plan.runs import check_goals, find_run, longest_first, read_plan, select_runs
 from podium.plan.stamp import ensemble_stamp, git_commit
 
 COMPETITION = """

@@ -18,7 +18,7 @@ from podium.ensemble.pool import pool_of
 from podium.errors import ConfigError, SubmissionError
 from podium.files import atomic_write, file_lock, write_file
 from podium.metrics import METRICS
-from podium.plan.names import CHARACTERS, NAME
+from podium.plan.runs import CHARACTERS, NAME
 from podium.plan.stamp import ensemble_stamp, file_sha256, input_hashes, with_hashes
 from podium.predictions.align import load_runs
 from podium.submission import check_submission, submission_text

@@ -4,8 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from podium.errors import PodiumError
-from podium.plan.names import check_goals
-from podium.plan.runs import Plan, longest_first, read_plan, select_runs
+from podium.plan.runs import Plan, check_goals, longest_first, read_plan, select_runs
 from podium.plan.stamp import ensemble_is_fresh
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from podium.errors import PredictionsError, examples
 from podium.files import DAMAGE
-from podium.plan.names import check_run_name, run_name
+from podium.plan.runs import check_run_name, run_name
 from podium.predictions.align import rows_of_ids
 from podium.predictions.artefact import Predictions, finite_in_float32, read_array, save_predictions
 from podium.targets.target import Target

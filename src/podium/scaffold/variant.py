@@ -13,8 +13,7 @@ from podium.config.schema import flat_keys, unknown_key
 from podium.config.search import value_of
 from podium.errors import ConfigError
 from podium.files import write_file
-from podium.plan.names import check_recipe_name, run_name
-from podium.plan.runs import Plan, find_run
+from podium.plan.runs import Plan, check_recipe_name, find_run, run_name
 
 EXAMPLES = {Recipe: "epochs=5 augment.shift_pixels=4", Competition: "data.group_column=patient"}
 

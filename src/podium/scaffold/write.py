@@ -12,10 +12,9 @@ from pathlib import Path
 from podium.config.competition import read_competition
 from podium.config.keys import published_name
 from podium.errors import ConfigError, TrainingError
-from podium.plan.names import check_recipe_name
 from podium.plan.packages import find_weights
 from podium.plan.paths import Paths
-from podium.plan.runs import read_recipes
+from podium.plan.runs import check_recipe_name, read_recipes
 from podium.scaffold.guess import CompetitionGuess
 from podium.scaffold.readings import FIX
 

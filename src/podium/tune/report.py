@@ -17,7 +17,7 @@ from podium.config.recipe import recipe_of
 from podium.config.search import Range
 from podium.errors import ConfigError
 from podium.files import atomic_write, write_file
-from podium.plan.names import check_recipe_name
+from podium.plan.runs import check_recipe_name
 from podium.tune.inner import describe_rows
 from podium.tune.study import OWN_VALUES, REASON, Tuning
 
