@@ -37,6 +37,7 @@ from podium.metrics import METRICS, log_softmax
 from podium.plan.paths import Paths
 from podium.predictions.align import Aligned
 from podium.predictions.artefact import Predictions, save_predictions
+from podium.targets.target import Target
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = 'title = "Benchmark"\n[data]\nsource = "folders"\n[validation]\nrows = {rows}\n[ensemble]\nthreshold = 0.8\n'
@@ -60,7 +61,9 @@ def aligned_of(logits: np.ndarray, labels: np.ndarray) -> Aligned:
     runs = tuple(f"run{run:03}.s1" for run in range(len(logits)))
     abouts = tuple({"architecture": run.split(".")[0], "recipe": {}} for run in runs)
     ids, classes = np.arange(logits.shape[1]).astype(str), tuple(str(k) for k in range(logits.shape[2]))
-    return Aligned(runs, abouts, ids, logits, labels, ids[:100], logits[:, :100], classes)
+    return Aligned(
+        runs, abouts, ids, logits, labels, ids[:100], logits[:, :100], classes, Target("class", len(classes))
+    )
 
 
 def pool_from(logits: np.ndarray, labels: np.ndarray) -> Pool:

@@ -31,6 +31,7 @@ from podium.ensemble.strategies import table as strategy_table
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.metrics import Z_95, accuracy, log_loss, softmax
 from podium.predictions.align import Aligned, load_runs
+from podium.targets.target import Target
 from podium.workspace import open_workspace
 
 CLASSES, TRUE_ROWS = 10, 10_000
@@ -122,6 +123,7 @@ def data_of(kind: str, rows: int, seed: int) -> Aligned:
         test_ids=labels[rows:],
         test_logits=logits[:, rows:],
         classes=tuple("abcdefghij"),
+        target=Target("class", CLASSES),
     )
 
 
@@ -147,7 +149,6 @@ def null_is_best(means: np.ndarray, errors: np.ndarray, *_: np.ndarray) -> int:
 
 
 RULES: dict[str, Rule] = {
-    "auto": lambda means, errors, *_: int(choose(means, errors, NAMES)),
     "null: best run": null_is_best,
     "simplest in 1 se": lambda m, e, *_: unless_best(simplest(m, e, BLENDS), m, e),
     "most accurate": lambda m, e, *_: unless_best(max(BLENDS, key=lambda place: m[place]), m, e),
@@ -177,8 +178,11 @@ def simulate(kind: str, rows: int, seed: int) -> Scores:
 
 def scores_of(by_accuracy: Bootstrap, by_log_loss: Bootstrap, *, truths: list, in_sample: list, tests: int) -> Scores:
     """The scores of all strategies, and of the choice by each rule; only `auto` has an interval among the rules."""
-    evidence = [by_accuracy.whole, by_accuracy.standard_errors(), by_log_loss.whole, by_log_loss.standard_errors()]
+    evidence = []
+    for resampled in (by_accuracy, by_log_loss):
+        evidence += [resampled.whole, np.stack([resampled.standard_errors(place) for place in range(len(NAMES))])]
     places = {name: place for place, name in enumerate(NAMES)}
+    places["auto"] = int(choose(by_accuracy, by_accuracy.whole, NAMES))
     places |= {name: rule(*evidence) for name, rule in RULES.items()}
     scores = {}
     for name, place in places.items():
@@ -201,7 +205,7 @@ def table(draws: list[Scores], kind: str, rows: int) -> str:
         f"{'in sample - truth':>18} {'covered':>8}",
     ]
     best = np.array([draw["best"][0] for draw in draws])
-    for name in [*NAMES, *RULES]:
+    for name in [*NAMES, "auto", *RULES]:
         truth, loss, cross_fitted, in_sample, covered = np.array([draw[name] for draw in draws], dtype=float).T
         lines.append(
             f"{name:<16} {(most - truth).mean() * 100:7.2f} {(loss - least).mean():9.3f} "

@@ -193,7 +193,7 @@ def test_a_multi_label_blend_is_scored_by_rows_and_is_better_than_its_members(tm
     import_runs(workspace, 2.0 * truths - 1.0, 2.0 * truths[:TESTS] - 1.0, COLUMNS, runs=4)
     aligned, settings = load_runs(workspace), replace(workspace.competition.ensemble, cross_fit_repeats=1)
     result = build_ensemble(aligned, settings, metric="log_loss")
-    assert result.validation_rows == ROWS and result.comparisons[0].counted == "rows"
+    assert len(result.aligned.oof_ids) == ROWS and result.comparisons[0].counted == "rows"
     assert result.score.score < min(run.scores["log_loss"] for run in result.runs)
     cross_fitted = aligned.target.rows(result.cross_fitted)
     assert cross_fitted.shape == (ROWS, 3) and result.test_probabilities.shape == (TESTS, 3)
@@ -214,7 +214,7 @@ def test_columns_that_repeat_each_other_make_no_interval_narrower():
             test_ids=np.arange(200).astype(str),
             test_logits=np.repeat(tests, columns, axis=2),
             classes=tuple("abcd"[:columns]),
-            target_name="multi-label",
+            target=Target("multi-label", columns),
         )
         for metric in ("log_loss", "auc"):
             result = build_ensemble(aligned, Ensemble(select="all", strategy="uniform"), metric=metric, only=True)
@@ -400,7 +400,8 @@ def test_a_number_from_images_to_a_checked_submission(tmp_path):
     result = build_ensemble(load_runs(workspace), workspace.competition.ensemble, metric="rmse")
     assert result.score.score < min(run.scores["rmse"] for run in result.runs) and not result.calibration
     assert {score.strategy for score in result.strategies} == {"best", "uniform", "log-loss"}
-    assert result.error_correlation[0, 1] < 0.5 and result.disagreement[0, 1] == pytest.approx(1.13, abs=0.4)
+    assert result.pool.error_correlation[0, 1] < 0.5
+    assert result.pool.disagreement[0, 1] == pytest.approx(1.13, abs=0.4)
     assert list(podium.load("toy", tmp_path).scores)[:3] == ["architecture", "rmse", "mae"]
     file = workspace.paths.submissions / "ensemble.csv"
     file.write_text(file.read_text().replace(columns["age"][0], "old"))

@@ -53,7 +53,7 @@ def test_the_ensemble_is_scored_and_no_submission_is_written(workspace):
     written = write_ensemble(workspace)
     assert written.csv_file is None and written.json_file.is_file()
     assert sorted(file.name for file in workspace.paths.submissions.iterdir()) == ["ensemble.json"]
-    assert written.result.score.test_interval is None and len(written.result.test_ids) == 0
+    assert written.result.score.test_interval is None and len(written.result.test_probabilities) == 0
     text = "\n".join(ensemble_lines(written, stale=set()))
     assert 'no submission: there are no test images ([data] test = "")' in text and "on a test of" not in text
     assert ensemble_is_fresh(workspace.paths, workspace.competition)

@@ -103,20 +103,16 @@ class Metric:
         return score if self.greater_is_better else -score
 
 
-def _of_confusion(score: Callable[[np.ndarray], float], probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
-    """A score of the confusion matrix, in which each row counts as often as it was drawn."""
-    classes = probabilities.shape[1]
-    pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
-    return lambda counts: score(np.bincount(pairs, counts, minlength=classes * classes).reshape(classes, classes))
-
-
 def _of_classes(score: "ScoreOfClasses", probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
     """A score of CLASS_SCORES, in which each row counts as often as it was drawn."""
     classes, predicted = probabilities.shape[1], probabilities.argmax(axis=1)
+    is_correct, squares = predicted == labels, np.square(predicted - labels)
 
     def score_of(counts: np.ndarray) -> float:
-        weights = ((labels, counts * (predicted == labels)), (labels, counts), (predicted, counts))
-        return score(*(np.bincount(of_rows, weight, minlength=classes) for of_rows, weight in weights))
+        weights = ((labels, counts * is_correct), (labels, counts), (predicted, counts))
+        return score(
+            *(np.bincount(of_rows, weight, minlength=classes) for of_rows, weight in weights), counts @ squares
+        )
 
     return score_of
 
@@ -133,21 +129,19 @@ def _shares(correct: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return correct / rows
 
 
-def _f1s(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def _f1s(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray, _: float) -> np.ndarray:
     """F1 of each class; NaN without labels and predictions."""
     return 2 * _shares(correct, labelled + predicted)
 
 
-def _qwk(confusion: np.ndarray) -> float:
+def _qwk(_: np.ndarray, labelled: np.ndarray, predicted: np.ndarray, squares: float) -> float:
     """Cohen's kappa with quadratic weights, for classes in their order (1: perfect, 0: chance).
 
     It is 1 if all labels and all predictions are the same class.
     """
-    place = np.arange(len(confusion))
-    distance = np.square(place[:, None] - place[None, :])
-    by_chance = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / confusion.sum()
-    expected = float((distance * by_chance).sum())
-    return 1.0 if expected == 0 else 1.0 - float((distance * confusion).sum()) / expected
+    place = np.arange(len(labelled))
+    by_chance = labelled @ np.square(place[:, None] - place) @ predicted / labelled.sum()
+    return 1.0 - float(squares / by_chance) if by_chance else 1.0
 
 
 def _auc(probabilities: np.ndarray, labels: np.ndarray) -> ScoreOfCounts:
@@ -205,28 +199,30 @@ def column_metric(metric: Metric, columns: int) -> Metric:
     return replace(metric, of_counts=of_counts)
 
 
-# Metrics of how many rows of each class are correct, have it as label, and are predicted as it, each (classes,): of
-# 20,000 classes, a confusion matrix would have 400 million cells.
-ScoreOfClasses = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+# Metrics of how many rows of each class are correct, have it as label, and are predicted as it, each (classes,), and of
+# the sum of all squared differences between label and prediction. Of 20,000 classes, a confusion matrix would have 400
+# million cells.
+ScoreOfClasses = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
 CLASS_SCORES: dict[str, ScoreOfClasses] = {
-    "accuracy": lambda correct, labelled, predicted: float(correct.sum() / labelled.sum()),
-    "balanced_accuracy": lambda correct, labelled, predicted: _mean_of_known(_shares(correct, labelled)),
+    "accuracy": lambda correct, labelled, *_: float(correct.sum() / labelled.sum()),
+    "balanced_accuracy": lambda correct, labelled, *_: _mean_of_known(_shares(correct, labelled)),
     "macro_f1": lambda *counts: _mean_of_known(_f1s(*counts)),
     "micro_f1": lambda *counts: float(np.nan_to_num(_f1s(*counts)[1])),  # of the classes no and yes; 0 without yes
+    "qwk": _qwk,
 }
 
 
 def score_of_confusion(name: str, confusion: np.ndarray) -> float:
     """A metric of a confusion matrix (row the label, column the prediction)."""
-    if name == "qwk":
-        return _qwk(confusion)
-    return CLASS_SCORES[name](np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+    label, prediction = np.indices(confusion.shape)
+    squares = (np.square(label - prediction) * confusion).sum()
+    return CLASS_SCORES[name](np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0), squares)
 
 
 METRICS = {
     **{name: Metric(of_counts=partial(_of_classes, score)) for name, score in CLASS_SCORES.items()},
     "accuracy": Metric(rows=hits),
-    "qwk": Metric(of_counts=partial(_of_confusion, _qwk), least=-1.0),
+    "qwk": Metric(of_counts=partial(_of_classes, _qwk), least=-1.0),
     "log_loss": Metric(rows=log_losses, greater_is_better=False, most=math.inf),
     "auc": Metric(of_counts=_auc),
     **{f"map_at_{k}": Metric(rows=partial(reciprocal_ranks, most=k)) for k in range(1, MOST_RANKED + 1)},

@@ -98,7 +98,7 @@ def compare_predictions(first: Predictions, second: Predictions, workspace: Work
     both = align([first, second], replace(workspace.lock, test_ids=first.test_ids), rehearsed=True)
     metric, target, parts = workspace.competition.metric, both.target, (both.oof_logits, both.test_logits)
     pool = pool_of(both, workspace.competition.ensemble, metric=metric)
-    values = [target.values_of_logs(logs) for logs in pool.logs]
+    values = [target.values(logs) for logs in pool.logs]
     scores = [pool.measure(of_run, pool.labels) for of_run in values]
     low, high = estimate(bootstrap(pool, [values[0][None]], outside=False), 0, tests=0).interval
     labels = np.concatenate([target.predicted(target.cells(part)) for part in parts], axis=1)

@@ -37,7 +37,7 @@ def test_two_identical_runs_blend_to_either():
     assert result.best.run == "a.s1"
     np.testing.assert_allclose(result.test_probabilities, build(first).test_probabilities, atol=1e-6)
     assert all(row.gain == 0 and not row.real and row.p == 1 for row in result.comparisons)
-    assert result.error_correlation[0, 1] == pytest.approx(1) and result.disagreement[0, 1] == 0
+    assert result.pool.error_correlation[0, 1] == pytest.approx(1) and result.pool.disagreement[0, 1] == 0
 
 
 def test_weights_are_proportional_to_accuracy_and_other_runs_have_none():
@@ -51,7 +51,7 @@ def test_weights_are_proportional_to_accuracy_and_other_runs_have_none():
     assert [run.weight for run in result.runs] == pytest.approx([2 / 3, 0, 1 / 3])
     assert [run.scores["accuracy"] for run in result.runs] == [1.0, 0.75, 0.5]
     assert result.used.in_sample["accuracy"] == 1.0
-    assert result.validation_rows == 4
+    assert result.aligned.oof_ids.tolist() == ["v0", "v1", "v2", "v3"]
 
 
 def test_a_run_that_is_not_a_member_does_not_change_the_blend():
@@ -67,8 +67,10 @@ def test_without_a_run_above_the_threshold_the_best_of_each_architecture_are_ble
 
 
 def test_an_ensemble_without_members_is_refused():
-    with pytest.raises(ConfigError, match="No run is a member"):
+    with pytest.raises(ConfigError, match="No run is a member") as refused:
         build(random_run("a.s1"), threshold=1.0, best_per_architecture=0)
+    assert refused.value.expected == "a [ensemble] threshold that some run reaches, or best_per_architecture = 1"
+    assert refused.value.found == "threshold = 1, best_per_architecture = 0"
 
 
 def test_the_best_single_run_is_best_by_the_metric_of_the_competition():
@@ -269,16 +271,6 @@ def test_other_metrics_have_a_cross_fitted_score_and_an_interval(metric):
     low, high = result.score.interval
     assert low < high and np.isfinite([low, high, result.score.score]).all()
     assert result.used.cross_fitted.keys() == {"accuracy", "log_loss", metric}
-
-
-def test_float16_logits_blend_like_float32():
-    runs = [random_run(f"{name}.s1", seed=seed) for seed, name in enumerate("ab")]
-    halves = [random_run(f"{name}.s1", seed=seed) for seed, name in enumerate("ab")]
-    for run in halves:
-        object.__setattr__(run, "oof_logits", run.oof_logits.astype(np.float16))
-        object.__setattr__(run, "test_logits", run.test_logits.astype(np.float16))
-    full, half = build(*runs), build(*halves)
-    np.testing.assert_allclose(half.test_probabilities, full.test_probabilities, atol=2e-3)
 
 
 def test_auto_weights_by_log_loss_where_no_other_strategy_is_ahead_beyond_noise():

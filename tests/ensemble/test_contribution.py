@@ -9,24 +9,25 @@ from podium.config.keys import Ensemble
 from podium.ensemble import blend as blend_module
 from podium.ensemble.blend import Blend, blended, without_each_run
 from podium.ensemble.build import build_ensemble
-from podium.ensemble.contribution import disagreements, error_correlations, suggest
+from podium.ensemble.contribution import suggest
 from podium.ensemble.pool import pool_of
 from podium.ensemble.text import suggestion_lines
 from podium.metrics import softmax
-from toy_runs import join, random_run, run_of
+from toy_runs import join, pool_from, random_run, run_of
 
 SETTINGS = Ensemble(run_temperatures="never")
 
 
 def test_error_correlation_is_one_for_the_same_errors_and_minus_one_for_the_opposite():
-    correct = np.array([[True, True, False, False], [True, True, False, False], [False, False, True, True], [True] * 4])
-    correlation = error_correlations(~correct)
+    labels = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [0] * 4])
+    correlation = pool_from(np.eye(2)[labels], [0] * 4).error_correlation
     assert correlation[0].tolist() == pytest.approx([1, 1, -1, 0])
     assert correlation[3].tolist() == [0, 0, 0, 0]  # a run without errors
 
 
 def test_disagreement_is_the_share_of_rows_with_another_class():
-    assert disagreements(np.array([[0, 1, 2, 0], [0, 1, 1, 1]]))[0].tolist() == [0, 0.5]
+    labels = np.array([[0, 1, 2, 0], [0, 1, 1, 1]])
+    assert pool_from(np.eye(3)[labels], [0] * 4).disagreement[0].tolist() == [0, 0.5]
 
 
 def test_error_correlation_and_disagreement_of_a_run_are_means_over_the_other_runs():

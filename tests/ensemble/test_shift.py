@@ -12,6 +12,7 @@ from podium.ensemble.shift import MOST_NAMED, shift_warnings, z_of_difference
 from podium.ensemble.text import ensemble_lines
 from podium.ensemble.write import WrittenEnsemble
 from podium.predictions.align import Aligned, load_runs
+from podium.targets.target import Target
 from podium.workspace import open_workspace
 from toy_runs import join, random_run
 
@@ -35,6 +36,7 @@ def simulated(seed, *, names=NAMES, test_noise=1.0):
         test_ids=ids[ROWS:],
         test_logits=logits[:, ROWS:].astype(np.float32),
         classes=tuple("abcde"),
+        target=Target("class", CLASSES),
     )
 
 

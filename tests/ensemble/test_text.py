@@ -3,7 +3,7 @@
 from podium.ensemble import build as build_module
 from podium.ensemble.text import cost_lines, ensemble_lines
 from podium.ensemble.write import write_ensemble
-from podium.predictions.size import pool_size
+from podium.predictions.align import pool_size
 from toy_runs import make_project, random_run
 
 

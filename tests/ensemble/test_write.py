@@ -59,10 +59,8 @@ def test_the_csv_has_the_order_of_the_lock_and_the_json_records_how_it_was_made(
 
 def test_each_row_has_the_most_probable_class_of_its_id(tmp_path):
     written = write_ensemble(make_project(tmp_path, three_runs()))
-    result = written.result
-    expected = {
-        id_: result.classes[row.argmax()] for id_, row in zip(result.test_ids, result.test_probabilities, strict=True)
-    }
+    aligned, probabilities = written.result.aligned, written.result.test_probabilities
+    expected = {id_: aligned.classes[row.argmax()] for id_, row in zip(aligned.test_ids, probabilities, strict=True)}
     assert dict(line.split(",") for line in written.csv_file.read_text().splitlines()[1:]) == expected
 
 
@@ -191,7 +189,8 @@ def test_a_strategy_and_a_threshold_override_the_settings_for_one_command(tmp_pa
     assert not is_fresh(workspace)  # `make` would write what the TOML says
     with_all = make_project(tmp_path / "all", three_runs(), settings=SETTINGS + 'select = "all"\n')
     tried = write_ensemble(with_all, threshold=0.1)
-    assert (tried.result.settings.select, tried.result.settings.threshold) == ("rule", 0.1)
+    settings = tried.result.pool.settings
+    assert (settings.select, settings.threshold) == ("rule", 0.1)
     for keys in ({"strategy": "gredy"}, {"threshold": 1.5}):
         with pytest.raises(ConfigError, match=r"greedy|0 to 1"):
             write_ensemble(workspace, **keys)

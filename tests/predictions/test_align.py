@@ -10,9 +10,9 @@ from podium.ensemble import blend as blend_module
 from podium.ensemble import cross_fit as cross_fit_module
 from podium.ensemble.write import write_ensemble
 from podium.errors import PredictionsError, SubmissionError
-from podium.predictions.align import align, load_runs
+from podium.predictions import align as align_module
+from podium.predictions.align import PoolSize, align, available_memory, load_runs, pool_size
 from podium.predictions.artefact import save_predictions
-from podium.predictions.size import pool_size
 from toy_runs import SETTINGS, join, lock_for, make_project, random_run, run_of, shuffled
 
 
@@ -31,12 +31,6 @@ def test_a_single_run_is_aligned():
     aligned = join([run_of()])
     assert aligned.oof_logits.shape == (1, 4, 3)
     assert aligned.oof_ids.tolist() == ["v0", "v1", "v2", "v3"]
-
-
-def test_half_precision_runs_in_memory_are_widened():
-    run = run_of()
-    half = replace(run, oof_logits=run.oof_logits.astype(np.float16))
-    assert join([half]).oof_logits.dtype == np.float32
 
 
 DIFFERENT = {
@@ -144,3 +138,20 @@ def test_rehearsed_runs_have_some_of_the_validation_rows_and_trained_ones_all(tm
 def test_without_predictions_the_command_that_makes_them_is_named(tmp_path):
     with pytest.raises(SubmissionError, match=r"fix: +make train COMPETITION=toy"):
         load_runs(make_project(tmp_path, []))
+
+
+def test_the_size_is_that_of_the_runs_and_the_lock(tmp_path):
+    workspace = make_project(tmp_path, [random_run(f"a.s{seed}", seed=seed) for seed in (1, 2)])
+    assert pool_size(workspace) == PoolSize(runs=2, rows=40, tests=30, values=3)
+
+
+def test_runs_that_need_more_memory_than_there_is_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    workspace = make_project(tmp_path, [random_run("a.s1")])
+    assert len(load_runs(workspace).runs) == 1
+    monkeypatch.setattr(align_module, "MEMORY_FILE", tmp_path / "meminfo")
+    load_runs(workspace)  # a system that has no such file
+    (tmp_path / "meminfo").write_text("MemTotal:  8000 kB\nMemAvailable:      30 kB\n")
+    assert available_memory() == 30 * 1024
+    workspace.paths.predictions_file("a.s1").write_bytes(b"never opened")
+    with pytest.raises(PredictionsError, match=r"expected: 0.0 GB of available memory"):
+        load_runs(workspace)

@@ -174,7 +174,7 @@ def test_a_sample_of_equal_shares_gives_one_column_with_the_probability_of_class
     assert header == "id,has_cactus" and [row.split(",")[0] for row in rows] == [
         *("c27.jpg", "c24.jpg", "c25.jpg", "c26.jpg")
     ]
-    of_class_1 = dict(zip(written.result.test_ids, written.result.test_probabilities[:, 1], strict=True))
+    of_class_1 = dict(zip(written.result.aligned.test_ids, written.result.test_probabilities[:, 1], strict=True))
     assert {row.split(",")[0]: float(row.split(",")[1]) for row in rows} == pytest.approx(of_class_1)
 
 

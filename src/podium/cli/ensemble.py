@@ -31,7 +31,7 @@ def ensemble(
     """Select, weight and blend the runs in oof/<competition>/, print the scores, and write a submission."""
     from podium.ensemble.text import cost_lines, ensemble_lines
     from podium.ensemble.write import write_ensemble
-    from podium.predictions.size import pool_size
+    from podium.predictions.align import pool_size
 
     for line in cost_lines(pool_size(workspace)):
         print_line(line)

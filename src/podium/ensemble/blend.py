@@ -60,9 +60,9 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]]) -> list[Blend]
     If no run is a member by these rows, although one is by all validation rows, the best run is the only member.
     """
     gains = pool.gains()
-    members = np.flatnonzero([choice.member for choice in select(pool, gains)])
+    members = np.flatnonzero(select(pool, gains)[0])
     members = members if len(members) else np.array([gains.argmax()])
-    temperatures = np.ones(len(pool.runs))
+    logits, temperatures = pool.logs, np.ones(len(pool.runs))
     if pool.fits_temperatures:
         temperatures = np.array([fit_temperature(run, pool.labels) for run in pool.logs])
         pool = replace(pool, logs=calibrated(pool.logs, temperatures, pool.target))
@@ -73,18 +73,18 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]]) -> list[Blend]
         weights = np.zeros(len(pool.runs))
         weights[places], biases = STRATEGIES[strategy](material, average)
         blends.append(Blend(strategy, average, temperatures, weights, biases, target=pool.target))
-    for place, logs in enumerate(blended(blends, pool.logs, are_calibrated=True)):
+    for place, logs in enumerate(blended(blends, logits)):
         temperature = fit_temperature(logs, pool.labels) if pool.target.has_probabilities else 1.0
         cuts = pool.target.fit_cuts(logs / temperature, pool.labels, pool.metric)
         blends[place] = replace(blends[place], temperature=temperature, cuts=cuts)
     return blends
 
 
-def blended(blends: Sequence[Blend], logits: np.ndarray, *, are_calibrated: bool = False) -> np.ndarray:
+def blended(blends: Sequence[Blend], logits: np.ndarray) -> np.ndarray:
     """The log-probabilities of each blend (blends, n, classes) before its temperature, up to a constant per row.
 
-    `logits` (runs, n, classes), or log-probabilities at the runs' temperatures (`are_calibrated`). All blends must come
-    from one call of `fit_blends`: the run temperatures of the first are used for all.
+    `logits` (runs, n, classes). All blends must come from one call of `fit_blends`: the run temperatures of the first
+    are used for all.
     """
     used = np.flatnonzero(np.any([blend.weights for blend in blends], axis=0))
     need_probabilities = not all(blend.averages_logits for blend in blends)
@@ -92,9 +92,7 @@ def blended(blends: Sequence[Blend], logits: np.ndarray, *, are_calibrated: bool
     size = max(1, min(ROWS_AT_A_TIME, VALUES_AT_A_TIME // (len(used) * logits.shape[2])))
     for start in range(0, logits.shape[1], size):
         rows = slice(start, start + size)
-        logs = logits[used, rows]
-        if not are_calibrated:
-            logs = calibrated(logs, blends[0].temperatures[used], blends[0].target)
+        logs = calibrated(logits[used, rows], blends[0].temperatures[used], blends[0].target)
         probabilities = np.exp(logs) if need_probabilities else None
         for place, blend in enumerate(blends):
             averaged = logs if blend.averages_logits else probabilities

@@ -6,11 +6,11 @@ import numpy as np
 
 from podium.config.keys import Ensemble
 from podium.ensemble.blend import Blend, blended
-from podium.ensemble.compare import Bootstrap, Comparison, Estimate, bootstrap, choose, compare, estimate, holm
-from podium.ensemble.contribution import Contribution, contributions, disagreements, error_correlations
+from podium.ensemble.compare import Bootstrap, Comparison, Estimate, bootstrap, choose, compare, estimate
+from podium.ensemble.contribution import Contribution, contributions
 from podium.ensemble.cross_fit import Candidate, cross_fit
 from podium.ensemble.pool import Pool, pool_of
-from podium.ensemble.select import Choice, check_members, select
+from podium.ensemble.select import select
 from podium.ensemble.shift import shift_warnings
 from podium.ensemble.strategies.calibrate import calibration_of
 from podium.ensemble.strategies.table import NOT_OF_NUMBERS, ONE_AVERAGE, STRATEGIES
@@ -67,28 +67,23 @@ class StrategyScore:
 class EnsembleResult:
     """The blend, its cross-fitted score, and the evidence for it.
 
-    `test_probabilities` have the order of `test_ids`; `cross_fitted` and `uncalibrated`, the predictions for each
+    `test_probabilities` have the order of the test ids; `cross_fitted` and `uncalibrated`, the predictions for each
     validation row by a blend that was fitted without it, have the order of the joined runs' rows, cell by cell (see
     podium.targets).
     """
 
+    aligned: Aligned
+    pool: Pool
     runs: tuple[RunInBlend, ...]
-    settings: Ensemble
     blend: Blend
-    metric: str
     strategies: tuple[StrategyScore, ...]
     used: StrategyScore
     score: Estimate  # of the strategy in use
     comparisons: tuple[Comparison, ...]
     calibration: dict[str, dict[str, float]]  # before and after the blend's temperature, cross-fitted; of probabilities
     contributions: tuple[Contribution, ...]
-    error_correlation: np.ndarray  # (runs, runs)
-    disagreement: np.ndarray  # (runs, runs)
     caveats: tuple[str, ...]
     warnings: tuple[str, ...]  # of runs that may know validation rows, and of a test that differs
-    validation_rows: int
-    classes: tuple[str, ...]
-    test_ids: np.ndarray
     test_probabilities: np.ndarray
     cross_fitted: np.ndarray  # (n, classes), of cells
     uncalibrated: np.ndarray  # (n, classes), of cells: without the blend's temperature
@@ -101,7 +96,7 @@ class EnsembleResult:
     @property
     def best(self) -> RunInBlend:
         """The run, member or not, with the best score on these rows; of equal ones the first by name."""
-        return max(self.runs, key=lambda run: METRICS[self.metric].gain(run.scores[self.metric]))
+        return max(self.runs, key=lambda run: self.pool.measure.gain(run.scores[self.pool.metric]))
 
 
 def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: bool = False) -> EnsembleResult:
@@ -113,42 +108,33 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
     """
     pool, target = pool_of(aligned, settings, metric=metric), aligned.target
     gains = pool.gains()
-    _check_rows(pool, gains)
-    choices = select(pool, gains)
-    check_members(choices, pool)
+    members, reasons = select(pool, gains)
+    _check(pool, gains, members)
     candidates = cross_fit(pool, _pairs(pool, only=only))
     # Only strategies with the configured average can be chosen.
-    eligible = [
-        one for one in candidates if one.blend.average == pool.settings.average or one.blend.strategy in ONE_AVERAGE
-    ]
-    names, is_auto = [one.blend.strategy for one in eligible], settings.strategy == "auto"
-    resampled = bootstrap(pool, [one.predicted for one in eligible], outside=is_auto)
-    choice = choose(resampled.whole, resampled.standard_errors(), names) if is_auto else names.index(settings.strategy)
+    average = pool.settings.average
+    eligible = [fit for fit in candidates if fit.blend.average == average or fit.blend.strategy in ONE_AVERAGE]
+    names, is_auto = [fit.blend.strategy for fit in eligible], settings.strategy == "auto"
+    resampled = bootstrap(pool, [fit.predicted for fit in eligible], outside=is_auto)
+    choice = choose(resampled, resampled.whole, names) if is_auto else names.index(settings.strategy)
     used, tests = eligible[choice], len(aligned.test_ids) * target.cells_per_row
     score = estimate(resampled, choice, tests=tests, chosen_among=names if is_auto else None)
     strategies = _strategy_scores(candidates, eligible, resampled)
     is_calibrated = target.has_probabilities and used.blend.cuts is None  # cut points shift the probabilities
     before, after = used.uncalibrated(pool), used.predicted[0]
-    correlation = error_correlations(target.errors(pool.predicted, pool.labels))
-    disagreement = disagreements(pool.predicted, target)
     return EnsembleResult(
-        runs=_runs(pool, used.blend, choices),
-        settings=pool.settings,
+        aligned=aligned,
+        pool=pool,
+        runs=_runs(pool, used.blend, members, reasons),
         blend=used.blend,
-        metric=metric,
         strategies=strategies,
         used=strategies[candidates.index(used)],
         score=score,
-        comparisons=_comparisons(resampled, eligible, choice),
+        comparisons=compare(resampled, eligible, choice),
         calibration=calibration_of(before, after, pool.labels) if is_calibrated else {},
-        contributions=contributions(pool, used, correlation=correlation, disagreement=disagreement),
-        error_correlation=correlation,
-        disagreement=disagreement,
+        contributions=contributions(pool, used),
         caveats=_caveats(pool, aligned, used.blend, score),
         warnings=shift_warnings(pool, aligned.test_logits),
-        validation_rows=len(aligned.oof_ids),
-        classes=aligned.classes,
-        test_ids=aligned.test_ids,
         test_probabilities=used.blend.of_rows(aligned.test_logits),
         cross_fitted=after,
         uncalibrated=before,
@@ -160,16 +146,22 @@ def compares_all_strategies(runs: int, rows: int, classes: int) -> bool:
     return runs * rows * classes * (runs + classes) <= MOST_WORK
 
 
-def _check_rows(pool: Pool, gains: np.ndarray) -> None:
-    """Raise ConfigError if blends cannot be fitted on some rows and scored on others."""
+def _check(pool: Pool, gains: np.ndarray, members: np.ndarray) -> None:
+    """Raise ConfigError if blends cannot be fitted on some rows and scored on others, or no run is a member."""
     scored = {"auc": ("rows of two classes", "one class"), "r2": ("different numbers", "one")}
+    fix = "increase [validation] rows in competition.toml"
     if not pool.units.any():
         what, expected, found = "A blend cannot be scored.", f"at least two validation {pool.counted}", "one"
     elif pool.metric in scored and np.isneginf(gains).all():
         what, (expected, found) = f"The validation rows have no {pool.metric}.", scored[pool.metric]
+    elif not members.any():
+        threshold, best = pool.settings.threshold, pool.settings.best_per_architecture
+        what, fix = "No run is a member of the ensemble.", "edit [ensemble] in competition.toml"
+        expected = "a [ensemble] threshold that some run reaches, or best_per_architecture = 1"
+        found = f"threshold = {threshold:g}, best_per_architecture = {best}"
     else:
         return
-    raise ConfigError(what, expected=expected, found=found, fix="increase [validation] rows in competition.toml")
+    raise ConfigError(what, expected=expected, found=found, fix=fix)
 
 
 def _pairs(pool: Pool, *, only: bool) -> list[tuple[str, str]]:
@@ -206,29 +198,20 @@ def _strategy_scores(
     return tuple(scores)
 
 
-def _comparisons(resampled: Bootstrap, eligible: list[Candidate], place: int) -> tuple[Comparison, ...]:
-    """The chosen strategy compared with the best run, the uniform blend, and each strategy ahead of it beyond noise."""
-    differ = holm([resampled.difference(place, other)[2] for other in range(len(eligible))])
-    ahead = differ & (resampled.whole > resampled.whole[place])
-    names = [candidate.blend.strategy for candidate in eligible]
-    others = [k for k, name in enumerate(names) if k != place and (name in ("best", "uniform") or ahead[k])]
-    return tuple(compare(resampled, eligible, place, other) for other in others)
-
-
-def _runs(pool: Pool, blend: Blend, choices: list[Choice]) -> tuple[RunInBlend, ...]:
+def _runs(pool: Pool, blend: Blend, members: np.ndarray, reasons: list[str]) -> tuple[RunInBlend, ...]:
     return tuple(
         RunInBlend(
             run=run,
             architecture=about["architecture"],
-            member=choice.member,
+            member=bool(members[place]),
             weight=float(blend.weights[place]),
             temperature=float(blend.temperatures[place]),
-            reason=choice.reason,
-            scores=pool.scores(pool.target.values_of_logs(pool.logs[place])),
+            reason=reasons[place],
+            scores=pool.scores(pool.target.values(pool.logs[place])),
             scored=about.get("scored", "unknown"),
             test_logits_from=about.get("test_logits_from", "unknown"),
         )
-        for place, (run, choice, about) in enumerate(zip(pool.runs, choices, pool.abouts, strict=True))
+        for place, (run, about) in enumerate(zip(pool.runs, pool.abouts, strict=True))
     )
 
 

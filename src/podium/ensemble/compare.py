@@ -26,11 +26,9 @@ class Bootstrap:
     outside: np.ndarray | None  # (draws, strategies), if requested
     pool: Pool
 
-    def standard_errors(self) -> np.ndarray:
-        """Standard errors of the paired differences, (strategies, strategies)."""
-        covariance = np.atleast_2d(np.cov(self.inside, rowvar=False, bias=True))
-        variance = np.diag(covariance)
-        return np.sqrt(np.maximum(variance[:, None] + variance[None, :] - 2 * covariance, 0))
+    def standard_errors(self, other: int) -> np.ndarray:
+        """Standard errors of the paired differences of all strategies from `other`, (strategies,)."""
+        return (self.inside - self.inside[:, [other]]).std(axis=0)
 
     def difference(self, strategy: int, other: int) -> tuple[float, tuple[float, float], float]:
         """How much more `strategy` gains than `other`, its 95 % interval, and its two-sided p value (normal)."""
@@ -71,9 +69,9 @@ def bootstrap(pool: Pool, predicted: Sequence[np.ndarray], *, outside: bool = Tr
     score has the score of all rows.
     """
     measure, labels = pool.measure, pool.labels
-    whole = np.array([np.mean([measure.gain(measure(one, labels)) for one in repeats]) for repeats in predicted])
+    whole = np.array([np.mean([measure.gain(measure(repeat, labels)) for repeat in repeats]) for repeats in predicted])
     if measure.rows:
-        rows = [np.mean([measure.rows(one, labels) for one in repeats], axis=0) for repeats in predicted]
+        rows = [np.mean([measure.rows(repeat, labels) for repeat in repeats], axis=0) for repeats in predicted]
         # (units, strategies + 1): the last column is the number of rows
         totals = np.stack([np.bincount(pool.units, weights=row) for row in [*rows, np.ones(len(labels))]], axis=1)
     else:
@@ -100,15 +98,15 @@ def bootstrap(pool: Pool, predicted: Sequence[np.ndarray], *, outside: bool = Tr
     return Bootstrap(whole, inside, not_drawn, pool)
 
 
-def choose(means: np.ndarray, errors: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The strategy that `auto` chooses, by gains (..., strategies) and paired standard errors: indices (...).
+def choose(resampled: Bootstrap, gains: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The strategy that `auto` chooses by gains (..., strategies) of the strategies `names`: indices (...).
 
     It is log-loss, unless another strategy is ahead of it by more than one standard error, the best run by 1.96: then
     the one that is furthest ahead.
     """
     null = names.index("log-loss")
-    enough = np.where(np.array(names) == "best", Z_95, 1.0) * errors[:, null] + 1e-12
-    leads = means - means[..., [null]]
+    enough = np.where(np.array(names) == "best", Z_95, 1.0) * resampled.standard_errors(null) + 1e-12
+    leads = gains - gains[..., [null]]
     leads = np.where(leads > enough, leads, -np.inf)
     leads[..., null] = 0
     return leads.argmax(axis=-1)
@@ -123,7 +121,7 @@ def estimate(resampled: Bootstrap, place: int, *, tests: int, chosen_among: Sequ
     measure, rows, units = resampled.pool.measure, float(len(resampled.pool.labels)), resampled.pool.draws.shape[1]
     optimism, inside = 0.0, resampled.inside[:, place]
     if chosen_among is not None:
-        choices = choose(resampled.inside, resampled.standard_errors(), chosen_among)
+        choices = choose(resampled, resampled.inside, chosen_among)
         outside = np.take_along_axis(resampled.outside, choices[:, None], axis=1).mean()
         optimism = float(resampled.whole[place] - outside)
     gain = float(resampled.whole[place]) - optimism
@@ -141,18 +139,25 @@ def estimate(resampled: Bootstrap, place: int, *, tests: int, chosen_among: Sequ
     return Estimate(measure.gain(gain), interval, test_interval if tests else None, optimism)
 
 
-def compare(resampled: Bootstrap, candidates: Sequence[Candidate], place: int, other: int) -> Comparison:
-    """Compare two of the candidates that `resampled` has.
+def compare(resampled: Bootstrap, candidates: Sequence[Candidate], place: int) -> tuple[Comparison, ...]:
+    """Compare candidate `place` with the best run, the uniform blend, and each candidate ahead of it beyond noise.
 
     Rows of a group are alike, so that McNemar's test counts groups.
     """
-    pool, (gain, interval, _) = resampled.pool, resampled.difference(place, other)
-    merits, of_other = (pool.target.merits(candidates[k].predicted[0], pool.labels) for k in (place, other))
-    more_correct = np.bincount(pool.units, weights=merits.astype(float) - of_other)
-    won, lost = int((more_correct > 0).sum()), int((more_correct < 0).sum())
-    is_real = not interval[0] <= 0 <= interval[1]
-    against = candidates[other].blend.strategy
-    return Comparison(against, gain, interval, won, lost, pool.counted, mcnemar(won, lost), is_real)
+    pool, comparisons = resampled.pool, []
+    differences = [resampled.difference(place, other) for other in range(len(candidates))]
+    differ = holm([p for _, _, p in differences])
+    merits = pool.target.merits(candidates[place].predicted[0], pool.labels).astype(float)
+    for other, (gain, interval, _) in enumerate(differences):
+        against = candidates[other].blend.strategy
+        if other == place or not (against in ("best", "uniform") or (differ[other] and gain < 0)):
+            continue
+        of_other = pool.target.merits(candidates[other].predicted[0], pool.labels)
+        more_correct = np.bincount(pool.units, weights=merits - of_other)
+        won, lost = int((more_correct > 0).sum()), int((more_correct < 0).sum())
+        is_real = not interval[0] <= 0 <= interval[1]
+        comparisons.append(Comparison(against, gain, interval, won, lost, pool.counted, mcnemar(won, lost), is_real))
+    return tuple(comparisons)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -10,7 +10,6 @@ from podium.ensemble.compare import bootstrap, holm
 from podium.ensemble.cross_fit import Candidate
 from podium.ensemble.pool import Pool
 from podium.ensemble.select import select
-from podium.targets.target import CLASS, Target
 
 
 @dataclass(frozen=True)
@@ -36,24 +35,11 @@ class Suggestion:
     member: bool  # whether such a run is one more member by the settings; True for a recipe without runs
 
 
-def error_correlations(errors: np.ndarray) -> np.ndarray:
-    """Correlation (runs, runs) of errors (runs, n); 0 for a run whose errors are all the same."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(np.atleast_2d(np.corrcoef(errors)))
-
-
-def disagreements(predicted: np.ndarray, target: Target = CLASS) -> np.ndarray:
-    """How far the predictions of two runs differ, (runs, runs), as the target says, of predicted (runs, n)."""
-    return np.stack([target.disagreement(run, predicted) for run in predicted])
-
-
-def contributions(
-    pool: Pool, candidate: Candidate, *, correlation: np.ndarray, disagreement: np.ndarray
-) -> tuple[Contribution, ...]:
+def contributions(pool: Pool, candidate: Candidate) -> tuple[Contribution, ...]:
     """What each run adds to a candidate, by cross-fitted scores (first repeat) with and without it.
 
     Without a run, its weight is divided among the other runs, in proportion to theirs. The verdicts are corrected for
-    their number. `correlation` and `disagreement` are (runs, runs).
+    their number.
     """
     weights, others = candidate.blend.weights, max(len(pool.runs) - 1, 1)
     used = np.flatnonzero(weights).tolist() if np.count_nonzero(weights) > 1 else []
@@ -73,8 +59,8 @@ def contributions(
         if loss is not None:
             verdict = "keep" if loss > 0 else "drop: the blend is better without it"
             verdict = verdict if real[index] else "unclear: no difference beyond noise"
-        similar = float((correlation[index].sum() - correlation[index, index]) / others)
-        different = float(disagreement[index].sum() / others)
+        similar = float((pool.error_correlation[index].sum() - pool.error_correlation[index, index]) / others)
+        different = float(pool.disagreement[index].sum() / others)
         results.append(Contribution(run, similar, different, loss, interval, verdict))
     return tuple(results)
 
@@ -86,17 +72,15 @@ def suggest(pool: Pool, recipes: Sequence[str]) -> tuple[Suggestion, ...]:
     of training. It ranks recipes; it does not predict the gain of the blend.
     """
     gains, suggestions = pool.gains(), []
-    members = sum(choice.member for choice in select(pool, gains))
+    members = select(pool, gains)[0].sum()
     for recipe in recipes:
         own = np.array([about.get("recipe_name") == recipe for about in pool.abouts])
-        times = [
-            about["seconds"] for about, is_own in zip(pool.abouts, own, strict=True) if is_own and "seconds" in about
-        ]
+        times = [pool.abouts[run]["seconds"] for run in np.flatnonzero(own) if "seconds" in pool.abouts[run]]
         seconds = float(np.mean(times)) if times else None
         fixed, per_hour, member = None, None, True
         if own.any():  # one more run is expected to score as the present ones do; its name comes last
             more = replace(pool, runs=(*pool.runs, "~"), abouts=(*pool.abouts, pool.abouts[own.argmax()]))
-            member = sum(choice.member for choice in select(more, (*gains, gains[own].mean()))) > members
+            member = bool(select(more, (*gains, gains[own].mean()))[0].sum() > members)
         if own.any() and not own.all() and pool.target.has_classes:
             wrong = votes(pool.predicted[~own], pool.target.value_width).argmax(axis=1) != pool.labels
             fixed = float(pool.correct[own][:, wrong].mean()) if wrong.any() else 0.0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from podium.config.keys import Ensemble
-from podium.metrics import Metric
+from podium.metrics import Metric, log_softmax
 from podium.predictions.align import Aligned
 from podium.seeding import stream_seed
 from podium.targets.target import CLASS, Target
@@ -74,11 +74,22 @@ class Pool:
             counts[place] = np.bincount(units, minlength=count)
         return counts
 
+    @cached_property
+    def error_correlation(self) -> np.ndarray:
+        """Correlation (runs, runs) of the runs' errors; 0 for a run whose errors are all the same."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.nan_to_num(np.atleast_2d(np.corrcoef(self.target.errors(self.predicted, self.labels))))
+
+    @cached_property
+    def disagreement(self) -> np.ndarray:
+        """How far the predictions of two runs differ, (runs, runs), as the target says."""
+        return np.stack([self.target.disagreement(run, self.predicted) for run in self.predicted])
+
     def gains(self) -> np.ndarray:
         """The score of each run by the metric, (runs,): more is better; -inf if these rows have no score."""
         if self.metric == "accuracy":  # needs no probabilities
             return self.correct.mean(axis=1)
-        values = map(self.target.values_of_logs, self.logs)
+        values = map(self.target.values, self.logs)
         gains = [self.measure.gain(self.measure(run, self.labels)) for run in values]
         return np.nan_to_num(gains, nan=-np.inf)
 
@@ -123,8 +134,9 @@ def pool_of(aligned: Aligned, settings: Ensemble, *, metric: str) -> Pool:
 
 
 def calibrated(logits: np.ndarray, temperatures: np.ndarray, target: Target = CLASS) -> np.ndarray:
-    """Log-probabilities (runs, n, classes) float64 of logits at each run's temperature, made run by run."""
+    """Log-probabilities, or numbers, (runs, n, values) float64 of logits at each run's temperature, made run by run."""
     logs = np.empty(logits.shape)
     for place, (run, temperature) in enumerate(zip(logits, temperatures, strict=True)):
-        logs[place] = target.log_values(run.astype(np.float64) / temperature)
+        scaled = run.astype(np.float64) / temperature
+        logs[place] = log_softmax(scaled) if target.has_probabilities else scaled
     return logs

@@ -11,7 +11,7 @@ import numpy as np
 from podium.ensemble.contribution import votes
 from podium.ensemble.pool import Pool
 from podium.ensemble.strategies.calibrate import fit_temperature
-from podium.metrics import over_classes
+from podium.metrics import over_classes, softmax
 from podium.targets.target import Target
 
 # Standard errors; chance exceeds them for one of 370 honest runs.
@@ -55,7 +55,7 @@ def z_of_difference(validation: np.ndarray, test: np.ndarray, units: np.ndarray)
 
 
 def _measures(pool: Pool, test_logits: np.ndarray) -> Iterator[Measure]:
-    """Each run's confidence, alone and beside the other runs', and how many other runs predict another class."""
+    """Each run's confidence, alone and beside the other runs', and how far it disagrees with the other runs."""
     # A run that trained on pseudo-labels of test rows is more confident there.
     sources = ["refit" if about.get("pseudo_labels") else about.get("test_logits_from", "") for about in pool.abouts]
     places = [place for place, source in enumerate(sources) if not any(word in source for word in OTHER_MODELS)]
@@ -63,7 +63,7 @@ def _measures(pool: Pool, test_logits: np.ndarray) -> Iterator[Measure]:
     if runs and pool.target.has_probabilities:
         temperatures = {place: fit_temperature(pool.logs[place], pool.labels) for place in places}
         both = [
-            np.array([_confidence(logits[place], temperature) for place, temperature in temperatures.items()])
+            np.array([over_classes(np.maximum, softmax(np.float64(logits[k]) / t)) for k, t in temperatures.items()])
             for logits in (pool.logs, test_logits)
         ]
         yield ("calibrated confidence", 0, runs, *both)
@@ -75,19 +75,9 @@ def _measures(pool: Pool, test_logits: np.ndarray) -> Iterator[Measure]:
         yield ("disagreement with the other runs", 1, pool.runs, *shares)
 
 
-def _confidence(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """The largest probability of each row, (n,), at a temperature; logits (n, classes)."""
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= over_classes(np.maximum, scaled)[:, None]
-    return 1 / over_classes(np.add, np.exp(scaled, out=scaled))
-
-
 def _disagreement(predicted: np.ndarray, target: Target) -> np.ndarray:
-    """The share of the other runs that predict another class, (runs, n), or the distance from their mean number.
-
-    predicted (runs, n).
-    """
-    others = len(predicted) - 1
+    """How many of the other runs predict another class, or the distance from their mean number, of (runs, n)."""
+    runs, rows = predicted.shape
     if not target.has_classes:
-        return np.abs(predicted - predicted.mean(axis=0)) * (others + 1) / others
-    return (others + 1 - votes(predicted, target.value_width)[np.arange(predicted.shape[1]), predicted]) / others
+        return np.abs(predicted - predicted.mean(axis=0)) * runs / (runs - 1)
+    return (runs - votes(predicted, target.value_width)[np.arange(rows), predicted]) / (runs - 1)

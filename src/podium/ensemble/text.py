@@ -8,8 +8,7 @@ from podium.ensemble.compare import Comparison
 from podium.ensemble.contribution import Suggestion
 from podium.ensemble.strategies.table import ONE_AVERAGE
 from podium.ensemble.write import WrittenEnsemble
-from podium.metrics import METRICS
-from podium.predictions.size import PoolSize
+from podium.predictions.align import PoolSize
 
 
 def cost_lines(size: PoolSize) -> list[str]:
@@ -56,7 +55,7 @@ def _difference(gain: float, metric: str) -> str:
 
 
 def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
-    metric, gain_of = result.metric, METRICS[result.metric].gain
+    metric, gain_of = result.pool.metric, result.pool.measure.gain
     pairs = zip(result.runs, result.contributions, strict=True)
     rows = [("run", metric, "weight", "temp.", "gain", "error corr.", " verdict; why (not) a member")]
     for run, contribution in sorted(pairs, key=lambda pair: (-pair[0].weight, -gain_of(pair[0].scores[metric]))):
@@ -75,26 +74,26 @@ def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
 
 
 def _strategy_lines(result: EnsembleResult) -> list[str]:
-    metric, second = result.metric, result.blend.target.scores[1]
+    metric, second = result.pool.metric, result.pool.target.scores[1]
     rows = [("strategy", "average", metric, second.replace("_", " "), "in sample", "optimism", "")]
     for score in result.strategies:
         average = "-" if score.strategy in ONE_AVERAGE else score.average
         numbers = (score.cross_fitted[metric], score.cross_fitted[second], score.in_sample[metric])
         optimism, mark = f"{score.optimism(metric):+z.4f}", " <- used" if score is result.used else ""
         rows.append((score.strategy, average, *(f"{number:.4f}" for number in numbers), optimism, mark))
-    return [f"cross-fitted on {result.validation_rows:,} validation rows:", *_table(rows, "<<>>>><")]
+    return [f"cross-fitted on {len(result.aligned.oof_ids):,} validation rows:", *_table(rows, "<<>>>><")]
 
 
 def _score_lines(result: EnsembleResult) -> list[str]:
-    score, used, metric = result.score, result.used, result.metric
+    score, used, metric = result.score, result.used, result.pool.metric
     low, high = score.interval
-    chosen = " (chosen by auto)" if result.settings.strategy == "auto" else ""
+    chosen = " (chosen by auto)" if result.pool.settings.strategy == "auto" else ""
     lines = [
         f"{used.strategy}{chosen}: {metric} {score.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}",
     ]
     if score.test_interval:
         interval = "{:.4f} to {:.4f}".format(*score.test_interval)
-        lines.append(f"  on a test of {len(result.test_ids):,} rows: {interval}")
+        lines.append(f"  on a test of {len(result.aligned.test_ids):,} rows: {interval}")
     lines.append(f"  in sample {used.in_sample[metric]:.4f}, too good by {used.optimism(metric):+z.4f}")
     if score.corrected_for_choosing:
         lines.append(f"  corrected by {-score.corrected_for_choosing:+z.4f} for choosing the strategy on these rows")
@@ -114,10 +113,11 @@ def _comparison_lines(comparison: Comparison, result: EnsembleResult) -> list[st
     verdict = "no difference beyond noise"
     if comparison.real:
         verdict = "the gain is real" if comparison.gain > 0 else f"the loss is real; try STRATEGY={name}"
-    gain, low, high = (_difference(value, result.metric) for value in (comparison.gain, *comparison.interval))
+    metric = result.pool.metric
+    gain, low, high = (_difference(value, metric) for value in (comparison.gain, *comparison.interval))
     p = f"= {comparison.p:.3f}" if comparison.p >= 0.001 else "< 0.001"
     return [
-        f"  compared with {other}: {gain}{' points' if result.metric == 'accuracy' else ''}: {verdict}",
+        f"  compared with {other}: {gain}{' points' if metric == 'accuracy' else ''}: {verdict}",
         f"    95 % interval {low} to {high}; "
         f"{comparison.won} {comparison.counted} won, {comparison.lost} lost, McNemar p {p}",
     ]

@@ -71,7 +71,7 @@ def write_ensemble(
     result = build_ensemble(aligned, settings, metric=competition.metric, only=strategy not in (None, "auto"))
     if strategy is None and not rehearsed:
         _check_against_best(result, workspace)
-    csv_file = files.with_name(f"{out}.csv") if len(result.test_ids) else None
+    csv_file = files.with_name(f"{out}.csv") if len(aligned.test_ids) else None
     written = WrittenEnsemble(result, csv_file, files.with_name(f"{out}.json"))
     with file_lock(files.with_name(f".{out}.lock")):  # the files of another command are not mixed with these
         if csv_file:
@@ -97,7 +97,7 @@ def overridden(workspace: Workspace, *, strategy: str | None = None, threshold: 
 
 def _check_against_best(result: EnsembleResult, workspace: Workspace) -> None:
     """Raise SubmissionError if the blend of a fixed strategy is worse than the best run beyond noise."""
-    name = result.settings.strategy
+    name, metric = result.pool.settings.strategy, result.pool.metric
     for row in result.comparisons:
         if row.against == "best" and row.real and row.gain < 0 and name != "auto":
             low, high = row.interval
@@ -105,7 +105,7 @@ def _check_against_best(result: EnsembleResult, workspace: Workspace) -> None:
                 "The blend is worse than the best run beyond noise, so it was not written.",
                 file=workspace.paths.settings_file,
                 expected=f"a strategy that is not worse than {result.best.run} alone",
-                found=f'strategy = "{name}": gain in {result.metric} {row.gain:+.4f}, 95 % {low:+.4f} to {high:+.4f}',
+                found=f'strategy = "{name}": gain in {metric} {row.gain:+.4f}, 95 % {low:+.4f} to {high:+.4f}',
                 fix=f'strategy = "auto" under [ensemble]; to write this blend, make ensemble STRATEGY={name}',
             )
 
@@ -119,23 +119,24 @@ def suggest_run(workspace: Workspace) -> tuple[Suggestion, ...]:
 
 def _describe(result: EnsembleResult) -> dict[str, Any]:
     """The blend in the JSON: runs with weights and reasons, scores, versions."""
-    blend, names = result.blend, result.blend.target.value_names(result.classes)
+    pool, blend, has_pairs = result.pool, result.blend, len(result.runs) <= MOST_RUNS_IN_PAIRS
+    names = ("0", "1") if pool.target.has_columns else result.aligned.classes
     return {
-        "metric": result.metric,
-        "strategy": {"asked": result.settings.strategy, "used": blend.strategy, "average": blend.average},
+        "metric": pool.metric,
+        "strategy": {"asked": pool.settings.strategy, "used": blend.strategy, "average": blend.average},
         "runs": [asdict(run) for run in result.runs],
         "biases": None if blend.biases is None else dict(zip(names, blend.biases.tolist(), strict=True)),
         "temperature": blend.temperature,
         **({} if blend.cuts is None else {"cut_points": blend.cuts.tolist()}),
         "honest_score": {**asdict(result.score), "scored": "cross-fitted on the validation rows"},
-        "in_sample": {"scores": result.used.in_sample, "optimism": result.used.optimism(result.metric)},
-        "validation_rows": result.validation_rows,
+        "in_sample": {"scores": result.used.in_sample, "optimism": result.used.optimism(pool.metric)},
+        "validation_rows": len(result.aligned.oof_ids),
         "comparisons": [asdict(comparison) for comparison in result.comparisons],
         "calibration": result.calibration,
         "strategies": [asdict(score) for score in result.strategies],
         "contributions": [asdict(contribution) for contribution in result.contributions],
-        "error_correlation": result.error_correlation.tolist() if len(result.runs) <= MOST_RUNS_IN_PAIRS else None,
-        "disagreement": result.disagreement.tolist() if len(result.runs) <= MOST_RUNS_IN_PAIRS else None,
+        "error_correlation": pool.error_correlation.tolist() if has_pairs else None,
+        "disagreement": pool.disagreement.tolist() if has_pairs else None,
         "best_single_run": {"run": result.best.run, "scores": result.best.scores},
         "limits_of_the_score": [*result.warnings, *result.caveats],
         "versions": {"podium": __version__, "python": platform.python_version(), "numpy": np.__version__},
@@ -152,7 +153,7 @@ def _write_csv(result: EnsembleResult, file: Path, workspace: Workspace) -> None
     """Write the CSV and the probabilities, and check the CSV."""
     lock, settings, probabilities = workspace.lock, workspace.competition.submission, result.test_probabilities
     write_file(file, submission_text(probabilities, lock=lock, settings=settings).encode())
-    classes = np.array(result.classes)
+    classes = np.array(lock.classes)
     arrays = {"ids": lock.test_ids, "probabilities": probabilities.astype(np.float32), "classes": classes}
     with atomic_write(file.with_suffix(".probabilities.npz")) as stream:
         np.savez_compressed(stream, **arrays)

@@ -1,20 +1,23 @@
-"""All runs of a competition, joined by id with the rows of its lock."""
+"""All runs of a competition, joined by id with the rows of its lock; and the memory that blending them needs."""
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from podium.errors import PredictionsError, examples
+from podium.errors import PredictionsError, SubmissionError, examples
 from podium.lock import Lock
-from podium.predictions.artefact import Predictions, load_predictions, widened
-from podium.predictions.size import check_memory
+from podium.predictions.artefact import Predictions, load_predictions
 from podium.targets.target import Target
 from podium.workspace import Workspace
+
+# Largest memory of an ensemble, in bytes: per validation and test logit, per validation and test probability of blends.
+LOGIT_BYTES, TEST_LOGIT_BYTES, BLEND_BYTES, TEST_BLEND_BYTES = 64, 16, 300, 24
+MEMORY_FILE = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +32,60 @@ class Aligned:
     test_ids: np.ndarray  # (m,) str
     test_logits: np.ndarray  # (runs, m, outputs) float
     classes: tuple[str, ...]
+    target: Target  # what the labels are, and how logits are scored
     groups: np.ndarray | None = None  # (n,) str; None if rows have no groups
-    target_name: str = "class"
 
-    @cached_property
-    def target(self) -> Target:
-        """What the labels are, and how logits are scored."""
-        return Target(self.target_name, len(self.classes))
+
+class PoolSize(NamedTuple):
+    """The number of runs, validation cells, test cells and values of a cell (see podium.targets) of an ensemble."""
+
+    runs: int
+    rows: int
+    tests: int
+    values: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory that blending these runs needs at most, as measured by a test."""
+        row_bytes = self.values * (self.runs * LOGIT_BYTES + BLEND_BYTES)
+        return row_bytes * self.rows + self.values * (self.runs * TEST_LOGIT_BYTES + TEST_BLEND_BYTES) * self.tests
+
+
+def pool_size(workspace: Workspace) -> PoolSize:
+    """The size of the ensemble of all runs, from the lock and the number of files.
+
+    Raises SubmissionError if there are no predictions.
+    """
+    files, folder = workspace.paths.predictions_files(), workspace.paths.predictions_folder
+    if not files:
+        fix = f"make train COMPETITION={workspace.name}"
+        raise SubmissionError("There are no predictions to blend.", file=folder, fix=fix)
+    lock, cells = workspace.lock, workspace.lock.target.cells_per_row
+    values = 2 if lock.target.has_columns else lock.target.outputs
+    validation_rows = int(np.count_nonzero(lock.folds >= 0))
+    return PoolSize(len(files), cells * validation_rows, cells * len(lock.test_ids), values)
+
+
+def check_memory(workspace: Workspace) -> None:
+    """Raise PredictionsError if blending all runs needs more memory than is available; SubmissionError without runs."""
+    needed, available = pool_size(workspace).memory_bytes, available_memory()
+    if available is not None and needed > available:
+        raise PredictionsError(
+            "The predictions are too large to blend on this machine.",
+            file=workspace.paths.predictions_folder,
+            expected=f"{needed / 1e9:.1f} GB of available memory",
+            found=f"{available / 1e9:.1f} GB",
+            fix="move the files of weak runs to another folder, or use a machine with more memory",
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that a program can use without swapping; None where the system does not tell (not Linux)."""
+    try:
+        lines = MEMORY_FILE.read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def load_runs(workspace: Workspace, *, rehearsed: bool = False) -> Aligned:
@@ -46,7 +96,9 @@ def load_runs(workspace: Workspace, *, rehearsed: bool = False) -> Aligned:
     """
     check_memory(workspace)
     files, lock = workspace.paths.predictions_files(), workspace.lock
-    rows = _validation_rows(lock, load_predictions(files[0]) if rehearsed else None)
+    if rehearsed:
+        return align([load_predictions(file) for file in files], lock, rehearsed=True)
+    rows = np.flatnonzero(lock.folds >= 0)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         # Each run is joined when it is read, so that the ids of a thousand runs are not in memory together.
         return _stack(list(threads.map(lambda file: _join(load_predictions(file), lock, rows), files)), lock, rows)
@@ -58,14 +110,10 @@ def align(predictions: Sequence[Predictions], lock: Lock, *, rehearsed: bool = F
     `rehearsed` runs have some of the validation rows. Raises PredictionsError with every run that differs from the
     lock in data, folds, ids, labels or classes.
     """
-    rows = _validation_rows(lock, predictions[0] if rehearsed else None)
-    return _stack([_join(run, lock, rows) for run in predictions], lock, rows)
-
-
-def _validation_rows(lock: Lock, rehearsed: Predictions | None) -> np.ndarray:
-    """The indices of the lock's validation rows, or of those that a rehearsed run has."""
     rows = np.flatnonzero(lock.folds >= 0)
-    return rows if rehearsed is None else rows[np.isin(lock.train_ids[rows], rehearsed.oof_ids)]
+    if rehearsed:
+        rows = rows[np.isin(lock.train_ids[rows], predictions[0].oof_ids)]
+    return _stack([_join(run, lock, rows) for run in predictions], lock, rows)
 
 
 def _stack(joined: Sequence[tuple[Predictions, list[str]]], lock: Lock, rows: np.ndarray) -> Aligned:
@@ -91,8 +139,8 @@ def _stack(joined: Sequence[tuple[Predictions, list[str]]], lock: Lock, rows: np
         test_ids=lock.test_ids,
         test_logits=np.stack([run.test_logits for run in runs]),
         classes=tuple(lock.classes),
+        target=lock.target,
         groups=None if lock.groups is None else lock.groups[rows],
-        target_name=lock.target_name,
     )
 
 
@@ -111,9 +159,9 @@ def _join(run: Predictions, lock: Lock, rows: np.ndarray) -> tuple[Predictions, 
         differs = (run.oof_labels[oof] != labels).reshape(len(labels), -1).any(axis=1)
         if differs.any():
             faults.append(f"other labels in {differs.sum()} rows (ids {examples(lock.train_ids[rows][differs])})")
-    logits = {"oof_logits": widened(run.oof_logits[oof]), "test_logits": widened(run.test_logits[test])}
     nothing = dict.fromkeys(("oof_ids", "oof_labels", "test_ids"), labels[:0])
-    return replace(run, **logits, **nothing), faults + oof_faults + test_faults
+    run = replace(run, oof_logits=run.oof_logits[oof], test_logits=run.test_logits[test], **nothing)
+    return run, faults + oof_faults + test_faults
 
 
 def rows_of_ids(ids: np.ndarray, expected: np.ndarray, *, part: str = "") -> tuple[np.ndarray | slice, list[str]]:

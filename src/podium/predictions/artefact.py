@@ -104,13 +104,10 @@ def load_predictions(file: Path) -> Predictions:
             fix=_train_again(file),
         ) from None
     _check(file, arrays, about)
-    values = {name: widened(array) for name, array in arrays.items()} | {"classes": tuple(arrays["classes"].tolist())}
-    return Predictions(**values, about=about, file=file)
-
-
-def widened(array: np.ndarray) -> np.ndarray:
-    """The array as float32, if it is float16."""
-    return array.astype(np.float32) if np.issubdtype(array.dtype, np.float16) else array
+    arrays = {
+        name: array.astype(np.float32) if array.dtype.type is np.float16 else array for name, array in arrays.items()
+    }
+    return Predictions(**arrays | {"classes": tuple(arrays["classes"].tolist())}, about=about, file=file)
 
 
 def finite_in_float32(logits: np.ndarray) -> np.ndarray:

@@ -141,11 +141,11 @@ def _read_csv(file: Path) -> Columns:
 def _read_parquet(file: Path) -> Columns:
     import pandas
 
-    table = pandas.read_parquet(file)
-    return {str(name): table[name].to_numpy() for name in table.columns}
+    return {str(name): column.to_numpy() for name, column in pandas.read_parquet(file).items()}
 
 
 def _read_npz(file: Path) -> Columns:
     with zipfile.ZipFile(file) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        return {name: read_array(archive, name) for name in names}
+        return {
+            name.removesuffix(".npy"): read_array(archive, name.removesuffix(".npy")) for name in archive.namelist()
+        }

@@ -54,8 +54,7 @@ class Frames:
             "label": self._texts(target.predicted_labels(probabilities)),
             "probability": target.confidences(probabilities),
         }
-        frame = pd.DataFrame(columns, index=pd.Index(self._blend.test_ids, name="id"))
-        return frame.loc[self._workspace.lock.test_ids]
+        return pd.DataFrame(columns, index=pd.Index(self._runs.test_ids, name="id"))
 
     @cached_property
     def errors(self) -> pd.DataFrame:
@@ -66,13 +65,13 @@ class Frames:
         return frame[frame["label"] != frame["blend"]].sort_values("loss", ascending=False)
 
     @cached_property
-    def _runs(self) -> Aligned:
-        return load_runs(self._workspace)
-
-    @cached_property
     def _blend(self) -> EnsembleResult:
-        settings = self._workspace.competition
-        return build_ensemble(self._runs, settings.ensemble, metric=settings.metric, only=True)
+        settings, runs = self._workspace.competition, load_runs(self._workspace)
+        return build_ensemble(runs, settings.ensemble, metric=settings.metric, only=True)
+
+    @property
+    def _runs(self) -> Aligned:
+        return self._blend.aligned
 
     def _texts(self, labels: np.ndarray) -> list[str]:
         return [self._runs.target.label_text(label, self._runs.classes) for label in labels]

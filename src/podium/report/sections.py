@@ -89,7 +89,7 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
         for run, contribution in ((result.runs[index], result.contributions[index]) for index in by_weight)
     )
     names, shown = weights["run"][:MOST_RUNS], by_weight[:MOST_RUNS]
-    correlation = pd.DataFrame(result.error_correlation[np.ix_(shown, shown)], index=names, columns=names)
+    correlation = pd.DataFrame(result.pool.error_correlation[np.ix_(shown, shown)], index=names, columns=names)
     return {
         "figure": figures.interval_chart(strategies, highlighted=result.used.strategy, metric=metric),
         "strategies": strategies,
@@ -149,22 +149,19 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
 def _run_rows(data: ReportData) -> list[dict[str, Any]]:
     """A row of the table for each run, with its scores by their names."""
     aligned, result, target = data.aligned, data.result, data.aligned.target
-    labels = target.cell_labels(aligned.oof_labels)
+    pool, count = result.pool, len(aligned.oof_ids)
     # Rows of one group, and labels of one row, are not independent, so Wilson's interval would be too narrow.
     is_share = target.has_probabilities and target.cells_per_row == 1 and aligned.groups is None
     states = {run.run: "stale" if run.stale else "up to date" for run in data.workspace.runs}
     rows = []
-    for run, about, contribution, logits in zip(
-        result.runs, aligned.abouts, result.contributions, aligned.oof_logits, strict=True
-    ):
-        correct = run.scores[target.scores[0]] * result.validation_rows
+    for run, about, contribution, logs in zip(result.runs, pool.abouts, result.contributions, pool.logs, strict=True):
         row = {
             "run": run.run,
             "architecture": run.architecture,
             "recipe": about.get("recipe_name", ""),
             "seed": about.get("seed", ""),
             **run.scores,
-            **_ends(wilson_interval(correct, result.validation_rows) if is_share else None),
+            **_ends(wilson_interval(run.scores["accuracy"] * count, count) if is_share else None),
             "calibration error": None,
             "seconds": about.get("seconds"),
             "device": ", ".join(str(about[key]) for key in ("device", "precision") if about.get(key)),
@@ -173,7 +170,7 @@ def _run_rows(data: ReportData) -> list[dict[str, Any]]:
             "state": states.get(run.run, "imported" if about.get("imported") else "no recipe"),
         }
         if target.has_probabilities:
-            row["calibration error"] = calibration_error(target.values(target.cells(logits)), labels)
+            row["calibration error"] = calibration_error(target.values(logs), pool.labels)
         rows.append(row)
     return rows
 
@@ -186,7 +183,7 @@ def _ends(interval: tuple[float, float] | None) -> dict[str, float]:
 
 def _calibration(data: ReportData) -> dict[str, Any]:
     """The reliability diagram before and after the blend's temperature, and its bins."""
-    labels, result = data.aligned.target.cell_labels(data.aligned.oof_labels), data.result
+    result, labels = data.result, data.result.pool.labels
     before, after = (mistakes.reliability(values, labels) for values in (result.uncalibrated, result.cross_fitted))
     bins = pd.concat([before.assign(state="before"), after.assign(state="after")])
     return {"figure": figures.reliability_diagram(before, after), "bins": bins}

@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from podium.metrics import METRICS, Metric, column_metric, hits, log_softmax, softmax
+from podium.metrics import METRICS, Metric, column_metric, hits, softmax
 from podium.targets.cut_points import best_f1_cut, best_order_cuts
 from podium.targets.strata import label_strata, number_strata
 
@@ -73,10 +73,6 @@ class Target:
         """How many values are scored for a cell."""
         return 2 if self.has_columns else self.classes
 
-    def value_names(self, classes: Sequence[str]) -> Sequence[str]:
-        """The names of a cell's values."""
-        return ("0", "1") if self.has_columns else classes
-
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
         """Name -> metric of the values and labels of cells; a mean of columns, if these are scored one by one."""
@@ -102,14 +98,6 @@ class Target:
         """What a submission is written from, (..., n, outputs), of the values (..., cells, values) of cells."""
         return values[..., 1].reshape(*values.shape[:-2], -1, self.classes) if self.has_columns else values
 
-    def log_values(self, logits: np.ndarray) -> np.ndarray:
-        """What a blend weights, in the type of the cells' logits (..., cells, values): log-probabilities or numbers."""
-        return log_softmax(logits) if self.has_probabilities else logits
-
-    def values_of_logs(self, logs: np.ndarray) -> np.ndarray:
-        """What is scored, of `log_values`."""
-        return np.exp(logs) if self.has_probabilities else self.values(logs)
-
     def values(self, logits: np.ndarray, cuts: np.ndarray | None = None) -> np.ndarray:
         """What is scored, float64 (..., cells, value_width), of the cells' logits (..., cells, values).
 
@@ -125,7 +113,7 @@ class Target:
         return softmax(logits) if self.has_probabilities else logits.astype(np.float64)
 
     def fit_cuts(self, logs: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray | None:
-        """Cut points that maximise a metric of a blend's `log_values` (cells, values); None if it needs none.
+        """Cut points that maximise a metric of log-probabilities or numbers (cells, values); None if it needs none.
 
         They are between classes, (classes - 1,), or F1's thresholds of logits, (columns,) or (1,) for all columns.
         """
@@ -148,7 +136,7 @@ class Target:
 
     # Predictions of cells.
     def predicted(self, logs: np.ndarray) -> np.ndarray:
-        """The most probable class of each cell, or its number, (runs, cells), of `log_values` or logits."""
+        """The most probable class of each cell, or its number, (runs, cells), of logits (runs, cells, values)."""
         if not self.has_classes:
             return logs[..., 0]
         return (logs if self.has_probabilities else self.values(logs)).argmax(axis=-1).astype(np.int32)

@@ -33,6 +33,18 @@ def minimise(convex: Convex, start: np.ndarray, step_of: Step, *, tolerance: flo
     return point
 
 
+def shrunk(convex: Convex, target: np.ndarray, strengths: np.ndarray) -> Convex:
+    """The function plus half the squared distance from `target`, of each coordinate by its strength, both (m,)."""
+
+    def penalised(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value, gradient, hessian = convex(point)
+        distance = point - target
+        penalty = float(strengths @ distance**2) / 2
+        return value + penalty, gradient + strengths * distance, hessian + np.diag(strengths)
+
+    return penalised
+
+
 def minimise_on_simplex(convex: Convex, start: np.ndarray, *, tolerance: float = 1e-8) -> np.ndarray:
     """Weights (m,) that minimise `convex`: each step minimises a quadratic over the simplex.
 

@@ -7,7 +7,7 @@ some hundred contested rows are enough. The strength of the shrinkage is chosen 
 import numpy as np
 
 from podium.ensemble.strategies.losses import moments, softmax_loss
-from podium.ensemble.strategies.simplex import minimise
+from podium.ensemble.strategies.simplex import minimise, shrunk
 
 STRENGTHS = (1.0, 0.03, 0.001)
 # Of log loss: while strengths are compared, and for the final fit.
@@ -38,22 +38,23 @@ def fit_stack(
     members, classes, rows = z.shape
     of_labels = z[:, labels, np.arange(rows)].mean(axis=1)
     of_classes = np.bincount(labels, minlength=classes) / rows
-    shrink = np.repeat([strength * members, strength], [members, classes])
-    target = np.repeat([1 / members, 0.0], [members, classes])
+    uniform = np.repeat([1 / members, 0.0], [members, classes])
+    strengths = np.repeat([strength * members, strength], [members, classes])
 
-    def penalised_loss(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    def loss(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         value, shares = softmax_loss(z, labels, point[:members], point[members:])
         expected, own = moments(z, shares)
         across = (np.einsum("mcn,cn->mc", z, shares) - expected @ shares.T) / rows
         biases = (np.diag(shares.sum(axis=1)) - shares @ shares.T) / rows
         gradient = np.append(expected.mean(axis=1) - of_labels, shares.mean(axis=1) - of_classes)
-        hessian = np.block([[own, across], [across.T, biases]])
-        distance = point - target
-        penalty = float(shrink @ distance**2) / 2
-        return value + penalty, gradient + shrink * distance, hessian + np.diag(shrink)
+        return value, gradient, np.block([[own, across], [across.T, biases]])
 
-    start = target if start is None else np.concatenate(start)
-    point = minimise(penalised_loss, start, lambda g, h, _: -np.linalg.solve(h, g), tolerance=tolerance)
+    point = minimise(
+        shrunk(loss, uniform, strengths),
+        uniform if start is None else np.concatenate(start),
+        lambda gradient, hessian, _: -np.linalg.solve(hessian, gradient),
+        tolerance=tolerance,
+    )
     return point[:members], point[members:]
 
 

@@ -9,7 +9,7 @@ from podium.ensemble.pool import Pool
 from podium.ensemble.strategies.calibrate import fit_temperature
 from podium.ensemble.strategies.greedy import greedy_weights
 from podium.ensemble.strategies.losses import geometric_loss, mixture_loss, normal_loss
-from podium.ensemble.strategies.simplex import Convex, minimise_on_simplex
+from podium.ensemble.strategies.simplex import Convex, minimise_on_simplex, shrunk
 from podium.ensemble.strategies.stack import stack_coefficients
 from podium.metrics import log_softmax
 
@@ -51,15 +51,8 @@ def log_loss(pool: Pool, average: str) -> Weights:
     equal, _ = uniform(pool, average)
     if len(equal) == 1:
         return equal, None
-    loss, shrink = _loss_of_weights(pool, average), PRIOR_ROWS * len(equal) / len(pool.labels)
-
-    def shrunk_loss(weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        value, gradient, hessian = loss(weights)
-        distance = weights - equal
-        penalty = shrink / 2 * float(distance @ distance)
-        return value + penalty, gradient + shrink * distance, hessian + shrink * np.eye(len(equal))
-
-    return minimise_on_simplex(shrunk_loss, equal), None
+    strengths = np.full(len(equal), PRIOR_ROWS * len(equal) / len(pool.labels))
+    return minimise_on_simplex(shrunk(_loss_of_weights(pool, average), equal, strengths), equal), None
 
 
 def _loss_of_weights(pool: Pool, average: str) -> Convex:
