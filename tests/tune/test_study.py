@@ -1,5 +1,6 @@
 """A search's study: which files continue it, which begin a new one, and what is refused."""
 
+import os
 from contextlib import ExitStack
 
 import pytest
@@ -56,6 +57,11 @@ def test_one_command_tunes_a_recipe_at_a_time(toy):
     toy.open()
     with pytest.raises(ConfigError, match="Another command tunes tiny"):
         ToyProject(toy.root, ExitStack()).open()
+
+
+def test_optunas_own_lock_in_which_a_signal_ends_with_a_traceback_is_not_used(toy, trained, monkeypatch):
+    monkeypatch.setattr(os, "symlink", None)
+    search(toy.open(), trials=1)
 
 
 def test_a_damaged_journal_is_named(toy):

@@ -92,6 +92,16 @@ class Tuning:
             self.study.enqueue_trial(params, user_attrs={OWN_VALUES: True})
 
 
+class _NoLock:
+    """Stands in for Optuna's lock, because `open_tuning` holds one: a signal within Optuna's ends with a traceback."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
 @contextmanager
 def open_tuning(workspace: Workspace, recipe_name: str) -> Iterator[Tuning]:
     """Open a recipe's search with its earlier trials; a file lock admits one command at a time. Raises PodiumError."""
@@ -122,8 +132,7 @@ def _open_study(journal: Path, workspace: Workspace, run: PlannedRun, search: Se
     pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=2)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        # With a relative path, Optuna would wait for ever for a lock that a killed process left.
-        storage = JournalStorage(JournalFileBackend(str(journal.resolve())))
+        storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_NoLock()))
         study = optuna.create_study(
             storage=storage, study_name=name, direction=direction, pruner=pruner, load_if_exists=True
         )
