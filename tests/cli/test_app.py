@@ -63,8 +63,8 @@ def test_a_competition_with_only_imported_runs_is_prepared_and_blended(without_r
         assert done.returncode == 0, (arguments, done.stderr)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_keep_what_was_finished_and_leave_no_partial_file(project, number):
+def test_sigterm_keeps_what_was_finished_and_leaves_no_partial_file(project):
+    """As Ctrl-C does: see the tests of `tune` and of `submit`."""
     file = project / "competitions" / "digits" / "tiny.toml"
     file.write_text(file.read_text().replace("epochs = 1", "epochs = 500"))
     command = [sys.executable, "-m", "podium", "train", "tiny"]
@@ -72,9 +72,9 @@ def test_ctrl_c_and_sigterm_keep_what_was_finished_and_leave_no_partial_file(pro
     with subprocess.Popen(command, cwd=project, env=environment(), **pipes) as run:
         while "1/500" not in run.stdout.readline():
             assert run.poll() is None
-        run.send_signal(number)
+        run.terminate()
         _, stderr = run.communicate(timeout=60)
-    assert run.returncode == 128 + number and stderr.strip() == "Stopped. What was finished is kept."
+    assert run.returncode == 128 + signal.SIGTERM and stderr.strip() == "Stopped. What was finished is kept."
     assert not list(project.glob("oof/**/*.npz")) and not list(project.glob("oof/**/.*"))
 
 

@@ -18,7 +18,7 @@ from toy_runs import join, random_run, run_of
 ALL = ("auto", "best", "uniform", "accuracy", "log-loss", "greedy", "stack")
 
 
-def build(*runs, metric="accuracy", only=False, **settings):
+def build(*runs, metric="accuracy", only=True, **settings):
     settings = Ensemble(**{"run_temperatures": "never", "strategy": "accuracy"} | settings)
     return build_ensemble(join(runs), settings, metric=metric, only=only)
 
@@ -115,7 +115,9 @@ def test_a_part_in_which_no_run_is_above_the_threshold_uses_the_best_run():
 def test_too_few_validation_rows_are_refused_or_scored(metric):
     with pytest.raises(ConfigError, match="at least two validation rows"):
         build(run_of("a.s1", labels=(0,)), metric=metric)
-    two = build(run_of("a.s1", labels=(0, 1)), run_of("b.s1", labels=(0, 1), predicted=(1, 1)), metric=metric)
+    two = build(
+        run_of("a.s1", labels=(0, 1)), run_of("b.s1", labels=(0, 1), predicted=(1, 1)), metric=metric, only=False
+    )
     assert np.isfinite(two.test_probabilities).all()
 
 
@@ -126,7 +128,7 @@ def test_auc_of_rows_of_one_class_is_refused():
 
 def test_auc_of_two_classes_is_scored():
     names = ("no", "yes")
-    result = build(*(random_run(f"{run}.s1", classes=names, seed=ord(run)) for run in "ab"), metric="auc", only=True)
+    result = build(*(random_run(f"{run}.s1", classes=names, seed=ord(run)) for run in "ab"), metric="auc")
     assert 0.5 < result.score.score <= 1
 
 
@@ -173,7 +175,7 @@ def test_binary_and_many_classes_blend_to_rows_that_sum_to_one(classes):
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_every_strategy_is_scored_and_reported(strategy, average):
     runs = [random_run(f"{name}.s1", rows=200, seed=seed) for seed, name in enumerate("abc")]
-    result = build(*runs, strategy=strategy, average=average)
+    result = build(*runs, strategy=strategy, average=average, only=False)
     scored = [(score.strategy, score.average) for score in result.strategies]
     both = [
         (name, kind) for name in ("uniform", "accuracy", "log-loss", "greedy") for kind in ("probabilities", "logits")
@@ -188,10 +190,10 @@ def test_every_strategy_is_scored_and_reported(strategy, average):
 
 def test_only_the_requested_strategy_the_best_run_and_the_uniform_blend_are_scored():
     runs = [random_run(f"{name}.s1", rows=100, seed=seed) for seed, name in enumerate("abc")]
-    result = build(*runs, strategy="greedy", only=True)
+    result = build(*runs, strategy="greedy")
     assert [score.strategy for score in result.strategies] == ["best", "uniform", "greedy"]
     assert [comparison.against for comparison in result.comparisons] == ["best", "uniform"]
-    everything = build(*runs, strategy="greedy")
+    everything = build(*runs, strategy="greedy", only=False)
     assert result.used.cross_fitted == everything.used.cross_fitted
     assert result.score == everything.score
 
@@ -292,18 +294,18 @@ def test_auto_corrects_its_score_for_the_choice():
 def test_strategies_that_are_ahead_beyond_noise_are_compared_and_printed(tmp_path):
     strong = random_run("a.s1", rows=1000, seed=1, noise=0.8)
     weak = [random_run(f"{name}.s1", rows=1000, seed=seed, noise=4.0) for seed, name in enumerate("bcd")]
-    result = build(strong, *weak, strategy="uniform")
+    result = build(strong, *weak, strategy="uniform", only=False)
     ahead = {row.against: row for row in result.comparisons}
     assert ahead.keys() >= {"best", "log-loss"} and ahead["log-loss"].real and ahead["log-loss"].gain < 0
     lines = ensemble_lines(WrittenEnsemble(result, tmp_path / "a.csv", tmp_path / "a.json"), stale=set())
     assert any("compared with log-loss:" in line and "try STRATEGY=log-loss" in line for line in lines)
     equal = [random_run(f"{name}.s1", rows=1000, seed=seed) for seed, name in enumerate("abc")]
-    assert [row.against for row in build(*equal, strategy="uniform").comparisons] == ["best"]
+    assert [row.against for row in build(*equal, strategy="uniform", only=False).comparisons] == ["best"]
 
 
 def test_with_very_many_logits_only_the_strategies_without_a_search_are_compared(monkeypatch):
     runs = [random_run(f"{name}.s1", seed=seed) for seed, name in enumerate("abc")]
-    assert len(build(*runs, strategy="auto").strategies) == 10
+    assert len(build(*runs, strategy="auto", only=False).strategies) == 10
     monkeypatch.setattr(build_module, "MOST_WORK", 3 * 40 * 3 * (3 + 3) - 1)
-    strategies = [score.strategy for score in build(*runs, strategy="auto").strategies]
+    strategies = [score.strategy for score in build(*runs, strategy="auto", only=False).strategies]
     assert strategies == ["best", "uniform", "accuracy", "log-loss"]
