@@ -104,15 +104,12 @@ def open_folder(path: Path, cache: Path) -> Path:
     folder = cache / "unpacked" / f"{signature(path)[:16]}-{path.name}"  # messages show the archive's name
     with cache_lock(folder.with_name("lock")):
         if not folder.is_dir():
-            unpack(path, folder)
+            _unpack(path, folder)
     return folder
 
 
-def unpack(file: Path, folder: Path) -> None:
-    """Unpack an archive into `folder`, which is created completely or not at all. Raises DataError.
-
-    The caller holds a lock on the folder.
-    """
+def _unpack(file: Path, folder: Path) -> None:
+    """Unpack an archive into `folder`, which is created completely or not at all; the caller has locked it."""
     unpack_kind = {".zip": _unpack_zip, ".7z": _unpack_7z}.get(file.suffix.lower(), _unpack_tar)
     temporary = folder.with_name(f"{folder.name}.tmp")
     try:
