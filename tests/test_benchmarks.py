@@ -55,16 +55,20 @@ def test_the_benchmark_of_fine_tuning_trains_every_contender_on_each_fold(tmp_pa
     assert accuracies["Podium, logistic head"] > 90
 
 
-def test_the_benchmark_of_layouts_goes_from_files_to_a_valid_submission_and_names_missing_data(tmp_path):
-    """On noise in which animals are bright."""
-    need_weights()
+def write_cifar10(folder, count):
+    """cifar10.zip with images of noise, in which animals are bright."""
     draws = np.random.default_rng(0)
-    with zipfile.ZipFile(tmp_path / "cifar10.zip", "w") as archive:
-        for place in range(40):
+    with zipfile.ZipFile(folder / "cifar10.zip", "w") as archive:
+        for place in range(count):
             stream = io.BytesIO()
             pixels = draws.integers(0, 100, (32, 32, 3)) + place % 2 * 120
             Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
             archive.writestr(f"cifar10/train/{('truck', 'deer')[place % 2]}/{place}.png", stream.getvalue())
+
+
+def test_the_benchmark_of_layouts_goes_from_files_to_a_valid_submission_and_names_missing_data(tmp_path):
+    need_weights()
+    write_cifar10(tmp_path, 40)
     options = ["--data", tmp_path, "--rows", "30", "--tests", "10", "--only", "cactus", "melanoma"]
     _, _, cactus, melanoma = run_benchmark("layouts.py", *options)
     cells = [cell.strip() for cell in cactus.split("|")[1:-1]]
@@ -73,6 +77,17 @@ def test_the_benchmark_of_layouts_goes_from_files_to_a_valid_submission_and_name
     assert (validity, measured, score) == ("valid", "AUC", "1.000")
     assert linear == "1.000" and 0 <= float(of_fastai) <= 1 and len(seconds) == 2
     assert melanoma == f"melanoma is left out: there is no {tmp_path / 'ants-bees.zip'}"
+
+
+def test_the_benchmark_of_networks_trains_from_scratch_and_judges_by_other_images(tmp_path):
+    write_cifar10(tmp_path, 60)
+    options = ["--data", tmp_path, "--rows", "40", "--judged", "20", "--epochs", "2", "--only", "atto"]
+    _, _, row = run_benchmark("networks.py", *options)
+    name, accuracy, interval, loss, precision, seconds = row.strip("| ").split(" | ")
+    low, high = (float(word) for word in interval.split(" to "))
+    assert name == "convnext_atto" and low <= float(accuracy) <= high
+    assert float(accuracy) * 20 == pytest.approx(round(float(accuracy) * 20)), "20 images are judged"
+    assert float(accuracy) > 0.8 and float(loss) > 0 and float(seconds) > 0 and precision in ("float32", "bfloat16")
 
 
 def test_the_benchmark_of_large_sizes_measures_every_case(tmp_path):

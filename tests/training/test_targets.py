@@ -1,12 +1,16 @@
 """Losses of targets, and what networks learn with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from podium.config.keys import Recipe
+from podium.data.cache import open_images
 from podium.targets.target import Target
+from podium.training import run as run_module
 from podium.training.batches.stores import FitData, PixelStore
 from podium.training.losses import make_loss
 from podium.training.predict import open_run, predict_folder
@@ -116,3 +120,50 @@ def test_a_network_learns_several_labels_of_each_image(tmp_path):
     for name, row in rows:
         assert list(row) == ["dark", "light"]
         np.testing.assert_allclose(list(row.values()), expected[name.removesuffix(".png")], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels", "table", "expected"),
+    [
+        (
+            {"target": "multi-label", "metric": "auc", "kind": "probabilities"},
+            {"dark": [1, 0] * 30, "light": [1, 0, 0] * 20},
+            "id,dark,light\n7,0,1\n2,1,1\n",
+            [[0, 1], [1, 1]],
+        ),
+        (
+            {"target": "ordinal", "metric": "qwk", "kind": "labels"},
+            {"label": [10, 20, 30] * 20},
+            "id,label\n7,30\n2,10\n",
+            [2, 0],
+        ),
+        (
+            {"target": "number", "metric": "rmse", "kind": "number"},
+            {"label": [1.5, 2.0, 7.0] * 20},
+            "id,label\n7,3.25\n2,1e3\n",
+            [3.25, 1000.0],
+        ),
+    ],
+    ids=["multi-label", "ordinal", "number"],
+)
+def test_pseudo_labels_of_every_target_train_in_every_fold_and_are_never_scored(
+    tmp_path, monkeypatch, settings, labels, table, expected
+):
+    workspace = toy_workspace(tmp_path, labels, validation='kind = "k-fold"\nfolds = 2', **settings)
+    (tmp_path / "pseudo.csv").write_text(table)
+    fit, fits = run_module.fit_network, []
+    monkeypatch.setattr(run_module, "fit_network", lambda *args, **keys: fits.append(args[1]) or fit(*args, **keys))
+    (run,) = workspace.runs
+    keys = {"pseudo_labels": "pseudo.csv", "epochs": 1, "refit": True}
+    predictions = train_run(workspace, replace(run, recipe=replace(run.recipe, **keys)))
+    assert predictions.about["pseudo_labels"] == 2 and len(fits) == 3
+    assert predictions.oof_ids.tolist() == workspace.lock.train_ids.tolist()
+    assert np.array_equal(predictions.oof_labels, workspace.lock.train_labels)
+    images = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop").test_images[[7, 2]]
+    added = np.array([ROWS, ROWS + 1])
+    for data in fits:
+        assert np.isin(added, data.training_rows).all() and not np.isin(added, data.validation_rows).any()
+        assert data.labels[added].tolist() == expected
+        scaled = np.array(expected, float).reshape(2, -1)
+        np.testing.assert_allclose(data.targets[added] * data.scale[1] + data.scale[0], scaled, atol=1e-4)
+        assert np.array_equal(data.store.gather(torch.from_numpy(added)), images)

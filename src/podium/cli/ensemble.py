@@ -43,15 +43,16 @@ def ensemble(
 @commands.command()
 def pseudo(
     workspace: Opened = DEFAULT,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a class.")] = 0.99,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least confidence in a label, 1 at most.")] = 0.99,
 ) -> None:
-    """Write the test images that the blend predicts with confidence, and their classes, for the key pseudo_labels."""
+    """Write the test images that the blend predicts with confidence, and their labels, for the key pseudo_labels."""
     from podium.predictions.pseudo import write_pseudo_labels
 
-    file, counts, wrong = write_pseudo_labels(workspace, threshold)
-    images = f"{int(counts.sum()):,} of {len(workspace.lock.test_ids):,} test images"
-    print(f"wrote {file}: {images}; {wrong:.0f} of them are wrong if the probabilities are right")
-    print(", ".join(f"{name} {count:,}" for name, count in zip(workspace.lock.classes, counts.tolist(), strict=True)))
+    file, (rows, labels), errors = write_pseudo_labels(workspace, threshold)
+    lock, target = workspace.lock, workspace.lock.target
+    print(f"wrote {file}: {len(rows):,} of {len(lock.test_ids):,} test images; {errors}")
+    counts = zip(lock.classes, target.shares(labels) * len(rows), strict=True)
+    print(", ".join(f"{name} {count:,.0f}" for name, count in counts))
     print(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
 
 

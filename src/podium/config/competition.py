@@ -51,7 +51,6 @@ def _check_keys(competition: Competition, file: Path) -> None:
         ("data.sample_submission data.test_ids", data.test, "test images, a name for test"),
         ("data.extra", len({*data.extra} - {""}) == len(data.extra), "names of folders or archives, each once"),
         ("data.extra data.group_column data.metadata", source != "digits", 'another source than "digits"'),
-        ("data.extra", target == "class", f'target = "class", one class per image, found "{target}"'),
         ("data.label_pattern", source == "names", f'source = "names", found "{source}"'),
         ("data.label_pattern", _count_groups(data.label_pattern) == 1, "a regular expression with one group"),
         ("data.group_pattern", _count_groups(data.group_pattern) == 1, "a regular expression with one group"),

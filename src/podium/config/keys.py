@@ -40,7 +40,7 @@ class Data:
     archive: str = key("archive or folder of the images, in DATA=, $PODIUM_DATA, data/ or ../shared/data/", "")
     train: str = key("folder or archive of the labelled images; empty: the class folders are at the top", "train")
     test: str = key("as train, of the unlabelled images; equal to train: those without a label; empty: none", "test")
-    extra: tuple[str, ...] = key("folders or archives of class folders that only train", (), later=True)
+    extra: tuple[str, ...] = key("folders or archives of labelled images that only train", (), later=True)
     labels: str = key("the table of labels (csv)", "train.csv")
     id_column: str = key("column of image ids in the table of labels (csv)", "id")
     target: Literal["class", "multi-label", "ordinal", "number"] = key(
@@ -226,7 +226,7 @@ class Recipe:
     )
     threads: int = key("CPU threads of a run; another number changes the last bits of the results", 1, low=1, high=256)
     deterministic: bool = key("on a GPU, use only operations that repeat bit for bit; on a CPU all do", False)
-    pseudo_labels: str = key("table of test images and classes that train in every fold, as make pseudo writes it", "")
+    pseudo_labels: str = key("table of test images and labels that train in every fold, as make pseudo writes it", "")
     refit: bool = key("train again on training and validation rows; that network makes the test logits", False)
 
     @property

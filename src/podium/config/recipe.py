@@ -19,7 +19,6 @@ TARGETS_OF_KEYS = {
     "focal_gamma": ("class", "multi-label"),
     "label_smoothing": ("class", "multi-label"),
     "sampling": ("class", "ordinal"),
-    "pseudo_labels": ("class",),
 }
 MIXED_SIDES = "sides in all sizes, or [height, width] in all"
 WITH_EPOCHS = " ".join(name for name in flat_keys(Recipe) if name not in WITHOUT_EPOCHS)

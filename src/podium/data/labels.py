@@ -7,13 +7,11 @@ from itertools import pairwise
 from podium.config.keys import Data
 from podium.data.listing import natural_order, numbers_in
 from podium.errors import DataError, examples
-from podium.targets.target import BETWEEN_NAMES
+from podium.targets.target import BETWEEN_NAMES, LARGEST_NUMBER
 
 # More labels than these are not classes if all of them are numbers and not all of them integers.
 MOST_NUMBERS = 10
 MOST_EXAMPLES = 4
-# Squares of larger numbers overflow in float32.
-LARGEST_NUMBER = 1e18
 # Cells that stand for a missing number.
 MISSING = ("", "na", "n/a", "nan", "null")
 

@@ -106,18 +106,18 @@ def _make_lock(
 ) -> Lock:
     """The lock of the decoded images with folds and with the settings that decide them."""
     images = dataset.lock
-    groups = "" if images.groups is None else "\n".join(images.groups.tolist())
-    sha256 = hashlib.sha256(groups.encode()).hexdigest() if groups else ""
+    text = "" if images.groups is None else "\n".join(images.groups.tolist())
+    sha256 = hashlib.sha256(text.encode()).hexdigest() if text else ""
     validation = {**stamped_keys(competition.validation), "groups_sha256": sha256}
     # Recorded folds are kept: another version of scikit-learn may assign others, another size other duplicates.
     if known is not None and known.fingerprint == images.fingerprint and known.validation == validation:
         return dataclasses.replace(images, folds=known.folds, groups=known.groups, validation=validation)
-    duplicates, only_train = near_duplicates(dataset.images, progress=progress), images.is_extra
+    duplicates, rows = near_duplicates(dataset.images, progress=progress), np.arange(len(images.train_ids))
+    groups = rows if images.groups is None else images.groups
     if competition.validation.groups == "duplicates":
-        rows = np.arange(len(images.train_ids))
-        firsts = joined(rows if images.groups is None else images.groups, rows, duplicates[rows])
-        images = dataclasses.replace(images, groups=images.train_ids[firsts])
-        only_train = np.isin(firsts, firsts[only_train])  # an external image's near-duplicates would know its label
+        groups = images.train_ids[joined(groups, rows, duplicates[rows])]
+        images = dataclasses.replace(images, groups=groups)
+    only_train = np.isin(groups, groups[images.is_extra])  # rows whose group has an external image, which trains
     if competition.validation.kind == "folder":
         folds = images.folds
         check_training_rows(images.train_labels, folds, images.classes)

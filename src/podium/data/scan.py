@@ -27,6 +27,7 @@ from podium.data.locate import Source
 from podium.data.tables import Table, image_cells, image_rows, read_table
 from podium.errors import DataError, examples
 from podium.lock import EXTRA
+from podium.targets.target import BETWEEN_NAMES
 
 # Files that are often beside images and are not images.
 HARMLESS_SUFFIXES = ("thumbs.db", "desktop.ini", ".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html")
@@ -40,8 +41,9 @@ def scan(competition: Competition, source: Source) -> Listing:
     data, faults, root = competition.data, [], source.open()
     train = test = source.open_part(root, data.train)
     labelled, columns = _labelled_images(root, train, data, faults)
+    classes = {*columns} or {row.label for row in labelled}
     faults += [f"{row.id!r}: an id that begins with {EXTRA!r}" for row in labelled if row.id.startswith(EXTRA)]
-    rows, classes = list(labelled), {row.label for row in labelled}
+    rows = list(labelled)
     if folder := competition.validation.folder:
         part = source.open_part(root, folder)
         held_out, _ = _labelled_images(root, part, data, faults)
@@ -49,13 +51,12 @@ def scan(competition: Competition, source: Source) -> Listing:
         rows += [replace(row, id=f"{folder}/{row.id}", is_held_out=True) for row in held_out]
     for name in data.extra:
         part = source.open_extra(root, name)
-        extra, _ = _labelled_images(
-            root, part, replace(data, source="folders", group_pattern="", group_column=""), faults
-        )
-        for label in sorted({row.label for row in extra} - classes):
+        extra = _external_images(part, data, columns, faults)
+        names = {name for row in extra for name in row.label.split(BETWEEN_NAMES)} - {""}
+        for label in sorted(names - classes if data.target != "number" else ()):
             is_printed = len(faults) < DataError.most_faults_shown
             nearest = (get_close_matches(label, classes, n=1) or sorted(classes)[:10]) if is_printed else []
-            faults.append(f"{part}/{label}: not a class of the labelled images; these are {', '.join(nearest)}")
+            faults.append(f"{part}: {label!r} is not a class of the labelled images; these are {', '.join(nearest)}")
         rows += [replace(row, id=f"{EXTRA}{name}/{row.id}") for row in extra]
     sample, tests = Table(), {}
     if data.test:
@@ -116,6 +117,21 @@ def _labelled_images(
         groups = _in_names(rows, "group_pattern", data, faults)
         rows = [replace(row, group=groups.get(row.file, "")) for row in rows]
     return rows, columns
+
+
+def _external_images(part: Path, data: Data, columns: Sequence[str], faults: list[str]) -> list[LabelledImage]:
+    """The images of a part of external data: in class folders, or named by a table like that of the competition.
+
+    The table has its name and `columns`, and is in the part. Without one, only classes can have folders.
+    """
+    table = base_name(data.labels)
+    if data.source == "csv" and (data.target in ("multi-label", "number") or (part / table).is_file()):
+        # Grades are read as classes, because these images need not have every grade.
+        changes = {"labels": table, "test": "", "target": "class" if data.target == "ordinal" else data.target}
+        changes |= {"label_columns": columns} if data.target == "multi-label" and not data.label_separator else {}
+    else:
+        changes = {"source": "folders", "group_column": ""}
+    return _labelled_images(part, part, replace(data, **changes, group_pattern=""), faults)[0]
 
 
 def _class_folders(part: Path, images: Sequence[str], faults: list[str]) -> list[LabelledImage]:

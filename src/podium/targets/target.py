@@ -29,6 +29,8 @@ TARGETS = {
 }
 # Between the names of a row's labels, in a listing of images; a name cannot contain it.
 BETWEEN_NAMES = "\t"
+# Squares of larger numbers overflow in float32.
+LARGEST_NUMBER = 1e18
 
 
 @dataclass(frozen=True)
