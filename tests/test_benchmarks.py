@@ -87,7 +87,7 @@ def test_the_benchmark_of_networks_trains_from_scratch_and_judges_by_other_image
     low, high = (float(word) for word in interval.split(" to "))
     assert name == "convnext_atto" and low <= float(accuracy) <= high
     assert float(accuracy) * 20 == pytest.approx(round(float(accuracy) * 20)), "20 images are judged"
-    assert float(accuracy) > 0.8 and float(loss) > 0 and float(seconds) > 0 and precision in ("float32", "bfloat16")
+    assert float(accuracy) > 0.8 and float(loss) >= 0 and float(seconds) > 0 and precision in ("float32", "bfloat16")
 
 
 def test_the_benchmark_of_large_sizes_measures_every_case(tmp_path):
