@@ -237,7 +237,7 @@ def test_without_predictions_the_error_names_the_command_that_makes_them(tmp_pat
 
 def test_a_single_run_makes_a_submission(tmp_path):
     written = write_ensemble(make_project(tmp_path, three_runs()[:1]))
-    assert [run.weight for run in written.result.members] == [1.0]
+    assert [run.weight for run in written.result.runs] == [1.0]
 
 
 def test_a_name_that_is_a_path_is_refused(tmp_path):

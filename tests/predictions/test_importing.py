@@ -92,7 +92,7 @@ def test_logits_are_kept(workspace, tmp_path):
 def test_an_imported_run_is_blended_with_a_caveat(workspace, tmp_path):
     import_predictions(workspace, "vit.s1", **tables(tmp_path))
     result = write_ensemble(workspace).result
-    assert [run.architecture for run in result.members] == ["vit"]
+    assert [run.architecture for run in result.runs] == ["vit"]
     assert any("1 of 1 members are imported" in caveat for caveat in result.caveats)
 
 

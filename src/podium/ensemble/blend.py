@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from podium.ensemble.pool import Pool, calibrated
-from podium.ensemble.select import select
 from podium.ensemble.strategies.calibrate import fit_temperature
 from podium.ensemble.strategies.losses import weighted_sum
 from podium.ensemble.strategies.table import STRATEGIES
@@ -60,7 +59,7 @@ def fit_blends(pool: Pool, candidates: Sequence[tuple[str, str]]) -> list[Blend]
     If no run is a member by these rows, although one is by all validation rows, the best run is the only member.
     """
     gains = pool.gains()
-    members = np.flatnonzero(select(pool, gains)[0])
+    members = np.flatnonzero(pool.select(gains)[0])
     members = members if len(members) else np.array([gains.argmax()])
     logits, temperatures = pool.logs, np.ones(len(pool.runs))
     if pool.fits_temperatures:

@@ -10,7 +10,6 @@ from podium.ensemble.compare import Bootstrap, Comparison, Estimate, bootstrap, 
 from podium.ensemble.contribution import Contribution, contributions
 from podium.ensemble.cross_fit import Candidate, cross_fit
 from podium.ensemble.pool import Pool, pool_of
-from podium.ensemble.select import select
 from podium.ensemble.shift import shift_warnings
 from podium.ensemble.strategies.calibrate import calibration_of
 from podium.ensemble.strategies.table import NOT_OF_NUMBERS, ONE_AVERAGE, STRATEGIES
@@ -89,11 +88,6 @@ class EnsembleResult:
     uncalibrated: np.ndarray  # (n, classes), of cells: without the blend's temperature
 
     @property
-    def members(self) -> tuple[RunInBlend, ...]:
-        """The runs that have a weight in the blend."""
-        return tuple(run for run in self.runs if run.weight)
-
-    @property
     def best(self) -> RunInBlend:
         """The run, member or not, with the best score on these rows; of equal ones the first by name."""
         return max(self.runs, key=lambda run: self.pool.measure.gain(run.scores[self.pool.metric]))
@@ -108,7 +102,7 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
     """
     pool, target = pool_of(aligned, settings, metric=metric), aligned.target
     gains = pool.gains()
-    members, reasons = select(pool, gains)
+    members, reasons = pool.select(gains)
     _check(pool, gains, members)
     candidates = cross_fit(pool, _pairs(pool, only=only))
     # Only strategies with the configured average can be chosen.

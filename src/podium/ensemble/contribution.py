@@ -9,7 +9,6 @@ from podium.ensemble.blend import without_each_run
 from podium.ensemble.compare import bootstrap, holm
 from podium.ensemble.cross_fit import Candidate
 from podium.ensemble.pool import Pool
-from podium.ensemble.select import select
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,13 @@ def contributions(pool: Pool, candidate: Candidate) -> tuple[Contribution, ...]:
     """
     weights, others = candidate.blend.weights, max(len(pool.runs) - 1, 1)
     used = np.flatnonzero(weights).tolist() if np.count_nonzero(weights) > 1 else []
-    place_of = {run: place for place, run in enumerate(used, start=1)}  # the whole blend is at 0
-    predicted = np.repeat(candidate.predicted[None, :1], 1 + len(used), axis=0)
+    without = {run: candidate.predicted[:1].copy() for run in used}
     for rows, blend in candidate.parts:
         for run, logs in without_each_run(blend, pool.logs[:, rows]).items():
-            if run in place_of:
-                predicted[place_of[run], 0, rows] = blend.values(logs)
-    resampled = bootstrap(pool, predicted, outside=False)
-    differences = {run: resampled.difference(0, place) for run, place in place_of.items()}
+            if run in without:
+                without[run][0, rows] = blend.values(logs)
+    resampled = bootstrap(pool, [candidate.predicted[:1], *without.values()], outside=False)
+    differences = {run: resampled.difference(0, place) for place, run in enumerate(used, start=1)}
     real = dict(zip(used, holm([p for _, _, p in differences.values()]), strict=True))
     results = []
     for index, run in enumerate(pool.runs):
@@ -72,7 +70,7 @@ def suggest(pool: Pool, recipes: Sequence[str]) -> tuple[Suggestion, ...]:
     of training. It ranks recipes; it does not predict the gain of the blend.
     """
     gains, suggestions = pool.gains(), []
-    members = select(pool, gains)[0].sum()
+    members = pool.select(gains)[0].sum()
     for recipe in recipes:
         own = np.array([about.get("recipe_name") == recipe for about in pool.abouts])
         times = [pool.abouts[run]["seconds"] for run in np.flatnonzero(own) if "seconds" in pool.abouts[run]]
@@ -80,7 +78,7 @@ def suggest(pool: Pool, recipes: Sequence[str]) -> tuple[Suggestion, ...]:
         fixed, per_hour, member = None, None, True
         if own.any():  # one more run is expected to score as the present ones do; its name comes last
             more = replace(pool, runs=(*pool.runs, "~"), abouts=(*pool.abouts, pool.abouts[own.argmax()]))
-            member = bool(select(more, (*gains, gains[own].mean()))[0].sum() > members)
+            member = bool(more.select((*gains, gains[own].mean()))[0].sum() > members)
         if own.any() and not own.all() and pool.target.has_classes:
             wrong = votes(pool.predicted[~own], pool.target.value_width).argmax(axis=1) != pool.labels
             fixed = float(pool.correct[own][:, wrong].mean()) if wrong.any() else 0.0

@@ -50,8 +50,8 @@ def cross_fit(pool: Pool, pairs: Sequence[tuple[str, str]]) -> list[Candidate]:
         return outside, blends
 
     jobs = [partial(fit, repeat, part) for repeat, row in enumerate(parts) for part in range(row.max() + 1)]
-    jobs = [partial(fit_blends, pool, pairs), *jobs]
-    whole, *fitted = map_in_threads(lambda job: job(), jobs, threads=max(1, MANY_LOGITS // pool.logs.size))
+    threads = max(1, MANY_LOGITS // pool.logs.size)
+    whole, *fitted = map_in_threads(lambda job: job(), [partial(fit_blends, pool, pairs), *jobs], threads=threads)
     first_repeat = fitted[: parts[0].max() + 1]
     return [
         Candidate(blend, predicted[place], [(rows, blends[place]) for rows, blends in first_repeat])
@@ -64,18 +64,14 @@ def split_rows(strata: np.ndarray, units: np.ndarray, settings: Ensemble) -> np.
 
     units (n,) int from 0: rows of one unit are in the same part.
     """
-    count = int(units.max()) + 1
-    unit_strata = np.zeros(count, np.int64)
-    unit_strata[units[::-1]] = strata[::-1]  # the stratum of a unit's first row
-    parts = np.empty((settings.cross_fit_repeats, len(strata)), np.int64)
+    unit_strata, parts = strata[np.unique(units, return_index=True)[1]], []  # of a unit's first row
     for repeat in range(settings.cross_fit_repeats):
         generator = np.random.default_rng(stream_seed(settings.seed, f"cross-fit/{repeat}"))
-        shuffled = generator.permutation(count)
+        shuffled = generator.permutation(len(unit_strata))
         by_stratum = shuffled[np.argsort(unit_strata[shuffled], kind="stable")]
-        unit_parts = np.empty(count, np.int64)
-        unit_parts[by_stratum] = np.arange(count) % min(settings.cross_fit_parts, count)
-        parts[repeat] = unit_parts[units]
-    return parts
+        place = np.argsort(by_stratum)  # of each unit in this order
+        parts.append((place % min(settings.cross_fit_parts, len(place)))[units])
+    return np.array(parts)
 
 
 def map_in_threads(function: Callable, jobs: Sequence, *, threads: int = 1000) -> list:

@@ -1,5 +1,7 @@
 """What blends are fitted on and judged by: the predictions of all runs for the validation rows, and the labels."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -92,6 +94,29 @@ class Pool:
         values = map(self.target.values, self.logs)
         gains = [self.measure.gain(self.measure(run, self.labels)) for run in values]
         return np.nan_to_num(gains, nan=-np.inf)
+
+    def select(self, gains: Sequence[float]) -> tuple[np.ndarray, list[str]]:
+        """Choose members by their gains: (runs,) bool, and the reason for each run.
+
+        A run is a member if its score is above the threshold, or if it is among the best of its architecture; of runs
+        with equal scores, the first by name ranks higher. A metric of which less is better has no threshold.
+        """
+        settings, architectures = self.settings, [about["architecture"] for about in self.abouts]
+        members, reasons = np.ones(len(self.runs), bool), ["all runs are members"] * len(self.runs)
+        if settings.select == "all":
+            return members, reasons
+        totals, counts = Counter(architectures), Counter()
+        limit = f"{settings.threshold:g}" if self.measure.greater_is_better else ""
+        rows = zip([-gain for gain in gains], self.runs, architectures, range(len(self.runs)), strict=True)
+        for loss, _, architecture, place in sorted(rows):
+            counts[architecture] += 1
+            rank, total = counts[architecture], totals[architecture]
+            position = f"rank {rank} of {total} in its architecture" if total > 1 else "only run of its architecture"
+            is_above, is_best = limit and -loss > settings.threshold, rank <= settings.best_per_architecture
+            members[place] = is_above or is_best
+            others = position if is_best or not limit else f"not above {limit}; {position}"
+            reasons[place] = f"above threshold {limit}" if is_above else others
+        return members, reasons
 
     def scores(self, values: np.ndarray) -> dict[str, float]:
         """The target's scores and the metric of the cells' values (n, classes)."""

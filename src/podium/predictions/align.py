@@ -1,6 +1,7 @@
 """All runs of a competition, joined by id with the rows of its lock; and the memory that blending them needs."""
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -67,25 +68,20 @@ def pool_size(workspace: Workspace) -> PoolSize:
 
 
 def check_memory(workspace: Workspace) -> None:
-    """Raise PredictionsError if blending all runs needs more memory than is available; SubmissionError without runs."""
-    needed, available = pool_size(workspace).memory_bytes, available_memory()
-    if available is not None and needed > available:
-        raise PredictionsError(
-            "The predictions are too large to blend on this machine.",
-            file=workspace.paths.predictions_folder,
-            expected=f"{needed / 1e9:.1f} GB of available memory",
-            found=f"{available / 1e9:.1f} GB",
-            fix="move the files of weak runs to another folder, or use a machine with more memory",
-        )
+    """Raise PredictionsError if blending all runs needs more memory than is available; SubmissionError without runs.
 
-
-def available_memory() -> int | None:
-    """Bytes of memory that a program can use without swapping; None where the system does not tell (not Linux)."""
-    try:
-        lines = MEMORY_FILE.read_text().splitlines()
-    except FileNotFoundError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    Where the system does not tell how much is available without swapping (not Linux), it is not compared.
+    """
+    needed, text = pool_size(workspace).memory_bytes, MEMORY_FILE.read_text() if MEMORY_FILE.exists() else ""
+    for kilobytes in re.findall(r"^MemAvailable: +(\d+) kB", text, re.MULTILINE):
+        if needed > (available := int(kilobytes) * 1024):
+            raise PredictionsError(
+                "The predictions are too large to blend on this machine.",
+                file=workspace.paths.predictions_folder,
+                expected=f"{needed / 1e9:.1f} GB of available memory",
+                found=f"{available / 1e9:.1f} GB",
+                fix="move the files of weak runs to another folder, or use a machine with more memory",
+            )
 
 
 def load_runs(workspace: Workspace, *, rehearsed: bool = False) -> Aligned:

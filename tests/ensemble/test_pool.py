@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from podium.ensemble.select import select
 from toy_runs import pool_from
 
 
@@ -13,7 +12,7 @@ def selected(gains, *, threshold=0.95, best=1, metric="accuracy"):
     rows = np.zeros((len(gains), 1, 2))
     pool = pool_from(rows, [0], metric=metric, threshold=threshold, best_per_architecture=best)
     pool = replace(pool, runs=tuple(gains), abouts=tuple({"architecture": run.split(".")[0]} for run in gains))
-    return select(pool, list(gains.values()))
+    return pool.select(list(gains.values()))
 
 
 def members(gains, **settings):
