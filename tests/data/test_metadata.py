@@ -93,7 +93,7 @@ def test_a_recipe_whose_columns_are_not_there_is_refused_by_prepare(pets):
     with pytest.raises(DataError, match=r"(?s)images do not have.*expected: +metadata_columns of age, site.*ages"):
         pets.prepare()
     pets.competition(SETTINGS)
-    with pytest.raises(DataError, match=r"(?s)no metadata of these images.*fix: .*metadata = \["):
+    with pytest.raises(DataError, match=r"(?s)images do not have.*metadata\.csv: missing.*fix: .*metadata = \["):
         pets.prepare()
 
 
@@ -101,7 +101,7 @@ def test_metadata_of_other_images_is_refused(pets):
     lock = pets.prepare()
     lines = pets.paths.metadata_file.read_text().splitlines()
     pets.paths.metadata_file.write_text("\n".join([lines[0], lines[2], lines[1], *lines[3:]]))
-    with pytest.raises(DataError, match="no metadata of these images"):
+    with pytest.raises(DataError, match=r"not about the images of data\.lock"):
         read_metadata(pets.paths, lock, ["age"])
 
 

@@ -145,10 +145,10 @@ def test_the_confidence_in_a_grade_is_its_share_of_the_validation_rows_with_simi
 
     shares = np.array([share(*pair) for pair in zip(tests, grades, strict=True)])
     assert shares[2] < 0.8 < 0.9 < min(shares[0], shares[3], shares[6])
-    cells, errors = written_by(workspace, 0.9)
-    names = ("10", "20", "30")
-    assert cells == {row: [names[grades[row]]] for row in np.flatnonzero(shares >= 0.9)}
-    assert errors == f"{(1 - shares)[shares >= 0.9].sum():.0f} of their {len(cells)} labels are probably wrong"
+    for least in sorted(set(shares.tolist())):
+        cells, errors = written_by(workspace, least)
+        assert cells == {row: [("10", "20", "30")[grades[row]]] for row in np.flatnonzero(shares >= least)}
+        assert errors == f"{(1 - shares)[shares >= least].sum():.0f} of their {len(cells)} labels are probably wrong"
 
 
 def numbers_of_two_runs(*, errors_follow_agreement):

@@ -45,24 +45,23 @@ def read_labels(
     if data.target == "multi-label" or len(columns) > 1:
         return _names_of_columns(data, columns, rows, table=table, faults=faults), tuple(columns)
     labels = [cell for _, (cell,) in rows]
-    if data.target in ("number", "ordinal"):
-        numbers = {"number": f"a finite number, {LARGEST_NUMBER:g} at most", "ordinal": "an integer"}
-        wrong = [f"{id_!r} has {cell!r}" for id_, (cell,) in rows if not _is_number(cell, data.target)]
-        if wrong:
-            faults.append(_wrong_cells(table, wrong, numbers[data.target]))
-        elif data.target == "ordinal":
-            grades = sorted(set(numbers_in(labels)))
-            found = examples(natural_order(set(labels)), most=9)
-            if len(set(labels)) > len(grades):
-                faults.append(f"{table}: an integer is written in several ways, such as 1 and 01: {found}")
-            elif len({high - low for low, high in pairwise(grades)}) > 1:
-                faults.append(f"{table}: ordinal labels need equal steps, as 0 to 4 have; found {found}")
-        return labels, (data.label_column,) if data.target == "number" else ()
-    known = without_missing(labels)
-    _refuse_numbers(data, natural_order({label for label in known if label}), table=table)
-    if missing := [f"{id_!r} has {cell!r}" for id_, (cell,) in rows if cell not in known]:
-        faults.append(_wrong_cells(table, missing, "a label; all others are numbers"))
-    return [label if label in known else None for label in labels], ()
+    is_label, expected = _is_number, f"a finite number, {LARGEST_NUMBER:g} at most"
+    if data.target == "ordinal":
+        is_label, expected = re.compile("-?[0-9]+").fullmatch, "an integer"
+    elif data.target == "class":
+        known = without_missing(labels)
+        _refuse_numbers(data, natural_order(known - {""}), table=table)
+        is_label, expected = known.__contains__, "a label; all others are numbers"
+    if wrong := [f"{id_!r} has {cell!r}" for id_, (cell,) in rows if not is_label(cell)]:
+        faults.append(_wrong_cells(table, wrong, expected))
+    elif data.target == "ordinal":
+        grades, found = sorted(set(numbers_in(labels))), examples(natural_order(set(labels)), most=9)
+        if len(set(labels)) > len(grades):
+            faults.append(f"{table}: an integer is written in several ways, such as 1 and 01: {found}")
+        elif len({high - low for low, high in pairwise(grades)}) > 1:
+            faults.append(f"{table}: ordinal labels need equal steps, as 0 to 4 have; found {found}")
+    texts = [label if is_label(label) else None for label in labels]
+    return texts, (data.label_column,) if data.target == "number" else ()
 
 
 def _names_of_columns(
@@ -88,9 +87,7 @@ def _wrong_cells(table: str, wrong: Sequence[str], expected: str) -> str:
     return f"{table}: {len(wrong)} wrong cell(s); expected {expected}: {'; '.join(wrong[:MOST_EXAMPLES])}"
 
 
-def _is_number(cell: str, target: str) -> bool:
-    if target == "ordinal":
-        return bool(re.fullmatch("-?[0-9]+", cell))
+def _is_number(cell: str) -> bool:
     return any(abs(number) <= LARGEST_NUMBER for number in numbers_in([cell]))
 
 

@@ -86,21 +86,17 @@ def read_metadata(paths: Paths, lock: Lock, columns: Sequence[str]) -> tuple[np.
         return None, None
     faults: list[str] = []
     table = read_table(paths.metadata_file, faults)
-    if faults or list(table.columns[table.header[0]]) != _ids(lock):
-        raise DataError(
-            "There is no metadata of these images.",
-            file=paths.metadata_file,
-            expected="a row for each image of data.lock",
-            faults=faults,
-            fix='[data] metadata = ["train.csv", "test.csv"] in competition.toml; then make prepare',
-        )
-    if unknown := [name for name in columns if name not in table.header[1:]]:
+    if not faults and list(table.columns[table.header[0]]) != _ids(lock):
+        faults.append("it is not about the images of data.lock")
+    unknown = [name for name in columns if name not in table.header[1:]]
+    if faults or unknown:
         raise DataError(
             "A recipe names metadata that the images do not have.",
             file=paths.metadata_file,
-            expected=f"metadata_columns of {', '.join(table.header[1:])}",
+            expected=f"metadata_columns of {', '.join(table.header[1:]) or '[data] metadata'}",
             found=", ".join(unknown),
-            fix="correct metadata_columns in the recipe",
+            faults=faults,
+            fix='correct them in the recipe; or [data] metadata = ["train.csv", "test.csv"], then make prepare',
         )
     cells = np.empty((len(table.lines), len(columns)), object)
     for place, name in enumerate(columns):
