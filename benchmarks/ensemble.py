@@ -30,7 +30,7 @@ from podium.ensemble.build import build_ensemble
 from podium.ensemble.pool import Pool, pool_of
 from podium.ensemble.strategies import greedy as greedy_module
 from podium.ensemble.strategies.greedy import greedy_weights
-from podium.ensemble.strategies.stack import stack_coefficients
+from podium.ensemble.strategies.stack import stack_weights
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.lock import Lock, write_lock
 from podium.metrics import METRICS, log_softmax
@@ -145,8 +145,7 @@ def compare_with_others(runs: int, repeats: int) -> None:
     print(f"{runs} runs x 10,000 x 10, {load()}")
     print(f"  greedy, one bag of {greedy_module.STEPS} steps {ours:10.3f} s")
     print(f"  the plain loop                {theirs:10.3f} s   {theirs / ours:.0f}x; same weights: {same}")
-    z = np.ascontiguousarray(pool.logs.transpose(0, 2, 1))
-    stack, _ = seconds_of(lambda: stack_coefficients(z, labels), repeats)
+    stack, _ = seconds_of(lambda: stack_weights(pool, "logits"), repeats)
     columns = pool.logs.transpose(1, 0, 2).reshape(len(labels), -1)
     regression = LogisticRegression(max_iter=50 if runs > 9 else 200)
     sklearn, _ = seconds_of(lambda: regression.fit(columns, labels), 1)

@@ -27,7 +27,7 @@ from podium.ensemble.blend import blended
 from podium.ensemble.compare import Bootstrap, bootstrap, choose, estimate
 from podium.ensemble.cross_fit import cross_fit, map_in_threads
 from podium.ensemble.pool import pool_of
-from podium.ensemble.strategies import table as strategy_table
+from podium.ensemble.strategies import log_loss as log_loss_module
 from podium.ensemble.strategies.table import ONE_AVERAGE, STRATEGIES
 from podium.metrics import Z_95, accuracy, log_loss, softmax
 from podium.predictions.align import Aligned, load_runs
@@ -253,10 +253,10 @@ def main() -> None:
     arguments.add_argument("--draws", type=int, default=300)
     arguments.add_argument("--rows", type=int, default=1000)
     arguments.add_argument("--runs", choices=RUNS, default="equal")
-    arguments.add_argument("--prior-rows", type=float, default=strategy_table.PRIOR_ROWS)
+    arguments.add_argument("--prior-rows", type=float, default=log_loss_module.PRIOR_ROWS)
     arguments.add_argument("--plot", type=Path)
     options = arguments.parse_args()
-    strategy_table.PRIOR_ROWS = options.prior_rows
+    log_loss_module.PRIOR_ROWS = options.prior_rows
     draws = map_in_threads(lambda seed: simulate(options.runs, options.rows, seed), range(options.draws))
     print(table(draws, options.runs, options.rows))
     if options.plot:

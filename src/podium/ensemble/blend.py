@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from podium.ensemble.pool import Pool, calibrated
+from podium.ensemble.pool import Pool, calibrated, weighted_sum
 from podium.ensemble.strategies.calibrate import fit_temperature
-from podium.ensemble.strategies.losses import weighted_sum
 from podium.ensemble.strategies.table import STRATEGIES
 from podium.targets.target import CLASS, Target
 

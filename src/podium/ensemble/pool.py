@@ -165,3 +165,9 @@ def calibrated(logits: np.ndarray, temperatures: np.ndarray, target: Target = CL
         scaled = run.astype(np.float64) / temperature
         logs[place] = log_softmax(scaled) if target.has_probabilities else scaled
     return logs
+
+
+def weighted_sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sum over the first axis of (m, ...), in a fixed order, unlike BLAS; weights of 0 cost nothing."""
+    shares = zip(values, weights, strict=True)
+    return sum((value * share for value, share in shares if share), start=np.zeros(values[0].shape))

@@ -96,3 +96,10 @@ def test_identical_members_share_without_trouble():
         return float(-np.log(weights @ label_probabilities).mean()), -ratio.mean(axis=1), ratio @ ratio.T / 20
 
     np.testing.assert_allclose(minimise_on_simplex(convex, np.full(3, 1 / 3)), np.full(3, 1 / 3))
+
+
+def test_a_line_search_that_cannot_gain_stops_where_it_is():
+    point = minimise(
+        lambda x: (float(x[0] > 0), np.array([-1.0]), np.eye(1)), np.zeros(1), lambda g, h, _: -g, tolerance=1e-8
+    )
+    assert point.tolist() == [0]

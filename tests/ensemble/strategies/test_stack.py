@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from podium.ensemble.strategies.stack import STRENGTHS, _halves, fit_stack, stack_coefficients
+from podium.ensemble.strategies.stack import STRENGTHS, _halves, fit_stack, stack_weights
 from podium.metrics import log_loss, softmax
+from toy_runs import pool_from
 
 
 def runs(members=3, rows=400, classes=2, *, seed=0, noise=1.5):
@@ -62,7 +63,7 @@ def test_each_row_is_in_one_of_two_halves_and_each_class_in_both():
 
 def test_the_chosen_strength_is_no_worse_on_new_rows_than_the_weakest():
     z, labels = runs(members=6, rows=120, classes=3, noise=2.5)
-    coefficients, biases = stack_coefficients(z, labels)
+    coefficients, biases = stack_weights(pool_from(z.transpose(0, 2, 1), labels), "logits")
     weakest = fit_stack(z, labels, strength=STRENGTHS[-1])
     new_z, new_labels = runs(members=6, rows=4000, classes=3, noise=2.5, seed=9)
     assert loss_of(new_z, new_labels, coefficients, biases) <= loss_of(new_z, new_labels, *weakest) + 1e-3

@@ -6,8 +6,7 @@ accuracy of a sum is computed on the other, contested rows only. The result equa
 
 import numpy as np
 
-from podium.ensemble.pool import Pool
-from podium.ensemble.strategies.losses import weighted_sum
+from podium.ensemble.pool import Pool, weighted_sum
 from podium.metrics import softmax
 from podium.seeding import stream_seed
 

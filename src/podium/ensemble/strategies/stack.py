@@ -6,7 +6,8 @@ some hundred contested rows are enough. The strength of the shrinkage is chosen 
 
 import numpy as np
 
-from podium.ensemble.strategies.losses import moments, softmax_loss
+from podium.ensemble.pool import Pool
+from podium.ensemble.strategies.log_loss import moments, softmax_loss
 from podium.ensemble.strategies.simplex import minimise, shrunk
 
 STRENGTHS = (1.0, 0.03, 0.001)
@@ -14,8 +15,9 @@ STRENGTHS = (1.0, 0.03, 0.001)
 SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-6
 
 
-def stack_coefficients(z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (members,) and biases (classes,): log-probabilities z (members, classes, n), labels (n,)."""
+def stack_weights(pool: Pool, average: str) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (members,) and biases (classes,); the kind of average makes no difference."""
+    z, labels = np.ascontiguousarray(pool.logs.transpose(0, 2, 1)), pool.labels  # (members, classes, n)
     losses, fitted = np.zeros(len(STRENGTHS)), None
     halves = [(z.take(rows, axis=2), labels[rows]) for rows in _halves(labels)]
     for half, (held_out, held_out_labels) in (halves, halves[::-1]):

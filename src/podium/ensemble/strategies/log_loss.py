@@ -1,12 +1,50 @@
-"""The losses that strategies minimise: their value, and gradient and Hessian in the weights of the members."""
+"""The weights with the smallest log loss, and such losses: value, gradient and Hessian in the members' weights."""
+
+from functools import partial
 
 import numpy as np
 
+from podium.ensemble.pool import Pool, weighted_sum
+from podium.ensemble.strategies.calibrate import fit_temperature
+from podium.ensemble.strategies.simplex import Convex, minimise_on_simplex, shrunk
+from podium.metrics import log_softmax
 
-def weighted_sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted sum over the first axis of (m, ...), in a fixed order, unlike BLAS; weights of 0 cost nothing."""
-    shares = zip(values, weights, strict=True)
-    return sum((value * share for value, share in shares if share), start=np.zeros(values[0].shape))
+# Bounds of the members' temperature: for a uniform blend without errors it would be 0, and then all weights are equal.
+TEMPERATURES = (0.2, 5.0)
+# How strongly `log_loss_weights` shrinks, measured with `benchmarks/honesty.py --prior-rows` (docs/ensembles.md).
+PRIOR_ROWS = 5.0
+
+
+def log_loss_weights(pool: Pool, average: str) -> tuple[np.ndarray, None]:
+    """The weights with the smallest log loss of the blend (of numbers: squared error), shrunk towards equal weights.
+
+    The shrinkage is worth `PRIOR_ROWS` rows, so that it matters only where rows are few (prior information in the
+    combination of forecasts: Diebold and Pauly, Int. J. of Forecasting 6, 1990).
+    """
+    equal = np.full(len(pool.runs), 1 / len(pool.runs))
+    if len(equal) == 1:
+        return equal, None
+    strengths = np.full(len(equal), PRIOR_ROWS * len(equal) / len(pool.labels))
+    return minimise_on_simplex(shrunk(_loss_of_weights(pool, average), equal, strengths), equal), None
+
+
+def _loss_of_weights(pool: Pool, average: str) -> Convex:
+    """What `log_loss_weights` minimises, with all members at the temperature of their uniform blend.
+
+    The final blend gets a temperature anyway, so a member must not gain weight only because its probabilities have the
+    best sharpness.
+    """
+    if not pool.target.has_probabilities:
+        return partial(normal_loss, pool.logs[:, :, 0] - pool.labels)
+    uniform_blend = pool.logs.mean(axis=0)
+    if average == "probabilities":
+        uniform_blend = np.log(np.maximum(np.exp(pool.logs).mean(axis=0), np.finfo(np.float64).tiny))
+    temperature = np.clip(fit_temperature(uniform_blend, pool.labels), *TEMPERATURES)
+    logs = (log_softmax(member / temperature) for member in pool.logs)
+    if average == "probabilities":
+        rows = np.arange(len(pool.labels))
+        return partial(mixture_loss, np.exp([member[rows, pool.labels] for member in logs]))
+    return partial(geometric_loss, np.ascontiguousarray([member.T for member in logs]), pool.labels)
 
 
 def softmax_loss(
