@@ -176,7 +176,7 @@ $(VERBS): | $(READY)
 estimate show lr-find tune embed $(if $(RUN)$(DATA),verify): | prepare
 
 test: | $(READY)
-	@$(PYTHON) -m pytest -q -n $(CORES) --cov
+	@$(PYTHON) -m pytest -q -n $(CORES) --dist worksteal --cov
 
 bench: | $(READY) prepare
 	@$(PYTHON) -W ignore benchmarks/training.py $(OF)

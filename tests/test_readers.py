@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +24,13 @@ from podium.submission import check_submission, submission_text
 from reader_toys import IMAGES, LOCK, READERS, RUN, VALID, npy, with_members
 from toy_runs import run_of
 
-# The same examples in every run; the folder of a test is used by all of its examples.
+# The same examples in every run, more of them with EXAMPLES=1000; benchmarks/fuzz.py runs for as long as it may. The
+# folder of a test is used by all of its examples.
 QUICK = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=60,
+    max_examples=int(os.environ.get("EXAMPLES", 20)),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Zs"]), min_size=1, max_size=20)

@@ -158,15 +158,15 @@ def test_several_names_in_a_cell_from_images_to_a_checked_submission(tmp_path, m
     predicted = np.array([[name in cell.split("|") for name in columns] for cell in written["label"]])
     assert f1_score(tests, predicted, average="macro") > 0.9
     assert "Scores by label" in page and "Calibration" not in page
-    aligned, ensemble = load_runs(workspace), workspace.competition.ensemble
+    aligned, ensemble = load_runs(workspace), replace(workspace.competition.ensemble, strategy="log-loss")
     for metric, thresholds, least in (("micro_f1", 1, 0.75), ("macro_f1", 3, 0.9)):
-        result = build_ensemble(aligned, ensemble, metric=metric)
+        result = build_ensemble(aligned, ensemble, metric=metric, only=True)
         assert result.score.score > least > 0.6 > max(run.scores[metric] for run in result.runs), "runs alone: at 1/2"
         assert len(result.blend.cuts) == thresholds and not result.calibration
     blend = podium.load("toy", tmp_path).predictions["blend"]
     assert np.mean(blend == podium.load("toy", tmp_path).predictions["label"]) > 0.8
     monkeypatch.setattr("podium.ensemble.blend.ROWS_AT_A_TIME", 7)  # no multiple of the columns
-    assert build_ensemble(aligned, ensemble, metric=metric).contributions == result.contributions
+    assert build_ensemble(aligned, ensemble, metric=metric, only=True).contributions == result.contributions
     file = workspace.paths.submissions / "ensemble.csv"
     file.write_text("id,label\n0,\n1,dark|bright\n2,dark|dark\n3,dark|gray\n4,dark bright\n")
     faults = check_submission(file, lock=workspace.lock, settings=workspace.competition.submission)

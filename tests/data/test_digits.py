@@ -17,18 +17,21 @@ from podium.workspace import open_workspace
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def digits(tmp_path, monkeypatch):
-    monkeypatch.setenv("PODIUM_CACHE", str(tmp_path))
-    workspace = open_workspace("digits", ROOT)
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PODIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield open_workspace("digits", ROOT)
+
+
+@pytest.fixture(scope="module")
+def digits(workspace):
     prepare(workspace)
     return open_images(workspace.paths, workspace.lock, pixels=32, shape="crop")
 
 
-@pytest.fixture
-def listing(tmp_path, monkeypatch):
-    monkeypatch.setenv("PODIUM_CACHE", str(tmp_path))
-    workspace = open_workspace("digits", ROOT)
+@pytest.fixture(scope="module")
+def listing(workspace):
     return scan(workspace.competition, find_source(workspace.competition, workspace.paths, data=None))
 
 

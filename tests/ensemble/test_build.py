@@ -61,11 +61,6 @@ def test_a_run_that_is_not_a_member_does_not_change_the_blend():
     np.testing.assert_array_equal(with_other_run.test_probabilities, build(*members).test_probabilities)
 
 
-def test_without_a_run_above_the_threshold_the_best_of_each_architecture_are_blended():
-    result = build(random_run("a.s1", seed=1), random_run("b.s1", seed=2), threshold=1.0)
-    assert [run.weight > 0 for run in result.runs] == [True, True]
-
-
 def test_an_ensemble_without_members_is_refused():
     with pytest.raises(ConfigError, match="No run is a member") as refused:
         build(random_run("a.s1"), threshold=1.0, best_per_architecture=0)

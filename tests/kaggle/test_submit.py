@@ -145,13 +145,6 @@ def test_rules_that_are_not_accepted(project, message):
     assert [entry.state for entry in project.ledger] == ["refused"]
 
 
-def test_an_unknown_competition(project):
-    project.state.slug = "another"
-    with pytest.raises(KaggleError, match="no competition 'birds-and-others' on Kaggle") as refusal:
-        submit(project.session(), project.csv, "first")
-    assert "competition.toml" in refusal.value.fix
-
-
 @pytest.mark.parametrize("status", [403, 503])
 def test_an_upload_that_fails_with_exit_code_0_is_no_submission(project, status):
     project.state.script["PUT"] = [Fault(status)]

@@ -93,17 +93,11 @@ def test_a_run_waits_for_cores_and_continues_when_the_run_that_holds_them_is_kil
 
 
 def test_a_waiting_run_can_be_cancelled():
-    process = holder(64)
-    try:
+    def on_wait():
+        raise InterruptedError("enough")
 
-        def on_wait():
-            raise InterruptedError("enough")
-
-        with pytest.raises(InterruptedError, match="enough"), claim_cores(1, on_wait=on_wait):
-            pytest.fail("the cores were held")
-    finally:
-        process.kill()
-        process.wait()
+    with claim_cores(64), pytest.raises(InterruptedError, match="enough"), claim_cores(1, on_wait=on_wait):
+        pytest.fail("the cores were held")
     assert claims(64), "the cancelled run holds no core"
 
 

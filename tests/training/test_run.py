@@ -91,13 +91,6 @@ def test_pseudo_labels_train_in_every_fold_and_are_never_scored(tmp_path, monkey
         assert np.array_equal(data.store.gather(torch.from_numpy(added)), images)
 
 
-def test_training_a_run_twice_gives_equal_logits_bit_for_bit(tmp_path):
-    workspace = digits_workspace(tmp_path)
-    first, again = train_tiny(workspace), train_tiny(workspace)
-    assert np.array_equal(first.oof_logits, again.oof_logits)
-    assert np.array_equal(first.test_logits, again.test_logits)
-
-
 def test_deterministic_mode_is_on_during_training_only_and_changes_no_bit_on_a_cpu(tmp_path):
     class ModeRecorder(Listener):
         modes: ClassVar[list[bool]] = []
@@ -245,6 +238,20 @@ def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path, pixels):
         predict_folder(open_run(workspace, "tiny.s2"), folder)
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    workspace = digits_workspace(tmp_path_factory.mktemp("trained"))
+    train_tiny(workspace, epochs=1)
+    return workspace.paths.root
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path):
+    """A workspace whose run is trained for an epoch."""
+    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    return open_workspace("digits", tmp_path)
+
+
 def image_folder(folder):
     images = folder / "new"
     images.mkdir()
@@ -252,29 +259,25 @@ def image_folder(folder):
     return images
 
 
-def test_a_run_that_diverges_in_its_last_step_keeps_the_old_files(tmp_path):
-    workspace = digits_workspace(tmp_path)
-    train_tiny(workspace, epochs=1)
-    paths = workspace.paths
+def test_a_run_that_diverges_in_its_last_step_keeps_the_old_files(trained):
+    paths = trained.paths
     files = [place("tiny.s1") for place in (paths.parameters_file, paths.predictions_file, paths.history_file)]
     before = [file.read_bytes() for file in files]
     one_step = {"epochs": 1, "batch_size": 1000, "optimiser": "sgd", "schedule": "constant", "learning_rate": 1e30}
     with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: Training diverged.*after the last epoch.*learning_rate"):
-        train_tiny(workspace, **one_step)
+        train_tiny(trained, **one_step)
     assert [file.read_bytes() for file in files] == before
 
 
-def test_a_killed_training_leaves_the_history_of_the_earlier_one_and_no_other_file(tmp_path):
+def test_a_killed_training_leaves_the_history_of_the_earlier_one_and_no_other_file(trained):
     class Killed(Listener):
         def epoch(self, report):
             raise KeyboardInterrupt
 
-    workspace = digits_workspace(tmp_path)
-    train_tiny(workspace, epochs=1)
-    history = workspace.paths.history_file("tiny.s1")
+    history = trained.paths.history_file("tiny.s1")
     before = history.read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        train_run(workspace, workspace.runs[0], listener=Killed())
+        train_run(trained, trained.runs[0], listener=Killed())
     assert history.read_bytes() == before and list(history.parent.iterdir()) == [history]
 
 
@@ -295,9 +298,8 @@ def test_a_disk_that_is_full_for_the_parameters_loses_no_predictions_and_is_name
     assert error.value.filename == str(workspace.paths.predictions_file("tiny.s1"))
 
 
-def test_parameters_and_predictions_of_different_trainings_are_refused(tmp_path):
-    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
-    train_tiny(workspace, epochs=1)
+def test_parameters_and_predictions_of_different_trainings_are_refused(trained, tmp_path):
+    workspace, folder = trained, image_folder(tmp_path)
     file = workspace.paths.parameters_file("tiny.s1")
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata()
@@ -307,9 +309,8 @@ def test_parameters_and_predictions_of_different_trainings_are_refused(tmp_path)
         predict_folder(open_run(workspace, "tiny.s1"), folder)
 
 
-def test_damaged_parameters_are_refused(tmp_path):
-    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
-    train_tiny(workspace, epochs=1)
+def test_damaged_parameters_are_refused(trained, tmp_path):
+    workspace, folder = trained, image_folder(tmp_path)
     file = workspace.paths.parameters_file("tiny.s1")
     content = file.read_bytes()
     tensors = load(content)
@@ -337,9 +338,8 @@ def test_damaged_parameters_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "allocate"), [("build_network", torch.empty), ("_read_image", np.empty)])
-def test_a_full_memory_while_predicting_is_one_screen(tmp_path, monkeypatch, name, allocate):
-    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
-    train_tiny(workspace, epochs=1)
+def test_a_full_memory_while_predicting_is_one_screen(trained, tmp_path, monkeypatch, name, allocate):
+    workspace, folder = trained, image_folder(tmp_path)
     monkeypatch.setattr(predict_module, name, lambda *_, **__: allocate(1 << 50))
     with pytest.raises(
         DeviceMemoryError, match=r"(?s)tiny\.s1: The device has too little memory.*fewer images at once"
@@ -347,9 +347,8 @@ def test_a_full_memory_while_predicting_is_one_screen(tmp_path, monkeypatch, nam
         predict_folder(open_run(workspace, "tiny.s1"), folder)
 
 
-def test_parameters_that_are_not_numbers_predict_nothing(tmp_path):
-    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
-    train_tiny(workspace, epochs=1)
+def test_parameters_that_are_not_numbers_predict_nothing(trained, tmp_path):
+    workspace, folder = trained, image_folder(tmp_path)
     file = workspace.paths.parameters_file("tiny.s1")
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata()
@@ -373,9 +372,8 @@ def test_the_error_for_an_unknown_run_names_the_runs_with_parameters(tmp_path):
     assert "--again" not in str(error.value)
 
 
-def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(tmp_path):
-    workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
-    train_tiny(workspace, epochs=1)
+def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(trained, tmp_path):
+    workspace, folder = trained, image_folder(tmp_path)
     (folder / "x.png").mkdir()
     assert [name for name, _ in predict_folder(open_run(workspace, "tiny.s1"), folder)] == ["one.png"]
     with pytest.raises(DataError, match=r"(?s)no such folder.*nothing"):
@@ -390,11 +388,3 @@ def test_the_error_for_an_unknown_architecture_names_the_recipe_file(tmp_path):
     workspace = digits_workspace(tmp_path, recipe=RECIPE.replace("timm:test_resnet", "resnet43"))
     with pytest.raises(TrainingError, match=r"tiny\.toml"):
         train_tiny(workspace)
-
-
-def test_no_labelled_row_is_a_withheld_digit(tmp_path):
-    workspace = digits_workspace(tmp_path)
-    lock = workspace.lock
-    assert not set(lock.train_ids.tolist()) & set(digits_answers())
-    assert set(lock.test_ids.tolist()) == set(digits_answers()) and len(digits_answers()) == 500
-    assert workspace.competition.data.source == "digits"
