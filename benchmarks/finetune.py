@@ -28,7 +28,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
@@ -78,7 +78,7 @@ class Task:
     def files(self, part: str) -> list[Path]:
         return sorted(self.folder.glob(f"{part}/*/*"))
 
-    @property
+    @cached_property  # lists all files
     def classes(self) -> list[str]:
         return sorted({file.parent.name for file in self.files("train")})
 

@@ -4,8 +4,9 @@
 
 Trains with as many threads as cores, for so many seconds of the clock, alone and beside a busy process on every core,
 with each setting of GNU's OpenMP (libgomp, which torch's CPU builds for Linux use), each in a process of its own and in
-turn. Prints the medians of the rounds: images per second, and CPU seconds a thousand images, in which spinning counts.
-A checksum of the losses of the first steps shows that the setting changes no bit.
+turn; and as many runs of one thread side by side, as `make train` does. Prints the medians of the rounds: images per
+second of all runs, and CPU seconds a thousand images, in which spinning counts. A checksum of the losses of the first
+steps shows that no setting of OpenMP changes a bit.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -25,17 +27,18 @@ SETTINGS: dict[str, dict[str, str]] = {
     "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
     "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
+ONE_THREAD = "one thread each, as many runs as cores"
 BATCH, CLASSES, CHECKED_STEPS = 64, 10, 3
 
 
-def train(architecture: str, pixels: int, seconds: float) -> None:
+def train(architecture: str, pixels: int, seconds: float, threads: int) -> None:
     """Print images per second, CPU seconds a thousand images, and a checksum of the first losses."""
     import torch
 
     from podium.config.keys import Recipe
     from podium.training.networks.architectures import build_network
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     recipe = Recipe(architecture=architecture, stem="small", epochs=1, learning_rate=0.1, stored_pixels=pixels)
     network = build_network(recipe, CLASSES, root=Path(), seed=0, device=torch.device("cpu"))
@@ -72,6 +75,15 @@ def busy_cores(count: int):
         yield
 
 
+def measure(command: Sequence[str], environment: Mapping[str, str], runs: int) -> tuple[float, float, float]:
+    """Images per second of `runs` processes together, their mean CPU seconds a thousand images, one's checksum."""
+    processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(runs)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert not any(process.returncode for process in processes)
+    speeds, costs, checksums = zip(*([float(number) for number in output.split()] for output in outputs), strict=True)
+    return sum(speeds), statistics.fmean(costs), checksums[0]
+
+
 def main() -> None:
     """Print the table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,33 +91,35 @@ def main() -> None:
     arguments.add_argument("--architecture", default="resnet34")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--seconds", type=float, default=10)
-    arguments.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.child:
-        train(options.architecture, options.pixels, options.seconds)
+        train(options.architecture, options.pixels, options.seconds, options.child)
         return
     cores = len(os.sched_getaffinity(0))
-    measured: dict[tuple[str, int], list[list[float]]] = {}
+    measured: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
     own = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     for _ in range(options.rounds):
         for others in (0, cores):
-            for name, setting in SETTINGS.items():
-                command = [sys.executable, "-W", "ignore", __file__, "--child", "--pixels", str(options.pixels)]
-                command += ["--architecture", options.architecture, "--seconds", str(options.seconds)]
+            for name in (*SETTINGS, ONE_THREAD):
+                runs = cores if name == ONE_THREAD else 1
+                command = [sys.executable, "-W", "ignore", __file__, "--child", str(cores // runs)]
+                command += ["--pixels", str(options.pixels), "--architecture", options.architecture]
+                command += ["--seconds", str(options.seconds)]
                 with busy_cores(others):
-                    result = subprocess.run(command, env=own | setting, stdout=subprocess.PIPE, text=True, check=True)
-                measured.setdefault((name, others), []).append([float(number) for number in result.stdout.split()])
+                    row = measure(command, own | SETTINGS.get(name, {}), runs)
+                measured.setdefault((name, others), []).append(row)
     print(f"{options.architecture}, {options.pixels} pixels, {cores} threads, load {os.getloadavg()[0]:.1f}\n")
     print("| setting | alone: images/s | CPU s for 1,000 | beside other work: images/s | CPU s for 1,000 |")
     print("| --- | --- | --- | --- | --- |")
-    for name in SETTINGS:
+    for name in (*SETTINGS, ONE_THREAD):
         cells = [
             f"{statistics.median(column):.{digits}f}"
             for others in (0, cores)
             for column, digits in zip(list(zip(*measured[name, others], strict=True))[:2], (0, 1), strict=True)
         ]
         print(f"| {name} | {' | '.join(cells)} |")
-    checksums = {row[2] for rows in measured.values() for row in rows}
+    checksums = {row[2] for (name, _), rows in measured.items() for row in rows if name != ONE_THREAD}
     print(f"\nThe first losses are {'equal' if len(checksums) == 1 else 'NOT equal'} to the last bit.")
 
 
