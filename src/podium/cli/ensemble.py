@@ -51,8 +51,9 @@ def pseudo(
     file, (rows, labels), errors = write_pseudo_labels(workspace, threshold)
     lock, target = workspace.lock, workspace.lock.target
     print(f"wrote {file}: {len(rows):,} of {len(lock.test_ids):,} test images; {errors}")
-    counts = zip(lock.classes, target.shares(labels) * len(rows), strict=True)
-    print(", ".join(f"{name} {count:,.0f}" for name, count in counts))
+    if target.has_classes:
+        counts = zip(lock.classes, target.shares(labels) * len(rows), strict=True)
+        print(", ".join(f"{name} {count:,.0f}" for name, count in counts))
     print(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
 
 
