@@ -45,6 +45,8 @@ Blend and look
 Kaggle
   download         download the competition's files into data/
   kernel           train stale runs (or RUN=) on Kaggle's GPUs; rehearse-kernel runs the same script here
+  notebook         push a notebook that predicts the test images by the ensemble, and with MESSAGE= submit it, where a
+                   competition takes notebooks only; rehearse-notebook runs the same script here
   submit           upload FILE= with MESSAGE= and wait for its score
   submissions      list scores, and the two submissions to select
 Code
@@ -54,7 +56,7 @@ More commands (why, score, predict, import, compact, leaderboard): podium --help
 endef
 
 VERBS := prepare rehearse estimate runs suggest ensemble pseudo report check verify new show lr-find tune embed download submit submissions \
-	kernel rehearse-kernel
+	kernel rehearse-kernel notebook rehearse-notebook
 TARGETS := help demo all train $(VERBS) test lint format bench chaos setup lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
@@ -168,6 +170,8 @@ ARGUMENTS_verify = $(RUN_NAMES) --file $(call quoted,$(FILE))
 RUN_NAMES = $(foreach run,$(RUN),$(call quoted,$(run)))
 ARGUMENTS_kernel = $(RUN_NAMES) $(FORCED)
 ARGUMENTS_rehearse-kernel = $(RUN_NAMES) $(ARGUMENTS_prepare)
+ARGUMENTS_notebook = $(call option,MESSAGE,message) $(FORCED)
+ARGUMENTS_rehearse-notebook = $(ARGUMENTS_prepare)
 FORCED = $(if $(filter 1,$(FORCE)),--force)
 
 $(VERBS): | $(READY)

@@ -10,8 +10,9 @@ from fake.kernels import Ran
 from digits_toys import prepare_digits
 from podium.kaggle.client import Kaggle
 from podium.kaggle.notebooks.account import Account
-from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
+from podium.kaggle.notebooks.follow import NotebookSession
 from podium.kaggle.notebooks.script import MANIFEST
+from podium.kaggle.notebooks.train import train_in_notebook
 from podium.kaggle.waiting import Patience
 from podium.predictions.artefact import Predictions, save_predictions
 from podium.workspace import open_workspace
@@ -59,7 +60,7 @@ class NotebookToy:
     @property
     def push_file(self):
         """The record of the push that is followed."""
-        return self.workspace.paths.notebook_folder / "push.json"
+        return self.session().push_file
 
     def session(self, **options):
         """A session that waits for milliseconds."""
@@ -97,6 +98,7 @@ class NotebookToy:
             save_predictions(file, self.predictions(run, **about))
             files[f"oof/tiny/{run}.npz"] = file.read_bytes()
             files[f"reports/tiny/history/{run}.csv"] = b"epoch\n1\n"
+            files[f"models/tiny/{run}.safetensors"] = b"parameters"
         manifest = {"push": push, "trained": list(runs), "failed": list(failed), "left": list(left)}
         manifest["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         return files | {MANIFEST: json.dumps(manifest).encode()}

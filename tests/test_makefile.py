@@ -388,7 +388,7 @@ def test_an_old_python_is_refused_in_one_line(house):
 
 
 @pytest.mark.parametrize(("said", "forced"), [("FORCE=1", True), ("FORCE=0", False), ("FORCE=", False)])
-@pytest.mark.parametrize("goal", ["submit", "kernel"])
+@pytest.mark.parametrize("goal", ["submit", "kernel", "notebook"])
 def test_only_force_1_forces(house, goal, said, forced):
     assert house.make(goal, "MESSAGE=first", said).returncode == 0
     (call,) = house.calls()
@@ -398,9 +398,13 @@ def test_only_force_1_forces(house, goal, said, forced):
 def test_a_kernel_is_asked_for_the_runs_that_are_named_and_plans_for_itself(house):
     assert house.make("kernel", "RUN=resnet34.s1 vgg19", "COMPETITION=digits").returncode == 0
     assert house.make("rehearse-kernel", "RUN=vgg19.s1", "DATA=some where", "FORCE=1").returncode == 0
+    assert house.make("notebook", "MESSAGE=nine runs").returncode == 0
+    assert house.make("rehearse-notebook", "DATA=some where").returncode == 0
     assert house.calls() == [
         "kernel --competition digits resnet34.s1 vgg19",
         "rehearse-kernel --competition cifar10 vgg19.s1 --data some where",
+        "notebook --competition cifar10 --message nine runs",
+        "rehearse-notebook --competition cifar10 --data some where",
     ]
 
 

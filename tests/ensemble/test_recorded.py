@@ -9,6 +9,7 @@ from podium.ensemble.recorded import read_blend
 from podium.ensemble.write import write_ensemble
 from podium.errors import SubmissionError
 from podium.predictions.align import load_runs
+from target_toys import ROWS, TESTS, brightness, import_runs, toy_workspace
 from toy_runs import SETTINGS, make_project, random_run, save
 
 RUNS = ("resnet34.s1", "resnet34.s2", "vgg19.s1")
@@ -60,3 +61,28 @@ def test_a_missing_or_edited_ensemble_is_refused(tmp_path):
     file.write_text(file.read_text().replace('"temperature": ', '"temperature": 1'))
     with pytest.raises(SubmissionError, match="was changed"):
         read_blend(workspace)
+
+
+GREYS = brightness(ROWS, seed=0)
+LABELS = {
+    "multi-label": {"dark": (GREYS < 128).astype(int).tolist(), "light": (GREYS > 90).astype(int).tolist()},
+    "ordinal": {"label": (GREYS // 64).tolist()},
+    "number": {"label": GREYS.tolist()},
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "metric", "kind"),
+    [("multi-label", "macro_f1", "labels"), ("ordinal", "qwk", "labels"), ("number", "rmse", "number")],
+)
+def test_thresholds_cut_points_and_numbers_are_recorded_too(tmp_path, target, metric, kind):
+    labels = LABELS[target]
+    workspace = toy_workspace(tmp_path, labels, target=target, metric=metric, kind=kind)
+    truths = np.array(list(labels.values()), float).T * 0.8 - 0.3  # so that cut points are not the usual ones
+    import_runs(workspace, truths, truths[:TESTS], list(labels), scale=0.2)
+    result = write_ensemble(workspace).result
+    members, blend = read_blend(workspace)
+    aligned = load_runs(workspace)
+    logits = aligned.test_logits[[aligned.runs.index(run) for run in members]]
+    assert (blend.cuts is None) == (target == "number")
+    assert blend.of_rows(logits) == pytest.approx(result.test_probabilities, rel=1e-6, abs=1e-6)

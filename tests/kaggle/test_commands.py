@@ -93,7 +93,9 @@ def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(project):
             archive.writestr(place, stream.getvalue())
         project.state.files = {member.filename: member.file_size for member in archive.infolist()}
     project.state.archive = file.read_bytes()
+    project.state.about = {"evaluationMetric": "AUC", "maxDailySubmissions": 5, "deadline": "2027-01-02T23:59:00Z"}
     code, output, errors = run(project, "new", "--kaggle", "birds-and-others", competition="pets")
+    assert "takes CSV files (make submit); metric: AUC; submissions a day: 5; deadline: 2027-01-02" in output
     assert (code, errors) == (0, "") and "6 labelled images (one folder per class), 2 test images" in output
     assert "next: check these files, then type make rehearse COMPETITION=pets\n" in output
     settings = read_competition(project.folder / "competitions" / "pets")
@@ -103,6 +105,13 @@ def test_a_new_competition_is_fetched_from_kaggle_and_looked_at(project):
 def run(project, *words, competition="birds"):
     done = run_podium(project.folder, *words, "-c", competition)
     return done.returncode, done.stdout, done.stderr
+
+
+def test_submit_goes_the_way_of_notebooks_where_a_competition_takes_nothing_else(project):
+    project.state.about = {"isKernelsSubmissionsOnly": True}
+    code, output, errors = run(project, "submit", "--message", "first")
+    assert code == 2 and "takes notebooks only" in output and "file of the ensemble was changed" in errors
+    assert CREATE not in project.state.asked
 
 
 def test_submit_prints_the_score_and_where_it_is_written(project):

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,14 +12,20 @@ from podium.cli.printing import print_line
 from podium.plan.runs import PlannedRun, select_runs
 
 if TYPE_CHECKING:
-    from podium.kaggle.notebooks.import_output import ImportedOutput
+    from podium.kaggle.ledger import Entry
+    from podium.kaggle.notebooks.follow import NotebookSession
+    from podium.kaggle.notebooks.train import ImportedOutput
     from podium.kaggle.session import Session
+    from podium.kaggle.waiting import Patience
 
 commands = typer.Typer()
 
 File = Annotated[Path | None, typer.Argument(help="The CSV; default: submissions/<competition>/ensemble.csv.")]
 Message = Annotated[str, typer.Option("--message", "-m", help="Description in Kaggle's list of submissions.")]
 Force = Annotated[bool, typer.Option("--force", help="Submit unusual class shares, or the same file again.")]
+ForceNotebook = Annotated[
+    bool, typer.Option("--force", help="Upload and push again; forget a notebook that is still running.")
+]
 Score = Annotated[
     float | None, typer.Option(callback=finite, help="A score; default: the best public score in the ledger.")
 ]
@@ -27,14 +33,24 @@ Score = Annotated[
 
 @commands.command()
 def submit(message: Message = "", file: File = None, workspace: Opened = DEFAULT, force: Force = False) -> None:
-    """Check a CSV, upload it to Kaggle once, wait for its score, and record it in the ledger."""
+    """Check a CSV, upload it to Kaggle once, wait for its score, and record it in the ledger.
+
+    Where the competition takes notebooks only, and no CSV is named, it is `podium notebook`.
+    """
     from podium.kaggle.submit import submit as submit_file
     from podium.submission import require_test
 
     require_test(workspace.lock)
     session = _open_session(workspace)
-    csv_file = file or workspace.paths.submissions / "ensemble.csv"
-    entry = submit_file(session, csv_file, message, force=force)
+    ensemble = workspace.paths.submissions / "ensemble.csv"
+    if file in (None, ensemble) and session.kaggle.about()["isKernelsSubmissionsOnly"]:
+        print_line("this competition takes notebooks only")
+        notebook(message, workspace, force)
+        return
+    _print_entry(submit_file(session, file or ensemble, message, force=force), session)
+
+
+def _print_entry(entry: "Entry", session: "Session") -> None:
     scores = f"public score {entry.public or 'unknown'}"
     if entry.private:
         scores += f", private {entry.private}"
@@ -104,46 +120,97 @@ def leaderboard(workspace: Opened = DEFAULT, score: Score = None) -> None:
         print(f"  {medal:<6} to rank {last_rank:,}, {last_score:.5g}")
 
 
-def _open_session(workspace: Opened) -> "Session":
+def competition_text(about: dict[str, Any]) -> str:
+    """What Kaggle says about a competition, by the API's names, in a line."""
+    accepted = "accepted" if about["userHasEntered"] else "not accepted yet: accept them on its page"
+    kind = "notebooks only (make notebook)" if about["isKernelsSubmissionsOnly"] else "CSV files (make submit)"
+    parts = {
+        "metric": about["evaluationMetric"],
+        "submissions a day": about["maxDailySubmissions"],
+        "deadline": (about["deadline"] or "")[:10],
+        "teams of at most": about["maxTeamSize"],
+    }
+    known = "".join(f"; {name}: {value}" for name, value in parts.items() if value)
+    return f"at Kaggle it takes {kind}{known}; its rules: {accepted}"
+
+
+def _open_session(workspace: Opened, *, patience: "Patience | None" = None) -> "Session":
     from podium.kaggle.session import open_session
 
-    return open_session(workspace, log=print_line)
+    return open_session(workspace, log=print_line, patience=patience)
 
 
 @commands.command()
 def kernel(
     runs: RunNames = None,
     workspace: Opened = DEFAULT,
-    force: Annotated[
-        bool, typer.Option("--force", help="Upload and push again; forget a notebook that is still running.")
-    ] = False,
+    force: ForceNotebook = False,
 ) -> None:
     """Train stale runs on Kaggle's GPUs: pack, push, follow, and import the predictions into oof/."""
-    from podium.kaggle.client import Kaggle
-    from podium.kaggle.notebooks.account import Account
-    from podium.kaggle.notebooks.follow import NotebookSession, train_in_notebook
+    from podium.kaggle.notebooks.train import train_in_notebook
 
     stale = [run for run in select_runs(workspace.trainable_runs, runs or []) if run.stale]
     _download_weights(stale)
+    result = train_in_notebook(_open_notebook(workspace), stale, force=force)
+    _print_result(result, workspace.name, following="make ensemble")
+
+
+@commands.command()
+def notebook(message: Message = "", workspace: Opened = DEFAULT, force: ForceNotebook = False) -> None:
+    """Push a notebook that predicts the test images by the ensemble; with a message, submit it (code competitions)."""
+    from podium.kaggle.notebooks.blend import run_blend_notebook
+    from podium.kaggle.submit import submit as submit_file
+    from podium.kaggle.waiting import NOTEBOOK
+
+    push, file = run_blend_notebook(_open_notebook(workspace, goal="notebook"), force=force)
+    print_line(f"version {push.version} has run: https://www.kaggle.com/code/{push.notebook}")
+    if not message:
+        print(f"next: make notebook COMPETITION={workspace.name} MESSAGE='what is new in it' submits this version")
+        return
+    session = _open_session(workspace, patience=NOTEBOOK)
+    options = {"notebook": push.notebook, "version": push.version, "force": force}
+    _print_entry(submit_file(session, file, message, **options), session)
+
+
+def _open_notebook(workspace: Opened, **options: str) -> "NotebookSession":
+    from podium.kaggle.client import Kaggle
+    from podium.kaggle.notebooks.account import Account
+    from podium.kaggle.notebooks.follow import NotebookSession
+
     account = Account(Kaggle(workspace.competition.kaggle.competition))
-    session = NotebookSession(workspace, account, print_line)
-    _print_result(train_in_notebook(session, stale, force=force), workspace.name, following="make ensemble")
+    return NotebookSession(workspace, account, print_line, **options)
 
 
 @commands.command("rehearse-kernel")
 def rehearse_kernel(runs: RunNames = None, workspace: Opened = DEFAULT, data: DataPlace = None) -> None:
     """Run here, offline, what `kernel` would push; everything is written below .rehearsal/. Without RUNS one run."""
-    from podium.data.locate import download_source, find_source, quiet
-    from podium.kaggle.notebooks.rehearse import rehearse_notebook
+    from podium.kaggle.notebooks.rehearse import rehearse_training
 
     wanted = select_runs(workspace.trainable_runs, runs or [])[: None if runs else 1]
-    images, settings = None, workspace.competition
-    if settings.data.source != "digits":
-        source = find_source(settings, workspace.paths, data=data)
-        images = (source or download_source(settings, workspace.paths, progress=quiet)).path
+    images = _find_images(workspace, data)
     _download_weights(wanted)
-    result = rehearse_notebook(workspace, wanted, images=images)
+    result = rehearse_training(workspace, wanted, images=images)
     _print_result(result, workspace.name, following="make kernel")
+
+
+@commands.command("rehearse-notebook")
+def rehearse_notebook(workspace: Opened = DEFAULT, data: DataPlace = None) -> None:
+    """Run here, offline, what `notebook` would push, on the visible test images; compare its CSV with ensemble.csv."""
+    from podium.kaggle.notebooks.rehearse import rehearse_blend
+
+    result = rehearse_blend(workspace, images=_find_images(workspace, data))
+    print(f"the rehearsed CSV: {result}; next: make notebook COMPETITION={workspace.name}")
+
+
+def _find_images(workspace: Opened, data: str | None) -> Path | None:
+    """The archive or folder of the competition's images; None for digits, which scikit-learn has."""
+    from podium.data.locate import download_source, find_source, quiet
+
+    settings = workspace.competition
+    if settings.data.source == "digits":
+        return None
+    source = find_source(settings, workspace.paths, data=data)
+    return (source or download_source(settings, workspace.paths, progress=quiet)).path
 
 
 def _print_result(result: "ImportedOutput | None", competition: str, *, following: str) -> None:

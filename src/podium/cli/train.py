@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from podium.cli.ensemble import check
+from podium.cli.kaggle import competition_text
 from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, open_named
 from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line
 from podium.plan.runs import longest_first, select_runs
@@ -49,6 +50,8 @@ def new(
     keys = {"data.target": target, "metric": metric, "submission.kind": kind, "kaggle.competition": kaggle}
     given = parse_assignments(others, Competition) | {name: value for name, value in keys.items() if value}
     data_folder = paths.root / "data"
+    if kaggle:
+        print_line(f"{kaggle}: {competition_text(Kaggle(kaggle).about())}")
     source = named_place("DATA", data) if data else download(Kaggle(kaggle), data_folder, log=print_line)
     guess = guess_competition(source, paths.cache, title=kaggle or competition, given=given, command=command)
     files = write_competition(paths, guess)

@@ -54,6 +54,10 @@ class Kaggle:
         """Name of the account."""
         return self.ask("account", "user")["user"]
 
+    def about(self) -> dict[str, Any]:
+        """The competition by the API's names, such as isKernelsSubmissionsOnly: it takes notebooks only."""
+        return self.ask("competitions", "get_competition", competitionName=self.slug)
+
     def submissions(self) -> list[ListedSubmission]:
         """The account's submissions, newest first."""
         order = {"sortBy": "SUBMISSION_SORT_BY_DATE", "group": "SUBMISSION_GROUP_ALL"}
@@ -99,12 +103,14 @@ class Kaggle:
                 break
         return sizes
 
-    def submit(self, file: Path, message: str) -> None:
-        """Upload a CSV and submit it by the kaggle CLI; RefusedError means that nothing was submitted.
+    def submit(self, file: Path, message: str, *, notebook: str = "", version: int = 0) -> None:
+        """Submit by the kaggle CLI: a CSV, or a version of the notebook `<user>/<slug>` that writes such a file.
 
-        After a return, or another error, only the list of submissions shows whether a submission was made.
+        RefusedError means that nothing was submitted. After a return, or another error, only the list of submissions
+        shows whether a submission was made.
         """
-        arguments = ("submit", self.slug, "-f", str(file), f"--message={message}", "-q")
+        source = ("-k", notebook, "-v", str(version), "-f", file.name) if notebook else ("-f", str(file))
+        arguments = ("submit", self.slug, *source, f"--message={message}", "-q")
         seconds = self.upload_seconds(file.stat().st_size)
         code, output = self.run_cli("competitions", *arguments, seconds=seconds)
         if NO_UPLOAD in output:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,14 @@ MAX_CLASSES_SHOWN = 4
 UNREADABLE = "The CSV cannot be read: nothing was uploaded."
 
 
-def submit(session: Session, file: Path, message: str, *, force: bool = False) -> Entry:
+def submit(
+    session: Session, file: Path, message: str, *, notebook: str = "", version: int = 0, force: bool = False
+) -> Entry:
     """Check a CSV, upload it, and wait for its score; returns the scored entry of the ledger.
 
-    What an earlier command left open is settled first. The same bytes are not uploaded twice without `force`.
+    What an earlier command left open is settled first. The same bytes are not uploaded twice without `force`. In a code
+    competition, the version of the notebook that wrote the CSV is submitted, once too: the ledger has its name and the
+    hash of the name, instead of the CSV's.
     Raises SubmissionError for a CSV that may not be submitted, and KaggleError where Kaggle fails, cannot score the
     submission, or has not scored it yet.
     """
@@ -38,19 +43,21 @@ def submit(session: Session, file: Path, message: str, *, force: bool = False) -
         raise SubmissionError("A submission needs a message.", fix="MESSAGE='what is new in it'")
     with session.locked():
         content = _check(session, file, force=force)
-        sha256 = hashlib.sha256(content).hexdigest()
+        name = f"{notebook} version {version}/{file.name}" if notebook else file.name
+        sha256 = hashlib.sha256(name.encode() if notebook else content).hexdigest()
         open_keys = {entry.key for entry in read_ledger(session.ledger) if entry.state in (UPLOADING, PENDING)}
         entries, submissions = settle(session)
         same = [entry for entry in entries if entry.sha256 == sha256 and entry.state not in (REFUSED, LOST)]
         if same and same[-1].key in open_keys:
-            session.log(f"{file} is at Kaggle as {same[-1].ref} already: waiting for its score, without an upload")
+            session.log(f"{name} is at Kaggle as {same[-1].ref} already: waiting for its score, without an upload")
             return wait_for_score(session, same[-1])
         if not force:
-            _refuse_duplicate(file, sha256, same, submissions)
+            _refuse_duplicate(name, sha256, same, submissions)
         _check_remaining(session)
         newest = max((submission.ref for submission in submissions), default=0)
-        entry = Entry(time=now(), state=UPLOADING, file=file.name, sha256=sha256, after=str(newest), message=message)
-        return wait_for_score(session, _upload(session, _write_entry(session, entry, file, content)))
+        entry = Entry(time=now(), state=UPLOADING, file=name, sha256=sha256, after=str(newest), message=message)
+        send = partial(session.kaggle.submit, notebook=notebook, version=version)
+        return wait_for_score(session, _upload(session, _write_entry(session, entry, file, content), send))
 
 
 def _check(session: Session, file: Path, *, force: bool) -> bytes:
@@ -99,7 +106,7 @@ def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[flo
     return max(0.0, float(differences.sum()) / 2 - by_chance), ", ".join(shown)
 
 
-def _refuse_duplicate(file: Path, sha256: str, same: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> None:
+def _refuse_duplicate(name: str, sha256: str, same: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> None:
     refs = {entry.ref for entry in same}
     tag = tag_of(sha256)
     found = [f"{entry.ref} of {entry.time}, public score {entry.public or 'unknown'}" for entry in same]
@@ -107,7 +114,7 @@ def _refuse_duplicate(file: Path, sha256: str, same: Sequence[Entry], submission
     if found:
         raise SubmissionError(
             "Kaggle has this file already: the same file gives the same score.",
-            file=file,
+            file=name,
             found=f"submission {found[-1]}",
             fix="FORCE=1 submits it once more",
         )
@@ -126,7 +133,8 @@ def _write_entry(session: Session, entry: Entry, file: Path, content: bytes) -> 
     """Keep copies of the CSV and of its JSON, and write the entry into the ledger, before anything is uploaded."""
     kept, copies = _kept_copy(session, entry), {}
     description = read_json(file.with_suffix(".json"))
-    if isinstance(description, dict) and description.get("csv_sha256") == entry.sha256:  # else it is of another CSV
+    sha256 = hashlib.sha256(content).hexdigest()
+    if isinstance(description, dict) and description.get("csv_sha256") == sha256:  # else it is of another CSV
         score, error = _honest_score(description)
         ensemble = kept.with_suffix(".json")
         copies[ensemble] = json.dumps(description, indent=2).encode() + b"\n"
@@ -140,13 +148,16 @@ def _write_entry(session: Session, entry: Entry, file: Path, content: bytes) -> 
     return entry
 
 
-def _upload(session: Session, entry: Entry) -> Entry:
-    """Upload the kept copy, and return the entry as Kaggle lists it; raises KaggleError."""
+def _upload(session: Session, entry: Entry, send: Callable[[Path, str], None]) -> Entry:
+    """Submit by `send`, which gets the kept copy and the message; return the entry as Kaggle lists it.
+
+    Raises KaggleError.
+    """
     kept = _kept_copy(session, entry)
-    session.log(f"uploading {kept} ({kept.stat().st_size:,} bytes)")
+    session.log(f"submitting {entry.file} ({kept.stat().st_size:,} bytes)")
     state, outcome = LOST, "the kaggle command reported success"
     try:
-        session.kaggle.submit(kept, f"{entry.tag} {entry.message}")
+        send(kept, f"{entry.tag} {entry.message}")
     except RefusedError as refusal:
         session.save(replace(entry, state=REFUSED, reason=refusal.found or refusal.what))
         raise
@@ -176,7 +187,7 @@ def _upload(session: Session, entry: Entry) -> Entry:
 
 
 def _kept_copy(session: Session, entry: Entry) -> Path:
-    return session.ledger.parent / "submitted" / entry.sha256[:12] / entry.file
+    return session.ledger.parent / "submitted" / entry.sha256[:12] / Path(entry.file).name
 
 
 def _honest_score(description: dict) -> tuple[str, str]:

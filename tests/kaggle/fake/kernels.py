@@ -34,6 +34,7 @@ class KernelState:
     loses_files: bool = False
     pushes: list[dict[str, Any]] = field(default_factory=list)
     ran: dict[str, Ran] = field(default_factory=dict)
+    versions: dict[str, list[int]] = field(default_factory=dict)  # of each kernel
     invalid: dict[str, list[str]] = field(default_factory=dict)  # what a push says it could not attach
     refusal: str = ""
 
@@ -92,6 +93,7 @@ def _save_kernel(handler: Any, request: dict) -> None:
         handler.json({"error": state.refusal})
         return
     state.pushes.append(request)
+    state.versions.setdefault(request["slug"], []).append(len(state.pushes))
     ran = state.ran[request["slug"]] = Ran()
 
     def run() -> None:
@@ -106,7 +108,9 @@ def _save_kernel(handler: Any, request: dict) -> None:
 
     threading.Thread(target=run, daemon=True).start()
     url = f"http://localhost/code/{request['slug']}"
-    handler.json({"ref": request["slug"], "url": url, "versionNumber": len(state.pushes), **state.invalid})
+    handler.json(
+        {"ref": request["slug"], "url": url, "versionNumber": state.versions[request["slug"]][-1], **state.invalid}
+    )
 
 
 def _ran(handler: Any, request: dict) -> Ran | None:
@@ -132,7 +136,8 @@ def _get_kernel(handler: Any, request: dict) -> None:
     if _ran(handler, request) is not None:
         push = [push for push in handler.state.kernels.pushes if push["slug"].endswith(f"/{request['kernelSlug']}")][-1]
         blob = {"source": push["text"], "language": "python", "kernelType": "script", "slug": request["kernelSlug"]}
-        handler.json({"metadata": {"ref": push["slug"]}, "blob": blob})
+        version = handler.state.kernels.versions.get(push["slug"], [1])[-1]
+        handler.json({"metadata": {"ref": push["slug"], "currentVersionNumber": version}, "blob": blob})
 
 
 KERNEL_ROUTES = {

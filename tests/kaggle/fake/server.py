@@ -146,23 +146,34 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _create_submission(self, request: dict) -> None:
         token = request["blobFileTokens"]
+        self._add_submission(request, token.split("-", 2)[2], self.state.uploads[token])
+
+    def _create_code_submission(self, request: dict) -> None:
+        state, notebook = self.state.kernels, f"{request['kernelOwner']}/{request['kernelSlug']}"
+        if request["kernelVersion"] not in state.versions.get(notebook, ()):
+            self.refuse(400, "Kernel version not found")
+            return
+        self._add_submission(request, request["fileName"], state.ran[notebook].files[request["fileName"]])
+
+    def _add_submission(self, request: dict, name: str, content: bytes) -> None:
         with self.state.lock:
             ref = 1000 + len(self.state.submissions)
-            graded = self.state.grade(self.state.uploads[token])
+            graded = self.state.grade(content)
             self.state.submissions.insert(
                 0,
                 {
                     "ref": ref,
                     "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
                     "description": request.get("submissionDescription", ""),
-                    "fileName": token.split("-", 2)[2],
+                    "fileName": name,
                     "graded": graded,
                 },
             )
         self.json({"message": "Successfully submitted", "ref": ref})
 
     def _get_competition(self, _: dict) -> None:
-        self.json({"ref": f"http://localhost/competitions/{self.state.slug}", "userHasEntered": self.state.entered})
+        about = {"ref": f"http://localhost/competitions/{self.state.slug}", "userHasEntered": self.state.entered}
+        self.json(about | self.state.about)
 
     def _get_submission_limits(self, _: dict) -> None:
         used = len(self.state.submissions)
@@ -273,6 +284,7 @@ ROUTES = {
     "IntrospectToken": _Handler._introspect_token,
     "StartSubmissionUpload": _Handler._start_submission_upload,
     "CreateSubmission": _Handler._create_submission,
+    "CreateCodeSubmission": _Handler._create_code_submission,
     "GetCompetition": _Handler._get_competition,
     "GetSubmissionLimits": _Handler._get_submission_limits,
     "ListSubmissions": _Handler._list_submissions,

@@ -42,6 +42,7 @@ class State:
     polls_before_score: int = 1
     daily: int = 5
     entered: bool = True  # the account has accepted the rules
+    about: dict[str, Any] = field(default_factory=dict)  # more of the competition, by the API's names
     unknown_status: int = 404  # the answer about another competition; Kaggle gives 403 too
     announce_length: bool = True
     kernels: KernelState = field(default_factory=KernelState)

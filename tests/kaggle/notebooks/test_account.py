@@ -1,12 +1,17 @@
 """How Kaggle's answers about datasets and notebooks are read; Kaggle is a stand-in here."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from podium.errors import KaggleError
 from podium.kaggle.answers import RefusedError, ServerError, answer_error
 from podium.kaggle.client import Kaggle
-from podium.kaggle.notebooks.account import Account, NotFoundError, upload_dataset
+from podium.kaggle.notebooks.account import Account, NotFoundError
+from podium.kaggle.notebooks.follow import NotebookSession, upload_dataset
 from podium.kaggle.waiting import Patience
+from podium.plan.paths import Paths
 
 SHORT = Patience(0.01, 0.01, 0.1, 0)
 
@@ -46,11 +51,11 @@ def test_a_dataset_that_was_not_made_with_exit_code_0_is_an_error(tmp_path, outp
     ],
 )
 def test_a_push_that_kaggle_did_not_accept_whole_is_refused(answer, found):
-    whole = {"error": None, "invalidDatasetSources": [], "invalidCompetitionSources": []}
+    whole = {"error": None, "versionNumber": 3, "invalidDatasetSources": [], "invalidCompetitionSources": []}
     with pytest.raises(RefusedError) as refusal:
         Account(FixedAnswer(answer=whole | answer)).push_notebook({})
     assert refusal.value.found == found
-    Account(FixedAnswer(answer=whole)).push_notebook({})
+    assert Account(FixedAnswer(answer=whole)).push_notebook({}) == 3
 
 
 @pytest.mark.parametrize(("status", "error_type"), [(400, RefusedError), (403, NotFoundError), (503, ServerError)])
@@ -63,7 +68,7 @@ def test_a_push_is_refused_or_unknown_by_its_status(status, error_type):
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_dataset_or_notebook_that_does_not_exist_is_not_a_matter_of_the_competition_s_rules(status):
     account = Account(FixedAnswer(status))
-    assert account.dataset_files("me/files") is None and account.notebook_source("me/files") == ""
+    assert account.dataset_files("me/files") is None and account.notebook_source("me/files") == ("", 0)
     with pytest.raises(RefusedError, match="denied access") as refusal:
         account.notebook_status("me/files")
     assert "rules" not in str(refusal.value) and refusal.value.found == "denied"
@@ -91,6 +96,11 @@ class SlowAccount:
         self.uploads.append((new, message))
 
 
+def session_of(account, messages):
+    paths = Paths("tiny", Path(), Path())
+    return NotebookSession(SimpleNamespace(name="tiny", paths=paths), account, messages.append, dataset_patience=SHORT)
+
+
 @pytest.fixture
 def archive(tmp_path):
     (tmp_path / "podium-2.pyz").write_bytes(b"archive")
@@ -99,7 +109,7 @@ def archive(tmp_path):
 
 def test_a_new_version_is_waited_for_although_the_previous_one_is_ready(archive):
     account, messages = SlowAccount(["podium-1.pyz"], [archive.name], requests=2), []
-    upload_dataset(account, "me/files", archive, log=messages.append, patience=SHORT, fix="make kernel")
+    upload_dataset(session_of(account, messages), "me/files", archive)
     assert account.uploads == [(False, archive.name)] and len(account.listed) == 1
     assert messages.count("me/files is ready at Kaggle, not done yet") == 2
 
@@ -107,6 +117,6 @@ def test_a_new_version_is_waited_for_although_the_previous_one_is_ready(archive)
 def test_an_archive_that_does_not_arrive_is_refused_when_the_wait_is_over(archive):
     account = SlowAccount(None, ["podium-1.pyz"], requests=0)
     with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
-        upload_dataset(account, "me/files", archive, log=print, patience=SHORT, fix="make kernel")
+        upload_dataset(session_of(account, []), "me/files", archive)
     assert account.uploads == [(True, archive.name)]
     assert archive.name in refusal.value.expected and refusal.value.found == "status READY, with podium-1.pyz"

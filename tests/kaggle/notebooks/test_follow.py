@@ -64,6 +64,7 @@ def test_stale_runs_are_trained_in_a_notebook_and_are_then_up_to_date(toy):
     toy.state.statuses = ["NOT_YET_PERSISTED", "BLOBS_RECEIVED"]
     assert toy.train().imported == BOTH and tuple(toy.oof) == BOTH and not toy.workspace.stale_runs
     assert toy.workspace.paths.history_file("net.s2").read_text() == "epoch\n1\n"
+    assert toy.workspace.paths.parameters_file("net.s2").read_bytes() == b"parameters"
     (push,) = toy.state.pushes
     assert push["datasetDataSources"] == [DATASET] and not push["enableInternet"] and push["isPrivate"]
     assert push["enableGpu"] and push["machineShape"] == "NvidiaTeslaT4" and TOKEN not in push["text"]
@@ -198,7 +199,7 @@ def test_a_file_that_arrives_incomplete_is_downloaded_again(pushed):
     pushed.server.state.script["net.s2.npz"] = [Fault(cut=True)]
     pushed.server.state.script["podium-output.json"] = [Fault(cut=True)]
     assert pushed.train().imported == BOTH and pushed.requests.count(OUTPUT) == 2
-    assert "attempt 2: The notebook's output has no manifest" in "\n".join(pushed.messages)
+    assert "attempt 2: the output has no manifest" in "\n".join(pushed.messages)
 
 
 def test_a_download_that_breaks_off_is_started_again(pushed):

@@ -31,7 +31,8 @@ def home(tmp_path):
 
 def packed(home, *, new_version=False):
     workspace = open_workspace("tiny", home.parents[1])
-    return pack_notebook(workspace, workspace.runs, user="me", new_version=new_version)
+    folder = home.parents[1] / "packed"
+    return pack_notebook(workspace, folder, user="me", runs=workspace.runs, new_version=new_version)
 
 
 def content(package):
@@ -101,8 +102,8 @@ def test_a_competition_at_kaggle_is_attached(home):
     ],
 )
 def test_slugs_are_allowed_by_kaggle_and_two_competitions_never_share_one(competition, slug):
-    assert notebook_slug(competition) == slug
-    assert notebook_slug("a.b") != notebook_slug("a-b") != notebook_slug("A_b")
+    assert notebook_slug(competition, "podium") == slug
+    assert notebook_slug("a.b", "podium") != notebook_slug("a-b", "podium") != notebook_slug("A_b", "podium")
 
 
 def test_a_weights_file_lies_where_the_recipe_expects_it(home):
@@ -134,6 +135,9 @@ def test_pseudo_labels_are_packed_and_extra_images_are_refused(home):
     (home / "competition.toml").write_text(settings)
     with pytest.raises(ConfigError, match=r"would not have the extra images(?s:.*)found: +more"):
         packed(home)
+    settings += '[kaggle]\ncompetition = "dogs"\n'
+    (home / "competition.toml").write_text(settings)
+    check_images(open_workspace("tiny", home.parents[1]), trains=False)  # the members of an ensemble are trained
 
 
 def test_published_weights_are_packed_because_a_notebook_is_offline(home):
@@ -177,9 +181,9 @@ def test_only_images_that_kaggle_attaches_or_digits_can_be_trained_on(home):
     file = home / "competition.toml"
     file.write_text(file.read_text().replace('"digits"\n[val', '"folders"\n[val'))
     with pytest.raises(ConfigError, match="would have no images"):
-        check_images(open_workspace("tiny", home.parents[1]))
+        check_images(open_workspace("tiny", home.parents[1]), trains=True)
     file.write_text(file.read_text() + '[kaggle]\ncompetition = "dogs"\n')
-    check_images(open_workspace("tiny", home.parents[1]))
+    check_images(open_workspace("tiny", home.parents[1]), trains=True)
 
 
 def test_the_archive_has_every_file_at_its_place(tmp_path):

@@ -14,7 +14,7 @@ from notebook_toys import FILES, RECIPE, write_competition
 from podium.data.prepare import prepare
 from podium.errors import KaggleError
 from podium.kaggle.notebooks import rehearse
-from podium.kaggle.notebooks.rehearse import rehearse_notebook, run_script
+from podium.kaggle.notebooks.rehearse import rehearse_training, run_script
 from podium.kaggle.waiting import one_process
 from podium.workspace import open_workspace
 
@@ -61,7 +61,7 @@ def test_what_would_be_pushed_trains_a_run_here_and_its_output_is_imported(folde
 def rehearsed(folder, monkeypatch, run_script):
     monkeypatch.setattr(rehearse, "run_script", run_script)
     workspace = open_workspace("tiny", folder)
-    return rehearse_notebook(workspace, workspace.runs[:1], images=folder / "images")
+    return rehearse_training(workspace, workspace.runs[:1], images=folder / "images")
 
 
 def test_images_are_attached_as_those_of_the_competition(folder, monkeypatch):

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_the_archive_is_unpacked_and_a_damaged_archive_is_refused(machine):
     with pytest.raises(SystemExit, match=rf"expected podium-2\.pyz, found \['{archive.name}'\]"):
         unpack(archive.with_name("podium-2.pyz"))
     archive.write_bytes(archive.read_bytes()[:-1])
-    with pytest.raises(SystemExit, match=r"is damaged; make kernel FORCE=1"):
+    with pytest.raises(SystemExit, match=r"is damaged; FORCE=1"):
         unpack(archive)
 
 
@@ -125,7 +126,7 @@ class Commands:
         text = "GPU 0: T4\nGPU 1: T4\n" if command[0] == "nvidia-smi" else ""
         if "train" in command and exit_code == 0:
             run = command[4]
-            for name in (f"oof/x/{run}.npz", f"reports/x/history/{run}.csv"):
+            for name in (f"oof/x/{run}.npz", f"reports/x/history/{run}.csv", f"models/x/{run}.safetensors"):
                 file = script.PROJECT / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(run)
@@ -139,6 +140,7 @@ SETTINGS = {
     "dataset": "me/some-files",
     "source": "",
     "hours": 8.5,
+    "parameters": True,
 }
 
 
@@ -154,7 +156,7 @@ def test_every_run_is_trained_and_a_run_that_fails_stops_no_other(machine, monke
     assert main(SETTINGS | {"archive": archive.name, "source": "dogs"}) == 0
     manifest = read_manifest(machine)
     assert (sorted(manifest["trained"]), manifest["failed"], manifest["left"]) == (["a.s1", "c.s1"], ["b.s1"], [])
-    assert manifest["push"] == "abc" and len(manifest["files"]) == 4
+    assert manifest["push"] == "abc" and len(manifest["files"]) == 6
     for name, sha256 in manifest["files"].items():
         assert hashlib.sha256((machine / "working" / name).read_bytes()).hexdigest() == sha256
     (prepare,) = (command for command, _ in commands.calls if "prepare" in command)
@@ -198,6 +200,32 @@ def test_runs_that_would_outlast_the_session_are_left_for_the_next_session(machi
     output = Output(SETTINGS | {"hours": 1})
     train_runs(output, "", time.monotonic() - 3600 + 500)  # no run has ended, so no duration is known
     assert output.trained == ["a.s1", "b.s1", "c.s1"] and read_manifest(machine)["left"] == []
+
+
+@pytest.mark.parametrize(("change", "most", "kept"), [({}, 10**9, 3), ({}, 12, 1), ({"parameters": False}, 10**9, 0)])
+def test_parameters_are_kept_as_far_as_kaggle_keeps_output(machine, monkeypatch, change, most, kept):
+    Commands(monkeypatch)
+    monkeypatch.setattr(script, "MOST_BYTES", most)  # each file has four bytes
+    output = Output(SETTINGS | change)
+    train_runs(output, "", time.monotonic())
+    names = read_manifest(machine)["files"]
+    assert output.trained == ["a.s1", "b.s1", "c.s1"] and sum("models/" in name for name in names) == kept
+
+
+def test_without_runs_the_submission_of_the_attached_images_is_written(machine, monkeypatch):
+    archive = write_dataset(machine)
+    (machine / "input" / "competitions" / "dogs").mkdir(parents=True)
+    (machine / "working" / "submission.csv").write_text("id,label\n")
+    settings = SETTINGS | {"archive": archive.name, "source": "dogs", "runs": []}
+    commands = Commands(monkeypatch)
+    assert main(settings) == 0 and list(read_manifest(machine)["files"]) == ["submission.csv"]
+    (command,) = (command for command, _ in commands.calls if "predict" in command)
+    images, csv = machine / "input" / "competitions" / "dogs", machine / "working" / "submission.csv"
+    assert command[3:] == ["predict", "--ensemble", str(images), "--submission", str(csv), "--competition", "x"]
+    (options,) = (options for command, options in commands.calls if "predict" in command)
+    assert Path(options["env"]["PODIUM_WEIGHTS"]).is_dir()
+    Commands(monkeypatch, predict=2)
+    assert main(settings) == 2 and read_manifest(machine)["files"] == {}
 
 
 def test_a_machine_without_a_gpu_has_one_worker(monkeypatch):

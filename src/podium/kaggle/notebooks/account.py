@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.errors import KaggleError
 from podium.kaggle.answers import RefusedError
 from podium.kaggle.client import PAGE_SIZE, Kaggle, shorten
-from podium.kaggle.waiting import Log, Patience
 
 READY, FAILED = "READY", "FAILED"
 COMPLETE = "COMPLETE"
@@ -48,8 +46,8 @@ class Account:
         if " is being created" not in output:  # the exit code is 0 also where Kaggle refused
             raise RefusedError("Kaggle made no dataset.", found=shorten(output))
 
-    def push_notebook(self, request: Mapping[str, Any]) -> None:
-        """Push a notebook once, which then runs; `request` has the API's names.
+    def push_notebook(self, request: Mapping[str, Any]) -> int:
+        """Push a notebook once, which then runs; returns its version. `request` has the API's names.
 
         Raises RefusedError where Kaggle refused it, or did not attach its data. After any other error it may run or
         not: only the notebook's source shows it.
@@ -58,16 +56,18 @@ class Account:
         if answer["error"]:
             raise RefusedError("Kaggle did not accept the notebook.", found=shorten(answer["error"]))
         if not_attached := answer["invalidDatasetSources"] + answer["invalidCompetitionSources"]:
-            fix = "accept the competition's rules, or wait until Kaggle lists the dataset; then make kernel again"
+            fix = "accept the competition's rules, or wait until Kaggle lists the dataset; then the same command again"
             found = f"not attached: {', '.join(not_attached)}"
             raise RefusedError("Kaggle accepted the notebook without its data.", found=found, fix=fix)
+        return answer["versionNumber"]
 
-    def notebook_source(self, notebook: str) -> str:
-        """The script of a notebook's newest version; empty where there is no such notebook."""
+    def notebook_source(self, notebook: str) -> tuple[str, int]:
+        """The script of a notebook's newest version, and its number; empty where there is no such notebook."""
         try:
-            return self._ask("kernels", "get_kernel", notebook)["blob"]["source"]
+            answer = self._ask("kernels", "get_kernel", notebook)
         except NotFoundError:
-            return ""
+            return "", 0
+        return answer["blob"]["source"], answer["metadata"]["currentVersionNumber"]
 
     def notebook_status(self, notebook: str) -> tuple[str, str]:
         """The status, such as QUEUED, RUNNING, COMPLETE or ERROR, and the reason of a failure where Kaggle gives it."""
@@ -90,33 +90,3 @@ class Account:
                 raise
             fix = "check that the account may use notebooks and datasets: https://www.kaggle.com/settings"
             raise NotFoundError("Kaggle denied access, or it does not exist.", found=error.found, fix=fix) from None
-
-
-def upload_dataset(account: Account, name: str, archive: Path, *, log: Log, patience: Patience, fix: str) -> None:
-    """Upload a dataset's archive unless Kaggle has it already, and wait until the dataset is ready.
-
-    The package kaggle skips a file that it cannot upload, without an error: only Kaggle's list shows what arrived.
-    Raises KaggleError where the archive is not there in time.
-    """
-    before = account.dataset_files(name)
-    if archive.name in (before or ()):
-        log(f"{archive.name} is at Kaggle already")
-    else:
-        log(f"uploading {archive.name} into {name}: {archive.stat().st_size:,} bytes")
-        account.upload_dataset(archive.parent, new=before is None, message=archive.name)
-    for _ in patience.attempts():
-        status = account.dataset_status(name)
-        # While Kaggle makes a new version, it may list the previous version as ready.
-        listed = account.dataset_files(name) or [] if status == READY else []
-        if archive.name in listed:
-            return
-        if status == FAILED:
-            break
-        log(f"{name} is {status.lower().replace('_', ' ')} at Kaggle, not done yet")
-    raise KaggleError(
-        "The dataset is not ready at Kaggle: no notebook was pushed.",
-        file=name,
-        expected=f"status {READY}, with {archive.name}",
-        found=f"status {status}, with {', '.join(listed) or 'no file'}",
-        fix=f"{fix}; or first delete https://www.kaggle.com/datasets/{name}",
-    )

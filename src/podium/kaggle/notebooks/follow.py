@@ -1,31 +1,28 @@
-"""Runs trained in a notebook on Kaggle's GPUs: packed, pushed once, followed, and imported into `oof/`.
+"""A notebook at Kaggle: pushed once, followed to its end, and its output downloaded.
 
-The push is recorded in `.kernel/<competition>/push.json` before it is sent. Whatever stops Podium in between, the next
-command follows the same notebook and does not push another one.
+The push is recorded in `.kernel/<competition>/<goal of make>/push.json` before it is sent. Whatever stops Podium in
+between, the next command follows the same notebook and does not push another one.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from podium.errors import KaggleError
-from podium.files import write_file
+from podium.files import DAMAGE, write_file
 from podium.kaggle.answers import RefusedError, ServerError
-from podium.kaggle.notebooks.account import COMPLETE, ENDED, Account, upload_dataset
-from podium.kaggle.notebooks.import_output import ImportedOutput, OutputError, import_output, read_manifest
-from podium.kaggle.notebooks.package import check_images, pack_notebook, push_request
+from podium.kaggle.notebooks.account import COMPLETE, ENDED, FAILED, READY, Account
+from podium.kaggle.notebooks.package import Package, push_request
 from podium.kaggle.notebooks.script import MANIFEST
-from podium.kaggle.waiting import Log, Patience, now, one_process
-from podium.plan.runs import PlannedRun
+from podium.kaggle.waiting import DATASET, NOTEBOOK, Log, Patience, now, one_process
+from podium.plan.stamp import file_sha256
 from podium.workspace import Workspace
 
-# A session of twelve hours, and some hours in the queue before it.
-PATIENCE = Patience(first_pause_seconds=10, longest_pause_seconds=60, wait_seconds=17 * 3600, grace_seconds=60)
-DATASET_PATIENCE = Patience(first_pause_seconds=3, longest_pause_seconds=20, wait_seconds=1200)
 ATTEMPTS = 3
 LOG_LINES_SHOWN = 15
 
@@ -38,55 +35,69 @@ class Push:
     notebook: str
     time: str
     runs: tuple[str, ...]
+    archive: str = ""
+    version: int = 0  # of the notebook; 0 until Kaggle reports it
 
 
 @dataclass(frozen=True)
 class NotebookSession:
-    """What the training of one competition at Kaggle needs."""
+    """What a notebook of one competition at Kaggle needs."""
 
     workspace: Workspace
     account: Account
     log: Log
-    patience: Patience = PATIENCE
-    dataset_patience: Patience = DATASET_PATIENCE
+    patience: Patience = NOTEBOOK
+    dataset_patience: Patience = DATASET
+    goal: str = "kernel"  # of make
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of the notebook are."""
+        return self.workspace.paths.notebook_folder / self.goal
 
     @property
     def push_file(self) -> Path:
-        """The push whose output is not imported yet."""
-        return self.workspace.paths.notebook_folder / "push.json"
+        """The push whose output was not used yet."""
+        return self.folder / "push.json"
 
     @property
     def command(self) -> str:
         """What the user types to continue."""
-        return f"make kernel COMPETITION={self.workspace.name}"
+        return f"make {self.goal} COMPETITION={self.workspace.name}"
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the notebook's lock; raises KaggleError where another process holds it."""
+        return one_process(self.folder / ".lock", f"Another command follows the notebook of {self.workspace.name}.")
 
     def save(self, push: Push) -> None:
         """Record a push."""
         write_file(self.push_file, json.dumps(asdict(push), indent=2).encode())
 
 
-def train_in_notebook(
-    session: NotebookSession, runs: Sequence[PlannedRun], *, force: bool = False
-) -> ImportedOutput | None:
-    """Train stale runs at Kaggle and import their predictions into `oof/`; returns None where nothing is to be done.
+@dataclass(frozen=True)
+class Ended:
+    """A notebook that has ended: its downloaded output and manifest, and if it failed why."""
 
-    A notebook that was pushed before is followed to its end instead, unless `force` forgets it.
-    Raises KaggleError, with the command to type, for everything that goes wrong on the way.
-    """
-    lock_file = session.push_file.with_name(".lock")
-    with one_process(lock_file, f"Another command follows the notebook of {session.workspace.name}."):
-        if force:
-            session.push_file.unlink(missing_ok=True)
-        push = _pending_push(session)
-        if push is None and not runs:
-            return None
-        if push is None:
-            push = _push(session, runs, new_version=force)
-        status, reason = _wait_for_end(session, push)
-        return _import(session, push, status, reason)
+    push: Push
+    output: Path
+    manifest: Mapping[str, Any]
+    failure: str
+
+    def error(
+        self, session: NotebookSession, what: str, found: str, faults: Sequence[str], *, log: bool
+    ) -> KaggleError:
+        """The error for a notebook that failed, or whose output is not what it should be; with the end of its `log`."""
+        return KaggleError(
+            "The notebook failed at Kaggle." if self.failure else what,
+            file=self.output,
+            found="; ".join(filter(None, [self.failure, found])),
+            faults=[*faults, *(_read_log(self.output)[-LOG_LINES_SHOWN:] if log else [])],
+            fix=f"correct the cause, then {session.command} again; "
+            f"the notebook's page: https://www.kaggle.com/code/{self.push.notebook}",
+        )
 
 
-def _pending_push(session: NotebookSession) -> Push | None:
+def pending_push(session: NotebookSession) -> Push | None:
     """The recorded push; None where there is none, or Kaggle's newest version of the notebook is not this push."""
     try:
         record = json.loads(session.push_file.read_text(encoding="utf-8"))
@@ -96,7 +107,10 @@ def _pending_push(session: NotebookSession) -> Push | None:
     except (ValueError, TypeError, LookupError) as error:
         fix = f"{session.command} FORCE=1 forgets the push"
         raise KaggleError("Not a record of a push.", file=session.push_file, found=str(error), fix=fix) from None
-    while push.push not in session.account.notebook_source(push.notebook):
+    while True:
+        source, version = session.account.notebook_source(push.notebook)
+        if push.push in source:
+            break
         if session.patience.grace_left(push.time) <= 0:
             session.log(f"the push of {push.time} is not at Kaggle: it failed, or another push replaced it")
             session.push_file.unlink()
@@ -104,28 +118,68 @@ def _pending_push(session: NotebookSession) -> Push | None:
         session.log(f"the push of {push.time} is not at Kaggle yet")
         time.sleep(session.patience.first_pause_seconds)
     session.log(f"following {push.notebook}, pushed {push.time}: {', '.join(push.runs)}; FORCE=1 would forget it")
-    return push
+    return push if push.version else replace(push, version=version)
 
 
-def _push(session: NotebookSession, runs: Sequence[PlannedRun], *, new_version: bool) -> Push:
-    """Pack, upload the dataset if it changed, and push the notebook, which then runs."""
-    check_images(session.workspace)
-    account = session.account
-    package = pack_notebook(session.workspace, runs, user=account.kaggle.user(), new_version=new_version)
-    options = {"log": session.log, "patience": session.dataset_patience, "fix": session.command}
-    upload_dataset(account, package.dataset, package.archive, **options)
-    push = Push(package.push, package.notebook, now(), tuple(run.run for run in runs))
+def push_package(session: NotebookSession, package: Package, runs: Sequence[str] = ()) -> Push:
+    """Upload the package's dataset if it changed, and push the notebook, which then runs."""
+    upload_dataset(session, package.dataset, package.archive)
+    push = Push(package.push, package.notebook, now(), tuple(runs), package.archive.name)
     session.save(push)
     try:
-        account.push_notebook(push_request(session.workspace, package))
+        push = replace(push, version=session.account.push_notebook(push_request(session.workspace, package)))
     except RefusedError:
         session.push_file.unlink()
         raise
     except BaseException:
         session.save(replace(push, time=now()))  # it may have arrived: the next command asks Kaggle
         raise
-    session.log(f"pushed {push.notebook}: {len(runs)} runs; it runs on without this command, {session.command} follows")
+    session.save(push)
+    session.log(
+        f"pushed {push.notebook}, version {push.version}: it runs on without this command, {session.command} follows"
+    )
     return push
+
+
+def upload_dataset(session: NotebookSession, name: str, archive: Path) -> None:
+    """Upload a dataset's archive unless Kaggle has it already, and wait until the dataset is ready.
+
+    The package kaggle skips a file that it cannot upload, without an error: only Kaggle's list shows what arrived.
+    Raises KaggleError where the archive is not there in time.
+    """
+    account, before = session.account, session.account.dataset_files(name)
+    if archive.name in (before or ()):
+        session.log(f"{archive.name} is at Kaggle already")
+    else:
+        session.log(f"uploading {archive.name} into {name}: {archive.stat().st_size:,} bytes")
+        account.upload_dataset(archive.parent, new=before is None, message=archive.name)
+    for _ in session.dataset_patience.attempts():
+        status = account.dataset_status(name)
+        # While Kaggle makes a new version, it may list the previous version as ready.
+        listed = account.dataset_files(name) or [] if status == READY else []
+        if archive.name in listed:
+            return
+        if status == FAILED:
+            break
+        session.log(f"{name} is {status.lower().replace('_', ' ')} at Kaggle, not done yet")
+    raise KaggleError(
+        "The dataset is not ready at Kaggle: no notebook was pushed.",
+        file=name,
+        expected=f"status {READY}, with {archive.name}",
+        found=f"status {status}, with {', '.join(listed) or 'no file'}",
+        fix=f"{session.command}; or first delete https://www.kaggle.com/datasets/{name}",
+    )
+
+
+def wait_for_output(session: NotebookSession, push: Push) -> Ended:
+    """Wait until the notebook has ended, and download its output; raises KaggleError where one takes too long."""
+    status, reason = _wait_for_end(session, push)
+    output, failure = session.folder / "output", "" if status == COMPLETE else reason or f"status {status}"
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    if failure:
+        session.log(f"{push.notebook} failed: {failure}; FORCE=1 would forget it")
+    return Ended(push, output, _download(session, push, output, may_be_empty=bool(failure)), failure)
 
 
 def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str]:
@@ -147,38 +201,7 @@ def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str]:
     )
 
 
-def _import(session: NotebookSession, push: Push, status: str, reason: str) -> ImportedOutput:
-    """Download and import the output, and forget the push.
-
-    Runs that ended before a failure are imported too. Raises KaggleError where the notebook or one of its runs failed,
-    or a run was refused.
-    """
-    output, is_complete = session.workspace.paths.notebook_folder / "output", status == COMPLETE
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
-    if not is_complete:
-        session.log(f"{push.notebook} failed: {reason or status}; FORCE=1 would forget it")
-    manifest = _download(session, push, output, may_be_empty=not is_complete)
-    result = import_output(session.workspace, output, manifest)
-    session.push_file.unlink()
-    unfinished = [run for run in push.runs if run not in (*manifest["trained"], *manifest["left"])]
-    if is_complete and not result.refused and not unfinished:
-        return result
-    faults = [f"{run}: {refusal}" for run, refusal in result.refused.items()]
-    faults += [f"{run}: its training failed" for run in unfinished] if is_complete else []
-    faults += _read_log(output)[-LOG_LINES_SHOWN:] if unfinished else []
-    counted = f"{len(result.imported)} runs imported: {', '.join(result.imported) or 'none'}"
-    raise KaggleError(
-        "Not every run of the notebook was imported." if is_complete else "The notebook failed at Kaggle.",
-        file=output,
-        found=counted if is_complete else f"{reason or f'status {status}'}; {counted}",
-        faults=faults,
-        fix=f"correct the cause, then {session.command} trains what is stale; "
-        f"the notebook's page: https://www.kaggle.com/code/{push.notebook}",
-    )
-
-
-def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empty: bool) -> dict:
+def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empty: bool) -> dict[str, Any]:
     """Download the output until every file is as the manifest says; returns the manifest.
 
     The output of a failed notebook `may_be_empty`: then no run has ended. Raises KaggleError after some attempts.
@@ -190,12 +213,12 @@ def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empt
             session.account.download_output(push.notebook, output)
             if may_be_empty and not (output / MANIFEST).exists():
                 return {"trained": [], "left": []}
-            manifest = read_manifest(output)
-            if manifest.get("push") == push.push:
+            manifest, faults = read_manifest(output)
+            if not faults and manifest.get("push") == push.push:
                 return manifest
-            faults = [f"Kaggle gives the output of another push: {manifest.get('push')}, not {push.push}"]
-        except (ServerError, OutputError) as error:
-            faults = list(error.faults) or [f"{error.what} {error.found}"]
+            faults = faults or [f"Kaggle gives the output of another push: {manifest.get('push')}, not {push.push}"]
+        except ServerError as error:
+            faults = [f"{error.what} {error.found}"]
         time.sleep(session.patience.first_pause_seconds)
     raise KaggleError(
         "The notebook's output did not arrive complete.",
@@ -203,6 +226,16 @@ def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empt
         faults=faults,
         fix=f"{session.command} downloads it again; it stays at https://www.kaggle.com/code/{push.notebook}",
     )
+
+
+def read_manifest(output: Path) -> tuple[dict[str, Any], list[str]]:
+    """The manifest that the script wrote, empty where there is none, and what is missing or damaged in the output."""
+    try:
+        manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+        damaged = [name for name, sha256 in manifest["files"].items() if file_sha256(output / name) != sha256]
+    except DAMAGE as error:
+        return {}, [f"the output has no manifest: {error}"]
+    return manifest, [f"{name}: not as the notebook wrote it" for name in damaged]
 
 
 def _read_log(output: Path) -> list[str]:

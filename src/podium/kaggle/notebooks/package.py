@@ -7,13 +7,14 @@ import re
 import secrets
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import podium
 from podium.config.keys import Recipe, published_name
+from podium.ensemble.recorded import read_blend
 from podium.errors import ConfigError
 from podium.kaggle.notebooks import script
 from podium.plan.packages import find_weights
@@ -45,20 +46,22 @@ class Package:
         return f"{self.notebook}-files"
 
 
-def pack_notebook(workspace: Workspace, runs: Sequence[PlannedRun], *, user: str, new_version: bool = False) -> Package:
-    """Write the dataset's and the notebook's folders into `.kernel/<competition>/`.
+def pack_notebook(
+    workspace: Workspace, folder: Path, *, user: str, runs: Sequence[PlannedRun] = (), new_version: bool = False
+) -> Package:
+    """Write a notebook and its dataset into a folder: it trains `runs`, or predicts by the ensemble's members.
 
     Equal content gives an equal archive, except for a `new_version`. Published weights must be there before, see
-    `published_weights_file`. Raises ConfigError for weights that a notebook cannot have, and for a competition whose
-    images Kaggle cannot attach, and TrainingError for a package without weights.
+    `published_weights_file`. Raises ConfigError for files that are missing or that a notebook cannot have, and for a
+    competition whose images Kaggle cannot attach, TrainingError for a package without weights, and what `read_blend`
+    raises.
     """
-    check_images(workspace)
-    paths, notebook = workspace.paths, f"{user}/{notebook_slug(workspace.name)}"
-    tables = [paths.settings_file, paths.lock_file, *(paths.recipe_file(recipe) for recipe in workspace.recipes)]
-    files = {file.relative_to(paths.root).as_posix(): file for file in tables}
-    files |= source_files() | _weights_files(paths.root, runs)
-    folder = paths.notebook_folder
-    archive = pack_dataset(f"{notebook}-files", folder / "files", files, new_version=new_version)
+    check_images(workspace, trains=bool(runs))
+    paths, prefix = workspace.paths, "podium" if runs else "submit"
+    notebook = f"{user}/{notebook_slug(workspace.name, prefix)}"
+    files = _training_files(workspace, runs) if runs else _blend_files(workspace)
+    files |= {file.relative_to(paths.root).as_posix(): file for file in (paths.settings_file, paths.lock_file)}
+    archive = pack_dataset(f"{notebook}-files", folder / "files", files | source_files(), new_version=new_version)
     package = Package(notebook, folder / "kernel.py", archive, secrets.token_hex(6))
     _write_script(workspace, package, [run.run for run in longest_first(runs)])
     return package
@@ -85,20 +88,23 @@ def pack_dataset(name: str, folder: Path, files: Mapping[str, Path], *, new_vers
     return temporary.rename(folder / f"podium-{file_sha256(temporary)[:12]}.pyz")
 
 
-def notebook_slug(competition_name: str) -> str:
-    """`podium-<competition>` in the characters that Kaggle allows; a hash keeps changed names distinct."""
+def notebook_slug(competition_name: str, prefix: str) -> str:
+    """`<prefix>-<competition>` in the characters that Kaggle allows; a hash keeps changed names distinct."""
     plain = re.sub(r"[^a-z0-9]+", "-", competition_name.lower()).strip("-")
     if plain != competition_name or len(plain) > LONGEST_SLUG:
         digest = hashlib.sha256(competition_name.encode()).hexdigest()[:6]
         plain = f"{plain[:LONGEST_SLUG].strip('-')}-{digest}"
-    return f"podium-{plain}"
+    return f"{prefix}-{plain}"
 
 
-def check_images(workspace: Workspace) -> None:
-    """Raise ConfigError where Kaggle cannot attach the images, DataError where there is no `data.lock`."""
+def check_images(workspace: Workspace, *, trains: bool) -> None:
+    """Raise ConfigError where Kaggle cannot attach the images of a notebook that `trains`, or only predicts the test's.
+
+    Raises DataError where there is no `data.lock`.
+    """
     workspace.lock  # noqa: B018 - read now: it is part of every stamp
     settings = workspace.competition
-    if settings.data.extra:
+    if trains and settings.data.extra:
         found = ", ".join(settings.data.extra)
         raise ConfigError("A notebook at Kaggle would not have the extra images.", found=found, fix="train here")
     if settings.data.source != "digits" and not settings.kaggle.competition:
@@ -122,9 +128,9 @@ def published_weights_file(root: Path, recipe: Recipe) -> Path:
     return root / ".kernel" / "published" / published_name(recipe.architecture)
 
 
-def _weights_files(root: Path, runs: Sequence[PlannedRun]) -> dict[str, Path]:
-    """Place -> file of the weights that the runs start from, and of their pseudo-labels."""
-    files = {}
+def _training_files(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, Path]:
+    """Place -> file of the recipes, of the weights that the runs start from, and of their pseudo-labels."""
+    root, files = workspace.paths.root, {}
     for recipe in {run.recipe_name: run.recipe for run in runs}.values():
         if recipe.pretrained is True:
             file = published_weights_file(root, recipe)
@@ -135,13 +141,29 @@ def _weights_files(root: Path, runs: Sequence[PlannedRun]) -> dict[str, Path]:
             files[Path(recipe.pretrained).as_posix()] = root / recipe.pretrained
         if recipe.pseudo_labels:
             files[Path(recipe.pseudo_labels).as_posix()] = root / recipe.pseudo_labels
-    for place, file in files.items():
+    for place in files:
         if Path(place).is_absolute() or ".." in Path(place).parts:
             expected = "a path below the project, such as weights/resnet34.safetensors"
             raise ConfigError("A notebook at Kaggle cannot have this file.", file=place, expected=expected)
+    _require(files.values(), "A file that a recipe names is missing.", "correct the recipe")
+    recipes = map(workspace.paths.recipe_file, workspace.recipes)
+    return files | {file.relative_to(root).as_posix(): file for file in recipes}
+
+
+def _blend_files(workspace: Workspace) -> dict[str, Path]:
+    """Place -> file of the ensemble and of its members' parameters."""
+    paths, members = workspace.paths, read_blend(workspace)[0]
+    fix = f"podium train {' '.join(members)} --again --competition {workspace.name}"
+    _require(map(paths.parameters_file, members), "A member of the ensemble has no trained parameters here.", fix)
+    files = [paths.submissions / "ensemble.json", *map(paths.parameters_file, members)]
+    return {file.relative_to(paths.outputs).as_posix(): file for file in files}
+
+
+def _require(files: Iterable[Path], what: str, fix: str) -> None:
+    """Raise ConfigError for a file that is missing."""
+    for file in files:
         if not file.is_file():
-            raise ConfigError("A file that a recipe names is missing.", file=file, fix="correct the recipe")
-    return files
+            raise ConfigError(what, file=file, fix=fix)
 
 
 def push_request(workspace: Workspace, package: Package) -> dict[str, Any]:
@@ -173,6 +195,7 @@ def _write_script(workspace: Workspace, package: Package, runs: Sequence[str]) -
         "archive": package.archive.name,
         "source": workspace.competition.kaggle.competition,
         "hours": workspace.competition.kaggle.notebook_hours - RESERVED_HOURS,
+        "parameters": workspace.competition.kaggle.notebook_parameters,
         "commit": git_commit(workspace.paths.root),
     }
     head, line, rest = Path(script.__file__).read_text(encoding="utf-8").partition(SETTINGS_LINE)

@@ -1,8 +1,9 @@
-"""The script that `make kernel` pushes: it trains runs on Kaggle's machine, offline, and keeps their predictions.
+"""The script that `make kernel` and `make notebook` push: on Kaggle's machine, offline, it trains runs and keeps their
+predictions, or, without runs, writes the submission of the attached test images.
 
 This file itself is pushed, with SETTINGS filled in. It imports only the standard library: Podium's sources come in the
-attached dataset, all other packages must be in Kaggle's image. The output is each run's files, and a manifest with
-their hashes.
+attached dataset, all other packages must be in Kaggle's image. The output is each run's files, or submission.csv, and a
+manifest with their hashes.
 """
 
 import hashlib
@@ -25,7 +26,9 @@ from typing import Any
 
 SETTINGS: dict[str, Any] = {}
 
-MANIFEST = "podium-output.json"
+MANIFEST, SUBMISSION = "podium-output.json", "submission.csv"
+# Kaggle keeps 20 GB of a notebook's output; predictions and the log need little.
+MOST_BYTES = 18 * 10**9
 # A rehearsal uses the folders of Kaggle's machine below a folder of its own.
 ROOT = Path(os.environ.get("PODIUM_NOTEBOOK_ROOT", "/"))
 INPUT, WORKING = ROOT / "kaggle" / "input", ROOT / "kaggle" / "working"
@@ -46,14 +49,19 @@ REQUIRED = {
 
 
 def main(settings: dict[str, Any]) -> int:
-    """Train the runs that the settings name; returns 0 if there is output."""
-    began = time.monotonic()
+    """Train the runs that the settings name, or predict the test images; returns 0 if there is output."""
+    began, competition = time.monotonic(), ["--competition", settings["competition"]]
     check_image(REQUIRED)
     unpack(attached_folder(settings["dataset"], "datasets") / settings["archive"])
-    data = ["--data", str(image_folder(settings["source"]))] if settings["source"] else []
-    if podium("prepare", "--competition", settings["competition"], *data) != 0:
+    images, output = str(image_folder(settings["source"])) if settings["source"] else "", Output(settings)
+    if not settings["runs"]:
+        exit_code = podium("predict", "--ensemble", images, "--submission", str(WORKING / SUBMISSION), *competition)
+        output.hashes |= {SUBMISSION: file_sha256(WORKING / SUBMISSION)} if exit_code == 0 else {}
+        output.write()
+        return exit_code
+    if podium("prepare", *competition, *(["--data", images] if images else [])) != 0:
         sys.exit("The competition's images cannot be prepared: see the message above.")
-    output, gpus = Output(settings), list_gpus()
+    gpus = list_gpus()
     with ThreadPoolExecutor(len(gpus)) as pool:
         list(pool.map(lambda gpu: train_runs(output, gpu, began), gpus))
     print(f"trained: {output.trained}; failed: {output.failed}; left: {list(output.waiting)}", flush=True)
@@ -103,9 +111,10 @@ def unpack(archive: Path) -> None:
         found = [file.name for file in archive.parent.iterdir()]
         sys.exit(f"Another version of the dataset is attached: expected {archive.name}, found {found}")
     if file_sha256(archive)[:12] not in archive.name:
-        sys.exit(f"The attached {archive.name} is damaged; make kernel FORCE=1 sends it again")
+        sys.exit(f"The attached {archive.name} is damaged; FORCE=1 sends it again")
     with zipfile.ZipFile(archive) as content:
         content.extractall(PROJECT)
+    (PROJECT / "published").mkdir(exist_ok=True)  # PODIUM_WEIGHTS must exist
 
 
 def image_folder(competition: str) -> Path:
@@ -159,6 +168,7 @@ class Output:
         self.settings, self.waiting, self.longest_seconds = settings, deque(settings["runs"]), 0.0
         self.trained: list[str] = []
         self.failed: list[str] = []
+        self.hashes: dict[str, str] = {}
         self.lock = threading.Lock()
 
     def next_run(self, seconds_left: float) -> str | None:
@@ -170,23 +180,26 @@ class Output:
         """Copy the files of a trained run into the output, or note that it failed; write the manifest."""
         with self.lock:
             self.longest_seconds = max(self.longest_seconds, seconds)
-            if exit_code == 0:
-                for file in self.files(run):
-                    (WORKING / file).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(PROJECT / file, WORKING / file)
+            for file in self.files(run) if exit_code == 0 else ():
+                (WORKING / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(PROJECT / file, WORKING / file)
+                self.hashes[file] = file_sha256(WORKING / file)
             (self.failed if exit_code else self.trained).append(run)
             self.write()
 
     def files(self, run: str) -> list[str]:
-        """A run's files, relative to the project."""
+        """A run's files, relative to the project: without its parameters where Kaggle would not keep them all."""
         competition = self.settings["competition"]
-        return [f"oof/{competition}/{run}.npz", f"reports/{competition}/history/{run}.csv"]
+        parameters = f"models/{competition}/{run}.safetensors"
+        sizes = [(WORKING / file).stat().st_size for file in self.hashes]
+        fits = (PROJECT / parameters).is_file() and sum(sizes, (PROJECT / parameters).stat().st_size) < MOST_BYTES
+        kept = [parameters] if fits and self.settings["parameters"] else []
+        return [*kept, f"oof/{competition}/{run}.npz", f"reports/{competition}/history/{run}.csv"]
 
     def write(self) -> None:
-        """Write the manifest: the runs, and SHA-256 of each of their files."""
-        hashes = {file: file_sha256(WORKING / file) for run in self.trained for file in self.files(run)}
+        """Write the manifest: the runs, and SHA-256 of each file."""
         runs = {"trained": self.trained, "failed": self.failed, "left": list(self.waiting)}
-        manifest = {"push": self.settings["push"], **runs, "files": hashes}
+        manifest = {"push": self.settings["push"], **runs, "files": self.hashes}
         WORKING.mkdir(parents=True, exist_ok=True)
         temporary = WORKING / f"{MANIFEST}.tmp"
         temporary.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
