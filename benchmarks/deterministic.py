@@ -46,11 +46,11 @@ def train(recipe: Recipe, dataset: Dataset, device: torch.device, *, rows: int) 
     store = PixelStore(dataset.train_images, device)
     training, judged = np.arange(rows), np.arange(len(store) - JUDGED_ROWS, len(store))
     labels, classes = dataset.lock.train_labels, len(dataset.lock.classes)
-    data = FitData(store, labels, classes, training, judged[:0])
+    data = FitData(store, labels, classes, training, judged[:0], seed=1)
     with repeatable(recipe.deterministic, device):
         progress = ProgressRecorder(Listener(), images=rows * recipe.epochs)
         started = time.perf_counter()
-        trained = fit_network(recipe, data, seed=1, purpose="", root=ROOT, progress=progress, stage="")
+        trained = fit_network(recipe, data, root=ROOT, progress=progress)
         seconds = time.perf_counter() - started
         logits = logits_of(trained, store, judged)
     tensors = [value.flatten().double().cpu() for value in trained.state_dict().values()]

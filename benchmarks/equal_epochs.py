@@ -127,10 +127,10 @@ def podium(task: Task) -> tuple[np.ndarray, float, str]:
     """Logits (4000, classes) of the rows that judge, in their order; seconds and precision."""
     recipe, (dataset, training, judged) = task.recipe, task.data()
     store = PixelStore(dataset.train_images, CPU)
-    data = FitData(store, dataset.lock.train_labels, len(dataset.lock.classes), training, judged[:0])
+    data = FitData(store, dataset.lock.train_labels, len(dataset.lock.classes), training, judged[:0], seed=task.seed)
     progress = ProgressRecorder(Listener(), images=len(training) * recipe.epochs)
     started = time.process_time()
-    network = fit_network(recipe, data, seed=task.seed, purpose="", root=ROOT, progress=progress, stage="")
+    network = fit_network(recipe, data, root=ROOT, progress=progress)
     seconds = time.process_time() - started
     return logits_of(network, store, judged), seconds, str(network.precision).removeprefix("torch.")
 

@@ -110,13 +110,11 @@ def judge(task: tuple[str, int], *, recipe: Recipe, rows: int) -> tuple[np.ndarr
     dataset = open_images(workspace.paths, lock, pixels=recipe.stored_pixels, shape=recipe.shape)
     training, judged = split(lock.train_labels, lock.folds, rows)
     store = PixelStore(dataset.train_images, torch.device("cpu"))
-    data = FitData(store, lock.train_labels, len(lock.classes), training, judged[:0])
+    data = FitData(store, lock.train_labels, len(lock.classes), training, judged[:0], seed=seed)
     images, started = recipe.images_per_epoch(len(training)) * recipe.epochs, time.process_time()
     with network_change(change if isinstance(change, str) else ""):
         progress = ProgressRecorder(Listener(), images=images)
-        network = fit_network(
-            recipe, data, seed=seed, purpose="", root=workspace.paths.root, progress=progress, stage=""
-        )
+        network = fit_network(recipe, data, root=workspace.paths.root, progress=progress)
     seconds = time.process_time() - started
     logits = logits_of(network, store, judged)
     labels = lock.train_labels[judged]

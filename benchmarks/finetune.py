@@ -179,9 +179,9 @@ def podium(task: Task, *, name: str) -> tuple[list[Path], np.ndarray, float]:
         return PixelStore(np.stack(images), CPU)
 
     labels, rows = task.labels("train"), np.arange(len(task.files("train")))
-    data = FitData(store("train"), labels, len(task.classes), rows, rows[:0])
+    data = FitData(store("train"), labels, len(task.classes), rows, rows[:0], seed=task.seed)
     progress = ProgressRecorder(Listener(), images=len(rows) * task.epochs)
-    network = fit_network(recipe, data, seed=task.seed, purpose="", root=ROOT, progress=progress, stage="")
+    network = fit_network(recipe, data, root=ROOT, progress=progress)
     seconds, judged = time.process_time() - started, task.files("valid")
     return judged, logits_of(network, store("valid"), np.arange(len(judged))), seconds
 

@@ -39,8 +39,8 @@ def podium_epoch(dataset: Dataset, count: int) -> Callable[[], int]:
     )
     rows = np.arange(count)
     store = PixelStore(dataset.train_images, torch.device("cpu"))
-    data = FitData(store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0])
-    loader = TrainingLoader(recipe, data, normalisation=data.normalisation, seed=1)
+    data = FitData(store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0], seed=1)
+    loader = TrainingLoader(recipe, data, normalisation=data.normalisation)
 
     def epoch() -> int:
         torch.set_num_threads(1)

@@ -250,11 +250,11 @@ class StopPodium(Listener):
 
 def fit_podium(setup: Setup, clock: Clock) -> Network:
     rows, dataset, recipe = clock.rows, setup.dataset, setup.recipe
-    data = FitData(setup.store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0])
+    data = FitData(setup.store, dataset.lock.train_labels, len(dataset.lock.classes), rows, rows[:0], seed=1)
     progress = ProgressRecorder(StopPodium(clock), images=len(rows) * recipe.epochs)
-    network = prepare_network(recipe, data, root=ROOT, seed=1)
+    network = prepare_network(recipe, data, root=ROOT)
     with suppress(CancelFitException):
-        Learner(network, data, seed=1, purpose="").train(progress, "")
+        Learner(network, data).train(progress)
     return network
 
 

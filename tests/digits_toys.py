@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from numpy.lib.format import open_memmap
+from PIL import Image
 
+from podium.data.cache import open_images
 from podium.data.prepare import prepare
+from podium.predictions.artefact import Predictions
 from podium.workspace import Workspace, open_workspace
 
 RECIPE = """
@@ -55,3 +59,13 @@ def damage_images(workspace: Workspace) -> None:
     images = open_memmap(file, mode="r+")
     images ^= 255
     images.flush()
+
+
+def save_test_images(workspace: Workspace, predictions: Predictions, *, pixels=16):
+    """Write the first five test images as 0.png to 4.png; returns their folder and the labels that a run predicts."""
+    folder = workspace.paths.root / "new"
+    folder.mkdir()
+    images = open_images(workspace.paths, workspace.lock, pixels=pixels, shape="crop").test_images[:5]
+    for i, image in enumerate(images):
+        Image.fromarray(np.asarray(image)).save(folder / f"{i}.png")
+    return folder, predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()

@@ -58,13 +58,10 @@ def fitted(recipe, folder, *, killed_at=()):
     images, steps = recipe.images_per_epoch(80) * (recipe.epochs + recipe.freeze_epochs), 0
     for step in (*killed_at, 0):
         checkpoint, listener = Checkpoint(file, key="key"), Killer(step)
-        progress = ProgressRecorder(listener, images=images)
-        if checkpoint.is_saved:
-            progress.load_state_dict(checkpoint.state["progress"])
+        progress = ProgressRecorder(listener, images=images, checkpoint=checkpoint)
         torch.manual_seed(step)  # another process has another random state
-        keys = {"seed": 1, "purpose": "", "root": folder, "stage": "", "progress": progress, "checkpoint": checkpoint}
         with suppress(KilledError):
-            network = fit_network(recipe, data, **keys)
+            network = fit_network(recipe, data, root=folder, progress=progress)
         steps += listener.steps
     assert progress.images_done == images
     assert steps <= images // 20 + len(killed_at)  # a kill costs the step in which it comes
@@ -192,12 +189,11 @@ def test_saving_takes_a_small_share_of_the_time_and_within_an_epoch_waits_for_th
 ):
     checkpoint = Checkpoint(tmp_path / "run.pt", minutes=5)
     checkpoint.cost, checkpoint.saved_at = cost, time.perf_counter() - age
-    checkpoint.save_if_due(dict, dict, epoch_ends=epoch_ends)
-    assert (tmp_path / "run.pt").exists() == saves
+    assert checkpoint.is_due(epoch_ends=epoch_ends) == saves
 
 
 def test_a_memory_that_is_full_does_not_make_a_run_start_anew(tmp_path, monkeypatch):
-    Checkpoint(tmp_path / "run.pt", key="key").save_if_due(dict, dict, epoch_ends=True)
+    Checkpoint(tmp_path / "run.pt", key="key").save(learner={}, progress={})
 
     def full(*_, **__):
         raise MemoryError

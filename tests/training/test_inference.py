@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 
-from digits_toys import damage_images, digits_workspace
+from digits_toys import damage_images, digits_workspace, save_test_images
 from podium.data.cache import open_images
 from podium.errors import DataError, TrainingError
 from podium.training import inference
@@ -111,9 +110,5 @@ def test_a_boosting_run_is_scored_saved_and_predicts(workspace, tmp_path, monkey
     (run,) = workspace.runs
     predictions = train_run(workspace, replace(run, recipe=replace(run.recipe, head="boosting")))
     assert predictions.about["scores"]["accuracy"] > 0.5  # of ten classes, by the features of a random network
-    images = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop").test_images[:5]
-    (tmp_path / "new").mkdir()
-    for i, image in enumerate(images):
-        Image.fromarray(np.asarray(image)).save(tmp_path / "new" / f"{i}.png")
-    expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
-    assert [row["label"] for _, row in predict_folder(open_run(workspace, run.run), tmp_path / "new")] == expected
+    folder, expected = save_test_images(workspace, predictions)
+    assert [row["label"] for _, row in predict_folder(open_run(workspace, run.run), folder)] == expected

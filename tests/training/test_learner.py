@@ -1,6 +1,7 @@
 """A fit repeats bit for bit, and each key of a recipe does what it says."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,13 +37,13 @@ class EpochRecorder(Listener):
 
 def trained(recipe: Recipe, folder, *, seed: int = 1):
     torch.set_num_threads(1)
-    data, listener = data_of(), EpochRecorder()
+    data, listener = replace(data_of(), seed=seed), EpochRecorder()
     images = recipe.images_per_epoch(80) * (recipe.epochs + recipe.freeze_epochs)
     if recipe.learning_rate == "find":
-        result = find_learning_rate(recipe, data, seed=seed, root=folder)
+        result = find_learning_rate(recipe, data, root=folder)
         recipe = replace(recipe, learning_rate=result.rate)
     progress = ProgressRecorder(listener, images=images)
-    network = fit_network(recipe, data, seed=seed, purpose="", root=folder, progress=progress, stage="")
+    network = fit_network(recipe, data, root=folder, progress=progress)
     progress.write_history(folder / "history.csv")
     return network, logits_of(network, data.store, data.validation_rows), listener
 
@@ -155,9 +156,8 @@ def test_frozen_layers_keep_their_parameters_until_the_freeze_epochs_are_over(tm
         assert not self.optimiser.state, "as in fastai, the optimiser starts anew"
 
     monkeypatch.setattr(Learner, "train_body", spy)
-    start = learner_module.build_network(
-        TINY, 2, root=tmp_path, seed=learner_module.stream_seed(1, "network")
-    ).layer_groups()
+    seed = replace(data_of(), seed=1).stream("network")
+    start = learner_module.build_network(TINY, 2, root=tmp_path, seed=seed).layer_groups()
     fitted, _, listener = trained(replace(TINY, freeze_epochs=1, optimiser=optimiser), tmp_path)
     assert [report.stage for report in listener.reports] == ["freeze", "train", "train", "train"]
     body = [p for p in start[0] if p.ndim > 1]
@@ -230,7 +230,7 @@ def test_an_epoch_is_validated_on_at_most_epoch_rows_rows(tmp_path, monkeypatch)
 
     monkeypatch.setattr(learner_module, "EPOCH_ROWS", 10)
     data, listener = replace(data_of(), labels=np.arange(120) // 4 % 2), LabelRecorder()
-    learner = Learner(prepare_network(TINY, data, root=tmp_path, seed=1), data, seed=1, purpose="")
+    learner = Learner(prepare_network(TINY, data, root=tmp_path), data)
     learner.validate(ProgressRecorder(listener, images=1))
     assert listener.labels.tolist() == [0, 1] * 5  # of every fourth row from 80 on
 
@@ -270,9 +270,9 @@ def test_float16_scales_the_loss_and_skips_steps_with_infinite_gradients(tmp_pat
     assert len(scales) == 6 * 4 and min(scales) >= 1024
     # A step whose gradients are not finite changes no parameter, and halves the scale.
     data = data_of()
-    network = prepare_network(TINY, data, root=tmp_path, seed=1)
+    network = prepare_network(TINY, data, root=tmp_path)
     before = [value.clone() for value in network.parameters()]
-    learner = Learner(network, data, seed=1, purpose="")
+    learner = Learner(network, data)
     set_rates(learner.optimiser, (constant(np.full(9, 0.1)), constant(0.9)), 0.0)
     for value in network.parameters():
         value.register_hook(lambda gradient: gradient * torch.inf)
@@ -301,7 +301,7 @@ def test_images_of_any_height_and_width_are_trained_and_predicted(tmp_path, arch
     keys = {"stored_pixels": (32, 64), "progressive_pixels": ((16, 32),), "test_time_augmentation": "flip-and-shift"}
     recipe = replace(TINY, architecture=architecture, epochs=2, fastnet=FastNet(widths=(8,)), **keys)
     progress = ProgressRecorder(Listener(), images=32)
-    trained = fit_network(recipe, data, seed=1, purpose="", root=tmp_path, progress=progress, stage="")
+    trained = fit_network(recipe, data, root=tmp_path, progress=progress)
     assert logits_of(trained, data.store, np.arange(20)).shape == (20, 2)
 
 
@@ -324,8 +324,8 @@ def test_all_views_of_an_image_of_one_pixel_are_equal():
 )
 def test_the_average_of_parameters_and_running_statistics_soon_forgets_the_first_steps(tmp_path, decay, expected):
     data, recipe = data_of(), replace(TINY, ema_decay=decay)
-    network = prepare_network(recipe, data, root=tmp_path, seed=1)
-    learner = Learner(network, data, seed=1, purpose="")
+    network = prepare_network(recipe, data, root=tmp_path)
+    learner = Learner(network, data)
     learner.average = AveragedModel(network, use_buffers=True)
     norm, average = network.body.bn1, learner.average.module.body.bn1
     for value in (1.0, 2.0, 3.0):  # no parameter has a gradient, so that the optimiser does not change them
@@ -334,3 +334,66 @@ def test_the_average_of_parameters_and_running_statistics_soon_forgets_the_first
         learner.update()
     assert average.weight.tolist() == pytest.approx([expected] * len(norm.weight))
     assert average.running_mean.tolist() == pytest.approx([expected] * len(norm.weight))
+
+
+# Several batches whose gradients are accumulated train as one large batch, if the layers normalise no batch.
+VIT = Recipe(
+    architecture="timm:test_vit",
+    epochs=2,
+    learning_rate=0.1,
+    optimiser="sgd",
+    batch_size=80,
+    training_pixels=32,
+    precision="float32",
+)
+
+
+def accumulated(**keys) -> tuple[list[torch.Tensor], ProgressRecorder, list[int]]:
+    """Parameters after a training of 160 images, its progress, and the sizes of the batches that layers got."""
+    torch.set_num_threads(1)
+    recipe, labels, sizes = replace(VIT, **keys), np.arange(160) % 4 // 3, []
+    images = np.random.default_rng(0).integers(0, 256, (160, 32, 32, 3), dtype=np.uint8)
+    data = FitData(PixelStore(images, torch.device("cpu")), labels, 2, np.arange(160), np.arange(0), seed=1)
+    progress = ProgressRecorder(Listener(), images=recipe.images_per_epoch(160) * recipe.epochs)
+
+    def record(module, inputs):
+        if module.training and isinstance(module, torch.nn.LayerNorm):
+            sizes.append(len(inputs[0]))
+
+    with torch.nn.modules.module.register_module_forward_pre_hook(record):
+        trained = fit_network(recipe, data, root=Path(), progress=progress)
+    return [value.detach() for value in trained.parameters()], progress, sizes
+
+
+@pytest.mark.parametrize(
+    "keys", [{"gradient_clip": 0.5}, {"mixup": 0.4, "ema_decay": 0.9}, {"class_weights": "balanced", "hard_share": 0.5}]
+)
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(keys):
+    whole, first, _ = accumulated(**keys)
+    parts, second, sizes = accumulated(**keys, batch_size=20, accumulate=4)
+    plain, *_ = accumulated(**keys, batch_size=20)
+    assert set(sizes) == {20}
+    assert largest_difference(whole, parts) < 1e-5 < 1e-3 < largest_difference(whole, plain)
+    assert [report.training_loss for report in first.epochs] == pytest.approx(
+        [report.training_loss for report in second.epochs], abs=2e-5
+    )
+
+
+def test_no_part_has_a_single_image_and_the_scaled_gradients_of_float16_give_the_step_of_float32(monkeypatch):
+    start, *_ = accumulated(batch_size=160, epochs=1, learning_rate=1e-9)
+    whole, *_ = accumulated(batch_size=160, epochs=1)
+    monkeypatch.setattr("podium.training.networks.architectures.pick_precision", lambda *_: torch.float16)
+    parts, _, sizes = accumulated(batch_size=2, accumulate=500, epochs=1)
+    assert set(sizes) == {2}
+    assert largest_difference(whole, parts) < 1e-3 < 1e-2 < largest_difference(whole, start)
+
+
+def largest_difference(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
+
+
+def test_checkpointing_computes_features_twice_and_trains_the_same_network():
+    plain, _, sizes = accumulated(epochs=1)
+    saved, _, more = accumulated(epochs=1, gradient_checkpointing=True)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(plain, saved, strict=True))
+    assert len(more) > 1.5 * len(sizes)

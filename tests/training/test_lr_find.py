@@ -30,7 +30,7 @@ TINY = Recipe(
     dropout=0.3,
     augment=Augment(flip="horizontal", shift_pixels=1),
 )
-RATES = [1e-7 * 10 ** (8 * step / 100) for step in range(100)]
+RATES = [lr_find_module._rate(step / 100) for step in range(100)]
 
 
 def data() -> FitData:
@@ -38,12 +38,12 @@ def data() -> FitData:
     labels = np.arange(80) % 2
     images = np.random.default_rng(0).integers(0, 120, (80, 16, 16, 3)) + labels[:, None, None, None] * 110
     images, rows = images.astype(np.uint8), np.arange(80)
-    return FitData(PixelStore(images, torch.device("cpu")), labels, 2, rows, rows[:0])
+    return FitData(PixelStore(images, torch.device("cpu")), labels, 2, rows, rows[:0], seed=1)
 
 
 def run_lr_find(recipe, folder, **options):
     torch.set_num_threads(1)
-    return find_learning_rate(recipe, data(), seed=1, root=folder, **options)
+    return find_learning_rate(recipe, data(), root=folder, **options)
 
 
 def valley_shaped():
@@ -52,7 +52,7 @@ def valley_shaped():
 
 
 def result_of(losses):
-    return result_of_losses(RATES[: len(losses)], losses, seconds=12.34, batch_size=20, rows=80)
+    return result_of_losses(losses, seconds=12.34, batch_size=20, rows=80)
 
 
 def test_suggestions_lie_where_the_loss_falls():
@@ -70,6 +70,9 @@ def test_a_curve_ends_before_the_first_loss_that_is_not_finite(ruin):
     assert result_of(losses).losses == tuple(valley_shaped()[:90])
     losses[20] = ruin
     with pytest.raises(TrainingError, match=r"(?s)no learning rate.*20 steps.*not a finite number.*learning_rate"):
+        result_of(losses)
+    losses[3] = ruin
+    with pytest.raises(TrainingError, match="3 steps"):
         result_of(losses)
 
 

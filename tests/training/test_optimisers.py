@@ -2,14 +2,21 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from podium.config.keys import Recipe
 from podium.training.networks.architectures import build_network
-from podium.training.optimisers import MuonAndSgd, make_optimiser, schedule, set_rates, split_parameters
+from podium.training.optimisers import (
+    KINDS,
+    MuonAndSgd,
+    list_rates,
+    make_optimiser,
+    schedule,
+    set_rates,
+    split_parameters,
+)
 
 RECIPE = Recipe(architecture="timm:test_resnet", epochs=1, learning_rate=0.1, stored_pixels=16)
 
@@ -89,11 +96,12 @@ def test_each_optimiser_of_a_recipe_can_be_made(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
 def test_in_one_cycle_the_momentum_falls_while_the_rate_of_each_group_rises(kind, tmp_path):
-    recipe = replace(RECIPE, optimiser=kind, momentum=0.95)
+    recipe = replace(RECIPE, optimiser=kind, momentum=0.95, discriminative_ratio=9.0)
     made = make_optimiser(recipe, build_network(recipe, 2, root=tmp_path, seed=1))
-    peaks = np.linspace(0.1, 0.9, len(made.param_groups))
+    groups = len(made.param_groups) // KINDS
+    peaks = list_rates(recipe, recipe.learning_rate, groups=groups)
     for share, factor, momentum in ((0.0, 1 / 25, 0.95), (0.25, 1.0, 0.85), (1.0, 1e-5, 0.95)):
-        set_rates(made, schedule(recipe, peaks), share)
+        set_rates(made, schedule(recipe, groups=groups), share)
         assert [group["lr"] for group in made.param_groups] == pytest.approx(peaks * factor)
         momenta = [group["betas"][0] if kind == "adamw" else group["momentum"] for group in made.param_groups]
         assert momenta == pytest.approx([momentum] * len(peaks))

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load, save_file
 
-from digits_toys import RECIPE, damage_images, digits_workspace
+from digits_toys import RECIPE, damage_images, digits_workspace, save_test_images
 from podium.data.cache import open_images
 from podium.data.digits import digits_answers
 from podium.errors import ChangedDataError, DataError, DeviceMemoryError, TrainingError
@@ -222,12 +222,7 @@ def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path, pixels):
     recipe = RECIPE.replace("stored_pixels = 16", f"stored_pixels = {json.dumps(pixels)}")
     workspace = digits_workspace(tmp_path, recipe=recipe)
     predictions = train_tiny(workspace)
-    images = open_images(workspace.paths, workspace.lock, pixels=pixels, shape="crop").test_images[:5]
-    folder = tmp_path / "new"
-    folder.mkdir()
-    for i, image in enumerate(images):
-        Image.fromarray(np.asarray(image)).save(folder / f"{i}.png")
-    expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
+    folder, expected = save_test_images(workspace, predictions, pixels=pixels)
     rows = predict_folder(open_run(workspace, "tiny.s1"), folder)
     assert [name for name, _ in rows] == [f"{i}.png" for i in range(5)]
     assert [row["label"] for _, row in rows] == expected

@@ -29,10 +29,6 @@ class PseudoLabels(NamedTuple):
     rows: np.ndarray
     labels: np.ndarray
 
-    def added_to(self, values: np.ndarray, value: int) -> np.ndarray:
-        """The values (n,) of the labelled rows, and `value` for each pseudo-label: (n + p,)."""
-        return np.concatenate([values, np.full(len(self.rows), value, values.dtype)])
-
 
 def write_pseudo_labels(workspace: Workspace, threshold: float) -> tuple[Path, PseudoLabels, str]:
     """Write the test images for which the blend's confidence in its label is `threshold` or more.

@@ -50,61 +50,53 @@ class Checkpoint:
     ):
         self.file, self.seconds, self.note, self.saves = file, 60 * minutes, note, file is not None
         # The id is that of the training in services that record it.
-        self.state: State = {
-            "key": key,
-            "id": secrets.token_hex(4),
-            "fits": {},
-            "rates": {},
-            "parts": {},
-            "progress": {},
-            "learner": {},
-        }
-        self.is_saved, self.saved_at, self.cost = False, time.perf_counter(), 0.0
-        if file and (saved := _read(file)).get("key") == key:
-            self.state, self.is_saved = saved, True
+        new = {"key": key, "id": secrets.token_hex(4), "fits": {}, "rates": {}, "parts": {}, "learner": {}}
+        saved = _read(file) if file else {}
+        self.is_saved, self.saved_at, self.cost = saved.get("key") == key, time.perf_counter(), 0.0
+        self.state: State = saved if self.is_saved else new
+        self.learner: State = self.state.pop("learner")  # of the fit that was in training, until it resumes
         self.fits = {name: FinishedFit(**fit) for name, fit in self.state["fits"].items()}
         self.rates: dict[str, float] = self.state["rates"]  # name of a fit -> the rate that lr_find has found
         self.parts: dict[str, int] = self.state["parts"]  # name of a fit -> parts of a batch, where the memory is small
 
-    def take_learner(self, stage: str) -> State:
-        """The saved state of the fit in training, if it is in this stage; else nothing. It is given once."""
-        if self.state["learner"].get("stage") != stage:
-            return {}
-        learner, self.state["learner"] = self.state["learner"], {}
-        return learner
-
     def is_in(self, stage: str) -> bool:
         """Whether a fit resumes in this stage."""
-        return self.state["learner"].get("stage") == stage
+        return self.learner.get("stage") == stage
 
-    def save_if_due(self, learner: Callable[[], State], progress: Callable[[], State], *, epoch_ends: bool) -> None:
-        """Save the states that these functions return, if it is time."""
+    def take_learner(self, stage: str) -> State:
+        """The saved state of the fit in training, if it is in this stage; else nothing. It is given once."""
+        if not self.is_in(stage):
+            return {}
+        learner, self.learner = self.learner, {}
+        return learner
+
+    def is_due(self, *, epoch_ends: bool) -> bool:
+        """Whether it is time to save."""
         wait = max(self.cost / MOST_SHARE, 0.0 if epoch_ends else self.seconds)
-        if self.saves and time.perf_counter() - self.saved_at >= wait:
-            self._save(learner=learner(), progress=progress())
+        return self.saves and time.perf_counter() - self.saved_at >= wait
 
     def finish(self, name: str, fit: FinishedFit, progress: State) -> None:
         """Keep a finished fit, which is never trained again."""
         self.fits[name] = fit
         if self.saves:
-            self._save(learner={}, progress=progress)
+            self.save(learner={}, progress=progress)
 
     def remove(self) -> None:
         """Remove the file, once all results of the run are written."""
         if self.file:
             self.file.unlink(missing_ok=True)
 
-    def _save(self, **states: State) -> None:
+    def save(self, *, learner: State, progress: State) -> None:
+        """Replace the file. Where it cannot be written, a note says so, and nothing is saved from then on."""
         started = time.perf_counter()
-        self.state |= states | {"fits": {name: vars(fit) for name, fit in self.fits.items()}}
+        fits = {name: vars(fit) for name, fit in self.fits.items()}
         try:
             with atomic_write(self.file) as stream:
-                torch.save(self.state, stream)
+                torch.save(self.state | {"learner": learner, "progress": progress, "fits": fits}, stream)
         except (OSError, RuntimeError) as error:  # torch may replace the OSError by an error of its own
             reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
             self.note(f"no checkpoint could be written, and the training goes on: {reason}")
             self.saves = False
-        self.state["learner"] = {}  # frees what a resumed fit was loaded from
         self.saved_at = time.perf_counter()
         self.cost = self.saved_at - started
 
@@ -129,13 +121,12 @@ def open_checkpoint(
 def _read(file: Path) -> State:
     """The content of a checkpoint; nothing where it is missing or damaged. Raises DataError if it cannot be read."""
     with os_error_as(DataError, "The checkpoint cannot be read.", file=file, fix=f"rm -r {file}"):
-        if not file.exists():
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
             return {}
-        with file.open("rb") as stream:
-            try:
-                content = torch.load(stream, map_location="cpu", weights_only=True)
-            except (OSError, MemoryError):  # the checkpoint may be whole
-                raise
-            except DAMAGE:
-                return {}
+        except (OSError, MemoryError):  # the checkpoint may be whole
+            raise
+        except DAMAGE:
+            return {}
     return content if isinstance(content, dict) else {}

@@ -1,13 +1,13 @@
 """What a run computes with: cores, GPU, threads, repeatable kernels; and the errors that name the run."""
 
 import ctypes
+import functools
 import itertools
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,16 +38,16 @@ def computing(name: str, file: Path, recipe: Recipe) -> Iterator[None]:
 
 
 @contextmanager
-def name_run_in_errors(run: str, file: Path, *, more_memory: str = LESS_AT_ONCE) -> Iterator[None]:
+def name_run_in_errors(run: str, file: Path, *, fix: str = "", more_memory: str = LESS_AT_ONCE) -> Iterator[None]:
     """Add the run and its file to every TrainingError; make a full device memory a DeviceMemoryError.
 
-    `more_memory` is what the user can do about a full memory.
+    `fix` is the command for errors that have none of their own, `more_memory` what helps against a full memory.
     """
     try:
         yield
     except TrainingError as error:
         error.what, error.file = f"{run}: {error.what}", error.file or file
-        error.fix = error.fix or f"edit {file}"
+        error.fix = error.fix or fix or f"edit {file}"
         raise
     except (RuntimeError, MemoryError) as error:
         if not is_memory_error(error):
@@ -93,17 +93,6 @@ def count_gpus() -> int:
     return torch.cuda.device_count() if device.index is None else 1
 
 
-@contextmanager
-def spread_over_gpus() -> Iterator[None]:
-    """Compute on a GPU that few other runs use, where there are several."""
-    count = count_gpus()
-    if count < 2:
-        yield
-        return
-    with claim_gpu(count) as gpu, torch.cuda.device(gpu):  # what torch.device("cuda") then means
-        yield
-
-
 def device_name(device: torch.device) -> str:
     """The GPU's product name, or the CPU's vector instructions."""
     if device.type == "cuda":
@@ -147,13 +136,8 @@ def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         # cuBLAS reads it at the first product of the process, which may be another run's.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    enabled, warn_only, benchmark = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.benchmark,
-    )
-    if deterministic:
-        torch.use_deterministic_algorithms(True)
+    enabled, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(deterministic or enabled)
     if deterministic or device.type == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
     try:
@@ -169,7 +153,7 @@ def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
             fix=f"unset {cublas}" if cublas in message else "deterministic = false, or another architecture",
         ) from None
     finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.use_deterministic_algorithms(enabled)
         torch.backends.cudnn.benchmark = benchmark
 
 
@@ -182,40 +166,36 @@ def claim_cores(count: int, *, on_wait: Callable[[], None] = lambda: None) -> It
     A core is a lock on a file in the temporary folder, which the system releases when a run is killed. A gate lock
     lets one run at a time collect its cores, which prevents deadlock.
     """
-    cores, folder = len(os.sched_getaffinity(0)), _lock_folder()
-    attempts = _attempts(on_wait)
+    cores, note_wait = len(os.sched_getaffinity(0)), functools.cache(on_wait)
     with ExitStack() as claimed:
-        with file_lock(folder / "gate", on_wait=partial(next, attempts)):
+        with file_lock(_lock_folder() / "gate", on_wait=note_wait):
             for _ in range(min(count, cores)):
-                while not any(_try_lock(folder / str(core), claimed) for core in range(cores)):
-                    next(attempts)
+                while not any(_try_lock(str(core), claimed) for core in range(cores)):
+                    note_wait()
+                    time.sleep(WAIT_SECONDS)
         yield
 
 
 @contextmanager
-def claim_gpu(count: int) -> Iterator[int]:
-    """Hold one of `count` GPUs, one that few of the other runs hold; a GPU may have several runs."""
-    folder, places = _lock_folder(), ((gpu, place) for place in itertools.count() for gpu in range(count))
+def spread_over_gpus() -> Iterator[None]:
+    """Compute on a GPU that few other runs use, where there are several; a GPU may have several runs."""
+    count = count_gpus()
+    places = ((gpu, place) for place in itertools.count() for gpu in range(count))
     with ExitStack() as claimed:
-        yield next(gpu for gpu, place in places if _try_lock(folder / f"gpu{gpu}-{place}", claimed))
+        if count > 1:
+            gpu = next(gpu for gpu, place in places if _try_lock(f"gpu{gpu}-{place}", claimed))
+            claimed.enter_context(torch.cuda.device(gpu))  # what torch.device("cuda") then means
+        yield
 
 
 def _lock_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"podium-cores-{os.getuid()}"
 
 
-def _attempts(on_wait: Callable[[], None]) -> Iterator[None]:
-    """Wait before each further attempt."""
-    on_wait()
-    while True:
-        time.sleep(WAIT_SECONDS)
-        yield
-
-
-def _try_lock(file: Path, stack: ExitStack) -> bool:
+def _try_lock(name: str, stack: ExitStack) -> bool:
     """Lock a file until the stack is closed; False where it is locked already, by this process or another."""
     try:
-        stack.enter_context(file_lock(file, refusal=BlockingIOError()))
+        stack.enter_context(file_lock(_lock_folder() / name, refusal=BlockingIOError()))
     except BlockingIOError:
         return False
     return True

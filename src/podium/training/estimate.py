@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from podium.config.keys import Recipe
 from podium.config.pixels import height_and_width
-from podium.data.folds import ALWAYS_TRAINS
-from podium.lock import Lock
 from podium.plan.runs import PlannedRun
 from podium.predictions.pseudo import read_pseudo_labels
+from podium.training.batches.stores import FitData, data_of_fits
 from podium.training.device import computing, count_gpus, is_memory_error, pick_device
 from podium.training.inference import VIEWS, evaluation_batch
 from podium.training.learner import EPOCH_ROWS, count_images
@@ -34,11 +34,11 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
     TrainingError with the name of the recipe that cannot be trained.
     """
     seconds, lock, paths = {}, workspace.lock, workspace.paths
-    for name, recipe in {run.recipe_name: run.recipe for run in runs}.items():
-        with computing(name, paths.recipe_file(name), recipe):
-            pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
-            all_rows = replace(lock, folds=pseudo.added_to(lock.folds, ALWAYS_TRAINS))
-            seconds[name] = _recipe_seconds(recipe, all_rows, root=paths.root)
+    for name, run in {run.recipe_name: run for run in runs}.items():
+        with computing(name, paths.recipe_file(name), run.recipe):
+            pseudo = read_pseudo_labels(paths.root, run.recipe.pseudo_labels, lock)
+            fits = data_of_fits(lock, run, None, np.arange(len(lock.folds)), pseudo)
+            seconds[name] = _recipe_seconds(run.recipe, fits, root=paths.root, test_images=len(lock.test_ids))
     return seconds
 
 
@@ -57,27 +57,27 @@ def total_seconds(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> t
     return max(free), f"{gpus} GPU(s)" if gpus else f"{cores} core(s)"
 
 
-def _recipe_seconds(recipe: Recipe, lock: Lock, *, root: Path) -> float:
+def _recipe_seconds(recipe: Recipe, fits: Sequence[FitData], *, root: Path, test_images: int) -> float:
     """The seconds of a run: a smaller training image counts as its share of the pixels."""
-    images = min(recipe.batch_size, int((lock.folds != 0).sum()), MOST_TIMED_IMAGES)
+    first, validated = fits[0], sum(len(data.validation_rows) for data in fits)
+    images = min(recipe.batch_size, len(first.training_rows), MOST_TIMED_IMAGES)
     while True:
         try:
-            training, evaluation = _seconds_per_image(recipe, lock.target.outputs, root=root, images=images)
+            training, evaluation = _seconds_per_image(recipe, first.classes, root=root, images=images)
             break
         except (RuntimeError, MemoryError) as error:  # training then takes batches in parts
             if not is_memory_error(error) or images < 4:
                 raise
         images //= 2
     areas = [math.prod(height_and_width(pixels)) for pixels in recipe.stage_pixels]
-    frozen = count_images(replace(recipe, epochs=0), lock.folds)
-    full_size = frozen + (count_images(recipe, lock.folds) - frozen) * sum(areas) / (len(areas) * areas[-1])
-    validated = lock.folds[lock.folds >= 0]
-    test_fits = 1 if recipe.refit else len(set(validated.tolist()))
-    epoch_rows = (recipe.freeze_epochs + recipe.epochs) * min(len(validated), EPOCH_ROWS)
-    views = VIEWS[recipe.test_time_augmentation]
-    evaluated = epoch_rows + views * (len(validated) + len(lock.test_ids) * test_fits)
+    frozen = count_images(replace(recipe, epochs=0), fits)
+    full_size = frozen + (count_images(recipe, fits) - frozen) * sum(areas) / (len(areas) * areas[-1])
+    epoch_rows = (recipe.freeze_epochs + recipe.epochs) * min(validated, EPOCH_ROWS)
+    views, test_fits = VIEWS[recipe.test_time_augmentation], 1 if recipe.refit else len(fits)
+    evaluated = epoch_rows + views * (validated + test_images * test_fits)
     if recipe.fits_features:  # the features of each image
-        evaluated = views * (len(lock.folds) + len(lock.test_ids)) + (evaluated if recipe.epochs else 0)
+        all_images = len(first.training_rows) + len(first.validation_rows) + test_images
+        evaluated = views * all_images + (evaluated if recipe.epochs else 0)
     return training * full_size + evaluation * evaluated
 
 

@@ -19,14 +19,7 @@ from podium.files import atomic_write, cache_lock, require_free_space
 from podium.plan.runs import PlannedRun
 from podium.predictions.artefact import read_features
 from podium.training.batches.augment import resize
-from podium.training.batches.stores import (
-    ExtendedStore,
-    FitData,
-    Normaliser,
-    PixelStore,
-    open_recipe_images,
-    open_stores,
-)
+from podium.training.batches.stores import ExtendedStore, FitData, Normaliser, Store, open_recipe_images, open_stores
 from podium.training.device import computing
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.heads import fit_linear, fit_trees, metadata_encoder
@@ -42,7 +35,7 @@ FEATURES_VERSION = 1
 OTHER_KEYS = ("seeds", "pretrained", "head", "precision", "refit", "pseudo_labels", "metadata_columns")
 
 
-def logits_of(network: Network, store: PixelStore, rows: np.ndarray, *, views: str = "") -> np.ndarray:
+def logits_of(network: Network, store: Store, rows: np.ndarray, *, views: str = "") -> np.ndarray:
     """Logits (n, outputs) float32 of rows of a store, averaged over the views of the recipe, or over other `views`."""
     layer, recipe, (mean, deviation) = network.head[-1], network.recipe, network.scale
     if not len(rows):  # a competition without test images
@@ -64,7 +57,7 @@ def evaluation_batch(pixels: Pixels, device: torch.device) -> int:
 
 
 def evaluation_batches(
-    network: Network, store: PixelStore | ExtendedStore, rows: np.ndarray, *, batch_size: int = EVALUATION_BATCH
+    network: Network, store: Store, rows: np.ndarray, *, batch_size: int = EVALUATION_BATCH
 ) -> Iterator[Tensor]:
     """Yield the images (n, 3, h, w) of the rows in their order, resized and normalised as the network needs them."""
     recipe, normalise = network.recipe, Normaliser(network.normalisation, store)
@@ -108,11 +101,8 @@ def embed(workspace: Workspace, run: PlannedRun) -> Iterator[tuple[str, tuple[in
     recipe, paths = replace(run.recipe, head="logistic", epochs=0), workspace.paths
     with computing(run.recipe_name, paths.recipe_file(run.recipe_name), recipe):
         if not recipe.pretrained:
-            raise TrainingError(
-                "Features of a network that is not trained are of no use.",
-                expected="pretrained weights",
-                found="a recipe without `pretrained`",
-            )
+            what = "Features of a network that is not trained are of no use."
+            raise TrainingError(what, expected="pretrained weights, in the key `pretrained`")
         outputs, stores = workspace.lock.target.outputs, open_stores(open_recipe_images(workspace, recipe))
         network = build_network(recipe, outputs, root=paths.root, seed=0, device=stores[0].device)
         for store in filter(len, stores):  # there may be no test images
@@ -131,7 +121,7 @@ def fit_head(network: Network, data: FitData) -> None:
             network.head[-1] = fit_trees(inputs, targets, data.classes, target=data.target).to(store.device)
 
 
-def _head_inputs(network: Network, store: PixelStore | ExtendedStore, rows: np.ndarray) -> np.ndarray:
+def _head_inputs(network: Network, store: Store, rows: np.ndarray) -> np.ndarray:
     """What the last layer gets of rows, float32: the pooled features, then the columns that metadata is encoded in."""
     features = pooled_features(network, store, rows)
     if not network.encoder:
@@ -139,7 +129,7 @@ def _head_inputs(network: Network, store: PixelStore | ExtendedStore, rows: np.n
     return np.hstack([features, network.encoder.transform(store.metadata[rows])]).astype(np.float32)
 
 
-def pooled_features(network: Network, store: PixelStore | ExtendedStore, rows: np.ndarray) -> np.ndarray:
+def pooled_features(network: Network, store: Store, rows: np.ndarray) -> np.ndarray:
     """Features (n, channels) of rows of a store, averaged over the views; the body must be the pretrained one.
 
     A store with an origin has the features of all its images, which are kept in the cache. Others are computed once
@@ -159,13 +149,13 @@ def pooled_features(network: Network, store: PixelStore | ExtendedStore, rows: n
     return store.features[rows]
 
 
-def _compute(network: Network, store: PixelStore, rows: np.ndarray) -> np.ndarray:
+def _compute(network: Network, store: Store, rows: np.ndarray) -> np.ndarray:
     body = Network(network.body, nn.Sequential(*network.head[:2]), network.recipe, network.normalisation)
     body.precision = network.precision
     return predict_logits(body, evaluation_batches(body, store, rows), views=body.recipe.test_time_augmentation)
 
 
-def _cached_features(network: Network, store: PixelStore) -> np.ndarray:
+def _cached_features(network: Network, store: Store) -> np.ndarray:
     """The features (n, channels) of all images of a store's dataset, from the cache or computed and then kept there.
 
     A process that needs features which another one computes waits for them. Raises DataError for damaged images.
@@ -184,7 +174,7 @@ def _cached_features(network: Network, store: PixelStore) -> np.ndarray:
     return features
 
 
-def _body_sha256(network: Network, store: PixelStore) -> str:
+def _body_sha256(network: Network, store: Store) -> str:
     """A hash of all that the features of an image depend on: the body, its weights, and how they are computed."""
     keys = {name: getattr(network.recipe, name) for name in WITHOUT_EPOCHS if name not in OTHER_KEYS}
     computed = [str(network.precision), store.device.type]  # they, and the threads, change the last bits

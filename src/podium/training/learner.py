@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from fastai.torch_core import norm_bias_params
 from torch import Tensor
@@ -15,25 +14,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from podium.config.keys import Recipe
 from podium.config.pixels import Pixels
-from podium.seeding import stream_seed
+from podium.training import optimisers
 from podium.training.batches.loader import TrainingLoader
 from podium.training.batches.stores import FitData, every_nth
-from podium.training.checkpoint import Checkpoint, State
+from podium.training.checkpoint import State
 from podium.training.device import StepMemoryError, is_memory_error
 from podium.training.inference import evaluation_batches, fit_head, logits_of
 from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.fastnet import FastNetBody
-from podium.training.optimisers import (
-    AFTER_FREEZE_DIVISOR,
-    KINDS,
-    Schedule,
-    frozen_schedule,
-    list_rates,
-    make_optimiser,
-    schedule,
-    set_rates,
-)
+from podium.training.optimisers import Schedule
 from podium.training.progress import ProgressRecorder
 
 # At most so many validation rows after each epoch, to follow the training. The run's score is of all of them.
@@ -44,43 +34,32 @@ WHITENING_ROWS = 5_000
 START_STEPS = 50
 
 
-def fit_network(
-    recipe: Recipe,
-    data: FitData,
-    *,
-    seed: int,
-    purpose: str,
-    root: Path,
-    progress: ProgressRecorder,
-    stage: str,
-    checkpoint: Checkpoint | None = None,
-) -> Network:
+def fit_network(recipe: Recipe, data: FitData, *, root: Path, progress: ProgressRecorder) -> Network:
     """Train the recipe's network; its `learning_rate` must be a number.
 
-    Every random stream is derived from `seed` and `purpose`, which differs between the fits of a run. `root` is the
-    folder that `pretrained` is relative to. `stage` names the fit in reports and in the `checkpoint`, from which it
-    goes on if that was saved in this fit. Raises TrainingError.
+    `root` is the folder that `pretrained` is relative to. A fit that was in training when the checkpoint was saved
+    goes on from it. Raises TrainingError.
     """
-    network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, f"network{purpose}"))
+    network = prepare_network(recipe, data, root=root)
     device, precision_name = data.store.device, str(network.precision).removeprefix("torch.")
     epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_per_epoch(len(data.training_rows))
-    progress.listener.note(f"{epochs} epochs of {images:,} images{stage}, {device}, {precision_name}")
+    progress.listener.note(f"{epochs} epochs of {images:,} images{data.stage}, {device}, {precision_name}")
     if recipe.epochs:
-        with seeded_dropout(device, seed, f"dropout{purpose}"):
-            Learner(network, data, seed=seed, purpose=purpose).train(progress, stage, checkpoint or Checkpoint())
+        with seeded_dropout(data):
+            Learner(network, data).train(progress)
     return network
 
 
-def count_images(recipe: Recipe, folds: np.ndarray) -> int:
+def count_images(recipe: Recipe, fits: Sequence[FitData]) -> int:
     """How many training images all fits of a run process, over all epochs."""
-    training_rows = [int((folds != fold).sum()) for fold in np.unique(folds[folds >= 0])]
-    training_rows += [len(folds)] * recipe.refit
-    return (recipe.freeze_epochs + recipe.epochs) * sum(recipe.images_per_epoch(rows) for rows in training_rows)
+    images = sum(recipe.images_per_epoch(len(data.training_rows)) for data in fits)
+    return (recipe.freeze_epochs + recipe.epochs) * images
 
 
-def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> Network:
+def prepare_network(recipe: Recipe, data: FitData, *, root: Path) -> Network:
     """A network on the device, ready to be trained; a head on features is fitted to those of the training rows."""
-    network = build_network(recipe, data.classes, root=root, seed=seed, device=data.store.device)
+    seed, device = data.stream("network"), data.store.device
+    network = build_network(recipe, data.classes, root=root, seed=seed, device=device)
     network.normalisation, network.scale = network.normalisation or data.normalisation, data.scale
     if isinstance(network.body, FastNetBody):
         rows = every_nth(data.training_rows, WHITENING_ROWS)
@@ -91,10 +70,11 @@ def prepare_network(recipe: Recipe, data: FitData, *, root: Path, seed: int) -> 
 
 
 @contextmanager
-def seeded_dropout(device: torch.device, seed: int, purpose: str) -> Iterator[None]:
+def seeded_dropout(data: FitData) -> Iterator[None]:
     """Seed torch's global generators, which dropout uses, and restore them afterwards."""
+    device = data.store.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(stream_seed(seed, purpose))
+        torch.manual_seed(data.stream("dropout"))
         yield
 
 
@@ -105,40 +85,35 @@ class Learner:
     the scale of float16's gradients, the averages, and torch's random state, which dropout uses.
     """
 
-    def __init__(self, network: Network, data: FitData, *, seed: int, purpose: str):
+    def __init__(self, network: Network, data: FitData):
         self.network, self.data, self.recipe = network, data, network.recipe
-        self.loader = TrainingLoader(self.recipe, data, normalisation=network.normalisation, seed=seed, purpose=purpose)
+        self.loader = TrainingLoader(self.recipe, data, normalisation=network.normalisation)
         self.loss = make_loss(self.recipe, data)
-        self.optimiser = make_optimiser(self.recipe, network)
+        self.optimiser = optimisers.make_optimiser(self.recipe, network)
         self.scaler = torch.amp.GradScaler(data.store.device.type, enabled=network.precision == torch.float16)
         self.average: AveragedModel | None = None  # the moving average of parameters and running statistics
         self.start: list[Tensor] = []  # the initial parameters, if they are averaged with the final ones
         self.share_done = 0.0  # of the steps of the stage
 
-    def train(self, progress: ProgressRecorder, stage: str, checkpoint: Checkpoint) -> None:
-        """Train the head alone for `freeze_epochs`, then all layers for `epochs`; `stage` names the fit in reports.
-
-        A fit whose state is in the checkpoint goes on from it.
+    def train(self, progress: ProgressRecorder) -> None:
+        """Train the head alone for `freeze_epochs`, then all layers for `epochs`.
 
         After a logistic head, the final parameters are averaged with the initial ones, which count as START_STEPS
         steps: few steps then change little of a network that knew the classes before (arXiv:2109.01903).
         """
-        recipe, network, rate = self.recipe, self.network, self.recipe.learning_rate
-        groups, freeze_stage, stage = len(network.layer_groups()), f"freeze{stage}", stage or "train"
-        records = {"progress": progress, "checkpoint": checkpoint}
-        if recipe.freeze_epochs and not checkpoint.is_in(stage):
+        recipe, network = self.recipe, self.network
+        groups, stage = len(network.layer_groups()), self.data.stage or "train"
+        if recipe.freeze_epochs and not progress.checkpoint.is_in(stage):
             self.train_body(False)
-            rates, sizes = frozen_schedule(recipe, rate, groups=groups), [recipe.network_pixels]
-            self.fit(recipe.freeze_epochs, rates, sizes=sizes, stage=freeze_stage, **records)
+            rates, sizes = optimisers.frozen_schedule(recipe, groups=groups), [recipe.network_pixels]
+            self.fit(recipe.freeze_epochs, rates, sizes=sizes, stage=f"freeze{self.data.stage}", progress=progress)
             self.train_body(True)
-        if recipe.freeze_epochs:
-            rate /= AFTER_FREEZE_DIVISOR
         if recipe.ema_decay:
             self.average = AveragedModel(network, use_buffers=True)
         if recipe.head == "logistic":
             self.start = [value.detach().clone() for value in network.parameters()]
-        rates = schedule(recipe, list_rates(recipe, rate, groups=groups))
-        self.fit(recipe.epochs, rates, sizes=recipe.stage_pixels, stage=stage, **records)
+        rates = optimisers.schedule(recipe, groups=groups)
+        self.fit(recipe.epochs, rates, sizes=recipe.stage_pixels, stage=stage, progress=progress)
         if self.average:
             network.load_state_dict(self.average.module.state_dict())
         if self.start:
@@ -148,23 +123,15 @@ class Learner:
                     value.lerp_(start, share)
 
     def fit(
-        self,
-        epochs: int,
-        rates: Schedule,
-        *,
-        sizes: Sequence[Pixels],
-        progress: ProgressRecorder,
-        stage: str,
-        checkpoint: Checkpoint,
+        self, epochs: int, rates: Schedule, *, sizes: Sequence[Pixels], stage: str, progress: ProgressRecorder
     ) -> None:
-        """Train for `epochs`, in stages of equally many epochs, each with its own size of the images."""
+        """Train for `epochs`, in parts of equally many epochs, each with its own size of the images."""
+        checkpoint = progress.checkpoint
 
         def save(epoch: int, *, epoch_ends: bool) -> None:
-            checkpoint.save_if_due(
-                lambda: self.state_dict() | {"stage": stage, "epoch": epoch},
-                progress.state_dict,
-                epoch_ends=epoch_ends,
-            )
+            if checkpoint.is_due(epoch_ends=epoch_ends):
+                learner = self.state_dict() | {"stage": stage, "epoch": epoch}
+                checkpoint.save(learner=learner, progress=progress.state_dict())
 
         state = checkpoint.take_learner(stage)
         if state:
@@ -176,7 +143,7 @@ class Learner:
                 self.share_done = epoch / epochs
                 progress.start_epoch(stage, epoch + 1, epochs)
             for images, targets in self.loader:
-                set_rates(self.optimiser, rates, self.share_done)
+                optimisers.set_rates(self.optimiser, rates, self.share_done)
                 loss = self.step(images, targets)
                 self.share_done += 1 / (len(self.loader) * epochs)
                 progress.step(loss, len(images), self.optimiser.param_groups)
@@ -218,28 +185,24 @@ class Learner:
         With `accumulate`, the gradient of the mean over the batch is computed in parts, in the memory of one. Raises
         StepMemoryError.
         """
+        parts = self.recipe.accumulate * self.data.parts
+        parts = min(parts, max(1, len(images) // 2))  # batch norm cannot be trained on one image
+        losses, losses_of_images = [], []
         try:
-            return self.step_in_parts(images, targets)
+            for inputs, outputs in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
+                logits = self.network(inputs)
+                loss = self.loss(logits, outputs) * (len(inputs) / len(images))
+                self.scaler.scale(loss).backward()
+                losses.append(loss.detach())
+                if self.recipe.hard_share < 1:
+                    losses_of_images.append(self.loss.of_each(logits.detach(), outputs))
+            if losses_of_images:
+                self.loader.record_losses(torch.cat(losses_of_images))
+            self.update()
         except (RuntimeError, MemoryError) as error:
             if is_memory_error(error):
                 raise StepMemoryError(str(error)) from None
             raise
-
-    def step_in_parts(self, images: Tensor, targets: Tensor) -> Tensor:
-        """What `step` returns."""
-        parts = self.recipe.accumulate * self.data.parts
-        parts = min(parts, max(1, len(images) // 2))  # batch norm cannot be trained on one image
-        losses, losses_of_images = [], []
-        for inputs, outputs in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            logits = self.network(inputs)
-            loss = self.loss(logits, outputs) * (len(inputs) / len(images))
-            self.scaler.scale(loss).backward()
-            losses.append(loss.detach())
-            if self.recipe.hard_share < 1:
-                losses_of_images.append(self.loss.of_each(logits.detach(), outputs))
-        if losses_of_images:
-            self.loader.record_losses(torch.cat(losses_of_images))
-        self.update()
         return torch.stack(losses).sum()
 
     def update(self) -> None:
@@ -273,7 +236,7 @@ class Learner:
         """Train the body from now on, or only its norms and the head; as in fastai, the optimiser starts anew."""
         self.optimiser.state.clear()
         norms = {id(p) for p in norm_bias_params(self.network, with_bias=False)}
-        for group in self.optimiser.param_groups[:-KINDS]:
+        for group in self.optimiser.param_groups[: -optimisers.KINDS]:
             for p in group["params"]:
                 p.requires_grad_(is_trained or id(p) in norms)
 

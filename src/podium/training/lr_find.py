@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain, repeat, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from fastai.callback.schedule import minimum, slide, steep, valley
 from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
-from podium.seeding import stream_seed
 from podium.training.batches.stores import FitData, first_fold, open_recipe_images
 from podium.training.device import computing
 from podium.training.drawing import LrFindResult
@@ -45,24 +45,22 @@ def find_learning_rate_of_run(workspace: Workspace, run: PlannedRun, *, listener
     with computing(run.recipe_name, paths.recipe_file(run.recipe_name), recipe):
         if not recipe.epochs:
             raise TrainingError("No layer is trained.", expected="epochs of 1 or more", found=f'head = "{recipe.head}"')
-        data = first_fold(workspace.lock, dataset)
-        result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root, listener=listener)
-    return result
+        data = first_fold(workspace.lock, run, dataset)
+        return find_learning_rate(recipe, data, root=paths.root, listener=listener)
 
 
-def find_learning_rate(
-    recipe: Recipe, data: FitData, *, seed: int, root: Path, listener: Listener | None = None
-) -> LrFindResult:
+def find_learning_rate(recipe: Recipe, data: FitData, *, root: Path, listener: Listener | None = None) -> LrFindResult:
     """Train as fastai's lr_find does, with a network and random streams of its own, until the loss diverges.
 
     Every list of parameters has the rate that training would give it: biases times `bias_ratio`, early layers lower.
     Filters that Muon trains keep still. Raises TrainingError where the loss diverges at once.
     """
     started, listener, losses, smooth = time.perf_counter(), listener or Listener(), [], torch.tensor(0.0)
-    network = prepare_network(recipe, data, root=root, seed=stream_seed(seed, "network/lr-find"))
+    data = replace(data, name="lr-find")
+    network = prepare_network(recipe, data, root=root)
     rates = partial(_scheduled_rates, recipe, groups=len(network.layer_groups())), constant(recipe.momentum)
-    with seeded_dropout(data.store.device, seed, "dropout/lr-find"):
-        learner = Learner(network, data, seed=seed, purpose="/lr-find")
+    with seeded_dropout(data):
+        learner = Learner(network, data)
         batches = chain.from_iterable(repeat(learner.loader))
         for step, (images, targets) in zip(range(1, STEPS + 1), batches, strict=False):
             set_rates(learner.optimiser, rates, (step - 1) / STEPS)
@@ -71,33 +69,28 @@ def find_learning_rate(
             listener.step(step / STEPS, step * len(images) / max(time.perf_counter() - started, 1e-9))
             if losses[-1] > DIVERGED * min(losses):
                 break
-    seconds, used_rates = time.perf_counter() - started, [_rate(step / STEPS) for step in range(len(losses))]
-    return result_of_losses(
-        used_rates, losses, seconds=seconds, batch_size=recipe.images_per_step, rows=len(data.training_rows)
-    )
+    seconds, rows = time.perf_counter() - started, len(data.training_rows)
+    return result_of_losses(losses, seconds=seconds, batch_size=recipe.images_per_step, rows=rows)
 
 
-def result_of_losses(
-    rates: Sequence[float], losses: Sequence[float], *, seconds: float, batch_size: int, rows: int
-) -> LrFindResult:
-    """The losses up to the first that is not finite, with fastai's suggestions.
+def result_of_losses(losses: Sequence[float], *, seconds: float, batch_size: int, rows: int) -> LrFindResult:
+    """The losses of the steps up to the first that is not finite, with fastai's suggestions.
 
     Raises TrainingError where there are too few losses for its rules.
     """
-    finite = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
-    used = slice(FIRST_STEPS, finite - LAST_STEPS)
-    used_rates = torch.tensor(list(rates)[used], dtype=torch.float64)
-    used_losses = torch.tensor(list(losses)[used], dtype=torch.float64)
+    finite = list(takewhile(math.isfinite, losses))
+    rates, used = [_rate(step / STEPS) for step in range(len(finite))], slice(FIRST_STEPS, -LAST_STEPS)
+    used_rates, used_losses = (torch.tensor(values[used], dtype=torch.float64) for values in (rates, finite))
     if len(used_rates) < FEWEST_STEPS:
-        reason = " or was not a finite number" if finite < len(losses) else ""
+        reason = " or was not a finite number" if len(finite) < len(losses) else ""
         raise TrainingError(
             "lr_find found no learning rate.",
             expected=f"a finite loss for {FIRST_STEPS + FEWEST_STEPS + LAST_STEPS} steps of rising learning rate",
-            found=f"{finite} steps until the loss diverged{reason}",
+            found=f"{len(finite)} steps until the loss diverged{reason}",
             fix="`learning_rate` as a number, `gradient_clip = 1.0` or a smaller `muon_rate`, in the recipe",
         )
-    suggestions = {name: float(rule(used_rates, used_losses, finite)[0]) for name, rule in RULES.items()}
-    return LrFindResult(tuple(rates[:finite]), tuple(losses[:finite]), suggestions, seconds, batch_size, rows)
+    suggestions = {name: float(rule(used_rates, used_losses, len(finite))[0]) for name, rule in RULES.items()}
+    return LrFindResult(tuple(rates), tuple(finite), suggestions, seconds, batch_size, rows)
 
 
 def _rate(share: float) -> float:

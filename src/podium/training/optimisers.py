@@ -69,14 +69,12 @@ class MuonAndSgd(torch.optim.SGD):
 
     def __init__(self, groups: list[dict], **settings: object):
         super().__init__(groups, **settings)
-        self.banks = [[p for p in group["params"] if p.ndim == 4] for group in self.param_groups]
-        self.matrices = [[nn.Parameter(_as_matrix(p.detach())) for p in bank] for bank in self.banks]
-        self.muon = torch.optim.Muon(
-            [{"params": matrices} for matrices in self.matrices],
-            weight_decay=0.0,
-            ns_steps=ORTHOGONAL_STEPS,
-            nesterov=True,
-        )
+        self.banks = [  # of each group: filters, and the matrix that shares their memory
+            [(p, nn.Parameter(_as_matrix(p.detach()))) for p in group["params"] if p.ndim == 4]
+            for group in self.param_groups
+        ]
+        matrices = [{"params": [matrix for _, matrix in bank]} for bank in self.banks]
+        self.muon = torch.optim.Muon(matrices, weight_decay=0.0, ns_steps=ORTHOGONAL_STEPS, nesterov=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of SGD, with that of Muon."""
@@ -90,11 +88,9 @@ class MuonAndSgd(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Update all parameters."""
-        for group, muon_group, bank, matrices in zip(
-            self.param_groups, self.muon.param_groups, self.banks, self.matrices, strict=True
-        ):
+        for group, muon_group, bank in zip(self.param_groups, self.muon.param_groups, self.banks, strict=True):
             muon_group["lr"], muon_group["momentum"] = group["lr"], group["momentum"]
-            for filters, matrix in zip(bank, matrices, strict=True):
+            for filters, matrix in bank:
                 matrix.grad = None
                 if filters.grad is None:  # frozen: not scaled either
                     continue
@@ -127,14 +123,16 @@ def constant(value: float) -> Callable[[float], float]:
     return SchedLin(value, value)
 
 
-def frozen_schedule(recipe: Recipe, rate: float, *, groups: int) -> Schedule:
+def frozen_schedule(recipe: Recipe, *, groups: int) -> Schedule:
     """The schedule for the epochs in which only the head is trained."""
-    rates = _rates_by_kind(recipe, np.full(groups, rate))
+    rates = _rates_by_kind(recipe, np.full(groups, recipe.learning_rate))
     return combined_cos(0.99, rates / START_DIVISOR, rates, rates / END_DIVISOR), constant(recipe.momentum)
 
 
-def schedule(recipe: Recipe, rates: np.ndarray) -> Schedule:
-    """The recipe's schedule, by fastai's functions, with these peak `rates`."""
+def schedule(recipe: Recipe, *, groups: int) -> Schedule:
+    """The recipe's schedule for the epochs in which all layers are trained, by fastai's functions."""
+    peak = recipe.learning_rate / AFTER_FREEZE_DIVISOR if recipe.freeze_epochs else recipe.learning_rate
+    rates = list_rates(recipe, peak, groups=groups)
     warm_up, start, end = recipe.warm_up, rates / START_DIVISOR, rates / END_DIVISOR
     momentum = constant(recipe.momentum)
     if recipe.schedule == "one-cycle":  # arXiv:1708.07120, with fastai's values: momentum falls while the rate rises

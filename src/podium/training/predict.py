@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,26 +82,18 @@ class Predictor:
         for run, fits in networks.items():
             recipe = fits[0].recipe
             stored = recipe.stored_pixels, recipe.shape
-            with name_run_in_errors(run, self.workspace.paths.parameters_file(run), more_memory=LESS_AT_ONCE):
+            with _name_run_in_errors(self.workspace, run):
                 if stored not in images:
                     read = partial(_read_image, recipe=recipe, may_be_damaged=otherwise is not None)
                     images[stored] = list(readers.map(read, files))
                 logits.append(_mean_logits(fits, images[stored]))
-                if otherwise is None and not np.isfinite(logits[-1]).all():
-                    raise TrainingError(
-                        "The trained parameters give logits that are not finite.",
-                        expected="finite logits",
-                        found=f"NaN or infinity for {(~_finite(logits[-1])).sum()} of {len(files)} images",
-                        fix=_training_command(self.workspace, run),
-                    )
-        finite = np.all([_finite(rows) for rows in logits], axis=0)
+                wrong = (~np.isfinite(logits[-1]).all(axis=1)).sum()
+                if wrong and otherwise is None:
+                    found = f"NaN or infinity for {wrong} of {len(files)} images"
+                    raise TrainingError("The trained parameters give logits that are not finite.", found=found)
+        finite = np.isfinite(logits).all(axis=(0, 2))
         probabilities = self.blend(np.where(finite[:, None], logits, 0))
         return probabilities if otherwise is None else np.where(finite[:, None], probabilities, otherwise)
-
-
-def _finite(logits: np.ndarray) -> np.ndarray:
-    """Which rows (n,) of logits (n, outputs) are finite."""
-    return np.isfinite(logits).all(axis=1)
 
 
 def _mean_logits(fits: Sequence[Network], images: Sequence[np.ndarray | None]) -> np.ndarray:
@@ -186,51 +179,49 @@ def _read_image(file: Path, *, recipe: Recipe, may_be_damaged: bool) -> np.ndarr
         raise DataError(error.what, file=file, found=error.found) from None
 
 
+def _name_run_in_errors(workspace: Workspace, run: str) -> AbstractContextManager[None]:
+    """Add the run, its parameters file and the command that trains it to every TrainingError."""
+    file, fix = workspace.paths.parameters_file(run), _training_command(workspace, run)
+    return name_run_in_errors(run, file, fix=fix, more_memory=LESS_AT_ONCE)
+
+
 def _open_networks(
     workspace: Workspace, runs: Sequence[str], target: Target, *, fingerprint: str = ""
 ) -> list[Networks]:
     """The networks of runs on each device: on every GPU, unless PODIUM_DEVICE names one."""
-    count = count_gpus()
+    count, read = count_gpus(), partial(_read_networks, workspace, outputs=target.outputs, fingerprint=fingerprint)
     devices = [torch.device("cuda", number) for number in range(count)] if count > 1 else [pick_device()]
-    copies: list[Networks] = [{} for _ in devices]
-    for (networks, device), run in ((copy, run) for copy in zip(copies, devices, strict=True) for run in runs):
-        file = workspace.paths.parameters_file(run)
-        with name_run_in_errors(run, file, more_memory=LESS_AT_ONCE):
-            networks[run] = _read_networks(workspace, run, target.outputs, device, fingerprint=fingerprint)
-    return copies
+    return [{run: read(run, device=device) for run in runs} for device in devices]
 
 
 def _read_networks(
-    workspace: Workspace, run: str, outputs: int, device: torch.device, *, fingerprint: str
+    workspace: Workspace, run: str, *, device: torch.device, outputs: int, fingerprint: str
 ) -> list[Network]:
     """The networks of a run's parameters file; raises TrainingError if its predictions or data are others."""
-    file, networks = workspace.paths.parameters_file(run), []
-    try:
-        with safe_open(file, framework="pt") as parameters:
-            about, normalisations = (json.loads(parameters.metadata()[key]) for key in ("about", "normalisations"))
-            scales = json.loads(parameters.metadata().get("scales", "{}"))  # older files have none
-            _check_about(workspace, run, about, fingerprint=fingerprint)
-            recipe = recipe_of(about["recipe"], file)
-            for name, values in normalisations.items():
-                network = build_network(recipe, outputs, root=Path(), seed=0, weights=False, device=device)
-                keys = network.state_dict().keys()
-                network.load_state_dict({key: parameters.get_tensor(f"{name}.{key}") for key in keys})
-                network.normalisation = Normalisation(**values)
-                network.scale = tuple(scales.get(name, (0.0, 1.0)))
-                networks.append(network)
-    except PodiumError:
-        raise
-    except (*DAMAGE, SafetensorError) as error:
-        if is_memory_error(error):
+    file = workspace.paths.parameters_file(run)
+    with _name_run_in_errors(workspace, run):
+        try:
+            with safe_open(file, framework="pt") as parameters:
+                metadata = {key: json.loads(value) for key, value in parameters.metadata().items()}
+                about, scales = metadata["about"], metadata.get("scales", {})  # older files have no scales
+                _check_about(workspace, run, about, fingerprint=fingerprint)
+                recipe, networks = recipe_of(about["recipe"], file), []
+                for name, values in metadata["normalisations"].items():
+                    network = build_network(recipe, outputs, root=Path(), seed=0, weights=False, device=device)
+                    keys = network.state_dict().keys()
+                    network.load_state_dict({key: parameters.get_tensor(f"{name}.{key}") for key in keys})
+                    network.normalisation = Normalisation(**values)
+                    network.scale = tuple(scales.get(name, (0.0, 1.0)))
+                    networks.append(network)
+            return networks
+        except PodiumError:
             raise
-        raise TrainingError(
-            "The parameters file is damaged.",
-            file=file,
-            expected="a .safetensors file that podium train wrote",
-            found=f"{type(error).__name__}: {str(error)[:200]}",
-            fix=_training_command(workspace, run),
-        ) from None
-    return networks
+        except (*DAMAGE, SafetensorError) as error:
+            if is_memory_error(error):
+                raise
+            found = f"{type(error).__name__}: {str(error)[:200]}"
+            what, expected = "The parameters file is damaged.", "a .safetensors file that podium train wrote"
+            raise TrainingError(what, expected=expected, found=found) from None
 
 
 def _check_about(workspace: Workspace, run: str, about: dict, *, fingerprint: str) -> None:
@@ -238,18 +229,13 @@ def _check_about(workspace: Workspace, run: str, about: dict, *, fingerprint: st
 
     Where there are no predictions, as in a notebook at Kaggle, only the data are compared.
     """
-    predictions = read_about(workspace.paths.predictions_file(run)) or about
-    compared = {"stamp": predictions.get("stamp"), "fingerprint": fingerprint or about.get("fingerprint")}
-    for key, expected in compared.items():
-        if about[key] != expected:
-            raise TrainingError(
-                "The parameters and the predictions are of different trainings."
-                if key == "stamp"
-                else "The parameters were trained on other data than those of data.lock.",
-                expected=f"{key} {str(expected)[:12]}",
-                found=f"{key} {about[key][:12]}",
-                fix=_training_command(workspace, run),
-            )
+    stamp = (read_about(workspace.paths.predictions_file(run)) or about).get("stamp")
+    for what, key, expected in (
+        ("The parameters and the predictions are of different trainings.", "stamp", stamp),
+        ("The parameters were trained on other data than those of data.lock.", "fingerprint", fingerprint),
+    ):
+        if about[key] != expected and (key == "stamp" or fingerprint):
+            raise TrainingError(what, expected=f"{key} {str(expected)[:12]}", found=f"{key} {about[key][:12]}")
     if columns := about["recipe"].get("metadata_columns"):
         raise TrainingError(
             f"{run} cannot predict images alone.",

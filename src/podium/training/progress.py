@@ -13,6 +13,7 @@ from torch import Tensor
 
 from podium.errors import DivergedError
 from podium.files import atomic_write
+from podium.training.checkpoint import Checkpoint
 from podium.training.trackers import Trackers
 
 
@@ -55,14 +56,20 @@ def diverged(expected: str, found: str) -> DivergedError:
 class ProgressRecorder:
     """Times a run over all its fits, notifies the listener of each epoch, and keeps the epochs for the history file.
 
-    `images` is how many training images all fits process.
+    `images` is how many training images all fits process. A run with a saved checkpoint goes on from its progress.
     """
 
-    def __init__(self, listener: Listener, *, images: int, trackers: Trackers | None = None):
-        self.listener, self.images, self.trackers = listener, images, trackers or Trackers()
+    def __init__(
+        self, listener: Listener, *, images: int, trackers: Trackers | None = None, checkpoint: Checkpoint | None = None
+    ):
+        self.listener, self.images = listener, images
+        self.trackers, self.checkpoint = trackers or Trackers(), checkpoint or Checkpoint()
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         self.epochs: list[EpochReport] = []
         self.start_epoch("", 1, 0)
+        if self.checkpoint.is_saved:
+            self.load_state_dict(self.checkpoint.state["progress"])
+            listener.note(f"goes on from its checkpoint, {self.images_done / max(images, 1):.0%} of the training")
 
     @property
     def seconds(self) -> float:

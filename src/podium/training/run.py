@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,25 +14,17 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from podium.data.cache import Dataset
-from podium.data.folds import ALWAYS_TRAINS
 from podium.data.metadata import read_metadata
 from podium.errors import DataError
 from podium.files import atomic_write, file_lock, os_error_as
+from podium.plan import stamp
 from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
-from podium.plan.stamp import (
-    TRAINING_VERSION,
-    file_sha256,
-    git_commit,
-    is_stale,
-    read_about,
-    weights_sha256,
-)
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
-from podium.training.batches.stores import ExtendedStore, FitData, PixelStore, open_recipe_images, open_stores
-from podium.training.checkpoint import Checkpoint, FinishedFit, open_checkpoint
+from podium.training.batches import stores
+from podium.training.batches.stores import FitData, PixelStore
+from podium.training.checkpoint import FinishedFit, open_checkpoint
 from podium.training.device import StepMemoryError, claim_cores, computing, device_name, pick_device
 from podium.training.drawing import write_lr_curve
 from podium.training.inference import logits_of
@@ -46,10 +39,10 @@ from podium.workspace import Workspace
 def train_if_stale(workspace: Workspace, run: PlannedRun, *, listener: Listener) -> Predictions:
     """Train one run, or load its predictions where another process trained it at the same time; see `train_run`."""
     paths = workspace.paths
-    file, weights = paths.predictions_file(run.run), weights_sha256(run.recipe, paths.root)
+    file, weights = paths.predictions_file(run.run), stamp.weights_sha256(run.recipe, paths.root)
     on_wait = partial(listener.note, "waits for another process that trains it")
     with file_lock(paths.cache / f"{run.run}.lock", on_wait=on_wait):
-        if is_stale(read_about(file), stamp=run.stamp, weights=weights):
+        if stamp.is_stale(stamp.read_about(file), stamp=run.stamp, weights=weights):
             return train_run(workspace, run, listener=listener)
     listener.note("another process has trained it")
     return load_predictions(file)
@@ -71,7 +64,8 @@ def train_run(
     listener, recipe, paths, lock = listener or Listener(), run.recipe, workspace.paths, workspace.lock
     checkpoint_file = paths.checkpoint_file(run.run) if rows is None and test_rows is None else None
     minutes = workspace.competition.checkpoint_minutes
-    dataset, pseudo = open_recipe_images(workspace, recipe), read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
+    dataset = stores.open_recipe_images(workspace, recipe)
+    pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
     pseudo = pseudo if rows is None else PseudoLabels(*(values[: len(rows)] for values in pseudo))  # in a rehearsal
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     cores = "core" if recipe.threads == 1 else "cores"
@@ -82,137 +76,99 @@ def train_run(
         open_trackers(workspace, run, checkpoint, note=listener.note) as trackers,
     ):
         dataset.verify()
-        lock_sha256 = file_sha256(paths.lock_file)
-        images = count_images(recipe, pseudo.added_to(lock.folds[rows], ALWAYS_TRAINS))
-        progress = ProgressRecorder(listener, images=images, trackers=trackers)
-        if checkpoint.is_saved:
-            progress.load_state_dict(checkpoint.state["progress"])
-            listener.note(f"goes on from its checkpoint, {progress.images_done / max(images, 1):.0%} of the training")
-        options = {"pseudo": pseudo, "progress": progress, "checkpoint": checkpoint}
-        predictions = _fit_folds(workspace, run, dataset, rows=rows, test_rows=test_rows, **options)
+        lock_sha256 = stamp.file_sha256(paths.lock_file)
+        train_store, test_store = stores.open_stores(dataset, keeps_features=checkpoint_file is not None)
+        train_store.metadata, test_store.metadata = read_metadata(paths, lock, recipe.metadata_columns)
+        store = stores.ExtendedStore(train_store, test_store, pseudo.rows) if len(pseudo.rows) else train_store
+        fits = stores.data_of_fits(lock, run, store, rows, pseudo)
+        images = count_images(recipe, fits)
+        progress = ProgressRecorder(listener, images=images, trackers=trackers, checkpoint=checkpoint)
+        predictions = _train_fits(workspace, run, progress, fits, test_store, np.arange(len(lock.test_ids))[:test_rows])
         dataset.verify_trained(paths.lock_file, lock_sha256)
-        predictions.about.update(_about(workspace, run, predictions, checkpoint, progress))
+        predictions.about.update(_about(workspace, run, progress, predictions))
         if recipe.pseudo_labels:
             predictions.about["pseudo_labels"] = len(pseudo.rows)
-        _save(paths, run.run, predictions, checkpoint.fits, progress)
+        _save(paths, run.run, progress, predictions)
         checkpoint.remove()
     return predictions
 
 
-def _save(
-    paths: Paths, run: str, predictions: Predictions, fits: dict[str, FinishedFit], progress: ProgressRecorder
-) -> None:
+def _save(paths: Paths, run: str, progress: ProgressRecorder, predictions: Predictions) -> None:
     """Write all files of a run: the predictions, which make it up to date, last. A full disk must not lose them."""
     what = f"{run} is trained and its predictions are saved, but a file beside them could not be written."
     try:
         with os_error_as(DataError, what, fix="free space on the disk of this folder before the next run is trained"):
             progress.write_history(paths.history_file(run))
-            _save_parameters(paths.parameters_file(run), fits, about=predictions.about)
+            _save_parameters(paths.parameters_file(run), progress.checkpoint.fits, about=predictions.about)
     except DataError:
         save_predictions(paths.predictions_file(run), predictions)
         raise
     save_predictions(paths.predictions_file(run), predictions)
 
 
-def _fit_folds(
+def _train_fits(
     workspace: Workspace,
     run: PlannedRun,
-    dataset: Dataset,
-    *,
-    rows: np.ndarray,
-    pseudo: PseudoLabels,
-    test_rows: int | None,
     progress: ProgressRecorder,
-    checkpoint: Checkpoint,
+    fits: Sequence[FitData],
+    test_store: PixelStore,
+    test_rows: np.ndarray,
 ) -> Predictions:
     """Train the fits that the checkpoint does not have yet; return the predictions of all."""
-    lock = workspace.lock
-    folds_of_rows, outputs = lock.folds[rows], lock.target.outputs
-    labels, added = lock.train_labels, len(lock.folds) + np.arange(len(pseudo.rows))
-    labels = np.concatenate([labels, pseudo.labels]) if len(added) else labels
-    keeps_features = len(rows) == len(lock.folds) and test_rows is None
-    train_store, test_store = open_stores(dataset, keeps_features=keeps_features)
-    train_store.metadata, test_store.metadata = read_metadata(workspace.paths, lock, run.recipe.metadata_columns)
-    store = ExtendedStore(train_store, test_store, pseudo.rows) if len(added) else train_store
-    test_indices = np.arange(len(lock.test_ids))[:test_rows]
-    folds = np.unique(folds_of_rows[folds_of_rows >= 0]).tolist()
-    fits = [
-        (f"fold{fold}", f" fold {fold + 1}/{len(folds)}" if len(folds) > 1 else "", folds_of_rows == fold)
-        for fold in folds
-    ]
-    if run.recipe.refit:
-        fits.append(("refit", " refit", np.zeros(len(rows), dtype=bool)))
-    oof_logits = np.zeros((len(lock.train_ids), outputs), dtype=np.float32)
-    for name, stage, validates in fits:
-        if name not in checkpoint.fits:
-            data = FitData(store, labels, outputs, np.append(rows[~validates], added), rows[validates], lock.target)
-            network = _fit(workspace, run, data, name=name, progress=progress, stage=stage, checkpoint=checkpoint)
-            is_final = name == "refit" or not run.recipe.refit
-            fit = _finished(network, train_store, rows[validates], test_store, test_indices if is_final else None)
-            checkpoint.finish(name, fit, progress.state_dict())
-        oof_logits[rows[validates]] = checkpoint.fits[name].oof_logits.numpy()
+    lock, checkpoint = workspace.lock, progress.checkpoint
+    oof_logits = np.zeros((len(lock.train_ids), lock.target.outputs), dtype=np.float32)
+    for data in fits:
+        if data.name not in checkpoint.fits:
+            network = _fit(workspace, run, progress, data)
+            is_final = data.name == "refit" or not run.recipe.refit
+            fit = _finished(network, data, test_store, test_rows if is_final else None)
+            checkpoint.finish(data.name, fit, progress.state_dict())
+        oof_logits[data.validation_rows] = checkpoint.fits[data.name].oof_logits.numpy()
     test_logits = [fit.test_logits.numpy() for fit in checkpoint.fits.values() if fit.test_logits is not None]
-    oof_rows = rows[folds_of_rows >= 0]
+    oof_rows = np.sort(np.concatenate([data.validation_rows for data in fits]))
     return Predictions(
         oof_ids=lock.train_ids[oof_rows],
         oof_logits=oof_logits[oof_rows],
-        oof_labels=labels[oof_rows],
-        test_ids=lock.test_ids[test_indices],
+        oof_labels=lock.train_labels[oof_rows],
+        test_ids=lock.test_ids[test_rows],
         test_logits=np.mean(test_logits, axis=0, dtype=np.float64).astype(np.float32),
         classes=np.array(lock.classes),
         about={},
     )
 
 
-def _fit(
-    workspace: Workspace,
-    run: PlannedRun,
-    data: FitData,
-    *,
-    name: str,
-    progress: ProgressRecorder,
-    stage: str,
-    checkpoint: Checkpoint,
-) -> Network:
+def _fit(workspace: Workspace, run: PlannedRun, progress: ProgressRecorder, data: FitData) -> Network:
     """Train one network, with lr_find before it where the recipe asks for it.
 
     Where the memory is too small for a step, both begin again with each batch in twice as many parts.
     """
-    recipe, paths = run.recipe, workspace.paths
-    options = {"seed": run.seed, "root": paths.root, "purpose": f"/{name}", "stage": stage}
+    recipe, paths, checkpoint, name = run.recipe, workspace.paths, progress.checkpoint, data.name
     while True:
         parts, images = checkpoint.parts.get(name, 1), progress.images_done
         data = replace(data, parts=parts)
         try:
             if recipe.learning_rate == "find" and name not in checkpoint.rates:
-                result = find_learning_rate(recipe, data, seed=run.seed, root=paths.root)
+                result = find_learning_rate(recipe, data, root=paths.root)
                 write_lr_curve(paths.lr_find_folder, run.run, result)
                 progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
                 checkpoint.rates[name] = result.rate
             rated = replace(recipe, learning_rate=checkpoint.rates.get(name, recipe.learning_rate))
-            return fit_network(rated, data, **options, progress=progress, checkpoint=checkpoint)
+            return fit_network(rated, data, root=paths.root, progress=progress)
         except StepMemoryError:
             if 4 * parts * recipe.accumulate > recipe.images_per_step:  # a part has two images or more
                 raise
         torch.cuda.empty_cache()
-        checkpoint.parts[name] = 2 * parts
-        progress.restart(stage, images)
-        progress.listener.note(
-            f"the memory is full: starts again with batches in {2 * parts * recipe.accumulate} parts"
-        )
+        parts *= 2
+        checkpoint.parts[name] = parts
+        progress.restart(data.stage, images)
+        progress.listener.note(f"the memory is full: starts again with batches in {parts * recipe.accumulate} parts")
 
 
-def _finished(
-    network: Network,
-    train_store: PixelStore,
-    validation_rows: np.ndarray,
-    test_store: PixelStore,
-    test_indices: np.ndarray | None,
-) -> FinishedFit:
-    """What is kept of a trained network; without `test_indices` only its logits of the validation rows."""
-    predicts_test = test_indices is not None
-    oof_logits = check_finite(logits_of(network, train_store, validation_rows))
-    test_logits = check_finite(logits_of(network, test_store, test_indices)) if predicts_test else None
+def _finished(network: Network, data: FitData, test_store: PixelStore, test_rows: np.ndarray | None) -> FinishedFit:
+    """What is kept of a trained network; without `test_rows` only its logits of the validation rows."""
+    predicts_test = test_rows is not None
+    oof_logits = check_finite(logits_of(network, data.store, data.validation_rows))
+    test_logits = check_finite(logits_of(network, test_store, test_rows)) if predicts_test else None
     state = network.state_dict() if predicts_test else {}
     return FinishedFit(
         oof_logits=torch.from_numpy(oof_logits),
@@ -234,14 +190,10 @@ def check_finite(logits: np.ndarray) -> np.ndarray:
 
 
 def _about(
-    workspace: Workspace,
-    run: PlannedRun,
-    predictions: Predictions,
-    checkpoint: Checkpoint,
-    progress: ProgressRecorder,
+    workspace: Workspace, run: PlannedRun, progress: ProgressRecorder, predictions: Predictions
 ) -> dict[str, Any]:
     """The JSON description of the predictions."""
-    lock, device = workspace.lock, pick_device()
+    lock, device, checkpoint = workspace.lock, pick_device(), progress.checkpoint
     scores = lock.target.scores_of(predictions.oof_logits, predictions.oof_labels)
     fits, (*_, fit) = checkpoint.fits, checkpoint.fits.values()
     parts = run.recipe.accumulate * max(checkpoint.parts.values(), default=1)
@@ -253,7 +205,6 @@ def _about(
         "architecture": run.recipe.architecture_and_size,
         "fold_sha256": lock.fold_sha256,
         "fingerprint": lock.fingerprint,
-        "training_version": TRAINING_VERSION,
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "precision": fit.precision,
         "learning_rate": fit.learning_rate,
@@ -264,7 +215,7 @@ def _about(
         "target": lock.target.name,
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
         "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
-        "git_commit": git_commit(workspace.paths.root),
+        "git_commit": stamp.git_commit(workspace.paths.root),
         **(batches if checkpoint.parts else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -277,8 +228,8 @@ def _origin(workspace: Workspace, run: PlannedRun) -> dict[str, Any]:
         "recipe": asdict(run.recipe),
         "seed": run.seed,
         "stamp": run.stamp,
-        "training_version": TRAINING_VERSION,
-        "weights_sha256": weights_sha256(run.recipe, workspace.paths.root),
+        "training_version": stamp.TRAINING_VERSION,
+        "weights_sha256": stamp.weights_sha256(run.recipe, workspace.paths.root),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "device": device_name(pick_device()),
         "threads": run.recipe.threads,

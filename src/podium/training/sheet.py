@@ -49,7 +49,7 @@ def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
     """
     recipe, paths, lock = run.recipe, workspace.paths, workspace.lock
     dataset = open_recipe_images(workspace, recipe)
-    data = first_fold(lock, dataset)
+    data = first_fold(lock, run, dataset)
     with name_run_in_errors(run.run, paths.recipe_file(run.recipe_name)):
         network = build_network(recipe, data.classes, root=paths.root, seed=0, weights=False)
     rows = spread_rows(lock.target.strata(data.labels, least=1, most=len(data.labels)), data.training_rows)
@@ -91,8 +91,7 @@ def _draw_rows(
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """Yield the images (n, height, width, 3) uint8 and the targets of each draw, in the order of `rows`."""
     recipe = replace(run.recipe, hard_share=1.0, sampling="all")  # every draw has every row
-    sheet_data = replace(data, training_rows=rows, validation_rows=rows[:0])
-    loader = TrainingLoader(recipe, sheet_data, normalisation=normalisation, seed=run.seed, purpose="/show")
+    loader = TrainingLoader(recipe, replace(data, training_rows=rows, name="show"), normalisation=normalisation)
     epochs = max(DRAWS, len(recipe.stage_pixels))
     for epoch in range(epochs):
         loader.pixels = size_of_epoch(recipe.stage_pixels, epoch, epochs)

@@ -4,7 +4,7 @@ They do not change the results of a run, and each is imported only where the com
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +25,9 @@ FINISH_SECONDS = 120
 class Trackers:
     """The trackers of one run. One that cannot write, as on a full disk, stops with a note; the training goes on."""
 
-    def __init__(self, logs: Mapping[str, Log] | None = None, *, note: Callable[[str], object] = print):
-        self.logs, self.note = dict(logs or {}), note
+    def __init__(self, note: Callable[[str], object] = print):
+        self.logs: dict[str, Log] = {}  # by the name of the tracker
+        self.note = note
 
     def log(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Log the values of a step with every tracker."""
@@ -46,11 +47,10 @@ def open_trackers(
 
     Raises TrainingError where Weights & Biases cannot start, before anything is trained.
     """
-    names, trackers = workspace.competition.trackers, Trackers(note=note)
+    names, trackers = workspace.competition.trackers, Trackers(note)
     if "tensorboard" in names:
-        trackers.logs["TensorBoard"] = _tensorboard_log(
-            workspace.paths.reports / "tensorboard" / run.run, checkpoint.is_saved
-        )
+        folder = workspace.paths.reports / "tensorboard" / run.run
+        trackers.logs["TensorBoard"] = _tensorboard_log(folder, checkpoint.is_saved)
     if "wandb" not in names:
         yield trackers
         return

@@ -32,8 +32,8 @@ def training(count: int, *, seed: int = 1, **keys) -> TrainingLoader:
 
 def loader_of(recipe: Recipe, images: np.ndarray, labels: np.ndarray, *, seed: int = 1) -> TrainingLoader:
     rows = np.arange(len(images))
-    data = FitData(PixelStore(images, CPU), labels, len(np.unique(labels)), rows, rows[:0])
-    return TrainingLoader(recipe, data, normalisation=PLAIN, seed=seed)
+    data = FitData(PixelStore(images, CPU), labels, len(np.unique(labels)), rows, rows[:0], seed=seed)
+    return TrainingLoader(recipe, data, normalisation=PLAIN)
 
 
 def network_of(*, normalisation: Normalisation = PLAIN, **keys) -> SimpleNamespace:
@@ -130,7 +130,7 @@ def test_balanced_sampling_of_ordered_classes_shows_each_grade_equally_often():
     recipe = Recipe(architecture="resnet34", epochs=1, learning_rate=0.1, batch_size=8, sampling="balanced")
     rows = np.arange(40)
     data = FitData(PixelStore(numbered(40, side=32), CPU), labels, 1, rows, rows[:0], target)
-    loader = TrainingLoader(recipe, data, normalisation=PLAIN, seed=1)
+    loader = TrainingLoader(recipe, data, normalisation=PLAIN)
     shown = [row for images, _ in loader for row in rows_of(images)]
     assert sorted(np.bincount(labels[shown])) == [13, 13, 14]
 

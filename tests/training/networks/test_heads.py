@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from digits_toys import digits_workspace
+from digits_toys import digits_workspace, save_test_images
 from podium.config.keys import Recipe
-from podium.data.cache import open_images
 from podium.metrics import softmax
 from podium.targets.target import Target
 from podium.training import inference, learner
@@ -67,7 +65,7 @@ def test_the_strength_is_chosen_by_cross_fitting():
     for distance, strength in (0.0, 0.001), (0.1, 0.01):
         features, labels = clouds(2, rows=400, size=50, distance=distance)
         weights, _ = fit_classifier(features, labels, 2)
-        assert np.array_equal(weights, heads._regress(features, labels, 2, None, strength)[0])
+        assert np.array_equal(weights, heads._regress(features, labels, 2, (None, strength))[0])
 
 
 def test_a_class_without_a_training_row_is_improbable():
@@ -86,9 +84,9 @@ def pretrained(folder, **keys) -> Recipe:
 
 
 def fit(recipe: Recipe, images: np.ndarray, labels: np.ndarray, folder):
-    data = FitData(PixelStore(images, torch.device("cpu")), labels, 2, np.arange(80), np.arange(80, 120))
+    data = FitData(PixelStore(images, torch.device("cpu")), labels, 2, np.arange(80), np.arange(80, 120), seed=1)
     progress = ProgressRecorder(Listener(), images=recipe.epochs * 80)
-    return fit_network(recipe, data, seed=1, purpose="", root=folder, progress=progress, stage=""), data
+    return fit_network(recipe, data, root=folder, progress=progress), data
 
 
 def two_kinds():
@@ -146,7 +144,7 @@ def test_lr_find_begins_at_the_logistic_regression(tmp_path):
     data = FitData(
         PixelStore(two_kinds()[0], torch.device("cpu")), two_kinds()[1], 2, np.arange(80), np.arange(80, 120)
     )
-    assert find_learning_rate(recipe, data, seed=1, root=tmp_path).losses[0] < 0.5  # log(2) with a random head
+    assert find_learning_rate(recipe, data, root=tmp_path).losses[0] < 0.5  # log(2) with a random head
 
 
 @pytest.mark.parametrize("validation", ["rows = 297", 'kind = "k-fold"\nfolds = 2'])
@@ -155,12 +153,8 @@ def test_a_run_without_epochs_is_saved_and_its_parameters_predict(tmp_path, vali
     (run,) = workspace.runs
     predictions = train_run(workspace, replace(run, recipe=pretrained(tmp_path, precision="float32")))
     assert predictions.about["scores"]["accuracy"] > 0.6  # of ten classes, by the features of a random network
-    images = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop").test_images[:5]
-    (tmp_path / "new").mkdir()
-    for i, image in enumerate(images):
-        Image.fromarray(np.asarray(image)).save(tmp_path / "new" / f"{i}.png")
-    expected = predictions.classes[predictions.test_logits[:5].argmax(axis=1)].tolist()
-    assert [row["label"] for _, row in predict_folder(open_run(workspace, run.run), tmp_path / "new")] == expected
+    folder, expected = save_test_images(workspace, predictions)
+    assert [row["label"] for _, row in predict_folder(open_run(workspace, run.run), folder)] == expected
 
 
 def small_clouds(classes):

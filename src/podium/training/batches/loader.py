@@ -12,19 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from podium.config.keys import Recipe
-from podium.seeding import stream_seed
-from podium.training.batches.augment import (
-    apply_in_parts,
-    change_light,
-    cut_out,
-    mixing_transform,
-    pixel_transform,
-    random_crop,
-    resize,
-    rotate_and_zoom,
-    shifted_positions,
-    torchvision_draws,
-)
+from podium.training.batches import augment
 from podium.training.batches.stores import FitData, Normalisation, Normaliser
 
 # The random streams of a loader.
@@ -42,7 +30,7 @@ class TrainingLoader:
     row keeps its last loss, so it is selected again once the other losses drop below it.
     """
 
-    def __init__(self, recipe: Recipe, data: FitData, *, normalisation: Normalisation, seed: int, purpose: str = ""):
+    def __init__(self, recipe: Recipe, data: FitData, *, normalisation: Normalisation):
         self.recipe, self.pixels, self.store, self.device = recipe, recipe.network_pixels, data.store, data.store.device
         self.rows = torch.as_tensor(data.training_rows, dtype=torch.int64, device=self.device)
         self.labels = torch.as_tensor(data.targets, device=self.device)
@@ -51,7 +39,7 @@ class TrainingLoader:
         self.batches = max(1, min(-(-self.images // recipe.images_per_step), self.images // 2))
 
         def stream(name: str, device: torch.device = self.device) -> torch.Generator:
-            return torch.Generator(device).manual_seed(stream_seed(seed, f"{name}{purpose}"))
+            return torch.Generator(device).manual_seed(data.stream(name))
 
         # What changes while the loader is used: its random streams, and what is known of each image of the store.
         self.order, self.draws = stream("order"), stream("augment")
@@ -63,13 +51,12 @@ class TrainingLoader:
         self.last_rows = self.rows[:0]  # of the last batch
         self.epoch_order, self.position = self.rows[:0], 0  # of the present epoch, and its next batch
 
-        self.transform = pixel_transform(recipe.augment, normalisation.mean)
+        self.transform = augment.pixel_transform(recipe.augment, normalisation.mean)
         self.erase = v2.RandomErasing(recipe.augment.erase)
-        self.mix = mixing_transform(recipe.mixup, recipe.cutmix, classes=data.classes)
+        self.mix = augment.mixing_transform(recipe.mixup, recipe.cutmix, classes=data.classes)
         self.normalise = Normaliser(normalisation, self.store)
         self.raw = Normaliser(Normalisation((0.0,) * 3, (1.0,) * 3), self.store)
-        self.mean = torch.tensor(normalisation.mean, device=self.device).view(1, 3, 1, 1)
-        self.deviation = torch.tensor(normalisation.deviation, device=self.device).view(1, 3, 1, 1)
+        self.of_raw = v2.Normalize(normalisation.mean, normalisation.deviation)
 
     def __len__(self) -> int:
         return self.batches
@@ -90,7 +77,7 @@ class TrainingLoader:
             self.last_rows = rows
             batch = self._augmented(rows), self.labels[rows]
             if self.mix:
-                with torchvision_draws(self.torchvision):
+                with augment.torchvision_draws(self.torchvision):
                     batch = self.mix(*batch)
             yield batch
         self.position = 0
@@ -128,25 +115,25 @@ class TrainingLoader:
         return order[torch.randperm(len(labels), **draws)]
 
     def _augmented(self, rows: Tensor) -> Tensor:
-        augment, draws = self.recipe.augment, {"augment": self.recipe.augment, "generator": self.draws}
+        keys, draws = self.recipe.augment, {"augment": self.recipe.augment, "generator": self.draws}
         positions = flipped = None
         if self.mirrored is not None:
             flipped = self.mirrored[rows]
             self.mirrored[rows] = ~flipped
-        if augment.shift_pixels or augment.flip != "none":
-            positions = shifted_positions(len(rows), self.store.pixels, flipped=flipped, **draws)
+        if keys.shift_pixels or keys.flip != "none":
+            positions = augment.shifted_positions(len(rows), self.store.pixels, flipped=flipped, **draws)
         images = self.store.gather(rows, positions)
         if self.transform:
-            images = apply_in_parts(self.transform, images.permute(0, 3, 1, 2), generator=self.torchvision)
+            images = augment.apply_in_parts(self.transform, images.permute(0, 3, 1, 2), generator=self.torchvision)
             images = images.permute(0, 2, 3, 1)
-        if augment.brightness or augment.contrast:
-            images = (change_light(self.raw(images), **draws) - self.mean) / self.deviation
+        if keys.brightness or keys.contrast:
+            images = self.of_raw(augment.change_light(self.raw(images), **draws))
         else:
             images = self.normalise(images)
-        if augment.rotate_degrees or augment.zoom > 1:
-            images = rotate_and_zoom(images, **draws)
-        if augment.crop < 1:
-            images = random_crop(images, self.pixels, **draws)
-        images = resize(images, self.pixels, self.recipe.interpolation)
-        images = cut_out(images, **draws) if augment.cutout_pixels else images
-        return apply_in_parts(self.erase, images, generator=self.torchvision) if augment.erase else images
+        if keys.rotate_degrees or keys.zoom > 1:
+            images = augment.rotate_and_zoom(images, **draws)
+        if keys.crop < 1:
+            images = augment.random_crop(images, self.pixels, **draws)
+        images = augment.resize(images, self.pixels, self.recipe.interpolation)
+        images = augment.cut_out(images, **draws) if keys.cutout_pixels else images
+        return augment.apply_in_parts(self.erase, images, generator=self.torchvision) if keys.erase else images

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 from podium.config.keys import Recipe
 from podium.data.cache import Dataset, open_images
 from podium.lock import Lock
+from podium.plan.runs import PlannedRun
+from podium.predictions.pseudo import PseudoLabels
+from podium.seeding import stream_seed
 from podium.targets.target import CLASS, Target
 from podium.training.device import pick_device
 from podium.workspace import Workspace
@@ -80,6 +83,9 @@ class ExtendedStore:
         yield self.others, ~is_labelled, self.other_rows[rows[~is_labelled] - len(self.labelled)]
 
 
+Store = PixelStore | ExtendedStore
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """Mean and standard deviation of each colour, where 255 is 1."""
@@ -91,7 +97,7 @@ class Normalisation:
 class Normaliser:
     """(n, height, width, 3) uint8 -> normalised (n, 3, height, width) float32, channels last in memory."""
 
-    def __init__(self, normalisation: Normalisation, store: PixelStore | ExtendedStore):
+    def __init__(self, normalisation: Normalisation, store: Store):
         mean = torch.tensor(normalisation.mean, dtype=torch.float64)
         deviation = torch.tensor(normalisation.deviation, dtype=torch.float64)
         # The constants are repeated for a whole line of pixels: several times faster than broadcasting three.
@@ -125,15 +131,22 @@ def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FitData:
-    """The images and labels of one fit, and which rows train and which validate."""
+    """The images and labels of one fit, which rows train and which validate, and the seeds of its random streams."""
 
-    store: PixelStore | ExtendedStore
+    store: Store
     labels: np.ndarray  # (n,) int64, or as the target has them
     classes: int  # outputs of the network
     training_rows: np.ndarray
     validation_rows: np.ndarray  # empty for a refit
     target: Target = CLASS
+    seed: int = 0  # of the run
+    name: str = ""  # which of the run's fits it is, such as fold0
+    stage: str = ""  # the same for people, such as " fold 1/5"; empty where there is one fold
     parts: int = 1  # in which each batch is trained, where the memory is small
+
+    def stream(self, purpose: str) -> int:
+        """The seed of a random stream, which no other purpose and no other fit of the run has."""
+        return stream_seed(self.seed, f"{purpose}/{self.name}")
 
     @cached_property
     def scale(self) -> tuple[float, float]:
@@ -158,16 +171,33 @@ def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:
 
 def open_stores(dataset: Dataset, *, keeps_features: bool = True) -> tuple[PixelStore, PixelStore]:
     """The labelled and the test images on the device; their features are kept in the cache with `keeps_features`."""
-    train, test = (
+    return tuple(
         PixelStore(array, pick_device(), origin=(dataset, part) if keeps_features else None)
         for part, array in dataset.arrays.items()
     )
-    return train, test
 
 
-def first_fold(lock: Lock, dataset: Dataset) -> FitData:
+def data_of_fits(
+    lock: Lock, run: PlannedRun, store: Store | None, rows: np.ndarray, pseudo: PseudoLabels | None = None
+) -> list[FitData]:
+    """The data of the fit of each fold, then of the refit, from some `rows` (n,) of the lock.
+
+    Rows with pseudo-labels, which the store has after those of the lock, train in every fit.
+    """
+    folds, labels, added = lock.folds[rows], lock.train_labels, np.arange(len(pseudo.rows) if pseudo else 0)
+    labels = np.concatenate([labels, pseudo.labels]) if len(added) else labels
+    numbers = np.unique(folds[folds >= 0]).tolist()
+    fits = [(f"fold{k}", f" fold {k + 1}/{len(numbers)}" if len(numbers) > 1 else "", folds == k) for k in numbers]
+    if run.recipe.refit:
+        fits.append(("refit", " refit", np.zeros(len(rows), dtype=bool)))
+    make = partial(FitData, store, labels, lock.target.outputs, target=lock.target, seed=run.seed)
+    return [
+        make(np.append(rows[~validates], len(lock.folds) + added), rows[validates], name=name, stage=stage)
+        for name, stage, validates in fits
+    ]
+
+
+def first_fold(lock: Lock, run: PlannedRun, dataset: Dataset) -> FitData:
     """The data of a run's first fit, without pseudo-labels."""
     store = PixelStore(dataset.train_images, pick_device(), origin=(dataset, "train"))
-    validates = lock.folds == lock.folds[lock.folds >= 0].min()
-    rows = np.flatnonzero(~validates), np.flatnonzero(validates)
-    return FitData(store, lock.train_labels, lock.target.outputs, *rows, lock.target)
+    return data_of_fits(lock, run, store, np.arange(len(lock.folds)))[0]

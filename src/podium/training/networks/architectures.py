@@ -18,16 +18,10 @@ from podium.config.pixels import Pixels, height_and_width, pixels_text
 from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches.stores import Normalisation
+from podium.training.networks import published
 from podium.training.networks.convolutions import features_of, speed_up
 from podium.training.networks.fastnet import FastNetBody, MapMaximum
 from podium.training.networks.heads import Trees
-from podium.training.networks.published import (
-    TIMM_PREFIX,
-    TORCHVISION,
-    classifier_of,
-    published_model,
-    with_local_weights,
-)
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -76,7 +70,7 @@ def build_network(
     or to fill it with saved parameters. On a `device` it has the recipe's precision there. Raises TrainingError for an
     unknown architecture or a wrong weights file.
     """
-    given, recipe = recipe, with_local_weights(recipe)
+    given, recipe = recipe, published.with_local_weights(recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "parameters"))
         body, normalisation, classifier = _body(recipe, root, weights=weights)
@@ -152,10 +146,10 @@ def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Norm
     if recipe.architecture == "fastnet":
         return FastNetBody(recipe.fastnet), None, None
     wanted = recipe if weights else replace(recipe, pretrained=False)
-    model = published_model(wanted, root, pixels=recipe.network_pixels)
-    classifier = classifier_of(model) if recipe.fits_features else None
-    if recipe.architecture in TORCHVISION:
-        _, remove_classifier = TORCHVISION[recipe.architecture]
+    model = published.published_model(wanted, root, pixels=recipe.network_pixels)
+    classifier = published.classifier_of(model) if recipe.fits_features else None
+    if recipe.architecture in published.TORCHVISION:
+        _, remove_classifier = published.TORCHVISION[recipe.architecture]
         return remove_classifier(model), IMAGENET, classifier
     import timm
 
@@ -164,9 +158,9 @@ def _body(recipe: Recipe, root: Path, *, weights: bool) -> tuple[nn.Module, Norm
     settings = timm.data.resolve_model_data_config(model)
     if recipe.weights_package:
         # The weights and their normalisation are TensorFlow's, even if the architecture does not use its padding.
-        name = recipe.architecture.removeprefix(TIMM_PREFIX)
-        published = timm.get_pretrained_cfg(f"tf_{name.removeprefix('tf_')}")
-        settings = published.to_dict() if published else settings
+        name = recipe.architecture.removeprefix(published.TIMM_PREFIX)
+        tensorflow = timm.get_pretrained_cfg(f"tf_{name.removeprefix('tf_')}")
+        settings = tensorflow.to_dict() if tensorflow else settings
     return model, Normalisation(tuple(settings["mean"]), tuple(settings["std"])), classifier
 
 
@@ -177,7 +171,7 @@ def _layers(body: nn.Module, recipe: Recipe, key: str) -> list[list[nn.Parameter
             "The layers of the architecture are not known.",
             expected=f"an architecture of timm, with known layers, for {key} = {getattr(recipe, key)}",
             found=f'architecture = "{recipe.architecture}"',
-            fix=f'architecture = "{TIMM_PREFIX}<name>", or no `{key}`, in the recipe',
+            fix=f'architecture = "{published.TIMM_PREFIX}<name>", or no `{key}`, in the recipe',
         )
     from timm.models import group_parameters
 

@@ -13,6 +13,7 @@ from itertools import product
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
@@ -27,6 +28,8 @@ from podium.targets.target import CLASS, Target
 
 Classifier = tuple[np.ndarray, np.ndarray]
 """A linear classifier of d features: weights (classes, d) and biases (classes,)."""
+Settings = tuple[Classifier | None, float]
+"""Of a logistic regression: the published classifier that it uses, if any, and the strength of its penalty."""
 
 # Inverse strengths of the penalty, for features of variance 1.
 STRENGTHS = (0.001, 0.01)
@@ -79,16 +82,16 @@ def fit_classifier(
     some = order[:: -(-len(order) // MOST_ROWS)]
     parts = np.arange(len(some)) % PARTS
 
-    def loss(settings: tuple[Classifier | None, float]) -> float:
+    def loss(settings: Settings) -> float:
         logits = np.empty((len(some), classes))
         for part in range(PARTS):
             training, validation = some[parts != part], some[parts == part]
-            weights, biases = _regress(features[training], labels[training], classes, *settings, others=others)
+            weights, biases = _regress(features[training], labels[training], classes, settings, others=others)
             logits[parts == part] = features[validation] @ weights.T + biases
         return log_loss(softmax(logits), labels[some])
 
     best = min(product((None, *published), STRENGTHS), key=loss)
-    return _regress(features, labels, classes, *best, others=others)
+    return _regress(features, labels, classes, best, others=others)
 
 
 def fit_columns(
@@ -126,15 +129,9 @@ def _mean_and_scale(features: np.ndarray, others: int) -> tuple[np.ndarray, np.n
 
 
 def _regress(
-    features: np.ndarray,
-    labels: np.ndarray,
-    classes: int,
-    published: Classifier | None,
-    strength: float,
-    *,
-    others: int = 0,
+    features: np.ndarray, labels: np.ndarray, classes: int, settings: Settings, *, others: int = 0
 ) -> Classifier:
-    mean, deviation = _mean_and_scale(features, others)
+    (published, strength), (mean, deviation) = settings, _mean_and_scale(features, others)
     directions = np.diag(1 / deviation)  # (d, inputs): linear functions of the features, of variance 1
     if published:
         probabilities = softmax(features @ published[0].T + published[1])
@@ -169,6 +166,23 @@ class Trees(nn.Module):
         for name in ("threshold", "value"):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
+    def copy_trees(self, model: BaseEstimator, places: Sequence[tuple[int, int, float]]) -> None:
+        """Copy the trees of gradient boosting; `places` are the output, the place in an iteration and the factor."""
+        for output, k, factor in places:
+            self.base[output] = factor * model._baseline_prediction.ravel()[k]
+            for i, trees in enumerate(model._predictors):
+                nodes = trees[k].nodes
+                own, is_leaf = np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
+                arrays = {
+                    "channel": np.where(is_leaf, 0, nodes["feature_idx"]),
+                    "threshold": np.where(is_leaf, 0, nodes["num_threshold"]),
+                    "left": np.where(is_leaf, own, nodes["left"]),
+                    "right": np.where(is_leaf, own, nodes["right"]),
+                    "value": factor * nodes["value"],
+                }
+                for name, array in arrays.items():
+                    getattr(self, name)[i, output, : len(nodes)] = torch.from_numpy(array)
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits (n, classes) float32."""
         values, logits = features.double().T, self.base.repeat(len(features), 1)  # a product would round to bfloat16
@@ -190,13 +204,12 @@ def fit_trees(features: np.ndarray, targets: np.ndarray, outputs: int, *, target
     settings = {"max_iter": ITERATIONS, "max_leaf_nodes": LEAVES, "early_stopping": False, "random_state": 0}
     layer = Trees(outputs)
     if not target.has_probabilities:
-        _copy_trees(layer, HistGradientBoostingRegressor(**settings).fit(features, targets[:, 0]), [(0, 0, 1.0)])
+        layer.copy_trees(HistGradientBoostingRegressor(**settings).fit(features, targets[:, 0]), [(0, 0, 1.0)])
     elif target.has_columns:
         for column, labels in enumerate(targets.T):
             layer.base[column] = _log_odds(labels)
             if len(np.unique(labels)) == 2:
-                model = HistGradientBoostingClassifier(**settings).fit(features, labels)
-                _copy_trees(layer, model, [(column, 0, 1.0)])
+                layer.copy_trees(HistGradientBoostingClassifier(**settings).fit(features, labels), [(column, 0, 1.0)])
     else:
         model = HistGradientBoostingClassifier(**settings).fit(features, targets)
         base, present = model._baseline_prediction.ravel(), model.classes_.tolist()
@@ -205,27 +218,5 @@ def fit_trees(features: np.ndarray, targets: np.ndarray, outputs: int, *, target
         if len(base) == 1:
             places = [(present[0], 0, -0.5), (present[1], 0, 0.5)]
         layer.base[:] = min(factor * base[k] for _, k, factor in places) - np.log(len(targets))  # of an absent class
-        _copy_trees(layer, model, places)
+        layer.copy_trees(model, places)
     return layer
-
-
-def _copy_trees(
-    layer: Trees,
-    model: HistGradientBoostingClassifier | HistGradientBoostingRegressor,
-    places: Sequence[tuple[int, int, float]],
-) -> None:
-    """Copy a model's trees into a layer; `places` are the output, the place in an iteration and the factor of each."""
-    for output, k, factor in places:
-        layer.base[output] = factor * model._baseline_prediction.ravel()[k]
-        for i, trees in enumerate(model._predictors):
-            nodes = trees[k].nodes
-            own, is_leaf = np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
-            arrays = {
-                "channel": np.where(is_leaf, 0, nodes["feature_idx"]),
-                "threshold": np.where(is_leaf, 0, nodes["num_threshold"]),
-                "left": np.where(is_leaf, own, nodes["left"]),
-                "right": np.where(is_leaf, own, nodes["right"]),
-                "value": factor * nodes["value"],
-            }
-            for name, array in arrays.items():
-                getattr(layer, name)[i, output, : len(nodes)] = torch.from_numpy(array)
