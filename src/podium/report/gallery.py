@@ -33,7 +33,7 @@ class Rows:
 
         `rows` are row indices.
         """
-        target, classes = self.data.aligned.target, self.data.aligned.classes
+        target, classes = self.data.result.pool.target, self.data.result.aligned.classes
         known: dict[str, Any] = {"id": self.ids[rows]}
         if self.labels is not None:
             losses = target.row_losses(self.blend, self.labels)[rows]
@@ -44,7 +44,7 @@ class Rows:
         padded = pd.DataFrame([[*cells, None, None][:4] for cells in top], columns=TOP_COLUMNS)
         predicted = {
             run: [target.label_text(label, classes) for label in target.predicted_labels(target.probabilities(logits))]
-            for run, logits in zip(self.data.aligned.runs, self.logits[:, rows], strict=True)
+            for run, logits in zip(self.data.result.aligned.runs, self.logits[:, rows], strict=True)
         }
         return pd.concat([pd.DataFrame(known), padded, pd.DataFrame(predicted)], axis=1)
 
@@ -53,7 +53,7 @@ class Rows:
 
         The members' predictions are those that the blend averages: after the run's temperature, before the blend's.
         """
-        aligned, result = self.data.aligned, self.data.result
+        aligned, result = self.data.result.aligned, self.data.result
         target, classes = aligned.target, aligned.classes
         members = [index for index, run in enumerate(result.runs) if run.weight]
         temperatures = result.blend.temperatures[members, None, None]

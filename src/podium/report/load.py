@@ -16,7 +16,7 @@ from podium.kaggle.ledger import LEDGER, Entry, read_ledger
 from podium.lock import Lock
 from podium.plan.paths import Paths
 from podium.plan.stamp import ensemble_is_fresh, file_sha256, with_hashes
-from podium.predictions.align import Aligned, load_runs
+from podium.predictions.align import load_runs
 from podium.predictions.artefact import read_features
 from podium.submission import check_submission
 from podium.workspace import Workspace
@@ -44,8 +44,7 @@ class ReportData:
     """Everything that the report shows about one competition."""
 
     workspace: Workspace
-    aligned: Aligned
-    result: EnsembleResult
+    result: EnsembleResult  # with the joined runs
     epochs: pd.DataFrame  # of all runs: run, epoch, stage, training loss, validation accuracy
     lr_curves: dict[str, tuple[pd.DataFrame, dict[str, float]]]  # recipe -> its curve, suggestions
     ledger: list[Entry]
@@ -69,7 +68,6 @@ def load_report_data(workspace: Workspace) -> ReportData:
     curves = {file.stem: _read_lr_curve(file) for file in sorted(paths.lr_find_folder.glob("*.csv"))}
     return ReportData(
         workspace=workspace,
-        aligned=aligned,
         result=build_ensemble(aligned, settings.ensemble, metric=settings.metric),
         epochs=_read_epochs(paths, aligned.runs),
         lr_curves={recipe: curve for recipe, curve in curves.items() if len(curve[0])},

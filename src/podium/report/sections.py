@@ -41,12 +41,12 @@ def score_section(data: ReportData) -> dict[str, Any]:
 
 def runs_section(data: ReportData) -> dict[str, Any]:
     """One table row per run, the learning curves, and the curves of lr_find."""
-    gain = METRICS[data.aligned.target.scores[0]].gain
-    rows = sorted(_run_rows(data), key=lambda row: -gain(row[data.aligned.target.scores[0]]))
+    first = data.result.pool.target.scores[0]
+    rows = sorted(_run_rows(data), key=lambda row: -METRICS[first].gain(row[first]))
     return {
         "rows": rows,
         "table": pd.DataFrame(rows),
-        "untrained": [run.run for run in data.workspace.runs if run.run not in data.aligned.runs],
+        "untrained": [run.run for run in data.workspace.runs if run.run not in data.result.aligned.runs],
         "curves": [
             (column, figures.learning_curves(data.epochs, column))
             for column in ("training loss", "validation accuracy")
@@ -61,7 +61,7 @@ def runs_section(data: ReportData) -> dict[str, Any]:
 
 def ensemble_section(data: ReportData) -> dict[str, Any]:
     """Strategies, weights, correlation of errors, calibration."""
-    result, metric, second = data.result, data.workspace.competition.metric, data.aligned.target.scores[1]
+    result, metric, second = data.result, data.workspace.competition.metric, data.result.pool.target.scores[1]
     strategies = pd.DataFrame(
         {
             "strategy": score.strategy,
@@ -101,7 +101,7 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
 
 def mistakes_section(data: ReportData) -> dict[str, Any]:
     """Largest losses, near-duplicates, and what the target has: a confusion matrix, or scores of columns."""
-    aligned, target = data.aligned, data.aligned.target
+    aligned, target = data.result.aligned, data.result.pool.target
     labels, blend = aligned.oof_labels, target.rows(data.result.cross_fitted)
     rows = Rows(data, "train", aligned.oof_ids, aligned.oof_logits, blend, labels)
     largest = mistakes.largest_losses(blend, labels, most=MOST_LOSSES, target=target)
@@ -122,7 +122,7 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
     file = data.submission
     if file is None or file.probabilities is None:
         return None if file is None else {"file": file, "fits_lock": False}
-    lock, aligned = data.workspace.lock, data.aligned
+    lock, aligned = data.workspace.lock, data.result.aligned
     classes, target = lock.classes, lock.target
     if not target.has_classes:
         numbers = {"training labels": lock.train_labels, "test predictions": file.probabilities[:, 0]}
@@ -148,7 +148,7 @@ def submission_section(data: ReportData) -> dict[str, Any] | None:
 
 def _run_rows(data: ReportData) -> list[dict[str, Any]]:
     """A row of the table for each run, with its scores by their names."""
-    aligned, result, target = data.aligned, data.result, data.aligned.target
+    aligned, result, target = data.result.aligned, data.result, data.result.pool.target
     pool, count = result.pool, len(aligned.oof_ids)
     # Rows of one group, and labels of one row, are not independent, so Wilson's interval would be too narrow.
     is_share = target.has_probabilities and target.cells_per_row == 1 and aligned.groups is None
@@ -191,8 +191,8 @@ def _calibration(data: ReportData) -> dict[str, Any]:
 
 def _class_mistakes(rows: Rows) -> dict[str, Any]:
     """Confusion matrix, scores by class, suspected labels."""
-    aligned, classes = rows.data.aligned, np.array(rows.data.aligned.classes)
-    predicted, has_probabilities = rows.blend.argmax(axis=1), aligned.target.has_probabilities
+    target, classes = rows.data.result.pool.target, np.array(rows.data.workspace.lock.classes)
+    predicted, has_probabilities = rows.blend.argmax(axis=1), target.has_probabilities
     pairs = mistakes.confusion(predicted, rows.labels, classes)
     confused = mistakes.confused_pairs(pairs, most=MOST_PAIRS)
     suspected = _suspected_labels(rows) if has_probabilities else np.arange(0)
