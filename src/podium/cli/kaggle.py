@@ -162,12 +162,12 @@ def notebook(message: Message = "", workspace: Opened = DEFAULT, force: ForceNot
     from podium.kaggle.submit import submit as submit_file
     from podium.kaggle.waiting import NOTEBOOK
 
+    session = _open_session(workspace, patience=NOTEBOOK) if message else None
     push, file = run_blend_notebook(_open_notebook(workspace, goal="notebook"), force=force)
     print_line(f"version {push.version} has run: https://www.kaggle.com/code/{push.notebook}")
-    if not message:
+    if session is None:
         print(f"next: make notebook COMPETITION={workspace.name} MESSAGE='what is new in it' submits this version")
         return
-    session = _open_session(workspace, patience=NOTEBOOK)
     options = {"notebook": push.notebook, "version": push.version, "force": force}
     _print_entry(submit_file(session, file, message, **options), session)
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from podium.kaggle.ledger import read_ledger
 from podium.kaggle.notebooks.account import Account
 from podium.kaggle.notebooks.blend import run_blend_notebook
 from podium.kaggle.notebooks.follow import NotebookSession
+from podium.kaggle.notebooks.package import pack_notebook
 from podium.kaggle.notebooks.rehearse import rehearse_blend
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.kaggle.session import open_session
@@ -226,6 +228,15 @@ def test_the_command_prints_where_the_notebook_is_and_with_a_message_the_score(t
     assert "version 1 has run: https://www.kaggle.com/code/rehearsal/submit-digits" in done.stdout
     done = run_podium(*command, "--message", "first")
     assert f"{NOTEBOOK} version 1/submission.csv: submission 1000, public score 0.9" in done.stdout, done
+
+
+def test_a_competition_without_a_name_at_kaggle_or_test_images_is_refused_before_a_push(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    done = run_podium(tmp_path, "notebook", "--competition", "digits", "--message", "first")
+    assert done.returncode == 2 and "does not say which competition on Kaggle 'digits' is" in done.stderr
+    alone = workspace.with_lock(replace(workspace.lock, test_ids=workspace.lock.test_ids[:0]))
+    with pytest.raises(SubmissionError, match="no test images"):
+        pack_notebook(alone, tmp_path / "packed", user="me")
 
 
 def test_the_pushed_script_writes_the_csv_of_the_ensemble_here_offline(tmp_path):

@@ -20,6 +20,7 @@ from podium.kaggle.notebooks import script
 from podium.plan.packages import find_weights
 from podium.plan.runs import PlannedRun, longest_first
 from podium.plan.stamp import file_sha256, git_commit
+from podium.submission import require_test
 from podium.workspace import Workspace
 
 # What a session needs beside training: to unpack, to decode the images and to keep the output.
@@ -152,6 +153,7 @@ def _training_files(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[st
 
 def _blend_files(workspace: Workspace) -> dict[str, Path]:
     """Place -> file of the ensemble and of its members' parameters."""
+    require_test(workspace.lock)
     paths, members = workspace.paths, read_blend(workspace)[0]
     fix = f"podium train {' '.join(members)} --again --competition {workspace.name}"
     _require(map(paths.parameters_file, members), "A member of the ensemble has no trained parameters here.", fix)
