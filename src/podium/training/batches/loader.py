@@ -56,7 +56,8 @@ class TrainingLoader:
         self.mix = augment.mixing_transform(recipe.mixup, recipe.cutmix, classes=data.classes)
         self.normalise = Normaliser(normalisation, self.store)
         self.raw = Normaliser(Normalisation((0.0,) * 3, (1.0,) * 3), self.store)
-        self.of_raw = v2.Normalize(normalisation.mean, normalisation.deviation)
+        self.mean = torch.tensor(normalisation.mean, device=self.device).view(1, 3, 1, 1)
+        self.deviation = torch.tensor(normalisation.deviation, device=self.device).view(1, 3, 1, 1)
 
     def __len__(self) -> int:
         return self.batches
@@ -127,7 +128,7 @@ class TrainingLoader:
             images = augment.apply_in_parts(self.transform, images.permute(0, 3, 1, 2), generator=self.torchvision)
             images = images.permute(0, 2, 3, 1)
         if keys.brightness or keys.contrast:
-            images = self.of_raw(augment.change_light(self.raw(images), **draws))
+            images = (augment.change_light(self.raw(images), **draws) - self.mean) / self.deviation
         else:
             images = self.normalise(images)
         if keys.rotate_degrees or keys.zoom > 1:
