@@ -12,14 +12,13 @@ from pathlib import Path
 from podium.errors import KaggleError
 from podium.kaggle.notebooks.blend import compare
 from podium.kaggle.notebooks.follow import read_manifest
-from podium.kaggle.notebooks.package import Package, pack_notebook
+from podium.kaggle.notebooks.package import pack_notebook
 from podium.kaggle.notebooks.script import SUBMISSION
 from podium.kaggle.notebooks.train import ImportedOutput, import_output
 from podium.kaggle.waiting import one_process
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
 
-USER = "rehearsal"
 # All that the script's environment keeps of this one: no Python paths, no accounts, no place of images.
 KEPT_VARIABLES = ("PATH", "LANG", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 # Every connection goes to a proxy that does not exist.
@@ -36,8 +35,7 @@ def rehearse_training(workspace: Workspace, runs: Sequence[PlannedRun], *, image
     workspace = replace(workspace, paths=replace(paths, outputs=paths.root / ".rehearsal"))
     for run in runs:  # an earlier rehearsal's predictions would be kept
         workspace.paths.predictions_file(run.run).unlink(missing_ok=True)
-    with _folder(workspace) as folder:
-        output = _run(workspace, pack_notebook(workspace, folder, runs=runs, user=USER), images)
+    with _rehearsed(workspace, images, runs) as output:
         manifest, _ = read_manifest(output)
         result = import_output(workspace, output, manifest)
     faults = [f"{run}: {reason}" for run, reason in result.refused.items()]
@@ -52,35 +50,29 @@ def rehearse_blend(workspace: Workspace, *, images: Path | None) -> str:
 
     Raises KaggleError where the script fails, and what `pack_notebook` raises.
     """
-    with _folder(workspace) as folder:
-        output = _run(workspace, pack_notebook(workspace, folder, user=USER), images)
+    with _rehearsed(workspace, images) as output:
         return compare(workspace, output / SUBMISSION)
 
 
 @contextmanager
-def _folder(workspace: Workspace) -> Iterator[Path]:
-    """Yield the folder of one rehearsal at a time."""
+def _rehearsed(workspace: Workspace, images: Path | None, runs: Sequence[PlannedRun] = ()) -> Iterator[Path]:
+    """Yield the output of the script that would be pushed, which runs here with its dataset and the images attached."""
     folder = workspace.paths.root / ".rehearsal" / ".kernel" / workspace.name
     with one_process(folder / ".lock", f"Another rehearsal of {workspace.name} is running."):
-        yield folder
-
-
-def _run(workspace: Workspace, package: Package, images: Path | None) -> Path:
-    """The output of a package's script, which runs beside it with its dataset and the images attached."""
-    root = package.script.with_name("machine")
-    shutil.rmtree(root, ignore_errors=True)
-    attached = root / "kaggle" / "input" / "datasets" / package.dataset
-    attached.parent.mkdir(parents=True)
-    attached.symlink_to(package.archive.parent.resolve())
-    if images is not None:
-        folder = root / "kaggle" / "input" / "competitions" / workspace.competition.kaggle.competition
-        folder.mkdir(parents=True)
-        for file in [images] if images.is_file() else images.iterdir():
-            (folder / file.name).symlink_to(file.resolve())
-    if exit_code := run_script(package.script, root):
-        found = f"exit code {exit_code}; its messages are above"
-        raise KaggleError("The rehearsed script failed.", file=package.script, found=found)
-    return root / "kaggle" / "working"
+        package, root = pack_notebook(workspace, folder, user="rehearsal", runs=runs), folder / "machine"
+        shutil.rmtree(root, ignore_errors=True)
+        attached = root / "kaggle" / "input" / "datasets" / package.dataset
+        attached.parent.mkdir(parents=True)
+        attached.symlink_to(package.archive.parent.resolve())
+        if images is not None:
+            place = root / "kaggle" / "input" / "competitions" / workspace.competition.kaggle.competition
+            place.mkdir(parents=True)
+            for file in [images] if images.is_file() else images.iterdir():
+                (place / file.name).symlink_to(file.resolve())
+        if exit_code := run_script(package.script, root):
+            found = f"exit code {exit_code}; its messages are above"
+            raise KaggleError("The rehearsed script failed.", file=package.script, found=found)
+        yield root / "kaggle" / "working"
 
 
 def run_script(script: Path, root: Path) -> int:
