@@ -117,7 +117,7 @@ def test_submit_goes_the_way_of_notebooks_where_a_competition_takes_nothing_else
 def test_submit_prints_the_score_and_where_it_is_written(project):
     code, output, errors = run(project, "submit", "--message", "first")
     assert (code, errors) == (0, "")
-    assert "5 submissions left today" in output and "uploading submissions/birds/submitted/" in output
+    assert "5 submissions left today" in output and "ensemble.csv, kept as submissions/birds/submitted/" in output
     assert (
         "ensemble.csv: submission 1000, public score 1, private 1; cross-fitted 1 (standard error 0.0510213)" in output
     )

@@ -154,7 +154,7 @@ def _upload(session: Session, entry: Entry, send: Callable[[Path, str], None]) -
     Raises KaggleError.
     """
     kept = _kept_copy(session, entry)
-    session.log(f"submitting {entry.file} ({kept.stat().st_size:,} bytes)")
+    session.log(f"submitting {entry.file}, kept as {kept} ({kept.stat().st_size:,} bytes)")
     state, outcome = LOST, "the kaggle command reported success"
     try:
         send(kept, f"{entry.tag} {entry.message}")
