@@ -8,9 +8,9 @@ from podium.config.keys import Ensemble
 from podium.ensemble import blend as blend_module
 from podium.ensemble import cross_fit as cross_fit_module
 from podium.ensemble.blend import fit_blends
-from podium.ensemble.cross_fit import cross_fit, split_rows
+from podium.ensemble.cross_fit import cross_fit
 from podium.ensemble.pool import pool_of
-from toy_runs import join, random_run
+from toy_runs import join, pool_from, random_run
 
 SETTINGS = Ensemble(threshold=0.6, run_temperatures="always")
 
@@ -21,7 +21,7 @@ def pool(rows=60):
 
 
 def split(labels, units=None):
-    return split_rows(labels, np.arange(len(labels)) if units is None else units, SETTINGS)
+    return pool_from(np.zeros((1, len(labels), 4)), labels, groups=units).parts()
 
 
 def test_each_part_has_every_class_in_its_share():

@@ -12,10 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from podium.config.keys import Ensemble
 from podium.ensemble.blend import Blend, blended, fit_blends
 from podium.ensemble.pool import Pool
-from podium.seeding import stream_seed
 
 # Logits of all pools that are fitted side by side: each needs its own copies.
 MANY_LOGITS = 20_000_000
@@ -39,7 +37,7 @@ class Candidate:
 
 def cross_fit(pool: Pool, pairs: Sequence[tuple[str, str]]) -> list[Candidate]:
     """Fit each pair (strategy, average) on all rows, and on all parts except one, whose rows it then predicts."""
-    parts = split_rows(pool.strata, pool.units, pool.settings)
+    parts = pool.parts()
     predicted = np.empty((len(pairs), *parts.shape, pool.target.value_width), np.float32)
 
     def fit(repeat: int, part: int) -> tuple[np.ndarray, list[Blend]]:
@@ -57,21 +55,6 @@ def cross_fit(pool: Pool, pairs: Sequence[tuple[str, str]]) -> list[Candidate]:
         Candidate(blend, predicted[place], [(rows, blends[place]) for rows, blends in first_repeat])
         for place, blend in enumerate(whole)
     ]
-
-
-def split_rows(strata: np.ndarray, units: np.ndarray, settings: Ensemble) -> np.ndarray:
-    """The part, from 0, in which each of n rows is scored: (repeats, n). Strata have equal shares in all parts.
-
-    units (n,) int from 0: rows of one unit are in the same part.
-    """
-    unit_strata, parts = strata[np.unique(units, return_index=True)[1]], []  # of a unit's first row
-    for repeat in range(settings.cross_fit_repeats):
-        generator = np.random.default_rng(stream_seed(settings.seed, f"cross-fit/{repeat}"))
-        shuffled = generator.permutation(len(unit_strata))
-        by_stratum = shuffled[np.argsort(unit_strata[shuffled], kind="stable")]
-        place = np.argsort(by_stratum)  # of each unit in this order
-        parts.append((place % min(settings.cross_fit_parts, len(place)))[units])
-    return np.array(parts)
 
 
 def map_in_threads(function: Callable, jobs: Sequence, *, threads: int = 1000) -> list:

@@ -64,6 +64,17 @@ class Pool:
             return self.target.has_probabilities and (len(smoothings) > 1 or len(known) < len(recipes))
         return self.target.has_probabilities and fits == "always"
 
+    def parts(self) -> np.ndarray:
+        """The part, from 0, in which each cell is scored: (repeats, n). Strata have equal shares in all parts."""
+        strata, parts = self.strata[np.unique(self.units, return_index=True)[1]], []  # of a unit's first row
+        for repeat in range(self.settings.cross_fit_repeats):
+            generator = np.random.default_rng(stream_seed(self.settings.seed, f"cross-fit/{repeat}"))
+            shuffled = generator.permutation(len(strata))
+            by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
+            place = np.argsort(by_stratum)  # of each unit in this order
+            parts.append((place % min(self.settings.cross_fit_parts, len(place)))[self.units])
+        return np.array(parts)
+
     @cached_property
     def draws(self) -> np.ndarray:
         """How often each unit is drawn in each draw with replacement, (draws, units) uint16, for the bootstrap."""
