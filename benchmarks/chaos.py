@@ -1,6 +1,7 @@
 """Kill commands at random moments, repeat them, and compare every byte with commands that were left alone.
 
-    python benchmarks/chaos.py [--kills 120] [--seed 1] [--only train submit] [--no-writes] [--no-checkpoints]
+    python benchmarks/chaos.py [--kills 120] [--seed 1] [--only train submit] [--images 2100] [--no-writes]
+                               [--no-checkpoints]
 
 Each trial copies a small project, starts a command, kills it by SIGKILL, SIGTERM or SIGINT, sometimes several times,
 and repeats it until it ends well. A kill is survived if the project then has the files and folders, byte for byte, of
@@ -128,7 +129,7 @@ CASES = (
     Case("train", podium("train", "fast"), "prepare", 0.09, "first"),
     Case("make train", make("train"), "prepare", 0.06, "group"),
     Case("make train, one process", make("train"), "prepare", 0.06, "any"),
-    Case("import", IMPORT, "make train", 0.23, "first"),
+    Case("import", IMPORT, "train", 0.23, "first"),
     Case("ensemble", podium("ensemble"), "import", 0.23, "first"),
     Case("report", podium("report"), "ensemble", 0.08, "first"),
     Case("submit", SUBMIT, "ensemble", 0.08, "first"),
@@ -161,7 +162,7 @@ class Row:
 class Chaos:
     """A scratch folder with the images, a local Kaggle, and the results of undisturbed commands."""
 
-    def __init__(self, folder: Path, server: FakeServer, seed: int, *, checkpoints: bool):
+    def __init__(self, folder: Path, server: FakeServer, seed: int, *, images: int, checkpoints: bool):
         self.folder, self.server, self.random, self.checkpoints = folder, server, random.Random(seed), checkpoints
         self.projects: dict[str, Path] = {}  # case -> the project that it starts from
         self.results: dict[tuple[str, ...], tuple[dict[str, str], float]] = {}
@@ -177,7 +178,7 @@ class Chaos:
         }
         for name in ("PODIUM_CACHE", "MAKEFLAGS", "MAKELEVEL", "COMPETITION", "PODIUM_COMMIT"):
             self.environment.pop(name, None)
-        write_images(folder / "toy.zip")
+        write_images(folder / "toy.zip", images)
 
     def project(self, case: Case) -> Path:
         """A new copy of the project that a case starts from."""
@@ -276,15 +277,15 @@ class Chaos:
         return [f"{case.name}: {fault} ({project.name})" for fault in faults]
 
 
-def write_images(file: Path) -> None:
-    """An archive of 1,500 labelled and 600 other images: so many that several processes decode them."""
+def write_images(file: Path, count: int) -> None:
+    """An archive of images, five of seven labelled; 2,000 or more are decoded by several processes."""
     draws = np.random.default_rng(0)
     with zipfile.ZipFile(file, "w") as archive:
-        for place in range(2100):
+        for place in range(count):
             stream, kind = io.BytesIO(), place % 3
             pixels = draws.integers(0, 150, (16, 16, 3)) + 50 * kind
             Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
-            folder = f"train/{CLASSES[kind]}" if place < 1500 else "test"
+            folder = f"train/{CLASSES[kind]}" if place < count * 5 // 7 else "test"
             archive.writestr(f"toy/{folder}/{place}.png", stream.getvalue())
 
 
@@ -379,11 +380,11 @@ def log_of(project: Path) -> str:
 
 
 @contextmanager
-def opened(seed: int, *, checkpoints: bool) -> Iterator[Chaos]:
+def opened(seed: int, *, images: int, checkpoints: bool) -> Iterator[Chaos]:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell would hand on "ignore"
     state = State("toy", lambda _: Graded("0.5", "0.5"), daily=10**6, polls_before_score=0)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, FakeServer(state) as server:
-        yield Chaos(Path(folder), server, seed, checkpoints=checkpoints)
+        yield Chaos(Path(folder), server, seed, images=images, checkpoints=checkpoints)
 
 
 def kill_at_random(chaos: Chaos, case: Case, kills: int) -> Row:
@@ -416,13 +417,14 @@ def main() -> None:
     arguments.add_argument("--kills", type=int, default=120)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--only", nargs="+", default=[case.name for case in CASES])
+    arguments.add_argument("--images", type=int, default=2100)
     arguments.add_argument("--no-writes", action="store_true")
     arguments.add_argument("--no-checkpoints", action="store_true")
     options = arguments.parse_args()
     cases, rows = [case for case in CASES if case.name in options.only], []
     print("| command (victim) | kills | survived | seconds undisturbed | seconds lost a kill |")
     print("| --- | --- | --- | --- | --- |")
-    with opened(options.seed, checkpoints=not options.no_checkpoints) as chaos:
+    with opened(options.seed, images=options.images, checkpoints=not options.no_checkpoints) as chaos:
         for case in cases:
             kills = max(1, round(options.kills * case.share / sum(other.share for other in cases)))
             rows.append(kill_at_random(chaos, case, kills))

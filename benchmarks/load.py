@@ -341,7 +341,7 @@ CHILDREN: dict[str, Callable[..., None]] = {
 # The cases. Each makes its data in a folder, and gives steps while the data are there.
 def runs_case(folder: Path, count: int, scale: float) -> Iterator[Step]:
     rows, tests = (max(40, round(size * scale)) for size in (VALIDATION, TESTS))
-    for runs in (max(2, count // 4), count):
+    for runs in sorted({max(40, count // 4), count}):
         project = folder / f"{runs}-runs"
         make(project, "make_runs", runs, rows, tests)
         for name in ("Makefile", "environment.mk", "pyproject.toml", "requirements.lock"):

@@ -88,9 +88,9 @@ def import_runs(
         import_predictions(workspace, f"other{run}.s1", oof=files["oof"], test=files["test"])
 
 
-def check_everything_after(workspace: Workspace) -> tuple[dict[str, list], str]:
+def check_everything_after(workspace: Workspace, **options: str) -> tuple[dict[str, list], str]:
     """Write ensemble and report; returns the columns of the submission, which is valid, and the page."""
-    written = write_ensemble(workspace)
+    written = write_ensemble(workspace, **options)
     settings = workspace.competition.submission
     assert check_submission(written.csv_file, lock=workspace.lock, settings=settings) == []
     page = write_report(workspace).read_text(encoding="utf-8")
