@@ -36,7 +36,6 @@ COMPETITIONS = {
 def make_bad_input_project(prepared: Path, folder: Path) -> Path:
     """A copy of the prepared digits in `folder`, with COMPETITIONS."""
     shutil.copytree(prepared, folder)
-    shutil.rmtree(folder / ".cache/digits/unpacked")  # thousands of files, which no case needs
     for name, text in COMPETITIONS.items():
         (folder / "competitions" / name).mkdir()
         (folder / "competitions" / name / "competition.toml").write_text(text)

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from command_toys import run_podium
+from digits_toys import prepare_digits
 
 COMPETITION = 'title = "digits"\n[data]\nsource = "digits"\n[validation]\nrows = 297\n'
-RECIPES = {
-    "tiny": 'architecture = "timm:test_resnet"\nepochs = 1\nlearning_rate = 0.01\nstored_pixels = 16\n',
-    "fast": """architecture = "fastnet"  # tiny
+FILES = {
+    "competition.toml": COMPETITION,
+    "tiny.toml": 'architecture = "timm:test_resnet"\nepochs = 1\nlearning_rate = 0.01\nstored_pixels = 16\n',
+    "fast.toml": """architecture = "fastnet"  # tiny
 seeds = [1, 2]
 epochs = 1
 learning_rate = "find"
@@ -32,20 +34,13 @@ def podium():
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
     """A prepared competition with two recipes; tests that change it use `project`."""
-    folder = tmp_path_factory.mktemp("digits")
-    settings = folder / "competitions" / "digits"
-    settings.mkdir(parents=True)
-    (settings / "competition.toml").write_text(COMPETITION)
-    for name, text in RECIPES.items():
-        (settings / f"{name}.toml").write_text(text)
-    assert run_podium(folder, "prepare").returncode == 0
-    return folder
+    return prepare_digits(tmp_path_factory.mktemp("digits"), "digits", FILES).paths.root
 
 
 @pytest.fixture
 def project(prepared: Path, tmp_path: Path) -> Path:
     """A copy of the prepared competition."""
-    return shutil.copytree(prepared, tmp_path / "project", ignore=shutil.ignore_patterns("unpacked"))
+    return shutil.copytree(prepared, tmp_path / "project")
 
 
 @pytest.fixture

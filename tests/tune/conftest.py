@@ -1,32 +1,19 @@
 """A project with a search, and a replacement for its training."""
 
-import shutil
 from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from podium.data.prepare import prepare
+from digits_toys import prepare_digits
 from podium.tune import trial as trial_module
-from podium.workspace import open_workspace
 from tune_toys import RECIPE, SEARCH, SETTINGS, ToyProject
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("project")
-    home = folder / "competitions" / "digits"
-    home.mkdir(parents=True)
-    (home / "competition.toml").write_text(SETTINGS)
-    (home / "tiny.toml").write_text(RECIPE + SEARCH)
-    prepare(open_workspace("digits", folder))
-    return folder
-
-
 @pytest.fixture
-def toy(prepared, tmp_path):
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+def toy(tmp_path):
+    prepare_digits(tmp_path, "digits", {"competition.toml": SETTINGS, "tiny.toml": RECIPE + SEARCH})
     with ExitStack() as stack:
         yield ToyProject(tmp_path, stack)
 
