@@ -43,7 +43,7 @@ def submit(message: Message = "", file: File = None, workspace: Opened = DEFAULT
     require_test(workspace.lock)
     session = _open_session(workspace)
     ensemble = workspace.paths.submissions / "ensemble.csv"
-    if file in (None, ensemble) and session.kaggle.about()["isKernelsSubmissionsOnly"]:
+    if message.strip() and file in (None, ensemble) and session.kaggle.about()["isKernelsSubmissionsOnly"]:
         print_line("this competition takes notebooks only")
         notebook(message, workspace, force)
         return

@@ -157,6 +157,13 @@ def test_another_ensemble_is_another_version(toy):
     assert toy.run(force=True)[0].version == 3
 
 
+def test_another_version_is_another_submission_although_its_visible_csv_is_the_same(toy):
+    assert toy.submit().ref == "1000"
+    push, file = toy.run(force=True)
+    entry = submit(toy.submissions, file, "again", notebook=push.notebook, version=push.version)
+    assert (push.version, entry.ref) == (2, "1001")
+
+
 def test_a_submission_that_is_not_scored_yet_is_waited_for_by_the_next_command(toy):
     toy.server.state.polls_before_score = 10**6
     short = open_session(toy.workspace, kaggle=toy.submissions.kaggle, log=print, patience=Patience(0.05, 0.1, 0.2, 0))
