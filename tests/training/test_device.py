@@ -91,6 +91,18 @@ def test_a_run_waits_for_cores_and_continues_when_the_run_that_holds_them_is_kil
         assert len(calls) == 1
 
 
+def test_the_files_that_killed_runs_have_left_are_removed():
+    holders = holder(1), holder(1)  # the second core would not be claimed again
+    for process in holders:
+        process.kill()
+        process.wait()
+    folder = device_module._lock_folder()
+    assert len(list(folder.iterdir())) == 2
+    with claim_cores(1):
+        assert len(list(folder.iterdir())) == 1
+    assert not any(folder.iterdir())
+
+
 def test_a_waiting_run_can_be_cancelled():
     def on_wait():
         raise InterruptedError("enough")

@@ -169,6 +169,9 @@ def claim_cores(count: int, *, on_wait: Callable[[], None] = lambda: None) -> It
     cores, note_wait = len(os.sched_getaffinity(0)), functools.cache(on_wait)
     with ExitStack() as claimed:
         with file_lock(_lock_folder() / "gate", on_wait=note_wait):
+            with ExitStack() as free:  # which removes the files that killed runs have left
+                for core in range(cores):
+                    _try_lock(str(core), free)
             for _ in range(min(count, cores)):
                 while not any(_try_lock(str(core), claimed) for core in range(cores)):
                     note_wait()
