@@ -11,6 +11,14 @@ import pytest
 
 
 @pytest.fixture(autouse=True, scope="session")
+def compiled_sources():
+    """Processes of these tests keep the bytecode of the sources, which each would compile again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def own_cores(tmp_path_factory):
     """Locks on cores of these tests' own: a training beside them must not keep them waiting."""
     folder = str(tmp_path_factory.mktemp("cores"))

@@ -1,7 +1,8 @@
 """Runs Python commands of the package kaggle without its start, which takes most of the time of a short command.
 
 A process imports what the package kaggle imports, once for all tests, and is forked for each command. As in a process
-of its own, the command imports the package kaggle anew, with its own environment, arguments and files.
+of its own, the command imports the package kaggle anew, with its own environment, arguments and files. It ends without
+the clean-up of the interpreter, another tenth of a second.
 """
 
 import importlib
