@@ -5,7 +5,7 @@
     runs     1,000 runs of 2,000 validation and 10,000 test rows, and a fourth of them: how the cost grows
     tests    300,000 test images of 32 pixels
     rows     1,000,000 labelled images of 16 pixels in a table
-    classes  20,000 classes: most have two images, some ten; 2,000 validation rows
+    classes  20,000 classes: most have one image, some ten; 2,000 validation rows
     pixels   20 GB of decoded pixels: 132,860 photos of 224 pixels
 
 The data are random and are made in a temporary folder, which needs 30 GB for all cases. Each step is a process of
