@@ -162,7 +162,7 @@ def notebook(message: Message = "", workspace: Opened = DEFAULT, force: ForceNot
     from podium.kaggle.submit import submit as submit_file
     from podium.kaggle.waiting import NOTEBOOK
 
-    session = _open_session(workspace, patience=NOTEBOOK) if message else None
+    session = _open_session(workspace, patience=NOTEBOOK) if message.strip() else None
     push, file = run_blend_notebook(_open_notebook(workspace, goal="notebook"), force=force)
     print_line(f"version {push.version} has run: https://www.kaggle.com/code/{push.notebook}")
     if session is None:

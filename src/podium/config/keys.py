@@ -120,7 +120,7 @@ class Kaggle:
     """[kaggle]: the competition on kaggle.com."""
 
     competition: str = key("slug, as in kaggle.com/competitions/<slug>", "")
-    notebook_parameters: bool = key("whether make kernel brings trained parameters back, for make notebook", True)
+    notebook_parameters: bool = key("whether make kernel downloads parameters too; make notebook needs them", True)
     notebook_hours: float = key("hours after which Kaggle ends a session with a GPU (make kernel)", 12, low=1)
 
 

@@ -230,7 +230,7 @@ def test_the_command_prints_where_the_notebook_is_and_with_a_message_the_score(t
     toy.session.push_file.write_text(json.dumps(record | {"time": "2026-01-01T00:00:00Z"}))  # no minute of waiting
     toy.server.state.polls_before_score = 0
     command = toy.workspace.paths.root, "notebook", "--competition", "digits"
-    done = run_podium(*command)
+    done = run_podium(*command, "--message", " ")  # as without one
     assert (done.returncode, done.stderr) == (0, "") and "MESSAGE=" in done.stdout
     assert "version 1 has run: https://www.kaggle.com/code/rehearsal/submit-digits" in done.stdout
     done = run_podium(*command, "--message", "first")
