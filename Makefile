@@ -98,6 +98,7 @@ RECIPES :=
 RUNS :=
 STALE :=
 TRAIN := # those of RUN=, or all
+FITS := # of stale runs, where they are trained side by side
 ENSEMBLE_STALE :=
 ifneq ($(PLANNED),)
 PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -m podium.plan \
@@ -109,6 +110,7 @@ $(foreach assignment,$(PLAN),$(eval $(assignment)))
 endif
 RUN_FILES := $(RUNS:%=oof/$(COMPETITION)/%.npz)
 STALE_FILES := $(STALE:%=oof/$(COMPETITION)/%.npz)
+file_of_fit = oof/$(COMPETITION)/$(patsubst %/,%,$(dir $(1))).npz
 
 # Runs train side by side, one per core, unless -j says otherwise here or in an outer make. Where one fails, the others
 # are trained all the same.
@@ -119,7 +121,7 @@ MAKEFLAGS += -j$(CORES)
 endif
 endif
 
-.PHONY: FORCE demo-all $(TARGETS) $(RECIPES) $(RUNS)
+.PHONY: FORCE demo-all $(TARGETS) $(RECIPES) $(RUNS) $(FITS)
 .PRECIOUS: $(RUN_FILES) $(ENSEMBLE) # written whole or not at all, so never deleted after a later error
 
 help:
@@ -148,6 +150,10 @@ $(foreach run,$(RUNS),$(eval $(run): oof/$(COMPETITION)/$(run).npz))
 
 $(STALE_FILES): oof/$(COMPETITION)/%.npz: FORCE | $(READY) prepare $(if $(filter all,$(GOALS)),estimate)
 	@$(PODIUM) train $* $(OF)
+
+$(foreach fit,$(FITS),$(eval $(call file_of_fit,$(fit)): $(fit)))
+$(FITS): FORCE | $(READY) prepare $(if $(filter all,$(GOALS)),estimate)
+	@$(PODIUM) train $(@D) --fit $(@F) $(OF)
 
 $(ENSEMBLE): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
 	@$(PODIUM) ensemble $(OF)

@@ -40,6 +40,8 @@ if verb == ["train"]:
     while Path("calls.log").read_text().count("podium train") < starts and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.4 if starts else 0)
+    if "--fit" in rest:
+        sys.exit(log("trained " + rest[2]))
     stamp = {{one.run: one.stamp for one in plan.runs}}[rest[0]]
     file = plan.paths.predictions_file(rest[0])
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +184,17 @@ def test_recipes_and_runs_are_goals(house):
     assert trained(house.calls()) == ["resnet34.s1"]
     house.make("oof/cifar10/vgg19.s1.npz")
     assert trained(house.calls()) == ["vgg19.s1"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core trains one fit at a time")
+def test_the_fits_of_a_single_run_are_trained_side_by_side_and_then_joined(house):
+    home = house.folder / "competitions/cifar10"
+    (home / "competition.toml").write_text(COMPETITION.replace("rows = 4", 'kind = "k-fold"\nfolds = 2'))
+    assert house.make("train", "RUN=vgg19", "-j2", STARTS="2").returncode == 0
+    calls = (house.folder / "calls.log").read_text().splitlines()
+    assert sorted(calls[1:3]) == [f"-m podium train vgg19.s1 --fit fold{k} --competition cifar10" for k in (0, 1)]
+    assert sorted(calls[3:5]) == ["trained fold0", "trained fold1"]
+    assert calls[5:] == ["-m podium train vgg19.s1 --competition cifar10", "trained vgg19.s1"]
 
 
 def test_train_trains_the_run_or_recipe_of_run_only(house):

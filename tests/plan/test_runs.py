@@ -215,6 +215,43 @@ def test_the_plan_is_one_make_assignment_a_word(paths):
     ]  # fmt: skip
 
 
+def fits_of(capsys, *goals, to_train=""):
+    main(["toy", " ".join(goals), "all train", to_train])
+    return [word.removeprefix("FITS+=") for word in capsys.readouterr().out.split() if word.startswith("FITS")]
+
+
+def test_fits_are_trained_side_by_side_where_the_stale_runs_would_leave_cores_idle(paths, monkeypatch, capsys):
+    monkeypatch.chdir(paths.root)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    k_fold = 'kind = "k-fold"\nfolds = 3\n'
+    paths.settings_file.write_text(f'title = "Toy"\n[data]\nsource = "digits"\n[validation]\n{k_fold}')
+    three = ["fold0", "fold1", "fold2"]
+    assert fits_of(capsys, "all") == []  # three runs for two cores
+    train(paths, "net.s1")
+    assert fits_of(capsys, "all") == []
+    assert fits_of(capsys, "net") == fits_of(capsys, "train", to_train="net") == [f"net.s2/{fit}" for fit in three]
+    train(paths, "net.s2")
+    assert fits_of(capsys, "all") == [f"other.s1/{fit}" for fit in three]
+    with recipe_file(paths, "other").open("a") as stream:
+        stream.write("refit = true\n")
+    assert fits_of(capsys, "all") == [f"other.s1/{fit}" for fit in (*three, "refit")]
+    with recipe_file(paths, "other").open("a") as stream:
+        stream.write("threads = 2\n")
+    assert fits_of(capsys, "all") == []
+
+
+def test_a_run_of_one_fit_and_one_that_computes_features_once_are_not_split(paths, monkeypatch, capsys):
+    monkeypatch.chdir(paths.root)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert fits_of(capsys, "all") == []
+    with recipe_file(paths, "net").open("a") as stream:
+        stream.write("refit = true\n")
+    assert fits_of(capsys, "all") == [f"net.s{seed}/{fit}" for seed in (1, 2) for fit in ("fold0", "refit")]
+    with recipe_file(paths, "net").open("a") as stream:
+        stream.write('head = "logistic"\npretrained = true\n')
+    assert fits_of(capsys, "all") == []
+
+
 def test_the_ensemble_is_stale_until_it_was_made_of_the_runs_that_are_there(paths, monkeypatch):
     train_all(paths)
     assert "ENSEMBLE_STALE=yes" in make_assignments(plan_of(paths))

@@ -11,18 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from digits_toys import digits_workspace
+from digits_toys import RECIPE, digits_workspace
 from podium.config.keys import Augment
-from podium.errors import DataError, DivergedError
+from podium.errors import ConfigError, DataError, DivergedError
+from podium.plan.runs import fit_names
+from podium.predictions.artefact import load_predictions
 from podium.training import checkpoint as checkpoint_module
 from podium.training import lr_find as lr_find_module
 from podium.training import run as run_module
+from podium.training import session as session_module
 from podium.training.checkpoint import Checkpoint
 from podium.training.inference import logits_of
 from podium.training.learner import fit_network
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.run import train_run
+from podium.training.run import train_fit, train_run
 from training_toys import FAST, TINY, data_of, save_weights
+
+TIMES = ("created", "seconds", "images_per_second")
 
 
 class KilledError(BaseException):
@@ -131,6 +136,62 @@ def test_a_finished_fit_is_not_trained_again_and_the_files_are_those_of_an_undis
     assert not list(file.parent.iterdir())
 
 
+def compared_files(workspace):
+    """Logits, parameters, history, the curve of lr_find and the description, without times, of the only run."""
+    paths = workspace.paths
+    predictions = load_predictions(paths.predictions_file("tiny.s1"))
+    about = {key: value for key, value in predictions.about.items() if key not in TIMES}
+    arrays = predictions.oof_logits.tobytes() + predictions.test_logits.tobytes()
+    curve = (paths.lr_find_folder / "tiny.s1.csv").read_bytes()
+    parameters = load_file(paths.parameters_file("tiny.s1"))
+    return arrays, about, history_of(workspace), curve, {name: value.tolist() for name, value in parameters.items()}
+
+
+@pytest.mark.parametrize("elsewhere", [("refit", "fold1"), ("fold1", "refit", "fold0")])
+def test_fits_trained_alone_are_joined_to_the_files_of_a_run_trained_in_sequence(tmp_path, monkeypatch, elsewhere):
+    monkeypatch.setattr(lr_find_module, "STEPS", 40)
+    recipe = RECIPE.replace("epochs = 2\nlearning_rate = 0.01", 'epochs = 1\nlearning_rate = "find"\nrefit = true')
+    settings = {"validation": 'kind = "k-fold"\nfolds = 2', "recipe": recipe}
+    in_sequence, workspace = (digits_workspace(tmp_path / name, **settings) for name in ("sequence", "alone"))
+    train_run(in_sequence, in_sequence.runs[0])
+    (run,) = workspace.runs
+    assert fit_names(workspace.competition, run.recipe) == ["fold0", "fold1", "refit"]
+    for name in elsewhere:
+        train_fit(workspace, run, name, listener=Killer())
+    again = Killer()
+    train_fit(workspace, run, elsewhere[0], listener=again)
+    assert again.steps == 0
+    joining = Killer()
+    train_run(workspace, run, listener=joining)
+    assert (joining.steps == 0) == ("fold0" in elsewhere) and f"joins {len(elsewhere)} fits" in joining.notes[0]
+    assert compared_files(workspace) == compared_files(in_sequence)
+    assert not list(workspace.paths.checkpoint_file("tiny.s1").parent.iterdir())
+
+
+def test_a_fit_of_another_recipe_is_not_joined(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    (run,) = workspace.runs
+    train_fit(workspace, replace(run, recipe=replace(run.recipe, weight_decay=0.1)), "fold0", listener=Killer())
+    _, listener = train(workspace)
+    assert listener.steps == 2 * -(-1000 // 64)
+
+
+def test_a_fit_that_a_run_does_not_have_is_refused(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)has no fit 'fold1'.*one of fold0"):
+        train_fit(workspace, workspace.runs[0], "fold1", listener=Killer())
+
+
+def test_a_fit_that_cannot_be_kept_is_an_error(tmp_path, monkeypatch):
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module.torch, "save", no_space)
+    workspace = digits_workspace(tmp_path)
+    with pytest.raises(DataError, match="trained fit could not be written"):
+        train_fit(workspace, workspace.runs[0], "fold0", listener=Killer())
+
+
 @pytest.mark.parametrize("change", ["recipe", "versions", "damage"])
 def test_a_checkpoint_of_something_else_is_not_used(tmp_path, monkeypatch, save_each_step, change):
     workspace = digits_workspace(tmp_path)
@@ -138,7 +199,7 @@ def test_a_checkpoint_of_something_else_is_not_used(tmp_path, monkeypatch, save_
         train(workspace, killed_at=20)
     keys = {"weight_decay": 0.1} if change == "recipe" else {}
     if change == "versions":
-        monkeypatch.setattr(run_module, "version", lambda name: "0")
+        monkeypatch.setattr(session_module, "version", lambda name: "0")
     if change == "damage":
         file = workspace.paths.checkpoint_file("tiny.s1")
         file.write_bytes(file.read_bytes()[:-100])

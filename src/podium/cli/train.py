@@ -13,7 +13,7 @@ from podium.cli.ensemble import check
 from podium.cli.kaggle import competition_text
 from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, open_named
 from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line
-from podium.plan.runs import longest_first, select_runs
+from podium.plan.runs import fit_names, longest_first, select_runs
 
 commands = typer.Typer()
 MOST_FAULTS = 10
@@ -111,10 +111,17 @@ def train(
     runs: RunNames = None,
     workspace: Opened = DEFAULT,
     again: Annotated[bool, typer.Option("--again", help="Train the named runs even if they are up to date.")] = False,
+    fit: Annotated[
+        str, typer.Option(help="Train only this fit of a run, fold0 or refit; `train RUN` joins them.")
+    ] = "",
 ) -> None:
     """Train the runs whose recipe, seed or data changed, one after the other. Writes oof/<competition>/<run>.npz."""
     selected, paths = select_runs(workspace.trainable_runs, runs or []), workspace.paths
-    needed = {paths.checkpoint_file(run.run) for run in workspace.stale_runs}
+    needed = {
+        paths.checkpoint_file(run.run, part)
+        for run in workspace.stale_runs
+        for part in ("", *fit_names(workspace.competition, run.recipe))
+    }
     for file in set(paths.checkpoint_file("").parent.glob("*.pt")) - needed:  # left by a kill after the results
         file.unlink(missing_ok=True)
     again = again and bool(runs)
@@ -124,9 +131,13 @@ def train(
             print_line(f"{run.run}: up to date")
     if not to_train:
         return
-    from podium.training.run import train_if_stale, train_run
+    from podium.training.run import train_fit, train_if_stale, train_run
 
     paths.check_writable()
+    if fit:
+        for run in to_train:
+            train_fit(workspace, run, fit, listener=RunPrinter(run.run))
+        return
     for run in to_train:
         train_one = train_if_stale if run.stale else train_run
         about = train_one(workspace, run, listener=RunPrinter(run.run)).about

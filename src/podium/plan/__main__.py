@@ -1,10 +1,11 @@
 """`python -m podium.plan COMPETITION` prints the plan as make assignments: recipes, runs, and which are stale."""
 
+import os
 import sys
 from collections.abc import Sequence
 
 from podium.errors import PodiumError
-from podium.plan.runs import Plan, check_goals, longest_first, read_plan, select_runs
+from podium.plan.runs import Plan, PlannedRun, check_goals, fit_names, longest_first, read_plan, select_runs
 from podium.plan.stamp import ensemble_is_fresh
 
 
@@ -20,6 +21,17 @@ def make_assignments(plan: Plan) -> list[str]:
     return words
 
 
+def fits_side_by_side(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
+    """`run/fit` for the fits of `runs` that make trains side by side: where these runs alone would leave cores idle.
+
+    The fits of a run that share features of a pretrained network, which are computed once, are trained by one process.
+    """
+    if sum(run.recipe.threads for run in runs) >= len(os.sched_getaffinity(0)):
+        return []
+    fits = {run.run: fit_names(plan.competition, run.recipe) for run in runs if not run.recipe.fits_features}
+    return [f"{run}/{fit}" for run, names in fits.items() if len(names) > 1 for fit in names]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the plan of COMPETITION, or an error; GOALS are checked against TARGETS and the names of runs.
 
@@ -29,9 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     try:
         plan = read_plan(competition_name)
         words = make_assignments(plan)
-        check_goals(goals.split(), targets.split(), [*plan.recipes, *(run.run for run in plan.runs)])
+        names = [*plan.recipes, *(run.run for run in plan.runs)]
+        check_goals(goals.split(), targets.split(), names)
         if "train" in goals.split():
-            words += [f"TRAIN+={run.run}" for run in select_runs(plan.trainable_runs, names_to_train.split())]
+            to_train = select_runs(plan.trainable_runs, names_to_train.split())
+            words += [f"TRAIN+={run.run}" for run in to_train]
+        else:
+            to_train = select_runs(plan.runs, [goal for goal in goals.split() if goal in names])
+        words += [f"FITS+={fit}" for fit in fits_side_by_side(plan, [run for run in to_train if run.stale])]
     except (PodiumError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

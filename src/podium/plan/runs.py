@@ -118,6 +118,12 @@ def read_recipes(folder: Path, *, target: str = "class") -> dict[str, Recipe]:
     return recipes
 
 
+def fit_names(competition: Competition, recipe: Recipe) -> list[str]:
+    """The networks that a run trains: one for each fold, which validates, and where the recipe says so, the refit."""
+    folds = competition.validation.folds if competition.validation.kind == "k-fold" else 1
+    return [f"fold{k}" for k in range(folds)] + ["refit"] * recipe.refit
+
+
 def run_name(recipe_name: str, seed: int) -> str:
     """`resnet34.s1`: the recipe `resnet34` with seed 1."""
     return f"{recipe_name}.s{seed}"

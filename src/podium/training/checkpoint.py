@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,7 @@ class Checkpoint:
         self.learner: State = self.state.pop("learner")  # of the fit that was in training, until it resumes
         self.fits = {name: FinishedFit(**fit) for name, fit in self.state["fits"].items()}
         self.rates: dict[str, float] = self.state["rates"]  # name of a fit -> the rate that lr_find has found
+        self.files_of_fits: list[Path] = []
         self.parts: dict[str, int] = self.state["parts"]  # name of a fit -> parts of a batch, where the memory is small
 
     def is_in(self, stage: str) -> bool:
@@ -81,10 +82,26 @@ class Checkpoint:
         if self.saves:
             self.save(learner={}, progress=progress)
 
+    def take_fits(self, files: Mapping[str, Path]) -> list[State]:
+        """Take the fits that other processes have trained, each in a file of its own; returns their progress.
+
+        `files` have a name for each fit of the run. They are removed with this checkpoint.
+        """
+        progress, self.files_of_fits = [], list(files.values())
+        for name, file in files.items():
+            saved = {} if name in self.fits else _read(file)
+            if saved.get("key") == self.state["key"] and name in saved["fits"]:
+                self.fits[name] = FinishedFit(**saved["fits"][name])
+                self.rates.update(saved["rates"])
+                self.parts.update(saved["parts"])
+                progress.append(saved["progress"])
+        return progress
+
     def remove(self) -> None:
-        """Remove the file, once all results of the run are written."""
-        if self.file:
-            self.file.unlink(missing_ok=True)
+        """Remove the file, once all results of the run are written, and those of its fits."""
+        for file in (self.file, *self.files_of_fits):
+            if file:
+                file.unlink(missing_ok=True)
 
     def save(self, *, learner: State, progress: State) -> None:
         """Replace the file. Where it cannot be written, a note says so, and nothing is saved from then on."""

@@ -96,6 +96,16 @@ class ProgressRecorder:
         epochs = [EpochReport(**report) for report in state.pop("epochs")]
         vars(self).update(state | {"started": started, "epoch_started": epoch_started, "epochs": epochs})
 
+    def join(self, states: Sequence[dict[str, Any]]) -> None:
+        """Add the progress of fits that other processes have trained; their seconds are added too."""
+        for state in states:
+            self.images_done += state["images_done"]
+            self.training_seconds += state["training_seconds"]
+            self.started -= state["seconds"]
+            self.epochs += [EpochReport(**report) for report in state["epochs"]]
+        if states:
+            self.listener.note(f"joins {len(states)} fits that are trained")
+
     def start_epoch(self, stage: str, epoch: int, epochs: int) -> None:
         """Start an epoch, counted from 1, of the `epochs` of a stage."""
         self.steps = 0 if epoch == 1 else self.steps  # of the stage
@@ -156,6 +166,10 @@ class ProgressRecorder:
         numbers = {name: value for name, value in asdict(report).items() if name != "stage" and math.isfinite(value)}
         self.trackers.log(self.stage, self.steps, numbers)
         self.listener.epoch(report)
+
+    def sort_epochs(self, stages: Sequence[str]) -> None:
+        """Sort the epochs by the fit that they are of; `stages` are those of the fits, the first of which may be ""."""
+        self.epochs.sort(key=lambda report: max(k for k, stage in enumerate(stages) if report.stage.endswith(stage)))
 
     def write_history(self, file: Path) -> None:
         """Write the epochs, a row each, once the run is trained: a run that fails keeps its earlier history."""

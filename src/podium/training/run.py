@@ -1,12 +1,9 @@
 """Train one run: every fold, the refit, and the files that it leaves."""
 
 import json
-import platform
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +11,25 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from podium.data.metadata import read_metadata
 from podium.errors import DataError
 from podium.files import atomic_write, file_lock, os_error_as
 from podium.plan import stamp
 from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
-from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
-from podium.training.batches import stores
 from podium.training.batches.stores import FitData, PixelStore
-from podium.training.checkpoint import FinishedFit, open_checkpoint
-from podium.training.device import StepMemoryError, claim_cores, computing, device_name, pick_device
+from podium.training.checkpoint import FinishedFit
+from podium.training.device import StepMemoryError, pick_device
 from podium.training.drawing import write_lr_curve
 from podium.training.inference import logits_of
-from podium.training.learner import count_images, fit_network
+from podium.training.learner import fit_network
 from podium.training.lr_find import find_learning_rate
 from podium.training.networks.architectures import Network
 from podium.training.progress import Listener, ProgressRecorder, diverged
-from podium.training.trackers import open_trackers
+from podium.training.session import Training, open_training, origin_of
 from podium.workspace import Workspace
+
+FIRST_FIT = "fold0"  # whose lr_find is drawn
 
 
 def train_if_stale(workspace: Workspace, run: PlannedRun, *, listener: Listener) -> Predictions:
@@ -59,38 +55,34 @@ def train_run(
     """Train one run, write its history, parameters and predictions, and return the predictions.
 
     `rows` (n,): indices of the labelled rows to use; `test_rows`: number of test images to predict; default: all.
-    A run of all rows that was killed goes on from its checkpoint. Raises TrainingError and DataError.
+    A run of all rows that was killed goes on from its checkpoint, and takes the fits that `train_fit` has trained.
+    Raises TrainingError and DataError.
     """
-    listener, recipe, paths, lock = listener or Listener(), run.recipe, workspace.paths, workspace.lock
-    checkpoint_file = paths.checkpoint_file(run.run) if rows is None and test_rows is None else None
-    minutes = workspace.competition.checkpoint_minutes
-    dataset = stores.open_recipe_images(workspace, recipe)
-    pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
-    pseudo = pseudo if rows is None else PseudoLabels(*(values[: len(rows)] for values in pseudo))  # in a rehearsal
-    rows = np.arange(len(lock.train_ids)) if rows is None else rows
-    cores = "core" if recipe.threads == 1 else "cores"
-    with (
-        claim_cores(recipe.threads, on_wait=lambda: listener.note(f"waits for {recipe.threads} free {cores}")),
-        computing(run.run, paths.recipe_file(run.recipe_name), recipe),
-        open_checkpoint(checkpoint_file, _origin(workspace, run), minutes=minutes, note=listener.note) as checkpoint,
-        open_trackers(workspace, run, checkpoint, note=listener.note) as trackers,
-    ):
-        dataset.verify()
-        lock_sha256 = stamp.file_sha256(paths.lock_file)
-        train_store, test_store = stores.open_stores(dataset, keeps_features=checkpoint_file is not None)
-        train_store.metadata, test_store.metadata = read_metadata(paths, lock, recipe.metadata_columns)
-        store = stores.ExtendedStore(train_store, test_store, pseudo.rows) if len(pseudo.rows) else train_store
-        fits = stores.data_of_fits(lock, run, store, rows, pseudo)
-        images = count_images(recipe, fits)
-        progress = ProgressRecorder(listener, images=images, trackers=trackers, checkpoint=checkpoint)
-        predictions = _train_fits(workspace, run, progress, fits, test_store, np.arange(len(lock.test_ids))[:test_rows])
-        dataset.verify_trained(paths.lock_file, lock_sha256)
-        predictions.about.update(_about(workspace, run, progress, predictions))
-        if recipe.pseudo_labels:
-            predictions.about["pseudo_labels"] = len(pseudo.rows)
-        _save(paths, run.run, progress, predictions)
-        checkpoint.remove()
+    with open_training(workspace, run, listener or Listener(), rows=rows, test_rows=test_rows) as training:
+        _train_fits(training)
+        predictions = _join_fits(training)
+        training.verify_data()
+        predictions.about.update(_about(training, predictions))
+        _save(workspace.paths, run.run, training.progress, predictions)
+        training.progress.checkpoint.remove()
     return predictions
+
+
+def train_fit(workspace: Workspace, run: PlannedRun, name: str, *, listener: Listener) -> None:
+    """Train one fit of a run, such as fold0 or refit, and keep it for `train_run`, as a checkpoint of its own.
+
+    Fits can be trained side by side. Raises ConfigError for an unknown name, TrainingError and DataError.
+    """
+    with (
+        file_lock(workspace.paths.cache / f"{run.run}.{name}.lock"),
+        open_training(workspace, run, listener, only=name) as training,
+    ):
+        _train_fits(training)
+        training.verify_data()
+        checkpoint = training.progress.checkpoint
+        if not checkpoint.saves:
+            what, fix = f"{run.run}: a trained fit could not be written.", "free space, and repeat the command"
+            raise DataError(what, file=checkpoint.file, fix=fix)
 
 
 def _save(paths: Paths, run: str, progress: ProgressRecorder, predictions: Predictions) -> None:
@@ -106,26 +98,27 @@ def _save(paths: Paths, run: str, progress: ProgressRecorder, predictions: Predi
     save_predictions(paths.predictions_file(run), predictions)
 
 
-def _train_fits(
-    workspace: Workspace,
-    run: PlannedRun,
-    progress: ProgressRecorder,
-    fits: Sequence[FitData],
-    test_store: PixelStore,
-    test_rows: np.ndarray,
-) -> Predictions:
-    """Train the fits that the checkpoint does not have yet; return the predictions of all."""
-    lock, checkpoint = workspace.lock, progress.checkpoint
-    oof_logits = np.zeros((len(lock.train_ids), lock.target.outputs), dtype=np.float32)
-    for data in fits:
+def _train_fits(training: Training) -> None:
+    """Train the fits that the checkpoint does not have yet, each of which it then keeps."""
+    checkpoint = training.progress.checkpoint
+    for data in training.fits:
         if data.name not in checkpoint.fits:
-            network = _fit(workspace, run, progress, data)
-            is_final = data.name == "refit" or not run.recipe.refit
-            fit = _finished(network, data, test_store, test_rows if is_final else None)
-            checkpoint.finish(data.name, fit, progress.state_dict())
+            network = _fit(training, data)
+            is_final = data.name == "refit" or not training.run.recipe.refit
+            fit = _finished(network, data, training.test_store, training.test_rows if is_final else None)
+            checkpoint.finish(data.name, fit, training.progress.state_dict())
+
+
+def _join_fits(training: Training) -> Predictions:
+    """The predictions of all fits, in whatever order they were trained."""
+    lock, checkpoint, test_rows = training.workspace.lock, training.progress.checkpoint, training.test_rows
+    checkpoint.fits = {data.name: checkpoint.fits[data.name] for data in training.fits}
+    training.progress.sort_epochs([data.stage for data in training.fits])
+    oof_logits = np.zeros((len(lock.train_ids), lock.target.outputs), dtype=np.float32)
+    for data in training.fits:
         oof_logits[data.validation_rows] = checkpoint.fits[data.name].oof_logits.numpy()
     test_logits = [fit.test_logits.numpy() for fit in checkpoint.fits.values() if fit.test_logits is not None]
-    oof_rows = np.sort(np.concatenate([data.validation_rows for data in fits]))
+    oof_rows = np.sort(np.concatenate([data.validation_rows for data in training.fits]))
     return Predictions(
         oof_ids=lock.train_ids[oof_rows],
         oof_logits=oof_logits[oof_rows],
@@ -137,19 +130,21 @@ def _train_fits(
     )
 
 
-def _fit(workspace: Workspace, run: PlannedRun, progress: ProgressRecorder, data: FitData) -> Network:
+def _fit(training: Training, data: FitData) -> Network:
     """Train one network, with lr_find before it where the recipe asks for it.
 
     Where the memory is too small for a step, both begin again with each batch in twice as many parts.
     """
-    recipe, paths, checkpoint, name = run.recipe, workspace.paths, progress.checkpoint, data.name
+    run, paths, progress = training.run, training.workspace.paths, training.progress
+    recipe, checkpoint, name = run.recipe, progress.checkpoint, data.name
     while True:
         parts, images = checkpoint.parts.get(name, 1), progress.images_done
         data = replace(data, parts=parts)
         try:
             if recipe.learning_rate == "find" and name not in checkpoint.rates:
                 result = find_learning_rate(recipe, data, root=paths.root)
-                write_lr_curve(paths.lr_find_folder, run.run, result)
+                if name == FIRST_FIT:
+                    write_lr_curve(paths.lr_find_folder, run.run, result)
                 progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
                 checkpoint.rates[name] = result.rate
             rated = replace(recipe, learning_rate=checkpoint.rates.get(name, recipe.learning_rate))
@@ -189,17 +184,16 @@ def check_finite(logits: np.ndarray) -> np.ndarray:
     return logits
 
 
-def _about(
-    workspace: Workspace, run: PlannedRun, progress: ProgressRecorder, predictions: Predictions
-) -> dict[str, Any]:
+def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
     """The JSON description of the predictions."""
+    workspace, run, progress = training.workspace, training.run, training.progress
     lock, device, checkpoint = workspace.lock, pick_device(), progress.checkpoint
     scores = lock.target.scores_of(predictions.oof_logits, predictions.oof_labels)
     fits, (*_, fit) = checkpoint.fits, checkpoint.fits.values()
     parts = run.recipe.accumulate * max(checkpoint.parts.values(), default=1)
     batches = {"batches": f"in {parts} parts, as the memory was full: batch norms had the statistics of a part"}
     fold_models = "this model" if len(fits) == 1 else f"average of {len(fits)} fold models"
-    return _origin(workspace, run) | {
+    return origin_of(workspace, run) | {
         "run": run.run,
         "recipe_name": run.recipe_name,
         "architecture": run.recipe.architecture_and_size,
@@ -217,22 +211,8 @@ def _about(
         "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
         "git_commit": stamp.git_commit(workspace.paths.root),
         **(batches if checkpoint.parts else {}),
+        **({"pseudo_labels": training.pseudo_labels} if run.recipe.pseudo_labels else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _origin(workspace: Workspace, run: PlannedRun) -> dict[str, Any]:
-    """What decides the bits of a run's predictions; a checkpoint with another origin does not count."""
-    packages = ("torch", "torchvision", "fastai", "timm", "numpy")
-    return {
-        "recipe": asdict(run.recipe),
-        "seed": run.seed,
-        "stamp": run.stamp,
-        "training_version": stamp.TRAINING_VERSION,
-        "weights_sha256": stamp.weights_sha256(run.recipe, workspace.paths.root),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "device": device_name(pick_device()),
-        "threads": run.recipe.threads,
     }
 
 

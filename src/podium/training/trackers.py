@@ -41,13 +41,15 @@ class Trackers:
 
 @contextmanager
 def open_trackers(
-    workspace: Workspace, run: PlannedRun, checkpoint: Checkpoint, *, note: Callable[[str], object]
+    workspace: Workspace, run: PlannedRun | None, checkpoint: Checkpoint, *, note: Callable[[str], object]
 ) -> Iterator[Trackers]:
     """The trackers that the competition asks for, opened for one run; their curves resume where the run does.
 
+    None where nothing is left to train.
+
     Raises TrainingError where Weights & Biases cannot start, before anything is trained.
     """
-    names, trackers = workspace.competition.trackers, Trackers(note)
+    names, trackers = workspace.competition.trackers if run else (), Trackers(note)
     if "tensorboard" in names:
         folder = workspace.paths.reports / "tensorboard" / run.run
         trackers.logs["TensorBoard"] = _tensorboard_log(folder, checkpoint.is_saved)
