@@ -1,12 +1,13 @@
 """Two threads on a busy machine: how OpenMP's threads should wait for each other.
 
-    python benchmarks/threads.py [--pixels 32] [--architecture resnet34] [--rounds 3] [--seconds 10]
+    python benchmarks/threads.py [--pixels 32] [--architecture resnet34] [--rounds 3] [--seconds 10] [--preload FILE]
 
 Trains with as many threads as cores, for so many seconds of the clock, alone and beside a busy process on every core,
 with each setting of GNU's OpenMP (libgomp, which torch's CPU builds for Linux use), each in a process of its own and in
-turn; and as many runs of one thread side by side, as `make train` does. Prints the medians of the rounds: images per
+turn; with LLVM's OpenMP where `--preload` names its library (`libiomp5.so` of the package intel-openmp); and as many
+runs of one thread side by side, as `make train` does. Prints the medians of the rounds: images per
 second of all runs, and CPU seconds a thousand images, in which spinning counts. A checksum of the losses of the first
-steps shows that no setting of OpenMP changes a bit.
+steps shows that no setting changes a bit.
 """
 
 import argparse
@@ -91,28 +92,34 @@ def main() -> None:
     arguments.add_argument("--architecture", default="resnet34")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--seconds", type=float, default=10)
+    arguments.add_argument("--preload", metavar="FILE", help="LLVM's OpenMP, for rows of its own")
     arguments.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.child:
         train(options.architecture, options.pixels, options.seconds, options.child)
         return
     cores = len(os.sched_getaffinity(0))
+    settings = SETTINGS | {ONE_THREAD: {}}
+    if options.preload:
+        preloaded = {"LD_PRELOAD": str(Path(options.preload).resolve(strict=True))}
+        settings["LLVM's default"] = preloaded
+        settings["LLVM's, KMP_BLOCKTIME=0"] = preloaded | {"KMP_BLOCKTIME": "0"}
     measured: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
     for _ in range(options.rounds):
         for others in (0, cores):
-            for name in (*SETTINGS, ONE_THREAD):
+            for name, setting in settings.items():
                 runs = cores if name == ONE_THREAD else 1
                 command = [sys.executable, "-W", "ignore", __file__, "--child", str(cores // runs)]
                 command += ["--pixels", str(options.pixels), "--architecture", options.architecture]
                 command += ["--seconds", str(options.seconds)]
                 with busy_cores(others):
-                    row = measure(command, own | SETTINGS.get(name, {}), runs)
+                    row = measure(command, own | setting, runs)
                 measured.setdefault((name, others), []).append(row)
     print(f"{options.architecture}, {options.pixels} pixels, {cores} threads, load {os.getloadavg()[0]:.1f}\n")
     print("| setting | alone: images/s | CPU s for 1,000 | beside other work: images/s | CPU s for 1,000 |")
     print("| --- | --- | --- | --- | --- |")
-    for name in (*SETTINGS, ONE_THREAD):
+    for name in settings:
         cells = [
             f"{statistics.median(column):.{digits}f}"
             for others in (0, cores)

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from podium.data import duplicates as duplicates_module
 from podium.data import prepare as prepare_module
+from podium.data.cache import find_images
+from podium.data.duplicates import kept_duplicates
 from podium.data.prepare import recipe_sizes
 from podium.errors import DataError
 from podium.lock import read_lock
@@ -250,6 +253,28 @@ def test_near_duplicates_stay_on_one_side_with_groups_of_duplicates(toy, kind):
     assert read_lock(toy.paths.lock_file).groups.tolist() == lock.groups.tolist()
 
 
+def test_near_duplicates_are_searched_for_once(toy, monkeypatch):
+    with_copies(toy)
+    dataset, searches = find_images(toy.paths, read_lock(toy.paths.lock_file)), []
+
+    def search(images, features=None, *, progress):
+        searches.append(features)
+        return np.arange(len(images))[::-1]
+
+    monkeypatch.setattr(duplicates_module, "near_duplicates", search)
+    groups = kept_duplicates(dataset)
+    assert searches == [] and len(np.unique(groups)) == len(groups) - 12
+    features = np.eye(len(groups))
+    assert kept_duplicates(dataset, features).tolist() == kept_duplicates(dataset, features).tolist()
+    assert kept_duplicates(dataset, features + 1)[0] == len(groups) - 1
+    assert [array.sum() for array in searches] == [len(groups), len(groups) + len(groups) ** 2]
+    for content in (b"", b"damaged", (toy.paths.folder / "competition.toml").read_bytes()):
+        for file in toy.paths.cache.rglob("duplicates/*"):
+            file.write_bytes(content)
+        assert kept_duplicates(dataset)[0] == len(groups) - 1
+    assert len(searches) == 5
+
+
 def test_groups_of_the_data_are_joined_with_near_duplicates(toy):
     table = toy.table()
     labels = [f"{i},{toy.classes[i % 2]},{'g5' if i == 11 else f'g{i}'}" for i in range(1, 13)]
@@ -274,7 +299,7 @@ def test_labelled_images_with_an_external_near_duplicate_only_train(toy):
 def test_groups_of_duplicates_are_kept_with_the_folds_of_the_lock(toy, monkeypatch):
     validation = 'rows = 8\ngroups = "duplicates"'
     before, _ = with_copies(toy, validation=validation)
-    monkeypatch.setattr(prepare_module, "near_duplicates", None)
+    monkeypatch.setattr(prepare_module, "kept_duplicates", None)
     (toy.paths.folder / "a.toml").write_text(RECIPE + "stored_pixels = 16")
     content = toy.paths.lock_file.read_bytes()
     assert toy.prepare().groups.tolist() == before.groups.tolist()

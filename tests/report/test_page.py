@@ -352,7 +352,7 @@ def write_features(workspace, lock, features):
     """Keep features (n + m, channels) in the cache, as `podium embed` does; returns the files."""
     dataset, files = find_images(workspace.paths, lock), []
     for part, rows in zip(("train", "test"), np.split(features, [len(lock.train_ids)]), strict=True):
-        stem = dataset.features_stem(part)
+        stem = dataset.derived("features", part)
         stem.parent.mkdir(exist_ok=True)
         files.append(stem.with_name(f"{stem.name}-0123.npz"))
         np.savez(files[-1], features=rows.astype(np.float32))

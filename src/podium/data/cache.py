@@ -83,11 +83,11 @@ class Dataset:
         first = 0 if part == "train" else len(self.lock.train_ids)
         self.verify(np.unique((np.asarray(rows, np.int64) + first) // ROWS_PER_BLOCK).tolist())
 
-    def features_stem(self, part: str) -> Path:
-        """Where features of the images of a part are kept: a path that the pixels, in their order, determine."""
+    def derived(self, kind: str, part: str) -> Path:
+        """Where what is computed of the images of a part is kept: a path that the pixels, in their order, determine."""
         content = [self.lock.fingerprint, part, self.images.shape, self.checksums]
         name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-        return Path(self.images.filename).parents[1] / "features" / name
+        return Path(self.images.filename).parents[1] / kind / name
 
 
 def _block_checksum(array: np.memmap, block: int) -> int:

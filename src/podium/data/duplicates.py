@@ -1,13 +1,17 @@
 """Near-duplicates: the same picture again, also resized, recompressed, of another brightness, cropped or mirrored."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import reduce
 from itertools import product
 
 import numpy as np
 from PIL import Image
 
+from podium.data.cache import Dataset
 from podium.data.locate import Progress, quiet
+from podium.files import DAMAGE, atomic_write
 from podium.lock import Lock
 
 # Images are compared in grey with GREY_SIDE pixels a side. Thumbnails of SIDE pixels are compared first; similar pairs
@@ -20,6 +24,21 @@ CROPPED_SHARE, PLACES = 0.05, (0, 0.5, 1)
 MOST_CANDIDATES, SAMPLED_ROWS, ROWS_PER_TILE = 2_000_000, 1000, 4096
 MOST_ROWS = 100_000
 MOST_EXAMPLES = 3
+
+
+def kept_duplicates(dataset: Dataset, features: np.ndarray | None = None, *, progress: Progress = quiet) -> np.ndarray:
+    """`near_duplicates` (n,) of the images of a data set, found once and kept in the cache where it can be written."""
+    limits = (LEAST_SMALL_CORRELATION, LEAST_CORRELATION, LEAST_OF_FEATURES, CROPPED_SHARE, MOST_CANDIDATES, MOST_ROWS)
+    method = hashlib.sha256(repr(limits).encode() + (b"" if features is None else features.tobytes())).hexdigest()
+    file = dataset.derived("duplicates", "all").with_suffix(f".{method[:16]}.npy")
+    with suppress(*DAMAGE):
+        groups = np.load(file)
+        if groups.shape == (len(dataset.images),) and groups.dtype == np.int64:
+            return groups
+    groups = near_duplicates(dataset.images, features, progress=progress)
+    with suppress(OSError), atomic_write(file) as stream:
+        np.save(stream, groups)
+    return groups
 
 
 def near_duplicates(

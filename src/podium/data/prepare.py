@@ -13,7 +13,7 @@ from podium.config.pixels import Pixels, height_and_width
 from podium.config.schema import stamped_keys
 from podium.data.cache import Dataset, find_images, load_dataset, size_name
 from podium.data.decode import decode_images
-from podium.data.duplicates import duplicate_lines, joined, near_duplicates
+from podium.data.duplicates import duplicate_lines, joined, kept_duplicates
 from podium.data.folds import ALWAYS_TRAINS, assign_folds, check_training_rows
 from podium.data.locate import Progress, download_source, find_source, quiet
 from podium.data.metadata import prepare_metadata
@@ -112,7 +112,7 @@ def _make_lock(
     # Recorded folds are kept: another version of scikit-learn may assign others, another size other duplicates.
     if known is not None and known.fingerprint == images.fingerprint and known.validation == validation:
         return dataclasses.replace(images, folds=known.folds, groups=known.groups, validation=validation)
-    duplicates, rows = near_duplicates(dataset.images, progress=progress), np.arange(len(images.train_ids))
+    duplicates, rows = kept_duplicates(dataset, progress=progress), np.arange(len(images.train_ids))
     groups = rows if images.groups is None else images.groups
     if competition.validation.groups == "duplicates":
         groups = images.train_ids[joined(groups, rows, duplicates[rows])]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from podium.data.duplicates import duplicate_lines, mixed_groups, near_duplicates
+from podium.data.duplicates import duplicate_lines, kept_duplicates, mixed_groups
 from podium.report.gallery import image_url
 from podium.report.load import ReportData
 
@@ -20,7 +20,7 @@ def find_duplicates(data: ReportData) -> dict[str, Any]:
     """
     lock, dataset = data.workspace.lock, data.images
     dataset.verify()
-    groups, folds = near_duplicates(dataset.images, data.features), lock.folds
+    groups, folds = kept_duplicates(dataset, data.features), lock.folds
     fold_names = ["validation"] if folds.max() == 0 else [f"fold {k + 1}" for k in range(folds.max() + 1)]
     parts = np.concatenate([folds + 1, np.full(len(lock.test_ids), folds.max() + 2)])
     labels = [lock.target.label_text(label, lock.classes) for label in lock.train_labels]

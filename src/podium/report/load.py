@@ -83,7 +83,7 @@ def _find_features(workspace: Workspace) -> np.ndarray | None:
     """The features (n + m, channels) of all images by one network, of the largest size; None where there are none."""
     for size in reversed(recipe_sizes(workspace)):
         if dataset := find_images(workspace.paths, workspace.lock, size=size_name(*size)):
-            stems = [dataset.features_stem(part) for part, images in dataset.arrays.items() if len(images)]
+            stems = [dataset.derived("features", part) for part, images in dataset.arrays.items() if len(images)]
             for file in sorted(stems[0].parent.glob(f"{stems[0].name}-*.npz")):
                 body = file.name.removeprefix(stems[0].name)
                 parts = [read_features(stem.with_name(stem.name + body)) for stem in stems]

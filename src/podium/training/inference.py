@@ -161,7 +161,7 @@ def _cached_features(network: Network, store: Store) -> np.ndarray:
     A process that needs features which another one computes waits for them. Raises DataError for damaged images.
     """
     dataset, part = store.origin
-    stem = dataset.features_stem(part)
+    stem = dataset.derived("features", part)
     file = stem.with_name(f"{stem.name}-{_body_sha256(network, store)[:16]}.npz")
     with cache_lock(file.with_suffix(".lock")):
         if (features := read_features(file)) is not None:
