@@ -70,6 +70,12 @@ SETTINGS = {
     "an unknown key": (edit("rows", "rowz"), "validation.rowz", "did you mean rows?"),
     "a wrong type": (edit("40", '"many"'), "validation.rows = 'many': expected int"),
     "out of range": (add("notebook_hours = 0"), "kaggle.notebook_hours = 0.0: expected at least 1"),
+    "a retired accelerator": (add('notebook_accelerator = "NvidiaTeslaP100"'), "notebook_accelerator", "NvidiaTeslaT4"),
+    "an image without its hash": (
+        add('notebook_image = "gcr.io/kaggle-images/python:latest"'),
+        "kaggle.notebook_image",
+        "latest, original or a docker image",
+    ),
     "not a number": (add("notebook_hours = nan"), "kaggle.notebook_hours = nan: expected"),
     "larger than any float": (add(f"notebook_hours = {NINES[:400]}"), "notebook_hours = 999", "expected float"),
     "a null character": (

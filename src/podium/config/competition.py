@@ -12,6 +12,8 @@ from podium.errors import ConfigError, examples
 NO_THRESHOLD = "With this metric, a threshold has no effect: the best runs of each architecture are members."
 LESS_IS_BETTER = ("log_loss", "rmse", "mae")
 HAVE_PROBABILITIES, STRATEGIES_OF_NUMBERS = ("class", "multi-label"), ("auto", "best", "uniform", "log-loss")
+IMAGE = re.compile(r"latest|original|\S+@sha256:[0-9a-f]{64}")
+IMAGES = "latest, original or a docker image, such as gcr.io/kaggle-images/python@sha256:<64 digits>"
 TABLE_KEYS = "data.target data.label_column data.label_columns data.label_separator"
 
 
@@ -71,6 +73,7 @@ def _check_keys(competition: Competition, file: Path) -> None:
         ("ensemble.threshold", metric not in LESS_IS_BETTER, f"none. {NO_THRESHOLD}"),
         ("ensemble.strategy", strategy_fits, f"{quoted(STRATEGIES_OF_NUMBERS)}, which need no probabilities"),
         ("ensemble.average ensemble.run_temperatures", has_probabilities, f'none, as [data] target = "{target}"'),
+        ("kaggle.notebook_image", IMAGE.fullmatch(competition.kaggle.notebook_image), IMAGES),
     ]
     check_keys(competition, rules, required=required, file=file)
 

@@ -28,6 +28,9 @@ SCORED_BY = {
     ("number", "number"): ("rmse", "mae", "r2"),
 }
 METRICS = tuple(dict.fromkeys(metric for metrics in SCORED_BY.values() for metric in metrics))
+# Kaggle's names of machines with GPUs, of docs/kernels.md of its CLI, September 2026: the first has two T4s and is for
+# everybody, the others for the participants of some competitions. Kaggle may replace a name that it does not know.
+ACCELERATORS = ("NvidiaTeslaT4", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +124,11 @@ class Kaggle:
 
     competition: str = key("slug, as in kaggle.com/competitions/<slug>", "")
     notebook_parameters: bool = key("whether make kernel downloads parameters too; make notebook needs them", True)
-    notebook_hours: float = key("hours after which Kaggle ends a session with a GPU (make kernel)", 12, low=1)
+    notebook_hours: float = key("hours after which Kaggle ends a session", 12, low=1)
+    notebook_accelerator: Literal[*ACCELERATORS] = key(
+        "GPUs of a session, by Kaggle's names for a machine; none: its CPU", ACCELERATORS[0]
+    )
+    notebook_image: str = key("latest, original (that of the notebook's first version), or a docker image", "latest")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,26 @@ def test_the_script_knows_its_push_and_the_notebook_is_private_and_offline(home)
     assert request["enableInternet"] is False and request["isPrivate"] is True and request["enableGpu"] is True
 
 
+IMAGE = f"gcr.io/kaggle-images/python@sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("table", "machine"),
+    [
+        ("", {"enableGpu": True, "machineShape": "NvidiaTeslaT4", "dockerImagePinningType": "latest"}),
+        ('accelerator = "NvidiaL4"', {"enableGpu": True, "machineShape": "NvidiaL4"}),
+        ('accelerator = "none"', {"enableGpu": False, "machineShape": None}),
+        ('image = "original"', {"dockerImagePinningType": "original", "dockerImage": None}),
+        (f'image = "{IMAGE}"', {"dockerImagePinningType": None, "dockerImage": IMAGE}),
+    ],
+)
+def test_the_machine_and_its_image_are_settings(home, table, machine):
+    settings = (home / "competition.toml").read_text()
+    (home / "competition.toml").write_text(settings + (f"[kaggle]\nnotebook_{table}\n" if table else ""))
+    request = request_of(home, packed(home))
+    assert {name: request.get(name) for name in machine} == machine
+
+
 @pytest.mark.parametrize(("table", "hours"), [("", 11.5), ("[kaggle]\nnotebook_hours = 9\n", 8.5)])
 def test_runs_may_last_as_long_as_a_session_except_for_half_an_hour(home, table, hours):
     (home / "competition.toml").write_text((home / "competition.toml").read_text() + table)

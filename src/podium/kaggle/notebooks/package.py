@@ -25,8 +25,6 @@ from podium.workspace import Workspace
 
 # What a session needs beside training: to unpack, to decode the images and to keep the output.
 RESERVED_HOURS = 0.5
-# Two T4. Newer builds of torch have no code for the P100, which `enable_gpu` alone may give.
-ACCELERATOR = "NvidiaTeslaT4"
 LONGEST_SLUG = 30
 SETTINGS_LINE = "SETTINGS: dict[str, Any] = {}\n"
 DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the archive
@@ -170,7 +168,8 @@ def _require(files: Iterable[Path], what: str, fix: str) -> None:
 
 def push_request(workspace: Workspace, package: Package) -> dict[str, Any]:
     """What Kaggle has to know about a notebook, by the names of its API."""
-    source = workspace.competition.kaggle.competition
+    settings = workspace.competition.kaggle
+    accelerator, image = settings.notebook_accelerator, settings.notebook_image
     return {
         "slug": package.notebook,
         "newTitle": package.notebook.split("/")[1],
@@ -178,12 +177,12 @@ def push_request(workspace: Workspace, package: Package) -> dict[str, Any]:
         "language": "python",
         "kernelType": "script",
         "isPrivate": True,
-        "enableGpu": True,
         "enableInternet": False,
-        "machineShape": ACCELERATOR,
-        "dockerImagePinningType": "latest",
+        "enableGpu": accelerator != "none",
+        **({} if accelerator == "none" else {"machineShape": accelerator}),
+        "dockerImage" if "@" in image else "dockerImagePinningType": image,
         "datasetDataSources": [package.dataset],
-        "competitionDataSources": [source] if source else [],
+        "competitionDataSources": [settings.competition] if settings.competition else [],
     }
 
 
