@@ -17,16 +17,17 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
-from subprocess import DEVNULL, CompletedProcess, TimeoutExpired
+from subprocess import DEVNULL, PIPE, CompletedProcess, TimeoutExpired
+from types import SimpleNamespace
 from typing import Any
 
 
 class Starter:
     """Stands in for the module `subprocess` where the kaggle CLI is run; ends with its context."""
 
-    DEVNULL, TimeoutExpired = DEVNULL, TimeoutExpired
+    DEVNULL, PIPE, TimeoutExpired = DEVNULL, PIPE, TimeoutExpired
 
     def __init__(self):
         self.process: subprocess.Popen | None = None
@@ -55,6 +56,13 @@ class Starter:
         if code is None:
             raise TimeoutExpired(command, timeout)
         return CompletedProcess(command, code, *(Path(file).read_text(errors="replace") for file in files))
+
+    def start(self, command: Sequence[str], *, env: Mapping[str, str], **_: object) -> AbstractContextManager:
+        """A process that has ended already, with its stdout."""
+        lines = self.run(command, env=env, timeout=60).stdout.splitlines(keepends=True)
+        return nullcontext(SimpleNamespace(stdout=lines, kill=lambda: None))
+
+    Popen = start
 
 
 def serve() -> None:

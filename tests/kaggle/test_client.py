@@ -1,10 +1,15 @@
 """The package kaggle as a child process: what it knows, what it prints, and that nothing reaches the real host."""
 
+import subprocess
+import sys
+import time
+
 import pytest
 from fake.server import TOKEN, FakeServer
 from fake.state import Fault, State
 
 from podium.errors import KaggleError
+from podium.kaggle import client
 from podium.kaggle.answers import RefusedError, ServerError, answer_error
 from podium.kaggle.client import Kaggle
 from podium.kaggle.credentials import cleaned_environment
@@ -160,3 +165,17 @@ def test_a_submission_without_a_private_score_is_listed(monkeypatch, private):
     monkeypatch.setattr(Kaggle, "ask", lambda *_, **__: {"submissions": [row | private]})
     (submission,) = Kaggle("birds", {}).submissions()
     assert (submission.public, submission.private) == (0.5, None)
+
+
+PRINT = "import os, time; print(os.environ['KAGGLE_API_TOKEN'], flush=True); time.sleep(60)"
+
+
+def test_lines_of_a_command_arrive_while_it_runs_without_the_token(project, monkeypatch):
+    monkeypatch.setattr(client, "subprocess", subprocess)
+    monkeypatch.setattr(client, "COMMAND", (sys.executable, "-c", PRINT))
+    kaggle, started = project.session().kaggle, time.monotonic()
+    lines = kaggle.stream_cli(seconds=30)
+    assert next(lines) == "[token]"
+    lines.close()  # ends the command
+    assert list(kaggle.stream_cli(seconds=1)) in (["[token]"], [])
+    assert time.monotonic() - started < 20

@@ -151,7 +151,15 @@ def kernel(
 
     stale = [run for run in select_runs(workspace.trainable_runs, runs or []) if run.stale]
     _download_weights(stale)
-    result = train_in_notebook(_open_notebook(workspace), stale, force=force)
+
+    def estimate() -> tuple[float, str]:
+        from podium.training.estimate import estimate_seconds, total_seconds
+
+        print_line("timing some steps of each recipe, as make estimate does")
+        seconds, devices = total_seconds(stale, estimate_seconds(workspace, stale))
+        return seconds / 3600, devices
+
+    result = train_in_notebook(_open_notebook(workspace), stale, estimate, force=force)
     _print_result(result, workspace.name, following="make ensemble")
 
 

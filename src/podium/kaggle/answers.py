@@ -3,6 +3,7 @@
 from podium.errors import KaggleError
 
 TOKENS_PAGE = "https://www.kaggle.com/settings/api"
+CORRECT_SLUG = "correct [kaggle] competition in competition.toml: the last part of the competition's address"
 
 
 class RefusedError(KaggleError):
@@ -29,28 +30,20 @@ def answer_error(
     An account that `has_entered` the competition has accepted its rules.
     """
     page = f"https://www.kaggle.com/competitions/{slug}"
-    kind, expected, found = RefusedError, None, message or f"status {status}"
-    if status is None:
-        kind, what, fix = ServerError, "Kaggle cannot be reached.", "check the connection, then repeat the command"
-    elif status == 401 and has_credentials:
-        what, found, fix = "Kaggle rejected the token.", None, f"create a new token at {TOKENS_PAGE}"
-    elif status == 401:
-        what, found = "No Kaggle credentials were found.", None
-        expected = "KAGGLE_API_TOKEN, ~/.kaggle/access_token or ~/.kaggle/kaggle.json"
-        fix = f"create a token at {TOKENS_PAGE}; export KAGGLE_API_TOKEN=..."
-    elif status == 403:
-        what = "Kaggle denied access to this account."
-        task = f"see {page}" if has_entered else f"accept the rules of the competition at {page}/rules"
-        fix = f"{task} with the account of the token"
-    elif status == 404:
-        what = f"There is no competition '{slug}' on Kaggle."
-        fix = "correct [kaggle] competition in competition.toml: the last part of the competition's address"
-    elif status == 429:
-        kind, what, fix = ServerError, "Kaggle got too many requests.", "wait some minutes, then repeat the command"
-    elif status >= 500:
-        kind, what, fix = ServerError, "Kaggle's server failed.", "wait a little, then repeat the command"
-    else:
-        what, fix = "Kaggle refused the request.", f"see {page}"
-    error = kind(what, expected=expected, found=found, fix=fix)
+    task = f"see {page}" if has_entered else f"accept the rules of the competition at {page}/rules"
+    new_token = f"create a token at {TOKENS_PAGE}; export KAGGLE_API_TOKEN=..., or write it to ~/.kaggle/access_token"
+    known = {
+        None: ("Kaggle cannot be reached.", "check the connection, then repeat the command"),
+        401: ("Kaggle rejected the token." if has_credentials else "No Kaggle credentials were found.", new_token),
+        403: ("Kaggle denied access to this account.", f"{task} with the account of the token"),
+        404: (f"There is no competition '{slug}' on Kaggle.", CORRECT_SLUG),
+        429: ("Kaggle got too many requests.", "wait some minutes, then repeat the command"),
+    }
+    if status not in known:
+        failed = ("Kaggle's server failed.", "wait a little, then repeat the command")
+        known[status] = failed if status >= 500 else ("Kaggle refused the request.", f"see {page}")
+    kind = ServerError if status in (None, 429) or status >= 500 else RefusedError
+    what, fix = known[status]
+    error = kind(what, found=None if status == 401 else message or f"status {status}", fix=fix)
     error.status = status
     return error

@@ -7,8 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from podium.kaggle.answers import CommandError, RefusedError, ServerError, answe
 from podium.kaggle.credentials import cleaned_environment, find_secrets, masked
 
 ASK = Path(__file__).with_name("ask.py")
+COMMAND = (sys.executable, "-P", "-m", "kaggle", "-W")
 PAGE_SIZE = 200
 MAX_PAGES = 25
 MAX_CHARACTERS = 300
@@ -159,8 +161,23 @@ class Kaggle:
 
         Raises ServerError where the command does not end in time.
         """
-        code, stdout, stderr = self._run([sys.executable, "-P", "-m", "kaggle", "-W", *arguments], seconds)
+        code, stdout, stderr = self._run([*COMMAND, *arguments], seconds)
         return code, f"{stdout}\n{stderr}"
+
+    def stream_cli(self, *arguments: str, seconds: float) -> Iterator[str]:
+        """Yield what a command of the kaggle CLI prints, line by line, until it ends or the seconds are over."""
+        environment = cleaned_environment(self.environment)
+        secrets, pipes = find_secrets(environment), {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        command, options = [*COMMAND, *arguments], {"text": True, "errors": "replace", "start_new_session": True}
+        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, **pipes, **options) as process:
+            end = threading.Timer(seconds, process.kill)
+            end.start()
+            try:
+                for text in process.stdout:
+                    yield from masked(text, secrets).splitlines()
+            finally:
+                end.cancel()
+                process.kill()
 
     def check_cli(self, *arguments: str, seconds: float) -> str:
         """Output of a command of the kaggle CLI; raises what `cli_error` returns or raises where it fails."""

@@ -48,6 +48,11 @@ class Entry:
         return tag_of(self.sha256)
 
     @property
+    def is_notebook(self) -> bool:
+        """Whether a version of a notebook was submitted, instead of a CSV."""
+        return "/" in self.file
+
+    @property
     def key(self) -> tuple[str, str]:
         """Identifies the entry."""
         return self.time, self.sha256

@@ -94,14 +94,7 @@ def wait_for_score(session: Session, entry: Entry) -> Entry:
         if entry.state == SCORED:
             return entry
         if entry.state == FAILED:
-            page = f"https://www.kaggle.com/competitions/{session.kaggle.slug}/submissions"
-            raise KaggleError(
-                "Kaggle could not score the submission.",
-                file=entry.file,
-                expected="the format of Kaggle's sample submission; the local check found no fault",
-                found=f"submission {entry.ref}: {entry.reason or 'Kaggle did not answer when asked for the reason'}",
-                fix=f"compare {session.workspace.name}'s sample submission with Kaggle's, and see {page}",
-            )
+            raise _scoring_error(session, entry)
         session.log(f"{entry.file} is at Kaggle as {entry.ref}, not scored yet ({waited:.0f} s)")
     raise KaggleError(
         "Kaggle has not scored the submission yet.",
@@ -109,4 +102,25 @@ def wait_for_score(session: Session, entry: Entry) -> Entry:
         expected=f"a score within {session.patience.wait_seconds:.0f} s",
         found=f"submission {entry.ref} is pending, as {session.ledger} records",
         fix=f"later: {session.later}",
+    )
+
+
+def _scoring_error(session: Session, entry: Entry) -> KaggleError:
+    """The error for a CSV, or for a notebook and its hidden test images, that Kaggle could not score."""
+    name = session.workspace.name
+    expected = "the format of Kaggle's sample submission; the local check found no fault"
+    check = f"compare {name}'s sample submission with Kaggle's"
+    if entry.is_notebook:
+        expected = (
+            "a submission of the hidden test images: there may be more of them, and larger ones, than visible ones"
+        )
+        check = (
+            f"compare the time and memory of make rehearse-notebook COMPETITION={name} with the competition's limits"
+        )
+    return KaggleError(
+        "Kaggle could not score the submission.",
+        file=entry.file,
+        expected=expected,
+        found=f"submission {entry.ref}: {entry.reason or 'Kaggle did not answer when asked for the reason'}",
+        fix=f"{check}, and see https://www.kaggle.com/competitions/{session.kaggle.slug}/submissions",
     )

@@ -25,12 +25,12 @@ class Patience:
     grace_seconds: float = 60  # how long Kaggle may take to list what was sent
 
     def attempts(self) -> Iterator[float]:
-        """Yield the seconds of the pauses so far, and sleep after each attempt, until the wait is over."""
-        pause, waited = self.first_pause_seconds, 0.0
+        """Yield the seconds so far, and sleep after each attempt, until the wait is over."""
+        pause, started, waited = self.first_pause_seconds, time.monotonic(), 0.0
         yield waited
         while waited < self.wait_seconds:
             time.sleep(pause)
-            waited += pause
+            waited = time.monotonic() - started
             yield waited
             pause = min(pause * 1.5, self.longest_pause_seconds)
 

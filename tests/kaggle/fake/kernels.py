@@ -1,5 +1,6 @@
 """Datasets and notebooks (kernels) of the fake Kaggle; a pushed notebook runs."""
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class KernelState:
     versions: dict[str, list[int]] = field(default_factory=dict)  # of each kernel
     invalid: dict[str, list[str]] = field(default_factory=dict)  # what a push says it could not attach
     refusal: str = ""
+    quota: tuple[int, int] | None = (0, 30)  # hours of a GPU used and allowed in this week
 
 
 def output_file(state: KernelState, path: str) -> bytes | None:
@@ -45,6 +47,17 @@ def output_file(state: KernelState, path: str) -> bytes | None:
         return None
     _, _, user, slug, name = path.split("/", 4)
     return state.ran[f"{user}/{slug}"].files[unquote(name)]
+
+
+def log_stream(state: KernelState, path: str) -> tuple[bytes, str] | None:
+    """A kernel's log with its content type, events while it runs; None for an address of something else."""
+    if "/kernels/logs/stream/" not in path:
+        return None
+    ran = state.ran["/".join(path.split("/")[-2:])]
+    if ran.status != "RUNNING":
+        return ran.log.encode(), "application/json"
+    events = [f"data: {json.dumps(event)}\n\n" for event in json.loads(ran.log or "[]")]
+    return "".join(events).encode(), "text/event-stream"
 
 
 def _start_upload(handler: Any, request: dict) -> None:
@@ -132,6 +145,14 @@ def _kernel_output(handler: Any, request: dict) -> None:
         handler.json({"files": files, "log": ran.log})
 
 
+def _quota(handler: Any, _: dict) -> None:
+    answer: dict[str, Any] = {"quotaRefreshTime": "2026-12-05T00:00:00Z"}
+    if handler.state.kernels.quota:
+        used, allowed = (f"{hours * 3600}s" for hours in handler.state.kernels.quota)
+        answer["gpuQuota"] = {"timeUsed": used, "totalTimeAllowed": allowed}
+    handler.json(answer)
+
+
 def _get_kernel(handler: Any, request: dict) -> None:
     if _ran(handler, request) is not None:
         push = [push for push in handler.state.kernels.pushes if push["slug"].endswith(f"/{request['kernelSlug']}")][-1]
@@ -150,4 +171,5 @@ KERNEL_ROUTES = {
     "GetKernelSessionStatus": _kernel_status,
     "ListKernelSessionOutput": _kernel_output,
     "GetKernel": _get_kernel,
+    "GetAcceleratorQuotaStatistics": _quota,
 }

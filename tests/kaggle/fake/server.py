@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fake.kernels import KERNEL_ROUTES, output_file
+from fake.kernels import KERNEL_ROUTES, log_stream, output_file
 from fake.state import Graded, State
 
 TOKEN = "rehearsal-token"
@@ -115,6 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
         """A file that a call was redirected to."""
         path = urlsplit(self.path).path
         self.state.asked.append("GET")
+        if log := log_stream(self.state.kernels, path):
+            if not self._is_faulty(path):
+                self._send(200, *log)
+            return
         content = output_file(self.state.kernels, path)
         if content is None:
             content = self.state.leaderboard if "leaderboard" in path else self.state.archive

@@ -83,9 +83,9 @@ class Toy:
     def ran(self, push):
         settings = settings_of(push["text"])
         manifest = {"push": settings["push"], "trained": [], "failed": [], "left": []}
-        manifest["files"] = {"submission.csv": hashlib.sha256(self.csv).hexdigest()}
-        files = {"submission.csv": self.csv, MANIFEST: json.dumps(manifest).encode()}
-        return Ran("COMPLETE", "", files, log_text("written\n"))
+        files = {"submission.csv": self.csv} if self.csv else {}
+        manifest["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        return Ran("COMPLETE", "", files | {MANIFEST: json.dumps(manifest).encode()}, log_text("written\n"))
 
     def run(self, **options):
         return run_blend_notebook(self.session, **options)
@@ -183,6 +183,30 @@ def test_a_push_without_an_answer_is_found_with_its_version(toy):
     assert toy.run()[0].version == 7 and toy.server.state.asked.count(PUSH) == 1
 
 
+def test_a_notebook_that_fails_on_the_hidden_images_is_named_with_the_reason_of_kaggle(toy):
+    toy.server.state.grade = lambda content: Graded(error="Notebook Timeout")
+    with pytest.raises(KaggleError, match="could not score") as refusal:
+        toy.submit()
+    error = refusal.value
+    assert (error.file, error.found) == (f"{NOTEBOOK} version 1/submission.csv", "submission 1000: Notebook Timeout")
+    assert "hidden test images" in error.expected and "make rehearse-notebook COMPETITION=digits" in error.fix
+
+
+def test_a_notebook_of_an_account_that_has_not_accepted_the_rules_is_no_submission(toy):
+    toy.server.state.entered = False
+    toy.server.state.script["CreateCodeSubmission"] = [Fault(403, "You must accept the rules", times=9)]
+    with pytest.raises(KaggleError, match=r"(?s)denied access.*You must accept the rules.*dogs/rules"):
+        toy.submit()
+    assert toy.server.state.submissions == []
+
+
+def test_a_notebook_without_gpu_hours_is_not_pushed_unless_forced(toy):
+    toy.state.quota = (30, 30)
+    with pytest.raises(KaggleError, match=r"(?s)quota does not suffice.*FORCE=1"):
+        toy.run()
+    assert toy.state.pushes == [] and toy.run(force=True)[0].version == 1
+
+
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_version_that_kaggle_does_not_accept_is_no_submission(toy, status):
     toy.server.state.script["CreateCodeSubmission"] = [Fault(status, "Notebook still running", times=9)]
@@ -204,6 +228,9 @@ def test_a_notebook_that_fails_shows_its_log(toy):
 def test_a_csv_that_is_no_submission_is_not_submitted_and_one_that_differs_is_compared(toy):
     toy.csv = toy.csv[:100]
     with pytest.raises(KaggleError, match=r"(?s)CSV is no submission.*ids are missing"):
+        toy.run()
+    toy.csv = None
+    with pytest.raises(KaggleError, match=r"(?s)CSV is no submission.*No such file"):
         toy.run()
     rows = (toy.workspace.paths.submissions / "ensemble.csv").read_text().splitlines()
     id_, label = rows[5].split(",")

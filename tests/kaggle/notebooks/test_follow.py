@@ -1,7 +1,6 @@
 """From stale runs to a notebook and back, by the real kaggle CLI against a local server."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from fake.kernels import Ran
-from fake.server import TOKEN, FakeServer
-from fake.state import Fault, State
+from fake.server import TOKEN
+from fake.state import Fault
 
 import podium as package
 from command_toys import run_podium
-from notebook_toys import NOTEBOOK, NotebookToy, log_text
+from notebook_toys import NOTEBOOK, log_text
 from podium.errors import ConfigError, KaggleError
 from podium.kaggle.answers import ServerError
 from podium.kaggle.waiting import Patience
@@ -24,17 +23,6 @@ from podium.predictions.artefact import save_predictions
 PUSH, STATUS, OUTPUT = "SaveKernel", "GetKernelSessionStatus", "ListKernelSessionOutput"
 DATASET = f"{NOTEBOOK}-files"
 BOTH = ("net.s1", "net.s2")
-
-
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
-    with FakeServer(State("", lambda _: None)) as server:
-        toy = NotebookToy(tmp_path, server)
-        for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
-            monkeypatch.delenv(name)
-        for name, value in toy.environment.items():  # no process of these tests can reach Kaggle
-            monkeypatch.setenv(name, value)
-        yield toy
 
 
 @pytest.fixture
@@ -123,6 +111,7 @@ def test_missing_credentials_are_refused_before_anything_is_uploaded(toy):
     ("change", "found"),
     [
         ({"refusal": "Maximum weekly GPU quota of 30.00 hours reached."}, "GPU quota of 30.00 hours reached"),
+        ({"refusal": "Maximum batch GPU session count of 2 reached."}, "session count of 2 reached"),
         (
             {"invalid": {"invalidDatasetSources": [DATASET]}},
             f"not attached: {DATASET}",
@@ -136,6 +125,7 @@ def test_a_push_that_kaggle_refused_is_not_followed(toy, change, found):
     with pytest.raises(KaggleError, match=r"Kaggle (did not accept|accepted) the notebook") as refusal:
         toy.train()
     assert found in refusal.value.found and not toy.push_file.exists()
+    assert "wait until" in refusal.value.fix
 
 
 def test_a_notebook_that_fails_shows_its_log_and_runs_that_ended_before_are_imported(pushed):
@@ -300,11 +290,44 @@ def test_a_damaged_record_of_a_push_is_refused(pushed):
         pushed.train()
 
 
-def test_server_errors_are_waited_out(pushed):
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [(Fault(503, times=3), "kaggle's server failed."), (Fault(cut=True, times=3), "kaggle cannot be reached.")],
+)
+def test_a_server_or_a_network_that_fails_for_a_while_is_waited_for(pushed, fault, what):
     pushed.push(complete(pushed))
-    pushed.server.state.script[STATUS] = [Fault(503, times=3)]
+    pushed.server.state.script[STATUS] = [fault]
     assert pushed.train().imported == BOTH
-    assert "unknown (kaggle's server failed.), not done yet" in "\n".join(pushed.messages)
+    assert f"unknown ({what}), not done yet" in "\n".join(pushed.messages)
+
+
+def shown_log(toy):
+    """The lines of notebooks among the messages, which are then forgotten."""
+    lines = [line.strip() for line in toy.messages if line.startswith("  ")]
+    toy.messages.clear()
+    return lines
+
+
+def test_the_log_is_shown_while_the_notebook_runs_and_the_next_command_shows_the_new_lines(pushed):
+    pushed.push(Ran("RUNNING", log=log_text("epoch 1\n", "\n", "epoch 2\nepoch 3")))
+    with pytest.raises(KaggleError, match="has not ended yet"):
+        pushed.train(patience=Patience(0.01, 0.01, 0.5, 0))
+    assert pushed.requests.count(STATUS) > 1 and shown_log(pushed) == ["epoch 1", "epoch 2", "epoch 3"]
+    assert json.loads(pushed.push_file.read_text())["log_lines"] == 3
+    ran = complete(pushed)
+    ran.log = log_text("epoch 1\n", "\n", "epoch 2\nepoch 3", "epoch 4\n", "the end\n")
+    pushed.state.ran[NOTEBOOK] = ran
+    assert pushed.train().imported == BOTH and shown_log(pushed) == ["epoch 4", "the end"]
+
+
+def test_a_log_that_kaggle_does_not_stream_is_shown_at_the_end(pushed):
+    pushed.push(Ran("RUNNING", log=log_text("epoch 1\n")))
+    pushed.server.state.script["podium-tiny"] = [Fault(404, times=99)]
+    with pytest.raises(KaggleError, match="has not ended yet"):
+        pushed.train(patience=Patience(0.01, 0.01, 0.1, 0))
+    assert shown_log(pushed) == []
+    pushed.state.ran[NOTEBOOK] = complete(pushed)
+    assert pushed.train().imported == BOTH and shown_log(pushed) == ["trained"]
 
 
 def test_a_status_just_after_the_push_may_be_of_the_version_before(pushed, monkeypatch):
@@ -315,7 +338,7 @@ def test_a_status_just_after_the_push_may_be_of_the_version_before(pushed, monke
 
 
 def test_the_end_of_the_version_that_ran_during_a_push_is_not_taken_for_the_end_of_the_new_one(pushed, monkeypatch):
-    seconds_left = iter([30])
+    seconds_left = iter([30, 30])
     monkeypatch.setattr(Patience, "grace_left", lambda patience, sent: next(seconds_left, 0))
     pushed.push(Ran("RUNNING"))
 

@@ -5,19 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake.server import FakeServer
-from fake.state import State
 
-from notebook_toys import NotebookToy
 from podium.kaggle.notebooks.follow import read_manifest
 from podium.kaggle.notebooks.train import import_output
 from podium.predictions.artefact import save_predictions
-
-
-@pytest.fixture
-def toy(tmp_path):
-    with FakeServer(State("", lambda _: None)) as server:
-        yield NotebookToy(tmp_path, server)
 
 
 def output_folder(toy, **options):

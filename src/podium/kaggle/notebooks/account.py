@@ -1,17 +1,21 @@
 """An account's datasets and notebooks at Kaggle. Kaggle's API and its CLI call notebooks "kernels"."""
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from podium.errors import KaggleError
 from podium.kaggle.answers import RefusedError
 from podium.kaggle.client import PAGE_SIZE, Kaggle, shorten
 
 READY, FAILED = "READY", "FAILED"
-COMPLETE = "COMPLETE"
+COMPLETE, RUNNING = "COMPLETE", "RUNNING"
 ENDED = (COMPLETE, "ERROR", "CANCEL_ACKNOWLEDGED")
 OUTPUT_SECONDS = 1800
+# After so long the status is asked for again: a connection may break without an error.
+LOG_SECONDS = 600
 NAME_FIELDS = {"datasets": ("ownerSlug", "datasetSlug"), "kernels": ("userName", "kernelSlug")}
 
 
@@ -54,7 +58,8 @@ class Account:
         """
         answer = self._ask("kernels", "save_kernel", repeat=False, **request)
         if answer["error"]:
-            raise RefusedError("Kaggle did not accept the notebook.", found=shorten(answer["error"]))
+            fix = "where a limit is reached, wait until other notebooks have ended or the quota is renewed; then again"
+            raise RefusedError("Kaggle did not accept the notebook.", found=shorten(answer["error"]), fix=fix)
         if not_attached := answer["invalidDatasetSources"] + answer["invalidCompetitionSources"]:
             fix = "accept the competition's rules, or wait until Kaggle lists the dataset; then the same command again"
             found = f"not attached: {', '.join(not_attached)}"
@@ -73,6 +78,20 @@ class Account:
         """The status, such as QUEUED, RUNNING, COMPLETE or ERROR, and the reason of a failure where Kaggle gives it."""
         answer = self._ask("kernels", "get_kernel_session_status", notebook)
         return answer["status"], (answer["failureMessage"] or "").strip()
+
+    def follow_log(self, notebook: str) -> Iterator[str]:
+        """Yield the lines of a notebook's log from the first on, as it writes them; ends after some minutes too."""
+        return self.kaggle.stream_cli("kernels", "logs", "--follow", notebook, seconds=LOG_SECONDS)
+
+    def gpu_quota(self) -> tuple[float, float, str]:
+        """The GPU hours that are left this week, those of a week, and when the next week begins."""
+        # The answer of the API, as its package converts it to JSON, loses whole days.
+        output = self.kaggle.check_cli("quota", "-v", seconds=self.kaggle.timeout_seconds)
+        try:
+            _, left, total, renewed = {row[0]: row[1:] for row in csv.reader(output.split("\n")) if row}["GPU"]
+            return float(left.rstrip("h")), float(total.rstrip("h")), f"{renewed[:16]} UTC"
+        except (LookupError, ValueError):
+            raise KaggleError("The kaggle command printed no quota.", found=shorten(output)) from None
 
     def download_output(self, notebook: str, folder: Path) -> None:
         """Download a notebook's output and its log; files may arrive incomplete."""

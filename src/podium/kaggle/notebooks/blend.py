@@ -8,6 +8,7 @@ import numpy as np
 from podium.files import read_json
 from podium.kaggle.notebooks.follow import NotebookSession, Push, pending_push, push_package, wait_for_output
 from podium.kaggle.notebooks.package import check_images, pack_notebook
+from podium.kaggle.notebooks.quota import check_quota
 from podium.kaggle.notebooks.script import SUBMISSION
 from podium.plan.stamp import file_sha256
 from podium.submission import check_submission, read_probabilities
@@ -26,12 +27,11 @@ def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tupl
     workspace = session.workspace
     with session.locked():
         check_images(workspace, trains=False)
-        if force:
-            session.push_file.unlink(missing_ok=True)
         user = session.account.kaggle.user()
         package = pack_notebook(workspace, session.folder, user=user, new_version=force)
-        push = pending_push(session)
+        push = pending_push(session, force=force)
         if push is None or push.archive != package.archive.name:
+            check_quota(session, force=force)
             push = push_package(session, package)
         ended = wait_for_output(session, push)
         file, settings = ended.output / SUBMISSION, workspace.competition.submission

@@ -7,16 +7,17 @@ between, the next command follows the same notebook and does not push another on
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from podium.errors import KaggleError
 from podium.files import DAMAGE, write_file
 from podium.kaggle.answers import RefusedError, ServerError
-from podium.kaggle.notebooks.account import COMPLETE, ENDED, FAILED, READY, Account
+from podium.kaggle.notebooks.account import COMPLETE, ENDED, FAILED, READY, RUNNING, Account
 from podium.kaggle.notebooks.package import Package, push_request
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.kaggle.waiting import DATASET, NOTEBOOK, Log, Patience, now, one_process
@@ -37,6 +38,7 @@ class Push:
     runs: tuple[str, ...]
     archive: str = ""
     version: int = 0  # of the notebook; 0 until Kaggle reports it
+    log_lines: int = 0  # so many lines of its log were shown
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,10 @@ class Ended:
         )
 
 
-def pending_push(session: NotebookSession) -> Push | None:
-    """The recorded push; None where there is none, or Kaggle's newest version of the notebook is not this push."""
+def pending_push(session: NotebookSession, *, force: bool) -> Push | None:
+    """The recorded push, unless `force` forgets it; None where Kaggle's newest version of the notebook is another."""
+    if force:
+        session.push_file.unlink(missing_ok=True)
     try:
         record = json.loads(session.push_file.read_text(encoding="utf-8"))
         push = Push(**record | {"runs": tuple(record["runs"])})
@@ -173,32 +177,53 @@ def upload_dataset(session: NotebookSession, name: str, archive: Path) -> None:
 
 def wait_for_output(session: NotebookSession, push: Push) -> Ended:
     """Wait until the notebook has ended, and download its output; raises KaggleError where one takes too long."""
-    status, reason = _wait_for_end(session, push)
+    push, status, reason = _wait_for_end(session, push)
     output, failure = session.folder / "output", "" if status == COMPLETE else reason or f"status {status}"
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     if failure:
         session.log(f"{push.notebook} failed: {failure}; FORCE=1 would forget it")
-    return Ended(push, output, _download(session, push, output, may_be_empty=bool(failure)), failure)
+    manifest = _download(session, push, output, may_be_empty=bool(failure))
+    return Ended(_show_log(session, push, _read_log(output)), output, manifest, failure)
 
 
-def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str]:
-    """Ask for the status until the notebook has ended; returns it, and why it failed. Server errors are waited out."""
+def _wait_for_end(session: NotebookSession, push: Push) -> tuple[Push, str, str]:
+    """Show the log until the notebook has ended; returns the push, the status, and why the notebook failed.
+
+    Server errors are waited out.
+    """
     for waited in session.patience.attempts():
         try:
             status, reason = session.account.notebook_status(push.notebook)
-            # Just after the push it may still be the status of the version before, which FORCE=1 did not wait for.
-            if status in ENDED and session.patience.grace_left(push.time) <= 0:
-                return status, reason
         except ServerError as error:
             status = f"unknown ({error.what})"
+        # Just after the push it may still be the status of the version before, which FORCE=1 did not wait for.
+        is_own = session.patience.grace_left(push.time) <= 0
+        if is_own and status in ENDED:
+            return push, status, reason
         session.log(f"{push.notebook} is {status.lower()}, not done yet ({waited:.0f} s)")
+        if is_own and status == RUNNING:
+            push = _show_log(session, push, session.account.follow_log(push.notebook))
     raise KaggleError(
         "The notebook has not ended yet.",
         file=push.notebook,
         found=f"status {status} after {waited / 3600:.1f} hours",
         fix=f"later: {session.command} follows it; https://www.kaggle.com/code/{push.notebook}",
     )
+
+
+def _show_log(session: NotebookSession, push: Push, log: Iterable[str]) -> Push:
+    """Log the lines of a notebook's log that were not shown before; returns the push, recorded with their number."""
+    shown = push.log_lines
+    try:
+        for line in islice(filter(str.strip, log), shown, None):
+            session.log(f"  {line}")
+            shown += 1
+    finally:
+        if shown > push.log_lines:
+            push = replace(push, log_lines=shown)
+            session.save(push)
+    return push
 
 
 def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empty: bool) -> dict[str, Any]:
@@ -242,5 +267,5 @@ def _read_log(output: Path) -> list[str]:
     """The lines of the notebook's log, which Kaggle writes as JSON: a list of pieces of text."""
     text = "".join(file.read_text(encoding="utf-8", errors="replace") for file in output.glob("*.log"))
     with suppress(ValueError, TypeError, LookupError):
-        text = "".join(piece["data"] for piece in json.loads(text))
+        text = "\n".join(piece["data"].removesuffix("\n") for piece in json.loads(text))
     return [line.rstrip() for line in text.splitlines() if line.strip()]
