@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from podium.files import read_json
+from podium.kaggle.notebooks.float16 import rehearsed_precision
 from podium.kaggle.notebooks.follow import NotebookSession, Push, pending_push, push_package, wait_for_output
-from podium.kaggle.notebooks.package import check_images, pack_notebook
+from podium.kaggle.notebooks.package import blend_files, check_images, pack_notebook
 from podium.kaggle.notebooks.quota import check_quota
 from podium.kaggle.notebooks.script import SUBMISSION
 from podium.plan.stamp import file_sha256
@@ -16,6 +17,7 @@ from podium.workspace import Workspace
 
 # Probabilities that differ by less are rounding.
 TOLERANCE = 1e-5
+EQUAL = "equal to ensemble.csv, byte for byte"
 
 
 def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tuple[Push, Path]:
@@ -28,9 +30,11 @@ def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tupl
     with session.locked():
         check_images(workspace, trains=False)
         user = session.account.kaggle.user()
-        package = pack_notebook(workspace, session.folder, user=user, new_version=force)
+        precision = rehearsed_precision(workspace, blend_files(workspace).values())
+        package = pack_notebook(workspace, session.folder, user=user, new_version=force, precision=precision)
         push = pending_push(session, force=force)
         if push is None or push.archive != package.archive.name:
+            session.log(f"the members' parameters are packed as {precision}")
             check_quota(session, force=force)
             push = push_package(session, package)
         ended = wait_for_output(session, push)
@@ -46,10 +50,10 @@ def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tupl
 
 
 def compare(workspace: Workspace, file: Path) -> str:
-    """How a valid CSV differs from `ensemble.csv`: `equal to ensemble.csv`, or in how many rows."""
+    """How a valid CSV differs from `ensemble.csv`: EQUAL, or in how many rows."""
     ensemble = workspace.paths.submissions / "ensemble.csv"
     if file.read_bytes() == ensemble.read_bytes():
-        return "equal to ensemble.csv, byte for byte"
+        return EQUAL
     options = {"lock": workspace.lock, "settings": workspace.competition.submission}
     distances = np.abs(read_probabilities(file, **options) - read_probabilities(ensemble, **options)).max(axis=1)
     count = int((distances > TOLERANCE).sum())
