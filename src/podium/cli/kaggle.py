@@ -9,7 +9,7 @@ import typer
 
 from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, finite
 from podium.cli.printing import print_line
-from podium.plan.runs import PlannedRun, select_runs
+from podium.plan.runs import PlannedRun, longest_first, select_runs
 
 if TYPE_CHECKING:
     from podium.kaggle.ledger import Entry
@@ -149,7 +149,7 @@ def kernel(
     """Train stale runs on Kaggle's GPUs: pack, push, follow, and import the predictions into oof/."""
     from podium.kaggle.notebooks.train import train_in_notebook
 
-    stale = [run for run in select_runs(workspace.trainable_runs, runs or []) if run.stale]
+    stale = [run for run in longest_first(select_runs(workspace.trainable_runs, runs or [])) if run.stale]
     _download_weights(stale)
 
     def estimate() -> tuple[float, str]:

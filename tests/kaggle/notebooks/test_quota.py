@@ -3,6 +3,7 @@
 import pytest
 from fake.state import Fault
 
+from command_toys import run_podium
 from podium.errors import KaggleError
 from podium.kaggle.notebooks.quota import check_quota
 
@@ -75,3 +76,12 @@ def test_a_notebook_without_a_gpu_needs_no_quota(toy):
     add_setting(toy, 'notebook_accelerator = "none"')
     check_quota(toy.session(), never)
     assert QUOTA not in toy.requests
+
+
+def test_the_command_times_the_runs_and_refuses_on_one_screen(toy):
+    toy.state.quota = (30, 30)
+    done = run_podium(toy.folder, "kernel", "-c", "tiny")
+    assert done.returncode == 2 and "timing some steps of each recipe" in done.stdout
+    assert (
+        "0 of 30 GPU hours a week are left" in done.stderr and "make estimate measures 0.0 for the runs" in done.stderr
+    )
