@@ -51,13 +51,14 @@ Kaggle
   submissions      list scores, and the two submissions to select
 Code
   test lint format bench setup lock clean
+  test-kaggle      run the tests of tests/kaggle/ with the newest kaggle package, instead of the locked one
   chaos            kill commands at random moments, repeat them, and compare every byte
 More commands (why, score, predict, import, compact, leaderboard): podium --help
 endef
 
 VERBS := prepare rehearse estimate runs suggest ensemble pseudo report check verify new show lr-find tune embed download submit submissions \
 	kernel rehearse-kernel notebook rehearse-notebook
-TARGETS := help demo all train $(VERBS) test lint format bench chaos setup lock clean
+TARGETS := help demo all train $(VERBS) test test-kaggle lint format bench chaos setup lock clean
 GOALS := $(or $(value MAKECMDGOALS),help)
 
 include environment.mk
@@ -91,7 +92,7 @@ FILE ?= $(CSV)
 
 # Only `all`, `train`, recipes and runs need the plan. Without an environment every goal plans first, so that a wrong
 # name is refused before the environment is made.
-UNPLANNED := help setup new demo test bench chaos lint format lock clean
+UNPLANNED := help setup new demo test test-kaggle bench chaos lint format lock clean
 UNPLANNED += $(if $(filter $(PYTHON),$(FOUND_PYTHON)),$(filter-out all train,$(TARGETS)))
 PLANNED := $(filter-out $(UNPLANNED),$(GOALS))
 RECIPES :=
@@ -187,6 +188,15 @@ estimate show lr-find tune embed $(if $(RUN)$(DATA),verify): | prepare
 
 test: | $(READY)
 	@$(PYTHON) -m pytest -q -n $(CORES) --dist worksteal --cov
+
+NEWEST := $(CURDIR)/.cache/kaggle-newest# beside the environment, which stays as it is
+
+test-kaggle: | $(READY)
+	@rm -rf $(NEWEST)
+	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --target $(NEWEST) kaggle six
+	export PYTHONPATH="$(NEWEST):$$PYTHONPATH"
+	$(PYTHON) -c 'from importlib.metadata import version; print("kaggle", version("kaggle"))'
+	$(PYTHON) -m pytest -q -n $(CORES) --dist worksteal tests/kaggle
 
 bench: | $(READY) prepare
 	@$(PYTHON) -W ignore benchmarks/training.py $(OF)

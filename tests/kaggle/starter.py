@@ -46,7 +46,8 @@ class Starter:
         """What `subprocess.run` returns for `python -P FILE ...` and `python -P -m MODULE ...`."""
         if self.process is None:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            environment = {"PATH": os.environ["PATH"], "HOME": self.folder.name}
+            kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+            environment = {**kept, "HOME": self.folder.name}
             self.process = subprocess.Popen([sys.executable, "-P", __file__], env=environment, **pipes)
         files = [str(Path(self.folder.name, name)) for name in ("stdout", "stderr")]
         request = {"words": command[2:], "environment": dict(env), "files": files, "seconds": timeout}

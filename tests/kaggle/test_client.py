@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pytest
 from fake.server import TOKEN, FakeServer
@@ -42,6 +43,11 @@ def test_requests_to_the_real_host_end_at_the_fake_kaggle(tmp_path):
         with pytest.raises(KaggleError, match="cannot be reached"):
             Kaggle("birds", environment, timeout_seconds=3, retry_seconds=()).submissions()
         assert set(server.state.asked) == {"CONNECT api.kaggle.com:443"}
+
+
+def test_the_cli_is_the_package_that_the_tests_import(project):
+    """`make test-kaggle` puts the newest one before the locked one."""
+    assert version("kaggle") in project.session().kaggle.check_cli("--version", seconds=20)
 
 
 def test_an_unexpected_error_is_one_line_without_the_token(project):
