@@ -1,190 +1,26 @@
 # `make` prints what it can do. A fresh machine needs Python >= 3.11 and make: targets that need the environment make
-# it first (environment.mk). podium.plan decides by content, not by time, which runs are stale.
+# it first (environment.mk). What make does in any folder with competitions/ is in src/podium/podium.mk; this file adds
+# what concerns Podium's own code.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
-.DELETE_ON_ERROR:
-.SUFFIXES:
-.DEFAULT_GOAL := help
-MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
 
-COMPETITION ?= cifar10
-OPTIONS := DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE TARGET METRIC KIND RUN SET RECIPE WRITE TRIALS MINUTES
-$(foreach name,$(OPTIONS),$(eval $(name) ?=))
-# nproc would take OMP_NUM_THREADS for the number of cores.
-CORES := $(shell env -u OMP_NUM_THREADS nproc)
+UNNAMED := test test-kaggle lint format chaos setup lock build
+OWN_TARGETS := $(UNNAMED) bench
+OWN_OPTIONS := TORCH_BACKEND LOCK_OPTIONS
+DEFAULT_COMPETITION := cifar10
+define OWN_HELP
 
-define HELP
-make GOAL [COMPETITION=$(COMPETITION)] [DATA=folder or archive of the images] [PYTHON=another environment]
-
-Start
-  demo             train nine networks on the bundled digits, blend and score them: minutes on two cores
-  new              write settings for COMPETITION= from DATA= (folder or archive) or KAGGLE= (name on Kaggle); what
-                   the files do not say, it asks for: TARGET=ordinal METRIC=qwk KIND=labels SET='data.group_column=id'
-  all              train stale runs, blend them, write the submission
-Train
-  prepare          find, check, decode and split the images
-  show             draw training images as the network of RUN= gets them
-  lr-find          plot the loss of RECIPE= over the learning rate; WRITE=1 writes the suggestion into the recipe
-  embed            compute the features of all images by the pretrained network of RECIPE=; training does it too
-  rehearse         run everything with few images and one epoch, before hours of training
-  estimate         estimate the training time of the stale runs on this machine
-  train            train stale runs (or RUN=) side by side; -j1 trains one at a time; with RUN=lite0.s1
-                   SET='epochs=5 augment.shift_pixels=4' train a variant of this run: a new recipe with these values
-  <recipe>, <run>  train the runs of one recipe, or one run: make lite0, make lite0.s1
-  tune             search better values for the keys of RECIPE=: TRIALS=20 or MINUTES=30
-Blend and look
-  ensemble         blend the trained runs again: STRATEGY=greedy THRESHOLD=0.94 OUT=try2
-  pseudo           write the test images that the blend predicts with confidence (THRESHOLD=0.99), to train on them
-  suggest          find the recipe that deserves one more run
-  runs             list the runs: up to date or stale, validation accuracy
-  report           write a page: scores, runs, ensemble, mistakes, submission
-  check            check the CSV FILE= as a submission
-  verify           check that FILE= comes from this code and data; RUN= trains runs or recipes (`all`, or `rehearse`: a
-                   few images) again in .rehearsal/ and compares them
-Kaggle
-  download         download the competition's files into data/
-  kernel           train stale runs (or RUN=) on Kaggle's GPUs; rehearse-kernel runs the same script here
-  notebook         push a notebook that predicts the test images by the ensemble, and with MESSAGE= submit it, where a
-                   competition takes notebooks only; rehearse-notebook runs the same script here
-  submit           upload FILE= with MESSAGE= and wait for its score
-  submissions      list scores, and the two submissions to select
 Code
-  test lint format bench setup lock clean
+  test lint format bench setup lock
   test-kaggle      run the tests of tests/kaggle/ with the newest kaggle package, instead of the locked one
+  build            write the wheel and the source archive into dist/
   chaos            kill commands at random moments, repeat them, and compare every byte
-More commands (why, score, predict, import, compact, leaderboard): podium --help
 endef
 
-VERBS := prepare rehearse estimate runs suggest ensemble pseudo report check verify new show lr-find tune embed download submit submissions \
-	kernel rehearse-kernel notebook rehearse-notebook
-TARGETS := help demo all train $(VERBS) test test-kaggle lint format bench chaos setup lock clean
-GOALS := $(or $(value MAKECMDGOALS),help)
-
 include environment.mk
-
-# A misspelt variable would have no effect.
-KNOWN := $(OPTIONS) COMPETITION FILE PYTHON TORCH_BACKEND LOCK_OPTIONS
-UNKNOWN := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
-ifneq ($(UNKNOWN),)
-NEAREST := $(shell $(FOUND_PYTHON) -S -c 'import difflib, sys; name, *known = sys.argv[1:]; \
-	print(*difflib.get_close_matches(name.upper(), known, 1) or known)' $(firstword $(UNKNOWN)) $(KNOWN))
-$(error make does not know $(firstword $(UNKNOWN))=; expected: $(NEAREST). Keys of a recipe go into SET=, as in \
-	make train RUN=lite0.s1 SET='epochs=5')
-endif
-GOALS_RUN := train show verify kernel rehearse-kernel
-GOALS_SET := train new
-GOALS_TARGET := new
-GOALS_METRIC := new
-GOALS_KIND := new
-$(foreach name,RUN SET TARGET METRIC KIND,$(if $(and $(filter command,$(origin $(name))),$($(name))),\
-	$(if $(filter $(GOALS_$(name)),$(GOALS)),,$(error $(name)= has no effect on make $(GOALS)))))
-
-# Quotes a word for the shell, whatever characters it contains. `option` adds --name VALUE if a variable is set.
-quoted = '$(subst ','\'',$(1))'
-option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
-
-PODIUM = $(PYTHON) -m podium
-OF := --competition $(call quoted,$(COMPETITION))
-CSV := submissions/$(COMPETITION)/ensemble.csv
-ENSEMBLE := $(CSV:.csv=.json)# written last, and without test images too
-FILE ?= $(CSV)
-
-# Only `all`, `train`, recipes and runs need the plan. Without an environment every goal plans first, so that a wrong
-# name is refused before the environment is made.
-UNPLANNED := help setup new demo test test-kaggle bench chaos lint format lock clean
-UNPLANNED += $(if $(filter $(PYTHON),$(FOUND_PYTHON)),$(filter-out all train,$(TARGETS)))
-PLANNED := $(filter-out $(UNPLANNED),$(GOALS))
-RECIPES :=
-RUNS :=
-STALE :=
-TRAIN := # those of RUN=, or all
-FITS := # of stale runs, where they are trained side by side
-ENSEMBLE_STALE :=
-ifneq ($(PLANNED),)
-PLAN := $(shell PYTHONPATH=src $(FOUND_PYTHON) -m podium.plan \
-	$(call quoted,$(COMPETITION)) $(call quoted,$(PLANNED)) '$(TARGETS)' $(if $(SET),,$(call quoted,$(RUN))))
-ifneq ($(.SHELLSTATUS),0)
-$(error Nothing was done)
-endif
-$(foreach assignment,$(PLAN),$(eval $(assignment)))
-endif
-RUN_FILES := $(RUNS:%=oof/$(COMPETITION)/%.npz)
-STALE_FILES := $(STALE:%=oof/$(COMPETITION)/%.npz)
-file_of_fit = oof/$(COMPETITION)/$(patsubst %/,%,$(dir $(1))).npz
-
-# Runs train side by side, one per core, unless -j says otherwise here or in an outer make. Where one fails, the others
-# are trained all the same.
-ifneq ($(filter all $(if $(SET),,train) $(RECIPES),$(GOALS)),)
-MAKEFLAGS += -k
-ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS) $(shell echo "$${MAKEFLAGS:-}")),)
-MAKEFLAGS += -j$(CORES)
-endif
-endif
-
-.PHONY: FORCE demo-all $(TARGETS) $(RECIPES) $(RUNS) $(FITS)
-.PRECIOUS: $(RUN_FILES) $(ENSEMBLE) # written whole or not at all, so never deleted after a later error
-
-help:
-	@: $(info $(HELP))
-
-demo: demo-all | $(READY)
-	@$(PODIUM) score submissions/digits/ensemble.csv --competition digits
-
-demo-all: # a rule of its own, because `make -n` runs lines that call make
-	@$(MAKE) all COMPETITION=digits
-
-all: $(ENSEMBLE)
-	@$(if $(STALE)$(ENSEMBLE_STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs and $(or $(wildcard $(CSV)),$(ENSEMBLE)) are up to date.")
-
-ifeq ($(SET),)
-train: $(filter $(TRAIN:%=oof/$(COMPETITION)/%.npz),$(STALE_FILES))
-	@$(if $^,,echo "$(COMPETITION): $(words $(TRAIN)) runs are up to date.")
-else # `make -n` runs this rule too, because it calls make
-train: | $(READY)
-	@$(if $(findstring n,$(firstword -$(MAKEFLAGS))),echo "writes a variant of $(RUN) and trains it",\
-		runs=$$($(PODIUM) variant $(OF) $(call quoted,$(RUN)) $(call quoted,$(SET))); $(MAKE) train RUN="$$runs" SET=)
-endif
-
-$(foreach recipe,$(RECIPES),$(eval $(recipe): $(RUNS_$(recipe))))
-$(foreach run,$(RUNS),$(eval $(run): oof/$(COMPETITION)/$(run).npz))
-
-$(STALE_FILES): oof/$(COMPETITION)/%.npz: FORCE | $(READY) prepare $(if $(filter all,$(GOALS)),estimate)
-	@$(PODIUM) train $* $(OF)
-
-$(foreach fit,$(FITS),$(eval $(call file_of_fit,$(fit)): $(fit)))
-$(FITS): FORCE | $(READY) prepare $(if $(filter all,$(GOALS)),estimate)
-	@$(PODIUM) train $(@D) --fit $(@F) $(OF)
-
-$(ENSEMBLE): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
-	@$(PODIUM) ensemble $(OF)
-
-# `make VERB` is `podium VERB`: the competition, then the variables that the verb knows as its arguments.
-$(foreach verb,$(VERBS),$(eval ARGUMENTS_$(verb) =))
-ARGUMENTS_prepare = $(call option,DATA,data)
-ARGUMENTS_rehearse = $(ARGUMENTS_prepare)
-ARGUMENTS_new = $(ARGUMENTS_prepare) $(call option,KAGGLE,kaggle) $(call option,TARGET,target) \
-	$(call option,METRIC,metric) $(call option,KIND,kind) $(call option,SET,set)
-ARGUMENTS_ensemble = $(call option,STRATEGY,strategy) $(call option,THRESHOLD,threshold) $(call option,OUT,out)
-ARGUMENTS_pseudo = $(call option,THRESHOLD,threshold)
-ARGUMENTS_check = $(call quoted,$(FILE))
-ARGUMENTS_show = $(call quoted,$(RUN))
-ARGUMENTS_embed = $(call quoted,$(RECIPE))
-ARGUMENTS_lr-find = $(ARGUMENTS_embed) $(if $(filter 1,$(WRITE)),--write)
-ARGUMENTS_tune = $(ARGUMENTS_embed) $(call option,TRIALS,trials) $(call option,MINUTES,minutes) $(call option,OUT,out)
-ARGUMENTS_submit = $(call quoted,$(FILE)) --message $(call quoted,$(MESSAGE)) $(FORCED)
-ARGUMENTS_verify = $(RUN_NAMES) --file $(call quoted,$(FILE))
-RUN_NAMES = $(foreach run,$(RUN),$(call quoted,$(run)))
-ARGUMENTS_kernel = $(RUN_NAMES) $(FORCED)
-ARGUMENTS_rehearse-kernel = $(RUN_NAMES) $(ARGUMENTS_prepare)
-ARGUMENTS_notebook = $(call option,MESSAGE,message) $(FORCED)
-ARGUMENTS_rehearse-notebook = $(ARGUMENTS_prepare)
-FORCED = $(if $(filter 1,$(FORCE)),--force)
-
-$(VERBS): | $(READY)
-	@$(PODIUM) $@ $(OF) $(ARGUMENTS_$@)
-
-estimate show lr-find tune embed $(if $(RUN)$(DATA),verify): | prepare
+PLAN_PYTHON = PYTHONPATH=src $(FOUND_PYTHON)
+include src/podium/podium.mk
 
 test: | $(READY)
 	@$(PYTHON) -m pytest -q -n $(CORES) --dist worksteal --cov
@@ -214,8 +50,12 @@ format: | $(READY)
 	@$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-clean: # trained runs, submissions and .venv stay
-	@rm -rf .cache .rehearsal competitions/.new-* .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.*
-	# What killed commands have left: files that are being written are younger than a minute.
-	find $(wildcard .kernel oof models reports submissions competitions data/.*.tmp) -name '.*.tmp' -type f -mmin +1 -exec rm -f {} +
+build: | $(READY)
+	@$(PYTHON) -m uv build --quiet --no-build-isolation
+	ls -l dist
+
+clean: clean-code
+clean-code:
+	@rm -rf dist .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 	find . \( -path ./$(VENV) -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
+.PHONY: clean-code

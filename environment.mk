@@ -12,7 +12,7 @@ CANDIDATES := $(PYTHON) $(if $(READY),python3 python3.14 python3.13 python3.12 p
 NEW_ENOUGH := -S -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 FOUND_PYTHON := $(shell for python in $(CANDIDATES); do \
 	if "$$python" $(NEW_ENOUGH) 2>/dev/null; then echo "$$python"; break; fi; done)
-ifneq ($(filter-out help clean,$(GOALS)),)
+ifneq ($(filter-out help clean,$(or $(value MAKECMDGOALS),help)),)
 ifeq ($(FOUND_PYTHON),)
 $(error Podium needs Python 3.11 or newer; looked for $(filter-out $(VENV)/%,$(CANDIDATES)))
 endif

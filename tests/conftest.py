@@ -19,6 +19,15 @@ def compiled_sources():
 
 
 @pytest.fixture(autouse=True, scope="session")
+def not_started_by_make():
+    """What a command prints and remembers depends on the words of the make that started it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def own_cores(tmp_path_factory):
     """Locks on cores of these tests' own: a training beside them must not keep them waiting."""
     folder = str(tmp_path_factory.mktemp("cores"))

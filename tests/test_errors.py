@@ -1,6 +1,13 @@
 """One screen, whatever a file is called."""
 
-from podium.errors import DataError
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from podium.errors import DataError, pasteable
 
 
 def test_a_screen_names_the_file_what_was_expected_and_found_and_what_to_type():
@@ -36,3 +43,42 @@ def test_a_screen_stays_one_whatever_a_file_contains():
 
 def test_an_error_without_a_command_that_fixes_it_says_what_to_do():
     assert str(DataError("Wrong.")).splitlines()[-1] == "  fix:      correct this, then repeat the command"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ({}, []),
+        ({"PYTHON": "python3"}, ["PYTHON=python3"]),
+        (
+            {"PYTHON": "/my env/python", "DATA": "/it's $$1 \\ here", "RUN": "a.s1"},
+            ["PYTHON=/my env/python", "DATA=/it's $$1 \\ here"],
+        ),
+    ],
+)
+def test_a_printed_command_repeats_what_was_typed_and_can_be_pasted(tmp_path, typed, expected):
+    (tmp_path / "Makefile").write_text("all:\n\t@printf '%s' \"$$MAKEFLAGS\" > flags\n")
+    words = [f"{name}={value}" for name, value in typed.items()]
+    subprocess.run(["make", "-s", "-j2", *words], cwd=tmp_path, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAKEFLAGS", (tmp_path / "flags").read_text())
+        told = pasteable("rm a.npz && make lite0.s1 COMPETITION=pets")
+        assert shlex.split(told) == ["rm", "a.npz", "&&", "make", *expected, "lite0.s1", "COMPETITION=pets"]
+        assert pasteable("make prepare DATA=/x").count("DATA=") == 1
+        unchanged = "free space, or make data/ a link; make -j1; remake it"
+        assert pasteable(unchanged) == unchanged
+        fix = str(DataError("Wrong.", fix="make all")).split("fix:")[1]
+        assert shlex.split(fix) == ["make", *expected, "all"]
+
+
+def test_a_printed_podium_is_a_command_that_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = pasteable("restore it, or podium prepare --accept-data; see docs/podium it")
+    assert told == f"restore it, or {sys.executable} -m podium prepare --accept-data; see docs/podium it"
+    monkeypatch.chdir(Path(sys.executable).parents[1])
+    assert pasteable("podium runs") == "bin/python -m podium runs"
+    command = tmp_path / "podium"
+    command.touch(0o755)
+    assert pasteable("podium runs") != "podium runs"  # that of another Python
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert pasteable("podium runs") == "podium runs"

@@ -116,9 +116,9 @@ def verbs(calls):
 
 def test_help_is_the_default_and_names_every_target(house):
     answer = house.make()
-    targets = re.search(r"^TARGETS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    verbs = re.search(r"^VERBS := (.*\\\n.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    names = set(f"{targets} {verbs}".replace("\\", " ").split()) - {"$(VERBS)", "help"}
+    text = (ROOT / "Makefile").read_text() + (ROOT / "src/podium/podium.mk").read_text()
+    lists = re.findall(r"^(?:TARGETS|VERBS|UNNAMED|OWN_TARGETS) := (.*(?:\\\n.*)*)$", text, re.MULTILINE)
+    names = {name for name in " ".join(lists).replace("\\", " ").split() if re.fullmatch("[a-z-]+", name)} - {"help"}
     assert answer.returncode == 0 and len(names) > 25
     assert names <= set(re.findall(r"[a-z-]+", answer.stdout))
 
@@ -218,6 +218,44 @@ def test_train_with_set_writes_a_variant_and_trains_it(house):
     assert dry.returncode == 0 and house.calls() == []
 
 
+def test_a_typed_competition_is_remembered_and_named_in_the_first_line_of_the_next_command(house):
+    house.make("runs")
+    house.make("runs", "COMPETITION=digits")
+    assert house.calls() == ["runs --competition cifar10", "runs --competition digits"]
+    answer = house.make("runs")
+    assert answer.stdout.splitlines()[0] == "COMPETITION=digits, as in an earlier command"
+    house.make("report", COMPETITION="cifar10")  # from the environment: used, and not remembered
+    house.make("check")
+    assert house.calls() == [
+        "runs --competition digits",
+        "report --competition cifar10",
+        "check --competition digits submissions/digits/ensemble.csv",
+    ]
+    assert "COMPETITION=cifar10" in house.make("runs", "COMPETITION=cifar01").stdout
+    house.make("train", "RUN=vgg19.s1", "SET=epochs=6")
+    assert {call.split("--competition ")[1].split()[0] for call in house.calls()} == {"digits"}
+
+
+def test_the_demo_is_not_remembered(house):
+    house.make("demo")
+    house.calls()
+    house.make("runs")
+    assert house.calls() == ["runs --competition cifar10"]
+
+
+def test_recipes_are_checked_before_the_first_of_them_is_trained(house):
+    house.make("train")
+    calls = house.calls()
+    assert verbs(calls)[:2] == ["prepare", "check-recipes"] and len(trained(calls)) == 3
+    assert calls[1] == "check-recipes --competition cifar10 resnet34 vgg19"
+    house.make("resnet34", "COMPETITION=digits")  # one recipe: its own training is the check
+    assert verbs(house.calls()) == ["prepare", "train", "train"]
+    file = house.folder / "competitions/digits/resnet34.toml"
+    file.write_text(file.read_text().replace("epochs = 1", "epochs = 2"))
+    answer = house.make("train", "COMPETITION=digits", FAIL="check-recipes")
+    assert answer.returncode != 0 and verbs(house.calls()) == ["prepare", "check-recipes"]
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -280,7 +318,7 @@ def test_another_way_to_blend_is_handed_on(house):
 def test_what_goes_to_kaggle_is_handed_on_whole_and_plans_nothing(house):
     house.make("submit", "MESSAGE=it's new", "FORCE=1")
     house.make("submit", "FILE=my file.csv", "COMPETITION=digits")
-    house.make("submissions")
+    house.make("submissions", "COMPETITION=cifar10")
     house.make("download")
     assert house.calls() == [
         "submit --competition cifar10 submissions/cifar10/ensemble.csv --message it's new --force",
@@ -294,7 +332,7 @@ def test_what_is_to_be_looked_at_is_handed_on_after_prepare(house):
     house.make("show", "RUN=resnet34.s1")
     house.make("lr-find", "RECIPE=vgg19")
     house.make("lr-find", "RECIPE=vgg19", "WRITE=1", "COMPETITION=digits")
-    house.make("lr-find", "WRITE=0")
+    house.make("lr-find", "WRITE=0", "COMPETITION=cifar10")
     assert [call for call in house.calls() if not call.startswith("prepare")] == [
         "show --competition cifar10 resnet34.s1",
         "lr-find --competition cifar10 vgg19",
@@ -410,7 +448,8 @@ def test_only_force_1_forces(house, goal, said, forced):
 
 def test_a_kernel_is_asked_for_the_runs_that_are_named_and_plans_for_itself(house):
     assert house.make("kernel", "RUN=resnet34.s1 vgg19", "COMPETITION=digits").returncode == 0
-    assert house.make("rehearse-kernel", "RUN=vgg19.s1", "DATA=some where", "FORCE=1").returncode == 0
+    words = "RUN=vgg19.s1", "DATA=some where", "FORCE=1", "COMPETITION=cifar10"
+    assert house.make("rehearse-kernel", *words).returncode == 0
     assert house.make("notebook", "MESSAGE=nine runs").returncode == 0
     assert house.make("rehearse-notebook", "DATA=some where").returncode == 0
     assert house.calls() == [

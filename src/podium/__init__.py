@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from podium.report.frames import Frames
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
+RULES = Path(__file__).with_name("podium.mk")  # what a Makefile includes
 
 
 def load(competition: str, root: Path | str = ".") -> "Frames":

@@ -1,9 +1,20 @@
 """Errors that the user can fix, each printed on one screen."""
 
+import os
+import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
+
+# Commands in a text: a goal of make, and not a path; `podium` and a verb.
+MAKE_COMMAND = re.compile(r"\bmake (?=[a-z][\w.-]*(?![\w./-]))")
+PODIUM_COMMAND = re.compile(r"(?<![\w./-])podium (?=[a-z])")
+# Variables of a command of make that the next one needs too.
+REPEATED = ("PYTHON", "DATA")
 
 
 def examples(values: Iterable[Any], *, most: int = 3) -> str:
@@ -11,6 +22,27 @@ def examples(values: Iterable[Any], *, most: int = 3) -> str:
     values = list(values)
     texts = [str(value) if len(str(value)) <= 40 else f"{str(value)[:37]}..." for value in values[:most]]
     return ", ".join(texts) + (", ..." if len(values) > most else "")
+
+
+def pasteable(text: str) -> str:
+    """A text whose commands can be pasted here: they repeat PYTHON= and DATA= of the command of make that runs now."""
+    typed = re.search(r"(?:^| )-- (.*)", os.environ.get("MAKEFLAGS", ""))  # its words have \ before a space, and $$
+    words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|[^\\ ])+", typed[1] if typed else "")]
+    values = dict(word.replace("$$", "$").split("=", 1) for word in words if "=" in word)
+    repeated = [
+        f"{name}={shlex.quote(values[name])} " for name in REPEATED if values.get(name) and f"{name}=" not in text
+    ]
+    text = MAKE_COMMAND.sub(lambda match: match[0] + "".join(repeated), text)
+    return PODIUM_COMMAND.sub(lambda _: _podium_command(), text)
+
+
+def _podium_command() -> str:
+    """`podium `, where that is the command of this Python; else this Python with the module."""
+    command, python = shutil.which("podium"), Path(sys.executable)
+    if command and Path(command).resolve().parent == python.parent:
+        return "podium "
+    place = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    return f"{shlex.quote(str(place))} -m podium "
 
 
 @dataclass(eq=False, repr=False)
@@ -41,7 +73,7 @@ class PodiumError(ValueError):
         lines += [f"  - {fault}" for fault in self.faults[: self.most_faults_shown]]
         if len(self.faults) > self.most_faults_shown:
             lines.append(f"  ... and {len(self.faults) - self.most_faults_shown} more")
-        lines += f"  {'fix:':<10}{self.fix or self.default_fix}".split("\n")
+        lines += f"  {'fix:':<10}{pasteable(self.fix or self.default_fix)}".split("\n")
         return "\n".join(map(self._printable, lines))
 
     def _printable(self, line: str) -> str:

@@ -13,6 +13,7 @@ from podium.lock import Lock
 from podium.plan.runs import PlannedRun
 from podium.predictions.align import align
 from podium.predictions.artefact import Predictions, load_predictions
+from podium.training.estimate import check_recipes
 from podium.training.progress import Listener
 from podium.training.run import train_run
 from podium.workspace import Workspace
@@ -33,6 +34,7 @@ def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEns
         old_predictions.unlink()
     rows = _few_rows(workspace.lock)
     first_runs = {run.recipe_name: run for run in reversed(workspace.trainable_runs)}
+    check_recipes(workspace, list(first_runs.values()))
     for name in sorted(first_runs):
         train_run(scratch, _shortened(first_runs[name]), listener=listener_of(name), rows=rows)
     return write_ensemble(scratch, rehearsed=True)

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it refuses, and how it ends."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from podium.cli.app import app
-from podium.cli.options import DEFAULT
 from podium.lock import read_lock
 
 ROOT = Path(__file__).parents[2]
@@ -102,8 +102,15 @@ def test_every_command_has_help(name):
     assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
 
 
-def test_the_default_competition_is_the_one_of_make():
-    assert f"COMPETITION ?= {DEFAULT}\n" in (ROOT / "Makefile").read_text()
+def test_without_a_competition_the_last_one_is_used_and_named_or_the_only_one(project, podium):
+    listed = podium(project, "runs", COMPETITION="")
+    assert listed.returncode == 0 and not listed.stderr
+    shutil.copytree(project / "competitions/digits", project / "competitions/other")
+    asked = podium(project, "runs", COMPETITION="")
+    assert asked.returncode == 2 and "Which competition?" in asked.stderr
+    assert podium(project, "runs", "-c", "other").returncode == 0
+    listed = podium(project, "runs", COMPETITION="")
+    assert (listed.returncode, listed.stderr) == (0, "COMPETITION=other, as in an earlier command\n")
 
 
 def test_subprocesses_have_the_tests_own_locks_on_cores(tmp_path_factory):

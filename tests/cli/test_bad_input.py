@@ -279,7 +279,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "submit -m first": ("which competition on Kaggle", "make check"),
     "prepare -c digit": ("There is no competition 'digit'.", "COMPETITION=digits"),
     "runs -c ../digits": ("There is no competition '../digits'.",),
-    "runs -c ''": ("There is no competition ''.",),
+    "runs -c ''": ("Which competition?",),
     "check none.csv -c cats": ("not prepared yet", "data.lock", "make prepare COMPETITION=cats"),
     "ensemble -c cats": ("There are no predictions to blend.", "make train COMPETITION=cats"),
     "train tiny.s2": ("There is no run or recipe 'tiny.s2'.", "RUN=tiny.s1"),
@@ -334,7 +334,7 @@ ENVIRONMENT = {  # variable=value, arguments
     "PODIUM_CACHE=data/pets/train.csv prepare -c cats": ("cannot be written", "train.csv", "set PODIUM_CACHE"),
     "PODIUM_WEIGHTS=none train published": ("PODIUM_WEIGHTS= names a file or folder that does not exist.", "none"),
     "COMPETITION=digit runs": ("There is no competition 'digit'.", "COMPETITION=digits"),
-    "COMPETITION= runs": ("There is no competition 'cifar10'.", "one of alone, cats, digits"),
+    "COMPETITION= runs": ("Which competition?", "one of alone, cats, digits"),
 }
 TOY, TINY, FAST = "competitions/toy", "competitions/digits/tiny.toml", "competitions/digits/fast.toml"
 OOF = "import friend.s1 --oof {} --test test.csv -c toy"
@@ -404,6 +404,6 @@ def test_bad_input_ends_on_one_screen_and_every_file_is_as_it_was(
     assert "fix:" in screen or "Usage:" in screen, screen
     assert len(screen.splitlines()) < 28 and max(map(len, screen.splitlines())) < 1600, screen
     assert {file: after.get(file) for file in before} == before
-    made = ".cache/", "reports/digits/tune/", "submissions/toy/.ledger.lock"
+    made = ".cache/", "reports/digits/tune/", "submissions/toy/.ledger.lock", ".podium/"
     assert not [file for file in after.keys() - before.keys() if not file.startswith(made)]
     assert not [file for file in after if file.endswith(".tmp")]

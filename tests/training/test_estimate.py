@@ -15,7 +15,7 @@ from podium.lock import Lock
 from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
 from podium.training import estimate as estimate_module
-from podium.training.estimate import estimate_seconds, total_seconds
+from podium.training.estimate import check_recipes, estimate_seconds, total_seconds
 from podium.training.networks import architectures
 
 
@@ -152,6 +152,24 @@ def test_runs_share_the_gpus_or_the_cores_of_the_machine(monkeypatch):
 def test_the_error_for_an_unknown_architecture_names_the_recipe_and_its_file():
     with pytest.raises(TrainingError, match=r"(?s)tiny: There is no such architecture.*toy/tiny\.toml"):
         estimate_seconds(workspace(8), [planned(architecture="resnet43")])
+
+
+def test_the_faults_of_all_recipes_come_at_once_and_before_any_training(tmp_path):
+    faults = {
+        "name": {"architecture": "resnet18"},
+        "weights": {"architecture": "resnet34", "pretrained": "missing.pth"},
+        "size": {"architecture": "vgg19", "stored_pixels": 16, "training_pixels": 16},
+        "right": {},
+    }
+    runs = [replace(planned(**keys), recipe_name=name) for name, keys in faults.items()]
+    with pytest.raises(TrainingError, match=r"Several recipes cannot be trained(?s:.*)toy") as error:
+        check_recipes(workspace(8), runs)
+    assert len(error.value.faults) == 3
+    for fault, texts in zip(error.value.faults, (("timm:resnet18",), ("missing.pth",), ("too small",)), strict=True):
+        assert all(text in fault for text in texts), fault
+    with pytest.raises(TrainingError, match="name: There is no such architecture"):
+        check_recipes(workspace(8), [runs[0], runs[3]])
+    check_recipes(workspace(8), [runs[3]])
 
 
 def test_three_runs_on_two_cores_take_as_long_as_the_core_with_two(monkeypatch):

@@ -54,7 +54,7 @@ def pseudo(
     if target.has_classes:
         counts = zip(lock.classes, target.shares(labels) * len(rows), strict=True)
         print(", ".join(f"{name} {count:,.0f}" for name, count in counts))
-    print(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
+    print_line(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
 
 
 @commands.command()
@@ -64,7 +64,8 @@ def suggest(workspace: Opened = DEFAULT) -> None:
     from podium.ensemble.write import suggest_run
 
     seeds = {name: recipe.seeds for name, recipe in workspace.recipes.items()}
-    print("\n".join(suggestion_lines(suggest_run(workspace), seeds)))
+    for line in suggestion_lines(suggest_run(workspace), seeds):
+        print_line(line)
 
 
 @commands.command()

@@ -2,14 +2,18 @@
 
 import math
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from podium.plan.memory import pick_competition, remember, remembered_text
+
 if TYPE_CHECKING:
     from podium.workspace import Workspace
 
-DEFAULT = "cifar10"
+DEFAULT = ""  # the competition of an earlier command, else the only one
 
 
 def open_named(name: str) -> "Workspace":
@@ -23,6 +27,22 @@ def open_named(name: str) -> "Workspace":
     return open_workspace(name)
 
 
+def _open_option(context: typer.Context, parameter: typer.CallbackParam, name: str) -> object:
+    """The workspace of the competition that a command names, or else of the one that an earlier command named.
+
+    A typed name is remembered. Where make has started the command, make has already done both.
+    """
+    if not name:
+        name, is_remembered = pick_competition(Path())
+        if is_remembered:
+            print(remembered_text(name), file=sys.stderr)
+    workspace = open_named(name)
+    source = context.get_parameter_source(parameter.name)
+    if source and source.name == "COMMANDLINE" and "MAKELEVEL" not in os.environ:
+        remember(workspace.paths.root, name)
+    return workspace
+
+
 def finite(number: float | None) -> float | None:
     """The number of an option; NaN, which no comparison refuses, and infinity are wrong."""
     if number is not None and not math.isfinite(number):
@@ -32,15 +52,15 @@ def finite(number: float | None) -> float | None:
 
 if TYPE_CHECKING:
     Opened = Workspace
-else:  # the callback replaces the name by the workspace; Typer cannot read the annotations of `open_named`
+else:  # the callback replaces the name by the workspace
     Opened = Annotated[
         str,
         typer.Option(
             "--competition",
             "-c",
-            help="A folder in competitions/.",
+            help="A folder in competitions/; default: that of an earlier command, or the only one.",
             envvar="COMPETITION",
-            callback=lambda name: open_named(name),
+            callback=_open_option,
         ),
     ]
 DataPlace = Annotated[

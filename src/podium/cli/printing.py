@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from podium.errors import pasteable
+
 if TYPE_CHECKING:
     from podium.training.progress import EpochReport
 
@@ -18,8 +20,10 @@ WAITING = ("not scored yet", "not done yet")
 def print_line(line: str, *, is_overwritten: bool = False) -> None:
     """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`, or where it waits.
 
-    Once a line cannot be written, it and all later output of the process are discarded.
+    The commands in a line that begins with `next:` can be pasted. Once a line cannot be written, it and all later
+    output of the process are discarded.
     """
+    line = pasteable(line) if line.startswith("next: ") else line
     is_overwritten = _is_terminal() and (is_overwritten or any(words in line for words in WAITING))
     try:
         print(f"{line:<79}" if _is_terminal() else line, end="\r" if is_overwritten else "\n", flush=True)

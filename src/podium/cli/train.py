@@ -13,10 +13,23 @@ from podium.cli.ensemble import check
 from podium.cli.kaggle import competition_text
 from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, open_named
 from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line
+from podium.plan.memory import remember
 from podium.plan.runs import fit_names, longest_first, select_runs
 
 commands = typer.Typer()
 MOST_FAULTS = 10
+
+
+@commands.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="It is made if it does not exist.")] = Path("."),
+) -> None:
+    """Make a folder of your own, in which make does everything: a Makefile, .gitignore and empty folders."""
+    from podium.scaffold.folder import init_folder
+
+    print(f"wrote {', '.join(map(str, init_folder(folder)))}")
+    first = "" if folder.resolve() == Path().resolve() else f"cd {shlex.quote(str(folder))} && "
+    print_line(f"next: {first}make demo, or make new COMPETITION=<name> DATA=<folder or archive of your images>")
 
 
 @commands.command()
@@ -28,6 +41,7 @@ def new(
     metric: Annotated[str, typer.Option(help="The leaderboard's metric, such as auc or log_loss.")] = "",
     kind: Annotated[str, typer.Option(help="What a submission has: labels, probability, ranking, ...")] = "",
     others: Annotated[str, typer.Option("--set", help="Other keys, as in data.group_column=patient.")] = "",
+    demo: Annotated[bool, typer.Option("--demo", help="Write the settings of the demo instead.")] = False,
 ) -> None:
     """Guess the settings of a new competition from its files; write competition.toml and recipes."""
     from podium.config.keys import Competition
@@ -36,12 +50,16 @@ def new(
     from podium.kaggle.client import Kaggle
     from podium.kaggle.download import download
     from podium.plan.paths import Paths
+    from podium.scaffold.folder import write_demo
     from podium.scaffold.guess import guess_competition
     from podium.scaffold.variant import parse_assignments
     from podium.scaffold.write import check_new_name, write_competition
 
     paths = Paths(competition, Path("."), Path("."))
     check_new_name(paths)
+    if demo:
+        print(f"wrote {', '.join(map(str, write_demo(paths)))}")
+        return
     if bool(kaggle) == bool(data):
         fix = f"make new COMPETITION={competition} KAGGLE=<slug>, or DATA=<folder or archive>"
         raise ConfigError("A new competition needs either KAGGLE= or DATA=.", fix=fix)
@@ -58,8 +76,10 @@ def new(
     lines = [*guess.lines, *(f"please check {item}" for item in guess.to_check)]
     print(*lines, *(f"fix before make prepare: {fault}" for fault in guess.listing.faults[:MOST_FAULTS]), sep="\n")
     print(f"wrote {', '.join(map(str, files))}")
-    data_option = "" if source.parent.resolve() == data_folder.resolve() else f" DATA={source}"
-    print(f"next: check these files, then type make rehearse COMPETITION={competition}{data_option}")
+    remember(paths.root, competition, data=data)
+    is_found = not data or source.parent.resolve() == data_folder.resolve()
+    data_option = "" if is_found else f" DATA={shlex.quote(str(source))}"
+    print_line(f"next: check these files, then type make rehearse COMPETITION={competition}{data_option}")
 
 
 @commands.command()
@@ -81,6 +101,8 @@ def prepare(
         progress=TaskPrinter(),
         note=lambda text: print_line(f"{workspace.name}: {text}"),
     )
+    if data:
+        remember(workspace.paths.root, workspace.name, data=data)
     labels = f"{len(lock.classes)} classes" if lock.target.has_classes else "numbers"
     print_line(
         f"{workspace.name}: {len(lock.train_ids):,} labelled images ({(lock.folds >= 0).sum():,} of them validation "
@@ -95,8 +117,9 @@ def estimate(workspace: Opened = DEFAULT) -> None:
     if not stale:
         print_line(f"{workspace.name}: every run is up to date.")
         return
-    from podium.training.estimate import estimate_seconds, total_seconds
+    from podium.training.estimate import check_recipes, estimate_seconds, total_seconds
 
+    check_recipes(workspace, stale)
     seconds_of_recipe = estimate_seconds(workspace, stale)
     for name, seconds in seconds_of_recipe.items():
         count = sum(run.recipe_name == name for run in stale)
@@ -104,6 +127,18 @@ def estimate(workspace: Opened = DEFAULT) -> None:
     total, devices = total_seconds(stale, seconds_of_recipe)
     time_of_all = f"about {duration(total)} ({total / 3600:.2f} hours) on {devices}"
     print_line(f"{workspace.name}: {len(stale)} runs to train, {time_of_all}")
+
+
+@commands.command("check-recipes")
+def check_recipes(runs: RunNames = None, workspace: Opened = DEFAULT) -> None:
+    """Build the network of each stale run's recipe and load its weights, so that all faults come before training."""
+    selected = [run for run in select_runs(workspace.trainable_runs, runs or []) if run.stale]
+    if selected:
+        from podium.training.estimate import check_recipes as check
+
+        check(workspace, selected)
+    count = len({run.recipe_name for run in selected})
+    print_line(f"{workspace.name}: {count} recipe(s) can be trained")
 
 
 @commands.command()
@@ -131,6 +166,7 @@ def train(
             print_line(f"{run.run}: up to date")
     if not to_train:
         return
+    from podium.training.estimate import check_recipes as check_before_training
     from podium.training.run import train_fit, train_if_stale, train_run
 
     paths.check_writable()
@@ -138,6 +174,8 @@ def train(
         for run in to_train:
             train_fit(workspace, run, fit, listener=RunPrinter(run.run))
         return
+    if len({run.recipe_name for run in to_train}) > 1:
+        check_before_training(workspace, to_train)
     for run in to_train:
         train_one = train_if_stale if run.stale else train_run
         about = train_one(workspace, run, listener=RunPrinter(run.run)).about

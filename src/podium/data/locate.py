@@ -2,7 +2,7 @@
 
 import os
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from podium.data.archives import ARCHIVE_SUFFIXES, folder_names, open_folder, si
 from podium.data.digits import digits_archive
 from podium.errors import DataError
 from podium.files import atomic_write, file_lock, os_error_as
+from podium.plan.memory import remembered_place
 from podium.plan.paths import Paths
 
 Progress = Callable[[str, int, int | None], None]
@@ -105,20 +106,22 @@ def find_source(competition: Competition, paths: Paths, *, data: str | None) -> 
     if settings.source == "digits":
         return Source(digits_archive(paths.cache), settings, paths.cache)
     places = _image_places(paths, data)
-    for place in places:
-        if path := _in_place(place, settings.archive or paths.name, settings.train, named_by_user=bool(data)):
+    for place, is_named in places.items():
+        if path := _in_place(place, settings.archive or paths.name, settings.train, named_by_user=is_named):
             return Source(path, settings, paths.cache)
     if data:
         raise _not_found(competition, paths, places)
     return None
 
 
-def _image_places(paths: Paths, data: str | None) -> list[Path]:
-    """Folders in which the images are looked for, in order, or the one place that the user names."""
-    data_folder = os.environ.get("PODIUM_DATA")
-    places = [named_place("PODIUM_DATA", data_folder)] if data_folder else []
-    places += [paths.root / "data", paths.root.resolve().parent / "shared" / "data"]
-    return [named_place("DATA", data)] if data else places
+def _image_places(paths: Paths, data: str | None) -> dict[Path, bool]:
+    """Where the images are looked for, in order -> whether the user named the place, now or in an earlier command."""
+    if data:
+        return {named_place("DATA", data): True}
+    data_folder, place = os.environ.get("PODIUM_DATA"), remembered_place(paths.root, paths.name)
+    places = {named_place("PODIUM_DATA", data_folder): False} if data_folder else {}
+    places |= {place: True} if place else {}
+    return places | {paths.root / "data": False, paths.root.resolve().parent / "shared" / "data": False}
 
 
 def _in_place(place: Path, archive: str, train: str, *, named_by_user: bool) -> Path | None:
@@ -151,7 +154,7 @@ def download_source(competition: Competition, paths: Paths, *, progress: Progres
     return Source(target, competition.data, paths.cache)
 
 
-def _not_found(competition: Competition, paths: Paths, places: Sequence[Path]) -> DataError:
+def _not_found(competition: Competition, paths: Paths, places: Iterable[Path]) -> DataError:
     train = competition.data.train or "the class folders"
     return DataError(
         f"The images of '{paths.name}' were not found.",

@@ -15,7 +15,7 @@ from podium.data.cache import Dataset, find_images, load_dataset, size_name
 from podium.data.decode import decode_images
 from podium.data.duplicates import duplicate_lines, joined, kept_duplicates
 from podium.data.folds import ALWAYS_TRAINS, assign_folds, check_training_rows
-from podium.data.locate import Progress, download_source, find_source, quiet
+from podium.data.locate import Progress, Source, download_source, find_source, quiet
 from podium.data.metadata import prepare_metadata
 from podium.errors import DataError, examples
 from podium.files import remove_abandoned_temporaries
@@ -54,7 +54,7 @@ def prepare(
         for pixels, shape in sizes:
             options = {"pixels": pixels, "shape": shape, "progress": progress, "note": note}
             dataset = decode_images(competition, source, paths, **options)
-    _check_fingerprint(dataset.lock.fingerprint, workspace, known, data=data, accept=accept)
+    _check_fingerprint(dataset.lock.fingerprint, workspace, known, source, data=data, accept=accept)
     lock = _make_lock(dataset, competition, known, progress=progress, note=note)
     if rare := lock.unvalidated_classes:
         counts = lock.target.shares(lock.train_labels) * len(lock.train_labels)
@@ -76,11 +76,11 @@ def recipe_sizes(workspace: Workspace) -> list[Size]:
 
 
 def _check_fingerprint(
-    fingerprint: str, workspace: Workspace, known: Lock | None, *, data: str | None, accept: bool
+    fingerprint: str, workspace: Workspace, known: Lock | None, source: Source | None, *, data: str | None, accept: bool
 ) -> None:
     """Refuse images that are not the ones of competition.toml or data.lock; raises DataError."""
     paths, expected = workspace.paths, workspace.competition.data.fingerprint
-    found = f"fingerprint {fingerprint}"
+    found = f"fingerprint {fingerprint}{f', of {source.path}' if source else ''}"
     if expected and fingerprint != expected:
         raise DataError(
             f"These are not the data of '{paths.name}'.",

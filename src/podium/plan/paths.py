@@ -70,11 +70,16 @@ class Paths:
                 tempfile.TemporaryFile(dir=folder).close()
 
 
+def competition_names(root: Path) -> list[str]:
+    """Names of the competitions below `root`, sorted."""
+    return sorted(file.parent.name for file in (root / "competitions").glob(f"*/{COMPETITION_FILE}"))
+
+
 def find_competition(name: str, root: Path | str = ".") -> Paths:
     """The paths of a competition below `root`; raises ConfigError if it does not exist."""
     root = Path(root)
     paths = Paths(name, root, root)
-    known = sorted(file.parent.name for file in (root / "competitions").glob(f"*/{COMPETITION_FILE}"))
+    known = competition_names(root)
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
         raise ConfigError(

@@ -22,7 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 CHARACTERS = "letters, digits, and _ . + - between them"
 RUN_SUFFIX = re.compile(r".*\.s[0-9]+")
 # Names that the Makefile uses for itself, beside its targets.
-RESERVED = {"Makefile", "FORCE", "demo-all", "environment.mk"}
+RESERVED = {"Makefile", "FORCE", "demo-all", "clean-code", "environment.mk"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """SET=: other values of some keys, and the variant of a recipe that has them, for one experiment."""
 
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
     check_recipe_name(target.stem, target)
     known = read_recipe(target) if target.exists() else None
     all_seeds = sorted({*seeds, *(known.seeds if known else ())})
-    command = f"`make train RUN={name} SET='{assignments}' COMPETITION={plan.name}`"
+    command = f"`make train RUN={name} SET={shlex.quote(assignments)} COMPETITION={plan.name}`"
     reason = f"Made by {command}. All else, comments too, is a copy of {source.name}."
     text = changed_text(source, values | {"seeds": all_seeds}, recipe=run.recipe, reason=reason)
     try:

@@ -1,4 +1,4 @@
-"""Estimate how long runs will take on this machine, from a few timed steps of each recipe."""
+"""Before a training: check all recipes, and estimate how long their runs will take, from a few timed steps."""
 
 import math
 import os
@@ -13,10 +13,11 @@ from torch.nn.functional import cross_entropy
 
 from podium.config.keys import Recipe
 from podium.config.pixels import height_and_width
+from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun
 from podium.predictions.pseudo import read_pseudo_labels
 from podium.training.batches.stores import FitData, data_of_fits
-from podium.training.device import computing, count_gpus, is_memory_error, pick_device
+from podium.training.device import computing, count_gpus, is_memory_error, name_run_in_errors, pick_device
 from podium.training.inference import VIEWS, evaluation_batch
 from podium.training.learner import EPOCH_ROWS, count_images
 from podium.training.networks.architectures import build_network
@@ -25,6 +26,26 @@ from podium.workspace import Workspace
 
 # Enough to use the whole device. A `batch_size` that fits into no memory must not fill the memory here.
 MOST_TIMED_IMAGES = 1024
+
+
+def check_recipes(workspace: Workspace, runs: Sequence[PlannedRun]) -> None:
+    """Build the network of each recipe once, with its pretrained weights; nothing is trained.
+
+    Raises TrainingError with the faults of all recipes: architectures, weights, sizes of images.
+    """
+    errors = []
+    for name, run in {run.recipe_name: run for run in runs}.items():
+        try:
+            with name_run_in_errors(name, workspace.paths.recipe_file(name)):
+                build_network(run.recipe, workspace.lock.target.outputs, root=workspace.paths.root, seed=run.seed)
+        except TrainingError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        faults = [f"{error.what} {error.found or error.file}; fix: {error.fix}" for error in errors]
+        folder = workspace.paths.folder
+        raise TrainingError("Several recipes cannot be trained.", file=folder, faults=faults, fix="edit these recipes")
 
 
 def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, float]:

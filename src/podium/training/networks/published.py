@@ -74,8 +74,9 @@ def _timm_model(recipe: Recipe, pixels: Pixels) -> nn.Module:
     huggingface_hub.logging.set_verbosity_error()
     name = recipe.architecture.removeprefix(TIMM_PREFIX)
     if name == recipe.architecture or not timm.is_model(name):
-        known = [*TORCHVISION, *(f"{TIMM_PREFIX}{model}" for model in timm.list_models())]
-        nearest = difflib.get_close_matches(recipe.architecture, known, n=3)
+        known = {model: f"{TIMM_PREFIX}{model}" for model in timm.list_models()}
+        known |= {} if name != recipe.architecture else {model: model for model in TORCHVISION}
+        nearest = [known[model] for model in difflib.get_close_matches(name, known, n=3)]
         raise TrainingError(
             "There is no such architecture.",
             expected=f"fastnet, {', '.join(TORCHVISION)}, or {TIMM_PREFIX}<a name of timm.list_models()>",
