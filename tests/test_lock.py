@@ -9,6 +9,7 @@ import pytest
 
 from podium.errors import DataError
 from podium.lock import Lock, lock_text, read_lock, write_lock
+from podium.plan.stamp import file_sha256, lock_sha256
 
 LOCK = Lock(
     fingerprint="f" * 64,
@@ -35,6 +36,23 @@ def test_a_lock_reads_as_it_was_written(file):
     for name in ("train_ids", "train_labels", "folds", "test_ids"):
         assert getattr(read, name).tolist() == getattr(LOCK, name).tolist()
     assert lock_text(read) == lock_text(LOCK)
+
+
+def test_the_digests_of_files_are_kept_but_do_not_make_runs_stale(file):
+    before, plain = file.read_bytes(), lock_sha256(file)
+    assert plain == file_sha256(file)
+    write_lock(file, dataclasses.replace(LOCK, files={"pets.zip": "1" * 64}))
+    assert read_lock(file).files == {"pets.zip": "1" * 64}
+    assert file.read_bytes() != before and lock_sha256(file) == plain
+    file.write_text(file.read_text().replace('"seed": 0', '"seed": 1').replace("b", "d"))
+    assert lock_sha256(file) != plain
+    file.write_bytes(b'"files": {')
+    assert lock_sha256(file) == file_sha256(file)
+
+
+def test_only_a_file_with_another_digest_is_changed():
+    lock = dataclasses.replace(LOCK, files={"a.zip": "1", "b.csv": "2"})
+    assert lock.changed_files({"a.zip": "1", "b.csv": "3", "c.csv": "4"}) == ["b.csv"]
 
 
 def test_a_lock_is_text_with_a_row_a_line(file):

@@ -40,6 +40,7 @@ class Lock:
     validation: Mapping[str, Any] = field(default_factory=dict)  # the settings that decided the folds
     groups: np.ndarray | None = None  # (n,) str: rows of one group stay in one fold
     target_name: str = "class"
+    files: Mapping[str, str] = field(default_factory=dict)  # downloaded file -> its digest; decides no prediction
 
     @cached_property
     def target(self) -> Target:
@@ -56,6 +57,10 @@ class Lock:
         """SHA-256 over ids and folds."""
         lines = (f"{id_}\0{fold}\n" for id_, fold in zip(self.train_ids.tolist(), self.folds.tolist(), strict=True))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def changed_files(self, digests: Mapping[str, str]) -> list[str]:
+        """The names of files whose digest is another one than that of the files this lock was made from."""
+        return [name for name, digest in digests.items() if digest != self.files.get(name, digest)]
 
     @property
     def unvalidated_classes(self) -> tuple[str, ...]:
@@ -84,6 +89,7 @@ def lock_text(lock: Lock) -> str:
         "test": len(lock.test_ids),
         "fold_sha256": lock.fold_sha256,
         "rows_sha256": _rows_sha256(lock.classes, rows),
+        **({"files": dict(lock.files)} if lock.files else {}),
     }
     return json.dumps(head, ensure_ascii=False) + "\n" + rows
 
@@ -136,4 +142,5 @@ def _parse(head: dict[str, Any], rows: list[list[str]]) -> Lock:
         validation=head["validation"],
         groups=np.array(groups[0], str) if groups else None,
         target_name=target_name,
+        files={name: str(digest) for name, digest in head.get("files", {}).items()},
     )

@@ -384,6 +384,16 @@ def test_a_positive_class_without_its_kind_and_other_faults_are_listed_at_once(t
         ('source = "folders"', 'kind = "folder"\nfolder = "val"\nrows = 9', 'rows = 9: expected kind = "holdout"'),
         ('source = "folders"\nextra = ["a", "a"]', "rows = 3", "expected names of folders or archives, each once"),
         ('source = "folders"\nextra = [""]', "rows = 3", "expected names of folders or archives, each once"),
+        (
+            'source = "folders"',
+            'rows = 3\n[kaggle]\nfiles = ["a"]',
+            'kaggle.files = ["a"]: expected names, each once, and',
+        ),
+        (
+            'source = "folders"',
+            'rows = 3\n[kaggle]\ncompetition = "x"\nfiles = ["a", "a"]',
+            "expected names, each once, and competition beside them",
+        ),
         ('source = "folders"\ntrain = ""', "rows = 3", 'data.train = "": expected a name, as test has one'),
         ('source = "folders"\ntrain = ""\ntest = ""', 'kind = "folder"\nfolder = "val"', 'or "names", and train'),
         (

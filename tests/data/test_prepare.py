@@ -1,5 +1,6 @@
 """What `podium prepare` writes, keeps and refuses."""
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -16,7 +17,8 @@ from podium.data.cache import find_images
 from podium.data.duplicates import kept_duplicates
 from podium.data.prepare import recipe_sizes
 from podium.errors import DataError
-from podium.lock import read_lock
+from podium.lock import lock_text, read_lock
+from podium.plan.stamp import file_sha256
 
 RECIPE = 'architecture = "resnet34"\nepochs = 1\nlearning_rate = 0.1\n'
 
@@ -74,6 +76,36 @@ def test_other_data_than_the_locks_are_refused_until_accepted(toy):
     assert file.read_bytes() == content
     assert toy.prepare(accept=True).fingerprint != before.fingerprint
     assert file.read_bytes() != content
+
+
+def test_a_lock_has_the_digests_of_the_files_it_was_made_from_until_others_are_accepted(toy):
+    file = with_data(toy)
+    first = toy.prepare().files
+    assert [*first] == ["pets.zip"] and read_lock(file).files == first
+    toy.zip(toy.data / "pets.zip", toy.folders() | {"readme.txt": b"new"})
+    assert toy.prepare().files == first
+    second = toy.prepare(accept=True).files
+    assert [*second] == ["pets.zip"] and second != first
+    change_data(toy)
+    with pytest.raises(DataError, match=r"- pets\.zip is another file"):
+        toy.prepare()
+
+
+def test_a_lock_without_digests_stays_as_it_is(toy):
+    file = with_data(toy)
+    content = lock_text(dataclasses.replace(toy.prepare(), files={}))
+    file.write_text(content)
+    toy.prepare()
+    assert file.read_text() == content
+
+
+def test_the_archives_and_tables_of_a_folder_have_digests(toy):
+    toy.table_competition()
+    toy.write(toy.data / "pets", toy.table())
+    names = ["sampleSubmission.csv", "test.7z", "train.7z", "trainLabels.csv"]
+    digests = toy.prepare().files
+    assert sorted(digests) == [f"pets/{name}" for name in names]
+    assert digests["pets/train.7z"] == file_sha256(toy.data / "pets" / "train.7z")
 
 
 def test_the_command_that_accepts_data_names_the_place_they_were_given_in(toy):

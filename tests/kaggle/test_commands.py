@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from podium.config.competition import read_competition
 from podium.errors import KaggleError
 from podium.files import file_lock
 from podium.kaggle.submit import submit
+from podium.lock import read_lock, write_lock
 
 CREATE, LIST = "CreateSubmission", "ListSubmissions"
 
@@ -179,11 +181,33 @@ def test_download_fetches_and_says_what_the_archive_is_called(project):
     file = project.folder / "made.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("train.csv", "id,label\n")
-    project.state.archive, project.state.files = file.read_bytes(), {"train.csv": 9}
+        archive.writestr("test.csv", "id\n")
+    project.state.archive, project.state.files = file.read_bytes(), {"train.csv": 9, "test.csv": 3}
     code, output, errors = run(project, "download")
     assert (code, errors) == (0, "") and "data/birds-and-others.zip" in output
-    assert "1 file(s) have the names and sizes that Kaggle lists" in output
+    assert "2 file(s) have the names and sizes that Kaggle lists" in output
     assert (project.folder / "data" / "birds-and-others.zip").read_bytes() == file.read_bytes()
+
+
+def test_download_fetches_the_files_that_the_settings_name_and_compares_them_with_the_lock(project):
+    project.state.contents = {"train.csv": b"id,label\n", "images.tar": bytes(10**6)}
+    project.state.files = {name: len(content) for name, content in project.state.contents.items()}
+    settings = project.folder / "competitions" / "birds" / "competition.toml"
+    settings.write_text(settings.read_text() + 'files = ["train.csv"]\n')
+    code, output, errors = run(project, "download")
+    assert (code, errors) == (0, "") and "data/birds-and-others is whole; 1 file(s) have" in output
+    assert [file.name for file in (project.folder / "data" / "birds-and-others").iterdir()] == ["train.csv"]
+    lock = settings.with_name("data.lock")
+    write_lock(lock, replace(read_lock(lock), files={"birds-and-others/train.csv": "another"}))
+    code, output, errors = run(project, "download")
+    assert code == 2 and "birds-and-others/train.csv: " in errors and "--accept-data" in errors
+
+
+def test_a_new_competition_with_wrong_names_of_files_downloads_nothing(project):
+    code, _, errors = run(project, "new", "--kaggle", "birds-and-others", "--set", "kaggle.files=3", competition="pets")
+    assert (
+        code == 2 and "kaggle.files" in errors and not {"DownloadDataFiles", "ListDataFiles"} & {*project.state.asked}
+    )
 
 
 def test_no_command_imports_what_trains(project):

@@ -89,14 +89,16 @@ def submissions(workspace: Opened = DEFAULT) -> None:
 
 @commands.command()
 def download(workspace: Opened = DEFAULT) -> None:
-    """Download the competition's files from Kaggle into data/, whole or not at all."""
+    """Download the competition's files, or those of [kaggle] files, into data/, whole or not at all."""
+    from podium.kaggle.download import check_recorded
     from podium.kaggle.download import download as download_files
 
-    session = _open_session(workspace)
-    file = download_files(session.kaggle, workspace.paths.root / "data", log=print_line)
-    print(f"{file}: {file.stat().st_size:,} bytes")
-    if workspace.competition.data.archive not in ("", file.name):
-        print(f'competition.toml names another archive: set [data] archive = "{file.name}"')
+    session, folder = _open_session(workspace), workspace.paths.root / "data"
+    place = download_files(session.kaggle, folder, workspace.competition.kaggle.files, log=print_line)
+    if same := check_recorded(workspace, folder):
+        print_line(f"{same} file(s) are those that data.lock was made from")
+    if workspace.competition.data.archive not in ("", place.name, f"{place.name}.zip"):
+        print(f'competition.toml names another archive: set [data] archive = "{place.name}"')
 
 
 @commands.command()

@@ -44,14 +44,14 @@ def new(
     demo: Annotated[bool, typer.Option("--demo", help="Write the settings of the demo instead.")] = False,
 ) -> None:
     """Guess the settings of a new competition from its files; write competition.toml and recipes."""
-    from podium.config.keys import Competition
+    from podium.config.keys import Competition, Data
     from podium.data.locate import named_place
     from podium.errors import ConfigError
     from podium.kaggle.client import Kaggle
     from podium.kaggle.download import download
     from podium.plan.paths import Paths
     from podium.scaffold.folder import write_demo
-    from podium.scaffold.guess import guess_competition
+    from podium.scaffold.guess import guess_competition, with_given
     from podium.scaffold.variant import parse_assignments
     from podium.scaffold.write import check_new_name, write_competition
 
@@ -67,10 +67,11 @@ def new(
     command = " ".join(["make new", *(f"{name}={shlex.quote(value)}" for name, value in options.items() if value)])
     keys = {"data.target": target, "metric": metric, "submission.kind": kind, "kaggle.competition": kaggle}
     given = parse_assignments(others, Competition) | {name: value for name, value in keys.items() if value}
+    names = with_given(Competition(title=competition, data=Data(source="folders")), given).kaggle.files
     data_folder = paths.root / "data"
     if kaggle:
         print_line(f"{kaggle}: {competition_text(Kaggle(kaggle).about())}")
-    source = named_place("DATA", data) if data else download(Kaggle(kaggle), data_folder, log=print_line)
+    source = named_place("DATA", data) if data else download(Kaggle(kaggle), data_folder, names, log=print_line)
     guess = guess_competition(source, paths.cache, title=kaggle or competition, given=given, command=command)
     files = write_competition(paths, guess)
     lines = [*guess.lines, *(f"please check {item}" for item in guess.to_check)]

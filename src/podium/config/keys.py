@@ -123,6 +123,7 @@ class Kaggle:
     """[kaggle]: the competition on kaggle.com."""
 
     competition: str = key("slug, as in kaggle.com/competitions/<slug>", "")
+    files: tuple[str, ...] = key("names of the files to download, each by itself; empty: all, as one zip", ())
     notebook_parameters: bool = key("whether make kernel downloads parameters too; make notebook needs them", True)
     notebook_hours: float = key("hours after which Kaggle ends a session", 12, low=1)
     notebook_accelerator: Literal[*ACCELERATORS] = key(

@@ -17,6 +17,7 @@ from typing import Any
 
 from podium.errors import DataError
 from podium.files import DAMAGE, cache_lock, os_error_as, require_free_space
+from podium.plan.stamp import file_sha256
 
 ARCHIVE_SUFFIXES = (".zip", ".7z", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 UNREADABLE = "A file or folder cannot be read."
@@ -81,6 +82,19 @@ def signature(path: Path) -> str:
         status = os.stat(f"{path}/{name}" if name else path)
         content.append(f"{name}\0{status.st_size}\0{status.st_mtime_ns}")
     return hashlib.sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()
+
+
+@os_error_as(DataError, UNREADABLE)
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file; of a zip, over the names, sizes and CRC-32 of its members. Raises DataError.
+
+    So a zip of 100 GB is not read, and one that is packed anew from the same files has the same digest.
+    """
+    if file.suffix.lower() != ".zip":
+        return file_sha256(file)
+    with _damage_as_data_error(file), zipfile.ZipFile(file) as archive:
+        lines = sorted(f"{member.filename}\0{member.file_size}\0{member.CRC}\n" for member in archive.infolist())
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def is_archive(name: str) -> bool:

@@ -19,8 +19,8 @@ from podium.config.pixels import Pixels, height_and_width, pixels_text
 from podium.errors import ChangedDataError, DataError
 from podium.files import DAMAGE, os_error_as
 from podium.lock import Lock, read_lock
+from podium.plan import stamp
 from podium.plan.paths import Paths
-from podium.plan.stamp import file_sha256
 
 LISTING_FILE = "listing.lock"
 # Each block of rows has a checksum: damage on the disk is noticed before a run uses the images.
@@ -57,7 +57,7 @@ class Dataset:
 
         The pixels are read as it has read them: also where another file has replaced theirs.
         """
-        changed = [lock_file] if file_sha256(lock_file) != lock_sha256 else []
+        changed = [lock_file] if stamp.lock_sha256(lock_file) != lock_sha256 else []
         blocks = (self.images[row : row + ROWS_PER_BLOCK] for row in range(0, len(self.images), ROWS_PER_BLOCK))
         changed += [self.images.filename] if list(map(zlib.crc32, blocks)) != list(self.checksums) else []
         if changed:

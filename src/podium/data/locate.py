@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podium.config.keys import Competition, Data
-from podium.data.archives import ARCHIVE_SUFFIXES, folder_names, open_folder, signature, without_archive_suffix
+from podium.data.archives import (
+    ARCHIVE_SUFFIXES,
+    file_digest,
+    folder_names,
+    open_folder,
+    signature,
+    without_archive_suffix,
+)
 from podium.data.digits import digits_archive
 from podium.errors import DataError
 from podium.files import atomic_write, file_lock, os_error_as
@@ -34,12 +41,20 @@ class Source:
 
     def signature(self, *other_parts: str) -> str:
         """Identifies the content of all files, also of parts beside train and test, without reading them."""
+        return "\n".join(map(signature, self._parts(other_parts)))
+
+    def file_digests(self) -> dict[str, str]:
+        """Name -> digest of each archive and table, below the folder that the archive is in; raises DataError."""
+        files = [part for part in self._parts() if part.is_file() and self.data.source != "digits"]
+        return {os.path.relpath(file, self.path.parent): file_digest(file) for file in files}
+
+    def _parts(self, other_parts: Iterable[str] = ()) -> list[Path]:
+        """The archive, or the folders and files of the folder that `data` names; and external data."""
         data, parts = self.data, [self.path]
         if self.path.is_dir():
             root, names = self.open(), (data.train, data.test, data.labels, data.sample_submission, *other_parts)
             parts = [part for name in names if name and (part := find_part(root, name))] + [root] * (not data.train)
-        parts += [part for name in data.extra if (part := find_part(self.path.parent, name))]
-        return "\n".join(map(signature, parts))
+        return parts + [part for name in data.extra if (part := find_part(self.path.parent, name))]
 
     def open(self) -> Path:
         """The folder with the files beside the train folder; a single wrapping folder is skipped."""

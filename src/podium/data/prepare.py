@@ -56,6 +56,8 @@ def prepare(
             dataset = decode_images(competition, source, paths, **options)
     _check_fingerprint(dataset.lock.fingerprint, workspace, known, source, data=data, accept=accept)
     lock = _make_lock(dataset, competition, known, progress=progress, note=note)
+    is_kept = source is None or (known and not accept)
+    lock = dataclasses.replace(lock, files=known.files if is_kept else source.file_digests())
     if rare := lock.unvalidated_classes:
         counts = lock.target.shares(lock.train_labels) * len(lock.train_labels)
         rows = round(counts[np.isin(lock.classes, rare)].sum())
@@ -96,6 +98,7 @@ def _check_fingerprint(
             file=paths.lock_file,
             expected=f"fingerprint {known.fingerprint}",
             found=found,
+            faults=[f"{name} is another file" for name in known.changed_files(source.file_digests() if source else {})],
             fix="restore the old images, or accept the new ones (every run becomes stale): "
             f"podium prepare --competition {paths.name} --accept-data{place}",
         )

@@ -67,7 +67,7 @@ def read_chain(workspace: Workspace, file: Path, *, reads_images: bool = False) 
     expected, settings = record[stamp.PROBABILITIES_KEY], _settings_link(workspace, record)
     beside = _compare(str(probabilities), stamp.file_sha256(probabilities), expected)
     # Older records have no hash of data.lock, but their stamp has it.
-    lock_sha256 = stamp.file_sha256(workspace.paths.lock_file) if settings.state == OK else "not recorded"
+    lock_sha256 = stamp.lock_sha256(workspace.paths.lock_file) if settings.state == OK else "not recorded"
     lock = _lock_link(workspace, record.get("lock_sha256", lock_sha256), reads_images=reads_images)
     return replace(csv, made_from=(content, beside, settings, *_run_links(workspace, record), lock))
 
@@ -166,7 +166,7 @@ def _version(package: str) -> str:
 
 def _lock_link(workspace: Workspace, expected: str, *, reads_images: bool) -> Link:
     """data.lock, and the decoded images that it describes."""
-    link = _compare(str(workspace.paths.lock_file), stamp.file_sha256(workspace.paths.lock_file), expected)
+    link = _compare(str(workspace.paths.lock_file), stamp.lock_sha256(workspace.paths.lock_file), expected)
     try:
         lock = workspace.lock
         name, dataset = f"{len(lock.train_ids):,} + {len(lock.test_ids):,} images", find_images(workspace.paths, lock)

@@ -19,7 +19,7 @@ from podium.errors import ConfigError, SubmissionError
 from podium.files import atomic_write, file_lock, write_file
 from podium.metrics import METRICS
 from podium.plan.runs import CHARACTERS, NAME
-from podium.plan.stamp import ensemble_stamp, file_sha256, input_hashes, with_hashes
+from podium.plan.stamp import ensemble_stamp, input_hashes, lock_sha256, with_hashes
 from podium.predictions.align import load_runs
 from podium.submission import check_submission, submission_text
 from podium.workspace import Workspace
@@ -62,7 +62,7 @@ def write_ensemble(
     record = {
         "competition": workspace.name,
         "stamp": ensemble_stamp(workspace.paths, competition, settings),
-        "lock_sha256": file_sha256(workspace.paths.lock_file),
+        "lock_sha256": lock_sha256(workspace.paths.lock_file),
         "inputs": input_hashes(workspace.paths),
         "overridden": {name: value for name, value in given.items() if value is not None},
         "settings": asdict(settings),

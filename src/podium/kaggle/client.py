@@ -93,8 +93,8 @@ class Kaggle:
             return ""
         return shorten(description or "Kaggle gives no reason")
 
-    def files(self) -> dict[str, int]:
-        """Name -> bytes of the competition's files, of the first MAX_PAGES pages of Kaggle's list."""
+    def files(self) -> tuple[dict[str, int], bool]:
+        """Name -> bytes of the files on the first MAX_PAGES pages of Kaggle's list, and whether these are all."""
         sizes: dict[str, int] = {}
         page: dict[str, str] = {}
         for _ in range(MAX_PAGES):
@@ -103,7 +103,7 @@ class Kaggle:
             page = {"pageToken": answer["nextPageToken"]}
             if not page["pageToken"]:
                 break
-        return sizes
+        return sizes, not page["pageToken"]
 
     def submit(self, file: Path, message: str, *, notebook: str = "", version: int = 0) -> None:
         """Submit by the kaggle CLI: a CSV, or a version of the notebook `<user>/<slug>` that writes such a file.
@@ -125,9 +125,13 @@ class Kaggle:
         if code != 0:
             raise self.cli_error("competitions", output)
 
-    def download(self, folder: Path, *, force: bool, timeout_seconds: float) -> None:
-        """Fetch the competition's files as `<slug>.zip` into a folder; it may be cut although no error is raised."""
-        options = ("-p", str(folder), "-q", *(["-o"] if force else []))
+    def download(self, folder: Path, name: str = "", *, force: bool, timeout_seconds: float) -> None:
+        """Fetch the competition's files as `<slug>.zip` into a folder; it may be cut although no error is raised.
+
+        With a `name` that file alone is fetched, as itself or as `<name>.zip`. Versions of the kaggle CLI differ in
+        whether they make the folders of a name such as `train/1.png`.
+        """
+        options = ("-p", str(folder), "-q", *(["-o"] if force else []), *(["-f", name] if name else []))
         self.check_cli("competitions", "download", self.slug, *options, seconds=timeout_seconds)
 
     def leaderboard(self, folder: Path) -> Path:

@@ -13,7 +13,7 @@ from podium.config.keys import COMPETITION_FILE, Competition, Recipe
 from podium.config.recipe import read_recipe
 from podium.errors import ConfigError, examples
 from podium.plan.paths import Paths, find_competition
-from podium.plan.stamp import file_sha256, is_stale, read_about, run_stamp, weights_sha256
+from podium.plan.stamp import file_sha256, is_stale, lock_sha256, read_about, run_stamp, weights_sha256
 
 # In a message: of a thousand runs; with all targets of the Makefile.
 MOST_NAMES, MOST_KNOWN = 50, 60
@@ -58,7 +58,7 @@ class Plan:
     @cached_property
     def runs(self) -> tuple[PlannedRun, ...]:
         """Every run, in the order of the recipes and their seeds; raises ConfigError as `recipes` does."""
-        runs, paths, lock_sha256 = [], self.paths, file_sha256(self.paths.lock_file)
+        runs, paths, lock = [], self.paths, lock_sha256(self.paths.lock_file)
         for name, recipe in self.recipes.items():
             weights_hash = weights_sha256(recipe, paths.root)
             files = {"pseudo_labels": paths.root / recipe.pseudo_labels} if recipe.pseudo_labels else {}
@@ -67,7 +67,7 @@ class Plan:
             for seed in recipe.seeds:
                 run = run_name(name, seed)
                 about = read_about(paths.predictions_file(run))
-                stamp = run_stamp(self.competition, recipe, seed, lock_sha256=lock_sha256, **hashes)
+                stamp = run_stamp(self.competition, recipe, seed, lock_sha256=lock, **hashes)
                 names = {"run": run, "recipe_name": name, "recipe": recipe, "seed": seed, "stamp": stamp}
                 stale = is_stale(about, stamp=stamp, weights=weights_hash)
                 runs.append(PlannedRun(**names, stale=stale, about=about))

@@ -50,6 +50,20 @@ def file_sha256(file: Path) -> str:
         return ""
 
 
+def lock_sha256(file: Path) -> str:
+    """SHA-256 of data.lock without its digests of files, which decide no prediction; empty if there is no file."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return ""
+    first, newline, rows = content.partition(b"\n")
+    if b'"files": ' in first:
+        with suppress(ValueError):
+            head = {key: value for key, value in json.loads(first).items() if key != "files"}
+            content = json.dumps(head, ensure_ascii=False).encode() + newline + rows
+    return hashlib.sha256(content).hexdigest()
+
+
 def run_stamp(competition: Competition, recipe: Recipe, seed: int, *, lock_sha256: str, **hashes: str) -> str:
     """The hash of everything that decides a run's predictions, except the weights file that it starts from.
 
@@ -92,7 +106,7 @@ def ensemble_stamp(paths: Paths, competition: Competition, settings: Ensemble | 
         ensemble=asdict(settings or competition.ensemble),
         # Without keys that are empty, so that declaring such a key does not make ensembles stale.
         submission={name: value for name, value in asdict(competition.submission).items() if value},
-        lock=file_sha256(paths.lock_file),
+        lock=lock_sha256(paths.lock_file),
         inputs=input_hashes(paths),
     )
 

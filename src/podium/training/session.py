@@ -65,7 +65,7 @@ def open_training(
         open_checkpoint(checkpoint_file, origin_of(workspace, run), minutes=minutes, note=listener.note) as checkpoint,
     ):
         dataset.verify()
-        verify = partial(dataset.verify_trained, paths.lock_file, stamp.file_sha256(paths.lock_file))
+        verify = partial(dataset.verify_trained, paths.lock_file, stamp.lock_sha256(paths.lock_file))
         train_store, test_store = stores.open_stores(dataset, keeps_features=checkpoint_file is not None)
         train_store.metadata, test_store.metadata = read_metadata(paths, lock, recipe.metadata_columns)
         store = stores.ExtendedStore(train_store, test_store, pseudo.rows) if len(pseudo.rows) else train_store

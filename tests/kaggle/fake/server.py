@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from fake.kernels import KERNEL_ROUTES, log_stream, output_file
 from fake.state import Graded, State
@@ -122,6 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = output_file(self.state.kernels, path)
         if content is None:
             content = self.state.leaderboard if "leaderboard" in path else self.state.archive
+            content = self.state.contents.get(unquote(path.removeprefix("/files/single/")), content)
         if not self._is_faulty(path, content):
             self._bytes(content)
 
@@ -209,6 +210,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _download_data_files(self, _: dict) -> None:
         self._redirect("archive.zip")
 
+    def _download_data_file(self, request: dict) -> None:
+        name = request["fileName"]
+        served = next((served for served in (name, f"{name}.zip") if served in self.state.contents), None)
+        if served is None:
+            self.refuse(404, f"{name} not found")
+        else:
+            self._redirect(f"single/{quote(served)}")
+
     def _download_leaderboard(self, _: dict) -> None:
         self._redirect("leaderboard.zip")
 
@@ -295,6 +304,7 @@ ROUTES = {
     "GetSubmission": _Handler._get_submission,
     "ListDataFiles": _Handler._list_data_files,
     "DownloadDataFiles": _Handler._download_data_files,
+    "DownloadDataFile": _Handler._download_data_file,
     "DownloadLeaderboard": _Handler._download_leaderboard,
     **KERNEL_ROUTES,
 }

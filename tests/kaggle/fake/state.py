@@ -37,6 +37,7 @@ class State:
     grade: Callable[[bytes], Graded | None]
     archive: bytes = b""
     files: Mapping[str, int] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)  # of files by themselves; `<name>.zip`: compressed
     page_size: int = 0  # of the list of files; 0: as asked
     leaderboard: bytes = b""
     polls_before_score: int = 1
