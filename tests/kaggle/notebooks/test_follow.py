@@ -17,6 +17,7 @@ from command_toys import run_podium
 from notebook_toys import NOTEBOOK, log_text
 from podium.errors import ConfigError, KaggleError
 from podium.kaggle.answers import ServerError
+from podium.kaggle.client import Kaggle
 from podium.kaggle.waiting import Patience
 from podium.predictions.artefact import save_predictions
 
@@ -300,6 +301,16 @@ def test_a_server_or_a_network_that_fails_for_a_while_is_waited_for(pushed, faul
     pushed.server.state.script[STATUS] = [fault]
     assert pushed.train().imported == BOTH
     assert f"unknown ({what}), not done yet" in "\n".join(pushed.messages)
+
+
+def test_an_upload_that_the_network_always_cuts_pushes_nothing_and_is_made_again_by_the_next_command(toy, monkeypatch):
+    toy.server.state.script[".pyz"] = [Fault(cut=True, times=99)]
+    with monkeypatch.context() as patch, pytest.raises(ServerError, match="did not answer in time") as refusal:
+        patch.setattr(Kaggle, "upload_seconds", lambda kaggle, size: 2)  # the kaggle command tries again for minutes
+        toy.train()
+    assert "check the connection" in refusal.value.fix and toy.state.pushes == [] and not toy.push_file.exists()
+    toy.server.state.script.clear()
+    assert toy.train().imported == BOTH
 
 
 def shown_log(toy):

@@ -35,7 +35,7 @@ class Push:
     push: str
     notebook: str
     time: str
-    runs: tuple[str, ...]
+    runs: Sequence[str]
     archive: str = ""
     version: int = 0  # of the notebook; 0 until Kaggle reports it
     log_lines: int = 0  # so many lines of its log were shown
@@ -104,11 +104,10 @@ def pending_push(session: NotebookSession, *, force: bool) -> Push | None:
     if force:
         session.push_file.unlink(missing_ok=True)
     try:
-        record = json.loads(session.push_file.read_text(encoding="utf-8"))
-        push = Push(**record | {"runs": tuple(record["runs"])})
+        push = Push(**json.loads(session.push_file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError) as error:
         fix = f"{session.command} FORCE=1 forgets the push"
         raise KaggleError("Not a record of a push.", file=session.push_file, found=str(error), fix=fix) from None
     while True:
