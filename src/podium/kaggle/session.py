@@ -111,12 +111,8 @@ def _scoring_error(session: Session, entry: Entry) -> KaggleError:
     expected = "the format of Kaggle's sample submission; the local check found no fault"
     check = f"compare {name}'s sample submission with Kaggle's"
     if entry.is_notebook:
-        expected = (
-            "a submission of the hidden test images: there may be more of them, and larger ones, than visible ones"
-        )
-        check = (
-            f"compare the time and memory of make rehearse-notebook COMPETITION={name} with the competition's limits"
-        )
+        expected = "a submission of the hidden test images, which may be more and larger than the visible ones"
+        check = f"compare the time of make rehearse-notebook COMPETITION={name} with the competition's limit"
     return KaggleError(
         "Kaggle could not score the submission.",
         file=entry.file,

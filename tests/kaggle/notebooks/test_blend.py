@@ -229,7 +229,7 @@ def test_a_notebook_that_fails_shows_its_log(toy):
 
 def test_a_csv_that_is_no_submission_is_not_submitted_and_one_that_differs_is_compared(toy):
     toy.csv = toy.csv[:100]
-    with pytest.raises(KaggleError, match=r"(?s)CSV is no submission.*ids are missing"):
+    with pytest.raises(KaggleError, match=r"CSV is no submission\.\n  file: .*\n  - \d+ ids are missing"):
         toy.run()
     toy.csv = None
     with pytest.raises(KaggleError, match=r"(?s)CSV is no submission.*No such file"):

@@ -20,7 +20,7 @@ def test_runs_that_need_more_gpu_hours_than_are_left_are_not_pushed_unless_force
     with pytest.raises(KaggleError, match="GPU quota does not suffice") as refusal:
         toy.train()
     error = refusal.value
-    assert error.found == "2 of 30 GPU hours a week are left, until 2026-12-05T00:00 UTC"
+    assert error.found == "2 of this week's 30 GPU hours are left; the next week begins 2026-12-05T00:00 UTC"
     assert error.expected == "12.0 hours; make estimate measures 20.0 for the runs on 2 core(s) here"
     assert "RUN= trains fewer runs" in error.fix and "FORCE=1" in error.fix
     assert toy.state.datasets == {} and toy.state.pushes == []
@@ -47,7 +47,7 @@ def test_runs_are_not_timed_where_more_is_left_than_a_session_lasts(toy, quota, 
     toy.state.quota = quota
     add_setting(toy, line)
     check_quota(toy.session(), never)
-    assert f"{30 - quota[0]} of 30 GPU hours" in toy.messages[0]
+    assert f"{30 - quota[0]} of this week's 30 GPU hours" in toy.messages[0]
 
 
 def test_a_notebook_that_only_predicts_needs_half_an_hour(toy):
@@ -83,5 +83,6 @@ def test_the_command_times_the_runs_and_refuses_on_one_screen(toy):
     done = run_podium(toy.folder, "kernel", "-c", "tiny")
     assert done.returncode == 2 and "timing some steps of each recipe" in done.stdout
     assert (
-        "0 of 30 GPU hours a week are left" in done.stderr and "make estimate measures 0.0 for the runs" in done.stderr
+        "0 of this week's 30 GPU hours are left" in done.stderr
+        and "make estimate measures 0.0 for the runs" in done.stderr
     )

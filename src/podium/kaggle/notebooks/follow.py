@@ -92,7 +92,7 @@ class Ended:
         return KaggleError(
             "The notebook failed at Kaggle." if self.failure else what,
             file=self.output,
-            found="; ".join(filter(None, [self.failure, found])),
+            found="; ".join(filter(None, [self.failure, found])) or None,
             faults=[*faults, *(_read_log(self.output)[-LOG_LINES_SHOWN:] if log else [])],
             fix=f"correct the cause, then {session.command} again; "
             f"the notebook's page: https://www.kaggle.com/code/{self.push.notebook}",

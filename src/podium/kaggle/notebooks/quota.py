@@ -24,7 +24,7 @@ def check_quota(session: NotebookSession, estimate: Estimate = lambda: (0, ""), 
     except KaggleError as error:
         session.log(f"Kaggle does not say how many GPU hours are left: {error.what} {error.found or ''}")
         return
-    found = f"{left:g} of {total:g} GPU hours a week are left, until {renewed}"
+    found = f"{left:g} of this week's {total:g} GPU hours are left; the next week begins {renewed}"
     session.log(found)
     if force or left >= settings.notebook_hours:
         return
