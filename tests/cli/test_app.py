@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import layout_toys as layouts
 from podium.cli.app import app
 from podium.lock import read_lock
 
@@ -111,6 +112,16 @@ def test_without_a_competition_the_last_one_is_used_and_named_or_the_only_one(pr
     assert podium(project, "runs", "-c", "other").returncode == 0
     listed = podium(project, "runs", COMPETITION="")
     assert (listed.returncode, listed.stderr) == (0, "COMPETITION=other, as in an earlier command\n")
+
+
+def test_images_that_a_command_named_are_found_by_the_next_one(tmp_path, podium):
+    for number in range(24):
+        layouts.image(tmp_path, f"my photos/train/{'cat' if number % 2 else 'dog'}/{number}.png")
+    layouts.image(tmp_path, "my photos/test/100.png")
+    (tmp_path / "project").mkdir()
+    done = podium(tmp_path / "project", "new", "-c", "pets", "--data", "../my photos")
+    assert "type make rehearse COMPETITION=pets DATA='../my photos'" in done.stdout, done.stderr
+    assert podium(tmp_path / "project", "prepare", COMPETITION="").returncode == 0
 
 
 def test_subprocesses_have_the_tests_own_locks_on_cores(tmp_path_factory):

@@ -64,3 +64,17 @@ def test_a_checkpoint_that_a_kill_after_the_results_has_left_is_removed(project,
         (folder / name).touch()
     assert "tiny.s1: up to date" in podium(project, "train", "tiny").stdout
     assert [file.name for file in folder.iterdir()] == ["fast.s1.pt"]
+
+
+def test_the_faults_of_all_recipes_come_before_the_first_is_trained(project, podium):
+    folder = project / "competitions" / "digits"
+    for name in ("a-name", "z-name"):
+        (folder / f"{name}.toml").write_text((folder / "tiny.toml").read_text().replace("timm:test_resnet", "resnet18"))
+    for command in ("train", "rehearse", "check-recipes", "estimate"):
+        done = podium(project, command)
+        assert done.returncode == 2 and "Several recipes cannot be trained." in done.stderr, (command, done.stderr)
+        assert done.stderr.count("one of timm:resnet18,") == 2 and "epochs of" not in done.stdout
+    for name in ("a-name", "z-name"):
+        (folder / f"{name}.toml").unlink()
+    assert "digits: 2 recipe(s) can be trained" in podium(project, "check-recipes").stdout
+    assert "digits: 1 recipe(s) can be trained" in podium(project, "check-recipes", "tiny").stdout

@@ -14,6 +14,7 @@ from podium.data.listing import natural_order
 from podium.data.locate import download, download_source, find_source, quiet
 from podium.data.scan import scan
 from podium.errors import ConfigError, DataError
+from podium.plan.memory import remember
 
 FOLDERS = 'title = "Pets"\n[data]\nsource = "folders"\n{data}\n[validation]\n{validation}\n'
 HASH_ORDER = 'test_ids = "hash-order"'
@@ -488,6 +489,32 @@ def test_ids_with_suffixes_match_and_stay_as_written(toy):
     listing = listing_of(toy, toy.table_competition())
     names = ["1.png", "2.png", "3.png", "4.png"]
     assert [(row.id, row.file) for row in listing.rows] == [(name, f"{toy.data}/pets/train/{name}") for name in names]
+
+
+def test_ids_may_be_paths_without_suffix(toy):
+    files = table_files(toy, b"id,label\nx/1,a\nx/2,b\ny/3,a\ny/4,b\n", ())
+    images = {f"train/{name}.png": toy.png(number) for number, name in enumerate(("x/1", "x/2", "y/3", "y/4"))}
+    toy.write(toy.data / "pets", files | images)
+    listing = listing_of(toy, toy.table_competition())
+    assert [row.id for row in listing.rows] == ["x/1", "x/2", "y/3", "y/4"] and not listing.faults
+
+
+def test_the_place_of_an_earlier_command_is_searched_before_data_and_after_podium_data(toy, tmp_path, monkeypatch):
+    for folder in ("named", "elsewhere", toy.data):
+        toy.zip(tmp_path / folder / "pets.zip", toy.folders())
+    named = tmp_path / "named"
+    remember(toy.paths.root, "cars", data=str(tmp_path / "elsewhere"))
+    assert find_source(toy.competition(), toy.paths, data=None).path == toy.data / "pets.zip"
+    remember(toy.paths.root, "pets", data=str(named))
+    assert find_source(toy.competition(), toy.paths, data=None).path == named / "pets.zip"
+    monkeypatch.setenv("PODIUM_DATA", str(tmp_path / "elsewhere"))
+    assert find_source(toy.competition(), toy.paths, data=None).path == tmp_path / "elsewhere" / "pets.zip"
+    monkeypatch.delenv("PODIUM_DATA")
+    (named / "pets.zip").unlink()  # the images may be deleted after make prepare
+    assert find_source(toy.competition(), toy.paths, data=None).path == toy.data / "pets.zip"
+    named.rmdir()
+    toy.write(named, toy.folders())  # a folder without the name of the competition
+    assert find_source(toy.competition(), toy.paths, data=None).path == named
 
 
 def test_groups_follow_their_rows(toy):

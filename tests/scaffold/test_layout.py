@@ -439,6 +439,16 @@ def test_why_a_table_was_not_taken_is_told(tmp_path, content, reason):
     assert fault.startswith(f"{tmp_path}/given/labels.csv: ") and reason in fault
 
 
+def test_sides_are_said_to_be_those_of_a_sample(tmp_path):
+    labelled_images(tmp_path / "given")
+    table(tmp_path / "given", "labels.csv", "id,label", [(k, "ab"[k % 2]) for k in range(24)])
+    assert any(line.startswith("sides of all 24 images: ") for line in guess(tmp_path, tmp_path / "given").lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("podium.scaffold.guess.SAMPLED_IMAGES", 8)
+        lines = guess(tmp_path, tmp_path / "given").lines
+    assert any(line.startswith("sides of a sample of 8 images: ") for line in lines)
+
+
 @pytest.mark.parametrize("end", ["", ","])
 def test_a_row_without_its_last_cell_is_named_and_decides_nothing(tmp_path, end):
     for name, row in (("several", lambda k: f"{k},{k % 2},1"), ("number", lambda k: f"{k},{k * 1.5}")):

@@ -64,9 +64,10 @@ def stem(name: str) -> str:
 
 
 def names_by_id(names: Iterable[str]) -> dict[str, str]:
-    """Each way in which a table may name an image (path, file name, file name without suffix) -> its path."""
+    """Each way in which a table may name an image (path or file name, with or without suffix) -> its path."""
     by_id = {name: name for name in names}
     for name in list(by_id):
+        by_id.setdefault(stem(name), name)
         by_id.setdefault(base_name(name), name)
         by_id.setdefault(stem(base_name(name)), name)
     return by_id

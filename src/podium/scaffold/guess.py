@@ -54,8 +54,8 @@ class CompetitionGuess:
             f"{len(listing.rows):,} labelled images ({places.get(data.source, f'labels in {data.labels}')}), "
             f"{len(listing.test_images):,} test images",
             f"target: {data.target}; {self.labels_text}",
-            f"sides of {len(self.sides)} of the labelled images: {min(sides)} to {max(sides)} pixels; median of the "
-            f"shorter sides: {self.median_side}",
+            f"sides of {'a sample of' if len(self.sides) < len(listing.rows) else 'all'} {len(self.sides)} images: "
+            f"{min(sides)} to {max(sides)} pixels; median of the shorter sides: {self.median_side}",
             f"submission format: {self.competition.submission.kind} ({self.format_reason})",
         ]
 
