@@ -20,6 +20,8 @@ from podium.kaggle.credentials import cleaned_environment, find_secrets, masked
 
 ASK = Path(__file__).with_name("ask.py")
 COMMAND = (sys.executable, "-P", "-m", "kaggle", "-W")
+# Ctrl-C reaches Podium alone, which then kills the child; the CLI would exit with 0.
+CHILD = {"stdin": subprocess.DEVNULL, "text": True, "errors": "replace", "start_new_session": True}
 PAGE_SIZE = 200
 MAX_PAGES = 25
 MAX_CHARACTERS = 300
@@ -172,8 +174,7 @@ class Kaggle:
         """Yield what a command of the kaggle CLI prints, line by line, until it ends or the seconds are over."""
         environment = cleaned_environment(self.environment)
         secrets, pipes = find_secrets(environment), {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        command, options = [*COMMAND, *arguments], {"text": True, "errors": "replace", "start_new_session": True}
-        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, **pipes, **options) as process:
+        with subprocess.Popen([*COMMAND, *arguments], env=environment, **pipes, **CHILD) as process:
             end = threading.Timer(seconds, process.kill)
             end.start()
             try:
@@ -233,14 +234,10 @@ class Kaggle:
             process = subprocess.run(
                 command,
                 env=environment,
-                stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
-                errors="replace",
                 timeout=seconds,
-                # Ctrl-C reaches Podium alone, which then kills the child; the CLI would exit with 0.
-                start_new_session=True,
                 close_fds=False,  # the child holds the ledger's lock as long as it lives
+                **CHILD,
             )
         except subprocess.TimeoutExpired:
             fix = "check the connection, then repeat the command"
