@@ -28,7 +28,7 @@ def built(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(built, tmp_path):
     """Runs a command in an own folder; Python has the installed wheel before all else."""
-    wheel, installed, folder = next(built.glob("*.whl")), tmp_path / "installed", tmp_path / "my dogs"
+    wheel, installed, folder = next(built.glob("*.whl")), tmp_path / "my packages", tmp_path / "my dogs"
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--target"]
     subprocess.run([*command, str(installed), str(wheel)], check=True)
     folder.mkdir()

@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from podium.report.frames import Frames
 
 __version__ = "1.0.0"
-RULES = Path(__file__).with_name("podium.mk")  # what a Makefile includes
+# What a Makefile includes; to make, a blank without a backslash would be the end of the name.
+RULES = str(Path(__file__).with_name("podium.mk")).replace(" ", r"\ ")
 
 
 def load(competition: str, root: Path | str = ".") -> "Frames":

@@ -40,6 +40,19 @@ def test_a_new_folder_has_what_make_needs_and_make_uses_the_python_that_made_it(
     assert done.returncode == 2 and "make does not know competition=; expected: COMPETITION." in done.stderr
 
 
+def test_a_python_with_a_blank_in_its_path_is_used(tmp_path, monkeypatch):
+    python = tmp_path / "my env" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    init_folder(tmp_path)
+    done = make(tmp_path, "-n", "demo")
+    assert f"'{python}' -m podium new --competition digits --demo" in done.stdout, done.stderr
+    write_demo(Paths("digits", tmp_path, tmp_path))
+    assert "vgg19.s1" in make(tmp_path, "runs").stdout
+
+
 def test_a_python_without_podium_is_named_with_what_to_type(tmp_path):
     init_folder(tmp_path)
     done = make(tmp_path, "PYTHON=false", "all")

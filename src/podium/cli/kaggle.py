@@ -176,7 +176,7 @@ def notebook(message: Message = "", workspace: Opened = DEFAULT, force: ForceNot
     push, file = run_blend_notebook(_open_notebook(workspace, goal="notebook"), force=force)
     print_line(f"version {push.version} has run: https://www.kaggle.com/code/{push.notebook}")
     if session is None:
-        print(f"next: make notebook COMPETITION={workspace.name} MESSAGE='what is new in it' submits this version")
+        print_line(f"next: make notebook COMPETITION={workspace.name} MESSAGE='what is new in it' submits this version")
         return
     options = {"notebook": push.notebook, "version": push.version, "force": force}
     _print_entry(submit_file(session, file, message, **options), session)
@@ -209,7 +209,7 @@ def rehearse_notebook(workspace: Opened = DEFAULT, data: DataPlace = None) -> No
     from podium.kaggle.notebooks.rehearse import rehearse_blend
 
     result = rehearse_blend(workspace, images=_find_images(workspace, data))
-    print(f"the rehearsed CSV: {result}; next: make notebook COMPETITION={workspace.name}")
+    print_line(f"the rehearsed CSV: {result}; next: make notebook COMPETITION={workspace.name}")
 
 
 def _find_images(workspace: Opened, data: str | None) -> Path | None:
@@ -227,7 +227,7 @@ def _print_result(result: "ImportedOutput | None", competition: str, *, followin
     if result is None:
         print(f"{competition}: the runs are up to date.")
         return
-    print(f"imported: {', '.join(result.imported) or 'none'}; next: {following} COMPETITION={competition}")
+    print_line(f"imported: {', '.join(result.imported) or 'none'}; next: {following} COMPETITION={competition}")
     if result.left:
         print(f"the session was too short for {', '.join(result.left)}: make kernel COMPETITION={competition} again")
 

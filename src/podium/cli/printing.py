@@ -20,10 +20,10 @@ WAITING = ("not scored yet", "not done yet")
 def print_line(line: str, *, is_overwritten: bool = False) -> None:
     """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`, or where it waits.
 
-    The commands in a line that begins with `next:` can be pasted. Once a line cannot be written, it and all later
+    The commands in a line with `next:` can be pasted. Once a line cannot be written, it and all later
     output of the process are discarded.
     """
-    line = pasteable(line) if line.startswith("next: ") else line
+    line = pasteable(line) if "next: " in line else line
     is_overwritten = _is_terminal() and (is_overwritten or any(words in line for words in WAITING))
     try:
         print(f"{line:<79}" if _is_terminal() else line, end="\r" if is_overwritten else "\n", flush=True)

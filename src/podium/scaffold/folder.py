@@ -1,5 +1,6 @@
 """`podium init`: a folder of one's own in which make does everything; and the settings of the demo."""
 
+import shlex
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -30,7 +31,7 @@ def init_folder(folder: Path) -> list[Path]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     lines = ignored.read_text(errors="replace").splitlines() if ignored.exists() else []
     missing = [line for line in (TEMPLATES / "gitignore").read_text().splitlines() if line not in lines]
-    python = sys.executable.replace("$", "$$").replace("#", r"\#")
+    python = shlex.quote(sys.executable).replace("$", "$$").replace("#", r"\#")
     contents = {
         makefile: "" if makefile.exists() else (TEMPLATES / "Makefile").read_text(),
         ignored: "\n".join([*lines, *missing, ""]) if missing else "",
