@@ -197,6 +197,14 @@ def test_the_fits_of_a_single_run_are_trained_side_by_side_and_then_joined(house
     assert calls[5:] == ["-m podium train vgg19.s1 --competition cifar10", "trained vgg19.s1"]
 
 
+def test_train_gives_a_scheduler_its_address_and_options(house):
+    words = ["ENGINE=ray", "ADDRESS=head:6379", "CHECKPOINTS=s3://a b", "RUN=vgg19", "-n"]
+    answer = house.make("train", *words)
+    assert answer.returncode == 0, answer.stdout
+    options = "'vgg19' --engine 'ray' --address 'head:6379' --checkpoints 's3://a b'"
+    assert f"train --competition 'cifar10' {options}" in " ".join(answer.stdout.replace("\\", "").split())
+
+
 def test_train_trains_the_run_or_recipe_of_run_only(house):
     assert "nothing" not in house.make("train", "RUN=resnet34.s2").stdout
     assert trained(house.calls()) == ["resnet34.s2"]
@@ -267,6 +275,7 @@ def test_recipes_are_checked_before_the_first_of_them_is_trained(house):
         (["tune", "SET=epochs=5"], "SET= has no effect on make tune"),
         (["train", "TARGET=class"], "TARGET= has no effect on make train"),
         (["new", "RUN=resnet34"], "RUN= has no effect on make new"),
+        (["all", "ENGINE=ray"], "ENGINE= has no effect on make all"),
         (["train", "SET=epochs=5"], "Which run or recipe?"),
         (["train", "RUN=vgg19", "SET=epocks=5"], "did you mean epochs?"),
     ],

@@ -17,7 +17,8 @@ OWN_TARGETS ?=
 OWN_OPTIONS ?=
 OWN_HELP ?=
 COMPETITION ?=
-OPTIONS := DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE TARGET METRIC KIND RUN SET RECIPE WRITE TRIALS MINUTES
+OPTIONS := DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE TARGET METRIC KIND RUN SET RECIPE WRITE TRIALS MINUTES \
+	ENGINE ADDRESS CHECKPOINTS SLURM
 $(foreach name,$(OPTIONS),$(eval $(name) ?=))
 # nproc would take OMP_NUM_THREADS for the number of cores.
 CORES := $(shell env -u OMP_NUM_THREADS nproc)
@@ -41,6 +42,8 @@ Train
   check-recipes    build the network of each stale run and load its weights; training does it too
   train            train stale runs (or RUN=) side by side; -j1 trains one at a time; with RUN=lite0.s1
                    SET='epochs=5 augment.shift_pixels=4' train a variant of this run: a new recipe with these values
+                   ENGINE=ray ADDRESS=host:6379 (CHECKPOINTS=s3://...) trains the folds on a Ray cluster, ENGINE=slurm
+                   SLURM='slurm_partition=gpu timeout_min=600' in an array job
   <recipe>, <run>  train the runs of one recipe, or one run: make lite0, make lite0.s1
   tune             search better values for the keys of RECIPE=: TRIALS=20 or MINUTES=30
 Blend and look
@@ -83,7 +86,11 @@ GOALS_SET := train new
 GOALS_TARGET := new
 GOALS_METRIC := new
 GOALS_KIND := new
-$(foreach name,RUN SET TARGET METRIC KIND,$(if $(and $(filter command,$(origin $(name))),$($(name))),\
+GOALS_ENGINE := train
+GOALS_ADDRESS := train
+GOALS_CHECKPOINTS := train
+GOALS_SLURM := train
+$(foreach name,RUN SET TARGET METRIC KIND ENGINE ADDRESS CHECKPOINTS SLURM,$(if $(and $(filter command,$(origin $(name))),$($(name))),\
 	$(if $(filter $(GOALS_$(name)),$(GOALS)),,$(error $(name)= has no effect on make $(GOALS)))))
 
 # Quotes a word for the shell, whatever characters it contains. `option` adds --name VALUE if a variable is set.
@@ -150,7 +157,11 @@ competitions/digits/competition.toml: | $(READY)
 all: $(ENSEMBLE)
 	@$(if $(STALE)$(ENSEMBLE_STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs and $(or $(wildcard $(CSV)),$(ENSEMBLE)) are up to date.")
 
-ifeq ($(SET),)
+ifneq ($(ENGINE),)
+train: | $(BEFORE)
+	@$(PODIUM) train $(OF) $(RUN_NAMES) $(call option,ENGINE,engine) $(call option,ADDRESS,address) \
+		$(call option,CHECKPOINTS,checkpoints) $(call option,SLURM,options)
+else ifeq ($(SET),)
 train: $(filter $(TRAIN:%=oof/$(COMPETITION)/%.npz),$(STALE_FILES))
 	@$(if $^,,echo "$(COMPETITION): $(words $(TRAIN)) runs are up to date.")
 else # `make -n` runs this rule too, because it calls make

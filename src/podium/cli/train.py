@@ -150,16 +150,16 @@ def train(
     fit: Annotated[
         str, typer.Option(help="Train only this fit of a run, fold0 or refit; `train RUN` joins them.")
     ] = "",
+    engine: Annotated[str, typer.Option(help="A scheduler, ray or slurm, that trains the fits.")] = "",
+    address: Annotated[str, typer.Option(help="Of the Ray cluster, as host:6379; `local` is this machine.")] = "",
+    checkpoints: Annotated[str, typer.Option(help="A folder, or s3://..., that all nodes of Ray reach.")] = "",
+    options: Annotated[str, typer.Option(help="Of SLURM's job: 'slurm_partition=gpu timeout_min=60'.")] = "",
 ) -> None:
     """Train the runs whose recipe, seed or data changed, one after the other. Writes oof/<competition>/<run>.npz."""
     selected, paths = select_runs(workspace.trainable_runs, runs or []), workspace.paths
-    needed = {
-        paths.checkpoint_file(run.run, part)
-        for run in workspace.stale_runs
-        for part in ("", *fit_names(workspace.competition, run.recipe))
-    }
-    for file in set(paths.checkpoint_file("").parent.glob("*.pt")) - needed:  # left by a kill after the results
-        file.unlink(missing_ok=True)
+    if engine not in ("", "ray", "slurm"):
+        raise typer.BadParameter(f"{engine} is neither ray nor slurm.", param_hint="--engine")
+    _remove_needless_checkpoints(workspace)
     again = again and bool(runs)
     to_train = [run for run in selected if run.stale or again]
     for run in selected if not again else ():
@@ -177,13 +177,33 @@ def train(
         return
     if len({run.recipe_name for run in to_train}) > 1:
         check_before_training(workspace, to_train)
-    for run in to_train:
+    failed = {}
+    if engine:
+        from podium.engines.train import failure, train_elsewhere
+
+        where = {"engine": engine, "address": address, "checkpoints": checkpoints, "options": options.split()}
+        failed = train_elsewhere(workspace, to_train, **where, note=print_line)
+    for run in (run for run in to_train if run.run not in failed):
         train_one = train_if_stale if run.stale else train_run
         about = train_one(workspace, run, listener=RunPrinter(run.run)).about
         print_line(
             f"{run.run:<20} validation {first_score(about)} ({about['scored']}), "
             f"{about['images_per_second']:,.0f} images/s, {about['precision']}, {duration(about['seconds'])}"
         )
+    if failed:
+        raise failure(failed)
+
+
+def _remove_needless_checkpoints(workspace: Opened) -> None:
+    """Remove those of runs that are up to date, left by a kill after the results were written."""
+    checkpoint_file = workspace.paths.checkpoint_file
+    needed = {
+        checkpoint_file(run.run, part)
+        for run in workspace.stale_runs
+        for part in ("", *fit_names(workspace.competition, run.recipe))
+    }
+    for file in set(checkpoint_file("").parent.glob("*.pt")) - needed:
+        file.unlink(missing_ok=True)
 
 
 @commands.command()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from podium.config.keys import COMPETITION_FILE, SCORED_BY, Competition, Submission
+from podium.config.keys import COMPETITION_FILE, SCORED_BY, Competition, Kaggle, Submission
 from podium.config.schema import check_keys, quoted, read_table, settings_of
 from podium.errors import ConfigError, examples
 
@@ -34,7 +34,6 @@ def _check_keys(competition: Competition, file: Path) -> None:
     metrics = {name: None for (of, _), names in SCORED_BY.items() if of == target for name in names}
     kinds = [name for (of, name), names in SCORED_BY.items() if of == target and metric in names] or [kind]
     is_table, strategy_fits = source == "csv", not strategy_fault(competition, competition.ensemble.strategy)
-    has_names = len({*competition.kaggle.files} - {""}) == len(competition.kaggle.files)
     has_probabilities, has_folders = target in HAVE_PROBABILITIES, data.train and source in ("folders", "names")
     required = [
         ("metric", metric in metrics, f'{quoted(metrics)}, as [data] target = "{target}"'),
@@ -71,13 +70,19 @@ def _check_keys(competition: Competition, file: Path) -> None:
         ("submission.most", kind == "ranking", f'kind = "ranking", found "{kind}"'),
         ("submission.positive_class", kind == "probability", f'kind = "probability", found "{kind}"'),
         ("submission.separator", separator_of(submission, target), "a kind with several class names in a cell"),
-        ("kaggle.files", has_names and competition.kaggle.competition, "names, each once, and competition beside them"),
         ("ensemble.threshold", metric not in LESS_IS_BETTER, f"none. {NO_THRESHOLD}"),
         ("ensemble.strategy", strategy_fits, f"{quoted(STRATEGIES_OF_NUMBERS)}, which need no probabilities"),
         ("ensemble.average ensemble.run_temperatures", has_probabilities, f'none, as [data] target = "{target}"'),
-        ("kaggle.notebook_image", IMAGE.fullmatch(competition.kaggle.notebook_image), IMAGES),
     ]
-    check_keys(competition, rules, required=required, file=file)
+    check_keys(competition, rules + _kaggle_rules(competition.kaggle), required=required, file=file)
+
+
+def _kaggle_rules(kaggle: Kaggle) -> list[tuple[str, object, str]]:
+    has_names = len({*kaggle.files} - {""}) == len(kaggle.files)
+    return [
+        ("kaggle.files", has_names and kaggle.competition, "names, each once, and competition beside them"),
+        ("kaggle.notebook_image", IMAGE.fullmatch(kaggle.notebook_image), IMAGES),
+    ]
 
 
 def _count_groups(pattern: str) -> int:

@@ -20,7 +20,7 @@ State = dict[str, Any]
 """Tensors, numbers and texts, also in lists and dicts: what torch.load reads without running code."""
 
 # Increased when a change of the training code changes what a checkpoint contains.
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 # Saving after each epoch must not take more than this share of the time; else it is done less often.
 MOST_SHARE = 0.02
 
@@ -36,21 +36,37 @@ class FinishedFit:
     scale: tuple[float, float]
     precision: str
     learning_rate: float
+    device: str
 
 
 class Checkpoint:
     """The state of a run: its finished fits, the progress, and the fit in training. Without a file nothing is saved.
 
     The file is replaced after an epoch, and within an epoch after `minutes`, unless saving has taken more than
-    MOST_SHARE of the time since. It counts only for the `key`, the hash of everything that decides the results.
+    MOST_SHARE of the time since. It counts only for the `key`, the hash of everything that decides the results; a fit
+    that another process has finished only for the `fit_key`, which leaves the device out.
     """
 
     def __init__(
-        self, file: Path | None = None, *, key: str = "", minutes: float = 0.0, note: Callable[[str], object] = print
+        self,
+        file: Path | None = None,
+        *,
+        key: str = "",
+        fit_key: str = "",
+        minutes: float = 0.0,
+        note: Callable[[str], object] = print,
     ):
         self.file, self.seconds, self.note, self.saves = file, 60 * minutes, note, file is not None
         # The id is that of the training in services that record it.
-        new = {"key": key, "id": secrets.token_hex(4), "fits": {}, "rates": {}, "parts": {}, "learner": {}}
+        new = {
+            "key": key,
+            "fit_key": fit_key,
+            "id": secrets.token_hex(4),
+            "fits": {},
+            "rates": {},
+            "parts": {},
+            "learner": {},
+        }
         saved = _read(file) if file else {}
         self.is_saved, self.saved_at, self.cost = saved.get("key") == key, time.perf_counter(), 0.0
         self.state: State = saved if self.is_saved else new
@@ -90,7 +106,7 @@ class Checkpoint:
         progress, self.files_of_fits = [], list(files.values())
         for name, file in files.items():
             saved = {} if name in self.fits else _read(file)
-            if saved.get("key") == self.state["key"] and name in saved["fits"]:
+            if saved.get("fit_key") == self.state["fit_key"] and name in saved["fits"]:
                 self.fits[name] = FinishedFit(**saved["fits"][name])
                 self.rates.update(saved["rates"])
                 self.parts.update(saved["parts"])
@@ -126,13 +142,19 @@ def open_checkpoint(
 
     `origin` is everything that decides the results; a checkpoint of another origin is not used.
     """
-    content = json.dumps(origin | {"version": CHECKPOINT_VERSION}, sort_keys=True, default=str)
-    checkpoint = Checkpoint(file, key=hashlib.sha256(content.encode()).hexdigest(), minutes=minutes, note=note)
+    same_anywhere = {name: value for name, value in origin.items() if name != "device"}
+    hashes = {"key": _hash(origin), "fit_key": _hash(same_anywhere)}
+    checkpoint = Checkpoint(file, **hashes, minutes=minutes, note=note)
     try:
         yield checkpoint
     except (DivergedError, ChangedDataError):
         checkpoint.remove()
         raise
+
+
+def _hash(origin: dict[str, Any]) -> str:
+    content = json.dumps(origin | {"version": CHECKPOINT_VERSION}, sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _read(file: Path) -> State:

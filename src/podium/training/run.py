@@ -19,7 +19,7 @@ from podium.plan.runs import PlannedRun
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.training.batches.stores import FitData, PixelStore
 from podium.training.checkpoint import FinishedFit
-from podium.training.device import StepMemoryError, pick_device
+from podium.training.device import StepMemoryError, device_name, pick_device
 from podium.training.drawing import write_lr_curve
 from podium.training.inference import logits_of
 from podium.training.learner import fit_network
@@ -173,6 +173,7 @@ def _finished(network: Network, data: FitData, test_store: PixelStore, test_rows
         scale=network.scale,
         precision=str(network.precision).removeprefix("torch."),
         learning_rate=network.recipe.learning_rate,
+        device=device_name(pick_device()),
     )
 
 
@@ -187,9 +188,10 @@ def check_finite(logits: np.ndarray) -> np.ndarray:
 def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
     """The JSON description of the predictions."""
     workspace, run, progress = training.workspace, training.run, training.progress
-    lock, device, checkpoint = workspace.lock, pick_device(), progress.checkpoint
+    lock, checkpoint = workspace.lock, progress.checkpoint
     scores = lock.target.scores_of(predictions.oof_logits, predictions.oof_labels)
     fits, (*_, fit) = checkpoint.fits, checkpoint.fits.values()
+    devices = sorted({one.device for one in fits.values()})
     parts = run.recipe.accumulate * max(checkpoint.parts.values(), default=1)
     batches = {"batches": f"in {parts} parts, as the memory was full: batch norms had the statistics of a part"}
     fold_models = "this model" if len(fits) == 1 else f"average of {len(fits)} fold models"
@@ -199,7 +201,8 @@ def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
         "architecture": run.recipe.architecture_and_size,
         "fold_sha256": lock.fold_sha256,
         "fingerprint": lock.fingerprint,
-        "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
+        "device": ", ".join(devices),
+        "deterministic": run.recipe.deterministic or all(device.startswith("cpu") for device in devices),
         "precision": fit.precision,
         "learning_rate": fit.learning_rate,
         "normalisation": fit.normalisation,

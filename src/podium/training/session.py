@@ -13,7 +13,7 @@ import numpy as np
 from podium.data.metadata import read_metadata
 from podium.errors import ConfigError
 from podium.plan import stamp
-from podium.plan.runs import PlannedRun
+from podium.plan.runs import PlannedRun, fit_names
 from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
 from podium.training.batches import stores
 from podium.training.batches.stores import FitData, PixelStore
@@ -83,6 +83,16 @@ def open_training(
             progress = ProgressRecorder(listener, images=images, trackers=trackers, checkpoint=checkpoint)
             progress.join(joined)
             yield Training(workspace, run, progress, fits, test_store, predicted, len(pseudo.rows), verify)
+
+
+def unfinished_fits(workspace: Workspace, run: PlannedRun) -> list[str]:
+    """The names of the fits of a run that are still to be trained: neither it nor `train_fit` has finished them."""
+    paths, names = workspace.paths, fit_names(workspace.competition, run.recipe)
+    with open_checkpoint(
+        paths.checkpoint_file(run.run), origin_of(workspace, run), minutes=0, note=print
+    ) as checkpoint:
+        checkpoint.take_fits({name: paths.checkpoint_file(run.run, name) for name in names})
+        return [name for name in names if name not in checkpoint.fits]
 
 
 def origin_of(workspace: Workspace, run: PlannedRun) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def pack_notebook(
     check_images(workspace, trains=bool(runs))
     paths, prefix = workspace.paths, "podium" if runs else "submit"
     notebook = f"{user}/{notebook_slug(workspace.name, prefix)}"
-    files = _training_files(workspace, runs) if runs else blend_files(workspace)
+    files = training_files(workspace, runs) if runs else blend_files(workspace)
     if precision == "float16":
         halves = {place: folder / "float16" / file.name for place, file in files.items() if file.suffix == PARAMETERS}
         files |= {place: halve(files[place], target) for place, target in halves.items()}
@@ -138,7 +138,7 @@ def published_weights_file(root: Path, recipe: Recipe) -> Path:
     return root / ".kernel" / "published" / published_name(recipe.architecture)
 
 
-def _training_files(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, Path]:
+def training_files(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, Path]:
     """Place -> file of the recipes, of the weights that the runs start from, and of their pseudo-labels."""
     root, files = workspace.paths.root, {}
     for recipe in {run.recipe_name: run.recipe for run in runs}.values():

@@ -1,0 +1,1 @@
+"""Fits trained by schedulers of other machines: Ray and SLURM."""

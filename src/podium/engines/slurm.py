@@ -1,0 +1,94 @@
+"""Train on a SLURM cluster with a shared disk: one array job, by submitit, whose tasks are the fits.
+
+A task that is preempted, or reaches its time limit, is put into the queue again by submitit and goes on from its
+checkpoint.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import podium
+from podium.engines.table import Note, Table
+from podium.engines.tasks import LAST_LINES, Task, run_task
+from podium.errors import ConfigError
+from podium.plan.paths import Paths
+
+POLL_SECONDS = 1.0
+HOURS = 12
+# What SLURM says of a job -> what Podium says.
+STATES = {"PENDING": "waiting", "UNKNOWN": "waiting", "REQUEUED": "waiting", "RUNNING": "running"}
+
+
+@dataclass(frozen=True)
+class SharedTask:
+    """What a node calls: it trains a fit in the project's folder on the shared disk."""
+
+    project: Path
+    cache: Path
+
+    def __call__(self, task: Task) -> None:
+        """Train a fit; raises TaskFailedError."""
+        run_task(task, self.project, {"PODIUM_CACHE": str(self.cache), "PYTHONPATH": python_path()})
+
+    def checkpoint(self, task: Task) -> Any:
+        """What submitit queues again when SLURM ends the task before its time."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, task)
+
+
+def python_path() -> str:
+    """PYTHONPATH with the folder of this Podium, whatever the working directory is."""
+    places = [str(Path(podium.__file__).parents[1].resolve()), os.environ.get("PYTHONPATH", "")]
+    return os.pathsep.join(filter(None, places))
+
+
+def train_with_slurm(
+    tasks: Sequence[Task], paths: Paths, *, cluster: str, options: Sequence[str], note: Note
+) -> dict[Task, str]:
+    """Train the fits in an array job, and follow it; returns the reason for each that failed.
+
+    `cluster` is slurm, or local, which starts the tasks as processes of this machine. `options` are `name=value` of
+    submitit's parameters. Raises ConfigError where there is no submitit or no SLURM, or SLURM refuses the parameters.
+    """
+    try:
+        import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+    except ImportError:
+        raise ConfigError("submitit is not installed.", fix="pip install 'podium[slurm]'") from None
+    parameters: dict[str, Any] = {"name": f"podium-{paths.name}", "timeout_min": 60 * HOURS}
+    parameters |= {"cpus_per_task": max(task.threads for task in tasks)}
+    for option in options:
+        name, _, value = option.partition("=")
+        parameters[name] = int(value) if value.isdigit() else value
+    try:
+        executor = submitit.AutoExecutor(folder=paths.cache / "slurm" / "%j", cluster=cluster)
+        executor.update_parameters(**parameters)
+        jobs = executor.map_array(SharedTask(paths.root.resolve(), paths.cache.parent.resolve()), list(tasks))
+    except (RuntimeError, NameError, ValueError, TypeError, FailedSubmissionError) as error:
+        found = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        fix = (
+            "ADDRESS=local trains on this machine; SET='slurm_partition=gpu timeout_min=600' sets submitit's parameters"
+        )
+        raise ConfigError("The array job could not be submitted.", found=found, fix=fix) from None
+    note(f"array job {jobs[0].job_id.split('_')[0]}: its logs are in {paths.cache / 'slurm'}")
+    waiting, failed, table = dict(zip(jobs, tasks, strict=True)), {}, Table(tasks, note)
+    while waiting:
+        time.sleep(POLL_SECONDS)
+        for job, task in tuple(waiting.items()):
+            if not job.done():
+                table.show(task, STATES.get(job.state, job.state.lower()))
+                continue
+            del waiting[job]
+            try:
+                job.result()
+                table.show(task, "done")
+            except (FailedJobError, UncompletedJobError) as error:
+                lines = [line for line in (job.stdout() or str(error)).splitlines() if not line.startswith("submitit ")]
+                failed[task] = "\n".join(lines[-LAST_LINES:])
+                table.show(task, "failed")
+    return failed

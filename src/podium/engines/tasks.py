@@ -1,0 +1,90 @@
+"""Tasks for a scheduler: each is one fit of a run, trained by `podium train RUN --fit FIT` in a process of its own.
+
+What comes back is the fit's checkpoint. `train_run` joins the fits of a run, and takes only those of its own recipe,
+seed, data, weights and library versions.
+"""
+
+import ctypes
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "fastai", "timm", "numpy")
+LAST_LINES = 20
+# Linux: prctl's option that ends a process with the one that started it.
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fit, such as fold0 or refit, of a run of a competition, with the CPU threads that it needs."""
+
+    competition: str
+    run: str
+    fit: str
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.run} {self.fit}"
+
+    @property
+    def checkpoint(self) -> str:
+        """Its checkpoint, relative to the folder of the cache."""
+        return f"{self.competition}/checkpoints/{self.run}.{self.fit}.pt"
+
+
+class TaskFailedError(RuntimeError):
+    """The training of a fit ended with an error; the message has its last lines."""
+
+
+def run_task(task: Task, project: Path, environment: Mapping[str, str]) -> None:
+    """Train a fit in the folder `project`, and end its process with this one. Raises TaskFailedError.
+
+    Its output is printed, each line with the name of the task.
+    """
+    command = [sys.executable, "-m", "podium", "train", task.run, "--fit", task.fit, "--competition", task.competition]
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # Ray sets it to 1
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    with subprocess.Popen(
+        command,
+        cwd=project,
+        env={**kept, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=_end_with_parent,
+    ) as process:
+        for line in process.stdout:
+            last.append(line)
+            print(line, end="", flush=True)
+    if process.returncode:
+        raise TaskFailedError("".join(last).strip() or f"exit code {process.returncode}, without a message")
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what decides the bits of a training."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def version_faults(expected: Mapping[str, str]) -> Sequence[str]:
+    """What this machine has in another version than `expected`."""
+    here = versions()
+    return [f"{name}: expected {text}, found {here[name]}" for name, text in expected.items() if here[name] != text]

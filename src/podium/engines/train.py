@@ -1,0 +1,119 @@
+"""Train stale runs by a scheduler: pack what a run needs, train each fit anywhere, and join those that fit the plan."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from podium.data.cache import LISTING_FILE
+from podium.engines.ray import CHECKPOINT, Job, SentFile, train_with_ray
+from podium.engines.slurm import train_with_slurm
+from podium.engines.tasks import Task, versions
+from podium.errors import TrainingError
+from podium.files import write_file
+from podium.kaggle.notebooks.package import source_files, training_files
+from podium.plan.runs import PlannedRun
+from podium.plan.stamp import file_sha256
+from podium.training.batches.stores import open_recipe_images
+from podium.training.session import unfinished_fits
+from podium.workspace import Workspace
+
+# Larger files do not travel with the settings: Ray's limit for all of a job is 100 MiB.
+LARGE_BYTES = 16 << 20
+
+
+def train_elsewhere(
+    workspace: Workspace,
+    runs: Sequence[PlannedRun],
+    *,
+    engine: str,
+    address: str = "",
+    checkpoints: str = "",
+    options: Sequence[str] = (),
+    note: Callable[[str], object] = print,
+) -> dict[str, str]:
+    """Train the fits of runs that are not finished yet, by a scheduler; returns run -> reason for each that failed.
+
+    `engine` is ray or slurm. `address` is that of a Ray cluster, or `local`; `checkpoints` a folder, or an address of
+    fsspec, that all nodes of a Ray cluster reach; `options` are parameters of SLURM, such as slurm_partition=gpu.
+    Every fit that comes back is kept at once: the same command again trains only the rest. Raises ConfigError where
+    the scheduler cannot be reached.
+    """
+    tasks = [
+        Task(workspace.name, run.run, fit, run.recipe.threads)
+        for run in runs
+        for fit in unfinished_fits(workspace, run)
+    ]
+    if not tasks:
+        return {}
+    note(f"{workspace.name}: {len(tasks)} fits to train with {engine}")
+    if engine == "slurm":
+        failed = train_with_slurm(tasks, workspace.paths, cluster=address or "slurm", options=options, note=note)
+    else:
+        failed = _train_with_ray(workspace, runs, tasks, address=address, checkpoints=checkpoints, note=note)
+    return {task.run: f"{task.fit}: {reason}" for task, reason in failed.items()}
+
+
+def _train_with_ray(
+    workspace: Workspace,
+    runs: Sequence[PlannedRun],
+    tasks: Sequence[Task],
+    *,
+    address: str,
+    checkpoints: str,
+    note: Callable[[str], object],
+) -> dict[Task, str]:
+    paths = workspace.paths
+
+    def keep(task: Task, place: str, content: bytes) -> None:
+        file = paths.checkpoint_file(task.run, task.fit) if place == CHECKPOINT else paths.outputs / place
+        write_file(file, content)
+
+    project = paths.cache / "engine"
+    weights = stage(workspace, runs, project)
+    job = Job(
+        images=images_of(workspace, runs),
+        weights=weights,
+        versions=versions(),
+        checkpoints=checkpoints.rstrip("/"),
+        copies=os.environ.get("PODIUM_RAY_COPIES") == "1",
+    )
+    return train_with_ray(tasks, job, project, address=address, keep=keep, note=note)
+
+
+def stage(workspace: Workspace, runs: Sequence[PlannedRun], folder: Path) -> dict[str, SentFile]:
+    """Replace `folder` by a project with the small files that runs need; returns place -> file of the large ones."""
+    paths, large = workspace.paths, {}
+    settings = [paths.settings_file, paths.lock_file, *filter(Path.is_file, [paths.metadata_file])]
+    files = training_files(workspace, runs) | source_files()
+    files |= {file.relative_to(paths.root).as_posix(): file for file in settings}
+    shutil.rmtree(folder, ignore_errors=True)
+    for place, file in files.items():
+        place = place.removeprefix("src/")  # a worker of Ray imports from its working directory
+        if file.stat().st_size > LARGE_BYTES:
+            sha256 = file_sha256(file)
+            large[place] = SentFile(str(file.resolve()), file.stat().st_size, sha256, sha256)
+            continue
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / place)
+    (folder / "published").mkdir(exist_ok=True)  # PODIUM_WEIGHTS must exist
+    return large
+
+
+def images_of(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, SentFile]:
+    """Place in the cache -> file of the decoded images of runs, with their checksums and their list."""
+    sent = {}
+    for recipe in {run.recipe_name: run.recipe for run in runs}.values():
+        images = Path(open_recipe_images(workspace, recipe).images.filename)
+        checksums = file_sha256(images.with_suffix(".json"))
+        for file in (images.with_name(LISTING_FILE), images.with_suffix(".json"), images):
+            sha256 = "" if file == images else file_sha256(file)
+            place = file.resolve().relative_to(workspace.paths.cache.parent.resolve()).as_posix()
+            sent[place] = SentFile(str(file.resolve()), file.stat().st_size, sha256 or f"{checksums}-images", sha256)
+    return sent
+
+
+def failure(failed: dict[str, str]) -> TrainingError:
+    """The error that names the runs that failed, each with its last lines."""
+    faults = [f"{run}, {reason}" for run, reason in failed.items()]
+    return TrainingError(f"{len(failed)} runs could not be trained; the others are.", faults=faults)

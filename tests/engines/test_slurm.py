@@ -1,0 +1,60 @@
+"""Fits trained by an array job; here submitit starts its tasks as processes of this machine."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+from typer.testing import CliRunner
+
+from digits_toys import digits_workspace
+from engine_toys import in_sequence, results_of
+from podium.cli.app import app
+from podium.engines.slurm import SharedTask
+from podium.engines.tasks import Task
+from podium.engines.train import failure, train_elsewhere
+from podium.errors import ConfigError
+from podium.training.run import train_run
+from podium.training.session import unfinished_fits
+
+pytestmark = pytest.mark.skipif(not find_spec("submitit"), reason="needs the extra `slurm`")
+K_FOLD = {"validation": 'kind = "k-fold"\nfolds = 2'}
+
+
+def test_an_array_job_gives_the_bytes_of_a_training_in_sequence(tmp_path):
+    workspace, lines = digits_workspace(tmp_path / "project", **K_FOLD), []
+    (run,) = workspace.runs
+    assert train_elsewhere(workspace, [run], engine="slurm", address="local", note=lines.append) == {}
+    assert lines[0] == "digits: 2 fits to train with slurm" and lines[-1].endswith("done (2 done)")
+    assert unfinished_fits(workspace, run) == []
+    train_run(workspace, run)
+    assert results_of(workspace) == results_of(in_sequence(tmp_path / "sequence", **K_FOLD))
+
+
+def test_a_fit_that_fails_is_told_and_the_others_are_kept(tmp_path):
+    workspace = digits_workspace(tmp_path, **K_FOLD)
+    run = replace(workspace.runs[0], run="gone.s1")
+    failed = train_elsewhere(workspace, [*workspace.runs, run], engine="slurm", address="local")
+    assert list(failed) == ["gone.s1"] and unfinished_fits(workspace, workspace.runs[0]) == []
+    assert "There is no run or recipe 'gone.s1'" in str(failure(failed))
+
+
+@pytest.mark.parametrize(("address", "options"), [("slurm", []), ("local", ["no_such_parameter=1"])])
+def test_an_array_job_that_cannot_be_submitted_is_one_screen(tmp_path, monkeypatch, address, options):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch
+    workspace = digits_workspace(tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)could not be submitted.*ADDRESS=local"):
+        train_elsewhere(workspace, workspace.runs, engine="slurm", address=address, options=options)
+
+
+def test_a_task_that_slurm_ends_early_is_queued_again(tmp_path):
+    task = Task("digits", "tiny.s1", "fold0", threads=1)
+    shared = SharedTask(tmp_path, tmp_path)
+    again = shared.checkpoint(task)
+    assert again.function is shared and again.args == (task,)
+
+
+def test_an_unknown_scheduler_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    digits_workspace(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(app, ["train", "--competition", "digits", "--engine", "rya"])
+    assert answer.exit_code == 2 and "neither ray nor slurm" in answer.output
