@@ -27,7 +27,7 @@ setup: | $(READY)
 
 lock: | $(READY)
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m uv pip compile --quiet --universal \
-		--python-version 3.11 --generate-hashes --extra dev --extra weights $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
+		--python-version 3.11 --generate-hashes --extra dev --extra onnx --extra weights $(LOCK_OPTIONS) --output-file requirements.lock pyproject.toml
 
 $(VENV)/ready: requirements.lock pyproject.toml $(if $(REMAKE),FORCE)
 	@fail() { printf '%s\n' "$$@" >&2; exit 1; }
@@ -55,7 +55,7 @@ $(VENV)/ready: requirements.lock pyproject.toml $(if $(REMAKE),FORCE)
 		"$$uv" pip sync "$${into[@]}" --require-hashes --compile-bytecode requirements.lock 2>&1 | sed '/^ [-+~] /d'
 	else # other builds have other hashes and other dependencies, so that the lock only gives the versions
 		"$$uv" pip install "$${into[@]}" --quiet --compile-bytecode --torch-backend "$(TORCH_BACKEND)" \
-			--constraint requirements.lock --requirement pyproject.toml --extra dev --extra weights 2>$(VENV)/setup.log || fail \
+			--constraint requirements.lock --requirement pyproject.toml --extra dev --extra onnx --extra weights 2>$(VENV)/setup.log || fail \
 			"torch's '$(TORCH_BACKEND)' builds cannot be downloaded." "  found:    see $(VENV)/setup.log" \
 			"  fix:      make setup TORCH_BACKEND=, which takes the locked builds"
 	fi

@@ -16,7 +16,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 
 def needed():
     extras = PROJECT["optional-dependencies"]
-    return [*PROJECT["dependencies"], *extras["dev"], *extras["weights"]]
+    return [*PROJECT["dependencies"], *extras["dev"], *extras["onnx"], *extras["weights"]]
 
 
 def locked():

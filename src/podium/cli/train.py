@@ -257,6 +257,23 @@ def predict(
         writer.writerow([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values())])
 
 
+@commands.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run with parameters here.")],
+    workspace: Opened = DEFAULT,
+    onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX file, the only format.")] = False,
+) -> None:
+    """Write a run's networks for other programs, with a model card, if they give the same logits there."""
+    from podium.errors import ConfigError
+    from podium.training.export import export_onnx
+
+    if not onnx:
+        raise ConfigError("Export to which format?", expected="--onnx", fix=f"podium export {run} --onnx")
+    folder, check = export_onnx(workspace, run)
+    print_line(f"{run}: the largest difference of a logit is {check}")
+    print(f"wrote {folder}/model.onnx and README.md, a model card: choose a licence in it before you publish it")
+
+
 def _predict_submission(workspace: Opened, place: str, file: Path) -> None:
     """Write the submission, and print its time and memory, for a test set that is a thousand times larger too."""
     import resource

@@ -73,11 +73,11 @@ def predict_logits(network: nn.Module, batches: Iterable[Tensor], *, views: str)
     logits = []
     with torch.inference_mode():
         for images in batches:
-            logits.append(sum(weight * network(view) for weight, view in _views(images, views)).cpu())
+            logits.append(sum(weight * network(view) for weight, view in views_of(images, views)).cpu())
     return torch.cat(logits).numpy()
 
 
-def _views(images: Tensor, views: str) -> list[tuple[float, Tensor]]:
+def views_of(images: Tensor, views: str) -> list[tuple[float, Tensor]]:
     """Views of (n, 3, h, w) images with their weights, which sum to 1."""
     if views == "none":
         return [(1.0, images)]

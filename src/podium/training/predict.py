@@ -86,7 +86,7 @@ class Predictor:
                 if stored not in images:
                     read = partial(_read_image, recipe=recipe, may_be_damaged=otherwise is not None)
                     images[stored] = list(readers.map(read, files))
-                logits.append(_mean_logits(fits, images[stored]))
+                logits.append(mean_logits(fits, images[stored]))
                 wrong = (~np.isfinite(logits[-1]).all(axis=1)).sum()
                 if wrong and otherwise is None:
                     found = f"NaN or infinity for {wrong} of {len(files)} images"
@@ -96,7 +96,7 @@ class Predictor:
         return probabilities if otherwise is None else np.where(finite[:, None], probabilities, otherwise)
 
 
-def _mean_logits(fits: Sequence[Network], images: Sequence[np.ndarray | None]) -> np.ndarray:
+def mean_logits(fits: Sequence[Network], images: Sequence[np.ndarray | None]) -> np.ndarray:
     """Logits (n, outputs) float32 of images, averaged over networks; NaN where an image could not be read."""
     blank = np.zeros((*height_and_width(fits[0].recipe.stored_pixels), 3), np.uint8)
     pixels = np.stack([blank if image is None else image for image in images])
@@ -114,6 +114,16 @@ def open_run(workspace: Workspace, run: str) -> Predictor:
     target = predictions.target
     networks = _open_networks(workspace, [run], target)
     return Predictor(workspace, networks, lambda logits: target.probabilities(logits[0]), target, predictions.classes)
+
+
+def open_networks(workspace: Workspace, run: str, *, device: torch.device) -> list[Network]:
+    """The networks of one run, of the data of `data.lock`, in float32 on a device; raises TrainingError."""
+    _check_parameters(workspace, [run])
+    lock = workspace.lock
+    networks = _read_networks(workspace, run, device=device, outputs=lock.target.outputs, fingerprint=lock.fingerprint)
+    for network in networks:
+        network.precision = torch.float32
+    return networks
 
 
 def open_members(workspace: Workspace, runs: Sequence[str], blend: Blend) -> Predictor:
