@@ -15,8 +15,12 @@ LOCK = (ROOT / "requirements.lock").read_text()
 
 
 def needed():
+    """All requirements; one on extras of the project itself stands for those of the extras."""
     extras = PROJECT["optional-dependencies"]
-    return [*PROJECT["dependencies"], *extras["dev"], *extras["onnx"], *extras["weights"]]
+    texts = [*PROJECT["dependencies"], *extras["dev"], *extras["onnx"], *extras["weights"]]
+    own = [text for text in texts if Requirement(text).name == PROJECT["name"]]
+    names = [name for text in own for name in Requirement(text).extras]
+    return [*(text for text in texts if text not in own), *(text for name in names for text in extras[name])]
 
 
 def locked():
