@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 from digits_toys import digits_workspace
 from engine_toys import in_sequence, results_of
 from podium.cli.app import app
+from podium.engines import slurm
 from podium.engines.slurm import SharedTask
-from podium.engines.tasks import Task
+from podium.engines.tasks import Task, TaskFailedError
 from podium.engines.train import failure, train_elsewhere
 from podium.errors import ConfigError
 from podium.training.run import train_run
@@ -51,6 +52,19 @@ def test_a_task_that_slurm_ends_early_is_queued_again(tmp_path):
     shared = SharedTask(tmp_path, tmp_path)
     again = shared.checkpoint(task)
     assert again.function is shared and again.args == (task,)
+
+
+def test_a_training_that_slurm_interrupts_is_no_failure_until_slurm_kills_its_task(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    task = Task("digits", "tiny.s1", "fold0", threads=1)
+    for code, seconds in ((143, [slurm.KILL_SECONDS]), (1, [])):
+        (tmp_path / "podium.py").write_text(f"raise SystemExit({code})")
+        monkeypatch.setattr(slurm, "python_path", lambda: str(tmp_path))
+        with pytest.raises(TaskFailedError):
+            SharedTask(tmp_path, tmp_path)(task)
+        assert waits == seconds
+        waits.clear()
 
 
 def test_an_unknown_scheduler_is_refused_before_anything_is_trained(tmp_path, monkeypatch):

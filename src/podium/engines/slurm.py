@@ -4,6 +4,7 @@ A task that is preempted, or reaches its time limit, is put into the queue again
 checkpoint.
 """
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -13,12 +14,14 @@ from typing import Any
 
 import podium
 from podium.engines.table import Note, Table
-from podium.engines.tasks import LAST_LINES, Task, run_task
+from podium.engines.tasks import LAST_LINES, Task, TaskFailedError, run_task
 from podium.errors import ConfigError
 from podium.plan.paths import Paths
 
 POLL_SECONDS = 1.0
 HOURS = 12
+INTERRUPTED = (130, 143)  # Podium's exit codes after Ctrl-C and SIGTERM
+KILL_SECONDS = 300  # KillWait of SLURM is 30 s by default
 # What SLURM says of a job -> what Podium says.
 STATES = {"PENDING": "waiting", "UNKNOWN": "waiting", "REQUEUED": "waiting", "RUNNING": "running"}
 
@@ -31,8 +34,17 @@ class SharedTask:
     cache: Path
 
     def __call__(self, task: Task) -> None:
-        """Train a fit; raises TaskFailedError."""
-        run_task(task, self.project, {"PODIUM_CACHE": str(self.cache), "PYTHONPATH": python_path()})
+        """Train a fit; raises TaskFailedError.
+
+        SLURM sends SIGTERM to a task that it takes back, and to its training; later it kills the task, and queues it
+        again. That is not a failure, so the task waits for it.
+        """
+        try:
+            run_task(task, self.project, {"PODIUM_CACHE": str(self.cache), "PYTHONPATH": python_path()})
+        except TaskFailedError as error:
+            if error.exit_code in INTERRUPTED:
+                time.sleep(KILL_SECONDS)
+            raise
 
     def checkpoint(self, task: Task) -> Any:
         """What submitit queues again when SLURM ends the task before its time."""
@@ -65,6 +77,7 @@ def train_with_slurm(
     for option in options:
         name, _, value = option.partition("=")
         parameters[name] = int(value) if value.isdigit() else value
+    logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns at each look where SLURM keeps no accounts
     try:
         executor = submitit.AutoExecutor(folder=paths.cache / "slurm" / "%j", cluster=cluster)
         executor.update_parameters(**parameters)

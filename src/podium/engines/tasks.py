@@ -43,6 +43,8 @@ class Task:
 class TaskFailedError(RuntimeError):
     """The training of a fit ended with an error; the message has its last lines."""
 
+    exit_code = 1
+
 
 def run_task(task: Task, project: Path, environment: Mapping[str, str]) -> None:
     """Train a fit in the folder `project`, and end its process with this one. Raises TaskFailedError.
@@ -66,7 +68,9 @@ def run_task(task: Task, project: Path, environment: Mapping[str, str]) -> None:
             last.append(line)
             print(line, end="", flush=True)
     if process.returncode:
-        raise TaskFailedError("".join(last).strip() or f"exit code {process.returncode}, without a message")
+        error = TaskFailedError("".join(last).strip() or f"exit code {process.returncode}, without a message")
+        error.exit_code = process.returncode
+        raise error
 
 
 def _end_with_parent() -> None:
