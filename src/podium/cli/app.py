@@ -8,6 +8,7 @@ import warnings
 import typer
 
 from podium.cli import ensemble, kaggle, recipes, train
+from podium.cli.live import cleared, close_table
 from podium.errors import PodiumError
 from podium.files import os_error_as
 
@@ -35,10 +36,12 @@ def main() -> None:
         with os_error_as(PodiumError, "The operating system reported an error."):
             app()
     except PodiumError as error:
-        print(f"\n{error}", file=sys.stderr)
+        close_table()
+        print(f"{cleared(sys.stderr)}\n{error}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stop:
-        print("\nStopped. What was finished is kept.", file=sys.stderr)
+        close_table()
+        print(f"{cleared(sys.stderr)}\nStopped. What was finished is kept.", file=sys.stderr)
         sys.exit(128 + stop.args[0])
 
 

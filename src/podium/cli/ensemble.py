@@ -37,7 +37,8 @@ def ensemble(
         print_line(line)
     stale = {run.run for run in workspace.stale_runs}
     written = write_ensemble(workspace, out=out, strategy=strategy, threshold=threshold)
-    print("\n".join(ensemble_lines(written, stale=stale)))
+    for line in ensemble_lines(written, stale=stale):
+        print_line(line)
 
 
 @commands.command()

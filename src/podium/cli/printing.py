@@ -4,10 +4,14 @@ Progress output never fails: neither a reader that goes away (`| head -1`) nor a
 """
 
 import os
+import shutil
 import sys
+import textwrap
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from podium.cli.live import LiveTable, cleared, duration
 from podium.errors import pasteable
 
 if TYPE_CHECKING:
@@ -24,9 +28,11 @@ def print_line(line: str, *, is_overwritten: bool = False) -> None:
     output of the process are discarded.
     """
     line = pasteable(line) if "next: " in line else line
+    if _is_terminal():
+        line = wrapped(line, shutil.get_terminal_size().columns)
     is_overwritten = _is_terminal() and (is_overwritten or any(words in line for words in WAITING))
     try:
-        print(f"{line:<79}" if _is_terminal() else line, end="\r" if is_overwritten else "\n", flush=True)
+        print(f"{cleared(sys.stdout)}{line}", end="\r" if is_overwritten else "\n", flush=True)
     except OSError:
         # Not only sys.stdout is replaced: Python would write the rest of its buffer when it ends, and fail then.
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -34,15 +40,17 @@ def print_line(line: str, *, is_overwritten: bool = False) -> None:
         os.close(nowhere)
 
 
+def wrapped(line: str, columns: int) -> str:
+    """The line in lines of at most so many columns, broken between words; those after the first are indented."""
+    if len(line) <= columns:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    options = {"replace_whitespace": False, "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(line, columns, subsequent_indent=indent, **options)
+
+
 def _is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()  # None where the process was started with it closed
-
-
-def duration(seconds: float) -> str:
-    """Seconds as `minutes:seconds` or `hours:minutes:seconds`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def first_score(about: dict[str, Any]) -> str:
@@ -65,36 +73,35 @@ class TaskPrinter:
 
 
 class RunPrinter:
-    """Prints a run's progress: one line per epoch; on a terminal, also a line that is overwritten in between.
+    """Prints a run's progress: one line per epoch; on a terminal, also a table of all runs that train at the time.
 
     It has the methods of `podium.training.progress.Listener`, whose import would load torch.
     """
 
     def __init__(self, name: str):
-        self.name, self.printed = name, 0.0
-        # Runs that make starts side by side would overwrite each other's line.
-        self.prints_steps = _is_terminal() and "-j" not in os.environ.get("MAKEFLAGS", "")
+        self.name = name
+        folder = Path(os.environ.get("PODIUM_CACHE") or ".cache") / "running"
+        self.table = LiveTable(name, folder) if _is_terminal() else None
 
     def note(self, text: str) -> None:
         """Print a text for the user."""
-        print_line(f"{self.name:<20} {text}")
+        print_line(f"{self.name:<14} {text}")
 
     def step(self, share_done: float, images_per_second: float) -> None:
-        """Print the share of the run that is done, at most twice a second."""
-        if self.prints_steps and time.monotonic() > self.printed + 0.5:
-            self.printed = time.monotonic()
-            line = f"{self.name:<20} {share_done:4.0%}  {images_per_second:,.0f} images/s"
-            print_line(line, is_overwritten=True)
+        """Show the share of the run that is done."""
+        if self.table:
+            self.table.step(share_done, images_per_second)
 
     def validation(self, *_: object) -> None:
         """Print nothing: `epoch` has the accuracy."""
 
     def epoch(self, report: "EpochReport") -> None:
         """Print the losses and speed of an epoch."""
+        if self.table:
+            self.table.epoch(report)
         is_validated = report.validation_accuracy == report.validation_accuracy  # NaN in a refit
         accuracy = f"{report.validation_accuracy:.4f}" if is_validated else "   -  "
         self.note(
-            f"{report.stage.strip()} {report.epoch:>3}/{report.epochs}  loss {report.training_loss:.4f}  "
-            f"validation accuracy {accuracy}  {report.images_per_second:,.0f} images/s  "
-            f"{duration(report.seconds_left)} left"
+            f"{report.stage.strip()} {report.epoch:>2}/{report.epochs}  loss {report.training_loss:.4f}  "
+            f"accuracy {accuracy}  {report.images_per_second:,.0f}/s  {duration(report.seconds_left)} left"
         )

@@ -187,7 +187,7 @@ def train(
         train_one = train_if_stale if run.stale else train_run
         about = train_one(workspace, run, listener=RunPrinter(run.run)).about
         print_line(
-            f"{run.run:<20} validation {first_score(about)} ({about['scored']}), "
+            f"{run.run:<14} validation {first_score(about)} ({about['scored']}), "
             f"{about['images_per_second']:,.0f} images/s, {about['precision']}, {duration(about['seconds'])}"
         )
     if failed:

@@ -38,6 +38,9 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
         *(line for warning in result.warnings for line in wrap(f"WARNING: {warning}", 100, subsequent_indent="  ")),
         "limits of this score:",
         *(f"  - {caveat}" for caveat in result.caveats),
+        "",
+        _first_score_line(result),
+        "next: make report, a page with the mistakes and what each run adds",
         f"wrote {file}",
     ]
 
@@ -86,11 +89,7 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
 
 def _score_lines(result: EnsembleResult) -> list[str]:
     score, used, metric = result.score, result.used, result.pool.metric
-    low, high = score.interval
-    chosen = " (chosen by auto)" if result.pool.settings.strategy == "auto" else ""
-    lines = [
-        f"{used.strategy}{chosen}: {metric} {score.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}",
-    ]
+    lines = [_first_score_line(result)]
     if score.test_interval:
         interval = "{:.4f} to {:.4f}".format(*score.test_interval)
         lines.append(f"  on a test of {len(result.aligned.test_ids):,} rows: {interval}")
@@ -105,6 +104,13 @@ def _score_lines(result: EnsembleResult) -> list[str]:
         changes = ", ".join(f"{words} {before[name]:.4f} -> {after[name]:.4f}" for name, words in names.items())
         lines += [f"  temperature {result.blend.temperature:.2f}:", f"    {changes}"]
     return lines
+
+
+def _first_score_line(result: EnsembleResult) -> str:
+    score, (low, high) = result.score, result.score.interval
+    chosen = " (chosen by auto)" if result.pool.settings.strategy == "auto" else ""
+    numbers = f"{result.pool.metric} {score.score:.4f}, cross-fitted; 95 % interval {low:.4f} to {high:.4f}"
+    return f"{result.used.strategy}{chosen}: {numbers}"
 
 
 def _comparison_lines(comparison: Comparison, result: EnsembleResult) -> list[str]:

@@ -1,0 +1,157 @@
+"""A table of all runs that train side by side, on a terminal: any of their processes draws it below the other lines."""
+
+import atexit
+import io
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TextIO
+
+from podium.errors import PodiumError
+from podium.files import file_lock, read_json
+
+if TYPE_CHECKING:
+    from podium.training.progress import EpochReport
+
+# The cursor stays at the first line of the table, so that the next line of any process begins there.
+CLEAR, UP = "\x1b[J", "\x1b[{}A\r"
+DRAW_SECONDS, MOST_COLUMNS, OTHER_LINES = 0.5, 100, 6
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `minutes:seconds` or `hours:minutes:seconds`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@dataclass
+class RunRow:
+    """What the table says of one run."""
+
+    run: str
+    share_done: float = 0.0
+    images_per_second: float = 0.0
+    epoch: str = ""
+    loss: str = ""
+    accuracy: str = ""
+    process: int = field(default_factory=os.getpid)
+    started: float = field(default_factory=time.time)
+
+    def cells(self) -> tuple[str, ...]:
+        """Its line of the table."""
+        left = (time.time() - self.started) * (1 / self.share_done - 1) if self.share_done else None
+        speed = f"{self.images_per_second:,.0f}" if self.images_per_second else ""
+        time_left = "" if left is None else duration(max(left, 0))
+        return self.run, f"{self.share_done:.0%}", self.epoch, self.loss, self.accuracy, speed, time_left
+
+
+class LiveTable:
+    """The row of the run that this process trains; its thread draws the table whenever no other process does."""
+
+    current: ClassVar["LiveTable | None"] = None
+
+    def __init__(self, run: str, folder: Path):
+        close_table()
+        LiveTable.current = self
+        self.row, self.folder, self.written, self.ended = RunRow(run), folder, 0.0, threading.Event()
+        self.file = folder / f"{run}.{os.getpid()}.json"
+        self.write()
+        self.thread = threading.Thread(target=self._draw_until_the_end, daemon=True)
+        self.thread.start()
+
+    def write(self) -> None:
+        """Show the row to the process that draws, at most twice a second."""
+        if time.monotonic() > self.written + DRAW_SECONDS:
+            self.written = time.monotonic()
+            temporary = self.file.with_suffix(".tmp")  # not flushed to the disk: it is of no use after a crash
+            with suppress(OSError):  # a full disk does not end a training
+                self.folder.mkdir(parents=True, exist_ok=True)
+                temporary.write_text(json.dumps(asdict(self.row)))
+                temporary.replace(self.file)
+
+    def step(self, share_done: float, images_per_second: float) -> None:
+        """Note the progress within an epoch."""
+        self.row.share_done, self.row.images_per_second = share_done, images_per_second
+        self.write()
+
+    def epoch(self, report: "EpochReport") -> None:
+        """Note the results of an epoch."""
+        self.row.epoch = f"{report.stage.strip()} {report.epoch}/{report.epochs}"
+        self.row.loss, self.row.accuracy = f"{report.training_loss:.4f}", f"{report.validation_accuracy:.4f}"
+        self.write()
+
+    def close(self) -> None:
+        """Remove the row, and the table if this process has drawn it: another process draws it again."""
+        if not self.ended.is_set():
+            self.ended.set()
+            self.thread.join()
+            with suppress(OSError):
+                self.file.unlink()
+
+    def _draw_until_the_end(self) -> None:
+        other = PodiumError("another process draws")
+        while not self.ended.wait(DRAW_SECONDS):
+            try:
+                with file_lock(self.folder / "drawn", refusal=other):
+                    while not self.ended.wait(DRAW_SECONDS):
+                        sys.stdout.write(table_text(rows_in(self.folder)))
+                        sys.stdout.flush()
+                    sys.stdout.write(CLEAR)
+                    sys.stdout.flush()
+            except PodiumError:
+                continue
+            except (OSError, ValueError):  # the terminal is gone; a table is not worth a run
+                return
+
+
+@atexit.register
+def close_table() -> None:
+    """Remove the row of this process, as when its run ends or an error is printed."""
+    if LiveTable.current:
+        LiveTable.current.close()
+        LiveTable.current = None
+
+
+def cleared(stream: TextIO) -> str:
+    """What removes the table that another process may have drawn, before a text on a terminal."""
+    return CLEAR if stream is not None and stream.isatty() else ""
+
+
+def rows_in(folder: Path) -> list[RunRow]:
+    """The rows of the runs whose process is there, by their names; rows of killed processes are removed."""
+    rows = []
+    for file in sorted(folder.glob("*.json")):
+        content = read_json(file)
+        if content and Path(f"/proc/{content['process']}").exists():
+            rows.append(RunRow(**content))
+        elif content:
+            with suppress(OSError):
+                file.unlink()
+    return rows
+
+
+def table_text(rows: list[RunRow]) -> str:
+    """The table as a terminal shows it, with the cursor back at its first line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns, lines = shutil.get_terminal_size()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run", "done", "epoch", "loss", "accuracy", "images/s", "left"):
+        table.add_column(name, justify="left" if name in ("run", "epoch") else "right", no_wrap=True)
+    shown = rows[: max(1, lines - OTHER_LINES)]
+    for row in shown:
+        table.add_row(*row.cells())
+    console = Console(file=io.StringIO(), width=min(columns, MOST_COLUMNS), force_terminal=True)
+    console.print(table)
+    if len(shown) < len(rows):
+        console.print(f"and {len(rows) - len(shown)} more")
+    text = console.file.getvalue()
+    return CLEAR + text + UP.format(text.count("\n"))
