@@ -25,7 +25,6 @@ include src/podium/podium.mk
 test: | $(READY)
 	@$(PYTHON) -m pytest -q -n $(CORES) --dist worksteal --cov
 
-WITHOUT_CLI := test_rehearse test_script# which take long, and ask Kaggle nothing
 NEWEST := $(CURDIR)/.cache/kaggle-newest# beside the environment, which stays as it is
 
 test-kaggle: | $(READY)
@@ -33,7 +32,7 @@ test-kaggle: | $(READY)
 	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) --target $(NEWEST) kaggle six
 	export PYTHONPATH="$(NEWEST):$$PYTHONPATH"
 	$(PYTHON) -c 'from importlib.metadata import version; print("kaggle", version("kaggle"))'
-	$(PYTHON) -m pytest -q -n $(CORES) --dist worksteal tests/kaggle $(WITHOUT_CLI:%=--ignore=tests/kaggle/notebooks/%.py)
+	$(PYTHON) -m pytest -q -n $(CORES) --dist worksteal tests/kaggle --ignore=tests/kaggle/notebooks/test_rehearse.py # no CLI
 
 bench: | $(READY) prepare
 	@$(PYTHON) -W ignore benchmarks/training.py $(OF)
