@@ -276,6 +276,8 @@ def test_recipes_are_checked_before_the_first_of_them_is_trained(house):
         (["train", "TARGET=class"], "TARGET= has no effect on make train"),
         (["new", "RUN=resnet34"], "RUN= has no effect on make new"),
         (["all", "ENGINE=ray"], "ENGINE= has no effect on make all"),
+        (["train", "ADDRESS=here:1"], "ADDRESS= has no effect without ENGINE="),
+        (["train", "RUN=vgg19", "SET=epochs=5", "ENGINE=ray"], "SET= has no effect beside ENGINE="),
         (["train", "SET=epochs=5"], "Which run or recipe?"),
         (["train", "RUN=vgg19", "SET=epocks=5"], "did you mean epochs?"),
     ],

@@ -93,6 +93,8 @@ GOALS_SLURM := train
 $(foreach name,RUN SET TARGET METRIC KIND ENGINE ADDRESS CHECKPOINTS SLURM,$(if $(and $(filter command,$(origin $(name))),$($(name))),\
 	$(if $(filter $(GOALS_$(name)),$(GOALS)),,$(error $(name)= has no effect on make $(GOALS)))))
 
+$(foreach name,ADDRESS CHECKPOINTS SLURM,$(if $($(name)),$(if $(ENGINE),,$(error $(name)= has no effect without ENGINE=))))
+
 # Quotes a word for the shell, whatever characters it contains. `option` adds --name VALUE if a variable is set.
 quoted = '$(subst ','\'',$(1))'
 option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
@@ -132,7 +134,7 @@ BEFORE := $(READY) prepare $(if $(filter all,$(GOALS)),estimate,$(if $(word 2,$(
 
 # Runs train side by side, one per core, unless -j says otherwise here or in an outer make. Where one fails, the others
 # are trained all the same.
-ifneq ($(filter all $(if $(SET),,train) $(RECIPES),$(GOALS)),)
+ifneq ($(filter all $(if $(SET),,train) $(RECIPES) $(RUNS),$(GOALS)),)
 MAKEFLAGS += -k
 ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS) $(shell echo "$${MAKEFLAGS:-}")),)
 MAKEFLAGS += -j$(CORES)
@@ -158,6 +160,7 @@ all: $(ENSEMBLE)
 	@$(if $(STALE)$(ENSEMBLE_STALE),,echo "$(COMPETITION): $(words $(RUNS)) runs and $(or $(wildcard $(CSV)),$(ENSEMBLE)) are up to date.")
 
 ifneq ($(ENGINE),)
+$(if $(SET),$(error SET= has no effect beside ENGINE=: train the variant here, or write its recipe first))
 train: | $(BEFORE)
 	@$(PODIUM) train $(OF) $(RUN_NAMES) $(call option,ENGINE,engine) $(call option,ADDRESS,address) \
 		$(call option,CHECKPOINTS,checkpoints) $(call option,SLURM,options)

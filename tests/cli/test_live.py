@@ -9,8 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from podium.cli.live import LiveTable, RunRow, close_table, rows_in, table_text
 from podium.cli.printing import wrapped
 
@@ -47,7 +45,7 @@ def shown(text):
     return lines
 
 
-def read_terminal(reader, processes):
+def read_terminal(reader):
     """What processes print until they end, in pieces."""
     pieces = []
     while True:
@@ -63,7 +61,7 @@ def test_the_table_has_the_runs_of_all_processes_and_ends_with_them(tmp_path):
     commands = [[sys.executable, "-c", RUN, name, str(steps)] for name, steps in (("lite0.s1", 60), ("lite1.s1", 100))]
     runs = [subprocess.Popen(command, env=environment, stdout=terminal, stderr=terminal) for command in commands]
     os.close(terminal)
-    pieces = read_terminal(reader, runs)
+    pieces = read_terminal(reader)
     assert [run.wait() for run in runs] == [0, 0]
     screens = [shown("".join(pieces[: count + 1])) for count in range(len(pieces))]
     row = r"(?m)^lite[01].s1 +[0-9]+%"
@@ -96,6 +94,8 @@ def test_a_small_terminal_shows_some_of_many_runs():
 def test_the_time_left_is_that_of_the_share_that_is_done(monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 100.0)
     assert RunRow("a", share_done=0.25, started=40.0).cells()[-1] == "3:00"
+    resumed = RunRow("a", share_done=0.95, first_share=0.9, started=40.0)
+    assert resumed.cells()[-1] == "1:00"
     assert RunRow("a").cells()[-1] == ""
 
 
@@ -104,12 +104,6 @@ def test_a_table_that_cannot_be_written_does_not_end_a_training(tmp_path):
     LiveTable("a", tmp_path / "running").step(0.5, 1.0)
     close_table()
     assert LiveTable.current is None
-
-
-@pytest.mark.parametrize("colour", ["", "1"])
-def test_no_color_leaves_out_the_colours(monkeypatch, colour):
-    monkeypatch.setenv("NO_COLOR", colour)
-    assert not re.search("\x1b\\[[0-9;]*3[0-7]m", table_text([RunRow("a")]))
 
 
 def test_a_line_is_broken_between_words_and_indented():

@@ -76,11 +76,11 @@ def test_three_nodes_of_which_one_is_lost_and_one_refused_give_the_bytes_of_a_tr
 
 
 @needs_ray
-def test_a_cluster_that_is_not_there_is_one_screen(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "1")
+@pytest.mark.parametrize("address", ["nonsense://here", "127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_one_screen(tmp_path, address):
     workspace = digits_workspace(tmp_path)
     with pytest.raises(ConfigError, match=r"(?s)Ray cannot be started.*fix:.*ADDRESS="):
-        train_elsewhere(workspace, workspace.runs, engine="ray", address="nonsense://here")
+        train_elsewhere(workspace, workspace.runs, engine="ray", address=address)
 
 
 def reader(file):

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -10,10 +12,12 @@ from digits_toys import digits_workspace
 from engine_toys import in_sequence, results_of
 from podium.cli.app import app
 from podium.engines import slurm
+from podium.engines import train as train_module
 from podium.engines.slurm import SharedTask
 from podium.engines.tasks import Task, TaskFailedError
 from podium.engines.train import failure, train_elsewhere
 from podium.errors import ConfigError
+from podium.plan.paths import Paths
 from podium.training.run import train_run
 from podium.training.session import unfinished_fits
 
@@ -72,3 +76,34 @@ def test_an_unknown_scheduler_is_refused_before_anything_is_trained(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     answer = CliRunner().invoke(app, ["train", "--competition", "digits", "--engine", "rya"])
     assert answer.exit_code == 2 and "neither ray nor slurm" in answer.output
+    for options in (["--address", "here:1"], ["--engine", "ray", "--options", "a=1"], ["--engine", "ray", "--again"]):
+        answer = CliRunner().invoke(app, ["train", "--competition", "digits", *options])
+        assert answer.exit_code == 2 and "no effect" in answer.output
+
+
+def test_fits_that_do_not_come_back_as_planned_are_a_failure_and_not_trained_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_module, "train_with_slurm", lambda *_, **__: {})
+    workspace = digits_workspace(tmp_path, **K_FOLD)
+    failed = train_elsewhere(workspace, workspace.runs, engine="slurm")
+    assert failed == {"tiny.s1": ["tiny.s1: fold0, fold1 did not come back as this folder's settings ask for"]}
+
+
+def test_ctrl_c_cancels_the_jobs_that_are_left(monkeypatch):
+    class Job:
+        cancelled = False
+
+        def done(self):
+            raise KeyboardInterrupt
+
+        def cancel(self):
+            self.cancelled = True
+
+    job, task = Job(), Task("digits", "tiny.s1", "fold0", threads=1)
+    executor = SimpleNamespace(update_parameters=lambda **_: None, map_array=lambda *_: [job])
+    job.job_id = "7_0"
+    monkeypatch.setattr("submitit.AutoExecutor", lambda **_: executor)
+    with pytest.raises(KeyboardInterrupt):
+        slurm.train_with_slurm(
+            [task], Paths("digits", Path("."), Path(".")), cluster="slurm", options=[], note=lambda _: None
+        )
+    assert job.cancelled

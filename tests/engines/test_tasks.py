@@ -30,10 +30,10 @@ def test_a_task_trains_its_fit_in_the_project(tmp_path, monkeypatch, capsys):
 
 
 def test_a_task_that_fails_says_why(tmp_path):
-    with pytest.raises(TaskFailedError, match=r"^Training diverged\.\n  fix: less$"):
+    with pytest.raises(TaskFailedError, match=r"^Training diverged\.\n  fix: less\nexit code 1$"):
         run_task(TASK, tmp_path, stand_in(tmp_path, "sys.exit('Training diverged.\\n  fix: less')"))
-    with pytest.raises(TaskFailedError, match="exit code -9, without a message"):
-        run_task(TASK, tmp_path, stand_in(tmp_path, "os.kill(os.getpid(), 9)"))
+    with pytest.raises(TaskFailedError, match=r"^1/9\nexit code -9$"):
+        run_task(TASK, tmp_path, stand_in(tmp_path, "print('1/9', flush=True); os.kill(os.getpid(), 9)"))
 
 
 def test_a_training_ends_with_the_process_that_a_scheduler_kills(tmp_path):

@@ -25,6 +25,7 @@ from podium.training.inference import logits_of
 from podium.training.learner import fit_network
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.run import train_fit, train_run
+from podium.training.session import unfinished_fits
 from training_toys import FAST, TINY, data_of, save_weights
 
 TIMES = ("created", "seconds", "images_per_second")
@@ -174,6 +175,34 @@ def test_a_fit_of_another_recipe_is_not_joined(tmp_path):
     train_fit(workspace, replace(run, recipe=replace(run.recipe, weight_decay=0.1)), "fold0", listener=Killer())
     _, listener = train(workspace)
     assert listener.steps == 2 * -(-1000 // 64)
+
+
+def test_a_fit_that_came_back_from_another_device_is_not_trained_again(tmp_path, monkeypatch):
+    workspace = digits_workspace(tmp_path)
+    (run,) = workspace.runs
+    with monkeypatch.context() as patch:
+        patch.setattr(session_module, "device_name", lambda _: "another")
+        train_fit(workspace, run, "fold0", listener=Killer())
+    content = workspace.paths.checkpoint_file("tiny.s1", "fold0").read_bytes()
+    listener = Killer()
+    train_fit(workspace, run, "fold0", listener=listener)
+    assert listener.notes == ["fold0 is trained"] and listener.steps == 0
+    assert workspace.paths.checkpoint_file("tiny.s1", "fold0").read_bytes() == content
+
+
+def test_a_fit_is_kept_where_the_disk_was_full_for_a_while(tmp_path, monkeypatch, save_each_step):
+    save, calls = checkpoint_module.torch.save, []
+
+    def full_once(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoint_module.torch, "save", full_once)
+    workspace = digits_workspace(tmp_path)
+    train_fit(workspace, workspace.runs[0], "fold0", listener=Killer())
+    assert len(calls) == 2 and unfinished_fits(workspace, workspace.runs[0]) == []
 
 
 def test_a_fit_that_a_run_does_not_have_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from podium.cli import ensemble, kaggle, recipes, train
+from podium.cli import ensemble, kaggle, predict, recipes, train
 from podium.cli.live import cleared, close_table
 from podium.errors import PodiumError
 from podium.files import os_error_as
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (train, recipes, ensemble, kaggle):  # the order of `podium --help`
+for module in (train, predict, recipes, ensemble, kaggle):  # the order of `podium --help`
     app.add_typer(module.commands)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from podium.cli.live import close_table
 from podium.cli.options import DEFAULT, Opened
 from podium.cli.printing import RunPrinter, first_score, print_line
 from podium.errors import SubmissionError
@@ -149,6 +150,7 @@ def verify(
         print_line(f"the ensemble made again: {', '.join(differences) or 'the same CSV, weights and scores'}")
     if held and again:
         held = _train_again(workspace, again)
+        close_table()
     absent = "; what is not here was not compared" * (held and any(link.state == ABSENT for link, _ in links))
     print(f"{file} {'comes' if held else 'does NOT come'} from this code and data{absent}.")
     raise typer.Exit(not held)

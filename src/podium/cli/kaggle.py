@@ -152,7 +152,7 @@ def kernel(
     from podium.kaggle.notebooks.train import train_in_notebook
 
     stale = [run for run in longest_first(select_runs(workspace.trainable_runs, runs or [])) if run.stale]
-    _download_weights(stale)
+    download_weights(stale)
 
     def estimate() -> tuple[float, str]:
         from podium.training.estimate import estimate_seconds, total_seconds
@@ -198,7 +198,7 @@ def rehearse_kernel(runs: RunNames = None, workspace: Opened = DEFAULT, data: Da
 
     wanted = select_runs(workspace.trainable_runs, runs or [])[: None if runs else 1]
     images = _find_images(workspace, data)
-    _download_weights(wanted)
+    download_weights(wanted)
     result = rehearse_training(workspace, wanted, images=images)
     _print_result(result, workspace.name, following="make kernel")
 
@@ -232,7 +232,7 @@ def _print_result(result: "ImportedOutput | None", competition: str, *, followin
         print(f"the session was too short for {', '.join(result.left)}: make kernel COMPETITION={competition} again")
 
 
-def _download_weights(runs: Sequence[PlannedRun]) -> None:
+def download_weights(runs: Sequence[PlannedRun]) -> None:
     """Download the published weights that runs start from, where they are not here yet: a notebook is offline."""
     from podium.kaggle.notebooks.package import published_weights_file
 

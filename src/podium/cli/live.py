@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TextIO
 
@@ -37,6 +38,7 @@ class RunRow:
 
     run: str
     share_done: float = 0.0
+    first_share: float = 0.0  # after the first step
     images_per_second: float = 0.0
     epoch: str = ""
     loss: str = ""
@@ -46,7 +48,8 @@ class RunRow:
 
     def cells(self) -> tuple[str, ...]:
         """Its line of the table."""
-        left = (time.time() - self.started) * (1 / self.share_done - 1) if self.share_done else None
+        trained = self.share_done - self.first_share  # in this process: a run may go on from a checkpoint
+        left = (time.time() - self.started) * (1 - self.share_done) / trained if trained > 0 else None
         speed = f"{self.images_per_second:,.0f}" if self.images_per_second else ""
         time_left = "" if left is None else duration(max(left, 0))
         return self.run, f"{self.share_done:.0%}", self.epoch, self.loss, self.accuracy, speed, time_left
@@ -78,13 +81,16 @@ class LiveTable:
 
     def step(self, share_done: float, images_per_second: float) -> None:
         """Note the progress within an epoch."""
+        if not self.row.share_done:
+            self.row.first_share, self.row.started = share_done, time.time()
         self.row.share_done, self.row.images_per_second = share_done, images_per_second
         self.write()
 
     def epoch(self, report: "EpochReport") -> None:
         """Note the results of an epoch."""
         self.row.epoch = f"{report.stage.strip()} {report.epoch}/{report.epochs}"
-        self.row.loss, self.row.accuracy = f"{report.training_loss:.4f}", f"{report.validation_accuracy:.4f}"
+        self.row.loss = f"{report.training_loss:.4f}"
+        self.row.accuracy = "" if isnan(report.validation_accuracy) else f"{report.validation_accuracy:.4f}"
         self.write()
 
     def close(self) -> None:
@@ -94,12 +100,12 @@ class LiveTable:
             self.thread.join()
             with suppress(OSError):
                 self.file.unlink()
+                self.file.with_suffix(".tmp").unlink(missing_ok=True)
 
     def _draw_until_the_end(self) -> None:
-        other = PodiumError("another process draws")
         while not self.ended.wait(DRAW_SECONDS):
             try:
-                with file_lock(self.folder / "drawn", refusal=other):
+                with file_lock(self.folder / "drawn", refusal=PodiumError("another process draws")):
                     while not self.ended.wait(DRAW_SECONDS):
                         sys.stdout.write(table_text(rows_in(self.folder)))
                         sys.stdout.flush()

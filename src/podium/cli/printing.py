@@ -28,7 +28,7 @@ def print_line(line: str, *, is_overwritten: bool = False) -> None:
     output of the process are discarded.
     """
     line = pasteable(line) if "next: " in line else line
-    if _is_terminal():
+    if _is_terminal() and "next: " not in line:
         line = wrapped(line, shutil.get_terminal_size().columns)
     is_overwritten = _is_terminal() and (is_overwritten or any(words in line for words in WAITING))
     try:

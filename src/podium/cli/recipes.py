@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from podium.cli.live import close_table
 from podium.cli.options import DEFAULT, OneRecipe, OneRun, Opened, finite, open_named
 from podium.cli.printing import RunPrinter, print_line
 from podium.plan.runs import find_run
@@ -73,6 +74,7 @@ def lr_find(
     from podium.training.lr_find import find_learning_rate_of_run
 
     result = find_learning_rate_of_run(workspace, settings, listener=RunPrinter(recipe))
+    close_table()
     png_file = write_lr_curve(workspace.paths.lr_find_folder, recipe, result)
     print(f"  {'suggestion':<12} learning rate")
     for name, rate in result.suggestions.items():

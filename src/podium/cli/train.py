@@ -1,8 +1,6 @@
 """Commands that create a competition, prepare its images, train, and predict."""
 
-import csv
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +8,8 @@ from typing import Annotated
 import typer
 
 from podium.cli.ensemble import check
-from podium.cli.kaggle import competition_text
+from podium.cli.kaggle import competition_text, download_weights
+from podium.cli.live import close_table
 from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, open_named
 from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line
 from podium.plan.memory import remember
@@ -18,6 +17,7 @@ from podium.plan.runs import fit_names, longest_first, select_runs
 
 commands = typer.Typer()
 MOST_FAULTS = 10
+OPTIONS_OF_ENGINE = {"": ("fit", "again"), "ray": ("address", "checkpoints"), "slurm": ("address", "options")}
 
 
 @commands.command()
@@ -157,8 +157,7 @@ def train(
 ) -> None:
     """Train the runs whose recipe, seed or data changed, one after the other. Writes oof/<competition>/<run>.npz."""
     selected, paths = select_runs(workspace.trainable_runs, runs or []), workspace.paths
-    if engine not in ("", "ray", "slurm"):
-        raise typer.BadParameter(f"{engine} is neither ray nor slurm.", param_hint="--engine")
+    _check_engine(engine, fit=fit, again=again, address=address, checkpoints=checkpoints, options=options)
     _remove_needless_checkpoints(workspace)
     again = again and bool(runs)
     to_train = [run for run in selected if run.stale or again]
@@ -182,6 +181,8 @@ def train(
         from podium.engines.train import failure, train_elsewhere
 
         where = {"engine": engine, "address": address, "checkpoints": checkpoints, "options": options.split()}
+        if engine == "ray":
+            download_weights(to_train)
         failed = train_elsewhere(workspace, to_train, **where, note=print_line)
     for run in (run for run in to_train if run.run not in failed):
         train_one = train_if_stale if run.stale else train_run
@@ -192,6 +193,16 @@ def train(
         )
     if failed:
         raise failure(failed)
+
+
+def _check_engine(engine: str, **options: object) -> None:
+    """Refuse an unknown scheduler, and options that have no effect with it, or without one."""
+    if engine not in OPTIONS_OF_ENGINE:
+        raise typer.BadParameter(f"{engine} is neither ray nor slurm.", param_hint="--engine")
+    for name, value in options.items():
+        if value and name not in OPTIONS_OF_ENGINE[engine]:
+            beside = f"with --engine {engine}" if engine else "without --engine"
+            raise typer.BadParameter(f"It has no effect {beside}.", param_hint=f"--{name}")
 
 
 def _remove_needless_checkpoints(workspace: Opened) -> None:
@@ -216,78 +227,9 @@ def rehearse(workspace: Opened = DEFAULT, data: DataPlace = None) -> None:
 
     workspace = open_named(workspace.name)  # with the new lock
     written = rehearse_workspace(workspace, listener_of=RunPrinter)
-    print("\n".join(ensemble_lines(written, stale=set())))
+    close_table()
+    for line in ensemble_lines(written, stale=set()):
+        print_line(line)
     if written.csv_file:
         check(written.csv_file, workspace)
     print(f"Rehearsal passed in {duration(time.perf_counter() - started)}. Its scores are meaningless.")
-
-
-@commands.command()
-def predict(
-    names: Annotated[list[str], typer.Argument(metavar="[RUN] FOLDER", help="A run with parameters here; images.")],
-    workspace: Opened = DEFAULT,
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Predict with the blend of ensemble.json, without a RUN.")
-    ] = False,
-    submission: Annotated[
-        Path | None, typer.Option(help="Write the ensemble's submission of the test images in FOLDER into this file.")
-    ] = None,
-) -> None:
-    """Print the prediction for each image of a folder as CSV, by a run's trained parameters or by the ensemble's."""
-    from podium.ensemble.recorded import read_blend
-    from podium.errors import ConfigError
-    from podium.training.predict import open_members, open_run, predict_folder
-
-    *runs, folder = names
-    if len(runs) != (not ensemble) or (submission and not ensemble):
-        expected = "RUN FOLDER, --ensemble FOLDER, or --ensemble FOLDER --submission FILE"
-        raise ConfigError("Predict with what, and which images?", expected=expected)
-    if submission:
-        _predict_submission(workspace, folder, submission)
-        return
-    if ensemble:
-        members, blend = read_blend(workspace)
-        predictor = open_members(workspace, members, blend.of_rows)
-    else:
-        predictor = open_run(workspace, *runs)
-    predictions = predict_folder(predictor, Path(folder))
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["id", *predictions[0][1]])
-    for name, row in predictions:
-        writer.writerow([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values())])
-
-
-@commands.command()
-def export(
-    run: Annotated[str, typer.Argument(help="A run with parameters here.")],
-    workspace: Opened = DEFAULT,
-    onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX file, the only format.")] = False,
-) -> None:
-    """Write a run's networks for other programs, with a model card, if they give the same logits there."""
-    from podium.errors import ConfigError
-    from podium.training.export import export_onnx
-
-    if not onnx:
-        raise ConfigError("Export to which format?", expected="--onnx", fix=f"podium export {run} --onnx")
-    folder, check = export_onnx(workspace, run)
-    print_line(f"{run}: the largest difference of a logit is {check}")
-    print(f"wrote {folder}/model.onnx and README.md, a model card: choose a licence in it before you publish it")
-
-
-def _predict_submission(workspace: Opened, place: str, file: Path) -> None:
-    """Write the submission, and print its time and memory, for a test set that is a thousand times larger too."""
-    import resource
-
-    from podium.unseen import predict_submission
-
-    started = time.perf_counter()
-    count = predict_submission(workspace, place, file, note=print_line)
-    seconds = time.perf_counter() - started
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
-    print_line(f"{file}: {count:,} images in {duration(seconds)}, {gigabytes:.1f} GB of memory")
-    if count:
-        hours = workspace.competition.kaggle.notebook_hours
-        most = int(hours * 3600 / seconds * count)
-        print_line(
-            f"{1000 * seconds / count:.1f} s per 1,000 images: {most:,} images in the {hours:g} hours of a session"
-        )

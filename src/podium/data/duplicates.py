@@ -28,7 +28,8 @@ MOST_EXAMPLES = 3
 
 def kept_duplicates(dataset: Dataset, features: np.ndarray | None = None, *, progress: Progress = quiet) -> np.ndarray:
     """`near_duplicates` (n,) of the images of a data set, found once and kept in the cache where it can be written."""
-    limits = (LEAST_SMALL_CORRELATION, LEAST_CORRELATION, LEAST_OF_FEATURES, CROPPED_SHARE, MOST_CANDIDATES, MOST_ROWS)
+    limits = [GREY_SIDE, SIDE, LARGE_SIDE, LEAST_SMALL_CORRELATION, LEAST_CORRELATION, LEAST_OF_FEATURES, CROPPED_SHARE]
+    limits += [PLACES, MOST_CANDIDATES, SAMPLED_ROWS, ROWS_PER_TILE, MOST_ROWS]
     method = hashlib.sha256(repr(limits).encode() + (b"" if features is None else features.tobytes())).hexdigest()
     file = dataset.derived("duplicates", "all").with_suffix(f".{method[:16]}.npy")
     with suppress(*DAMAGE):

@@ -18,14 +18,14 @@ from typing import Any
 
 from podium.engines.table import Note, Table
 from podium.engines.tasks import Task, TaskFailedError, run_task, version_faults
-from podium.errors import ConfigError
+from podium.errors import ConfigError, TrainingError
 from podium.files import atomic_write, file_lock, write_file
 from podium.plan.stamp import file_sha256
 
 CHECKPOINT = "checkpoint"
 CHUNK = 32 << 20
 CONNECT = "ADDRESS=<host>:6379 of a cluster that `ray start --head` began; without it Ray uses this machine alone"
-RETRIES, POLL_SECONDS, SAVE_SECONDS = 10, 1.0, 10.0
+RETRIES, POLL_SECONDS, SAVE_SECONDS, CONNECT_SECONDS = 10, 1.0, 10.0, 20.0
 MEMORY = 2 << 30  # of a task, beside its images
 # Ray would leave out files that .gitignore names, and start workers by `uv run` where the driver was started so.
 DRIVER_ENVIRONMENT = {"RAY_RUNTIME_ENV_IGNORE_GITIGNORE": "1", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
@@ -60,8 +60,8 @@ class Job:
     copies: bool = False  # send files also to nodes that see the driver's
 
 
-class Desk:
-    """An actor beside the driver: reads large files in chunks, and hears which node trains what."""
+class Coordinator:
+    """An actor beside the driver: reads large files in chunks, and keeps which node trains what."""
 
     def __init__(self) -> None:
         self.places: dict[str, str] = {}
@@ -81,7 +81,7 @@ class Desk:
         return self.places
 
 
-def train_fit_on_node(task: Task, job: Job, desk: Any) -> dict[str, bytes]:
+def train_fit_on_node(task: Task, job: Job, coordinator: Any) -> dict[str, bytes]:
     """On a node: train a fit; returns its checkpoint and its files of lr_find, by their places at the driver.
 
     The working directory is the project.
@@ -92,14 +92,14 @@ def train_fit_on_node(task: Task, job: Job, desk: Any) -> dict[str, bytes]:
     place = f"{socket.gethostname()} ({ray.util.get_node_ip_address()}, node {node})"
     if faults := version_faults(job.versions):
         raise TaskFailedError("\n".join([f"{place} has other versions", *faults]))
-    ray.get(desk.starts.remote(str(task), place))
+    ray.get(coordinator.starts.remote(str(task), place))
     project, store = Path.cwd(), Path(tempfile.gettempdir()) / f"podium-node-{os.getuid()}"
     for places, folder in ((job.images, store / "cache"), (job.weights, project)):
         for name, file in places.items():
             source = Path(file.source)
             if job.copies or not file.is_at(source):  # else this node sees the driver's file, as on a shared disk
                 source = store / "files" / file.name
-                fetch(file, source, lambda *arguments: ray.get(desk.read.remote(*arguments)))
+                fetch(file, source, lambda *arguments: ray.get(coordinator.read.remote(*arguments)))
             _link(source, folder / name)
     checkpoint = store / "cache" / task.checkpoint
     environment = {
@@ -111,7 +111,9 @@ def train_fit_on_node(task: Task, job: Job, desk: Any) -> dict[str, bytes]:
         run_task(task, project, environment)
     curves = (project / "reports" / task.competition / "lr-find").glob(f"{task.run}.*")
     files = {file.relative_to(project).as_posix(): file.read_bytes() for file in curves}
-    return files | {CHECKPOINT: checkpoint.read_bytes()}
+    files[CHECKPOINT] = checkpoint.read_bytes()
+    checkpoint.unlink()
+    return files
 
 
 def fetch(file: SentFile, target: Path, read: Callable[[str, int], bytes]) -> None:
@@ -128,10 +130,12 @@ def fetch(file: SentFile, target: Path, read: Callable[[str, int], bytes]) -> No
 
 
 def _link(source: Path, place: Path) -> None:
-    if source != place and not place.exists():
+    """Make `place` a link to a file, whatever link was there; several tasks of a node may do so at once."""
+    if source != place and place.resolve() != source.resolve():
         place.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):  # another task of this node has made it
-            place.symlink_to(source)
+        temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
+        temporary.symlink_to(source)
+        temporary.replace(place)
 
 
 @contextmanager
@@ -150,7 +154,7 @@ def saved_elsewhere(file: Path, url: str) -> Iterator[None]:
     def copy() -> None:
         nonlocal saved
         while not ended.wait(SAVE_SECONDS):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it is tried again: the network may be back
                 if (changed := file.stat().st_mtime_ns) != saved:
                     system.makedirs(system._parent(path), exist_ok=True)
                     system.pipe_file(f"{path}.part", file.read_bytes())
@@ -177,12 +181,18 @@ def connected(address: str, project: Path) -> Iterator[Any]:
     except ImportError:
         raise ConfigError("Ray is not installed.", fix="pip install 'podium[ray]'") from None
     try:
+        host, _, port = address.rpartition(":")
+        if port.isdigit() and "/" not in host:  # Ray itself would end the process where nothing answers
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address or "local", runtime_env={"working_dir": str(project)}, log_to_driver=True)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         found = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError("Ray cannot be started.", expected="a cluster that runs", found=found, fix=CONNECT) from None
     try:
         yield ray
+    except ray.exceptions.RayError as error:
+        what, fix = "The Ray cluster is lost. Fits that came back are kept.", "repeat the command"
+        raise TrainingError(what, found=reason_of(error), fix=fix) from None
     finally:
         ray.shutdown()
 
@@ -204,7 +214,7 @@ def train_with_ray(
     failed: dict[Task, str] = {}
     with connected(address, project) as ray:
         node = ray.get_runtime_context().get_node_id()
-        desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=_at(ray, node)).remote()
+        coordinator = ray.remote(Coordinator).options(num_cpus=0, scheduling_strategy=_at(ray, node)).remote()
         refused = refused_nodes(ray, job, note)
         options = {
             "num_gpus": min(1, ray.cluster_resources().get("GPU", 0)),
@@ -212,24 +222,22 @@ def train_with_ray(
             "max_retries": RETRIES,
             "label_selector": {"ray.io/node-id": f"!in({','.join(refused)})"} if refused else {},
         }
-        remote = ray.remote(max_calls=1)(
-            train_fit_on_node
-        )  # a new process for each, so that it leaves no memory behind
+        remote = ray.remote(max_calls=1)(train_fit_on_node)  # a new process for each: nothing stays in its memory
         waiting = {
-            remote.options(num_cpus=task.threads, name=str(task), **options).remote(task, job, desk): task
+            remote.options(num_cpus=task.threads, name=str(task), **options).remote(task, job, coordinator): task
             for task in tasks
         }
         table = Table(tasks, note)
         while waiting:
             ready, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
-            table.show_places(ray.get(desk.running.remote()))
+            table.show_places(ray.get(coordinator.running.remote()))
             for reference in ready:
                 task = waiting.pop(reference)
                 try:
                     for place, content in ray.get(reference).items():
                         keep(task, place, content)
                     table.show(task, "done")
-                except ray.exceptions.RayError as error:
+                except (ray.exceptions.RayError, OSError) as error:  # OSError: the disk here is full
                     failed[task] = reason_of(error)
                     table.show(task, "failed")
     return failed
@@ -260,4 +268,5 @@ def refused_nodes(ray: Any, job: Job, note: Note) -> list[str]:
 def reason_of(error: Exception) -> str:
     """What went wrong on a node: Podium's own message, or Ray's last line."""
     cause = getattr(error, "cause", None) or error
-    return str(cause).strip() if isinstance(cause, TaskFailedError) else str(cause).strip().splitlines()[-1]
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return "\n".join(lines) if isinstance(cause, TaskFailedError) else lines[-1]

@@ -69,7 +69,7 @@ def train_with_slurm(
     """
     try:
         import submitit
-        from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+        from submitit.core.utils import FailedSubmissionError
     except ImportError:
         raise ConfigError("submitit is not installed.", fix="pip install 'podium[slurm]'") from None
     parameters: dict[str, Any] = {"name": f"podium-{paths.name}", "timeout_min": 60 * HOURS}
@@ -84,12 +84,22 @@ def train_with_slurm(
         jobs = executor.map_array(SharedTask(paths.root.resolve(), paths.cache.parent.resolve()), list(tasks))
     except (RuntimeError, NameError, ValueError, TypeError, FailedSubmissionError) as error:
         found = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        fix = (
-            "ADDRESS=local trains on this machine; SET='slurm_partition=gpu timeout_min=600' sets submitit's parameters"
-        )
+        fix = "ADDRESS=local trains here; SLURM='slurm_partition=gpu timeout_min=600' has submitit's parameters"
         raise ConfigError("The array job could not be submitted.", found=found, fix=fix) from None
     note(f"array job {jobs[0].job_id.split('_')[0]}: its logs are in {paths.cache / 'slurm'}")
-    waiting, failed, table = dict(zip(jobs, tasks, strict=True)), {}, Table(tasks, note)
+    waiting = dict(zip(jobs, tasks, strict=True))
+    try:
+        return _follow(waiting, Table(tasks, note))
+    finally:  # after Ctrl-C
+        for job in waiting:
+            job.cancel()
+
+
+def _follow(waiting: dict[Any, Task], table: Table) -> dict[Task, str]:
+    """Wait until all jobs have ended, and remove them from `waiting`; returns the reason for each that failed."""
+    from submitit.core.utils import FailedJobError, UncompletedJobError
+
+    failed = {}
     while waiting:
         time.sleep(POLL_SECONDS)
         for job, task in tuple(waiting.items()):
@@ -101,7 +111,7 @@ def train_with_slurm(
                 job.result()
                 table.show(task, "done")
             except (FailedJobError, UncompletedJobError) as error:
-                lines = [line for line in (job.stdout() or str(error)).splitlines() if not line.startswith("submitit ")]
-                failed[task] = "\n".join(lines[-LAST_LINES:])
+                printed = [line for line in (job.stdout() or "").splitlines() if not line.startswith("submitit ")]
+                failed[task] = "\n".join((printed or str(error).splitlines())[-LAST_LINES:])
                 table.show(task, "failed")
     return failed

@@ -47,9 +47,9 @@ class TaskFailedError(RuntimeError):
 
 
 def run_task(task: Task, project: Path, environment: Mapping[str, str]) -> None:
-    """Train a fit in the folder `project`, and end its process with this one. Raises TaskFailedError.
+    """Train a fit in the folder `project`, print its output, and end its process with this one.
 
-    Its output is printed, each line with the name of the task.
+    Raises TaskFailedError.
     """
     command = [sys.executable, "-m", "podium", "train", task.run, "--fit", task.fit, "--competition", task.competition]
     kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # Ray sets it to 1
@@ -68,7 +68,7 @@ def run_task(task: Task, project: Path, environment: Mapping[str, str]) -> None:
             last.append(line)
             print(line, end="", flush=True)
     if process.returncode:
-        error = TaskFailedError("".join(last).strip() or f"exit code {process.returncode}, without a message")
+        error = TaskFailedError(f"{''.join(last)}exit code {process.returncode}")
         error.exit_code = process.returncode
         raise error
 

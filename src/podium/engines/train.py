@@ -31,8 +31,8 @@ def train_elsewhere(
     checkpoints: str = "",
     options: Sequence[str] = (),
     note: Callable[[str], object] = print,
-) -> dict[str, str]:
-    """Train the fits of runs that are not finished yet, by a scheduler; returns run -> reason for each that failed.
+) -> dict[str, list[str]]:
+    """Train the fits of runs that are not finished yet, by a scheduler; returns run -> reasons for each that failed.
 
     `engine` is ray or slurm. `address` is that of a Ray cluster, or `local`; `checkpoints` a folder, or an address of
     fsspec, that all nodes of a Ray cluster reach; `options` are parameters of SLURM, such as slurm_partition=gpu.
@@ -51,7 +51,13 @@ def train_elsewhere(
         failed = train_with_slurm(tasks, workspace.paths, cluster=address or "slurm", options=options, note=note)
     else:
         failed = _train_with_ray(workspace, runs, tasks, address=address, checkpoints=checkpoints, note=note)
-    return {task.run: f"{task.fit}: {reason}" for task, reason in failed.items()}
+    reasons: dict[str, list[str]] = {}
+    for task, reason in failed.items():
+        reasons.setdefault(task.run, []).extend(f"{task}: {line}" for line in reason.splitlines())
+    for run in runs:
+        if run.run not in reasons and (lost := unfinished_fits(workspace, run)):
+            reasons[run.run] = [f"{run.run}: {', '.join(lost)} did not come back as this folder's settings ask for"]
+    return reasons
 
 
 def _train_with_ray(
@@ -113,7 +119,7 @@ def images_of(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, Sen
     return sent
 
 
-def failure(failed: dict[str, str]) -> TrainingError:
+def failure(failed: dict[str, list[str]]) -> TrainingError:
     """The error that names the runs that failed, each with its last lines."""
-    faults = [f"{run}, {reason}" for run, reason in failed.items()]
+    faults = [line for lines in failed.values() for line in lines]
     return TrainingError(f"{len(failed)} runs could not be trained; the others are.", faults=faults)

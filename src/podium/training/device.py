@@ -166,14 +166,14 @@ def claim_cores(count: int, *, on_wait: Callable[[], None] = lambda: None) -> It
     A core is a lock on a file in the temporary folder, which the system releases when a run is killed. A gate lock
     lets one run at a time collect its cores, which prevents deadlock.
     """
-    cores, note_wait = len(os.sched_getaffinity(0)), functools.cache(on_wait)
+    cores, note_wait = sorted(os.sched_getaffinity(0)), functools.cache(on_wait)
     with ExitStack() as claimed:
         with file_lock(_lock_folder() / "gate", on_wait=note_wait):
             with ExitStack() as free:  # which removes the files that killed runs have left
-                for core in range(cores):
+                for core in cores:
                     _try_lock(str(core), free)
-            for _ in range(min(count, cores)):
-                while not any(_try_lock(str(core), claimed) for core in range(cores)):
+            for _ in range(min(count, len(cores))):
+                while not any(_try_lock(str(core), claimed) for core in cores):
                     note_wait()
                     time.sleep(WAIT_SECONDS)
         yield

@@ -15,7 +15,7 @@ from podium.errors import DataError
 from podium.files import atomic_write, file_lock, os_error_as
 from podium.plan import stamp
 from podium.plan.paths import Paths
-from podium.plan.runs import PlannedRun
+from podium.plan.runs import PlannedRun, fit_names
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.training.batches.stores import FitData, PixelStore
 from podium.training.checkpoint import FinishedFit
@@ -26,7 +26,7 @@ from podium.training.learner import fit_network
 from podium.training.lr_find import find_learning_rate
 from podium.training.networks.architectures import Network
 from podium.training.progress import Listener, ProgressRecorder, diverged
-from podium.training.session import Training, open_training, origin_of
+from podium.training.session import Training, open_training, origin_of, unfinished_fits
 from podium.workspace import Workspace
 
 FIRST_FIT = "fold0"  # whose lr_find is drawn
@@ -73,13 +73,22 @@ def train_fit(workspace: Workspace, run: PlannedRun, name: str, *, listener: Lis
 
     Fits can be trained side by side. Raises ConfigError for an unknown name, TrainingError and DataError.
     """
-    with (
-        file_lock(workspace.paths.cache / f"{run.run}.{name}.lock"),
-        open_training(workspace, run, listener, only=name) as training,
-    ):
+    on_wait = partial(listener.note, f"waits for another process that trains {name}")
+    with file_lock(workspace.paths.cache / f"{run.run}.{name}.lock", on_wait=on_wait):
+        if name in fit_names(workspace.competition, run.recipe) and name not in unfinished_fits(workspace, run):
+            listener.note(f"{name} is trained")
+            return
+        _train_and_keep(workspace, run, name, listener)
+
+
+def _train_and_keep(workspace: Workspace, run: PlannedRun, name: str, listener: Listener) -> None:
+    with open_training(workspace, run, listener, only=name) as training:
         _train_fits(training)
         training.verify_data()
         checkpoint = training.progress.checkpoint
+        if not checkpoint.saves:  # the disk was full once
+            checkpoint.saves = True
+            checkpoint.save(learner={}, progress=training.progress.state_dict())
         if not checkpoint.saves:
             what, fix = f"{run.run}: a trained fit could not be written.", "free space, and repeat the command"
             raise DataError(what, file=checkpoint.file, fix=fix)

@@ -66,7 +66,7 @@ def open_trackers(
 
 
 def _tensorboard_log(folder: Path, resumes: bool) -> Log:
-    """The curves of each fit are in a folder of its own; those of an earlier training are removed.
+    """The curves of each fit are in a folder of its own; those of an earlier training in the same folder are removed.
 
     Where the training resumes, TensorBoard does not show the steps after its checkpoint a second time.
     """

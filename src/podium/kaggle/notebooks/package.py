@@ -154,7 +154,7 @@ def training_files(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str
     for place in files:
         if Path(place).is_absolute() or ".." in Path(place).parts:
             expected = "a path below the project, such as weights/resnet34.safetensors"
-            raise ConfigError("A notebook at Kaggle cannot have this file.", file=place, expected=expected)
+            raise ConfigError("Another machine cannot have this file.", file=place, expected=expected)
     _require(files.values(), "A file that a recipe names is missing.", "correct the recipe")
     recipes = map(workspace.paths.recipe_file, workspace.recipes)
     return files | {file.relative_to(root).as_posix(): file for file in recipes}

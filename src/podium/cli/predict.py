@@ -1,0 +1,85 @@
+"""Commands that predict new images by trained parameters."""
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from podium.cli.options import DEFAULT, Opened
+from podium.cli.printing import duration, print_line
+
+commands = typer.Typer()
+
+
+@commands.command()
+def predict(
+    names: Annotated[list[str], typer.Argument(metavar="[RUN] FOLDER", help="A run with parameters here; images.")],
+    workspace: Opened = DEFAULT,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Predict with the blend of ensemble.json, without a RUN.")
+    ] = False,
+    submission: Annotated[
+        Path | None, typer.Option(help="Write the ensemble's submission of the test images in FOLDER into this file.")
+    ] = None,
+) -> None:
+    """Print the prediction for each image of a folder as CSV, by a run's trained parameters or by the ensemble's."""
+    from podium.ensemble.recorded import read_blend
+    from podium.errors import ConfigError
+    from podium.training.predict import open_members, open_run, predict_folder
+
+    *runs, folder = names
+    if len(runs) != (not ensemble) or (submission and not ensemble):
+        expected = "RUN FOLDER, --ensemble FOLDER, or --ensemble FOLDER --submission FILE"
+        raise ConfigError("Predict with what, and which images?", expected=expected)
+    if submission:
+        _predict_submission(workspace, folder, submission)
+        return
+    if ensemble:
+        members, blend = read_blend(workspace)
+        predictor = open_members(workspace, members, blend.of_rows)
+    else:
+        predictor = open_run(workspace, *runs)
+    predictions = predict_folder(predictor, Path(folder))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["id", *predictions[0][1]])
+    for name, row in predictions:
+        writer.writerow([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values())])
+
+
+@commands.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run with parameters here.")],
+    workspace: Opened = DEFAULT,
+    onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX file, the only format.")] = False,
+) -> None:
+    """Write a run's networks for other programs, with a model card, if they give the same logits there."""
+    from podium.errors import ConfigError
+    from podium.training.export import export_onnx
+
+    if not onnx:
+        raise ConfigError("Export to which format?", expected="--onnx", fix=f"podium export {run} --onnx")
+    folder, check = export_onnx(workspace, run)
+    print_line(f"{run}: the largest difference of a logit is {check}")
+    print(f"wrote {folder}/model.onnx and README.md, a model card: choose a licence in it before you publish it")
+
+
+def _predict_submission(workspace: Opened, place: str, file: Path) -> None:
+    """Write the submission, and print its time and memory, for a test set that is a thousand times larger too."""
+    import resource
+
+    from podium.unseen import predict_submission
+
+    started = time.perf_counter()
+    count = predict_submission(workspace, place, file, note=print_line)
+    seconds = time.perf_counter() - started
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    print_line(f"{file}: {count:,} images in {duration(seconds)}, {gigabytes:.1f} GB of memory")
+    if count:
+        hours = workspace.competition.kaggle.notebook_hours
+        most = int(hours * 3600 / seconds * count)
+        print_line(
+            f"{1000 * seconds / count:.1f} s per 1,000 images: {most:,} images in the {hours:g} hours of a session"
+        )
