@@ -91,14 +91,12 @@ def test_the_benchmark_of_networks_trains_from_scratch_and_judges_by_other_image
     assert float(accuracy) > 0.8 and float(loss) >= 0 and float(seconds) > 0 and precision in ("float32", "bfloat16")
 
 
-def test_the_benchmark_of_large_sizes_measures_every_case(tmp_path):
+def test_the_benchmark_of_large_sizes_measures_the_cases_that_are_named(tmp_path):
     """At a thousandth of the sizes, each command of Podium and each of the others ends well."""
-    lines = run_benchmark("load.py", "--scale", "0.001", "--folder", tmp_path)
+    lines = run_benchmark("load.py", "--scale", "0.001", "--cases", "tests", "pixels", "--folder", tmp_path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
     words = " ".join(name.split()[0].rstrip(",") for name, *_ in rows)
-    of_runs, of_tests = "ensemble plan make runs report", "prepare prepare ensemble check"
-    of_rows, of_classes = "prepare decode prepare read", "prepare ensemble report"
-    assert words == f"{of_runs} {of_tests} {of_rows} {of_classes} prepare verify batches"
+    assert words == "prepare prepare ensemble check prepare verify batches"
     assert all(memory.endswith(" MB") or not memory for row in rows for memory in (row[3], row[7]))
     assert not any(memory.startswith("failed") for row in rows for memory in (row[3], row[7]))
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ def needed():
     extras = PROJECT["optional-dependencies"]
     texts = [*PROJECT["dependencies"], *extras["dev"], *extras["onnx"], *extras["weights"]]
     own = [text for text in texts if Requirement(text).name == PROJECT["name"]]
-    names = [name for text in own for name in Requirement(text).extras]
+    names = sorted(name for text in own for name in Requirement(text).extras)  # a set: each process has another order
     return [*(text for text in texts if text not in own), *(text for name in names for text in extras[name])]
 
 

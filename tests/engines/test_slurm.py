@@ -25,22 +25,16 @@ pytestmark = pytest.mark.skipif(not find_spec("submitit"), reason="needs the ext
 K_FOLD = {"validation": 'kind = "k-fold"\nfolds = 2'}
 
 
-def test_an_array_job_gives_the_bytes_of_a_training_in_sequence(tmp_path):
+def test_an_array_job_gives_the_bytes_of_a_training_in_sequence_where_another_run_fails(tmp_path):
     workspace, lines = digits_workspace(tmp_path / "project", **K_FOLD), []
     (run,) = workspace.runs
-    assert train_elsewhere(workspace, [run], engine="slurm", address="local", note=lines.append) == {}
-    assert lines[0] == "digits: 2 fits to train with slurm" and lines[-1].endswith("done (2 done)")
+    gone = replace(run, run="gone.s1")
+    failed = train_elsewhere(workspace, [run, gone], engine="slurm", address="local", note=lines.append)
+    assert lines[0] == "digits: 4 fits to train with slurm" and lines[-1].endswith("(2 done, 2 failed)")
+    assert list(failed) == ["gone.s1"] and "There is no run or recipe 'gone.s1'" in str(failure(failed))
     assert unfinished_fits(workspace, run) == []
     train_run(workspace, run)
     assert results_of(workspace) == results_of(in_sequence(tmp_path / "sequence", **K_FOLD))
-
-
-def test_a_fit_that_fails_is_told_and_the_others_are_kept(tmp_path):
-    workspace = digits_workspace(tmp_path, **K_FOLD)
-    run = replace(workspace.runs[0], run="gone.s1")
-    failed = train_elsewhere(workspace, [*workspace.runs, run], engine="slurm", address="local")
-    assert list(failed) == ["gone.s1"] and unfinished_fits(workspace, workspace.runs[0]) == []
-    assert "There is no run or recipe 'gone.s1'" in str(failure(failed))
 
 
 @pytest.mark.parametrize(("address", "options"), [("slurm", []), ("local", ["no_such_parameter=1"])])

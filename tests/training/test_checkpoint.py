@@ -148,8 +148,7 @@ def compared_files(workspace):
     return arrays, about, history_of(workspace), curve, {name: value.tolist() for name, value in parameters.items()}
 
 
-@pytest.mark.parametrize("elsewhere", [("refit", "fold1"), ("fold1", "refit", "fold0")])
-def test_fits_trained_alone_are_joined_to_the_files_of_a_run_trained_in_sequence(tmp_path, monkeypatch, elsewhere):
+def test_fits_trained_alone_are_joined_to_the_files_of_a_run_trained_in_sequence(tmp_path, monkeypatch):
     monkeypatch.setattr(lr_find_module, "STEPS", 40)
     recipe = RECIPE.replace("epochs = 2\nlearning_rate = 0.01", 'epochs = 1\nlearning_rate = "find"\nrefit = true')
     settings = {"validation": 'kind = "k-fold"\nfolds = 2', "recipe": recipe}
@@ -157,14 +156,14 @@ def test_fits_trained_alone_are_joined_to_the_files_of_a_run_trained_in_sequence
     train_run(in_sequence, in_sequence.runs[0])
     (run,) = workspace.runs
     assert fit_names(workspace.competition, run.recipe) == ["fold0", "fold1", "refit"]
-    for name in elsewhere:
+    for name in ("refit", "fold1"):
         train_fit(workspace, run, name, listener=Killer())
     again = Killer()
-    train_fit(workspace, run, elsewhere[0], listener=again)
+    train_fit(workspace, run, "refit", listener=again)
     assert again.steps == 0
     joining = Killer()
     train_run(workspace, run, listener=joining)
-    assert (joining.steps == 0) == ("fold0" in elsewhere) and f"joins {len(elsewhere)} fits" in joining.notes[0]
+    assert joining.steps > 0 and "joins 2 fits" in joining.notes[0]
     assert compared_files(workspace) == compared_files(in_sequence)
     assert not list(workspace.paths.checkpoint_file("tiny.s1").parent.iterdir())
 

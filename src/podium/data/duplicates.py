@@ -1,5 +1,6 @@
 """Near-duplicates: the same picture again, also resized, recompressed, of another brightness, cropped or mirrored."""
 
+import errno
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ CROPPED_SHARE, PLACES = 0.05, (0, 0.5, 1)
 MOST_CANDIDATES, SAMPLED_ROWS, ROWS_PER_TILE = 2_000_000, 1000, 4096
 MOST_ROWS = 100_000
 MOST_EXAMPLES = 3
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def kept_duplicates(dataset: Dataset, features: np.ndarray | None = None, *, progress: Progress = quiet) -> np.ndarray:
@@ -37,8 +39,12 @@ def kept_duplicates(dataset: Dataset, features: np.ndarray | None = None, *, pro
         if groups.shape == (len(dataset.images),) and groups.dtype == np.int64:
             return groups
     groups = near_duplicates(dataset.images, features, progress=progress)
-    with suppress(OSError), atomic_write(file) as stream:
-        np.save(stream, groups)
+    try:
+        with atomic_write(file) as stream:
+            np.save(stream, groups)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
     return groups
 
 
