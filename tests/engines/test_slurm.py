@@ -1,5 +1,6 @@
 """Fits trained by an array job; here submitit starts its tasks as processes of this machine."""
 
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from podium.engines import train as train_module
 from podium.engines.slurm import SharedTask
 from podium.engines.tasks import Task, TaskFailedError
 from podium.engines.train import failure, train_elsewhere
-from podium.errors import ConfigError
+from podium.errors import ConfigError, DataError
 from podium.plan.paths import Paths
 from podium.training.run import train_run
 from podium.training.session import unfinished_fits
@@ -73,6 +74,13 @@ def test_an_unknown_scheduler_is_refused_before_anything_is_trained(tmp_path, mo
     for options in (["--address", "here:1"], ["--engine", "ray", "--options", "a=1"], ["--engine", "ray", "--again"]):
         answer = CliRunner().invoke(app, ["train", "--competition", "digits", *options])
         assert answer.exit_code == 2 and "no effect" in answer.output
+
+
+def test_images_that_are_not_decoded_are_one_screen_before_anything_is_submitted(tmp_path):
+    workspace = digits_workspace(tmp_path)
+    shutil.rmtree(workspace.paths.cache)
+    with pytest.raises(DataError, match=r"(?s)not decoded yet.*make prepare COMPETITION=digits"):
+        train_elsewhere(workspace, workspace.runs, engine="slurm", address="local")
 
 
 def test_fits_that_do_not_come_back_as_planned_are_a_failure_and_not_trained_here(tmp_path, monkeypatch):

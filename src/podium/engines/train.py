@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from podium.data.cache import LISTING_FILE
@@ -36,8 +36,8 @@ def train_elsewhere(
 
     `engine` is ray or slurm. `address` is that of a Ray cluster, or `local`; `checkpoints` a folder, or an address of
     fsspec, that all nodes of a Ray cluster reach; `options` are parameters of SLURM, such as slurm_partition=gpu.
-    Every fit that comes back is kept at once: the same command again trains only the rest. Raises ConfigError where
-    the scheduler cannot be reached.
+    Every fit that comes back is kept at once: the same command again trains only the rest. Raises DataError where the
+    images are not decoded here, ConfigError where the scheduler cannot be reached.
     """
     tasks = [
         Task(workspace.name, run.run, fit, run.recipe.threads)
@@ -46,11 +46,13 @@ def train_elsewhere(
     ]
     if not tasks:
         return {}
+    images = images_of(workspace, runs)
     note(f"{workspace.name}: {len(tasks)} fits to train with {engine}")
     if engine == "slurm":
         failed = train_with_slurm(tasks, workspace.paths, cluster=address or "slurm", options=options, note=note)
     else:
-        failed = _train_with_ray(workspace, runs, tasks, address=address, checkpoints=checkpoints, note=note)
+        where = {"address": address, "checkpoints": checkpoints}
+        failed = _train_with_ray(workspace, runs, tasks, images, **where, note=note)
     reasons: dict[str, list[str]] = {}
     for task, reason in failed.items():
         reasons.setdefault(task.run, []).extend(f"{task}: {line}" for line in reason.splitlines())
@@ -64,6 +66,7 @@ def _train_with_ray(
     workspace: Workspace,
     runs: Sequence[PlannedRun],
     tasks: Sequence[Task],
+    images: Mapping[str, SentFile],
     *,
     address: str,
     checkpoints: str,
@@ -78,7 +81,7 @@ def _train_with_ray(
     project = paths.cache / "engine"
     weights = stage(workspace, runs, project)
     job = Job(
-        images=images_of(workspace, runs),
+        images=images,
         weights=weights,
         versions=versions(),
         checkpoints=checkpoints.rstrip("/"),
