@@ -16,6 +16,9 @@ from podium.errors import TrainingError
 from podium.plan.packages import find_weights
 
 ROOT = Path(__file__).parents[1]
+trains = pytest.mark.skipif(
+    "BENCHMARKS" not in os.environ, reason="trains for a minute; BENCHMARKS=1 make test runs it"
+)
 
 
 def need_weights():
@@ -39,6 +42,7 @@ def run_benchmark(name, *options):
     return result.stdout.splitlines()
 
 
+@trains
 def test_the_benchmark_of_fine_tuning_trains_every_contender_on_each_fold(tmp_path):
     """On noise of two brightnesses; the first column after the contender is its accuracy on all 72 images."""
     need_weights()
@@ -67,6 +71,7 @@ def write_cifar10(folder, count):
             archive.writestr(f"cifar10/train/{('truck', 'deer')[place % 2]}/{place}.png", stream.getvalue())
 
 
+@trains
 def test_the_benchmark_of_layouts_goes_from_files_to_a_valid_submission_and_names_missing_data(tmp_path):
     need_weights()
     write_cifar10(tmp_path, 40)
@@ -80,6 +85,7 @@ def test_the_benchmark_of_layouts_goes_from_files_to_a_valid_submission_and_name
     assert melanoma == f"melanoma is left out: there is no {tmp_path / 'ants-bees.zip'}"
 
 
+@trains
 def test_the_benchmark_of_networks_trains_from_scratch_and_judges_by_other_images(tmp_path):
     write_cifar10(tmp_path, 60)
     options = ["--data", tmp_path, "--rows", "40", "--judged", "20", "--epochs", "2", "--only", "atto"]
