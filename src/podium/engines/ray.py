@@ -26,7 +26,7 @@ CHECKPOINT = "checkpoint"
 CHUNK = 32 << 20
 CONNECT = "ADDRESS=<host>:6379 of a cluster that `ray start --head` began; without it Ray uses this machine alone"
 RETRIES, POLL_SECONDS, SAVE_SECONDS, CONNECT_SECONDS = 10, 1.0, 10.0, 20.0
-MEMORY = 2 << 30  # of a task, beside its images
+MEMORY = 2 << 30  # of a task; its images are mapped, and need not fit
 # Ray would leave out files that .gitignore names, and start workers by `uv run` where the driver was started so.
 DRIVER_ENVIRONMENT = {"RAY_RUNTIME_ENV_IGNORE_GITIGNORE": "1", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
@@ -218,7 +218,7 @@ def train_with_ray(
         refused = refused_nodes(ray, job, note)
         options = {
             "num_gpus": min(1, ray.cluster_resources().get("GPU", 0)),
-            "memory": MEMORY + sum(file.size for file in job.images.values()),
+            "memory": MEMORY,
             "max_retries": RETRIES,
             "label_selector": {"ray.io/node-id": f"!in({','.join(refused)})"} if refused else {},
         }
