@@ -73,6 +73,7 @@ def test_a_printed_command_repeats_what_was_typed_and_can_be_pasted(tmp_path, ty
 
 def test_a_printed_podium_is_a_command_that_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # a command in a folder below this one would be told by its place from here
     told = pasteable("restore it, or podium prepare --accept-data; see docs/podium it")
     assert told == f"restore it, or {sys.executable} -m podium prepare --accept-data; see docs/podium it"
     monkeypatch.chdir(Path(sys.executable).parents[1])

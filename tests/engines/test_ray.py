@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -27,15 +28,18 @@ def cluster_of(folder, count):
     """A head without cores, and nodes of one core, each with a temporary folder of its own."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        for number in range(count):
-            temporary = folder / f"node{number}"
-            temporary.mkdir()
-            cluster.add_node(num_cpus=1, memory=4 << 30, env_vars={"TMPDIR": str(temporary)})
-        yield cluster
-    finally:
-        cluster.shutdown()
+    # The path of a socket has at most 107 bytes, which pytest's temporary folders leave no room for.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as sockets, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", sockets)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        try:
+            for number in range(count):
+                temporary = folder / f"node{number}"
+                temporary.mkdir()
+                cluster.add_node(num_cpus=1, memory=4 << 30, env_vars={"TMPDIR": str(temporary)})
+            yield cluster
+        finally:
+            cluster.shutdown()
 
 
 def another_timm(folder):
