@@ -176,17 +176,24 @@ def test_a_fit_of_another_recipe_is_not_joined(tmp_path):
     assert listener.steps == 2 * -(-1000 // 64)
 
 
-def test_a_fit_that_came_back_from_another_device_is_not_trained_again(tmp_path, monkeypatch):
-    workspace = digits_workspace(tmp_path)
+def test_a_fit_that_came_back_from_another_device_is_not_trained_again_and_the_run_repeats_on_no_device(
+    tmp_path, monkeypatch
+):
+    recipe = RECIPE.replace("epochs = 2", "epochs = 1")
+    workspace = digits_workspace(tmp_path, validation='kind = "k-fold"\nfolds = 2', recipe=recipe)
     (run,) = workspace.runs
     with monkeypatch.context() as patch:
-        patch.setattr(session_module, "device_name", lambda _: "another")
+        for module in (session_module, run_module):
+            patch.setattr(module, "device_name", lambda _: "cpu, another")
         train_fit(workspace, run, "fold0", listener=Killer())
     content = workspace.paths.checkpoint_file("tiny.s1", "fold0").read_bytes()
     listener = Killer()
     train_fit(workspace, run, "fold0", listener=listener)
     assert listener.notes == ["fold0 is trained"] and listener.steps == 0
     assert workspace.paths.checkpoint_file("tiny.s1", "fold0").read_bytes() == content
+    train_run(workspace, run)
+    about = load_predictions(workspace.paths.predictions_file("tiny.s1")).about
+    assert about["device"].startswith("cpu, ") and "cpu, another" in about["device"] and not about["deterministic"]
 
 
 def test_a_fit_is_kept_where_the_disk_was_full_for_a_while(tmp_path, monkeypatch, save_each_step):

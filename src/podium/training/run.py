@@ -211,7 +211,7 @@ def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
         "fold_sha256": lock.fold_sha256,
         "fingerprint": lock.fingerprint,
         "device": ", ".join(devices),
-        "deterministic": run.recipe.deterministic or all(device.startswith("cpu") for device in devices),
+        "deterministic": len(devices) == 1 and (run.recipe.deterministic or devices[0].startswith("cpu")),
         "precision": fit.precision,
         "learning_rate": fit.learning_rate,
         "normalisation": fit.normalisation,
