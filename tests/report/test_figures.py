@@ -1,5 +1,6 @@
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -35,6 +36,14 @@ def test_a_figure_is_well_formed_uses_colours_of_the_page_and_loads_nothing(name
 @pytest.mark.parametrize("name", DRAWN)
 def test_tick_labels_are_not_formulas(name):
     assert "$" not in DRAWN[name]()
+
+
+def test_ticks_of_lr_find_do_not_overlap_and_equal_suggestions_are_both_visible():
+    rates = np.geomspace(1e-7, 10, 50)
+    drawn = figures.lr_curve("a", pd.DataFrame({"learning rate": rates, "loss": 2.0}), {"valley": 1e-3, "steep": 1e-3})
+    texts = figures.re.findall(r">([^<]+)</text>", drawn)
+    assert 3 <= texts.index("learning rate") <= 6  # labels of that axis come first
+    assert drawn.index("fill-opacity: 0; stroke: var(--series-3)") < drawn.index("fill: var(--series-2)")
 
 
 @pytest.mark.parametrize("name", DRAWN)

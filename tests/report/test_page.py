@@ -34,10 +34,10 @@ def read_page(workspace):
     return write_report(open_workspace("toy", workspace.paths.root)).read_text(encoding="utf-8")
 
 
-def write_history(workspace, run, rows):
+def write_history(workspace, run, rows, *, newer=""):
     file = workspace.paths.history_file(run)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("stage,epoch,epochs,training_loss,validation_accuracy\n" + "\n".join(rows) + "\n")
+    file.write_text(f"stage,epoch,epochs,training_loss,validation_accuracy{newer}\n" + "\n".join(rows) + "\n")
 
 
 def write_decoded_images(workspace, lock, *, side=16):
@@ -89,7 +89,8 @@ def workspace(tmp_path_factory):
     runs = [random_run(f"{name}.s1", classes=NASTY, seed=k, noise=1 + k) for k, name in enumerate(("vgg19", "a", "b"))]
     lock = lock_for(random_run("any.s1", classes=NASTY))
     workspace = make_toy(tmp_path_factory.mktemp("report"), runs, lock=lock)
-    write_history(workspace, "vgg19.s1", ["train,1,2,1.5,0.4", "train,2,2,1.0,0.6", "refit,1,2,1.0,"])
+    rows = ["train,1,2,1.5,0.4,1.2", "train,2,2,1.0,0.6,0.9", "refit,1,2,1.0,,"]
+    write_history(workspace, "vgg19.s1", rows, newer=",validation_loss")
     write_history(workspace, "a.s1", ["train fold 1/2,1,1,1.5,", "train fold 2/2,1,1,9.0,0.1"])
     folder = workspace.paths.lr_find_folder
     folder.mkdir(parents=True)
@@ -169,12 +170,21 @@ def table(page, name):
     return list(csv.reader(io.StringIO(base64.b64decode(address.split(",")[1]).decode())))
 
 
-def test_learning_curves_show_the_first_fold_and_no_refit(page):
+def test_learning_curves_show_the_first_fold_and_no_refit_and_older_histories_have_no_validation_loss(page):
     assert table(page, "learning-curves")[1:] == [
-        ["a.s1", "1", "train fold 1/2", "1.5", ""],
-        ["vgg19.s1", "1", "train", "1.5", "0.4"],
-        ["vgg19.s1", "2", "train", "1", "0.6"],
+        ["a.s1", "1", "train fold 1/2", "1.5", "", ""],
+        ["vgg19.s1", "1", "train", "1.5", "1.2", "0.4"],
+        ["vgg19.s1", "2", "train", "1", "0.9", "0.6"],
     ]
+    assert 'aria-label="Validation loss over epochs' in page
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_title_that_is_the_name_stands_once(small):
+    assert Tags(read_page(small)).text.count("A competition made by hand") == 1
+    (small.paths.settings_file).write_text(SETTINGS.replace("A competition made by hand", "toy"))
+    (heading,) = re.findall(r"<header>.*?<nav", read_page(small), flags=re.DOTALL)
+    assert heading.count("toy") == 1
 
 
 def test_the_confusion_matrix_counts_every_validation_row(page, workspace):
@@ -448,6 +458,22 @@ class TestInABrowser:
             "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
         )
         assert [sum(map(int, re.findall(r"\d+", colour))) > 380 for colour in (paper, ink)] == [False, True]
+
+    def test_enter_enlarges_an_image_and_arrows_and_escape_leave_it(self, opened):
+        view, _ = opened
+        first = view.locator(".zoom").nth(0)
+        first.focus()
+        view.keyboard.press("Enter")
+        copies = view.locator("dialog[open] .zoom img")
+        assert copies.bounding_box()["width"] > 250 > first.locator("img").bounding_box()["width"]
+        view.keyboard.press("ArrowRight")
+        second = view.locator(".zoom img").nth(1).get_attribute("src")
+        assert copies.get_attribute("src") == second
+        view.get_by_role("button", name="Previous image").click()
+        assert copies.get_attribute("src") != second
+        view.keyboard.press("Escape")
+        assert not view.locator("dialog[open]").count()
+        assert view.evaluate("document.activeElement.className") == "zoom"
 
     def test_every_image_loads(self, opened):
         view, _ = opened

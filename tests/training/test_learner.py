@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from podium.config.keys import FastNet, Recipe
 from podium.errors import TrainingError
+from podium.metrics import log_losses, softmax
 from podium.training import learner as learner_module
 from podium.training.batches.loader import TrainingLoader
 from podium.training.batches.stores import FitData, PixelStore
@@ -100,10 +101,12 @@ def test_with_a_hard_share_the_loader_gets_the_losses_of_the_training(tmp_path, 
     assert not recorded
 
 
-def test_the_last_epochs_accuracy_is_that_of_the_logits(tmp_path):
+def test_the_last_epochs_accuracy_and_loss_are_those_of_the_logits(tmp_path):
     for keys in ({}, {"ema_decay": 0.8}):
         _, logits, listener = trained(replace(TINY, **keys), tmp_path)
-        assert listener.reports[-1].validation_accuracy == pytest.approx(accuracy(logits), abs=1e-5)
+        last, labels = listener.reports[-1], data_of().labels[data_of().validation_rows]
+        assert last.validation_accuracy == pytest.approx(accuracy(logits), abs=1e-5)
+        assert last.validation_loss == pytest.approx(log_losses(softmax(logits), labels).mean(), abs=1e-4)
 
 
 def test_every_epoch_is_in_the_history_and_the_time_left_falls_to_zero(tmp_path):

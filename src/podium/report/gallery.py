@@ -11,9 +11,9 @@ from PIL import Image
 
 from podium.report.load import ReportData
 
-# Images up to this side are embedded without loss; larger ones are reduced to THUMBNAIL pixels and compressed.
-LOSSLESS_PIXELS, THUMBNAIL_PIXELS = 64, 128
-JPEG_QUALITY = 80
+# Images up to this side are embedded without loss; larger ones are reduced to LARGEST_PIXELS and compressed.
+LOSSLESS_PIXELS, LARGEST_PIXELS = 64, 224
+QUALITY = 70
 TOP_COLUMNS = ["predicted", "probability", "second", "probability of second"]
 
 
@@ -88,6 +88,6 @@ def image_url(data: ReportData, part: str, id_: str) -> str | None:
     if is_small:
         image.save(stream, "PNG", optimize=True)
     else:
-        image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-        image.save(stream, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/{'png' if is_small else 'jpeg'};base64,{base64.b64encode(stream.getvalue()).decode()}"
+        image.thumbnail((LARGEST_PIXELS, LARGEST_PIXELS))
+        image.save(stream, "WEBP", quality=QUALITY)
+    return f"data:image/{'png' if is_small else 'webp'};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -23,7 +23,9 @@ from podium.workspace import Workspace
 
 # Matplotlib cannot draw larger numbers.
 LARGEST_NUMBER = 1e30
-HISTORY_COLUMNS = {"stage": str, "training_loss": float, "validation_accuracy": float}
+HISTORY_COLUMNS = {"stage": str, "training_loss": float, "validation_loss": float, "validation_accuracy": float}
+NEWER_COLUMNS = {"validation_loss": np.nan}  # which histories of an older Podium do not have
+CURVES = ("training loss", "validation loss", "validation accuracy")
 CURVE_COLUMNS = {"learning_rate": float, "loss": float}
 
 
@@ -45,7 +47,7 @@ class ReportData:
 
     workspace: Workspace
     result: EnsembleResult  # with the joined runs
-    epochs: pd.DataFrame  # of all runs: run, epoch, stage, training loss, validation accuracy
+    epochs: pd.DataFrame  # of all runs: run, epoch, stage, training loss, validation loss, validation accuracy
     lr_curves: dict[str, tuple[pd.DataFrame, dict[str, float]]]  # recipe -> its curve, suggestions
     ledger: list[Entry]
     ledger_fault: str
@@ -99,7 +101,7 @@ def _read_epochs(paths: Paths, runs: tuple[str, ...]) -> pd.DataFrame:
     has_fold = table["stage"].str.contains("fold", na=False) & ~table["stage"].str.contains("fold 1/", na=False)
     table = table[~has_fold & ~table["stage"].str.contains("refit", na=False)]
     table = table.assign(epoch=table.groupby("run").cumcount() + 1)
-    return table[["run", "epoch", "stage", "training loss", "validation accuracy"]]
+    return table[["run", "epoch", "stage", *CURVES]]
 
 
 def _read_lr_curve(csv_file: Path) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -114,10 +116,11 @@ def _read_lr_curve(csv_file: Path) -> tuple[pd.DataFrame, dict[str, float]]:
 
 
 def _read_csv(file: Path, columns: dict[str, type]) -> pd.DataFrame:
-    """Columns of a CSV file; without rows where it is missing or damaged."""
+    """Columns of a CSV file, NaN where it is older than a column; without rows where it is missing or damaged."""
     try:
-        return pd.read_csv(file, usecols=list(columns), dtype=columns)
-    except (FileNotFoundError, ValueError):
+        table = pd.read_csv(file, usecols=lambda name: name in columns, dtype=columns)
+        return table.assign(**{name: value for name, value in NEWER_COLUMNS.items() if name not in table})[[*columns]]
+    except (FileNotFoundError, ValueError, KeyError):
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
 
 

@@ -55,7 +55,7 @@ def _scores(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) ->
 def confused_pairs(pairs: pd.DataFrame, *, most: int) -> pd.DataFrame:
     """The pairs of label and wrong prediction with the most rows, of what `confusion` gives."""
     shares = pairs["rows"] / pairs.groupby("label")["rows"].transform("sum")
-    wrong = pairs.assign(**{"share of the label": shares})[pairs["label"] != pairs["predicted"]]
+    wrong = pairs.assign(share=shares)[pairs["label"] != pairs["predicted"]]
     return wrong.sort_values("rows", ascending=False, kind="stable")[:most]
 
 

@@ -20,6 +20,30 @@ for (const table of document.querySelectorAll("table.sortable")) {
     heading.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
   }));
 }
+// A click on an image, or Enter on it, shows its card enlarged; arrow keys show the cards beside it, Escape closes.
+const dialog = document.querySelector("dialog");
+let shown;
+const enlarge = (card) => {
+  if (!card) return;
+  shown = card;
+  const copy = card.cloneNode(true);
+  for (const details of copy.querySelectorAll("details")) details.open = true;
+  for (const button of copy.querySelectorAll("button")) button.disabled = true;
+  dialog.querySelector(".gallery").className = card.parentElement.className;
+  dialog.querySelector(".gallery").replaceChildren(copy);
+  if (!dialog.open) dialog.showModal();
+};
+for (const button of document.querySelectorAll(".zoom")) button.addEventListener("click", () => enlarge(button.closest("li")));
+dialog.addEventListener("keydown", ({ key }) => {
+  if (key === "ArrowRight") enlarge(shown.nextElementSibling);
+  if (key === "ArrowLeft") enlarge(shown.previousElementSibling);
+});
+dialog.addEventListener("click", ({ target }) => {
+  if (target === dialog) dialog.close();
+  const button = target.closest("form button");
+  if (button?.value === "next") enlarge(shown.nextElementSibling);
+  if (button?.value === "previous") enlarge(shown.previousElementSibling);
+});
 // A browser does not print the content of closed details, so open them.
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;

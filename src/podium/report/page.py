@@ -48,11 +48,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return UNKNOWN if pd.isna(value) else f"{value:.{digits}f}"
 
 
-def signed(gain: float | None, metric: str) -> str:
-    """A difference of scores with its sign; percentage points for accuracy."""
+def signed(gain: float | None, metric: str, unit: str = " points") -> str:
+    """A difference of scores with its sign; percentage points for accuracy, with their `unit`."""
     if pd.isna(gain):
         return UNKNOWN
-    return f"{100 * gain:+z.2f} points" if metric == "accuracy" else f"{gain:+z.4f}"
+    return f"{100 * gain:+z.2f}{unit}" if metric == "accuracy" else f"{gain:+z.4f}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

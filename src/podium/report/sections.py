@@ -12,7 +12,7 @@ from podium.metrics import METRICS, wilson_interval
 from podium.report import figures, mistakes
 from podium.report.duplicates import find_duplicates
 from podium.report.gallery import Rows
-from podium.report.load import ReportData
+from podium.report.load import CURVES, ReportData
 
 MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 30, 24, 30, 12
 # With more runs, the correlations of errors show those with the largest weights; ensemble.json has all.
@@ -49,7 +49,7 @@ def runs_section(data: ReportData) -> dict[str, Any]:
         "untrained": [run.run for run in data.workspace.runs if run.run not in data.result.aligned.runs],
         "curves": [
             (column, figures.learning_curves(data.epochs, column))
-            for column in ("training loss", "validation accuracy")
+            for column in CURVES
             if data.epochs[column].notna().any()
         ],
         "lr_curves": {

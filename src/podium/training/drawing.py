@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from podium.files import atomic_write, write_file
 
@@ -50,11 +51,15 @@ def plot_lr_curve(axes: Axes, rates: Sequence[float], losses: Sequence[float], s
     """Plot the loss over the learning rate, and a marker for each suggestion."""
     axes.plot(rates, losses, color=COLOURS[0])
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(numticks=6))  # more labels would overlap on a phone
     axes.xaxis.set_major_formatter("{x:g}")  # the default labels are formulas
+    axes.xaxis.set_minor_formatter(NullFormatter())
     for (name, rate), colour, marker in zip(suggestions.items(), COLOURS[1:], "os^D", strict=False):
         loss = float(np.interp(np.log(rate), np.log(rates), losses))
-        label = f"{name} {rate:.2g}" + (", used" if name == USED else "")
-        axes.plot(rate, loss, marker, color=colour, label=label, markersize=7)
+        # Suggestions can be equal: the one that is used is filled, small and in front, the others are rings around it.
+        is_used = name == USED
+        style = {"markersize": 6, "zorder": 3} if is_used else {"markersize": 11, "fillstyle": "none"}
+        axes.plot(rate, loss, marker, color=colour, label=f"{name} {rate:.2g}" + ", used" * is_used, **style)
     low, high = min(losses), max(losses[: max(len(losses) // 2, 1)])  # the loss diverges in the second half
     margin = (high - low) or 1.0
     axes.set_ylim(low - 0.08 * margin, high + 0.3 * margin)

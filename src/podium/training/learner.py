@@ -222,15 +222,17 @@ class Learner:
             self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
             self.average.update_parameters(self.network)
 
-    def validate(self, progress: ProgressRecorder) -> float:
-        """The accuracy of the average, or else of the network, on some validation rows; NaN where there are none."""
+    def validate(self, progress: ProgressRecorder) -> tuple[float, float]:
+        """The accuracy and the mean loss of the average, or else of the network, on some validation rows, or NaN."""
         data, rows = self.data, every_nth(self.data.validation_rows, EPOCH_ROWS)
         if not len(rows):
-            return math.nan
+            return math.nan, math.nan
         network = self.average.module if self.average else self.network
         logits = logits_of(network, data.store, rows, views="none")
-        progress.listener.validation(logits, data.labels[rows])
-        return data.target.scores_of(logits, data.labels[rows]).get("accuracy", math.nan)
+        labels, target = data.labels[rows], data.target
+        progress.listener.validation(logits, labels)
+        loss = float(target.row_losses(target.probabilities(logits), labels).mean())
+        return target.scores_of(logits, labels).get("accuracy", math.nan), loss
 
     def train_body(self, is_trained: bool) -> None:
         """Train the body from now on, or only its norms and the head; as in fastai, the optimiser starts anew."""

@@ -29,6 +29,7 @@ class EpochReport:
     images_per_second: float  # while training, without validation
     seconds: float  # since the run began
     seconds_left: float
+    validation_loss: float = math.nan  # the mean log loss in nats, or of numbers the mean distance; NaN as above
 
 
 class Listener:
@@ -143,15 +144,15 @@ class ProgressRecorder:
         names = (stage, stage or "train")
         self.epochs = [report for report in self.epochs if report.stage.removeprefix("freeze") not in names]
 
-    def end_epoch(self, validate: Callable[[], float]) -> None:
+    def end_epoch(self, validate: Callable[[], tuple[float, float]]) -> None:
         """Compute the mean loss, which waits for a GPU to finish, and the time; then validate, keep and report all.
 
-        `validate` gives the accuracy, NaN where there is none. Raises DivergedError where the loss is not finite.
+        `validate` gives accuracy and loss, NaN where there are none. Raises DivergedError where the loss is not finite.
         """
         loss = self.mean_loss()
         seconds = time.perf_counter() - self.epoch_started
         self.training_seconds += seconds
-        accuracy = validate()
+        accuracy, validation_loss = validate()
         report = EpochReport(
             stage=self.stage,
             epoch=self.epoch,
@@ -161,6 +162,7 @@ class ProgressRecorder:
             images_per_second=round(self.epoch_images / max(seconds, 1e-9), 1),
             seconds=round(self.seconds, 1),
             seconds_left=round(self.seconds * (self.images / self.images_done - 1), 1),
+            validation_loss=round(validation_loss, 5),
         )
         self.epochs.append(report)
         numbers = {name: value for name, value in asdict(report).items() if name != "stage" and math.isfinite(value)}
