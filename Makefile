@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 
-UNNAMED := test test-kaggle lint format chaos setup lock build
+UNNAMED := test test-kaggle lint format chaos setup lock build docs
 OWN_TARGETS := $(UNNAMED) bench
 OWN_OPTIONS := TORCH_BACKEND LOCK_OPTIONS
 DEFAULT_COMPETITION := cifar10
@@ -14,6 +14,7 @@ define OWN_HELP
 Code
   test lint format bench setup lock
   test-kaggle      run the tests of tests/kaggle/ with the newest kaggle package, instead of the locked one
+  docs             write the site of docs/ into site/, its reference from the code first
   build            write the wheel and the source archive into dist/
   chaos            kill commands at random moments, repeat them, and compare every byte
 endef
@@ -58,12 +59,17 @@ format: | $(READY)
 	@$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
+docs: | $(READY)
+	@$(PYTHON) docs/make_reference.py
+	$(PYTHON) -m sphinx -q -W --keep-going -d .cache/doctrees docs site
+	echo "wrote site/index.html"
+
 build: | $(READY)
 	@$(PYTHON) -m uv build --quiet --no-build-isolation
 	ls -l dist
 
 clean: clean-code
 clean-code:
-	@rm -rf dist .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.*
+	@rm -rf dist site .pytest_cache .ruff_cache .import_linter_cache .coverage .coverage.*
 	find . \( -path ./$(VENV) -o -path ./data -o -path ./.git \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 .PHONY: clean-code

@@ -1,14 +1,10 @@
-"""The shape of the repository: sizes of files and functions, and links between documents."""
+"""The shape of the repository: sizes of files and functions."""
 
 import ast
-import re
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION, MOST_WORDS_OF_THE_README = 300, 50, 900
 
 
@@ -29,10 +25,3 @@ def test_a_function_has_at_most_50_lines():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= MOST_WORDS_OF_THE_README
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
-def test_every_link_to_a_file_leads_to_one(document):
-    links = re.findall(r"\]\(([^)#]+)\)", document.read_text())
-    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
-    assert not missing

@@ -28,19 +28,19 @@ STATE_OF_STATUS = {"COMPLETE": SCORED, "ERROR": FAILED}
 class Entry:
     """One row of the ledger; an unknown score is empty."""
 
-    time: str
-    state: str
-    file: str
-    sha256: str
+    time: str  # of the upload, UTC
+    state: str  # uploading, pending, scored, failed, refused or lost
+    file: str  # the CSV, or user/notebook
+    sha256: str  # of the CSV
     ensemble: str = ""  # copy of the ensemble.json: members and weights
-    cross_fitted: str = ""
-    standard_error: str = ""
-    public: str = ""
-    private: str = ""
-    ref: str = ""
+    cross_fitted: str = ""  # score of the blend on validation rows
+    standard_error: str = ""  # of this score
+    public: str = ""  # score on Kaggle
+    private: str = ""  # score after the deadline
+    ref: str = ""  # number of the submission at Kaggle
     after: str = "0"  # the newest ref before the upload
-    reason: str = ""
-    message: str = ""
+    reason: str = ""  # why it failed or was refused
+    message: str = ""  # MESSAGE= of make submit
 
     @property
     def tag(self) -> str:

@@ -44,7 +44,7 @@ class Predictions:
     oof_labels: np.ndarray  # (n,) int; (n, outputs) of a multi-label target
     test_ids: np.ndarray  # (m,) str
     test_logits: np.ndarray  # (m, outputs) float
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # names of the classes or labels, in the order of the outputs
     about: dict[str, Any]  # recipe, seed, stamp, data fingerprint, scores, seconds, ...
     file: Path | None = None  # the file that they were read from
 
