@@ -210,11 +210,12 @@ def test_five_submissions_have_a_rank_correlation(page):
 
 @pytest.mark.usefixtures("without_figures")
 def test_a_submission_older_than_its_runs_is_out_of_date(workspace, page):
-    assert "out of date" not in page
+    assert "out of date" not in page and "There is no other ensemble to compare with" in page
     late = random_run("late.s1", classes=NASTY, seed=9)
     try:
         save(workspace, late)
-        assert "out of date" in read_page(workspace)
+        text = Tags(read_page(workspace)).text
+        assert "out of date" in text and "On the same rows, this blend gains" in text
     finally:
         workspace.paths.predictions_file("late.s1").unlink()
 

@@ -10,6 +10,7 @@ from podium.ensemble.strategies.calibrate import calibration_error
 from podium.kaggle.standings import best_public, distinct_scored, rank_correlation
 from podium.metrics import METRICS, wilson_interval
 from podium.report import figures, mistakes
+from podium.report.changes import find_changes
 from podium.report.duplicates import find_duplicates
 from podium.report.gallery import Rows
 from podium.report.load import CURVES, ReportData
@@ -24,7 +25,7 @@ QUANTILES = {"lowest": 0, "first quarter": 0.25, "median": 0.5, "last quarter": 
 
 
 def score_section(data: ReportData) -> dict[str, Any]:
-    """The best single run, and the scores on the leaderboard."""
+    """The best single run, what changed since the last ensemble, and the scores on the leaderboard."""
     scored = distinct_scored(data.ledger)
     cells = [(entry.file, entry.cross_fitted, entry.standard_error, entry.public, entry.private) for entry in scored]
     table = pd.DataFrame(cells, columns=["file", "cross-fitted", "standard error", "public", "private"])
@@ -32,6 +33,7 @@ def score_section(data: ReportData) -> dict[str, Any]:
     points = table.dropna(subset="cross-fitted")
     return {
         "best_single": next(score for score in data.result.strategies if score.strategy == "best"),
+        "changes": find_changes(data.workspace, data.result),
         "public": best_public(data.ledger, data.workspace.competition.metric),
         "correlation": rank_correlation(data.ledger),
         "figure": figures.leaderboard_chart(points) if len(points) else None,
