@@ -333,6 +333,32 @@ kind = "probabilities"
 
 
 @pytest.mark.usefixtures("without_figures")
+def test_heat_maps_are_drawn_once_for_the_member_whose_parameters_are_here(tmp_path):
+    workspace, drawn = make_project(tmp_path, [random_run(f"a.s{seed}", seed=seed) for seed in (1, 2)]), []
+    write_decoded_images(workspace, workspace.lock)
+
+    def draw(run, rows, outputs):
+        drawn.append(run)
+        assert len(rows) == len(outputs) and (workspace.lock.folds[rows] == 0).all() and max(outputs) < 3
+        return ("Grad-CAM", np.ones((len(rows), 2, 2))) if len(drawn) < 3 else None
+
+    def count_of_heat_maps(draw):
+        return write_report(workspace, draw).read_text().count('alt="Heat map"')
+
+    assert count_of_heat_maps(draw) == 0 and not drawn  # no parameters
+    file = workspace.paths.parameters_file("a.s2")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"1")
+    shown = count_of_heat_maps(draw)
+    assert drawn == ["a.s2"] and shown > 5
+    assert count_of_heat_maps(draw) == count_of_heat_maps(None) == shown and len(drawn) == 1
+    file.write_bytes(b"2")
+    assert count_of_heat_maps(None) == 0 and count_of_heat_maps(draw) == shown and len(drawn) == 2
+    workspace.paths.reports.joinpath("heat-maps.npz").write_bytes(b"damaged")
+    assert count_of_heat_maps(draw) == 0 and len(drawn) == 3
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_damaged_images_are_not_shown(tmp_path):
     workspace = make_project(tmp_path, [random_run("a.s1")])
     for changed in (0, -1):

@@ -2,15 +2,18 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from podium.cli.live import close_table
 from podium.cli.options import DEFAULT, Opened
 from podium.cli.printing import RunPrinter, first_score, print_line
-from podium.errors import SubmissionError
+from podium.errors import SubmissionError, TrainingError
 from podium.plan.runs import select_runs
+
+if TYPE_CHECKING:
+    import numpy as np
 
 commands = typer.Typer()
 
@@ -216,6 +219,15 @@ def report(workspace: Opened = DEFAULT) -> None:
     start = time.perf_counter()
     from podium.report.page import write_report
 
-    file = write_report(workspace)
+    def draw(run: str, rows: "np.ndarray", outputs: "np.ndarray") -> "tuple[str, np.ndarray] | None":
+        from podium.training.heat_maps import heat_maps  # nothing else here needs torch
+
+        try:
+            return heat_maps(workspace, run, rows, outputs)
+        except TrainingError as error:
+            print_line(f"no heat maps: {error.what}")
+            return None
+
+    file = write_report(workspace, draw)
     seconds = time.perf_counter() - start
     print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s). Open it in a browser.")

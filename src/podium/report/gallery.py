@@ -5,15 +5,18 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from podium.report.heat import HeatMaps
 from podium.report.load import ReportData
 
 # Images up to this side are embedded without loss; larger ones are reduced to LARGEST_PIXELS and compressed.
 LOSSLESS_PIXELS, LARGEST_PIXELS = 64, 224
 QUALITY = 70
+HEAT_PIXELS = 128  # the least length of the longer side of an image with its heat map
 TOP_COLUMNS = ["predicted", "probability", "second", "probability of second"]
 
 
@@ -48,8 +51,8 @@ class Rows:
         }
         return pd.concat([pd.DataFrame(known), padded, pd.DataFrame(predicted)], axis=1)
 
-    def gallery(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        """Id, image, label, the blend's two most probable classes and the members' predictions of some rows.
+    def gallery(self, rows: np.ndarray, heat: HeatMaps | None = None) -> list[dict[str, Any]]:
+        """Id, image without and with heat map, label, two most probable classes, members' predictions of some rows.
 
         The members' predictions are those that the blend averages: after the run's temperature, before the blend's.
         """
@@ -62,6 +65,7 @@ class Rows:
             {
                 "id": str(self.ids[row]),
                 "image": image_url(self.data, self.part, self.ids[row]),
+                "heat": image_url(self.data, self.part, self.ids[row], heat) if heat else None,
                 "label": None if self.labels is None else target.label_text(self.labels[row], classes),
                 "top_classes": target.top(self.blend[row], classes),
                 "members": [
@@ -73,8 +77,8 @@ class Rows:
         ]
 
 
-def image_url(data: ReportData, part: str, id_: str) -> str | None:
-    """The image of a row of `train` or `test` as a data URL; None where the images are not decoded.
+def image_url(data: ReportData, part: str, id_: str, heat: HeatMaps | None = None) -> str | None:
+    """The image of a row of `train` or `test` as a data URL, below its heat map; None where images are not decoded.
 
     Raises DataError where they are damaged.
     """
@@ -84,6 +88,8 @@ def image_url(data: ReportData, part: str, id_: str) -> str | None:
     row = int(np.flatnonzero(ids == id_)[0])
     data.images.verify_rows(part, [row])
     image, stream = Image.fromarray(np.asarray(data.images.arrays[part][row])), io.BytesIO()
+    if heat:
+        image = _with_heat(image, heat.maps[str(id_)])
     is_small = max(image.size) <= LOSSLESS_PIXELS
     if is_small:
         image.save(stream, "PNG", optimize=True)
@@ -91,3 +97,12 @@ def image_url(data: ReportData, part: str, id_: str) -> str | None:
         image.thumbnail((LARGEST_PIXELS, LARGEST_PIXELS))
         image.save(stream, "WEBP", quality=QUALITY)
     return f"data:image/{'png' if is_small else 'webp'};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _with_heat(image: Image.Image, heat: np.ndarray) -> Image.Image:
+    """An image in grey below its heat map (h, w) uint8, from blue to red."""
+    scale = max(1, -(-HEAT_PIXELS // max(image.size)))
+    size = (image.width * scale, image.height * scale)
+    smooth = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC))
+    colours = matplotlib.colormaps["turbo"](smooth, bytes=True)[..., :3]
+    return Image.blend(image.convert("L").convert("RGB").resize(size), Image.fromarray(colours), 0.5)

@@ -10,14 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from podium import __version__
 from podium.files import write_file
 from podium.report import sections
+from podium.report.heat import Draw
 from podium.report.load import load_report_data
 from podium.workspace import Workspace
 
 UNKNOWN = "\N{EN DASH}"
 
 
-def write_report(workspace: Workspace) -> Path:
-    """Write `reports/<competition>/index.html` and return its path; raises what `load_report_data` raises."""
+def write_report(workspace: Workspace, draw: Draw | None = None) -> Path:
+    """Write `reports/<competition>/index.html` and return its path; raises what `load_report_data` raises.
+
+    `draw` computes heat maps, without which only those are shown that an earlier report kept.
+    """
     data = load_report_data(workspace)
     loader = PackageLoader("podium.report", ".")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -27,7 +31,7 @@ def write_report(workspace: Workspace) -> Path:
         score=sections.score_section(data),
         runs=sections.runs_section(data),
         ensemble=sections.ensemble_section(data),
-        mistakes=sections.mistakes_section(data),
+        mistakes=sections.mistakes_section(data, draw),
         submission=sections.submission_section(data),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,

@@ -13,9 +13,10 @@ from podium.report import figures, mistakes
 from podium.report.changes import find_changes
 from podium.report.duplicates import find_duplicates
 from podium.report.gallery import Rows
+from podium.report.heat import Draw, find_heat_maps
 from podium.report.load import CURVES, ReportData
 
-MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 30, 24, 30, 12
+MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 24, 24, 24, 12
 # With more runs, the correlations of errors show those with the largest weights; ensemble.json has all.
 MOST_RUNS = 40
 # With more classes, the confusion matrix and the class shares show a selection.
@@ -101,12 +102,13 @@ def ensemble_section(data: ReportData) -> dict[str, Any]:
     }
 
 
-def mistakes_section(data: ReportData) -> dict[str, Any]:
+def mistakes_section(data: ReportData, draw: Draw | None) -> dict[str, Any]:
     """Largest losses, near-duplicates, and what the target has: a confusion matrix, or scores of columns."""
     aligned, target = data.result.aligned, data.result.pool.target
     labels, blend = aligned.oof_labels, target.rows(data.result.cross_fitted)
     rows = Rows(data, "train", aligned.oof_ids, aligned.oof_logits, blend, labels)
     largest = mistakes.largest_losses(blend, labels, most=MOST_LOSSES, target=target)
+    heat = find_heat_maps(data, rows.ids[largest], blend[largest].argmax(axis=1), draw)
     return {
         "rows": labels.size,
         "counted": "labels of the validation rows" if labels.ndim > 1 else "validation rows",
@@ -114,7 +116,8 @@ def mistakes_section(data: ReportData) -> dict[str, Any]:
         "classes": _class_mistakes(rows) if target.has_classes and labels.ndim == 1 else None,
         "columns": mistakes.column_scores(blend, labels, aligned.classes) if labels.ndim > 1 else None,
         "numbers": None if target.has_classes else mistakes.number_scores(blend[:, 0], labels),
-        "largest": (rows.gallery(largest), rows.table(largest)),
+        "largest": (rows.gallery(largest, heat), rows.table(largest)),
+        "heat": heat,
         "duplicates": find_duplicates(data) if data.images is not None else None,
     }
 
