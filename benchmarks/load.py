@@ -312,11 +312,12 @@ def gather_batches(most: str) -> None:
     """Batches of random decoded photos, of at most `most` photos."""
     import torch
 
+    from podium.data.image_file import ImageFile
     from podium.training.batches.stores import PixelStore
 
-    store = PixelStore(_dataset().train_images, torch.device("cpu"))
-    for rows in torch.randperm(len(store))[: int(most)].split(64):
-        store.gather(rows).float()
+    store = PixelStore(ImageFile(_dataset().images), torch.device("cpu"))
+    for batch in store.batches(torch.randperm(len(store))[: int(most)].split(64)):
+        batch.gather().float()
 
 
 def _dataset():

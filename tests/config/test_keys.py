@@ -79,6 +79,7 @@ def test_a_recipe_is_read_with_its_defaults_and_cannot_be_changed(tmp_path):
         ("stored_pixels = [32, 4]", "stored_pixels[1] = 4: expected 8 to 2048"),
         ('stored_pixels = "32"', "stored_pixels = '32': expected int or a list"),
         ('sampling = "balanced"\nclass_weights = "balanced"', 'class_weights = "balanced": expected sampling = "all"'),
+        ('sampling = "balanced"\nshuffle = "blocks"', 'shuffle = "blocks": expected sampling = "all"'),
         ('sampling = "balanced"\nhard_share = 0.5', 'hard_share = 0.5: expected sampling = "all"'),
         ('head = "logistic"', 'head = "logistic": expected pretrained weights'),
         ('head = "logistic"\npretrained = true\nfreeze_epochs = 1', "freeze_epochs = 1: expected 0, because head"),

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from digits_toys import RECIPE, digits_workspace
 from podium.config.keys import Augment
+from podium.data import image_file
 from podium.errors import ConfigError, DataError, DivergedError
 from podium.plan.runs import fit_names
 from podium.predictions.artefact import load_predictions
@@ -87,10 +88,13 @@ def fitted(recipe, folder, *, killed_at=()):
         replace(TINY, augment=Augment(trivial_augment=True, erase=0.5, crop=0.5, zoom=1.2, cutout_pixels=4)),
         replace(TINY, freeze_epochs=2, accumulate=2, dropout=0.3, head="linear"),
         replace(TINY, head="logistic", learning_rate=0.001),
+        replace(FAST, epochs=4, hard_share=0.5, mixup=0.2, shuffle="blocks", progressive_pixels=(8,)),
     ],
-    ids=["adamw-ema", "sgd-hard", "muon-sizes", "mixup-balanced", "torchvision", "freeze", "logistic"],
+    ids=["adamw-ema", "sgd-hard", "muon-sizes", "mixup-balanced", "torchvision", "freeze", "logistic", "blocks"],
 )
-def test_a_killed_training_ends_with_the_bits_of_one_that_was_left_alone(tmp_path, save_each_step, recipe):
+def test_a_killed_training_ends_with_the_bits_of_one_that_was_left_alone(tmp_path, monkeypatch, save_each_step, recipe):
+    monkeypatch.setattr(image_file, "BLOCK_BYTES", 5 * 16 * 16 * 3)  # five images
+    monkeypatch.setattr(image_file, "WINDOW_BYTES", 20 * 16 * 16 * 3)
     if recipe.freeze_epochs or recipe.head == "logistic":
         recipe = replace(recipe, pretrained=save_weights(tmp_path))
     logits, parameters, history = fitted(recipe, tmp_path)

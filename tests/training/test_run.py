@@ -19,11 +19,13 @@ from safetensors.torch import load, save_file
 from digits_toys import RECIPE, damage_images, digits_workspace, save_test_images
 from podium.data.cache import open_images
 from podium.data.digits import digits_answers
+from podium.data.image_file import ImageFile
 from podium.errors import ChangedDataError, DataError, DeviceMemoryError, TrainingError
 from podium.predictions import artefact
 from podium.predictions.artefact import load_predictions
 from podium.training import predict as predict_module
 from podium.training import run as run_module
+from podium.training.batches import stores
 from podium.training.networks.architectures import Network
 from podium.training.predict import open_run, predict_folder
 from podium.training.progress import Listener
@@ -42,6 +44,17 @@ def weights_file(folder):
 def train_tiny(workspace: Workspace, **keys):
     (run,) = workspace.runs
     return train_run(workspace, replace(run, recipe=replace(run.recipe, **keys)))
+
+
+def test_images_that_are_read_from_their_file_give_the_bits_of_mapped_ones(tmp_path, monkeypatch):
+    reader, readers, logits = ImageFile.reader, [], []
+    monkeypatch.setattr(ImageFile, "reader", lambda *a: readers.append(a) or reader(*a))
+    for folder, most in (("mapped", 1 << 30), ("read", 0)):
+        monkeypatch.setattr(stores, "MAPPED_BYTES", most)
+        predictions = train_tiny(digits_workspace(tmp_path / folder), epochs=1, test_time_augmentation="flip")
+        logits.append((predictions.oof_logits.tobytes(), predictions.test_logits.tobytes()))
+        assert bool(readers) == (most == 0)
+    assert logits[0] == logits[1]
 
 
 def test_a_run_leaves_predictions_parameters_and_history_and_is_then_up_to_date(tmp_path):
@@ -88,7 +101,7 @@ def test_pseudo_labels_train_in_every_fold_and_are_never_scored(tmp_path, monkey
     for data in fits:
         assert np.isin(added, data.training_rows).all() and not np.isin(added, data.validation_rows).any()
         assert [workspace.lock.classes[label] for label in data.labels[added]] == [name for _, name in ANSWERS[:3]]
-        assert np.array_equal(data.store.gather(torch.from_numpy(added)), images)
+        assert np.array_equal(next(data.store.batches([torch.from_numpy(added)])).gather(), images)
 
 
 def test_deterministic_mode_is_on_during_training_only_and_changes_no_bit_on_a_cpu(tmp_path):

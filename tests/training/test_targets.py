@@ -166,4 +166,4 @@ def test_pseudo_labels_of_every_target_train_in_every_fold_and_are_never_scored(
         assert data.labels[added].tolist() == expected
         scaled = np.array(expected, float).reshape(2, -1)
         np.testing.assert_allclose(data.targets[added] * data.scale[1] + data.scale[0], scaled, atol=1e-4)
-        assert np.array_equal(data.store.gather(torch.from_numpy(added)), images)
+        assert np.array_equal(next(data.store.batches([torch.from_numpy(added)])).gather(), images)

@@ -219,6 +219,9 @@ class Recipe:
     class_weights: Literal["none", "balanced"] = key("balanced: loss times rows / (classes * rows of class)", "none")
     focal_gamma: float = key("multiply the loss by (1 - probability)^gamma (arXiv:1708.02002); 0: off", 0.0, low=0)
     sampling: Literal["all", "balanced"] = key("balanced: an epoch has equally many rows of each class", "all")
+    shuffle: Literal["rows", "blocks"] = key(
+        "blocks: rows near each other in the file are used near each other, for data beyond memory", "rows"
+    )
     hard_share: float = key("share of rows that train: largest losses (arXiv:1511.06343)", 1.0, low=0.05, high=1)
     ema_decay: float = key("decay of an exponential moving average of the parameters; 0: off", 0.0, low=0, high=0.99999)
 

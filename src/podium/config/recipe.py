@@ -71,7 +71,7 @@ def _check_keys(recipe: Recipe, target: str, file: Path) -> None:
         ("metadata_columns", len({*columns} - {""}) == len(columns), "names of columns, each once"),
         ("muon_rate", recipe.optimiser == "muon", 'optimiser = "muon"'),
         ("layer_decay", recipe.discriminative_ratio == 1, "no discriminative_ratio beside it"),
-        ("class_weights hard_share", recipe.sampling == "all", 'sampling = "all"'),
+        ("class_weights hard_share shuffle", recipe.sampling == "all", 'sampling = "all"'),
         ("interpolation", augment.crop == 1, '"bilinear", because the random crops of augment.crop are'),
         ("augment.trivial_augment", not augment.rand_augment, "no augment.rand_augment beside it"),
         ("stored_pixels training_pixels progressive_pixels", len({*map(type, pixels)}) == 1, MIXED_SIDES),

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.config.pixels import Pixels, height_and_width, pixels_text
+from podium.data.image_file import ImageFile
 from podium.errors import ChangedDataError, DataError
 from podium.files import DAMAGE, os_error_as
 from podium.lock import Lock, read_lock
@@ -34,21 +35,21 @@ class Dataset:
     """A competition's images at one size: n labelled images and m test images, in the order of the lock."""
 
     lock: Lock  # ids, labels and groups; folds are not assigned yet
-    images: np.memmap  # (n + m, height, width, 3) uint8, read-only: the labelled images, then the test images
+    images: np.memmap | ImageFile  # (n + m, height, width, 3) uint8: the labelled images, then the test images
     checksums: Sequence[int]  # CRC-32 of each block of rows
 
     @property
-    def train_images(self) -> np.ndarray:
-        """The labelled images, (n, height, width, 3) uint8, memory-mapped."""
+    def train_images(self) -> np.ndarray | ImageFile:
+        """The labelled images, (n, height, width, 3) uint8."""
         return self.images[: len(self.lock.train_ids)]
 
     @property
-    def test_images(self) -> np.ndarray:
-        """The test images, (m, height, width, 3) uint8, memory-mapped."""
+    def test_images(self) -> np.ndarray | ImageFile:
+        """The test images, (m, height, width, 3) uint8."""
         return self.images[len(self.lock.train_ids) :]
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, np.ndarray | ImageFile]:
         """Part -> its images."""
         return {"train": self.train_images, "test": self.test_images}
 
@@ -58,7 +59,8 @@ class Dataset:
         The pixels are read as it has read them: also where another file has replaced theirs.
         """
         changed = [lock_file] if stamp.lock_sha256(lock_file) != lock_sha256 else []
-        blocks = (self.images[row : row + ROWS_PER_BLOCK] for row in range(0, len(self.images), ROWS_PER_BLOCK))
+        starts = range(0, len(self.images), ROWS_PER_BLOCK)
+        blocks = (np.asarray(self.images[row : row + ROWS_PER_BLOCK]) for row in starts)
         changed += [self.images.filename] if list(map(zlib.crc32, blocks)) != list(self.checksums) else []
         if changed:
             what = "The data changed during the training: its predictions are not saved."
@@ -90,7 +92,7 @@ class Dataset:
         return Path(self.images.filename).parents[1] / kind / name
 
 
-def _block_checksum(array: np.memmap, block: int) -> int:
+def _block_checksum(array: np.memmap | ImageFile, block: int) -> int:
     """The CRC-32 of a block of rows, read from the file: an error of the disk in a mapped file kills the process."""
     size, checksum, file = ROWS_PER_BLOCK * array[0].nbytes, 0, Path(array.filename)
     with os_error_as(DataError, UNREADABLE, file=file), open(file, "rb") as stream:

@@ -63,8 +63,8 @@ def evaluation_batches(
     recipe, normalise = network.recipe, Normaliser(network.normalisation, store)
     batch_size = min(batch_size, evaluation_batch(recipe.network_pixels, store.device))
     rows = torch.as_tensor(rows, dtype=torch.int64, device=store.device)
-    for part in rows.tensor_split(max(1, -(-len(rows) // batch_size))):
-        yield resize(normalise(store.gather(part)), recipe.network_pixels, recipe.interpolation)
+    for batch in store.batches(rows.tensor_split(max(1, -(-len(rows) // batch_size)))):
+        yield resize(normalise(batch.gather()), recipe.network_pixels, recipe.interpolation)
 
 
 def predict_logits(network: nn.Module, batches: Iterable[Tensor], *, views: str) -> np.ndarray:

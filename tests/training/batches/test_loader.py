@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from podium.config.keys import Augment, Recipe
+from podium.data import image_file
 from podium.targets.target import Target
 from podium.training.batches.augment import resize
 from podium.training.batches.loader import TrainingLoader
@@ -142,6 +143,20 @@ def test_epochs_differ_and_seeds_differ_and_one_seed_repeats():
 
     assert orders(1) == orders(1)
     assert orders(1)[0] != orders(1)[1] and orders(1) != orders(2)
+
+
+def test_shuffled_blocks_show_each_row_once_and_use_few_blocks_at_a_time(monkeypatch):
+    monkeypatch.setattr(image_file, "BLOCK_BYTES", 5 * 4 * 4 * 3)  # five rows
+    monkeypatch.setattr(image_file, "WINDOW_BYTES", 20 * 4 * 4 * 3)
+    loader = training(200, batch_size=10, shuffle="blocks")
+    epochs = [np.array([row for images, _ in loader for row in rows_of(images)]) for _ in range(2)]
+    for rows in epochs:
+        assert sorted(rows) == list(range(200))
+        steps = np.argsort(rows).reshape(40, 5)  # when each row of each block is shown
+        assert np.ptp(steps, axis=1).max() < 2 * 20, "the rows of a block are shown within two windows"
+        assert np.ptp(steps, axis=1).mean() > 5 and abs(np.corrcoef(np.arange(200), rows)[0, 1]) < 0.4
+    assert not np.array_equal(*epochs)
+    assert np.array_equal(epochs[0], [row for images, _ in training(200, shuffle="blocks") for row in rows_of(images)])
 
 
 def test_a_crop_has_the_size_of_the_stage_and_shows_a_part_of_the_image():

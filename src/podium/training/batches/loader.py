@@ -1,9 +1,11 @@
 """The loader that makes whole training batches on the device, without worker processes or work per image.
 
-All decoded images are one uint8 array: in a GPU's memory where they fit, on a CPU the memory-mapped file. A batch is
-one gather of pixels (which also shifts and flips), one conversion to float, and the recipe's augmentation.
+All decoded images are one uint8 array: in a GPU's memory where they fit, on a CPU the memory-mapped file. Of larger
+ones, a thread reads each batch ahead. A batch is one gather of pixels (which also shifts and flips), one conversion to
+float, and the recipe's augmentation.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +14,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from podium.config.keys import Recipe
+from podium.data.image_file import block_rows, window_rows
 from podium.training.batches import augment
-from podium.training.batches.stores import FitData, Normalisation, Normaliser
+from podium.training.batches.stores import Batch, FitData, Normalisation, Normaliser
 
 # The random streams of a loader.
 STREAMS = ("order", "draws", "torchvision")
@@ -67,16 +70,16 @@ class TrainingLoader:
         if self.position == 0:
             self.epoch_order = self._epoch_order()
         sizes = [len(part) for part in torch.arange(self.images).tensor_split(self.batches)]
-        parts = list(zip(self.epoch_order.tensor_split(self.batches), sizes, strict=True))
-        for part, size in parts[self.position :]:
+        parts = [self.rows[part] for part in self.epoch_order.tensor_split(self.batches)][self.position :]
+        for images, rows, size in zip(self.store.batches(parts), parts, sizes[self.position :], strict=True):
             self.position += 1
-            rows = self.rows[part]
             if size < len(rows):
-                rows = rows[self.losses[rows].topk(size).indices]
+                places = self.losses[rows].topk(size).indices
                 if self.mix:  # which pairs neighbours: not those with the nearest losses
-                    rows = rows[torch.randperm(size, generator=self.draws, device=self.device)]
+                    places = places[torch.randperm(size, generator=self.draws, device=self.device)]
+                images, rows = images[places], rows[places]
             self.last_rows = rows
-            batch = self._augmented(rows), self.labels[rows]
+            batch = self._augmented(images, rows), self.labels[rows]
             if self.mix:
                 with augment.torchvision_draws(self.torchvision):
                     batch = self.mix(*batch)
@@ -102,6 +105,8 @@ class TrainingLoader:
 
     def _epoch_order(self) -> Tensor:
         """Indices of `rows` in a random order: each once, or as many, of which each class has equally many (± 1)."""
+        if self.recipe.shuffle == "blocks":
+            return self._block_order()
         if self.recipe.sampling == "all":
             return torch.randperm(len(self.rows), generator=self.order, device=self.device)
         labels, draws = self.labels[self.rows].flatten(), {"generator": self.order, "device": self.device}
@@ -115,7 +120,19 @@ class TrainingLoader:
         order = drawn[torch.randperm(len(classes), **draws)].T.flatten()[: len(labels)]  # one of each class in turn
         return order[torch.randperm(len(labels), **draws)]
 
-    def _augmented(self, rows: Tensor) -> Tensor:
+    def _block_order(self) -> Tensor:
+        """Indices of `rows`, each once: blocks of the file in a random order, in which rows are mixed over a window.
+
+        Row i of this order gets the key i + u * window with u uniform in [0, 1), and the keys are sorted. At each time,
+        the rows of one window or less are in use, so that the blocks can be read one after the other.
+        """
+        draws, row_bytes = {"generator": self.order, "device": self.device}, 3 * math.prod(self.store.pixels)
+        blocks = self.rows // block_rows(row_bytes)
+        read_order = torch.randperm(int(blocks.max()) + 1, **draws)[blocks].argsort(stable=True)
+        shifts = torch.rand(len(read_order), dtype=torch.float64, **draws) * window_rows(row_bytes)
+        return read_order[(torch.arange(len(read_order), device=self.device) + shifts).argsort()]
+
+    def _augmented(self, batch: Batch, rows: Tensor) -> Tensor:
         keys, draws = self.recipe.augment, {"augment": self.recipe.augment, "generator": self.draws}
         positions = flipped = None
         if self.mirrored is not None:
@@ -123,7 +140,7 @@ class TrainingLoader:
             self.mirrored[rows] = ~flipped
         if keys.shift_pixels or keys.flip != "none":
             positions = augment.shifted_positions(len(rows), self.store.pixels, flipped=flipped, **draws)
-        images = self.store.gather(rows, positions)
+        images = batch.gather(positions)
         if self.transform:
             images = augment.apply_in_parts(self.transform, images.permute(0, 3, 1, 2), generator=self.torchvision)
             images = images.permute(0, 2, 3, 1)

@@ -1,9 +1,11 @@
-"""The images and labels of a fit: decoded images on the device, or memory-mapped, from which batches are gathered."""
+"""The images and labels of a fit: decoded images on the device, memory-mapped or read ahead, batch by batch."""
 
 import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -11,7 +13,8 @@ import torch
 from torch import Tensor
 
 from podium.config.keys import Recipe
-from podium.data.cache import Dataset, open_images
+from podium.data.cache import ROWS_PER_BLOCK, Dataset, open_images
+from podium.data.image_file import ImageFile
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
 from podium.predictions.pseudo import PseudoLabels
@@ -22,38 +25,85 @@ from podium.workspace import Workspace
 
 # Images may use this share of the free GPU memory; the network needs the rest.
 RESIDENT_SHARE = 0.4
+# On a CPU, decoded images of so many bytes are mapped, and stay in memory while it has space; larger ones are read.
+MAPPED_BYTES = 2 << 30
+# Batches that are read before they are used.
+PARTS_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of `rows` (k,), of images (n, height, width, 3) uint8 on the device, before they are gathered."""
+
+    images: Tensor
+    rows: Tensor
+
+    def __getitem__(self, places: Tensor) -> "Batch":
+        return Batch(self.images, self.rows[places])
+
+    def gather(self, positions: Tensor | None = None) -> Tensor:
+        """The images (k, height, width, 3); `positions` (k, height, width): which pixel comes from where."""
+        if positions is None:
+            return self.images.index_select(0, self.rows)
+        pixels = self.images.shape[1:3]
+        positions = (self.rows[:, None, None] * math.prod(pixels) + positions).flatten()
+        return self.images.view(-1, 3).index_select(0, positions).view(len(self.rows), *pixels, 3)
 
 
 class PixelStore:
     """All train images, or all test images, (n, height, width, 3) uint8, from which batches are gathered.
 
-    Images that do not fit into a GPU's memory stay memory-mapped, and each batch is copied to the GPU. `origin` is the
-    dataset and the part of which these are all images; their features are then kept in the cache.
+    An ImageFile is read batch by batch, unless it fits into a GPU's memory. `origin` is the dataset and the part of
+    which these are all images; their features are then kept in the cache.
     """
 
-    def __init__(self, images: np.ndarray, device: torch.device, *, origin: tuple[Dataset, str] | None = None):
+    def __init__(
+        self, images: np.ndarray | ImageFile, device: torch.device, *, origin: tuple[Dataset, str] | None = None
+    ):
         self.array, self.device, self.pixels, self.origin = images, device, images.shape[1:3], origin
-        with warnings.catch_warnings():  # the cache is mapped read-only on purpose
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            tensor = torch.from_numpy(np.asarray(images))
-        self.resident = device.type == "cpu" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-        self.images = tensor.to(device) if self.resident else tensor
+        self.images = _on_device(images, device)  # None: each batch is read
         self.features: np.ndarray | None = None  # (n, channels) of a frozen body; NaN where not computed yet
         self.metadata: np.ndarray | None = None  # (n, columns) of numbers and texts, which a head on features gets too
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.array)
 
-    def gather(self, rows: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Images (n, height, width, 3) of `rows` (n,); `positions` (n, height, width): which pixel comes from where."""
-        images = self.images
-        if not self.resident:
-            images = images[rows.cpu()].to(self.device, non_blocking=True)
-            rows = torch.arange(len(rows), device=self.device)
-        if positions is None:
-            return images.index_select(0, rows)
-        positions = (rows[:, None, None] * math.prod(self.pixels) + positions).flatten()
-        return images.view(-1, 3).index_select(0, positions).view(len(rows), *self.pixels, 3)
+    def batches(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
+        """Yield the images of each of the parts of rows (k,); a thread reads those that are not on the device ahead."""
+        if self.images is not None:
+            yield from (Batch(self.images, rows) for rows in parts)
+            return
+        rows, ahead = [part.cpu().numpy() for part in parts], deque()
+        read_part = self.array.reader(rows)
+
+        def read(part: int) -> Tensor:
+            shape = (len(rows[part]), *self.pixels, 3)
+            images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+            read_part(part, images.numpy())
+            return images
+
+        with ThreadPoolExecutor(1) as thread:
+            for part in range(len(parts) + PARTS_AHEAD):
+                if part < len(parts):
+                    ahead.append(thread.submit(read, part))
+                if part >= PARTS_AHEAD:
+                    images = ahead.popleft().result().to(self.device, non_blocking=True)
+                    yield Batch(images, torch.arange(len(images), device=self.device))
+
+
+def _on_device(images: np.ndarray | ImageFile, device: torch.device) -> Tensor | None:
+    """All images on the device, mapped ones where they are; None for an ImageFile that does not fit into its memory."""
+    if isinstance(images, np.ndarray):
+        with warnings.catch_warnings():  # the cache is mapped read-only on purpose
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(np.asarray(images)).to(device)
+    if device.type == "cpu" or images.nbytes > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return None
+    tensor = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    for first in range(0, len(images), ROWS_PER_BLOCK):
+        rows = slice(first, first + ROWS_PER_BLOCK)
+        tensor[rows] = torch.from_numpy(np.asarray(images[rows]))
+    return tensor
 
 
 class ExtendedStore:
@@ -69,12 +119,15 @@ class ExtendedStore:
     def __len__(self) -> int:
         return len(self.labelled) + len(self.other_rows)
 
-    def gather(self, rows: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Images of `rows`, as a store's `gather` gives them."""
-        images = torch.empty((len(rows), *self.pixels, 3), dtype=torch.uint8, device=self.device)
-        for store, places, rows_in_store in self.split(rows):
-            images[places] = store.gather(rows_in_store, None if positions is None else positions[places])
-        return images
+    def batches(self, parts: Sequence[Tensor]) -> Iterator[Batch]:
+        """Yield the images of each of the parts of rows, as a store's `batches` does."""
+        splits = [list(self.split(part)) for part in parts]
+        labelled = self.labelled.batches([rows for (_, _, rows), _ in splits])
+        others = self.others.batches([rows for _, (_, _, rows) in splits])
+        for ((_, is_labelled, _), _), own, other in zip(splits, labelled, others, strict=True):
+            images = torch.empty((len(is_labelled), *self.pixels, 3), dtype=torch.uint8, device=self.device)
+            images[is_labelled], images[~is_labelled] = own.gather(), other.gather()
+            yield Batch(images, torch.arange(len(images), device=self.device))
 
     def split(self, rows: Tensor) -> Iterator[tuple[PixelStore, Tensor, Tensor]]:
         """Each of both stores, which of the `rows` (n,) are in it, (n,) bool, and their rows in it."""
@@ -166,7 +219,9 @@ class FitData:
 
 def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:
     """The images of the lock, decoded as the recipe stores them; raises DataError where they are not in the cache."""
-    return open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
+    dataset = open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
+    is_mapped = pick_device().type == "cpu" and dataset.images.nbytes <= MAPPED_BYTES
+    return dataset if is_mapped else replace(dataset, images=ImageFile(dataset.images))
 
 
 def open_stores(dataset: Dataset, *, keeps_features: bool = True) -> tuple[PixelStore, PixelStore]:
