@@ -7,6 +7,7 @@ import struct
 import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from podium.config.competition import read_competition
 from podium.errors import ConfigError, TrainingError
 from podium.predictions.artefact import load_predictions
 from podium.training.progress import Listener
-from podium.training.run import train_run
-from podium.training.trackers import Trackers
+from podium.training.run import train_fit, train_run
+from podium.training.trackers import Tracker, Trackers
 from podium.workspace import open_workspace
 
 
@@ -127,8 +128,122 @@ def test_a_training_without_trackers_keeps_an_earlier_curve_of_tensorboard(tmp_p
     assert curve.read_text() == "an hour of training"
 
 
+def test_a_fit_that_trains_alone_replaces_its_own_curve_and_no_other(tmp_path):
+    workspace = tracked(digits_workspace(tmp_path, validation='kind = "k-fold"\nfolds = 2'), "tensorboard")
+    folder = tmp_path / "reports" / "digits" / "tensorboard"
+    for name in ("fold-1-of-2", "freeze-fold-1-of-2", "freeze-fold-2-of-2", "fold-3-of-3"):
+        (folder / "tiny.s1" / name).mkdir(parents=True)
+    (run,) = workspace.runs
+    train_fit(workspace, replace(run, recipe=replace(run.recipe, epochs=1)), "fold0", listener=Listener())
+    assert sorted(path.name for path in folder.glob("*/*")) == ["fold-1-of-2", "freeze-fold-2-of-2"]
+    assert len(list((folder / "tiny.s1" / "fold-1-of-2").iterdir())) == 1
+
+
+class Server:
+    """What MLflow and trackio keep between trainings, and as much of their modules as Podium calls.
+
+    Their packages are not installed with the tests: `benchmarks/trackers.py` trains with the real ones.
+    """
+
+    def __init__(self, monkeypatch):
+        self.rows, self.runs, self.finished, self.down = {"mlflow": [], "trackio": []}, [], [], False
+        errors = SimpleNamespace(MlflowException=type("MlflowException", (Exception,), {}))
+        mlflow = SimpleNamespace(
+            set_tracking_uri=lambda uri: None,
+            set_experiment=lambda name: SimpleNamespace(experiment_id=name),
+            MlflowClient=lambda: self,
+            log_metrics=self.log_metrics,
+            exceptions=errors,
+            __path__=[],
+        )
+        trackio = SimpleNamespace(init=self.init, finish=lambda: print("* Run finished."))
+        self.error = errors.MlflowException
+        for name, module in (("mlflow", mlflow), ("mlflow.exceptions", errors), ("trackio", trackio)):
+            monkeypatch.setitem(sys.modules, name, module)
+
+    def search_runs(self, folders, query):
+        assert folders == ["podium-digits"]
+        return [run for run in self.runs if repr(run.tags["podium.training"]) in query]
+
+    def create_run(self, folder, *, run_name, tags):
+        run = SimpleNamespace(info=SimpleNamespace(run_id=run_name), data=SimpleNamespace(params={}), tags=tags)
+        self.runs.append(run)
+        return run
+
+    def log_param(self, run_id, key, value):
+        assert key not in self.runs[-1].data.params
+        self.runs[-1].data.params[key] = value
+
+    def get_metric_history(self, run_id, name):
+        return [SimpleNamespace(step=step) for step, values in self.rows["mlflow"] if name in values]
+
+    def set_terminated(self, run_id, status):
+        self.finished.append(status)
+
+    def log_metrics(self, values, *, step, run_id):
+        if self.down:
+            raise self.error("the server is gone\nand more")
+        self.rows["mlflow"].append((step, values))
+
+    def init(self, *, resume, **_):
+        print("* Trackio project initialized")
+        rows = self.rows["trackio"]
+        rows[:] = rows if resume == "allow" else []
+        last = max((step for step, _ in rows), default=-1)
+        return SimpleNamespace(log=lambda values, *, step: rows.append((step, values)), _next_step=last + 1)
+
+
+class Interrupting(Listener):
+    def epoch(self, report):
+        if report.epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_training_that_goes_on_records_no_epoch_a_second_time(tmp_path, monkeypatch, capsys):
+    server, workspace = Server(monkeypatch), tracked(digits_workspace(tmp_path), "mlflow", "trackio")
+    with pytest.raises(KeyboardInterrupt):
+        train_run(workspace, *workspace.runs, listener=Interrupting())
+    train_run(workspace, *workspace.runs)
+    for name, rows in server.rows.items():
+        assert [(step, values["epoch"]) for step, values in rows if "epoch" in values] == [(1001, 1), (2001, 2)], name
+    steps = [step for step, _ in server.rows["trackio"]]
+    assert len(steps) == 2 * (16 + 1) and steps == sorted(set(steps))
+    assert len(server.runs) == 1 and server.runs[0].data.params["architecture"] == "timm:test_resnet"
+    assert server.finished == ["FAILED", "FINISHED"] and capsys.readouterr().out == ""
+
+
+def test_a_server_that_fails_is_noted_once_and_the_others_go_on(monkeypatch):
+    server, notes, rows = Server(monkeypatch), [], []
+    server.down, trackers = True, Trackers(notes.append)
+    trackers["mlflow"] = Tracker(lambda stage, step, place, values: server.log_metrics(values, step=place, run_id=""))
+    trackers["trackio"] = Tracker(lambda *row: rows.append(row))
+    for step in (1, 2):
+        trackers.log("train", step, 64 * step, {"train_loss": 1.0})
+    assert notes == ["MLflow stops, and the training goes on: the server is gone"] and len(rows) == 2
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
+def test_a_tracker_that_is_not_installed_is_an_error_before_anything_is_trained(tmp_path, monkeypatch, name):
+    for module in [
+        name,
+        *(module for module in sys.modules if module.startswith(("torch.utils.tensorboard", "wandb."))),
+    ]:
+        monkeypatch.setitem(sys.modules, module, None)
+    workspace = tracked(digits_workspace(tmp_path), name)
+    with pytest.raises(TrainingError, match=rf"(?s)nothing was trained.*pip install 'podium\[{name}\]'"):
+        train(workspace)
+
+
+def test_there_are_no_trackers_in_a_notebook_of_kaggle(tmp_path, monkeypatch):
+    monkeypatch.setenv("PODIUM_NO_TRACKERS", "1")
+    train(tracked(digits_workspace(tmp_path), "tensorboard", "wandb", "mlflow", "trackio"), epochs=1)
+    assert not (tmp_path / "reports" / "digits" / "tensorboard").exists()
+
+
 class Endless:
     """A W&B run that never finishes, until the user presses Ctrl-C."""
+
+    step = 0
 
     def finish(self, **_):
         raise KeyboardInterrupt
@@ -168,8 +283,9 @@ def test_wandb_that_cannot_start_is_an_error_before_anything_is_trained(tmp_path
 def test_each_fit_of_a_run_has_its_own_curves_and_a_refit_has_no_accuracy(tmp_path):
     workspace = digits_workspace(tmp_path, validation='kind = "k-fold"\nfolds = 2')
     workspace = tracked(workspace, "tensorboard")
-    train(workspace, epochs=1, refit=True)
     folder = tmp_path / "reports" / "digits" / "tensorboard" / "tiny.s1"
+    (folder / "train").mkdir(parents=True)  # of the same run, when there were no folds
+    train(workspace, epochs=1, refit=True)
     assert sorted(fit.name for fit in folder.iterdir()) == ["fold-1-of-2", "fold-2-of-2", "refit"]
     assert len(curve(folder / "fold-2-of-2", "validation_accuracy")) == 1
     assert curve(folder / "refit", "train_loss")

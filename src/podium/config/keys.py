@@ -138,7 +138,7 @@ class Competition:
 
     title: str = key("a title of one line")
     metric: Literal[*METRICS] = key("metric of the leaderboard", "accuracy")
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = key("services that also record the training", ())
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = key("they record it too", ())
     checkpoint_minutes: float = key("minutes between the checkpoints of a run within an epoch", 5.0, low=0.1)
     data: Data = key("where the images are")
     validation: Validation = key("the split", Validation())

@@ -64,7 +64,7 @@ class ProgressRecorder:
         self, listener: Listener, *, images: int, trackers: Trackers | None = None, checkpoint: Checkpoint | None = None
     ):
         self.listener, self.images = listener, images
-        self.trackers, self.checkpoint = trackers or Trackers(), checkpoint or Checkpoint()
+        self.trackers, self.checkpoint = Trackers() if trackers is None else trackers, checkpoint or Checkpoint()
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
         self.epochs: list[EpochReport] = []
         self.start_epoch("", 1, 0)
@@ -124,9 +124,9 @@ class ProgressRecorder:
         self.images_done += images
         self.total_loss = self.total_loss + loss * images
         self.finite_steps = self.finite_steps + self.total_loss.isfinite()
-        if self.trackers.logs:
+        if self.trackers:
             rates = {f"lr_{place}": group["lr"] for place, group in enumerate(groups)}
-            self.trackers.log(self.stage, self.steps, {"train_loss": float(loss)} | rates)
+            self.trackers.log(self.stage, self.steps, self.images_done, {"train_loss": float(loss)} | rates)
         seconds = time.perf_counter() - self.epoch_started
         self.listener.step(self.images_done / self.images, self.epoch_images / max(seconds, 1e-9))
 
@@ -166,7 +166,7 @@ class ProgressRecorder:
         )
         self.epochs.append(report)
         numbers = {name: value for name, value in asdict(report).items() if name != "stage" and math.isfinite(value)}
-        self.trackers.log(self.stage, self.steps, numbers)
+        self.trackers.log(self.stage, self.steps, self.images_done, numbers)
         self.listener.epoch(report)
 
     def sort_epochs(self, stages: Sequence[str]) -> None:

@@ -73,12 +73,15 @@ def open_training(
         names = [data.name for data in fits]
         if only and only not in names:
             raise ConfigError(f"{run.run} has no fit '{only}'.", expected=f"one of {', '.join(names)}")
+        stages = {data.name: data.stage for data in fits}
         fits = [data for data in fits if only in ("", data.name)]
         files = {data.name: paths.checkpoint_file(run.run, data.name) for data in fits}
         joined = checkpoint.take_fits(files) if checkpoint_file and not only else {}
         predicted = np.arange(len(lock.test_ids))[:test_rows]
-        tracked = replace(run, run=name) if files.keys() - checkpoint.fits else None
-        with open_trackers(workspace, tracked, checkpoint, note=listener.note) as trackers:
+        to_train = files.keys() - checkpoint.fits
+        tracked = replace(run, run=name) if to_train else None
+        others = [stages[name] for name in stages.keys() - to_train]
+        with open_trackers(workspace, tracked, checkpoint, other_stages=others, note=listener.note) as trackers:
             images = count_images(recipe, fits)
             progress = ProgressRecorder(listener, images=images, trackers=trackers, checkpoint=checkpoint)
             progress.join(joined)

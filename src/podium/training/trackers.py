@@ -1,115 +1,187 @@
-"""TensorBoard and Weights & Biases: each is a function that logs values (name -> number) of a step of a fit.
+"""TensorBoard, Weights & Biases, MLflow and trackio record the curves of a run's training.
 
 They do not change the results of a run, and each is imported only where the competition asks for it.
 """
 
+import io
+import logging
+import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
 
 from podium.errors import TrainingError
-from podium.plan.runs import PlannedRun
+from podium.files import file_lock
+from podium.plan.runs import PlannedRun, run_name
 from podium.training.checkpoint import Checkpoint
 from podium.workspace import Workspace
-
-Log = Callable[[str, int, dict[str, float]], object]
-"""Logs values: the name of the fit, the number of the step in it, the values."""
 
 # `wandb sync` sends later what was not sent in this time.
 FINISH_SECONDS = 120
 
 
-class Trackers:
-    """The trackers of one run. One that cannot write, as on a full disk, stops with a note; the training goes on."""
+class Tracker(NamedTuple):
+    """Records one run."""
+
+    # The name of a stage, a step of it, its place in the run (the images trained before), and values.
+    log: Callable[[str, int, int, dict[str, float]], object]
+    finish: Callable[[bool], object] = bool  # with whether the training failed
+    last_place: int = -1  # up to where it was recorded before it was killed
+
+
+class Trackers(dict[str, Tracker]):
+    """The trackers of one run. One that fails, as on a full disk, stops with a note; the training goes on."""
 
     def __init__(self, note: Callable[[str], object] = print):
-        self.logs: dict[str, Log] = {}  # by the name of the tracker
         self.note = note
 
-    def log(self, stage: str, step: int, values: dict[str, float]) -> None:
-        """Log the values of a step with every tracker."""
-        for name, log in tuple(self.logs.items()):
+    def log(self, stage: str, step: int, images: int, values: dict[str, float]) -> None:
+        """Log the values of a step, or of the epoch that it ends, unless they are recorded already."""
+        place = images + ("epoch" in values)
+        self.call(lambda tracker: place > tracker.last_place and tracker.log(stage, step, place, values))
+
+    def call(self, action: Callable[[Tracker], object]) -> None:
+        """Do something with each tracker."""
+        for name, tracker in tuple(self.items()):
+            title, _, error_class, _ = TRACKERS[name]
             try:
-                log(stage, step, values)
-            except OSError as error:
-                del self.logs[name]
-                self.note(f"{name} stops, and the training goes on: {error.strerror or error}")
+                action(tracker)
+            except (OSError, resolve_name(error_class)) as error:
+                del self[name]
+                self.note(f"{title} stops, and the training goes on: {_reason(error)}")
 
 
 @contextmanager
 def open_trackers(
-    workspace: Workspace, run: PlannedRun | None, checkpoint: Checkpoint, *, note: Callable[[str], object]
+    workspace: Workspace,
+    run: PlannedRun | None,
+    checkpoint: Checkpoint,
+    *,
+    other_stages: Collection[str],
+    note: Callable[[str], object],
 ) -> Iterator[Trackers]:
     """The trackers that the competition asks for, opened for one run; their curves resume where the run does.
 
-    None where nothing is left to train.
+    None where nothing is left to train, and in Kaggle's notebooks. `other_stages` are trained already, or elsewhere.
 
-    Raises TrainingError where Weights & Biases cannot start, before anything is trained.
+    Raises TrainingError where one is not installed or cannot start, before anything is trained.
     """
-    names, trackers = workspace.competition.trackers if run else (), Trackers(note)
-    if "tensorboard" in names:
-        folder = workspace.paths.reports / "tensorboard" / run.run
-        trackers.logs["TensorBoard"] = _tensorboard_log(folder, checkpoint.is_saved)
-    if "wandb" not in names:
-        yield trackers
-        return
-    wandb_run, exit_code = _start_wandb(workspace, run, checkpoint), 1
-    trackers.logs["Weights & Biases"] = lambda stage, step, values: wandb_run.log(values)
+    trackers, failed = Trackers(note), True
     try:
+        for name in workspace.competition.trackers if run and "PODIUM_NO_TRACKERS" not in os.environ else ():
+            trackers[name] = _start(name, workspace, run, checkpoint, other_stages)
         yield trackers
-        exit_code = 0
+        failed = False
     finally:
-        wandb_run.finish(exit_code=exit_code)
+        trackers.call(lambda tracker: tracker.finish(failed))
 
 
-def _tensorboard_log(folder: Path, resumes: bool) -> Log:
-    """The curves of each fit are in a folder of its own; those of an earlier training in the same folder are removed.
+def _start(name: str, workspace: Workspace, run: PlannedRun, checkpoint: Checkpoint, *others: Any) -> Tracker:
+    title, start, error_class, fix = TRACKERS[name]
+    config = asdict(run.recipe) | {"seed": run.seed, "competition": workspace.name}
+    names = {"project": f"podium-{workspace.name}", "group": run_name(run.recipe_name, run.seed), "name": run.run}
+    reports = workspace.paths.reports.absolute()
+    reports.mkdir(parents=True, exist_ok=True)
+    try:
+        return start(reports, names | {"config": config}, checkpoint.state["id"], checkpoint.is_saved, *others)
+    except ModuleNotFoundError as error:
+        found, fix = f"no package {error.name}", f"pip install 'podium[{name}]'"
+    except (OSError, resolve_name(error_class)) as error:
+        found = _reason(error)
+    what, file = f"{title} could not be started: nothing was trained.", workspace.paths.settings_file
+    raise TrainingError(what, file=file, found=found, fix=f"{fix}; or take it out of `trackers`")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _tensorboard(reports: Path, names: dict[str, Any], _: str, resumes: bool, other_stages: Collection[str]) -> Tracker:
+    """Each stage has a folder in that of its run. A new training removes all but those of `other_stages`.
 
     Where the training resumes, TensorBoard does not show the steps after its checkpoint a second time.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    if not resumes:
+    def folder_of(stage: str) -> Path:
+        return reports / "tensorboard" / names["group"] / ("-".join(stage.replace("/", " of ").split()) or "train")
+
+    kept = {folder_of(prefix + stage) for stage in other_stages for prefix in ("", "freeze")}
+    for folder in set(folder_of("").parent.glob("*")) - kept if not resumes else ():
         shutil.rmtree(folder, ignore_errors=True)
     writers: dict[str, SummaryWriter] = {}
 
-    def log(stage: str, step: int, values: dict[str, float]) -> None:
+    def log(stage: str, step: int, place: int, values: dict[str, float]) -> None:
         if stage not in writers:
-            name = "-".join(stage.replace("/", " of ").split())
-            writers[stage] = SummaryWriter(folder / name, purge_step=step if resumes else None)
+            writers[stage] = SummaryWriter(folder_of(stage), purge_step=step if resumes else None)
         for name, value in values.items():
             writers[stage].add_scalar(name, value, step)
         if "epoch" in values:
             writers[stage].flush()
 
-    return log
+    return Tracker(log)
 
 
-def _start_wandb(workspace: Workspace, run: PlannedRun, checkpoint: Checkpoint) -> Any:
+def _wandb(reports: Path, names: dict[str, Any], training: str, resumes: bool, _: Collection[str]) -> Tracker:
     import wandb
 
     settings = wandb.Settings(silent=True, console="off", finish_timeout=FINISH_SECONDS)
-    workspace.paths.reports.mkdir(parents=True, exist_ok=True)
-    try:
-        if wandb.setup(settings).settings.mode == "online" and not wandb.login(prompt=False):
-            raise wandb.Error("no account on this machine")
-        return wandb.init(
-            project=f"podium-{workspace.name}",
-            name=run.run,
-            id=checkpoint.state["id"],
-            resume="allow",
-            dir=workspace.paths.reports,
-            config=asdict(run.recipe) | {"seed": run.seed, "competition": workspace.name},
-            settings=settings,
-        )
-    except wandb.Error as error:
-        raise TrainingError(
-            "Weights & Biases could not be started: nothing was trained.",
-            file=workspace.paths.settings_file,
-            expected="an account and a network, or WANDB_MODE=offline",
-            found=str(error).splitlines()[0],
-            fix="wandb login; or WANDB_MODE=offline make ..., and wandb sync later",
-        ) from None
+    if wandb.setup(settings).settings.mode == "online" and not wandb.login(prompt=False):
+        raise wandb.Error("no account on this machine")
+    run = wandb.init(**names, id=training, resume="allow", dir=reports, settings=settings)
+    return Tracker(
+        lambda stage, step, place, values: run.log(values, step=place),
+        lambda failed: run.finish(exit_code=int(failed)),
+        run.step - 1,
+    )
+
+
+def _mlflow(reports: Path, names: dict[str, Any], training: str, resumes: bool, _: Collection[str]) -> Tracker:
+    """Records epochs only, each of which is a request; into a database in `reports` where no server is named."""
+    import mlflow
+
+    for library in ("mlflow", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    with file_lock(reports / "mlflow.lock"):  # two runs at once would both make the tables
+        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{reports}/mlflow.db")
+        folder = mlflow.set_experiment(names["project"]).experiment_id
+    client, tags = mlflow.MlflowClient(), {"podium.training": training, "podium.run": names["group"]}
+    (run,) = client.search_runs([folder], f"tags.`podium.training` = '{training}'") or [
+        client.create_run(folder, run_name=names["name"], tags=tags)
+    ]
+    run_id = run.info.run_id
+    for key, value in () if run.data.params else names["config"].items():
+        client.log_param(run_id, key, value)
+
+    def log(stage: str, step: int, place: int, values: dict[str, float]) -> None:
+        if "epoch" in values:
+            mlflow.log_metrics(values, step=place, run_id=run_id)
+
+    last = max((metric.step for metric in client.get_metric_history(run_id, "epoch")), default=-1)
+    return Tracker(log, lambda failed: client.set_terminated(run_id, "FAILED" if failed else "FINISHED"), last)
+
+
+def _trackio(reports: Path, names: dict[str, Any], _: str, resumes: bool, __: Collection[str]) -> Tracker:
+    import trackio
+
+    def finish(failed: bool) -> None:
+        with redirect_stdout(io.StringIO()):
+            trackio.finish()
+
+    resume = "allow" if resumes else "never"
+    with redirect_stdout(io.StringIO()):
+        run = trackio.init(**names, resume=resume, embed=False, auto_log_gpu=False, auto_log_cpu=False)
+    return Tracker(lambda stage, step, place, values: run.log(values, step=place), finish, run._next_step - 1)
+
+
+# Key -> title, what starts it, its own class of errors beside OSError, what to do where it cannot start.
+TRACKERS: dict[str, tuple[str, Callable[..., Tracker], str, str]] = {
+    "tensorboard": ("TensorBoard", _tensorboard, "builtins:OSError", "free the disk"),
+    "wandb": ("Weights & Biases", _wandb, "wandb:Error", "wandb login; or WANDB_MODE=offline, and wandb sync later"),
+    "mlflow": ("MLflow", _mlflow, "mlflow.exceptions:MlflowException", "look at MLFLOW_TRACKING_URI"),
+    "trackio": ("trackio", _trackio, "sqlite3:Error", "look at TRACKIO_DIR"),
+}

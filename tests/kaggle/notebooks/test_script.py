@@ -162,7 +162,7 @@ def test_every_run_is_trained_and_a_run_that_fails_stops_no_other(machine, monke
     (prepare,) = (command for command, _ in commands.calls if "prepare" in command)
     assert prepare[-2:] == ["--data", str(images)]
     environments = [options["env"] for command, options in commands.calls if "train" in command]
-    assert {environment["WANDB_MODE"] for environment in environments} == {"disabled"}
+    assert {environment["PODIUM_NO_TRACKERS"] for environment in environments} == {"1"}
     assert {environment["CUDA_VISIBLE_DEVICES"] for environment in environments} <= {"0", "1"}
 
 

@@ -145,7 +145,7 @@ def podium(*arguments: str, gpu: str = "") -> int:
         "PYTHONPATH": os.pathsep.join([str(PROJECT / "src"), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
         "PODIUM_WEIGHTS": str(PROJECT / "published"),
         "PODIUM_COMMIT": SETTINGS.get("commit", ""),
-        "WANDB_MODE": "disabled",  # there is no network and no account
+        "PODIUM_NO_TRACKERS": "1",  # there is no network and no account
     }
     if gpu:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
