@@ -20,6 +20,7 @@ import podium.kaggle.ledger as ledger
 import podium.lock as lock
 from podium.cli.app import app
 from podium.config.keys import Competition, Recipe
+from podium.plan.cost import Rental
 from podium.plan.stamp import ABOUT_MEMBER
 from podium.predictions.artefact import ABOUT_KEYS, ARRAYS, REQUIRED_KEYS, Predictions
 
@@ -61,14 +62,14 @@ def key_rows(kind: type) -> list[str]:
 
 
 def settings_page() -> str:
-    """Every key of competition.toml and of a recipe."""
+    """Every key of competition.toml, of a recipe, and of `make plan-cost SET=`."""
     lines = [
         "# Settings",
         "",
         "Podium refuses a key that it does not know, a value outside the range, and a key without",
     ]
     lines += ["effect on the task. What differs by task is explained in [own competitions](competitions.md)."]
-    for file, kind in (("competition.toml", Competition), ("A recipe", Recipe)):
+    for file, kind in (("competition.toml", Competition), ("A recipe", Recipe), ("make plan-cost", Rental)):
         lines += ["", f"## {file}", "", text((getdoc(kind) or "").partition(": ")[2].capitalize()), "", *key_rows(kind)]
         for field in (field for field in fields(kind) if is_dataclass(field.type)):
             what = (getdoc(field.type) or "").partition(": ")[2]

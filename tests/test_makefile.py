@@ -368,9 +368,11 @@ def test_verify_reads_only_files_until_a_run_is_to_be_trained_again(house):
 def test_a_search_is_handed_on_with_its_bounds_and_plans_nothing(house):
     house.make("tune", "RECIPE=resnet34", "TRIALS=a few", "OUT=found")
     house.make("tune", "RECIPE=it's", "MINUTES=3")
+    house.make("plan-cost", "SET=price=2 runs=[9, 100]")
     assert [call for call in house.calls() if not call.startswith("prepare")] == [
         "tune --competition cifar10 resnet34 --trials a few --out found",
         "tune --competition cifar10 it's --minutes 3",
+        "plan-cost --competition cifar10 price=2 runs=[9, 100]",
     ]
 
 

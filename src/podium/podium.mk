@@ -39,6 +39,7 @@ Train
   embed            compute the features of all images by the pretrained network of RECIPE=; training does it too
   rehearse         run everything with few images and one epoch, before hours of training
   estimate         estimate the training time of the stale runs on this machine
+  plan-cost        simulate hours and cost of 9 to 1,000 runs on 1 to 64 GPUs: SET='seconds_per_run=420 price=2'
   check-recipes    build the network of each stale run and load its weights; training does it too
   train            train stale runs (or RUN=) side by side; -j1 trains one at a time; with RUN=lite0.s1
                    SET='epochs=5 augment.shift_pixels=4' train a variant of this run: a new recipe with these values
@@ -67,7 +68,7 @@ Else
 More commands (why, score, predict, import, compact, leaderboard): $(PYTHON) -m podium --help
 endef
 
-VERBS := prepare rehearse estimate check-recipes runs suggest ensemble pseudo report check verify new show lr-find tune embed \
+VERBS := prepare rehearse estimate plan-cost check-recipes runs suggest ensemble pseudo report check verify new show lr-find tune embed \
 	download submit submissions kernel rehearse-kernel notebook rehearse-notebook
 TARGETS := help demo all train clean $(VERBS) $(OWN_TARGETS)
 GOALS := $(or $(value MAKECMDGOALS),help)
@@ -82,7 +83,7 @@ $(error make does not know $(firstword $(UNKNOWN))=; expected: $(NEAREST). Keys 
 	make train RUN=lite0.s1 SET='epochs=5')
 endif
 GOALS_RUN := train show verify kernel rehearse-kernel
-GOALS_SET := train new
+GOALS_SET := train new plan-cost
 GOALS_TARGET := new
 GOALS_METRIC := new
 GOALS_KIND := new
@@ -192,6 +193,7 @@ $(foreach verb,$(VERBS),$(eval ARGUMENTS_$(verb) =))
 ARGUMENTS_prepare = $(call option,DATA,data)
 ARGUMENTS_rehearse = $(ARGUMENTS_prepare)
 ARGUMENTS_check-recipes = $(TO_CHECK)
+ARGUMENTS_plan-cost = $(call quoted,$(SET))
 ARGUMENTS_new = $(ARGUMENTS_prepare) $(call option,KAGGLE,kaggle) $(call option,TARGET,target) \
 	$(call option,METRIC,metric) $(call option,KIND,kind) $(call option,SET,set)
 ARGUMENTS_ensemble = $(call option,STRATEGY,strategy) $(call option,THRESHOLD,threshold) $(call option,OUT,out)

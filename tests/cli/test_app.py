@@ -30,6 +30,7 @@ def test_every_step_from_toml_to_a_scored_csv(project, podium):
     for arguments, expected in [
         (["prepare"], "1,297 labelled images"),
         (["estimate"], "1 runs to train"),
+        (["plan-cost", "runs=[3]", "devices=[1,64]"], "s per run and device; 1,797 images of 16 pixels"),
         (["train"], "validation accuracy"),
         (["train"], "tiny.s1: up to date"),
         (["ensemble"], "cross-fitted on 297 validation rows"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from podium.config.keys import Recipe
+from podium.config.keys import Competition, Data, Recipe, Validation
 from podium.errors import TrainingError
 from podium.lock import Lock
 from podium.plan.paths import Paths
@@ -49,9 +49,9 @@ def timed(monkeypatch) -> list[int]:
 
 def test_training_and_evaluated_images_are_counted_at_their_own_speed(timed):
     # 2 epochs of 8 images in steps of 4, 1 second each: 4 s. Evaluated: 4 rows 3 times, 5 test images; 4 per second.
-    assert estimate_seconds(workspace(8), [planned(batch_size=4)]) == {"tiny": 4 + 17 / 4}
-    # A refit trains on all 12 rows as well: 6 s more.
-    assert estimate_seconds(workspace(8), [planned(batch_size=4, refit=True)]) == {"tiny": 10 + 17 / 4}
+    assert estimate_seconds(workspace(8), [planned(batch_size=4)]) == {"tiny": [4 + 17 / 4]}
+    # A refit trains on all 12 rows as well, 6 s more, and predicts the test images instead.
+    assert estimate_seconds(workspace(8), [planned(batch_size=4, refit=True)]) == {"tiny": [4 + 12 / 4, 6 + 5 / 4]}
 
 
 ROWS = (0,) * 4 + (-1,) * 8
@@ -80,7 +80,8 @@ ROWS = (0,) * 4 + (-1,) * 8
 def test_folds_frozen_epochs_and_features_have_their_images(timed, monkeypatch, keys, folds, training, evaluated):
     monkeypatch.setattr(estimate_module, "EPOCH_ROWS", 12 if 1 in folds else 3)
     seconds = estimate_seconds(workspace(0, folds), [planned(**{"batch_size": 4} | keys)])
-    assert seconds == {"tiny": (training + evaluated) / 4}
+    assert sum(seconds["tiny"]) == (training + evaluated) / 4
+    assert len(seconds["tiny"]) == len({fold for fold in folds if fold >= 0}) + ("refit" in keys)
 
 
 def test_the_timed_network_is_that_of_the_run_without_its_weights(monkeypatch):
@@ -101,13 +102,13 @@ def test_smaller_sides_take_their_share_and_each_view_its_time(timed):
     recipe = {"batch_size": 4, "progressive_pixels": (8,)}
     views = {"test_time_augmentation": "flip-and-shift"}
     seconds = estimate_seconds(workspace(8), [planned(**recipe, **views)])["tiny"]
-    assert seconds == 10 / 4 + (2 * 4 + 6 * (4 + 5)) / 4
+    assert sum(seconds) == 10 / 4 + (2 * 4 + 6 * (4 + 5)) / 4
 
 
 def test_an_epoch_with_a_hard_share_takes_that_share(timed):
     # 2 epochs of 6 of 8 images; the refit's of 9 of 12.
     whole = planned(batch_size=4, hard_share=0.75, refit=True)
-    assert estimate_seconds(workspace(8), [whole]) == {"tiny": 2 * (6 + 9) / 4 + 17 / 4}
+    assert estimate_seconds(workspace(8), [whole]) == {"tiny": [2 * 6 / 4 + 12 / 4, 2 * 9 / 4 + 5 / 4]}
 
 
 def test_a_timed_batch_has_at_most_the_training_rows_and_1024_images(timed):
@@ -137,16 +138,30 @@ def test_a_timed_training_step_has_the_step_of_the_optimiser(monkeypatch):
     assert len(steps) == 3  # to warm up twice, and timed
 
 
+HOLDOUT = Competition(title="Toy", data=Data(source="digits"))
+FIVE_FOLDS = replace(HOLDOUT, validation=Validation(kind="k-fold", folds=5))
+
+
 def test_runs_share_the_gpus_or_the_cores_of_the_machine(monkeypatch):
-    runs, seconds = [planned(), planned(threads=2), planned(), planned(threads=99)], {"tiny": 40.0}
+    runs, seconds = [planned(), planned(threads=2), planned(), planned(threads=99)], {"tiny": [40.0]}
     monkeypatch.setattr(estimate_module.os, "sched_getaffinity", lambda _: range(4))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert total_seconds(runs, seconds) == (80, "4 core(s)")  # the last run needs all cores
-    assert total_seconds([runs[0], runs[3]], seconds) == (80, "4 core(s)")  # and waits until all are free
+    assert total_seconds(HOLDOUT, runs, seconds) == (80, "4 core(s)")  # the last run needs all cores
+    assert total_seconds(HOLDOUT, [runs[0], runs[3]], seconds) == (80, "4 core(s)")  # and waits until all are free
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert total_seconds(runs, seconds) == (80, "2 GPU(s)")
+    assert total_seconds(HOLDOUT, runs, seconds) == (80, "2 GPU(s)")
     monkeypatch.setenv("PODIUM_DEVICE", "cuda:1")
-    assert total_seconds(runs, seconds) == (160, "1 GPU(s)")
+    assert total_seconds(HOLDOUT, runs, seconds, start=2) == (4 * 42, "1 GPU(s)")
+
+
+def test_folds_train_side_by_side_where_make_trains_them_so(monkeypatch):
+    seconds, runs = {"tiny": [10.0] * 5}, [planned(), replace(planned(), run="tiny.s2")]
+    monkeypatch.setattr(estimate_module.os, "sched_getaffinity", lambda _: range(2))
+    assert total_seconds(FIVE_FOLDS, runs, seconds, start=1) == (51, "2 core(s)")  # a run for each core
+    # Three folds on one of the cores, and a process that joins them.
+    assert total_seconds(FIVE_FOLDS, runs[:1], seconds, start=1) == (3 * 11 + 1, "2 core(s)")
+    monkeypatch.setattr(estimate_module.os, "sched_getaffinity", lambda _: range(8))
+    assert total_seconds(FIVE_FOLDS, runs, seconds) == (20, "8 core(s)")
 
 
 def test_the_error_for_an_unknown_architecture_names_the_recipe_and_its_file():
@@ -175,8 +190,9 @@ def test_the_faults_of_all_recipes_come_at_once_and_before_any_training(tmp_path
 def test_three_runs_on_two_cores_take_as_long_as_the_core_with_two(monkeypatch):
     monkeypatch.setattr(estimate_module.os, "sched_getaffinity", lambda _: range(2))
     runs = [replace(planned(), recipe_name=name) for name in ("short", "long", "last")]
-    assert total_seconds(runs, {"short": 10.0, "long": 50.0, "last": 30.0}) == (50, "2 core(s)")
-    assert total_seconds(runs, {"short": 10.0, "long": 50.0, "last": 45.0}) == (55, "2 core(s)")
+    seconds = {"short": [10.0], "long": [50.0], "last": [30.0]}
+    assert total_seconds(HOLDOUT, runs, seconds) == (50, "2 core(s)")
+    assert total_seconds(HOLDOUT, runs, seconds | {"last": [45.0]}) == (55, "2 core(s)")
 
 
 def test_two_calls_warm_up_before_the_timed_one():

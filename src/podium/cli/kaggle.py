@@ -158,7 +158,7 @@ def kernel(
         from podium.training.estimate import estimate_seconds, total_seconds
 
         print_line("timing some steps of each recipe, as make estimate does")
-        seconds, devices = total_seconds(stale, estimate_seconds(workspace, stale))
+        seconds, devices = total_seconds(workspace.competition, stale, estimate_seconds(workspace, stale))
         return seconds / 3600, devices
 
     result = train_in_notebook(_open_notebook(workspace), stale, estimate, force=force)

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -118,16 +119,49 @@ def estimate(workspace: Opened = DEFAULT) -> None:
     if not stale:
         print_line(f"{workspace.name}: every run is up to date.")
         return
+    started = time.process_time()
     from podium.training.estimate import check_recipes, estimate_seconds, total_seconds
 
+    start = time.process_time() - started  # what the process of every run needs too
     check_recipes(workspace, stale)
     seconds_of_recipe = estimate_seconds(workspace, stale)
     for name, seconds in seconds_of_recipe.items():
         count = sum(run.recipe_name == name for run in stale)
-        print_line(f"  {name:<20} {count} x {duration(seconds)}")
-    total, devices = total_seconds(stale, seconds_of_recipe)
+        print_line(f"  {name:<20} {count} x {duration(sum(seconds))}")
+    total, devices = total_seconds(workspace.competition, stale, seconds_of_recipe, start=start)
     time_of_all = f"about {duration(total)} ({total / 3600:.2f} hours) on {devices}"
     print_line(f"{workspace.name}: {len(stale)} runs to train, {time_of_all}")
+
+
+@commands.command("plan-cost")
+def plan_cost(
+    assignments: Annotated[list[str] | None, typer.Argument(help="As in seconds_per_run=420 price=2.")] = None,
+    workspace: Opened = DEFAULT,
+) -> None:
+    """Simulate how many hours runs take on 1 to 64 devices, what they cost, and what keeps devices from computing."""
+    from podium.config.pixels import count_pixels, pixels_text
+    from podium.config.schema import settings_of
+    from podium.plan.cost import Rental, costs
+    from podium.scaffold.variant import parse_assignments
+
+    rental = settings_of(Rental, parse_assignments(" ".join(assignments or []), Rental), Path("SET="))
+    images = rental.images or len(workspace.lock.train_ids) + len(workspace.lock.test_ids)
+    pixels = rental.pixels or max((run.recipe.stored_pixels for run in workspace.trainable_runs), key=count_pixels)
+    rental, seconds = replace(rental, images=images, pixels=pixels), [[rental.seconds_per_run]]
+    if not rental.seconds_per_run:
+        from podium.training.estimate import estimate_seconds
+
+        of_recipe = estimate_seconds(workspace, workspace.trainable_runs)
+        seconds = [of_recipe[run.recipe_name] for run in workspace.trainable_runs]
+    mean = sum(map(sum, seconds)) / len(seconds) / rental.speed
+    print_line(f"{mean:,.0f} s per run and device; {images:,} images of {pixels_text(pixels)} pixels")
+    print(f"{'runs':>5}{'devices':>8}{'nodes':>6}{'hours':>10}{'cost':>12}{'busy':>6}  not busy because of")
+    for runs, machines, outcome, shares in costs(rental, seconds):
+        devices, hours = machines.nodes * machines.devices, outcome.seconds / 3600
+        others = [f"{name} {share:.0%}" for name, share in shares.items() if name != "computing" and share >= 0.005]
+        cost = devices * hours * rental.price
+        row = f"{runs:>5}{devices:>8}{machines.nodes:>6}{hours:>10,.2f}{cost:>12,.2f}{outcome.busy:>6.0%}"
+        print(row, "", ", ".join(others[:2]))
 
 
 @commands.command("check-recipes")
@@ -183,7 +217,7 @@ def train(
         where = {"engine": engine, "address": address, "checkpoints": checkpoints, "options": options.split()}
         if engine == "ray":
             download_weights(to_train)
-        failed = train_elsewhere(workspace, to_train, **where, note=print_line)
+        failed = train_elsewhere(workspace, longest_first(to_train), **where, note=print_line)
     for run in (run for run in to_train if run.run not in failed):
         train_one = train_if_stale if run.stale else train_run
         about = train_one(workspace, run, listener=RunPrinter(run.run)).about

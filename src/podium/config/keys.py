@@ -4,11 +4,10 @@ Every key is declared once, with its meaning, unit, default and range; `podium.c
 them. Only the standard library is imported, because make reads settings before the environment exists.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-from podium.config.pixels import Pixels, height_and_width
+from podium.config.pixels import Pixels, count_pixels
 from podium.config.schema import key
 
 COMPETITION_FILE = "competition.toml"
@@ -254,7 +253,7 @@ class Recipe:
     @property
     def pixels_per_row(self) -> float:
         """Pixels that a training row contributes in all epochs."""
-        areas = [math.prod(height_and_width(pixels)) for pixels in self.stage_pixels]
+        areas = [count_pixels(pixels) for pixels in self.stage_pixels]
         return self.epochs * self.hard_share * sum(areas) / len(areas)
 
     @property

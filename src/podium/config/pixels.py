@@ -1,5 +1,7 @@
 """The size of images in settings: a side, or height and width."""
 
+import math
+
 Pixels = int | tuple[int, int]
 """The side of square images, or height and width."""
 
@@ -7,6 +9,11 @@ Pixels = int | tuple[int, int]
 def height_and_width(pixels: Pixels) -> tuple[int, int]:
     """(height, width) of images of `pixels`."""
     return (pixels, pixels) if isinstance(pixels, int) else pixels
+
+
+def count_pixels(pixels: Pixels) -> int:
+    """How many pixels an image has."""
+    return math.prod(height_and_width(pixels))
 
 
 def pixels_text(pixels: Pixels) -> str:

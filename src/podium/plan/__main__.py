@@ -1,6 +1,5 @@
 """`python -m podium.plan COMPETITION GOALS` prints make assignments: recipes, runs, and which of them are stale."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from podium.errors import PodiumError
 from podium.plan.memory import pick_competition, remember, remembered_text
 from podium.plan.paths import find_competition
-from podium.plan.runs import Plan, PlannedRun, check_goals, fit_names, longest_first, read_plan, select_runs
+from podium.plan.runs import Plan, check_goals, fit_names, longest_first, read_plan, runs_in_fits, select_runs
 from podium.plan.stamp import ensemble_is_fresh
 
 
@@ -24,17 +23,6 @@ def make_assignments(plan: Plan) -> list[str]:
     return words
 
 
-def fits_side_by_side(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
-    """`run/fit` for the fits of `runs` that make trains side by side: where these runs alone would leave cores idle.
-
-    The fits of a run that share features of a pretrained network, which are computed once, are trained by one process.
-    """
-    if sum(run.recipe.threads for run in runs) >= len(os.sched_getaffinity(0)):
-        return []
-    fits = {run.run: fit_names(plan.competition, run.recipe) for run in runs if not run.recipe.fits_features}
-    return [f"{run}/{fit}" for run, names in fits.items() if len(names) > 1 for fit in names]
-
-
 def goal_assignments(
     plan: Plan, goals: Sequence[str], targets: Sequence[str], names_to_train: Sequence[str]
 ) -> list[str]:
@@ -48,7 +36,8 @@ def goal_assignments(
         to_train, words = select_runs(plan.runs, [goal for goal in goals if goal in names]), []
     stale = [run for run in to_train if run.stale]
     words += [f"TO_CHECK+={name}" for name in dict.fromkeys(run.recipe_name for run in stale)]
-    return words + [f"FITS+={fit}" for fit in fits_side_by_side(plan, stale)]
+    in_fits = runs_in_fits(plan.competition, stale)
+    return words + [f"FITS+={run.run}/{fit}" for run in in_fits for fit in fit_names(plan.competition, run.recipe)]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """The runs of a competition, their names, and which of them are stale. Only the standard library is imported."""
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -122,6 +123,16 @@ def fit_names(competition: Competition, recipe: Recipe) -> list[str]:
     """The networks that a run trains: one for each fold, which validates, and where the recipe says so, the refit."""
     folds = competition.validation.folds if competition.validation.kind == "k-fold" else 1
     return [f"fold{k}" for k in range(folds)] + ["refit"] * recipe.refit
+
+
+def runs_in_fits(competition: Competition, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs whose fits make trains side by side: those of `runs`, where these alone would leave cores idle.
+
+    The fits of a run that share features of a pretrained network, which are computed once, are trained by one process.
+    """
+    if sum(run.recipe.threads for run in runs) >= len(os.sched_getaffinity(0)):
+        return []
+    return [run for run in runs if not run.recipe.fits_features and len(fit_names(competition, run.recipe)) > 1]
 
 
 def run_name(recipe_name: str, seed: int) -> str:

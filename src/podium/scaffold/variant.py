@@ -14,9 +14,10 @@ from podium.config.schema import flat_keys, unknown_key
 from podium.config.search import value_of
 from podium.errors import ConfigError
 from podium.files import write_file
+from podium.plan.cost import Rental
 from podium.plan.runs import Plan, check_recipe_name, find_run, run_name
 
-EXAMPLES = {Recipe: "epochs=5 augment.shift_pixels=4", Competition: "data.group_column=patient"}
+EXAMPLES = {Recipe: "epochs=5 augment.shift_pixels=4", Competition: "data.group_column=patient", Rental: "price=2"}
 
 
 def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
@@ -55,7 +56,7 @@ def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
 
 
 def parse_assignments(text: str, kind: type) -> dict[str, Any]:
-    """Key -> value of each `key=value` in the text of SET=; the keys are those of `kind`, Recipe or Competition.
+    """Key -> value of each `key=value` in the text of SET=; the keys are those of `kind`, one of EXAMPLES.
 
     Values need no quotes. Raises ConfigError for unknown keys; values are not checked.
     """

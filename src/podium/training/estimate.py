@@ -1,6 +1,5 @@
 """Before a training: check all recipes, and estimate how long their runs will take, from a few timed steps."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +10,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from podium.config.keys import Recipe
-from podium.config.pixels import height_and_width
+from podium.config.keys import Competition, Recipe
+from podium.config.pixels import count_pixels, height_and_width
 from podium.errors import TrainingError
-from podium.plan.runs import PlannedRun
+from podium.plan.runs import PlannedRun, runs_in_fits
+from podium.plan.simulate import Machines, Task, simulate
 from podium.predictions.pseudo import read_pseudo_labels
 from podium.training.batches.stores import FitData, data_of_fits
 from podium.training.device import computing, count_gpus, is_memory_error, name_run_in_errors, pick_device
@@ -48,8 +48,8 @@ def check_recipes(workspace: Workspace, runs: Sequence[PlannedRun]) -> None:
         raise TrainingError("Several recipes cannot be trained.", file=folder, faults=faults, fix="edit these recipes")
 
 
-def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, float]:
-    """Recipe name -> seconds that one of its runs will take on this machine, if nothing else runs on it.
+def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, list[float]]:
+    """Recipe name -> seconds of each fit of one of its runs on this machine, if nothing else runs on it.
 
     Loading, decoding and lr_find are not included: they are short compared with hours of training. Raises
     TrainingError with the name of the recipe that cannot be trained.
@@ -59,28 +59,32 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
         with computing(name, paths.recipe_file(name), run.recipe):
             pseudo = read_pseudo_labels(paths.root, run.recipe.pseudo_labels, lock)
             fits = data_of_fits(lock, run, None, np.arange(len(lock.folds)), pseudo)
-            seconds[name] = _recipe_seconds(run.recipe, fits, root=paths.root, test_images=len(lock.test_ids))
+            seconds[name] = _seconds_of_fits(run.recipe, fits, root=paths.root, test_images=len(lock.test_ids))
     return seconds
 
 
-def total_seconds(runs: Sequence[PlannedRun], seconds: Mapping[str, float]) -> tuple[float, str]:
+def total_seconds(
+    competition: Competition, runs: Sequence[PlannedRun], seconds: Mapping[str, Sequence[float]], *, start: float = 0
+) -> tuple[float, str]:
     """The time until the last of `runs` ends on this machine, and what they share: GPUs, or cores.
 
-    `seconds` are those of `estimate_seconds`. Each run starts, in the order of `runs`, as soon as there are cores for
-    its threads, or a GPU; runs that share a GPU take as long as one after the other.
+    `seconds` are those of `estimate_seconds`, `start` those that a process needs before it trains. As by make, runs, or
+    their fits, begin in the order of `runs`, as soon as there are cores for their threads, or a GPU; runs that share a
+    GPU take as long as one after the other. A process of its own joins the fits of a run.
     """
     gpus, cores = count_gpus(), len(os.sched_getaffinity(0))
-    free = [0.0] * (gpus or cores)  # when each core or GPU is free
+    in_fits = {run.run for run in runs_in_fits(competition, runs)}
+    tasks = []
     for run in runs:
-        count = 1 if gpus else min(run.recipe.threads, cores)
-        free.sort()
-        free[:count] = [free[count - 1] + seconds[run.recipe_name]] * count
-    return max(free), f"{gpus} GPU(s)" if gpus else f"{cores} core(s)"
+        fits = seconds[run.recipe_name] if run.run in in_fits else [sum(seconds[run.recipe_name])]
+        tasks += [Task(fit, 1 if gpus else run.recipe.threads) for fit in fits]
+    total = simulate(tasks, Machines(devices=gpus or cores, start=start)).seconds
+    return total + (start if in_fits else 0), f"{gpus} GPU(s)" if gpus else f"{cores} core(s)"
 
 
-def _recipe_seconds(recipe: Recipe, fits: Sequence[FitData], *, root: Path, test_images: int) -> float:
-    """The seconds of a run: a smaller training image counts as its share of the pixels."""
-    first, validated = fits[0], sum(len(data.validation_rows) for data in fits)
+def _seconds_of_fits(recipe: Recipe, fits: Sequence[FitData], *, root: Path, test_images: int) -> list[float]:
+    """The seconds of each fit of a run: a smaller training image counts as its share of the pixels."""
+    first = fits[0]
     images = min(recipe.batch_size, len(first.training_rows), MOST_TIMED_IMAGES)
     while True:
         try:
@@ -90,16 +94,19 @@ def _recipe_seconds(recipe: Recipe, fits: Sequence[FitData], *, root: Path, test
             if not is_memory_error(error) or images < 4:
                 raise
         images //= 2
-    areas = [math.prod(height_and_width(pixels)) for pixels in recipe.stage_pixels]
-    frozen = count_images(replace(recipe, epochs=0), fits)
-    full_size = frozen + (count_images(recipe, fits) - frozen) * sum(areas) / (len(areas) * areas[-1])
-    epoch_rows = (recipe.freeze_epochs + recipe.epochs) * min(validated, EPOCH_ROWS)
-    views, test_fits = VIEWS[recipe.test_time_augmentation], 1 if recipe.refit else len(fits)
-    evaluated = epoch_rows + views * (validated + test_images * test_fits)
-    if recipe.fits_features:  # the features of each image
-        all_images = len(first.training_rows) + len(first.validation_rows) + test_images
-        evaluated = views * all_images + (evaluated if recipe.epochs else 0)
-    return training * full_size + evaluation * evaluated
+    areas = [count_pixels(pixels) for pixels in recipe.stage_pixels]
+    views, features = VIEWS[recipe.test_time_augmentation], 0
+    if recipe.fits_features:  # of all images, computed once
+        features = views * (len(first.training_rows) + len(first.validation_rows) + test_images)
+    seconds = []
+    for fit in fits:
+        frozen, validated = count_images(replace(recipe, epochs=0), [fit]), len(fit.validation_rows)
+        full_size = frozen + (count_images(recipe, [fit]) - frozen) * sum(areas) / (len(areas) * areas[-1])
+        predicted = validated + (test_images if fit.name == "refit" or not recipe.refit else 0)
+        evaluated = (recipe.freeze_epochs + recipe.epochs) * min(validated, EPOCH_ROWS) + views * predicted
+        evaluated = evaluated if recipe.epochs or not features else 0
+        seconds.append(training * full_size + evaluation * (evaluated + features * (fit is first)))
+    return seconds
 
 
 def _seconds_per_image(recipe: Recipe, classes: int, *, root: Path, images: int) -> tuple[float, float]:

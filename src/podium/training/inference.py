@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from podium.config.pixels import Pixels, height_and_width
+from podium.config.pixels import Pixels, count_pixels
 from podium.config.recipe import WITHOUT_EPOCHS
 from podium.errors import TrainingError
 from podium.files import atomic_write, cache_lock, require_free_space
@@ -52,7 +51,7 @@ def logits_of(network: Network, store: Store, rows: np.ndarray, *, views: str = 
 
 def evaluation_batch(pixels: Pixels, device: torch.device) -> int:
     """How many images of `pixels` are predicted at once."""
-    most = EVALUATION_PIXELS // math.prod(height_and_width(pixels))
+    most = EVALUATION_PIXELS // count_pixels(pixels)
     return min(EVALUATION_BATCH, max(1, most)) if device.type == "cpu" else EVALUATION_BATCH
 
 

@@ -1,7 +1,6 @@
 """Predict new images with the saved parameters of runs: of one run, or of the members of an ensemble."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -16,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from podium.config.keys import Recipe
-from podium.config.pixels import height_and_width
+from podium.config.pixels import count_pixels, height_and_width
 from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
 from podium.errors import DataError, PodiumError, TrainingError
@@ -57,7 +56,7 @@ class Predictor:
         them DataError or TrainingError is raised.
         """
         recipes = [fits[0].recipe for fits in self.networks[0].values()]
-        largest = max(3 * math.prod(height_and_width(recipe.stored_pixels)) for recipe in recipes)
+        largest = max(3 * count_pixels(recipe.stored_pixels) for recipe in recipes)
         size = max(1, min(IMAGES_AT_A_TIME, BYTES_AT_A_TIME // largest))
         # On a GPU two threads share the networks: one reads images while those of the other are predicted.
         idle, is_gpu = SimpleQueue(), pick_device().type == "cuda"
