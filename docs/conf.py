@@ -16,7 +16,7 @@ def add_navigation(app: Any, page: str, source: list[str]) -> None:
     """Make the lists of links in index.md the navigation of the site; a page that is in none is a warning."""
     if page == "index":
         for heading, links in re.findall(r"^## (.+)\n+((?:- .*\n(?:  .*\n)*)+)", source[0], re.MULTILINE):
-            pages = "\n".join(re.findall(r"\]\((\w+)\.md\)", links))
+            pages = "\n".join(re.findall(r"\]\(([\w-]+)\.md\)", links))
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {heading}\n\n{pages}\n```\n"
 
 

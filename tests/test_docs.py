@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer import main
+
+from podium.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")]
 
 
 def test_the_reference_is_what_the_code_says():
@@ -42,3 +46,22 @@ def headings(document: Path) -> set[str]:
     """The ends of links to the headings of a document, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_each_command_in_a_document_exists(document):
+    makefiles = "".join((ROOT / name).read_text() for name in ("Makefile", "environment.mk", "src/podium/podium.mk"))
+    goals = set(re.findall(r"[a-z][\w-]+", makefiles))  # and other words, as make's lists of goals are variables
+    goals |= {recipe.stem for recipe in (ROOT / "competitions").glob("*/*.toml")}
+    variables = set(re.findall(r"[A-Z_]{2,}", makefiles))
+    verbs = set(main.get_command(app).commands)
+    unknown = []
+    for line in re.findall(r"(?:^    |`)((?:make|podium) [^`\n#]+)", document.read_text(), re.MULTILINE):
+        program, *words = [word.strip("',.;:()") for word in re.sub(r"'[^']*'|<[^>]*>", "", line).split()]
+        names = [word for word in words if re.fullmatch(r"[a-z][\w.-]*", word)]
+        if program == "podium":
+            unknown += [line] * (bool(names) and names[0] not in verbs)
+        else:
+            given = [word.split("=")[0] for word in words if re.match(r"\w+=", word)]
+            unknown += [line] * (not {name.split(".s")[0] for name in names} <= goals or not {*given} <= variables)
+    assert not unknown
