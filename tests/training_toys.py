@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from podium.config.keys import Augment, FastNet, Recipe
 from podium.training.batches.stores import FitData, PixelStore
+from podium.training.learner import help_to_fit
 
 TINY = Recipe(
     architecture="timm:test_resnet",
@@ -47,3 +48,10 @@ def data_of() -> FitData:
     images, labels = two_kinds()
     rows = np.arange(120)
     return FitData(PixelStore(images, torch.device("cpu")), labels, 2, rows[:80], rows[80:])
+
+
+def help_with_toys(ranks, *recipes):
+    """What a process beside rank 0 does: it trains the recipes, one after the other, on the images of `data_of`."""
+    torch.set_num_threads(1)
+    for recipe in recipes:
+        help_to_fit(ranks, recipe, data_of())

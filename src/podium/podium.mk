@@ -192,7 +192,7 @@ $(ENSEMBLE): $(STALE_FILES) $(if $(ENSEMBLE_STALE),FORCE | $(READY))
 $(foreach verb,$(VERBS),$(eval ARGUMENTS_$(verb) =))
 ARGUMENTS_prepare = $(call option,DATA,data)
 ARGUMENTS_rehearse = $(ARGUMENTS_prepare)
-ARGUMENTS_check-recipes = $(TO_CHECK)
+ARGUMENTS_check-recipes = $(TO_CHECK)$(if $(ENGINE), --elsewhere)
 ARGUMENTS_plan-cost = $(call quoted,$(SET))
 ARGUMENTS_new = $(ARGUMENTS_prepare) $(call option,KAGGLE,kaggle) $(call option,TARGET,target) \
 	$(call option,METRIC,metric) $(call option,KIND,kind) $(call option,SET,set)

@@ -17,7 +17,7 @@ from podium.errors import PodiumError
 def worker_pool(count: int, *, killed: PodiumError) -> Iterator[Executor]:
     """Yield `count` worker processes; raises the error `killed` where one of them was killed."""
     context = multiprocessing.get_context("spawn")  # a process with torch's threads cannot be forked safely
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
     try:
         yield pool
     except BrokenProcessPool:
@@ -26,7 +26,7 @@ def worker_pool(count: int, *, killed: PodiumError) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Ignore Ctrl-C, which the parent process handles, and warnings; end when the parent is killed.
 
     Without its parent, a worker would wait for work for ever. It imports torch only after this, with its work.

@@ -47,7 +47,7 @@ def test_an_array_job_that_cannot_be_submitted_is_one_screen(tmp_path, monkeypat
 
 
 def test_a_task_that_slurm_ends_early_is_queued_again(tmp_path):
-    task = Task("digits", "tiny.s1", "fold0", threads=1)
+    task = Task("digits", "tiny.s1", "fold0", cores=1)
     shared = SharedTask(tmp_path, tmp_path)
     again = shared.checkpoint(task)
     assert again.function is shared and again.args == (task,)
@@ -56,7 +56,7 @@ def test_a_task_that_slurm_ends_early_is_queued_again(tmp_path):
 def test_a_training_that_slurm_interrupts_is_no_failure_until_slurm_kills_its_task(tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr("time.sleep", waits.append)
-    task = Task("digits", "tiny.s1", "fold0", threads=1)
+    task = Task("digits", "tiny.s1", "fold0", cores=1)
     for code, seconds in ((143, [slurm.KILL_SECONDS]), (1, [])):
         (tmp_path / "podium.py").write_text(f"raise SystemExit({code})")
         monkeypatch.setattr(slurm, "python_path", lambda: str(tmp_path))
@@ -100,7 +100,7 @@ def test_ctrl_c_cancels_the_jobs_that_are_left(monkeypatch):
         def cancel(self):
             self.cancelled = True
 
-    job, task = Job(), Task("digits", "tiny.s1", "fold0", threads=1)
+    job, task = Job(), Task("digits", "tiny.s1", "fold0", cores=1)
     executor = SimpleNamespace(update_parameters=lambda **_: None, map_array=lambda *_: [job])
     job.job_id = "7_0"
     monkeypatch.setattr("submitit.AutoExecutor", lambda **_: executor)

@@ -12,7 +12,7 @@ from podium.engines import tasks
 from podium.engines.table import Table
 from podium.engines.tasks import Task, TaskFailedError, run_task, version_faults, versions
 
-TASK = Task("digits", "tiny.s1", "fold0", threads=1)
+TASK = Task("digits", "tiny.s1", "fold0", cores=1)
 
 
 def stand_in(folder, text):
@@ -63,7 +63,7 @@ def test_a_machine_with_other_versions_is_told_which(monkeypatch):
 
 def test_the_table_has_a_line_for_each_change():
     lines = []
-    other = Task("digits", "tiny.s1", "fold1", threads=1)
+    other = Task("digits", "tiny.s1", "fold1", cores=1)
     table = Table([TASK, other], lines.append)
     table.show_places({"tiny.s1 fold0": "a"})
     table.show_places({"tiny.s1 fold0": "a"})

@@ -165,13 +165,17 @@ def plan_cost(
 
 
 @commands.command("check-recipes")
-def check_recipes(runs: RunNames = None, workspace: Opened = DEFAULT) -> None:
+def check_recipes(
+    runs: RunNames = None,
+    workspace: Opened = DEFAULT,
+    elsewhere: Annotated[bool, typer.Option("--elsewhere", help="They will be trained on other machines.")] = False,
+) -> None:
     """Build the network of each stale run's recipe and load its weights, so that all faults come before training."""
     selected = [run for run in select_runs(workspace.trainable_runs, runs or []) if run.stale]
     if selected:
         from podium.training.estimate import check_recipes as check
 
-        check(workspace, selected)
+        check(workspace, selected, here=not elsewhere)
     count = len({run.recipe_name for run in selected})
     print_line(f"{workspace.name}: {count} recipe(s) can be trained")
 
@@ -209,7 +213,7 @@ def train(
             train_fit(workspace, run, fit, listener=RunPrinter(run.run))
         return
     if len({run.recipe_name for run in to_train}) > 1:
-        check_before_training(workspace, to_train)
+        check_before_training(workspace, to_train, here=not engine)
     failed = {}
     if engine:
         from podium.engines.train import failure, train_elsewhere

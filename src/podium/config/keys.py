@@ -235,7 +235,8 @@ class Recipe:
     precision: Literal["auto", "float32", "bfloat16"] = key(
         "auto: bfloat16 if it is faster for this architecture, float16 on an older GPU, else float32", "auto"
     )
-    threads: int = key("CPU threads of a run; another number changes the last bits of the results", 1, low=1, high=256)
+    threads: int = key("CPU threads of a process; another number changes the last bits of results", 1, low=1, high=256)
+    processes: int = key("processes that train a network, on a GPU each; batch_size is that of all", 1, low=1, high=64)
     deterministic: bool = key("on a GPU, use only operations that repeat bit for bit; on a CPU all do", False)
     pseudo_labels: str = key("table of test images and labels that train in every fold, as make pseudo writes it", "")
     refit: bool = key("train again on training and validation rows; that network makes the test logits", False)
@@ -260,6 +261,11 @@ class Recipe:
     def images_per_step(self) -> int:
         """Images whose mean gradient makes one step of the optimiser."""
         return self.batch_size * self.accumulate
+
+    @property
+    def cores(self) -> int:
+        """CPU cores that a run uses, or waits for."""
+        return self.threads * self.processes
 
     @property
     def fits_features(self) -> bool:

@@ -69,6 +69,7 @@ def _check_keys(recipe: Recipe, target: str, file: Path) -> None:
         ("epochs", head != "boosting", f'0, because head = "{head}" trains no layer'),
         ("metadata_columns", not epochs, "no epochs: only a head on features can use them"),
         ("metadata_columns", len({*columns} - {""}) == len(columns), "names of columns, each once"),
+        ("processes", recipe.images_per_step >= 2 * recipe.processes, "a batch_size of two images or more for each"),
         ("muon_rate", recipe.optimiser == "muon", 'optimiser = "muon"'),
         ("layer_decay", recipe.discriminative_ratio == 1, "no discriminative_ratio beside it"),
         ("class_weights hard_share shuffle", recipe.sampling == "all", 'sampling = "all"'),

@@ -22,6 +22,7 @@ from podium.errors import ConfigError
 # Keys that cannot be searched, and why.
 NOT_SEARCHED = {
     "seeds": "every trial has the recipe's first seed",
+    "processes": "it changes the time, and how many images a batch norm sees",
     "threads": "it changes only the time and the last bits",
     "refit": "a refit has no validation rows",
     "pseudo_labels": "trials have none, because their blend has seen the rows that a trial is scored on",

@@ -216,15 +216,20 @@ def train_with_ray(
         node = ray.get_runtime_context().get_node_id()
         coordinator = ray.remote(Coordinator).options(num_cpus=0, scheduling_strategy=_at(ray, node)).remote()
         refused = refused_nodes(ray, job, note)
+        has_gpus = ray.cluster_resources().get("GPU", 0) > 0
         options = {
-            "num_gpus": min(1, ray.cluster_resources().get("GPU", 0)),
-            "memory": MEMORY,
             "max_retries": RETRIES,
             "label_selector": {"ray.io/node-id": f"!in({','.join(refused)})"} if refused else {},
         }
         remote = ray.remote(max_calls=1)(train_fit_on_node)  # a new process for each: nothing stays in its memory
         waiting = {
-            remote.options(num_cpus=task.threads, name=str(task), **options).remote(task, job, coordinator): task
+            remote.options(
+                num_cpus=task.cores,
+                num_gpus=task.processes if has_gpus else 0,
+                memory=MEMORY * task.processes,
+                name=str(task),
+                **options,
+            ).remote(task, job, coordinator): task
             for task in tasks
         }
         table = Table(tasks, note)

@@ -73,7 +73,7 @@ def train_with_slurm(
     except ImportError:
         raise ConfigError("submitit is not installed.", fix="pip install 'podium[slurm]'") from None
     parameters: dict[str, Any] = {"name": f"podium-{paths.name}", "timeout_min": 60 * HOURS}
-    parameters |= {"cpus_per_task": max(task.threads for task in tasks)}
+    parameters |= {"cpus_per_task": max(task.cores for task in tasks)}
     for option in options:
         name, _, value = option.partition("=")
         parameters[name] = int(value) if value.isdigit() else value

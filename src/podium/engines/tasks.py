@@ -24,12 +24,13 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Task:
-    """One fit, such as fold0 or refit, of a run of a competition, with the CPU threads that it needs."""
+    """One fit, such as fold0 or refit, of a run of a competition, with the CPU cores and processes that it needs."""
 
     competition: str
     run: str
     fit: str
-    threads: int
+    cores: int
+    processes: int = 1
 
     def __str__(self) -> str:
         return f"{self.run} {self.fit}"

@@ -40,7 +40,7 @@ def train_elsewhere(
     images are not decoded here, ConfigError where the scheduler cannot be reached.
     """
     tasks = [
-        Task(workspace.name, run.run, fit, run.recipe.threads)
+        Task(workspace.name, run.run, fit, run.recipe.cores, run.recipe.processes)
         for run in runs
         for fit in unfinished_fits(workspace, run)
     ]

@@ -130,7 +130,7 @@ def runs_in_fits(competition: Competition, runs: Sequence[PlannedRun]) -> list[P
 
     The fits of a run that share features of a pretrained network, which are computed once, are trained by one process.
     """
-    if sum(run.recipe.threads for run in runs) >= len(os.sched_getaffinity(0)):
+    if sum(run.recipe.cores for run in runs) >= len(os.sched_getaffinity(0)):
         return []
     return [run for run in runs if not run.recipe.fits_features and len(fit_names(competition, run.recipe)) > 1]
 

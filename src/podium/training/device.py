@@ -6,7 +6,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,18 +23,35 @@ LESS_AT_ONCE = "make -j1, which trains one run at a time; or a smaller batch_siz
 
 
 @contextmanager
-def computing(name: str, file: Path, recipe: Recipe) -> Iterator[None]:
-    """Compute as the recipe says: its threads, a GPU with few other runs, and kernels that repeat bit for bit.
+def computing(name: str, file: Path, recipe: Recipe) -> Iterator[Sequence[int]]:
+    """Compute as the recipe says: its threads, GPUs with few other runs, and kernels that repeat bit for bit.
 
-    Errors of training get the `name` of the run, and its `file`.
+    Yields the GPU of each process, as `spread_over_gpus` does. Errors of training get the `name` of the run, and its
+    `file`.
     """
     with (
         name_run_in_errors(name, file),
         cpu_threads(recipe.threads),
-        spread_over_gpus(),
+        spread_over_gpus(check_processes(recipe)) as gpus,
         repeatable(recipe.deterministic, pick_device()),
     ):
-        yield
+        yield gpus
+
+
+def check_processes(recipe: Recipe) -> int:
+    """The processes of a recipe; raises TrainingError unless each of several has a GPU, or cores."""
+    gpus, cores = count_gpus(), len(os.sched_getaffinity(0))
+    needed, here = (recipe.processes, gpus) if gpus else (recipe.cores, cores)
+    if recipe.processes > 1 and needed > here:
+        unit = "GPUs" if gpus else "cores"
+        threads = "" if gpus else f" of {recipe.threads} threads each"
+        raise TrainingError(
+            "This machine is too small for the processes of the recipe.",
+            expected=f"{needed} {unit}, for processes = {recipe.processes}{threads}",
+            found=f"{here} {unit}",
+            fix=f"processes = {max(1, here // (1 if gpus else recipe.threads))} in the recipe, or another machine",
+        )
+    return recipe.processes
 
 
 @contextmanager
@@ -180,15 +197,21 @@ def claim_cores(count: int, *, on_wait: Callable[[], None] = lambda: None) -> It
 
 
 @contextmanager
-def spread_over_gpus() -> Iterator[None]:
-    """Compute on a GPU that few other runs use, where there are several; a GPU may have several runs."""
-    count = count_gpus()
+def spread_over_gpus(processes: int = 1) -> Iterator[Sequence[int]]:
+    """Compute on the GPUs that the fewest other runs use, where there are several; a GPU may have several runs.
+
+    Yields a GPU for each process, the first of which is that of this one; none where there is no choice.
+    """
+    count, gpus = count_gpus(), []
     places = ((gpu, place) for place in itertools.count() for gpu in range(count))
     with ExitStack() as claimed:
-        if count > 1:
-            gpu = next(gpu for gpu, place in places if _try_lock(f"gpu{gpu}-{place}", claimed))
-            claimed.enter_context(torch.cuda.device(gpu))  # what torch.device("cuda") then means
-        yield
+        while count > 1 and len(gpus) < processes:
+            gpu, place = next(places)
+            if gpu not in gpus and _try_lock(f"gpu{gpu}-{place}", claimed):
+                gpus.append(gpu)
+        if gpus:
+            claimed.enter_context(torch.cuda.device(gpus[0]))  # what torch.device("cuda") then means
+        yield gpus
 
 
 def _lock_folder() -> Path:

@@ -17,7 +17,14 @@ from podium.plan.runs import PlannedRun, runs_in_fits
 from podium.plan.simulate import Machines, Task, simulate
 from podium.predictions.pseudo import read_pseudo_labels
 from podium.training.batches.stores import FitData, data_of_fits
-from podium.training.device import computing, count_gpus, is_memory_error, name_run_in_errors, pick_device
+from podium.training.device import (
+    check_processes,
+    computing,
+    count_gpus,
+    is_memory_error,
+    name_run_in_errors,
+    pick_device,
+)
 from podium.training.inference import VIEWS, evaluation_batch
 from podium.training.learner import EPOCH_ROWS, count_images
 from podium.training.networks.architectures import build_network
@@ -28,15 +35,18 @@ from podium.workspace import Workspace
 MOST_TIMED_IMAGES = 1024
 
 
-def check_recipes(workspace: Workspace, runs: Sequence[PlannedRun]) -> None:
+def check_recipes(workspace: Workspace, runs: Sequence[PlannedRun], *, here: bool = True) -> None:
     """Build the network of each recipe once, with its pretrained weights; nothing is trained.
 
-    Raises TrainingError with the faults of all recipes: architectures, weights, sizes of images.
+    Raises TrainingError with the faults of all recipes: architectures, weights, sizes of images, and where they are
+    trained `here`, processes without a GPU or a core.
     """
     errors = []
     for name, run in {run.recipe_name: run for run in runs}.items():
         try:
             with name_run_in_errors(name, workspace.paths.recipe_file(name)):
+                if here:
+                    check_processes(run.recipe)
                 build_network(run.recipe, workspace.lock.target.outputs, root=workspace.paths.root, seed=run.seed)
         except TrainingError as error:
             errors.append(error)
@@ -69,7 +79,7 @@ def total_seconds(
     """The time until the last of `runs` ends on this machine, and what they share: GPUs, or cores.
 
     `seconds` are those of `estimate_seconds`, `start` those that a process needs before it trains. As by make, runs, or
-    their fits, begin in the order of `runs`, as soon as there are cores for their threads, or a GPU; runs that share a
+    their fits, begin in the order of `runs`, as soon as there are cores for their threads, or GPUs; runs that share a
     GPU take as long as one after the other. A process of its own joins the fits of a run.
     """
     gpus, cores = count_gpus(), len(os.sched_getaffinity(0))
@@ -77,7 +87,7 @@ def total_seconds(
     tasks = []
     for run in runs:
         fits = seconds[run.recipe_name] if run.run in in_fits else [sum(seconds[run.recipe_name])]
-        tasks += [Task(fit, 1 if gpus else run.recipe.threads) for fit in fits]
+        tasks += [Task(fit, run.recipe.processes if gpus else run.recipe.cores) for fit in fits]
     total = simulate(tasks, Machines(devices=gpus or cores, start=start)).seconds
     return total + (start if in_fits else 0), f"{gpus} GPU(s)" if gpus else f"{cores} core(s)"
 
@@ -105,7 +115,7 @@ def _seconds_of_fits(recipe: Recipe, fits: Sequence[FitData], *, root: Path, tes
         predicted = validated + (test_images if fit.name == "refit" or not recipe.refit else 0)
         evaluated = (recipe.freeze_epochs + recipe.epochs) * min(validated, EPOCH_ROWS) + views * predicted
         evaluated = evaluated if recipe.epochs or not features else 0
-        seconds.append(training * full_size + evaluation * (evaluated + features * (fit is first)))
+        seconds.append(training * full_size / recipe.processes + evaluation * (evaluated + features * (fit is first)))
     return seconds
 
 

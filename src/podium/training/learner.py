@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from fastai.torch_core import norm_bias_params
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from podium.config.keys import Recipe
 from podium.config.pixels import Pixels
+from podium.seeding import stream_seed
 from podium.training import optimisers
 from podium.training.batches.loader import TrainingLoader
 from podium.training.batches.stores import FitData, every_nth
@@ -24,7 +26,8 @@ from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.fastnet import FastNetBody
 from podium.training.optimisers import Schedule
-from podium.training.progress import ProgressRecorder
+from podium.training.progress import Listener, ProgressRecorder, SilentRecorder
+from podium.training.ranks import ALONE, Ranks
 
 # At most so many validation rows after each epoch, to follow the training. The run's score is of all of them.
 EPOCH_ROWS = 2_000
@@ -34,20 +37,32 @@ WHITENING_ROWS = 5_000
 START_STEPS = 50
 
 
-def fit_network(recipe: Recipe, data: FitData, *, root: Path, progress: ProgressRecorder) -> Network:
+def fit_network(
+    recipe: Recipe, data: FitData, *, root: Path, progress: ProgressRecorder, ranks: Ranks = ALONE
+) -> Network:
     """Train the recipe's network; its `learning_rate` must be a number.
 
     `root` is the folder that `pretrained` is relative to. A fit that was in training when the checkpoint was saved
-    goes on from it. Raises TrainingError.
+    goes on from it. The other `ranks` must call `help_to_fit`. Raises TrainingError.
     """
     network = prepare_network(recipe, data, root=root)
     device, precision_name = data.store.device, str(network.precision).removeprefix("torch.")
     epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_per_epoch(len(data.training_rows))
     progress.listener.note(f"{epochs} epochs of {images:,} images{data.stage}, {device}, {precision_name}")
     if recipe.epochs:
+        ranks.connect((network.normalisation, network.state_dict(), progress.checkpoint.learner))
         with seeded_dropout(data):
-            Learner(network, data).train(progress)
+            Learner(network, data, ranks=ranks).train(progress)
     return network
+
+
+def help_to_fit(ranks: Ranks, recipe: Recipe, data: FitData) -> None:
+    """Train a part of each batch of a fit, beside rank 0, which calls `fit_network`."""
+    device, progress = data.store.device, SilentRecorder(Listener(), images=1)
+    network = build_network(recipe, data.classes, root=Path(), seed=0, weights=False, device=device)
+    network.normalisation, parameters, progress.checkpoint.learner = ranks.connect()
+    network.load_state_dict(parameters)
+    Learner(network, data, ranks=ranks).train(progress)
 
 
 def count_images(recipe: Recipe, fits: Sequence[FitData]) -> int:
@@ -85,9 +100,9 @@ class Learner:
     the scale of float16's gradients, the averages, and torch's random state, which dropout uses.
     """
 
-    def __init__(self, network: Network, data: FitData):
-        self.network, self.data, self.recipe = network, data, network.recipe
-        self.loader = TrainingLoader(self.recipe, data, normalisation=network.normalisation)
+    def __init__(self, network: Network, data: FitData, *, ranks: Ranks = ALONE):
+        self.network, self.data, self.recipe, self.ranks = network, data, network.recipe, ranks
+        self.loader = TrainingLoader(self.recipe, data, normalisation=network.normalisation, ranks=ranks)
         self.loss = make_loss(self.recipe, data)
         self.optimiser = optimisers.make_optimiser(self.recipe, network)
         self.scaler = torch.amp.GradScaler(data.store.device.type, enabled=network.precision == torch.float16)
@@ -146,7 +161,7 @@ class Learner:
                 optimisers.set_rates(self.optimiser, rates, self.share_done)
                 loss = self.step(images, targets)
                 self.share_done += 1 / (len(self.loader) * epochs)
-                progress.step(loss, len(images), self.optimiser.param_groups)
+                progress.step(loss, len(self.loader.last_rows), self.optimiser.param_groups)
                 save(epoch, epoch_ends=False)
             progress.end_epoch(partial(self.validate, progress))
             save(epoch + 1, epoch_ends=True)
@@ -180,30 +195,52 @@ class Learner:
             torch.cuda.set_rng_state(state["cuda_random"], self.data.store.device)
 
     def step(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Train on one batch; returns its mean loss, a scalar on the device.
+        """Train on this process's part of a batch; returns the mean loss of the batch, a scalar on the device.
 
         With `accumulate`, the gradient of the mean over the batch is computed in parts, in the memory of one. Raises
         StepMemoryError.
         """
         parts = self.recipe.accumulate * self.data.parts
         parts = min(parts, max(1, len(images) // 2))  # batch norm cannot be trained on one image
-        losses, losses_of_images = [], []
+        losses, losses_of_images, total = [], [], len(images)
+        if self.ranks.count > 1:
+            total = len(self.loader.last_rows)
+            torch.manual_seed(stream_seed(self.loader.seed_of_batch, "dropout"))
         try:
             for inputs, outputs in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
                 logits = self.network(inputs)
-                loss = self.loss(logits, outputs) * (len(inputs) / len(images))
+                loss = self.loss(logits, outputs) * (len(inputs) / total)
                 self.scaler.scale(loss).backward()
                 losses.append(loss.detach())
                 if self.recipe.hard_share < 1:
                     losses_of_images.append(self.loss.of_each(logits.detach(), outputs))
+            loss, of_images = self.add_ranks(torch.stack(losses).sum(), losses_of_images)
             if losses_of_images:
-                self.loader.record_losses(torch.cat(losses_of_images))
+                self.loader.record_losses(of_images)
             self.update()
         except (RuntimeError, MemoryError) as error:
             if is_memory_error(error):
                 raise StepMemoryError(str(error)) from None
             raise
-        return torch.stack(losses).sum()
+        return loss
+
+    def add_ranks(self, loss: Tensor, losses_of_images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The losses of a batch and of its images, from those of all processes; so are the gradients.
+
+        Each batch norm has computed with the images of its process. Its running statistics become their mean.
+        """
+        own_losses = torch.cat([loss[None][:0], *losses_of_images])
+        if self.ranks.count == 1:
+            return loss, own_losses
+        losses = own_losses.new_zeros(len(self.loader.last_rows))
+        if len(own_losses):
+            losses[self.ranks.own(len(losses))] = own_losses
+        norms = [layer for layer in self.network.modules() if isinstance(layer, _BatchNorm) and layer.training]
+        means = [value for layer in norms for value in (layer.running_mean, layer.running_var) if value is not None]
+        for value in means:
+            value.div_(self.ranks.count)
+        self.ranks.add([loss, losses, *means, *(p.grad for p in self.network.parameters() if p.grad is not None)])
+        return loss, losses
 
     def update(self) -> None:
         """Update the parameters by their gradients, except where gradients of float16 are not finite; clear them."""

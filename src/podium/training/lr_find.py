@@ -56,7 +56,7 @@ def find_learning_rate(recipe: Recipe, data: FitData, *, root: Path, listener: L
     Filters that Muon trains keep still. Raises TrainingError where the loss diverges at once.
     """
     started, listener, losses, smooth = time.perf_counter(), listener or Listener(), [], torch.tensor(0.0)
-    data = replace(data, name="lr-find")
+    data = replace(data, name="lr-find", parts=data.parts * recipe.processes)  # one process has the batch of all
     network = prepare_network(recipe, data, root=root)
     rates = partial(_scheduled_rates, recipe, groups=len(network.layer_groups())), constant(recipe.momentum)
     with seeded_dropout(data):

@@ -178,3 +178,10 @@ class ProgressRecorder:
         table = pd.DataFrame(self.epochs, columns=[field.name for field in fields(EpochReport)])
         with atomic_write(file) as stream:
             table.to_csv(stream, index=False, na_rep="nan")
+
+
+class SilentRecorder(ProgressRecorder):
+    """The progress of a process beside rank 0, which alone validates and reports."""
+
+    def end_epoch(self, validate: Callable[[], float]) -> None:
+        """Go on with the next epoch."""

@@ -17,16 +17,17 @@ from podium.plan import stamp
 from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun, fit_names
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
-from podium.training.batches.stores import FitData, PixelStore
+from podium.training.batches.stores import FitData, PixelStore, open_recipe_images
 from podium.training.checkpoint import FinishedFit
-from podium.training.device import StepMemoryError, device_name, pick_device
+from podium.training.device import StepMemoryError, cpu_threads, device_name, pick_device, repeatable
 from podium.training.drawing import write_lr_curve
 from podium.training.inference import logits_of
-from podium.training.learner import fit_network
+from podium.training.learner import fit_network, help_to_fit
 from podium.training.lr_find import find_learning_rate
 from podium.training.networks.architectures import Network
 from podium.training.progress import Listener, ProgressRecorder, diverged
-from podium.training.session import Training, open_training, origin_of, unfinished_fits
+from podium.training.ranks import Ranks, open_ranks
+from podium.training.session import Training, open_fits, open_training, origin_of, unfinished_fits
 from podium.workspace import Workspace
 
 FIRST_FIT = "fold0"  # whose lr_find is drawn
@@ -157,15 +158,27 @@ def _fit(training: Training, data: FitData) -> Network:
                 progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
                 checkpoint.rates[name] = result.rate
             rated = replace(recipe, learning_rate=checkpoint.rates.get(name, recipe.learning_rate))
-            return fit_network(rated, data, root=paths.root, progress=progress)
+            workspace = training.workspace.with_lock(replace(training.workspace.lock))  # without what cannot be sent
+            call = (workspace, replace(run, recipe=rated), training.rows, name, parts)
+            with open_ranks(recipe.processes, training.gpus, _help, *call) as ranks:
+                return fit_network(rated, data, root=paths.root, progress=progress, ranks=ranks)
         except StepMemoryError:
-            if 4 * parts * recipe.accumulate > recipe.images_per_step:  # a part has two images or more
+            if 4 * parts * recipe.accumulate * recipe.processes > recipe.images_per_step:  # two images a part
                 raise
         torch.cuda.empty_cache()
         parts *= 2
         checkpoint.parts[name] = parts
         progress.restart(data.stage, images)
         progress.listener.note(f"the memory is full: starts again with batches in {parts * recipe.accumulate} parts")
+
+
+def _help(ranks: Ranks, workspace: Workspace, run: PlannedRun, rows: np.ndarray | None, name: str, parts: int) -> None:
+    """In another process: train a part of each batch of a fit."""
+    recipe = run.recipe
+    with cpu_threads(recipe.threads), repeatable(recipe.deterministic, pick_device()):
+        fits, _ = open_fits(workspace, run, open_recipe_images(workspace, recipe), rows, keeps_features=False)
+        (data,) = (data for data in fits if data.name == name)
+        help_to_fit(ranks, recipe, replace(data, parts=parts))
 
 
 def _finished(network: Network, data: FitData, test_store: PixelStore, test_rows: np.ndarray | None) -> FinishedFit:

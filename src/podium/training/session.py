@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from podium.data.cache import Dataset
 from podium.data.metadata import read_metadata
 from podium.errors import ConfigError
 from podium.plan import stamp
@@ -36,6 +37,8 @@ class Training:
     test_store: PixelStore
     test_rows: np.ndarray  # the test images that are predicted
     pseudo_labels: int
+    rows: np.ndarray | None  # the labelled images that are used; None: all
+    gpus: Sequence[int]  # of each process of the run; none on a CPU, and where there is one
     verify_data: Callable[[], None]  # raises ChangedDataError where they are no longer those that it began with
 
 
@@ -54,22 +57,16 @@ def open_training(
     checkpoint_file = paths.checkpoint_file(run.run, only) if rows is None and test_rows is None else None
     minutes = workspace.competition.checkpoint_minutes
     dataset = stores.open_recipe_images(workspace, recipe)
-    pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
-    pseudo = pseudo if rows is None else PseudoLabels(*(values[: len(rows)] for values in pseudo))  # in a rehearsal
-    rows = np.arange(len(lock.train_ids)) if rows is None else rows
-    cores = "core" if recipe.threads == 1 else "cores"
+    cores = f"{recipe.cores} free {'core' if recipe.cores == 1 else 'cores'}"
     name = ".".join(filter(None, (run.run, only)))
     with (
-        claim_cores(recipe.threads, on_wait=lambda: listener.note(f"waits for {recipe.threads} free {cores}")),
-        computing(name, paths.recipe_file(run.recipe_name), recipe),
+        claim_cores(recipe.cores, on_wait=lambda: listener.note(f"waits for {cores}")),
+        computing(name, paths.recipe_file(run.recipe_name), recipe) as gpus,
         open_checkpoint(checkpoint_file, origin_of(workspace, run), minutes=minutes, note=listener.note) as checkpoint,
     ):
         dataset.verify()
         verify = partial(dataset.verify_trained, paths.lock_file, stamp.lock_sha256(paths.lock_file))
-        train_store, test_store = stores.open_stores(dataset, keeps_features=checkpoint_file is not None)
-        train_store.metadata, test_store.metadata = read_metadata(paths, lock, recipe.metadata_columns)
-        store = stores.ExtendedStore(train_store, test_store, pseudo.rows) if len(pseudo.rows) else train_store
-        fits = stores.data_of_fits(lock, run, store, rows, pseudo)
+        fits, test_store = open_fits(workspace, run, dataset, rows, keeps_features=checkpoint_file is not None)
         names = [data.name for data in fits]
         if only and only not in names:
             raise ConfigError(f"{run.run} has no fit '{only}'.", expected=f"one of {', '.join(names)}")
@@ -85,7 +82,22 @@ def open_training(
             images = count_images(recipe, fits)
             progress = ProgressRecorder(listener, images=images, trackers=trackers, checkpoint=checkpoint)
             progress.join(joined)
-            yield Training(workspace, run, progress, fits, test_store, predicted, len(pseudo.rows), verify)
+            pseudo_labels = len(fits[0].store) - len(lock.train_ids)
+            yield Training(workspace, run, progress, fits, test_store, predicted, pseudo_labels, rows, gpus, verify)
+
+
+def open_fits(
+    workspace: Workspace, run: PlannedRun, dataset: Dataset, rows: np.ndarray | None, *, keeps_features: bool
+) -> tuple[list[FitData], PixelStore]:
+    """The data of the fits of a run on the device, from some `rows` or all, and the test images."""
+    recipe, paths, lock = run.recipe, workspace.paths, workspace.lock
+    pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
+    pseudo = pseudo if rows is None else PseudoLabels(*(values[: len(rows)] for values in pseudo))  # in a rehearsal
+    rows = np.arange(len(lock.train_ids)) if rows is None else rows
+    train_store, test_store = stores.open_stores(dataset, keeps_features=keeps_features)
+    train_store.metadata, test_store.metadata = read_metadata(paths, lock, recipe.metadata_columns)
+    store = stores.ExtendedStore(train_store, test_store, pseudo.rows) if len(pseudo.rows) else train_store
+    return stores.data_of_fits(lock, run, store, rows, pseudo), test_store
 
 
 def unfinished_fits(workspace: Workspace, run: PlannedRun) -> list[str]:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from podium.config.keys import Augment
 from podium.training.batches.augment import (
+    Draws,
     apply_in_parts,
     change_light,
     cut_out,
@@ -23,7 +24,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_without_shift_or_flip_every_pixel_stays():
-    positions = shifted_positions(2, 3, augment=Augment(), generator=generator())
+    positions = shifted_positions(2, 3, augment=Augment(), draws=Draws(generator()))
     assert torch.equal(positions, torch.arange(9).view(1, 3, 3).expand(2, 3, 3))
 
 
@@ -33,14 +34,14 @@ def test_a_shift_is_the_same_for_a_whole_image_and_mirrors_the_edge():
         tuple(position if 0 <= position < 5 else (-position if position < 0 else 8 - position) for position in shifted)
         for shifted in (list((line + shift).tolist()) for shift in (-2, -1, 0, 1, 2))
     }
-    positions = shifted_positions(200, 5, augment=Augment(shift_pixels=2), generator=generator())
+    positions = shifted_positions(200, 5, augment=Augment(shift_pixels=2), draws=Draws(generator()))
     rows = {tuple(row.tolist()) for row in positions[:, :, 0] // 5}
     columns = {tuple(column.tolist()) for column in positions[:, 0, :] % 5}
     assert rows == columns == expected
 
 
 def test_a_flip_mirrors_about_half_of_the_images():
-    positions = shifted_positions(400, 4, augment=Augment(flip="horizontal"), generator=generator())
+    positions = shifted_positions(400, 4, augment=Augment(flip="horizontal"), draws=Draws(generator()))
     flipped = (positions[:, 0, 0] == 3).sum().item()
     assert torch.equal(positions[:, 0].unique(dim=0), torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]]))
     assert 150 < flipped < 250
@@ -48,14 +49,14 @@ def test_a_flip_mirrors_about_half_of_the_images():
 
 def test_rotation_without_an_angle_and_zoom_changes_nothing():
     images = torch.rand(3, 3, 8, 8, generator=generator())
-    turned = rotate_and_zoom(images, augment=Augment(), generator=generator())
+    turned = rotate_and_zoom(images, augment=Augment(), draws=Draws(generator()))
     assert torch.allclose(turned, images, atol=1e-6)
 
 
 def test_rotation_keeps_the_middle_of_a_symmetric_image():
     images = torch.zeros(4, 3, 9, 9)
     images[:, :, 4, 4] = 1
-    turned = rotate_and_zoom(images, augment=Augment(rotate_degrees=30), generator=generator())
+    turned = rotate_and_zoom(images, augment=Augment(rotate_degrees=30), draws=Draws(generator()))
     assert torch.allclose(turned[:, :, 4, 4], torch.ones(4, 3), atol=1e-4)
     assert not torch.allclose(turned, images)
 
@@ -65,17 +66,17 @@ def test_height_and_width_are_shifted_flipped_and_rotated_each_as_in_a_square():
     square = F.avg_pool2d(square, 5, stride=1, padding=2)
     wide = square[:, :, 8:24]
     keys = {"augment": Augment(rotate_degrees=20, zoom=1.2)}
-    turned, part = (rotate_and_zoom(images, **keys, generator=generator(3)) for images in (square, wide))
+    turned, part = (rotate_and_zoom(images, **keys, draws=Draws(generator(3))) for images in (square, wide))
     assert torch.allclose(part[:, :, 5:11, 8:24], turned[:, :, 13:19, 8:24], atol=1e-4)
     keys = {"augment": Augment(flip="horizontal", shift_pixels=3)}
-    moved = shifted_positions(50, (16, 32), **keys, generator=generator(3))
-    same = shifted_positions(50, 32, **keys, generator=generator(3))
+    moved = shifted_positions(50, (16, 32), **keys, draws=Draws(generator(3)))
+    same = shifted_positions(50, 32, **keys, draws=Draws(generator(3)))
     assert moved.shape == (50, 16, 32) and torch.equal(moved % 32, same[:, :16] % 32)
     assert torch.equal(moved[:, 3:-3] // 32, same[:, 3:13] // 32) and moved.max() == 16 * 32 - 1
 
 
 def cropped(images, pixels, *, crop, seed=0):
-    return random_crop(images, pixels, augment=Augment(crop=crop), generator=generator(seed))
+    return random_crop(images, pixels, augment=Augment(crop=crop), draws=Draws(generator(seed)))
 
 
 @pytest.mark.parametrize("pixels", [7, 16, 24, (7, 24)])
@@ -117,12 +118,12 @@ def test_crops_have_the_areas_and_shapes_that_are_asked_for_and_lie_inside_the_i
 
 def test_light_changes_stay_between_black_and_white():
     images = torch.rand(50, 3, 4, 4, generator=generator())
-    changed = change_light(images, augment=Augment(brightness=0.9, contrast=0.9), generator=generator())
+    changed = change_light(images, augment=Augment(brightness=0.9, contrast=0.9), draws=Draws(generator()))
     assert changed.min() >= 0 and changed.max() <= 1 and not torch.equal(changed, images)
 
 
 def test_cutout_blanks_one_square_at_most_of_its_side():
-    cut = cut_out(torch.ones(100, 3, 8, 8), augment=Augment(cutout_pixels=4), generator=generator())
+    cut = cut_out(torch.ones(100, 3, 8, 8), augment=Augment(cutout_pixels=4), draws=Draws(generator()))
     blank = (cut == 0).sum(dim=(1, 2, 3)) / 3
     assert blank.max() == 16 and blank.min() >= 4  # a centre in a corner leaves a quarter of it
 
@@ -170,7 +171,7 @@ def test_augmentation_repeats_from_its_seed_and_leaves_the_global_stream_alone()
     torch.manual_seed(1)
     before = torch.get_rng_state()
     augment = Augment(flip="horizontal", shift_pixels=2)
-    first = shifted_positions(20, 8, augment=augment, generator=generator(5))
-    assert torch.equal(first, shifted_positions(20, 8, augment=augment, generator=generator(5)))
-    assert not torch.equal(first, shifted_positions(20, 8, augment=augment, generator=generator(6)))
+    first = shifted_positions(20, 8, augment=augment, draws=Draws(generator(5)))
+    assert torch.equal(first, shifted_positions(20, 8, augment=augment, draws=Draws(generator(5))))
+    assert not torch.equal(first, shifted_positions(20, 8, augment=augment, draws=Draws(generator(6))))
     assert torch.equal(before, torch.get_rng_state())

@@ -1,13 +1,14 @@
 """Augmentation of whole batches on their device.
 
 Shifts and flips are part of the gather that makes the batch, so they cost nothing. Rotation, zoom, light and cutout
-compute on the float batch, with random numbers from the given generator, for each image. All else is torchvision's,
+compute on the float batch, with random numbers from the given draws, for each image. All else is torchvision's,
 which has one draw per call, no mirrored edges, and another brightness.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,21 +22,45 @@ from podium.config.pixels import Pixels, height_and_width
 PARTS = 32
 
 
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a batch, of which other processes have the first `before` images and the last `after`.
+
+    Each process draws for the whole batch, so that an image gets the same numbers whichever process has it.
+    """
+
+    generator: Generator
+    before: int = 0
+    after: int = 0
+
+    def uniform(self, kinds: int, count: int) -> Tensor:
+        """Numbers from 0 to 1, (kinds, count), for `count` images of this process."""
+        shape = (kinds, self.before + count + self.after)
+        drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
+        return drawn[:, self.before : self.before + count]
+
+    def integers(self, reach: int, kinds: int, count: int) -> Tensor:
+        """Integers from -reach to reach, (kinds, count)."""
+        shape = (kinds, self.before + count + self.after)
+        drawn = torch.randint(-reach, reach + 1, shape, generator=self.generator, device=self.generator.device)
+        return drawn[:, self.before : self.before + count]
+
+
 def shifted_positions(
-    count: int, pixels: Pixels, *, augment: Augment, generator: Generator, flipped: Tensor | None = None
+    count: int, pixels: Pixels, *, augment: Augment, draws: Draws, flipped: Tensor | None = None
 ) -> Tensor:
     """Which pixel (0 to height * width - 1) each pixel of shifted and flipped images is: (count, height, width).
 
     Each image is shifted by up to `shift_pixels` in both directions, and its edges are mirrored. `flipped` (count,)
     says which images are flipped; with flip = "horizontal" a random half of them is.
     """
-    device, (height, width) = generator.device, height_and_width(pixels)
+    device, (height, width) = draws.generator.device, height_and_width(pixels)
     reach = min(augment.shift_pixels, height - 1, width - 1)
-    down, right = torch.randint(-reach, reach + 1, (2, count, 1), generator=generator, device=device)
+    down, right = draws.integers(reach, 2, count)[:, :, None]
     rows = _mirror(torch.arange(height, device=device) + down, height)  # (count, height)
     columns = _mirror(torch.arange(width, device=device) + right, width)
     if augment.flip == "horizontal":
-        flipped = torch.rand(count, generator=generator, device=device) < 0.5
+        flipped = draws.uniform(1, count)[0] < 0.5
     if flipped is not None:
         columns = torch.where(flipped[:, None], width - 1 - columns, columns)
     return rows[:, :, None] * width + columns[:, None, :]
@@ -47,10 +72,10 @@ def _mirror(positions: Tensor, side: int) -> Tensor:
     return torch.where(positions >= side, 2 * (side - 1) - positions, positions)
 
 
-def rotate_and_zoom(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
+def rotate_and_zoom(images: Tensor, *, augment: Augment, draws: Draws) -> Tensor:
     """Rotate and scale each of (n, 3, h, w) images by a random amount; the edges are mirrored."""
-    count, device = len(images), images.device
-    turn, scale = torch.rand(2, count, generator=generator, device=device) * 2 - 1
+    count = len(images)
+    turn, scale = draws.uniform(2, count) * 2 - 1
     angle = turn * math.radians(augment.rotate_degrees)
     shrink = torch.exp(scale * math.log(augment.zoom))
     cosine, sine = torch.cos(angle) * shrink, torch.sin(angle) * shrink
@@ -62,15 +87,15 @@ def rotate_and_zoom(images: Tensor, *, augment: Augment, generator: Generator) -
     return turned.contiguous(memory_format=torch.channels_last)
 
 
-def random_crop(images: Tensor, pixels: Pixels, *, augment: Augment, generator: Generator) -> Tensor:
+def random_crop(images: Tensor, pixels: Pixels, *, augment: Augment, draws: Draws) -> Tensor:
     """A random box of each of (n, 3, h, w) images, resized to `pixels`, as torchvision's RandomResizedCrop.
 
     The area is uniform from `augment.crop` to 1 of the image, height / width log-uniform from 3/4 to 4/3 of the image's
     own, or less so that the box fits: torchvision draws again instead. Bilinear with antialias, as `resize`, in two
     matrix products.
     """
-    count, device, new_sides = len(images), images.device, height_and_width(pixels)
-    area, shape, *places = torch.rand(4, count, generator=generator, device=device)
+    new_sides = height_and_width(pixels)
+    area, shape, *places = draws.uniform(4, len(images))
     area = augment.crop + (1 - augment.crop) * area
     ratio = torch.exp((2 * shape - 1) * (-area.log()).clamp_max(math.log(4 / 3)))
     lengths = [(area * ratio).sqrt(), (area / ratio).sqrt()]
@@ -92,20 +117,19 @@ def _resampling(start: Tensor, length: Tensor, *, side: int, pixels: int) -> Ten
     return weights / weights.sum(2, keepdim=True)
 
 
-def change_light(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
+def change_light(images: Tensor, *, augment: Augment, draws: Draws) -> Tensor:
     """Change brightness and contrast of each of (n, 3, h, w) images, with values 0 to 1, by a random amount."""
-    shape = (2, len(images), 1, 1, 1)
-    brightness, contrast = torch.rand(shape, generator=generator, device=images.device) * 2 - 1
+    brightness, contrast = draws.uniform(2, len(images))[:, :, None, None, None] * 2 - 1
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (images - mean) * (1 + contrast * augment.contrast) + mean + brightness * augment.brightness
     return images.clamp_(0, 1)
 
 
-def cut_out(images: Tensor, *, augment: Augment, generator: Generator) -> Tensor:
+def cut_out(images: Tensor, *, augment: Augment, draws: Draws) -> Tensor:
     """Set one random square of each of (n, 3, h, w) normalised images to 0, the mean (arXiv:1708.04552)."""
     (count, _, *sides), device, pixels = images.shape, images.device, augment.cutout_pixels
     inside = []  # for rows, then for columns: (n, side)
-    for side, centre in zip(sides, torch.rand(2, count, 1, generator=generator, device=device), strict=True):
+    for side, centre in zip(sides, draws.uniform(2, count)[:, :, None], strict=True):
         line, start = torch.arange(side, device=device), (centre * side - pixels / 2).round()
         inside.append((line >= start) & (line < start + pixels))
     return images.masked_fill((inside[0][:, :, None] & inside[1][:, None])[:, None], 0.0)

@@ -15,8 +15,11 @@ from torchvision.transforms import v2
 
 from podium.config.keys import Recipe
 from podium.data.image_file import block_rows, window_rows
+from podium.errors import TrainingError
+from podium.seeding import stream_seed
 from podium.training.batches import augment
 from podium.training.batches.stores import Batch, FitData, Normalisation, Normaliser
+from podium.training.ranks import ALONE, Ranks
 
 # The random streams of a loader.
 STREAMS = ("order", "draws", "torchvision")
@@ -31,15 +34,22 @@ class TrainingLoader:
     With a `hard_share` below 1, a batch is selected from a longer part of the order: the rows with the largest last
     loss (arXiv:1511.06343); a row that was never trained on comes first. `record_losses` sets the losses. A skipped
     row keeps its last loss, so it is selected again once the other losses drop below it.
+
+    With several `ranks`, each has its part of every batch, and the same streams: what is drawn for an image is the same
+    in whichever process it is. Only torchvision, which draws once for many images, gets a stream of its own in each.
     """
 
-    def __init__(self, recipe: Recipe, data: FitData, *, normalisation: Normalisation):
+    def __init__(self, recipe: Recipe, data: FitData, *, normalisation: Normalisation, ranks: Ranks = ALONE):
         self.recipe, self.pixels, self.store, self.device = recipe, recipe.network_pixels, data.store, data.store.device
         self.rows = torch.as_tensor(data.training_rows, dtype=torch.int64, device=self.device)
         self.labels = torch.as_tensor(data.targets, device=self.device)
         self.images = recipe.images_per_epoch(len(self.rows))
         # Batch norm cannot be trained on one image.
-        self.batches = max(1, min(-(-self.images // recipe.images_per_step), self.images // 2))
+        self.ranks, most = ranks, self.images // (2 * ranks.count)
+        if not most and ranks.count > 1:
+            expected, fix = f"{2 * ranks.count} or more", "fewer processes in the recipe"
+            raise TrainingError("Too few training images.", expected=expected, found=str(self.images), fix=fix)
+        self.batches = max(1, min(-(-self.images // recipe.images_per_step), most))
 
         def stream(name: str, device: torch.device = self.device) -> torch.Generator:
             return torch.Generator(device).manual_seed(data.stream(name))
@@ -51,7 +61,8 @@ class TrainingLoader:
         self.mirrored: Tensor | None = None  # whether it is mirrored next, if flips alternate
         if recipe.augment.flip == "alternating":
             self.mirrored = torch.rand(len(self.store), generator=stream("flip"), device=self.device) < 0.5
-        self.last_rows = self.rows[:0]  # of the last batch
+        self.last_rows = self.rows[:0]  # of the last batch, in all processes
+        self.seed_of_batch = 0  # of what each process draws for itself
         self.epoch_order, self.position = self.rows[:0], 0  # of the present epoch, and its next batch
 
         self.transform = augment.pixel_transform(recipe.augment, normalisation.mean)
@@ -71,17 +82,19 @@ class TrainingLoader:
             self.epoch_order = self._epoch_order()
         sizes = [len(part) for part in torch.arange(self.images).tensor_split(self.batches)]
         parts = [self.rows[part] for part in self.epoch_order.tensor_split(self.batches)][self.position :]
-        for images, rows, size in zip(self.store.batches(parts), parts, sizes[self.position :], strict=True):
+        selects = self.images < len(self.epoch_order)  # else each process reads its own images only
+        read = parts if selects else [rows[self.ranks.own(len(rows))] for rows in parts]
+        for images, rows, size in zip(self.store.batches(read), parts, sizes[self.position :], strict=True):
             self.position += 1
             if size < len(rows):
                 places = self.losses[rows].topk(size).indices
                 if self.mix:  # which pairs neighbours: not those with the nearest losses
                     places = places[torch.randperm(size, generator=self.draws, device=self.device)]
                 images, rows = images[places], rows[places]
-            self.last_rows = rows
-            batch = self._augmented(images, rows), self.labels[rows]
+            self.last_rows, torchvision, own = rows, self._torchvision_of_batch(), self.ranks.own(len(rows))
+            batch = self._augmented(images[own] if selects else images, rows, torchvision), self.labels[rows[own]]
             if self.mix:
-                with augment.torchvision_draws(self.torchvision):
+                with augment.torchvision_draws(torchvision):
                     batch = self.mix(*batch)
             yield batch
         self.position = 0
@@ -100,7 +113,7 @@ class TrainingLoader:
                 setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
 
     def record_losses(self, losses: Tensor) -> None:
-        """Set the loss of each image of the last batch, (n,)."""
+        """Set the loss of each image of the last batch, (n,), also of those of other processes."""
         self.losses[self.last_rows] = losses
 
     def _epoch_order(self) -> Tensor:
@@ -132,17 +145,28 @@ class TrainingLoader:
         shifts = torch.rand(len(read_order), dtype=torch.float64, **draws) * window_rows(row_bytes)
         return read_order[(torch.arange(len(read_order), device=self.device) + shifts).argsort()]
 
-    def _augmented(self, batch: Batch, rows: Tensor) -> Tensor:
-        keys, draws = self.recipe.augment, {"augment": self.recipe.augment, "generator": self.draws}
+    def _torchvision_of_batch(self) -> torch.Generator:
+        """The stream of torchvision; with several processes one of this process for this batch."""
+        if self.ranks.count == 1:
+            return self.torchvision
+        shared = int(torch.randint(1 << 62, (), generator=self.torchvision))
+        self.seed_of_batch = stream_seed(shared, f"rank {self.ranks.rank}")
+        return torch.Generator().manual_seed(self.seed_of_batch)
+
+    def _augmented(self, batch: Batch, rows: Tensor, torchvision: torch.Generator) -> Tensor:
+        """The images of this process's part `batch` of all `rows` of a batch."""
+        keys, own = self.recipe.augment, self.ranks.own(len(rows))
+        draws = {"augment": keys, "draws": augment.Draws(self.draws, own.start, len(rows) - own.stop)}
         positions = flipped = None
         if self.mirrored is not None:
             flipped = self.mirrored[rows]
             self.mirrored[rows] = ~flipped
+            flipped = flipped[own]
         if keys.shift_pixels or keys.flip != "none":
-            positions = augment.shifted_positions(len(rows), self.store.pixels, flipped=flipped, **draws)
+            positions = augment.shifted_positions(len(batch.rows), self.store.pixels, flipped=flipped, **draws)
         images = batch.gather(positions)
         if self.transform:
-            images = augment.apply_in_parts(self.transform, images.permute(0, 3, 1, 2), generator=self.torchvision)
+            images = augment.apply_in_parts(self.transform, images.permute(0, 3, 1, 2), generator=torchvision)
             images = images.permute(0, 2, 3, 1)
         if keys.brightness or keys.contrast:
             images = (augment.change_light(self.raw(images), **draws) - self.mean) / self.deviation
@@ -154,4 +178,4 @@ class TrainingLoader:
             images = augment.random_crop(images, self.pixels, **draws)
         images = augment.resize(images, self.pixels, self.recipe.interpolation)
         images = augment.cut_out(images, **draws) if keys.cutout_pixels else images
-        return augment.apply_in_parts(self.erase, images, generator=self.torchvision) if keys.erase else images
+        return augment.apply_in_parts(self.erase, images, generator=torchvision) if keys.erase else images

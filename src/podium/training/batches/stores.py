@@ -38,7 +38,7 @@ class Batch:
     images: Tensor
     rows: Tensor
 
-    def __getitem__(self, places: Tensor) -> "Batch":
+    def __getitem__(self, places: Tensor | slice) -> "Batch":
         return Batch(self.images, self.rows[places])
 
     def gather(self, positions: Tensor | None = None) -> Tensor:
