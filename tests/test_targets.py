@@ -139,6 +139,7 @@ def test_multi_label_from_images_to_a_checked_submission(tmp_path):
     for place, name in enumerate(COLUMNS):
         assert roc_auc_score(tests[:, place], np.array(columns[name], float)) > 0.9
     assert "Scores by label" in page and "Confusion matrix" not in page
+    assert "Scores by fold" in page and "Scores by group" in page
     frames = podium.load("toy", tmp_path)
     assert set(frames.predictions["label"]) <= {"dark", "bright", "dark, grey", "bright, grey", "dark, bright, grey"}
     assert len(frames.scores) == 3 and len(frames.test) == TESTS and "loss" in frames.errors
@@ -396,7 +397,12 @@ def test_a_number_from_images_to_a_checked_submission(tmp_path):
     assert list(columns) == ["id", "age"]
     written = np.array(columns["age"], float)
     assert root_mean_squared_error(tests, written) < 0.85, "three runs with errors of 1"
-    assert "Errors by label" in page and "Confusion matrix" not in page and "Calibration" not in page
+    assert (
+        "Errors by label" in page
+        and "Residuals" in page
+        and "Confusion matrix" not in page
+        and "Calibration" not in page
+    )
     result = build_ensemble(load_runs(workspace), workspace.competition.ensemble, metric="rmse")
     assert result.score.score < min(run.scores["rmse"] for run in result.runs) and not result.calibration
     assert {score.strategy for score in result.strategies} == {"best", "uniform", "log-loss"}

@@ -1,22 +1,28 @@
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support, roc_auc_score
 
+from podium.report import mistakes as mistakes_module
 from podium.report.mistakes import (
+    average_precision,
     class_scores,
     column_scores,
     confused_pairs,
     confusion,
+    group_scores,
     largest_losses,
     neighbour_shares,
     number_scores,
+    part_scores,
     reliability,
     shown_confusion,
     suspected_labels,
 )
 from podium.targets.target import CLASS
+from toy_runs import pool_from
 
 NAMES = ("bird", "cat", "dog")
 COUNTS = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]])  # rows: labels
@@ -76,6 +82,42 @@ def test_column_scores_are_scikit_learns_at_one_half_lowest_auc_first():
     for name, expected in zip(("precision", "recall", "F1", "rows"), of_columns, strict=True):
         np.testing.assert_allclose(table[name], expected)
     np.testing.assert_allclose(table["AUC"], roc_auc_score(labels, probabilities, average=None))
+    np.testing.assert_allclose(table["AP"], average_precision_score(labels, probabilities, average=None))
+    for place, name in enumerate(NAMES):
+        predicted = probabilities[:, [place]] > np.append(probabilities[:, place], table.loc[name, "best threshold"])
+        scores = [f1_score(labels[:, place], column) for column in predicted.T]
+        assert scores[-1] == pytest.approx(max(scores))
+
+
+def test_equal_probabilities_count_together_in_the_average_precision():
+    labels, values = np.array([1, 0, 1, 0]), np.array([0.5, 0.5, 0.2, 0.1])
+    assert average_precision(values, labels) == pytest.approx(average_precision_score(labels, values))
+    assert np.isnan(average_precision(values, 0 * labels))
+
+
+def test_each_part_has_the_metric_of_its_rows_and_a_part_without_a_score_is_nan():
+    labels, predicted = np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1])
+    pool = pool_from([np.log(confident(predicted, classes=2))], labels)
+    parts = np.array([0, 0, 1, 1])
+    assert part_scores(pool, {"a": confident(predicted, classes=2)}, parts)["a"].tolist() == [1, 0.5]
+    pool = pool_from([np.log(confident(predicted, classes=2))], labels, metric="auc")
+    assert np.isnan(part_scores(pool, {"a": confident(predicted, classes=2)}, parts)["a"].iloc[1])
+
+
+def test_groups_with_the_largest_share_of_the_loss_come_first(monkeypatch):
+    labels, predicted = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 1])
+    pool = pool_from([np.log(confident(predicted, classes=2))], labels)
+    groups = pd.DataFrame({"group": ["a", "a", "b", "b"], "sex": ["f", "m", "m", "m"]})
+    losses = np.array([0.0, 1.0, 3.0, 4.0])
+    table = group_scores(pool, confident(predicted, classes=2), losses, groups)
+    assert table.values.tolist() == [
+        ["sex", "m", 3, 8 / 3, 1.0, 1 / 3],
+        ["group", "b", 2, 3.5, 7 / 8, 0.0],
+        ["group", "a", 2, 0.5, 1 / 8, 1.0],
+        ["sex", "f", 1, 0.0, 0.0, 1.0],
+    ]
+    monkeypatch.setattr(mistakes_module, "MOST_GROUPS", 1)
+    assert group_scores(pool, confident(predicted, classes=2), losses, groups)["accuracy"].count() == 1
 
 
 def test_numbers_are_scored_in_parts_of_equal_size_by_their_labels():

@@ -17,7 +17,7 @@ from podium.errors import DataError, SubmissionError
 from podium.kaggle.ledger import LEDGER, SCORED, Entry, write_ledger
 from podium.lock import write_lock
 from podium.predictions.artefact import save_predictions
-from podium.report import figures, sections
+from podium.report import figures, load, sections
 from podium.report.load import _find_features, _read_lr_curve
 from podium.report.page import write_report
 from podium.workspace import open_workspace
@@ -265,12 +265,16 @@ def test_a_damaged_json_of_the_submission_does_not_stop_the_report(small, record
 
 
 @pytest.mark.usefixtures("without_figures")
-def test_of_many_runs_only_those_with_the_largest_weights_have_correlations(tmp_path, monkeypatch):
-    monkeypatch.setattr(sections, "MOST_RUNS", 2)
+def test_of_many_runs_only_those_with_the_largest_weights_have_correlations_and_curves(tmp_path, monkeypatch):
+    for module in (sections, load):
+        monkeypatch.setattr(module, "MOST_RUNS", 2)
     workspace = make_toy(tmp_path, [random_run(f"vgg19.s{seed}", seed=seed) for seed in (1, 2, 3)])
+    for seed in (1, 2, 3):
+        write_history(workspace, f"vgg19.s{seed}", ["train,1,1,1.5,0.4"])
     page = read_page(workspace)
     assert "Shown are the 2 of 3 runs with the largest weights" in Tags(page).text
-    assert len(table(page, "error-correlation")) == 3
+    assert len(table(page, "error-correlation")) == 3 == len(table(page, "learning-curves"))
+    assert "Shown are 2 of 3 runs" in Tags(page).text
 
 
 def test_a_run_that_may_know_validation_rows_is_named_on_the_page(small):

@@ -34,6 +34,7 @@ DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 MARKERS = "os^DvPX"
 # The legend names runs; with more curves than this recipes; with more recipes than this nothing.
 MOST_LEGEND_ENTRIES = 12
+MOST_POINTS = 1000
 MOST_NAME_CHARACTERS, ELLIPSIS = 24, "\N{HORIZONTAL ELLIPSIS}"
 STYLE = Path(__file__).with_name("figures.mplstyle")
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.6g} %")
@@ -123,6 +124,27 @@ def class_shares(shares: pd.DataFrame) -> str:
         _name_rows(axes, shares["class"].mask(is_long, shares["class"].str[: MOST_NAME_CHARACTERS - 1] + ELLIPSIS))
         axes.xaxis.set_major_formatter(PERCENT)
         figure.legend(loc="outside upper left", ncols=2)
+        return _svg(figure)
+
+
+def predicted_over_true(values: np.ndarray, labels: np.ndarray) -> str:
+    """Predicted numbers (n,) over true ones, a point per row, of at most MOST_POINTS rows."""
+    with _figure("predicted-true", height=3.3) as (figure, axes):
+        axes.axline((labels.mean(), labels.mean()), slope=1, color=FAINT, linestyle=DASHES[1], label="equal")
+        step = -(-len(labels) // MOST_POINTS)
+        axes.plot(labels[::step], values[::step], "o", color=SERIES[0], markersize=3, alpha=0.5, markeredgewidth=0)
+        axes.set(xlabel="true", ylabel="predicted")
+        axes.legend()
+        return _svg(figure)
+
+
+def residual_histogram(residuals: np.ndarray) -> str:
+    """How many rows have which residual, predicted - true, (n,)."""
+    with _figure("residuals", height=3.3) as (figure, axes):
+        axes.hist(residuals, bins=min(40, max(5, len(residuals) // 10)), color=SERIES[0], alpha=0.8)
+        axes.axvline(0, color=FAINT, linestyle=DASHES[1])
+        axes.set(xlabel="predicted - true", ylabel="rows")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         return _svg(figure)
 
 

@@ -23,6 +23,8 @@ from podium.workspace import Workspace
 
 # Matplotlib cannot draw larger numbers.
 LARGEST_NUMBER = 1e30
+# With more runs, learning curves and correlations are of those with the largest weights: a thousand cannot be read.
+MOST_RUNS = 40
 HISTORY_COLUMNS = {"stage": str, "training_loss": float, "validation_loss": float, "validation_accuracy": float}
 NEWER_COLUMNS = {"validation_loss": np.nan}  # which histories of an older Podium do not have
 CURVES = ("training loss", "validation loss", "validation accuracy")
@@ -47,7 +49,9 @@ class ReportData:
 
     workspace: Workspace
     result: EnsembleResult  # with the joined runs
-    epochs: pd.DataFrame  # of all runs: run, epoch, stage, training loss, validation loss, validation accuracy
+    epochs: (
+        pd.DataFrame
+    )  # of at most MOST_RUNS runs: run, epoch, stage, training loss, validation loss, validation accuracy
     lr_curves: dict[str, tuple[pd.DataFrame, dict[str, float]]]  # recipe -> its curve, suggestions
     ledger: list[Entry]
     ledger_fault: str
@@ -62,6 +66,7 @@ def load_report_data(workspace: Workspace) -> ReportData:
     Raises SubmissionError where there are no predictions, PredictionsError where they cannot be blended.
     """
     settings, paths, aligned = workspace.competition, workspace.paths, load_runs(workspace)
+    result = build_ensemble(aligned, settings.ensemble, metric=settings.metric)
     ledger, ledger_fault = [], ""
     try:
         ledger = read_ledger(paths.submissions / LEDGER)
@@ -70,8 +75,8 @@ def load_report_data(workspace: Workspace) -> ReportData:
     curves = {file.stem: _read_lr_curve(file) for file in sorted(paths.lr_find_folder.glob("*.csv"))}
     return ReportData(
         workspace=workspace,
-        result=build_ensemble(aligned, settings.ensemble, metric=settings.metric),
-        epochs=_read_epochs(paths, aligned.runs),
+        result=result,
+        epochs=_read_epochs(paths, result),
         lr_curves={recipe: curve for recipe, curve in curves.items() if len(curve[0])},
         ledger=ledger,
         ledger_fault=ledger_fault,
@@ -94,8 +99,10 @@ def _find_features(workspace: Workspace) -> np.ndarray | None:
     return None
 
 
-def _read_epochs(paths: Paths, runs: tuple[str, ...]) -> pd.DataFrame:
-    """The epochs of all runs, numbered for each run; of the first fold only, and without a refit."""
+def _read_epochs(paths: Paths, result: EnsembleResult) -> pd.DataFrame:
+    """The epochs of the runs with the largest weights, numbered; of the first fold only, and without a refit."""
+    by_weight = sorted(result.runs, key=lambda run: -run.weight)[:MOST_RUNS]
+    runs = sorted(run.run for run in by_weight)
     tables = [_read_csv(paths.history_file(run), HISTORY_COLUMNS).assign(run=run) for run in runs]
     table = pd.concat(tables, ignore_index=True).rename(columns=lambda name: name.replace("_", " "))
     has_fold = table["stage"].str.contains("fold", na=False) & ~table["stage"].str.contains("fold 1/", na=False)

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from podium.ensemble.pool import Pool
 from podium.ensemble.strategies.calibrate import BINS
 from podium.metrics import METRICS, hits
+from podium.targets.cut_points import best_f1_cut
 from podium.targets.target import CLASS, Target
 
 # Rows with a smaller loss (a probability of the label above 0.9) are not shown among the largest losses.
 SMALL_LOSS = 0.1
 NUMBER_PARTS = 5
 NEIGHBOURS = 10
+MOST_GROUPS = 50
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
@@ -32,18 +35,69 @@ def class_scores(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[st
 
 
 def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
-    """AUC, and recall, precision and F1 at a probability of 1/2, of (n, columns), the lowest AUC first.
+    """AUC, AP, recall, precision and F1 at a probability of 1/2, best threshold, of (n, columns), lowest AUC first.
 
-    `rows` have the label 1; the AUC is NaN if all labels of a column are equal.
+    `rows` have the label 1; the AUC is NaN if all labels of a column are equal, the AP if none is 1. The threshold has
+    the best F1 on these rows.
     """
     predicted, labelled = probabilities > 0.5, labels > 0
-    areas = [
-        METRICS["auc"](np.stack([1 - values, values], axis=1), truth)
-        for values, truth in zip(probabilities.T, labels.T, strict=True)
-    ]
+    pairs = list(zip(probabilities.T, labels.T, strict=True))
+    areas = [METRICS["auc"](np.stack([1 - values, values], axis=1), truth) for values, truth in pairs]
     scores = _scores((predicted & labelled).sum(axis=0), labelled.sum(axis=0), predicted.sum(axis=0))
-    table = pd.DataFrame({"label": columns, "rows": scores.pop("rows"), "AUC": areas, **scores})
+    known = {
+        "label": columns,
+        "rows": scores.pop("rows"),
+        "AUC": areas,
+        "AP": [average_precision(*pair) for pair in pairs],
+    }
+    best = {"best threshold": [best_f1_cut(values - 0.5, truth) + 0.5 for values, truth in pairs]}
+    table = pd.DataFrame(known | scores | best)
     return table.sort_values("AUC", kind="stable")
+
+
+def average_precision(values: np.ndarray, labels: np.ndarray) -> float:
+    """The mean precision (n,) at the rows with the label 1, in the order of falling values; NaN without such a row."""
+    order = np.argsort(-values, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))  # the last of equal values
+    found = np.cumsum(labels[order], dtype=np.int64)[ends]
+    gained = np.diff(found, prepend=0)
+    return float((gained * found / (ends + 1)).sum() / found[-1]) if found[-1] else np.nan
+
+
+def part_scores(pool: Pool, values: dict[str, np.ndarray], parts: np.ndarray) -> pd.DataFrame:
+    """The metric of each of `values` (cells, values) in each part of the rows, a row per part, by rising part.
+
+    `parts` (n,) are numbers from 0; NaN where a part has no score.
+    """
+    cells = np.repeat(parts, pool.target.cells_per_row)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = {
+            name: [pool.measure(of_rows[cells == part], pool.labels[cells == part]) for part in np.unique(parts)]
+            for name, of_rows in values.items()
+        }
+    return pd.DataFrame(scores)
+
+
+def group_scores(pool: Pool, values: np.ndarray, losses: np.ndarray, groups: pd.DataFrame) -> pd.DataFrame:
+    """Rows, metric, mean loss and share of all loss of each group of rows, those with the largest share first.
+
+    `values` (cells, values), `losses` (n,); `groups` has a column for each way to group the n rows. The metric is known
+    for the first MOST_GROUPS.
+    """
+    tables = []
+    for name, column in groups.items():
+        sums = pd.DataFrame({"group": column.to_numpy(), "loss": losses}).groupby("group")["loss"].agg(["size", "sum"])
+        columns = {"grouped by": name, "group": sums.index.astype(str), "rows": sums["size"].to_numpy()}
+        columns |= {"mean loss": (sums["sum"] / sums["size"]).to_numpy(), "share of loss": sums["sum"].to_numpy()}
+        tables.append(pd.DataFrame(columns).assign(score=np.nan))
+    table = pd.concat(tables, ignore_index=True)
+    table["share of loss"] /= max(losses.sum(), 1e-12)
+    table = table.sort_values("share of loss", ascending=False, kind="stable", ignore_index=True)
+    for row, (name, group) in enumerate(zip(table["grouped by"][:MOST_GROUPS], table["group"], strict=False)):
+        inside = groups[name].astype(str).to_numpy() == group
+        scores = part_scores(pool, {"blend": values}, np.where(inside, 0, 1))
+        table.loc[row, "score"] = scores["blend"].iloc[0]
+    return table.rename(columns={"score": pool.metric.replace("_", " ")})
 
 
 def _scores(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,11 +14,9 @@ from podium.report.changes import find_changes
 from podium.report.duplicates import find_duplicates
 from podium.report.gallery import Rows
 from podium.report.heat import Draw, find_heat_maps
-from podium.report.load import CURVES, ReportData
+from podium.report.load import CURVES, MOST_RUNS, ReportData
 
 MOST_LOSSES, MOST_SUSPECTED, MOST_UNCERTAIN, MOST_PAIRS = 24, 24, 24, 12
-# With more runs, the correlations of errors show those with the largest weights; ensemble.json has all.
-MOST_RUNS = 40
 # With more classes, the confusion matrix and the class shares show a selection.
 MOST_CLASSES = 20
 # Of training labels and test predictions that are numbers.
@@ -55,6 +53,7 @@ def runs_section(data: ReportData) -> dict[str, Any]:
             for column in CURVES
             if data.epochs[column].notna().any()
         ],
+        "folds": _fold_scores(data),
         "lr_curves": {
             recipe: (figures.lr_curve(recipe, curve, suggestions), curve)
             for recipe, (curve, suggestions) in data.lr_curves.items()
@@ -115,7 +114,8 @@ def mistakes_section(data: ReportData, draw: Draw | None) -> dict[str, Any]:
         "mistakes": int((target.predicted_labels(blend) != labels).sum()) if target.has_classes else None,
         "classes": _class_mistakes(rows) if target.has_classes and labels.ndim == 1 else None,
         "columns": mistakes.column_scores(blend, labels, aligned.classes) if labels.ndim > 1 else None,
-        "numbers": None if target.has_classes else mistakes.number_scores(blend[:, 0], labels),
+        "numbers": None if target.has_classes else _number_mistakes(blend[:, 0], rows),
+        "groups": _group_mistakes(data, target.row_losses(blend, labels)),
         "largest": (rows.gallery(largest, heat), rows.table(largest)),
         "heat": heat,
         "duplicates": find_duplicates(data) if data.images is not None else None,
@@ -184,6 +184,44 @@ def _ends(interval: tuple[float, float] | None) -> dict[str, float]:
     """The ends of an interval as columns of a table; NaN where it is not known."""
     low, high = interval or (math.nan, math.nan)
     return {"low": low, "high": high}
+
+
+def _fold_scores(data: ReportData) -> pd.DataFrame | None:
+    """The metric of the blend and of the runs with the largest weights in each fold; None of a holdout."""
+    result, pool, lock = data.result, data.result.pool, data.workspace.lock
+    folds = lock.folds[lock.folds >= 0]
+    if not folds.any():
+        return None
+    by_weight = sorted(range(len(result.runs)), key=lambda place: -result.runs[place].weight)[:MOST_RUNS]
+    values = {"blend": result.cross_fitted} | {pool.runs[k]: pool.target.values(pool.logs[k]) for k in by_weight}
+    table = mistakes.part_scores(pool, values, folds).T
+    table.columns = [f"fold {fold + 1} ({rows:,} rows)" for fold, rows in enumerate(np.bincount(folds))]
+    spread = {"mean": table.mean(axis=1), "standard deviation": table.std(axis=1)}
+    return table.assign(**spread).rename_axis("run").reset_index()
+
+
+def _group_mistakes(data: ReportData, losses: np.ndarray) -> pd.DataFrame | None:
+    """The blend's scores by group, and by each column of metadata with few values; None where there are neither."""
+    aligned, file = data.result.aligned, data.workspace.paths.metadata_file
+    groups = pd.DataFrame(index=aligned.oof_ids)
+    if aligned.groups is not None:
+        groups["group"] = aligned.groups
+    if file.is_file():
+        cells = pd.read_csv(file, dtype=str, keep_default_na=False, index_col="id").reindex(aligned.oof_ids)
+        few = [name for name in cells if 1 < cells[name].nunique() <= MOST_CLASSES]
+        groups = groups.join(cells[few], rsuffix=" (metadata)")
+    return mistakes.group_scores(data.result.pool, data.result.cross_fitted, losses, groups) if len(groups.T) else None
+
+
+def _number_mistakes(values: np.ndarray, rows: Rows) -> dict[str, Any]:
+    """Errors by label, predicted over true numbers, and residuals."""
+    table = pd.DataFrame({"id": rows.ids, "true": rows.labels, "predicted": values})
+    return {
+        "scores": mistakes.number_scores(values, rows.labels),
+        "table": table,
+        "predicted": figures.predicted_over_true(values, rows.labels),
+        "residuals": figures.residual_histogram(values - rows.labels),
+    }
 
 
 def _calibration(data: ReportData) -> dict[str, Any]:
