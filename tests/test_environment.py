@@ -1,5 +1,6 @@
 """What Podium needs stands in pyproject.toml; the lock pins it, environment.yml says the same to conda."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -80,3 +81,15 @@ def test_conda_is_told_the_same_as_pip():
     assert environment["name"] == PROJECT["name"]
     assert packages == [f"python{PROJECT['requires-python']}", "pip"]
     assert by_pip == [*sorted(needed()), "-e ."]
+
+
+def test_the_image_is_made_from_files_that_are_there_and_sent_to_its_builder():
+    dockerfile, ignored = ((ROOT / name).read_text() for name in ("Dockerfile", ".dockerignore"))
+    copied = [word for line in re.findall(r"^COPY --chown=podium (.*) \S+$", dockerfile, re.M) for word in line.split()]
+    sent = [line.removeprefix("!") for line in ignored.splitlines() if line.startswith("!")]
+    assert all((ROOT / file).exists() for file in [*copied, *sent])
+    assert all(file == "." or file.split("/")[0] in sent for file in copied)
+    assert {"Makefile", "environment.mk", "requirements.lock", "competitions", "src"} <= set(sent)
+    devcontainer = ROOT / ".devcontainer" / "devcontainer.json"
+    build = json.loads(devcontainer.read_text())["build"]
+    assert (devcontainer.parent / build["dockerfile"]).resolve() == ROOT / "Dockerfile"
