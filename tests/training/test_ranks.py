@@ -141,7 +141,7 @@ def test_rank_0_raises_the_error_of_another_process(monkeypatch, raised, sent):
     monkeypatch.setattr(ranks_module, "start_worker", lambda: None)
     here, there = multiprocessing.Pipe(duplex=False)
     with pytest.raises(SystemExit):
-        ranks_module._help(1, 2, 0, there, None, fail, ())
+        ranks_module._help(Ranks(1, 2, pipes=[there]), [], fail, ())
     with pytest.raises(sent, match=r"no image|memory"):
         Ranks(0, 2, pipes=[here]).connect()
 

@@ -1,8 +1,8 @@
 """Several processes that train one network: each takes a part of every batch, and they add up their gradients.
 
 The process that trains a run is rank 0. It starts the others for one fit, and they end with it: they write nothing and
-print nothing. torch's DistributedDataParallel would send gradients while others are still computed, but it averages
-processes with unequal parts of a batch alike, and knows neither frozen epochs nor batches in parts.
+print nothing. torch's DistributedDataParallel would send gradients while others are still computed, but it must be made
+anew when layers thaw, and losses and running statistics would need messages of their own.
 """
 
 import multiprocessing
@@ -104,12 +104,11 @@ def open_ranks(count: int, gpus: Sequence[int], help_to_train: Callable, *argume
     try:
         for rank in range(1, count):
             pipe, other_end = context.Pipe(duplex=False)
-            call = (rank, count, port, other_end, gpus[rank] if gpus else None, help_to_train, arguments)
-            process = context.Process(target=_help, args=call, daemon=True)
-            process.start()
-            other_end.close()
+            call = (Ranks(rank, count, port=port, pipes=[other_end]), gpus[rank : rank + 1], help_to_train, arguments)
+            processes.append(context.Process(target=_help, args=call, daemon=True))
             pipes.append(pipe)
-            processes.append(process)
+            processes[-1].start()
+            other_end.close()
         threading.Thread(target=_end_if_stuck, args=(processes, ended), daemon=True).start()
         yield Ranks(0, count, port=port, pipes=pipes)
         dist.destroy_process_group()
@@ -119,7 +118,7 @@ def open_ranks(count: int, gpus: Sequence[int], help_to_train: Callable, *argume
         raise _reason(processes, pipes) from None
     finally:
         ended.set()
-        for process in processes:
+        for process in filter(lambda process: process.pid, processes):
             process.kill()
             process.join()
         if dist.is_initialized():
@@ -127,22 +126,20 @@ def open_ranks(count: int, gpus: Sequence[int], help_to_train: Callable, *argume
         del store
 
 
-def _help(
-    rank: int, count: int, port: int, pipe: Connection, gpu: int | None, help_to_train: Callable, arguments: tuple
-) -> None:
-    """The life of a process that rank 0 has started."""
+def _help(ranks: Ranks, gpus: Sequence[int], help_to_train: Callable, arguments: tuple) -> None:
+    """The life of a process that rank 0 has started, on its own of the GPUs if there are some."""
     start_worker()
     try:
-        if gpu is not None:
+        for gpu in gpus:
             torch.cuda.set_device(gpu)
-        help_to_train(Ranks(rank, count, port=port, pipes=[pipe]), *arguments)
+        help_to_train(ranks, *arguments)
         dist.destroy_process_group()
     except LostRankError:
         sys.exit(LOST)
     except (PodiumError, RuntimeError, MemoryError) as error:
         if not isinstance(error, PodiumError) and not is_memory_error(error):
             raise
-        pipe.send(error if isinstance(error, PodiumError) else StepMemoryError(str(error)))
+        ranks.pipes[0].send(error if isinstance(error, PodiumError) else StepMemoryError(str(error)))
         sys.exit(1)
 
 

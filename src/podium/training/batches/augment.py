@@ -6,9 +6,10 @@ which has one draw per call, no mirrored edges, and another brightness.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -35,14 +36,15 @@ class Draws:
 
     def uniform(self, kinds: int, count: int) -> Tensor:
         """Numbers from 0 to 1, (kinds, count), for `count` images of this process."""
-        shape = (kinds, self.before + count + self.after)
-        drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
-        return drawn[:, self.before : self.before + count]
+        return self._own(torch.rand, kinds, count)
 
     def integers(self, reach: int, kinds: int, count: int) -> Tensor:
         """Integers from -reach to reach, (kinds, count)."""
+        return self._own(partial(torch.randint, -reach, reach + 1), kinds, count)
+
+    def _own(self, draw: Callable[..., Tensor], kinds: int, count: int) -> Tensor:
         shape = (kinds, self.before + count + self.after)
-        drawn = torch.randint(-reach, reach + 1, shape, generator=self.generator, device=self.generator.device)
+        drawn = draw(shape, generator=self.generator, device=self.generator.device)
         return drawn[:, self.before : self.before + count]
 
 
