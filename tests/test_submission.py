@@ -1,4 +1,4 @@
-"""The CSV: its content, the faults that are found in a file, and its score by known labels."""
+"""The CSV: its content, the faults that are found in a file, and its values."""
 
 from dataclasses import replace
 
@@ -7,9 +7,9 @@ import pytest
 
 from podium import submission as submission_module
 from podium.config.keys import Submission
-from podium.errors import ConfigError, SubmissionError
+from podium.errors import ConfigError
 from podium.lock import Lock
-from podium.submission import check_submission, read_probabilities, score_submission, submission_text
+from podium.submission import check_submission, read_probabilities, submission_text
 
 
 def lock_of(classes=("bird", "cat", "dog"), test_ids=("3", "1", "2")):
@@ -108,8 +108,6 @@ def test_one_column_has_the_probability_of_the_positive_class_by_default_of_the_
     write_submission(file, TWO_ROWS, lock=TWO_CLASSES, settings=settings)
     assert file.read_text() == text and check(tmp_path, text, settings, TWO_CLASSES) == []
     assert read_probabilities(file, lock=TWO_CLASSES, settings=settings).tolist() == TWO_ROWS.tolist()
-    answers = {"3": "0", "1": "0"}
-    assert score_submission(file, answers, lock=TWO_CLASSES, settings=settings) == 1
 
 
 @pytest.mark.parametrize(
@@ -305,27 +303,3 @@ def test_a_missing_file_and_a_folder_are_reported(tmp_path):
         "cannot be read: No such file or directory"
     ]
     assert check_submission(tmp_path, lock=lock_of(), settings=LABELS) == ["cannot be read: Is a directory"]
-
-
-ANSWERS = {"1": "dog", "2": "dog", "3": "bird"}
-
-
-def score(tmp_path, text, settings=LABELS, answers=ANSWERS):
-    """Score of a file with this text."""
-    file = tmp_path / "some.csv"
-    file.write_text(text)
-    return score_submission(file, answers, lock=lock_of(), settings=settings)
-
-
-@pytest.mark.parametrize(("settings", "text"), [(LABELS, GOOD_LABELS), (PROBABILITIES, GOOD_PROBABILITIES)])
-def test_correct_rows_of_a_submission_are_counted(settings, text, tmp_path):
-    assert score(tmp_path, text, settings) == 2
-
-
-def test_labels_of_some_rows_score_those_rows(tmp_path):
-    assert score(tmp_path, GOOD_LABELS, answers={"1": "dog"}) == 1
-
-
-def test_a_file_with_faults_is_not_scored(tmp_path):
-    with pytest.raises(SubmissionError, match="1 ids are missing: '2'"):
-        score(tmp_path, "id,label\n3,bird\n1,dog\n")

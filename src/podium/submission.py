@@ -1,9 +1,9 @@
-"""The CSV for the leaderboard: written, checked against the competition, scored where the test labels are known."""
+"""The CSV for the leaderboard: written, checked against the competition, and read."""
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -61,31 +61,25 @@ def require_test(lock: Lock) -> None:
         )
 
 
-def read_probabilities(file: Path, *, lock: Lock, settings: Submission) -> np.ndarray:
-    """The probabilities `(m, classes)` in a valid CSV; a label, or the first of a ranking, has 1. Raises OSError."""
+def read_probabilities(file: Path, *, lock: Lock, settings: Submission, ranked: bool = False) -> np.ndarray:
+    """The probabilities or numbers `(m, classes)` in a valid CSV; a label, or the first of a ranking, has 1.
+
+    With `ranked`, the second of a ranking has 1/2, the third 1/3, and so on. Raises OSError.
+    """
     with file.open(encoding="utf-8", newline="") as stream:
         rows = [cells for _, *cells in csv.reader(stream)][1:]
     if settings.kind in KINDS_OF_NAMES:
-        separator, most = separator_of(settings, lock.target.name), 1 if settings.kind == "ranking" else None
+        separator = separator_of(settings, lock.target.name)
+        most = 1 if settings.kind == "ranking" and not ranked else None
         index, values = {name: k for k, name in enumerate(lock.classes)}, np.zeros((len(rows), len(lock.classes)))
         for row, (cell,) in zip(values, rows, strict=True):
-            row[[index[name] for name in _names(cell, separator)[:most]]] = 1
+            places = [index[name] for name in _names(cell, separator)[:most]]
+            row[places] = 1 / np.arange(1, len(places) + 1) if ranked else 1
         return values
     values = np.array(rows, np.float64)
     if settings.kind == "probability":
         return np.hstack([1 - values, values] if positive_index(settings, lock.classes) else [values, 1 - values])
     return values
-
-
-def score_submission(file: Path, answers: Mapping[str, str], *, lock: Lock, settings: Submission) -> int:
-    """The number of correct rows of a CSV, by test labels, id -> class name, of all test rows or some of them.
-
-    Raises SubmissionError for a CSV with faults.
-    """
-    if faults := check_submission(file, lock=lock, settings=settings):
-        raise SubmissionError("This CSV cannot be scored.", file=file, faults=faults)
-    predicted = read_probabilities(file, lock=lock, settings=settings).argmax(axis=1).tolist()
-    return sum(lock.classes[k] == answers.get(id_) for k, id_ in zip(predicted, lock.test_ids.tolist(), strict=True))
 
 
 def check_submission(file: Path, *, lock: Lock, settings: Submission) -> list[str]:

@@ -131,9 +131,35 @@ def test_subprocesses_have_the_tests_own_locks_on_cores(tmp_path_factory):
     assert Path(done.stdout.strip()).is_relative_to(tmp_path_factory.getbasetemp())
 
 
+HEAVY = ("torch", "fastai", "numpy", "sklearn", "pandas")
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("ru", {"runs"}),
+        ("runs -c ", {"digits", "other"}),
+        ("train -c digits ti", {"tiny", "tiny.s1"}),
+        ("tune -c digits ", {"fast", "tiny"}),
+        ("train -c broken ", set()),
+    ],
+)
+def test_a_shell_gets_the_names_of_commands_competitions_runs_and_recipes(typed, expected, project):
+    (project / "competitions/other").mkdir()
+    (project / "competitions/other/competition.toml").touch()
+    code = (
+        "import sys; sys.argv = ['podium']; from podium.cli.app import main\n"
+        f"try: main()\nfinally: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    words = f"podium {typed}"
+    protocol = {"_PODIUM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=project, env=environment() | protocol, capture_output=True, text=True)
+    assert (set(done.stdout.split()), done.stderr.strip()) == (expected, "[]")
+
+
 def test_importing_the_command_line_imports_nothing_heavy():
-    heavy = ("torch", "fastai", "numpy", "sklearn", "pandas")
-    code = f"import sys, podium.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, podium.cli.app; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 

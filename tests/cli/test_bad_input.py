@@ -146,9 +146,9 @@ IMPORT = {
     "missing": (None, "No such file"),
     "empty": ("", "no columns"),
     "another class": (TABLE.replace(b"cat", b"catt"), "no column for the class 'cat'; is it 'catt'?"),
-    "a ragged row": (TABLE + b"v40,1\n", "a row with 2 cells"),
-    "a word": (TABLE.replace(b"0.2", b"much", 1), "A cell is not a number.", "much"),
-    "NaN": (TABLE.replace(b"0.2", b"nan", 1), "NaN or infinity in 1 rows: ids v0"),
+    "a ragged row": (TABLE + b"v40,1\n", "line 42 has 2 cells, 4 columns"),
+    "a word": (TABLE.replace(b"0.2", b"much", 1), "no finite number: line 2, id v0: much for "),
+    "NaN": (TABLE.replace(b"0.2", b"nan", 1), "no finite number: line 2, id v0: nan for "),
     "wrong sums": (TABLE.replace(b"0.2", b"0.9", 1), "rows do not sum to 1"),
     "an id twice": (TABLE.replace(b"v1,", b"v0,"), "repeated (v0)", "missing (v1)"),
     "another kind": ({"oof.csv": TABLE, "test.csv": TESTS.replace(b"0.2", b"20")}, "different kinds", "logits"),
@@ -194,8 +194,8 @@ IMAGE = {
 }
 NEW_IMAGE = {
     "damaged": ("no", "a.png", "not a whole image"),
-    "no folder": ({}, "There is no such folder.", "found:    nothing"),
-    "no image": ({"new/a.txt": ""}, "There are no images in the folder."),
+    "no folder": ({}, "There are no images.", "found:    nothing"),
+    "no image": ({"new/a.txt": ""}, "There are no images.", "found:    a folder without images"),
 }
 ENTRY = b"PK\1\2"
 LINK = {"create_system": 3, "external_attr": stat.S_IFLNK << 16}

@@ -15,7 +15,15 @@ def test_lr_find_prints_its_suggestions_and_write_puts_one_into_the_recipe(proje
     before = file.read_text()
     done = podium(project, "lr-find", "fast")
     assert done.returncode == 0 and not done.stderr, done.stderr
-    expected = "their rate is muon_rate", "valley", "slide", "steep", "minimum", "the recipe   find", "WRITE=1 writes"
+    expected = (
+        "their rate is muon_rate",
+        "valley",
+        "slide",
+        "steep",
+        "minimum",
+        "the recipe          find",
+        "WRITE=1 writes",
+    )
     assert all(text in done.stdout for text in expected), done.stdout
     assert len(done.stdout.splitlines()) == 10 and "\r" not in done.stdout
     assert file.read_text() == before
@@ -42,7 +50,7 @@ def test_a_run_that_is_not_trained_has_no_scores_and_no_seconds(project, podium)
     header, *lines = podium(project, "runs").stdout.splitlines()
     assert header.split() == ["run", "state", "accuracy", "log", "loss", "seconds", "device"]
     assert [line.split() for line in lines] == [
-        [name, "not", "trained", "-", "-", "-"] for name in ("fast.s1", "fast.s2", "tiny.s1")
+        [name, "not", "trained", "-", "-", "-", "-"] for name in ("fast.s1", "fast.s2", "tiny.s1")
     ]
 
 

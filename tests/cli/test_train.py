@@ -78,3 +78,21 @@ def test_the_faults_of_all_recipes_come_before_the_first_is_trained(project, pod
         (folder / f"{name}.toml").unlink()
     assert "digits: 2 recipe(s) can be trained" in podium(project, "check-recipes").stdout
     assert "digits: 1 recipe(s) can be trained" in podium(project, "check-recipes", "tiny").stdout
+
+
+def test_more_threads_than_cores_are_refused_instead_of_waited_for(project, podium):
+    file = project / "competitions" / "digits" / "tiny.toml"
+    file.write_text(f"threads = 256\n{file.read_text()}")
+    cores = len(os.sched_getaffinity(0))
+    for words in (["train", "tiny"], ["check-recipes", "tiny"], ["train", "tiny", "--fit", "fold0"]):
+        done = podium(project, *words)
+        assert done.returncode == 2 and "waits for" not in done.stdout
+        for text in ("tiny.toml", f"expected: threads = {cores}, or less", "found:    threads = 256"):
+            assert text in done.stderr, words
+
+
+def test_the_fits_of_one_run_have_names_of_their_own(project, podium, monkeypatch):
+    names = []
+    monkeypatch.setattr("podium.training.run.train_fit", lambda *_, listener: names.append(listener.name))
+    assert podium(project, "train", "tiny", "--fit", "fold0").returncode == 0
+    assert names == ["tiny.s1 fold0"]

@@ -149,6 +149,9 @@ def test_submissions_picks_up_what_was_pending_and_says_what_to_select(project):
     )
     assert "select 1000 (ensemble.csv, try 0): best cross-fitted score" in output
     assert "select 1001 (ensemble.csv, try 1): best public score of the others" in output
+    result = json.loads(run(project, "submissions", "--json")[1])
+    assert [entry["ref"] for entry in result["select"]] == ["1000", "1001"]
+    assert result["rank_correlation"] > 0.99 and result["submissions"][0]["public"] == 1.0
 
 
 def test_submissions_tells_when_there_are_none(project):
@@ -165,7 +168,9 @@ def test_leaderboard_prints_the_rank_and_the_medal_zones(project):
     assert code == 2 and "No submission has a score yet." in errors
     code, output, _ = run(project, "leaderboard", "--score", "0.985")
     assert code == 0 and "accuracy 0.985: rank 15; the leaderboard has 50 teams" in output
-    assert "silver to rank 10, 0.99\n" in output
+    assert "\nsilver        10       0.99\n" in output
+    medals = json.loads(run(project, "leaderboard", "--score", "0.985", "--json")[1])["medals"]
+    assert {"medal": "silver", "last_rank": 10, "last_score": 0.99} in medals
     project.write(1)
     project.state.grade = lambda _: Graded("0.93", "0.9")
     submit(project.session(), project.csv, "first")

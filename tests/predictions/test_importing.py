@@ -125,11 +125,11 @@ def broken(name):
         ("a class is missing", "no column for the class 'cat'; is it 'catt'"),
         ("a column too many", "columns that are not classes: label"),
         ("no ids", "no id column"),
-        ("an id twice", r"1 ids are repeated \(v04\)"),
+        ("an id twice", r"1 ids are repeated \(v04\)(?s:.*)line 6: the id .v04., as in line 5"),
         ("another id", "1 ids are unknown \\(w04\\)"),
-        ("no number", "A cell is not a number"),
-        ("NaN", "NaN or infinity in 1 rows"),
-        ("beyond float32", r"NaN or infinity in 1 rows: ids v03"),
+        ("no number", "1 rows have a cell that is no finite number: line 5, id v03: much for dog"),
+        ("NaN", "line 5, id v03: nan for dog"),
+        ("beyond float32", r"line 5, id v03: 1e[+]39 for dog"),
         ("sums", "rows do not sum to 1"),
     ],
 )
@@ -162,6 +162,8 @@ def test_missing_damaged_and_different_kinds_of_tables_are_refused(workspace, tm
     for name in ("bad.npz", "bad.parquet", "bad.csv"):
         with pytest.raises(PredictionsError, match="cannot be read"):
             import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / name})
+    with pytest.raises(PredictionsError, match="line 2 has 2 cells, 4 columns: v00,1"):
+        import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / "bad.csv"})
     write(files["test"], table("t", logits(6), width=1))
     with pytest.raises(PredictionsError, match="different kinds"):
         import_predictions(workspace, "colleague.s1", **files)
@@ -179,6 +181,20 @@ def test_the_name_of_a_recipes_run_is_refused(workspace, tmp_path):
     for name, message in (("resnet34.s1", "name of a recipe.s run"), ("../up", "cannot be the name")):
         with pytest.raises(ConfigError, match=message):
             import_predictions(workspace, name, **files)
+
+
+def test_the_same_predictions_by_another_name_are_refused(workspace, tmp_path):
+    import_predictions(workspace, "colleague.s1", **tables(tmp_path))
+    with pytest.raises(PredictionsError, match=r"imported already, as colleague\.s1"):
+        import_predictions(workspace, "other.s1", **tables(tmp_path, suffix=".npz", seed=3))
+    import_predictions(workspace, "colleague.s1", **tables(tmp_path))
+
+
+def test_a_row_of_a_table_without_lines_is_named(workspace, tmp_path):
+    files = tables(tmp_path, suffix=".parquet")
+    write(files["oof"], broken("NaN"))
+    with pytest.raises(PredictionsError, match="row 4, id v03: nan for dog"):
+        import_predictions(workspace, "colleague.s1", **files)
 
 
 def test_an_npz_table_is_not_unpacked_beyond_what_its_size_can_hold(workspace, tmp_path, monkeypatch):

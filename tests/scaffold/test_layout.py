@@ -442,11 +442,13 @@ def test_why_a_table_was_not_taken_is_told(tmp_path, content, reason):
 def test_sides_are_said_to_be_those_of_a_sample(tmp_path):
     labelled_images(tmp_path / "given")
     table(tmp_path / "given", "labels.csv", "id,label", [(k, "ab"[k % 2]) for k in range(24)])
-    assert any(line.startswith("sides of all 24 images: ") for line in guess(tmp_path, tmp_path / "given").lines)
+    assert any(
+        line.startswith("sides of all 24 labelled images: ") for line in guess(tmp_path, tmp_path / "given").lines
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("podium.scaffold.guess.SAMPLED_IMAGES", 8)
         lines = guess(tmp_path, tmp_path / "given").lines
-    assert any(line.startswith("sides of a sample of 8 images: ") for line in lines)
+    assert any(line.startswith("sides of 8 of 24 labelled images: ") for line in lines)
 
 
 @pytest.mark.parametrize("end", ["", ","])

@@ -185,6 +185,7 @@ def test_the_faults_of_all_recipes_come_at_once_and_before_any_training(tmp_path
     with pytest.raises(TrainingError, match="name: There is no such architecture"):
         check_recipes(workspace(8), [runs[0], runs[3]])
     check_recipes(workspace(8), [runs[3]])
+    check_recipes(workspace(8), [planned(threads=256)], here=False)  # a node of a cluster has more cores
 
 
 def test_three_runs_on_two_cores_take_as_long_as_the_core_with_two(monkeypatch):

@@ -20,7 +20,7 @@ from podium.errors import TrainingError
 from podium.plan.stamp import read_about
 from podium.training import card, export
 from podium.training.export import export_onnx
-from podium.training.predict import open_run, predict_folder
+from podium.training.predict import open_run, predict_images
 from podium.training.run import train_run
 from target_toys import ROWS, brightness, toy_workspace
 
@@ -102,7 +102,7 @@ def test_other_targets_are_exported_with_their_own_outputs(tmp_path, target, mon
     answer = answer_of(folder, image, monkeypatch, capsys)
     (tmp_path / "new").mkdir()
     Image.fromarray(np.asarray(image)).save(tmp_path / "new" / "0.png")
-    ((_, own),) = predict_folder(open_run(workspace, "tiny.s1"), tmp_path / "new")
+    ((_, own),) = predict_images(open_run(workspace, "tiny.s1"), tmp_path / "new")
     if target == "multi-label":
         assert [float(found) for found in re.findall(r"[0-9.]+(?=\)?[,}])", answer)] == pytest.approx(
             list(own.values()), abs=0.02

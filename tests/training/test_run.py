@@ -27,7 +27,7 @@ from podium.training import predict as predict_module
 from podium.training import run as run_module
 from podium.training.batches import stores
 from podium.training.networks.architectures import Network
-from podium.training.predict import open_run, predict_folder
+from podium.training.predict import open_run, predict_images
 from podium.training.progress import Listener
 from podium.training.run import train_run
 from podium.workspace import Workspace, open_workspace
@@ -231,19 +231,19 @@ def test_a_memory_for_less_than_two_images_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("pixels", [16, (16, 24)])
-def test_predict_folder_gives_the_classes_of_the_test_logits(tmp_path, pixels):
+def test_predict_images_gives_the_classes_of_the_test_logits(tmp_path, pixels):
     recipe = RECIPE.replace("stored_pixels = 16", f"stored_pixels = {json.dumps(pixels)}")
     workspace = digits_workspace(tmp_path, recipe=recipe)
     predictions = train_tiny(workspace)
     folder, expected = save_test_images(workspace, predictions, pixels=pixels)
-    rows = predict_folder(open_run(workspace, "tiny.s1"), folder)
-    assert [name for name, _ in rows] == [f"{i}.png" for i in range(5)]
+    rows = predict_images(open_run(workspace, "tiny.s1"), folder)
+    assert [name for name, _ in rows] == list("01234")
     assert [row["label"] for _, row in rows] == expected
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:100])
     with pytest.raises(DataError, match=r"0\.png"):
-        predict_folder(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_run(workspace, "tiny.s1"), folder)
     with pytest.raises(TrainingError, match="no trained parameters"):
-        predict_folder(open_run(workspace, "tiny.s2"), folder)
+        predict_images(open_run(workspace, "tiny.s2"), folder)
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,7 @@ def test_parameters_and_predictions_of_different_trainings_are_refused(trained, 
     about = json.loads(metadata["about"]) | {"stamp": "of another recipe"}
     save_file(load(file.read_bytes()), file, metadata | {"about": json.dumps(about)})
     with pytest.raises(TrainingError, match=r"(?s)different trainings.*tiny\.s1\.safetensors.*tiny\.s1 --again"):
-        predict_folder(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_run(workspace, "tiny.s1"), folder)
 
 
 def test_damaged_parameters_are_refused(trained, tmp_path):
@@ -329,7 +329,7 @@ def test_damaged_parameters_are_refused(trained, tmp_path):
         with pytest.raises(
             TrainingError, match=r"(?s)parameters file is damaged.*tiny\.s1\.safetensors.*train tiny\.s1 --again"
         ):
-            predict_folder(open_run(workspace, "tiny.s1"), folder)
+            predict_images(open_run(workspace, "tiny.s1"), folder)
 
     file.write_bytes(content[: len(content) // 2])
     refused()
@@ -352,7 +352,7 @@ def test_a_full_memory_while_predicting_is_one_screen(trained, tmp_path, monkeyp
     with pytest.raises(
         DeviceMemoryError, match=r"(?s)tiny\.s1: The device has too little memory.*fewer images at once"
     ):
-        predict_folder(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_run(workspace, "tiny.s1"), folder)
 
 
 def test_parameters_that_are_not_numbers_predict_nothing(trained, tmp_path):
@@ -367,29 +367,47 @@ def test_parameters_that_are_not_numbers_predict_nothing(trained, tmp_path):
         metadata,
     )
     with pytest.raises(TrainingError, match=r"(?s)not finite.*tiny\.s1\.safetensors.*1 of 1 images.*--again"):
-        predict_folder(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_run(workspace, "tiny.s1"), folder)
 
 
 def test_the_error_for_an_unknown_run_names_the_runs_with_parameters(tmp_path):
     workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
     with pytest.raises(TrainingError, match=r"podium train tiny\.s1 --again"):
-        predict_folder(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_run(workspace, "tiny.s1"), folder)
     train_tiny(workspace, epochs=1)
     with pytest.raises(TrainingError, match=r"one of tiny\.s1") as error:
-        predict_folder(open_run(workspace, "tiny.s9"), folder)
+        predict_images(open_run(workspace, "tiny.s9"), folder)
     assert "--again" not in str(error.value)
 
 
 def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(trained, tmp_path):
     workspace, folder = trained, image_folder(tmp_path)
     (folder / "x.png").mkdir()
-    assert [name for name, _ in predict_folder(open_run(workspace, "tiny.s1"), folder)] == ["one.png"]
-    with pytest.raises(DataError, match=r"(?s)no such folder.*nothing"):
-        predict_folder(open_run(workspace, "tiny.s1"), tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"(?s)no such folder.*a file"):
-        predict_folder(open_run(workspace, "tiny.s1"), folder / "one.png")
-    with pytest.raises(DataError, match="no images in the folder"):
-        predict_folder(open_run(workspace, "tiny.s1"), folder / "x.png")
+    assert [name for name, _ in predict_images(open_run(workspace, "tiny.s1"), folder)] == ["one"]
+    for place, found in [("nowhere", "nothing"), ("nowhere.png", "nothing"), ("new/x.png", "a folder without images")]:
+        with pytest.raises(DataError, match=rf"(?s)There are no images\..*an image, a folder.*{found}"):
+            predict_images(open_run(workspace, "tiny.s1"), tmp_path / place)
+
+
+def test_an_image_and_lists_of_images_are_predicted_as_their_folder_is(trained, tmp_path):
+    run, folder = open_run(trained, "tiny.s1"), image_folder(tmp_path)
+    (expected,) = predict_images(run, folder)
+    (tmp_path / "some.txt").write_text(f"{folder / 'one.png'}\n\n")
+    (folder / "some.csv").write_text("file,other\none.png,3\n")
+    assert predict_images(run, folder / "one.png") == predict_images(run, folder / "some.csv") == [expected]
+    assert predict_images(run, tmp_path / "some.txt") == [expected]
+    (folder / "one.bmp").write_bytes((folder / "one.png").read_bytes())
+    assert [name for name, _ in predict_images(run, folder)] == ["one.bmp", "one.png"], "ids are not repeated"
+    (folder / "some.csv").write_text("file\none.png\ntwo.png\nsome.csv\n")
+    with pytest.raises(DataError, match=r"(?s)line 3: two.png.*line 4: some.csv"):
+        predict_images(run, folder / "some.csv")
+
+
+def test_a_probability_for_each_class_is_predicted(trained, tmp_path):
+    ((_, best),) = predict_images(open_run(trained, "tiny.s1"), image_folder(tmp_path))
+    ((_, row),) = predict_images(open_run(trained, "tiny.s1"), tmp_path / "new", probabilities=True)
+    assert list(row) == list("0123456789") and sum(row.values()) == pytest.approx(1)
+    assert row[best["label"]] == max(row.values()) == best["probability"]
 
 
 def test_the_error_for_an_unknown_architecture_names_the_recipe_file(tmp_path):

@@ -1,22 +1,26 @@
 """Commands about predictions and submissions. Only `verify` imports torch, where it trains."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from podium.cli.live import close_table
-from podium.cli.options import DEFAULT, Opened
-from podium.cli.printing import RunPrinter, first_score, print_line
+from podium.cli.options import DEFAULT, Opened, finite
+from podium.cli.printing import RunPrinter, first_score, print_line, print_result
 from podium.errors import SubmissionError, TrainingError
+from podium.files import read_json
 from podium.plan.runs import select_runs
+from podium.text import record_lines
 
 if TYPE_CHECKING:
     import numpy as np
 
 commands = typer.Typer()
 
+Medal = Annotated[float | None, typer.Option(callback=finite, help="The worst score that gets this medal.")]
 CsvFile = Annotated[Path, typer.Argument(help="The CSV.")]
 
 
@@ -41,8 +45,13 @@ def ensemble(
         print_line(line)
     stale = {run.run for run in workspace.stale_runs}
     written = write_ensemble(workspace, out=out, strategy=strategy, threshold=threshold)
-    for line in ensemble_lines(written, stale=stale):
-        print_line(line)
+    record = {
+        "csv": written.csv_file,
+        "json": written.json_file,
+        "stale": sorted(stale),
+        **read_json(written.json_file),
+    }
+    print_result(record, ensemble_lines(written, stale=stale))
 
 
 @commands.command()
@@ -55,11 +64,13 @@ def pseudo(
 
     file, (rows, labels), errors = write_pseudo_labels(workspace, threshold)
     lock, target = workspace.lock, workspace.lock.target
-    print(f"wrote {file}: {len(rows):,} of {len(lock.test_ids):,} test images; {errors}")
+    lines, counts = [f"wrote {file}: {len(rows):,} of {len(lock.test_ids):,} test images; {errors}"], {}
     if target.has_classes:
-        counts = zip(lock.classes, target.shares(labels) * len(rows), strict=True)
-        print(", ".join(f"{name} {count:,.0f}" for name, count in counts))
-    print_line(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
+        shares = target.shares(labels) * len(rows)
+        counts = {name: round(count) for name, count in zip(lock.classes, shares, strict=True)}
+        lines.append(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    lines.append(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
+    print_result({"file": file, "rows": len(rows), "classes": counts}, lines)
 
 
 @commands.command()
@@ -69,8 +80,8 @@ def suggest(workspace: Opened = DEFAULT) -> None:
     from podium.ensemble.write import suggest_run
 
     seeds = {name: recipe.seeds for name, recipe in workspace.recipes.items()}
-    for line in suggestion_lines(suggest_run(workspace), seeds):
-        print_line(line)
+    suggestions = suggest_run(workspace)
+    print_result({"recipes": suggestions}, suggestion_lines(suggestions, seeds))
 
 
 @commands.command()
@@ -95,10 +106,10 @@ def import_run(
     from podium.predictions.importing import import_predictions
 
     imported = import_predictions(workspace, name, oof=oof, test=test)
-    print(
-        f"{name}: {len(imported.oof_ids):,} validation rows, {len(imported.test_ids):,} test rows, "
-        f"{imported.about['came_as']}; validation {first_score(imported.about)}"
-    )
+    counts, about = {"validation": len(imported.oof_ids), "test": len(imported.test_ids)}, imported.about
+    rows = f"{counts['validation']:,} validation rows, {counts['test']:,} test rows"
+    line = f"{name}: {rows}, {about['came_as']}; validation {first_score(about)}"
+    print_result({"run": name, **counts, "came_as": about["came_as"], "scores": about["scores"]}, [line])
 
 
 @commands.command()
@@ -110,7 +121,8 @@ def check(file: CsvFile, workspace: Opened = DEFAULT) -> None:
     if faults:
         fix = f"correct the file, or make ensemble COMPETITION={workspace.name}"
         raise SubmissionError(f"Not a submission of {workspace.name}.", file=file, faults=faults, fix=fix)
-    print(f"{file}: a valid submission of {workspace.name}, {len(workspace.lock.test_ids):,} rows")
+    rows = len(workspace.lock.test_ids)
+    print_result({"file": file, "rows": rows}, [f"{file}: a valid submission of {workspace.name}, {rows:,} rows"])
 
 
 @commands.command()
@@ -120,10 +132,10 @@ def why(file: CsvFile, workspace: Opened = DEFAULT) -> None:
     from podium.kaggle.ledger import LEDGER, read_ledger
 
     chain = read_chain(workspace, file)
-    print("state     sha256        made from, further right", *(line for _, line in chain.lines()), sep="\n")
-    for entry in read_ledger(workspace.paths.submissions / LEDGER):
-        if entry.sha256 == chain.sha256:
-            print(f"submitted {entry.time}: {entry.state}, public score {entry.public or 'unknown'}")
+    entries = [e for e in read_ledger(workspace.paths.submissions / LEDGER) if e.sha256 == chain.sha256]
+    lines = ["state     sha256        made from, further right", *(line for _, line in chain.lines())]
+    lines += [f"submitted {e.time}: {e.state}, public score {e.public or 'unknown'}" for e in entries]
+    print_result({"chain": chain, "submissions": [entry.record() for entry in entries]}, lines)
 
 
 @commands.command()
@@ -142,52 +154,66 @@ def verify(
     from podium.ensemble.chain import ABSENT, CHANGED, OK, read_chain, remake_differences
 
     file = file or workspace.paths.submissions / "ensemble.csv"
-    links = list(read_chain(workspace, file, reads_images=True).lines())
+    chain = read_chain(workspace, file, reads_images=True)
+    links = list(chain.lines())
     for line in (line for link, line in links if link.state != OK):
         print(line)
     print_line(f"hashes and versions: {sum(link.state == OK for link, _ in links)} of {len(links)} are the same")
+    differences, trained = [], []
     held = all(link.state != CHANGED for link, _ in links)
     if held:
         differences = remake_differences(workspace, file)
         held = not differences
         print_line(f"the ensemble made again: {', '.join(differences) or 'the same CSV, weights and scores'}")
     if held and again:
-        held = _train_again(workspace, again)
+        trained = _train_again(workspace, again)
+        held = all(run["held"] for run in trained)
         close_table()
     absent = "; what is not here was not compared" * (held and any(link.state == ABSENT for link, _ in links))
-    print(f"{file} {'comes' if held else 'does NOT come'} from this code and data{absent}.")
+    line = f"{file} {'comes' if held else 'does NOT come'} from this code and data{absent}."
+    record = {"file": file, "held": held, "chain": chain, "ensemble_differences": differences, "trained": trained}
+    print_result(record, [line])
     raise typer.Exit(not held)
 
 
-def _train_again(workspace: Opened, names: list[str]) -> bool:
-    """Train runs again and print which level held; returns whether one held for each run."""
+def _train_again(workspace: Opened, names: list[str]) -> list[dict[str, Any]]:
+    """Train runs again and print the level at which each is the same; returns a record of each run."""
     from podium.rehearsal import LEVELS, repeat_run
 
-    rehearsed, levels = names == ["rehearse"], []
+    rehearsed, records = names == ["rehearse"], []
     runs = select_runs(workspace.trainable_runs, [] if names in (["all"], ["rehearse"]) else names)
     for run in runs:
         if not rehearsed or run.seed == run.recipe.seeds[0]:
             level, detail = repeat_run(workspace, run, listener=RunPrinter(run.run), rehearsed=rehearsed)
             print_line(f"{run.run:<20} trained {'twice' if rehearsed else 'again'}: {level} ({detail})")
-            levels.append(level)
-    return LEVELS[-1] not in levels
+            records.append({"run": run.run, "held": level != LEVELS[-1], "level": level, "detail": detail})
+    return records
 
 
+@commands.command("grade")
 @commands.command()
-def score(file: CsvFile, workspace: Opened = DEFAULT) -> None:
-    """Score a CSV on the test images, where their labels are known (digits)."""
-    from podium.data.digits import digits_answers
-    from podium.metrics import wilson_interval
-    from podium.submission import score_submission
+def score(
+    file: CsvFile,
+    workspace: Opened = DEFAULT,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="A CSV of test ids and labels, or a column of 0 and 1 per class; not for digits."),
+    ] = None,
+    gold: Medal = None,
+    silver: Medal = None,
+    bronze: Medal = None,
+) -> None:
+    """Score a CSV by the labels of the test images, with the competition's metric; name the medal."""
+    from podium.grade import grade
 
-    settings = workspace.competition
-    if settings.data.source != "digits":
-        raise SubmissionError("Only the test labels of digits come with Podium.", fix="submit the file")
-    answers = digits_answers()
-    correct, rows = score_submission(file, answers, lock=workspace.lock, settings=settings.submission), len(answers)
-    low, high = wilson_interval(correct, rows)
-    interval = f"95 % interval {low:.4f} to {high:.4f}"
-    print(f"{file}: accuracy {correct / rows:.4f} on {rows} withheld test images ({interval})")
+    given = {"gold": gold, "silver": silver, "bronze": bronze}
+    thresholds = {medal: threshold for medal, threshold in given.items() if threshold is not None}
+    result = grade(workspace, file, answers=answers, thresholds=thresholds)
+    count = len(workspace.lock.test_ids)
+    of_all = "" if result.rows == count else f" of {count:,}"
+    line = f"{file}: {result.metric} {result.score:.4f} on {result.rows:,}{of_all} withheld test images"
+    line += " (95 % interval {:.4f} to {:.4f})".format(*result.interval) if result.interval else ""
+    print_result(asdict(result), [line, *([f"medal: {result.medal or 'none'}"] if thresholds else [])])
 
 
 @commands.command()
@@ -201,16 +227,17 @@ def runs(workspace: Opened = DEFAULT) -> None:
     abouts |= {name: read_about(files[name]) or {} for name in sorted(files.keys() - stale.keys())}
     scores_of = {name: about["scores"] for name, about in abouts.items() if isinstance(about.get("scores"), dict)}
     first, second = next((list(scores) for scores in scores_of.values() if len(scores) == 2), ("accuracy", "log_loss"))
-    width = max(22, *map(len, abouts))  # names of variants are long
-    print(f"{'run':<{width}} {'state':<14} {first:>8} {second.replace('_', ' '):>9} {'seconds':>8}  device")
+    records = []
     for name, about in abouts.items():
         without_recipe = "imported" if about.get("imported") else "no recipe"
         stale_state = "stale" if name in files else "not trained"
         state = {None: without_recipe, True: stale_state, False: "up to date"}[stale.get(name)]
-        scores = scores_of.get(name, {})
-        values = zip((scores.get(first), scores.get(second), about.get("seconds")), (4, 4, 0), strict=True)
-        cells = [f"{value:.{digits}f}" if isinstance(value, int | float) else "-" for value, digits in values]
-        print(f"{name:<{width}} {state:<14} {cells[0]:>8} {cells[1]:>9} {cells[2]:>8}  {about.get('device', '')}")
+        scores = {score: scores_of.get(name, {}).get(score) for score in (first, second)}
+        records.append(
+            {"run": name, "state": state, **scores, "seconds": about.get("seconds"), "device": about.get("device")}
+        )
+    formats = {"run": "", "state": "", first: "8.4f", second: "8.4f", "seconds": "8.0f", "device": ""}
+    print_result({"runs": records}, record_lines(records, formats))
 
 
 @commands.command()
@@ -229,5 +256,6 @@ def report(workspace: Opened = DEFAULT) -> None:
             return None
 
     file = write_report(workspace, draw)
-    seconds = time.perf_counter() - start
-    print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s). Open it in a browser.")
+    size, seconds = file.stat().st_size, time.perf_counter() - start
+    line = f"wrote {file} ({size / 1e6:.1f} MB, {seconds:.1f} s). Open it in a browser."
+    print_result({"file": file, "bytes": size, "seconds": seconds}, [line])

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, finite
-from podium.cli.printing import print_line
+from podium.cli.printing import print_line, print_result
 from podium.plan.runs import PlannedRun, longest_first, select_runs
+from podium.text import record_lines
 
 if TYPE_CHECKING:
     from podium.kaggle.ledger import Entry
@@ -57,8 +58,8 @@ def _print_entry(entry: "Entry", session: "Session") -> None:
     if entry.cross_fitted:
         error = f" (standard error {entry.standard_error})" if entry.standard_error else ""
         scores += f"; cross-fitted {entry.cross_fitted}{error}"
-    print_line(f"{entry.file}: submission {entry.ref}, {scores}")
-    print(f"recorded in {session.ledger}")
+    lines = [f"{entry.file}: submission {entry.ref}, {scores}", f"recorded in {session.ledger}"]
+    print_result(entry.record() | {"ledger": session.ledger}, lines)
 
 
 @commands.command()
@@ -71,20 +72,19 @@ def submissions(workspace: Opened = DEFAULT) -> None:
     with session.locked():
         entries, _ = settle(session)
     if not entries:
-        print(f"{workspace.name}: nothing was submitted yet; make submit MESSAGE=...")
+        line = f"{workspace.name}: nothing was submitted yet; make submit MESSAGE=..."
+        print_result({"submissions": [], "rank_correlation": None, "select": []}, [line])
         return
-    print(f"{'ref':>10} {'time':<20} {'state':<9} {'cross-fitted':>12} {'public':>9} {'private':>9}  message")
-    for entry in entries:
-        scores = f"{entry.cross_fitted or '-':>12} {entry.public or '-':>9} {entry.private or '-':>9}"
-        reason = f" ({entry.reason})" if entry.reason else ""
-        print(f"{entry.ref or '-':>10} {entry.time:<20} {entry.state:<9} {scores}  {entry.message}{reason}")
-    correlation = rank_correlation(entries)
+    correlation, selected = rank_correlation(entries), select_final(entries, workspace.competition.metric)
+    line = f"rank correlation: needs {MIN_FOR_CORRELATION} scored submissions of different ensembles"
     if correlation is not None:
-        print(f"rank correlation of cross-fitted and public scores: {correlation:+.2f}")
-    else:
-        print(f"rank correlation: needs {MIN_FOR_CORRELATION} scored submissions of different ensembles")
-    for entry, reason in select_final(entries, workspace.competition.metric):
-        print(f"select {entry.ref} ({entry.file}, {entry.message}): {reason}")
+        line = f"rank correlation of cross-fitted and public scores: {correlation:+.2f}"
+    records = [entry.record() for entry in entries]
+    scores = dict.fromkeys(("cross_fitted", "public", "private"), "8.6g")
+    lines = record_lines(records, {"ref": "", "time": "", "state": "", **scores, "message": "", "reason": ""})
+    lines += [line, *(f"select {entry.ref} ({entry.file}, {entry.message}): {reason}" for entry, reason in selected)]
+    select = [{"ref": entry.ref, "file": entry.file, "reason": reason} for entry, reason in selected]
+    print_result({"submissions": records, "rank_correlation": correlation, "select": select}, lines)
 
 
 @commands.command()
@@ -117,9 +117,11 @@ def leaderboard(workspace: Opened = DEFAULT, score: Score = None) -> None:
     value = score if score is not None else float(best.public)
     with tempfile.TemporaryDirectory() as folder:
         scores = read_leaderboard(session.kaggle.leaderboard(Path(folder)))
-    print(f"{metric} {value:.5g}: rank {rank_of(value, scores, metric):,}; the leaderboard has {len(scores):,} teams")
-    for medal, last_rank, last_score in medal_zones(scores, metric):
-        print(f"  {medal:<6} to rank {last_rank:,}, {last_score:.5g}")
+    rank, zones = rank_of(value, scores, metric), medal_zones(scores, metric)
+    lines = [f"{metric} {value:.5g}: rank {rank:,}; the leaderboard has {len(scores):,} teams"]
+    medals = [dict(zip(("medal", "last_rank", "last_score"), zone, strict=True)) for zone in zones]
+    lines += record_lines(medals, {"medal": "", "last_rank": ",", "last_score": ".5g"})
+    print_result({"metric": metric, "score": value, "rank": rank, "teams": len(scores), "medals": medals}, lines)
 
 
 def competition_text(about: dict[str, Any]) -> str:
@@ -162,7 +164,7 @@ def kernel(
         return seconds / 3600, devices
 
     result = train_in_notebook(_open_notebook(workspace), stale, estimate, force=force)
-    _print_result(result, workspace.name, following="make ensemble")
+    _print_imported(result, workspace.name, following="make ensemble")
 
 
 @commands.command()
@@ -200,7 +202,7 @@ def rehearse_kernel(runs: RunNames = None, workspace: Opened = DEFAULT, data: Da
     images = _find_images(workspace, data)
     download_weights(wanted)
     result = rehearse_training(workspace, wanted, images=images)
-    _print_result(result, workspace.name, following="make kernel")
+    _print_imported(result, workspace.name, following="make kernel")
 
 
 @commands.command("rehearse-notebook")
@@ -223,7 +225,7 @@ def _find_images(workspace: Opened, data: str | None) -> Path | None:
     return (source or download_source(settings, workspace.paths, progress=quiet)).path
 
 
-def _print_result(result: "ImportedOutput | None", competition: str, *, following: str) -> None:
+def _print_imported(result: "ImportedOutput | None", competition: str, *, following: str) -> None:
     if result is None:
         print(f"{competition}: the runs are up to date.")
         return

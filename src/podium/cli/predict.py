@@ -1,57 +1,69 @@
 """Commands that predict new images by trained parameters."""
 
 import csv
-import sys
+import io
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from podium.cli.options import DEFAULT, Opened
-from podium.cli.printing import duration, print_line
+from podium.cli.options import DEFAULT, Opened, complete_runs
+from podium.cli.printing import duration, print_line, print_result
 
 commands = typer.Typer()
 
 
 @commands.command()
 def predict(
-    names: Annotated[list[str], typer.Argument(metavar="[RUN] FOLDER", help="A run with parameters here; images.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] IMAGES",
+            help="A run with parameters here; an image, a folder of images, or a .txt or .csv that lists images.",
+            autocompletion=complete_runs,
+        ),
+    ],
     workspace: Opened = DEFAULT,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Predict with the blend of ensemble.json, without a RUN.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Print a probability for each class, instead of the best class.")
     ] = False,
     submission: Annotated[
         Path | None, typer.Option(help="Write the ensemble's submission of the test images in FOLDER into this file.")
     ] = None,
 ) -> None:
-    """Print the prediction for each image of a folder as CSV, by a run's trained parameters or by the ensemble's."""
+    """Print predictions of images as CSV, by a run's trained parameters or by the ensemble's."""
     from podium.ensemble.recorded import read_blend
     from podium.errors import ConfigError
-    from podium.training.predict import open_members, open_run, predict_folder
+    from podium.training.predict import open_members, open_run, predict_images
 
-    *runs, folder = names
-    if len(runs) != (not ensemble) or (submission and not ensemble):
-        expected = "RUN FOLDER, --ensemble FOLDER, or --ensemble FOLDER --submission FILE"
+    *runs, place = names
+    if len(runs) != (not ensemble) or (submission and (not ensemble or probabilities)):
+        expected = "RUN IMAGES, --ensemble IMAGES, or --ensemble FOLDER --submission FILE"
         raise ConfigError("Predict with what, and which images?", expected=expected)
     if submission:
-        _predict_submission(workspace, folder, submission)
+        _predict_submission(workspace, place, submission)
         return
     if ensemble:
         members, blend = read_blend(workspace)
         predictor = open_members(workspace, members, blend.of_rows)
     else:
         predictor = open_run(workspace, *runs)
-    predictions = predict_folder(predictor, Path(folder))
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    predictions = predict_images(predictor, Path(place), probabilities=probabilities)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", *predictions[0][1]])
     for name, row in predictions:
         writer.writerow([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values())])
+    print_result({"predictions": [{"id": name, **row} for name, row in predictions]}, text.getvalue().splitlines())
 
 
 @commands.command()
 def export(
-    run: Annotated[str, typer.Argument(help="A run with parameters here.")],
+    run: Annotated[str, typer.Argument(help="A run with parameters here.", autocompletion=complete_runs)],
     workspace: Opened = DEFAULT,
     onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX file, the only format.")] = False,
 ) -> None:

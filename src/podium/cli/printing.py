@@ -1,13 +1,18 @@
-"""How commands print their progress: as lines, and on a terminal also as lines that the next line overwrites.
+"""How commands print: progress as lines, some of which the next line overwrites on a terminal; results also as JSON.
 
 Progress output never fails: neither a reader that goes away (`| head -1`) nor a full disk ends hours of training.
 """
 
+import json
+import math
 import os
 import shutil
 import sys
 import textwrap
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +24,42 @@ if TYPE_CHECKING:
 
 # Lines of Kaggle's log that the next line overwrites.
 WAITING = ("not scored yet", "not done yet")
+# What `json_results` collects; a stack, as the entries of one command do not reach another one in the same process.
+_collected: list[dict[str, Any]] = []
+
+
+@contextmanager
+def json_results() -> Iterator[dict[str, Any]]:
+    """Within the context, results are added to a dict, printed as JSON at the end; all else is printed to stderr."""
+    stdout, results = sys.stdout, {}
+    _collected.append(results)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield results
+    finally:
+        _collected.remove(results)
+    text = json.dumps(_as_json(results), indent=2, default=lambda value: getattr(value, "tolist", value.__str__)())
+    print(text, file=stdout, flush=True)
+
+
+def print_result(record: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """Print the result of a command: the lines, or instead of them the record where JSON is collected."""
+    if _collected:
+        _collected[-1].update(record)
+        return
+    for line in lines:
+        print_line(line)
+
+
+def _as_json(value: Any) -> Any:
+    """The value without dataclasses and tuples; NaN and infinity are None."""
+    if is_dataclass(value):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_line(line: str, *, is_overwritten: bool = False) -> None:

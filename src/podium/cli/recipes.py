@@ -8,8 +8,9 @@ import typer
 
 from podium.cli.live import close_table
 from podium.cli.options import DEFAULT, OneRecipe, OneRun, Opened, finite, open_named
-from podium.cli.printing import RunPrinter, print_line
+from podium.cli.printing import RunPrinter, print_line, print_result
 from podium.plan.runs import find_run
+from podium.text import record_lines
 
 commands = typer.Typer()
 DEFAULT_TRIALS = 20
@@ -76,13 +77,15 @@ def lr_find(
     result = find_learning_rate_of_run(workspace, settings, listener=RunPrinter(recipe))
     close_table()
     png_file = write_lr_curve(workspace.paths.lr_find_folder, recipe, result)
-    print(f"  {'suggestion':<12} learning rate")
-    for name, rate in result.suggestions.items():
-        print(f"  {name:<12} {rate:<8.2g}" + ('  used by learning_rate = "find"' if name == USED else ""))
-    print(f"  {'the recipe':<12} {settings.recipe.learning_rate}")
-    print(f"wrote {png_file}, and .csv and .json beside it")
+    rates = {**result.suggestions, "the recipe": settings.recipe.learning_rate}
+    records = [
+        {"suggestion": name, "learning_rate": rate, "used": "used" * (name == USED)} for name, rate in rates.items()
+    ]
+    lines = record_lines(records, {"suggestion": "", "learning_rate": ".2g", "used": ""})
+    lines.append(f"wrote {png_file}, and .csv and .json beside it")
+    lines += [] if write else [f"WRITE=1 writes {result.rate:.2g} into {file}"]
+    print_result({"suggestions": records, "file": png_file}, lines)
     if not write:
-        print(f"WRITE=1 writes {result.rate:.2g} into {file}")
         return
     reason = f"lr_find's {USED}, {date.today()}, batch {result.batch_size:,}, {result.rows:,} rows"
     write_learning_rate(file, result.rate, reason)

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,10 @@ from podium.cli.ensemble import check
 from podium.cli.kaggle import competition_text, download_weights
 from podium.cli.live import close_table
 from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, open_named
-from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line
+from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line, print_result
 from podium.plan.memory import remember
 from podium.plan.runs import fit_names, longest_first, select_runs
+from podium.text import record_lines
 
 commands = typer.Typer()
 MOST_FAULTS = 10
@@ -106,10 +108,12 @@ def prepare(
     if data:
         remember(workspace.paths.root, workspace.name, data=data)
     labels = f"{len(lock.classes)} classes" if lock.target.has_classes else "numbers"
-    print_line(
-        f"{workspace.name}: {len(lock.train_ids):,} labelled images ({(lock.folds >= 0).sum():,} of them validation "
-        f"rows), {len(lock.test_ids):,} test images, {labels}. Prepared in {time.perf_counter() - started:.1f} s."
+    counts = {"labelled": len(lock.train_ids), "validation": int((lock.folds >= 0).sum()), "test": len(lock.test_ids)}
+    line = (
+        f"{workspace.name}: {counts['labelled']:,} labelled images ({counts['validation']:,} of them validation rows), "
+        f"{counts['test']:,} test images, {labels}. Prepared in {time.perf_counter() - started:.1f} s."
     )
+    print_result(counts | {"classes": lock.classes, "fingerprint": lock.fingerprint}, [line])
 
 
 @commands.command()
@@ -117,7 +121,7 @@ def estimate(workspace: Opened = DEFAULT) -> None:
     """Print how long the stale runs will take on this machine, from a few timed steps of each recipe."""
     stale = [run for run in longest_first(workspace.trainable_runs) if run.stale]
     if not stale:
-        print_line(f"{workspace.name}: every run is up to date.")
+        print_result({"recipes": [], "runs": 0, "seconds": 0}, [f"{workspace.name}: every run is up to date."])
         return
     started = time.process_time()
     from podium.training.estimate import check_recipes, estimate_seconds, total_seconds
@@ -125,12 +129,15 @@ def estimate(workspace: Opened = DEFAULT) -> None:
     start = time.process_time() - started  # what the process of every run needs too
     check_recipes(workspace, stale)
     seconds_of_recipe = estimate_seconds(workspace, stale)
-    for name, seconds in seconds_of_recipe.items():
-        count = sum(run.recipe_name == name for run in stale)
-        print_line(f"  {name:<20} {count} x {duration(sum(seconds))}")
     total, devices = total_seconds(workspace.competition, stale, seconds_of_recipe, start=start)
+    counts = Counter(run.recipe_name for run in stale)
+    records = [
+        {"recipe": name, "runs": counts[name], "seconds_each": sum(each)} for name, each in seconds_of_recipe.items()
+    ]
+    lines = record_lines(records, {"recipe": "", "runs": ",", "seconds_each": ",.0f"})
     time_of_all = f"about {duration(total)} ({total / 3600:.2f} hours) on {devices}"
-    print_line(f"{workspace.name}: {len(stale)} runs to train, {time_of_all}")
+    lines.append(f"{workspace.name}: {len(stale)} runs to train, {time_of_all}")
+    print_result({"recipes": records, "runs": len(stale), "seconds": total, "devices": devices}, lines)
 
 
 @commands.command("plan-cost")
@@ -154,14 +161,21 @@ def plan_cost(
         of_recipe = estimate_seconds(workspace, workspace.trainable_runs)
         seconds = [of_recipe[run.recipe_name] for run in workspace.trainable_runs]
     mean = sum(map(sum, seconds)) / len(seconds) / rental.speed
-    print_line(f"{mean:,.0f} s per run and device; {images:,} images of {pixels_text(pixels)} pixels")
-    print(f"{'runs':>5}{'devices':>8}{'nodes':>6}{'hours':>10}{'cost':>12}{'busy':>6}  not busy because of")
+    records = []
     for runs, machines, outcome, shares in costs(rental, seconds):
         devices, hours = machines.nodes * machines.devices, outcome.seconds / 3600
         others = [f"{name} {share:.0%}" for name, share in shares.items() if name != "computing" and share >= 0.005]
-        cost = devices * hours * rental.price
-        row = f"{runs:>5}{devices:>8}{machines.nodes:>6}{hours:>10,.2f}{cost:>12,.2f}{outcome.busy:>6.0%}"
-        print(row, "", ", ".join(others[:2]))
+        row = {"runs": runs, "devices": devices, "nodes": machines.nodes, "hours": hours}
+        row |= {
+            "cost": devices * hours * rental.price,
+            "busy": outcome.busy,
+            "not_busy_because_of": ", ".join(others[:2]),
+        }
+        records.append(row)
+    line = f"{mean:,.0f} s per run and device; {images:,} images of {pixels_text(pixels)} pixels"
+    formats = dict.fromkeys(("runs", "devices", "nodes"), "d") | {"hours": ",.2f", "cost": ",.2f", "busy": ".0%"}
+    lines = [line, *record_lines(records, formats | {"not_busy_because_of": ""})]
+    print_result({"seconds_each": mean, "images": images, "pixels": pixels, "plans": records}, lines)
 
 
 @commands.command("check-recipes")
@@ -176,8 +190,8 @@ def check_recipes(
         from podium.training.estimate import check_recipes as check
 
         check(workspace, selected, here=not elsewhere)
-    count = len({run.recipe_name for run in selected})
-    print_line(f"{workspace.name}: {count} recipe(s) can be trained")
+    names = list(dict.fromkeys(run.recipe_name for run in selected))
+    print_result({"recipes": names}, [f"{workspace.name}: {len(names)} recipe(s) can be trained"])
 
 
 @commands.command()
@@ -210,7 +224,7 @@ def train(
     paths.check_writable()
     if fit:
         for run in to_train:
-            train_fit(workspace, run, fit, listener=RunPrinter(run.run))
+            train_fit(workspace, run, fit, listener=RunPrinter(f"{run.run} {fit}"))
         return
     if len({run.recipe_name for run in to_train}) > 1:
         check_before_training(workspace, to_train, here=not engine)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -22,8 +23,8 @@ from podium.config.schema import changed_keys
 from podium.data.archives import read_file
 from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, load_dataset, size_name
 from podium.data.folds import ALWAYS_TRAINS
-from podium.data.images import bombs_are_faults, decode_with_sides
-from podium.data.listing import Listing
+from podium.data.images import bombs_are_faults, decode_with_sides, has_several_frames
+from podium.data.listing import Listing, base_name
 from podium.data.locate import Progress, Source
 from podium.data.scan import scan
 from podium.errors import DataError, examples
@@ -37,8 +38,9 @@ from podium.targets.target import Target
 CACHE_VERSION = 3
 # A process takes half a second to start, so fewer images are decoded faster in one process.
 FEW_ROWS = 2000
-# So many equal files are probably placeholders; an image with such a side shows nothing.
-MANY_COPIES, FEW_PIXELS = 5, 2
+# So many equal files are probably placeholders; an image with such a side, or so much longer than wide, shows nothing.
+MANY_COPIES, FEW_PIXELS, LONG = 5, 2, 20
+PLACEHOLDER = re.compile(r"not[ _-]?found|place[ _-]?holder", re.IGNORECASE)
 
 
 class DecodedRows(NamedTuple):
@@ -46,6 +48,7 @@ class DecodedRows(NamedTuple):
 
     digests: list[bytes]  # SHA-256 of each whole image's file
     sides: list[tuple[int, int]]  # width and height of each whole image
+    several_frames: list[bool]  # of each whole image
     faults: list[str]  # of the other files
     checksums: list[int]  # CRC-32 of each block of rows
 
@@ -108,15 +111,23 @@ def _decode_listing(
 
 
 def _strange_images(listing: Listing, rows: DecodedRows) -> list[str]:
-    """What is strange in whole images: sides of a few pixels, or many with the same bytes."""
-    ids, counts, ids_by_text = _ids(listing), Counter(rows.digests), defaultdict(list)
-    for id_, digest, (width, height) in zip(ids, rows.digests, rows.sides, strict=True):
-        if min(width, height) <= FEW_PIXELS:
-            ids_by_text[f"images have a side of {FEW_PIXELS} pixels or less:"].append(f"{id_} ({width} x {height})")
-        if counts[digest] >= MANY_COPIES:
-            text = f"images have the same bytes as {MANY_COPIES - 1} others or more; placeholders of missing images?"
-            ids_by_text[text].append(id_)
-    return [f"{len(ids):,} {text} {examples(ids)}" for text, ids in ids_by_text.items()]
+    """What is strange in whole images, a line each: their sides, names, frames, and many with the same bytes."""
+    counts, ids_by_text = Counter(rows.digests), defaultdict(list)
+    files = [*(row.file for row in listing.rows), *listing.test_images.values()]
+    of_images = (_ids(listing), files, rows.digests, rows.sides, rows.several_frames)
+    for id_, file, digest, (width, height), several in zip(*of_images, strict=True):
+        short, long = sorted((width, height))
+        copies = f"have the same bytes as {MANY_COPIES - 1} others or more; placeholders of missing images?"
+        strange = {
+            f"have a side of {FEW_PIXELS} pixels or less:": short <= FEW_PIXELS,
+            f"are more than {LONG} times as long as wide:": short > FEW_PIXELS and long > LONG * short,
+            copies: counts[digest] >= MANY_COPIES,
+            "have a name of placeholders of missing images:": PLACEHOLDER.search(base_name(file)),
+            "have several frames, of which the first is used:": several,
+        }
+        for text in (text for text, is_strange in strange.items() if is_strange):
+            ids_by_text[text].append(f"{id_} ({width} x {height})" if " long " in text or " side " in text else id_)
+    return [f"{len(ids):,} images {text} {examples(ids)}" for text, ids in ids_by_text.items()]
 
 
 def _repeated_files(listing: Listing, digests: Sequence[bytes]) -> list[str]:
@@ -150,7 +161,7 @@ def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
 def decode_rows(files: Sequence[str], first: int, *, array_file: Path, pixels: Pixels, shape: str) -> DecodedRows:
     """Decode files into consecutive rows of the array in `array_file`, from the row `first`."""
     array = open_memmap(array_file, mode="r+")[first : first + len(files)]
-    digests, sides, faults = [], [], []
+    digests, sides, several_frames, faults = [], [], [], []
     with bombs_are_faults():
         for row, file in enumerate(files):
             try:
@@ -158,9 +169,10 @@ def decode_rows(files: Sequence[str], first: int, *, array_file: Path, pixels: P
                 array[row], size = decode_with_sides(content, pixels, shape=shape)
                 digests.append(hashlib.sha256(content).digest())
                 sides.append(size)
+                several_frames.append(has_several_frames(content))
             except DataError as error:
                 faults.append(f"{file}: {error.what} {error.found or ''}".rstrip())
-    return DecodedRows(digests, sides, faults, [zlib.crc32(array)])
+    return DecodedRows(digests, sides, several_frames, faults, [zlib.crc32(array)])
 
 
 def _run_in_blocks(
@@ -168,7 +180,7 @@ def _run_in_blocks(
 ) -> DecodedRows:
     """The results of all blocks, joined."""
     blocks = [files[row : row + ROWS_PER_BLOCK] for row in range(0, len(files), ROWS_PER_BLOCK)]
-    rows = DecodedRows([], [], [], [])
+    rows = DecodedRows([], [], [], [], [])
     killed = DataError("A process that decodes images was killed.", fix="free memory and try again")
     # Processes, not threads, because Pillow holds the GIL for small images.
     workers = worker_pool(min(len(os.sched_getaffinity(0)), len(blocks)), killed=killed)

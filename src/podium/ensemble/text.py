@@ -1,6 +1,7 @@
 """An ensemble and suggestions as lines of text, at most 100 columns wide; the command line prints them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from textwrap import wrap
 
 from podium.ensemble.build import EnsembleResult, compares_all_strategies
@@ -9,6 +10,7 @@ from podium.ensemble.contribution import Suggestion
 from podium.ensemble.strategies.table import ONE_AVERAGE
 from podium.ensemble.write import WrittenEnsemble
 from podium.predictions.align import PoolSize
+from podium.text import record_lines, table_lines
 
 
 def cost_lines(size: PoolSize) -> list[str]:
@@ -45,13 +47,6 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
     ]
 
 
-def _table(rows: Sequence[Sequence[str]], alignments: str) -> list[str]:
-    """Lines of cells, one column below the other, each aligned as one of `alignments` says: < left, > right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    columns = list(zip(alignments, widths, strict=True))
-    return [" ".join(f"{cell:{a}{w}}" for cell, (a, w) in zip(row, columns, strict=True)).rstrip() for row in rows]
-
-
 def _difference(gain: float, metric: str) -> str:
     """A difference of the metric, of an accuracy in points."""
     return f"{gain * 100:+z.2f}" if metric == "accuracy" else f"{gain:+z.4f}"
@@ -70,7 +65,7 @@ def _run_lines(result: EnsembleResult, stale: set[str]) -> list[str]:
     unit = "points" if metric == "accuracy" else metric
     stale_runs = [run.run for run in result.runs if run.run in stale]
     return [
-        *_table(rows, "<>>>>><"),
+        *table_lines(rows, "<>>>>><"),
         f"gain: {unit} that the blend gains by this run; error corr.: of its errors with those of other runs",
         *([f"STALE, because the recipe or the data changed: {', '.join(stale_runs)}"] if stale_runs else []),
     ]
@@ -84,7 +79,7 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
         numbers = (score.cross_fitted[metric], score.cross_fitted[second], score.in_sample[metric])
         optimism, mark = f"{score.optimism(metric):+z.4f}", " <- used" if score is result.used else ""
         rows.append((score.strategy, average, *(f"{number:.4f}" for number in numbers), optimism, mark))
-    return [f"cross-fitted on {len(result.aligned.oof_ids):,} validation rows:", *_table(rows, "<<>>>><")]
+    return [f"cross-fitted on {len(result.aligned.oof_ids):,} validation rows:", *table_lines(rows, "<<>>>><")]
 
 
 def _score_lines(result: EnsembleResult) -> list[str]:
@@ -131,12 +126,9 @@ def _comparison_lines(comparison: Comparison, result: EnsembleResult) -> list[st
 
 def suggestion_lines(suggestions: Sequence[Suggestion], seeds: Mapping[str, Sequence[int]]) -> list[str]:
     """A table of recipes, sorted by how many errors one more run may fix per hour, and the next step."""
-    rows = [("recipe", "fixes", "seconds", "fixed/hour")]
-    for row in suggestions:
-        numbers = ((row.fixed, ".1%"), (row.seconds, ".0f"), (row.fixed_per_hour, ".1f"))
-        rows.append((row.recipe, *("unknown" if value is None else format(value, form) for value, form in numbers)))
-    lines = _table(rows, "<>>>")
-    lines.append("fixes: of the rows that the other recipes' vote gets wrong, the share that its runs get right")
+    formats = {"recipe": "", "fixed": ".1%", "seconds": ".0f", "fixed_per_hour": ".1f"}
+    lines = record_lines([asdict(suggestion) for suggestion in suggestions], formats)
+    lines.append("fixed: of the rows that the other recipes' vote gets wrong, the share that its runs get right")
     recipe = suggestions[0].recipe
     if suggestions[0].seconds is None:
         return [*lines, f"next: make {recipe}, which was never trained"]

@@ -7,7 +7,7 @@ the row and looks for the submission at Kaggle instead of uploading again.
 import csv
 import io
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -51,6 +51,12 @@ class Entry:
     def is_notebook(self) -> bool:
         """Whether a version of a notebook was submitted, instead of a CSV."""
         return "/" in self.file
+
+    def record(self) -> dict[str, str | float | None]:
+        """The entry for other programs: scores are numbers, None where they are unknown."""
+        scores = ("cross_fitted", "standard_error", "public", "private")
+        known = {name: float(getattr(self, name)) if getattr(self, name) else None for name in scores}
+        return asdict(self) | known
 
     @property
     def key(self) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 import csv
 import difflib
+import hashlib
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 from podium.errors import PredictionsError, examples
 from podium.files import DAMAGE
 from podium.plan.runs import check_run_name, run_name
+from podium.plan.stamp import read_about
 from podium.predictions.align import rows_of_ids
 from podium.predictions.artefact import Predictions, finite_in_float32, read_array, save_predictions
 from podium.targets.target import Target
@@ -18,6 +21,9 @@ from podium.workspace import Workspace
 
 # Smaller probabilities have the logit of this one; probabilities that were rounded do not sum to 1.
 MIN_PROBABILITY, SUM_TOLERANCE = 1e-12, 1e-3
+LINES = "\n"  # the name of a column that no CSV has: the lines of the rows
+
+MOST_EXAMPLES = 4
 
 Columns = dict[str, np.ndarray]
 
@@ -26,7 +32,8 @@ def import_predictions(workspace: Workspace, name: str, *, oof: Path, test: Path
     """Write `oof/<competition>/<name>.npz` from two tables of probabilities or logits, joined by id.
 
     `test` is None where there are no test images. The architecture of the run vit.s1 is vit. Raises PredictionsError
-    with all faults of a table, ConfigError if a recipe's run has this name.
+    with all faults of a table, or where another run has the same predictions, ConfigError if a recipe's run has this
+    name.
     """
     recipes, lock = workspace.recipes.items(), workspace.lock
     check_run_name(name, [run_name(recipe_name, seed) for recipe_name, recipe in recipes for seed in recipe.seeds])
@@ -41,6 +48,11 @@ def import_predictions(workspace: Workspace, name: str, *, oof: Path, test: Path
         test_logits, test_kind = _read_logits(test, lock.test_ids, workspace)
     if kind != test_kind:
         raise PredictionsError("The two tables have different kinds.", file=test, expected=kind, found=test_kind)
+    sha256 = hashlib.sha256(oof_logits.tobytes() + test_logits.tobytes()).hexdigest()
+    for file in workspace.paths.predictions_files():
+        if file.stem != name and (read_about(file) or {}).get("imported_sha256") == sha256:
+            what = f"These predictions are imported already, as {file.stem}."
+            raise PredictionsError(what, file=oof, fix=f"delete {file} to import them by another name")
     predictions = Predictions(
         oof_ids=lock.train_ids[rows],
         oof_logits=oof_logits,
@@ -53,6 +65,7 @@ def import_predictions(workspace: Workspace, name: str, *, oof: Path, test: Path
             "architecture": name.rsplit(".s", 1)[0],
             "imported": True,
             "came_as": kind,
+            "imported_sha256": sha256,
             "fingerprint": lock.fingerprint,
             "fold_sha256": lock.fold_sha256,
             "scores": {name: round(score, 6) for name, score in lock.target.scores_of(oof_logits, labels).items()},
@@ -67,16 +80,17 @@ def import_predictions(workspace: Workspace, name: str, *, oof: Path, test: Path
 
 def _read_logits(file: Path, ids: np.ndarray, workspace: Workspace) -> tuple[np.ndarray, str]:
     """Logits (n, outputs) float32 in the order of `ids`, and the kind of the table, such as probabilities."""
-    table, lock, settings = _read_table(file), workspace.lock, workspace.competition.submission
+    (table, places), lock, settings = _read_table(file), workspace.lock, workspace.competition.submission
     names = lock.classes if lock.target.has_probabilities else [settings.label_column]
     table_ids = _ids(file, table, id_column=settings.id_column, names=names)
-    try:
-        values = np.stack([table[name].astype(np.float64) for name in names], axis=1)
-    except (ValueError, TypeError) as error:
-        raise PredictionsError("A cell is not a number.", file=file, found=str(error)) from None
+    values = np.stack([_numbers(table[name]) for name in names], axis=1)
     rows, faults = rows_of_ids(table_ids, ids)
+    faults += _repeated_ids(table_ids, places)
     if not (finite := finite_in_float32(values)).all():
-        faults.append(f"NaN or infinity in {(~finite).sum()} rows: ids {examples(table_ids[~finite])}")
+        wrong = np.flatnonzero(~finite)
+        cells = [(row, names[int(np.argmin(finite_in_float32(values[row][:, None])))]) for row in wrong[:MOST_EXAMPLES]]
+        texts = [f"{places[row]}, id {table_ids[row]}: {table[name][row]} for {name}" for row, name in cells]
+        faults.append(f"{len(wrong):,} rows have a cell that is no finite number: {'; '.join(texts)}")
     _refuse(file, faults)
     logits, kind = _logits_of(file, values, lock.target)
     return logits[rows].astype(np.float32), kind
@@ -98,6 +112,30 @@ def _ids(file: Path, table: Columns, *, id_column: str, names: Sequence[str]) ->
     return np.array([str(value) for value in table[found].tolist()])
 
 
+def _numbers(cells: np.ndarray) -> np.ndarray:
+    """The cells (n,) as float64; NaN where one is not a number."""
+    try:
+        return cells.astype(np.float64)
+    except (ValueError, TypeError):
+        return np.array([_number(cell) for cell in cells.tolist()])
+
+
+def _number(cell: object) -> float:
+    try:
+        return float(cell)
+    except (ValueError, TypeError):
+        return math.nan
+
+
+def _repeated_ids(ids: np.ndarray, places: Sequence[str]) -> list[str]:
+    """Faults of the first ids that are repeated, with their places."""
+    first, faults = {}, []
+    for id_, place in zip(ids.tolist(), places, strict=True):
+        if first.setdefault(id_, place) is not place and len(faults) < MOST_EXAMPLES:
+            faults.append(f"{place}: the id '{id_}', as in {first[id_]}")
+    return faults
+
+
 def _logits_of(file: Path, values: np.ndarray, target: Target) -> tuple[np.ndarray, str]:
     """Logits of a table's values (n, columns), and what these are: numbers, logits or probabilities."""
     if not target.has_probabilities:
@@ -115,16 +153,19 @@ def _refuse(file: Path, faults: list[str]) -> None:
         raise PredictionsError("These predictions cannot be imported.", file=file, faults=faults)
 
 
-def _read_table(file: Path) -> Columns:
-    """The table's columns by name."""
+def _read_table(file: Path) -> tuple[Columns, list[str]]:
+    """The table's columns by name, and the place of each row for messages."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
     if file.suffix.lower() not in readers:
         raise PredictionsError("Podium cannot read this kind of file.", file=file, expected=", ".join(readers))
     try:
         table = readers[file.suffix.lower()](file)
+        lines = table.pop(LINES) if file.suffix.lower() == ".csv" else None
         if {column.ndim for column in table.values()} != {1} or len({*map(len, table.values())}) > 1:
             raise ValueError("it is not a table: it has no columns, or they are not of one length")
-        return table
+        if lines is not None:
+            return table, [f"line {line}" for line in lines.tolist()]
+        return table, [f"row {row}" for row in range(1, len(next(iter(table.values()))) + 1)]
     except DAMAGE as error:
         found = getattr(error, "strerror", None) or str(error)[:200]
         raise PredictionsError("The table cannot be read.", file=file, found=found) from None
@@ -132,10 +173,13 @@ def _read_table(file: Path) -> Columns:
 
 def _read_csv(file: Path) -> Columns:
     with file.open(newline="", encoding="utf-8-sig") as stream:
-        header, *rows = [row for row in csv.reader(stream) if row] or [[]]
-    if ragged := [row for row in rows if len(row) != len(header)]:
-        raise ValueError(f"a row with {len(ragged[0])} cells, {len(header)} columns: {','.join(ragged[0])[:60]}")
-    return {name.strip(): np.array([row[place] for row in rows]) for place, name in enumerate(header)}
+        reader = csv.reader(stream)
+        (_, header), *rows = [(reader.line_num, row) for row in reader if row] or [(0, [])]
+    for line, row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"line {line} has {len(row)} cells, {len(header)} columns: {','.join(row)[:60]}")
+    columns = {name.strip(): np.array([row[place] for _, row in rows]) for place, name in enumerate(header)}
+    return columns | {LINES: np.array([line for line, _ in rows])}
 
 
 def _read_parquet(file: Path) -> Columns:

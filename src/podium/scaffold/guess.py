@@ -49,12 +49,14 @@ class CompetitionGuess:
     def lines(self) -> list[str]:
         """What was found, as lines of text."""
         listing, data, sides = self.listing, self.competition.data, [side for size in self.sides for side in size]
+        rows = len(listing.rows)
+        of_rows = f"all {rows:,}" if len(self.sides) == rows else f"{len(self.sides)} of {rows:,}"
         places = {"folders": "one folder per class", "names": f"classes in their names: {data.label_pattern}"}
         return [
-            f"{len(listing.rows):,} labelled images ({places.get(data.source, f'labels in {data.labels}')}), "
+            f"{rows:,} labelled images ({places.get(data.source, f'labels in {data.labels}')}), "
             f"{len(listing.test_images):,} test images",
             f"target: {data.target}; {self.labels_text}",
-            f"sides of {'a sample of' if len(self.sides) < len(listing.rows) else 'all'} {len(self.sides)} images: "
+            f"sides of {of_rows} labelled images: "
             f"{min(sides)} to {max(sides)} pixels; median of the shorter sides: {self.median_side}",
             f"submission format: {self.competition.submission.kind} ({self.format_reason})",
         ]

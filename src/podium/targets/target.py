@@ -136,6 +136,13 @@ class Target:
         values, cell_labels = self.values(self.cells(logits)), self.cell_labels(labels)
         return {name: self.metrics[name](values, cell_labels) for name in dict.fromkeys((*self.scores, *metrics))}
 
+    def score_of_submitted(self, values: np.ndarray, labels: np.ndarray, metric: str) -> float:
+        """A metric of what a submission has for rows: probabilities, numbers, or 1 for a label, (n, outputs)."""
+        cells = np.stack([1 - values, values], axis=-1).reshape(-1, 2) if self.has_columns else values
+        if self.has_classes:  # rescaled as Kaggle does
+            cells = cells / cells.sum(axis=1, keepdims=True)
+        return self.metrics[metric](cells, self.cell_labels(labels))
+
     # Predictions of cells.
     def predicted(self, logs: np.ndarray) -> np.ndarray:
         """The most probable class of each cell, or its number, (runs, cells), of logits (runs, cells, values)."""

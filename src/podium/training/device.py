@@ -174,6 +174,19 @@ def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
+def check_cores(threads: int, file: Path) -> None:
+    """Raise TrainingError where this machine has fewer cores than the `threads` of the recipe in `file`."""
+    cores = len(os.sched_getaffinity(0))
+    if threads > cores:
+        raise TrainingError(
+            "The recipe uses more threads than this machine has cores.",
+            file=file,
+            expected=f"threads = {cores}, or less",
+            found=f"threads = {threads}",
+            fix="change it, which changes the last bits of the results, or train on a machine with more cores",
+        )
+
+
 @contextmanager
 def claim_cores(count: int, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold `count` of this machine's cores, or all if it has fewer, and wait until other Podium runs leave them free.

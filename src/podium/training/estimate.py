@@ -18,6 +18,7 @@ from podium.plan.simulate import Machines, Task, simulate
 from podium.predictions.pseudo import read_pseudo_labels
 from podium.training.batches.stores import FitData, data_of_fits
 from podium.training.device import (
+    check_cores,
     check_processes,
     computing,
     count_gpus,
@@ -39,11 +40,13 @@ def check_recipes(workspace: Workspace, runs: Sequence[PlannedRun], *, here: boo
     """Build the network of each recipe once, with its pretrained weights; nothing is trained.
 
     Raises TrainingError with the faults of all recipes: architectures, weights, sizes of images, and where they are
-    trained `here`, processes without a GPU or a core.
+    trained `here`, more threads than cores, and processes without a GPU or a core.
     """
     errors = []
     for name, run in {run.recipe_name: run for run in runs}.items():
         try:
+            if here:
+                check_cores(run.recipe.threads, workspace.paths.recipe_file(name))
             with name_run_in_errors(name, workspace.paths.recipe_file(name)):
                 if here:
                     check_processes(run.recipe)

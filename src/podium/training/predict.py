@@ -18,6 +18,7 @@ from podium.config.keys import Recipe
 from podium.config.pixels import count_pixels, height_and_width
 from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
+from podium.data.new_images import find_new_images, ids_of
 from podium.errors import DataError, PodiumError, TrainingError
 from podium.files import DAMAGE
 from podium.plan.stamp import read_about
@@ -48,6 +49,7 @@ class Predictor:
     blend: Blend
     target: Target
     classes: Sequence[str]
+    ids_have_suffix: bool  # as 1.jpg has one
 
     def predict(self, files: Sequence[Path], *, otherwise: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Yield the probabilities (n, outputs) of the first image files, of the next ones, and so on.
@@ -112,7 +114,8 @@ def open_run(workspace: Workspace, run: str) -> Predictor:
     predictions = load_predictions(workspace.paths.predictions_file(run))
     target = predictions.target
     networks = _open_networks(workspace, [run], target)
-    return Predictor(workspace, networks, lambda logits: target.probabilities(logits[0]), target, predictions.classes)
+    classes, has_suffix = predictions.classes, _have_suffix(predictions.oof_ids, predictions.test_ids)
+    return Predictor(workspace, networks, lambda logits: target.probabilities(logits[0]), target, classes, has_suffix)
 
 
 def open_networks(workspace: Workspace, run: str, *, device: torch.device) -> list[Network]:
@@ -130,17 +133,32 @@ def open_members(workspace: Workspace, runs: Sequence[str], blend: Blend) -> Pre
     _check_parameters(workspace, runs)
     lock = workspace.lock
     networks = _open_networks(workspace, runs, lock.target, fingerprint=lock.fingerprint)
-    return Predictor(workspace, networks, blend, lock.target, lock.classes)
+    has_suffix = _have_suffix(lock.train_ids, lock.test_ids)
+    return Predictor(workspace, networks, blend, lock.target, lock.classes, has_suffix)
 
 
-def predict_folder(predictor: Predictor, folder: Path) -> list[tuple[str, dict[str, str | float]]]:
-    """The file name of every image below `folder` with its prediction, the columns of a table; by file name.
+def _have_suffix(*parts: np.ndarray) -> bool:
+    """Whether the ids of a part, of which the first is looked at, have the suffix of an image."""
+    return any(is_image(str(ids[0])) for ids in parts if len(ids))
 
-    Raises TrainingError, and DataError for a folder without images and for a damaged image.
+
+def predict_images(
+    predictor: Predictor, place: Path, *, probabilities: bool = False
+) -> list[tuple[str, dict[str, str | float]]]:
+    """The id of each image in a place (see `find_new_images`) with its prediction, the columns of a table.
+
+    With `probabilities`, these are a column for each class. Raises TrainingError, and DataError for a place without
+    images, for images that are missing or damaged, and for probabilities of numbers.
     """
-    names = _image_names(folder)
-    rows = np.concatenate(list(predictor.predict([folder / name for name in names])))
-    return [(name, predictor.target.prediction(row, predictor.classes)) for name, row in zip(names, rows, strict=True)]
+    target, classes = predictor.target, predictor.classes
+    if probabilities and not target.has_probabilities:
+        raise DataError(f"There are no probabilities of a target that is a number ({target.name}).", fix="omit them")
+    images = find_new_images(place)
+    rows = np.concatenate(list(predictor.predict(list(images.values()))))
+    ids = ids_of(images, with_suffix=predictor.ids_have_suffix)
+    columns = (lambda row: dict(zip(classes, row.tolist(), strict=True))) if probabilities else None
+    predict = columns or (lambda row: target.prediction(row, classes))
+    return [(id_, predict(row)) for id_, row in zip(ids, rows, strict=True)]
 
 
 def _check_parameters(workspace: Workspace, runs: Sequence[str]) -> None:
@@ -164,16 +182,6 @@ def _training_command(workspace: Workspace, *runs: str) -> str:
     files = workspace.paths.parameters_folder.glob("*.safetensors")
     others = sorted(file.stem for file in files if file.stem not in runs)
     return f"one of {', '.join(others)}" if others else f"podium train --competition {workspace.name}"
-
-
-def _image_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
-        raise DataError("There is no such folder.", file=folder, expected="a folder of images", found=found)
-    images = [file for file in folder.rglob("*") if is_image(file.name) and file.is_file()]
-    if not images:
-        raise DataError("There are no images in the folder.", file=folder, expected="a folder of images")
-    return sorted(file.relative_to(folder).as_posix() for file in images)
 
 
 def _read_image(file: Path, *, recipe: Recipe, may_be_damaged: bool) -> np.ndarray | None:

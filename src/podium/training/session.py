@@ -19,7 +19,7 @@ from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
 from podium.training.batches import stores
 from podium.training.batches.stores import FitData, PixelStore
 from podium.training.checkpoint import open_checkpoint
-from podium.training.device import claim_cores, computing, device_name, pick_device
+from podium.training.device import check_cores, claim_cores, computing, device_name, pick_device
 from podium.training.learner import count_images
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.trackers import open_trackers
@@ -52,10 +52,14 @@ def open_training(
     rows: np.ndarray | None = None,
     test_rows: int | None = None,
 ) -> Iterator[Training]:
-    """Open the images, the checkpoint and the trackers of a run, or of the fit `only`, with the cores that it needs."""
+    """Open the images, the checkpoint and the trackers of a run, or of the fit `only`, with the cores that it needs.
+
+    Raises TrainingError where this machine has fewer cores.
+    """
     recipe, paths, lock = run.recipe, workspace.paths, workspace.lock
     checkpoint_file = paths.checkpoint_file(run.run, only) if rows is None and test_rows is None else None
     minutes = workspace.competition.checkpoint_minutes
+    check_cores(recipe.threads, paths.recipe_file(run.recipe_name))
     dataset = stores.open_recipe_images(workspace, recipe)
     cores = f"{recipe.cores} free {'core' if recipe.cores == 1 else 'cores'}"
     name = ".".join(filter(None, (run.run, only)))
