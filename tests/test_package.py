@@ -15,6 +15,8 @@ from fake.server import FakeServer
 from fake.state import Graded, State
 from PIL import Image
 
+from forked_python import write_client
+
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("make", "podium", "pip", "mkdir", "mv", "rm")
 # Functions of bash: small settings in place of those that train for minutes.
@@ -47,20 +49,39 @@ def built(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def forked_python(tmp_path_factory):
+    """A program that is used as Python is, and imports torch once for all commands."""
+    program, name = tmp_path_factory.mktemp("bin") / "python", f"podium-{os.getpid()}"
+    write_client(program, name)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", Path(__file__).with_name("forked_python.py"), name]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as server:
+        assert server.stdout.readline()
+        yield program
+        server.kill()
+
+
 @pytest.fixture
-def type_commands(built, tmp_path):
+def type_commands(built, forked_python, tmp_path):
     """Types the blocks of commands of a document into one bash whose home is a new folder; returns what was printed."""
     bin_, home = tmp_path / "bin", tmp_path / "my home"
     wheel, installed = next(built.glob("*.whl")), tmp_path / "my packages"
     install = "-m uv pip install --quiet --offline --no-deps --target"
-    programs = {"podium": '-m podium "$@"', "python3": '"$@"', "pip": f'{install} "{installed}" "$2"'}
+    programs = {
+        "make": f'"PYTHON={forked_python}" "$@"',
+        "podium": '-m podium "$@"',
+        "python3": '"$@"',
+        "pip": f'{install} "{installed}" "$2"',
+    }
     bin_.mkdir()
     for name, words in programs.items():
-        (bin_ / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}\n')
+        program = shutil.which("make") if name == "make" else sys.executable
+        (bin_ / name).write_text(f'#!/bin/sh\nexec "{program}" {words}\n')
         (bin_ / name).chmod(0o755)
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "COVERAGE_", "GIT_"))}
-    kept |= {"PATH": f"{bin_}:{os.environ['PATH']}", "PYTHONPATH": str(installed), "PYTHON": sys.executable}
+    kept |= {"PATH": f"{bin_}:{os.environ['PATH']}", "PYTHONPATH": str(installed)}
     kept |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "WHEEL": str(wheel)}
 
     def run(document: str, after: dict[str, str], environment: dict[str, str], start: str) -> str:
