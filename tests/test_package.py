@@ -155,4 +155,4 @@ def test_the_tutorial_leads_from_photos_to_a_score(type_commands, tmp_path):
     printed = type_commands("docs/tutorial.md", TUTORIAL, {}, "pip install $WHEEL")
     for said in re.findall(r"`((?:reports|submissions)/[^`]+)`", (ROOT / "docs/tutorial.md").read_text()):
         assert (home / "my-insects" / said).is_file()
-    assert not re.search(r"^\w+,(ants|bees)$", printed, re.MULTILINE), printed  # no test photo is wrong
+    assert "accuracy 1.0000 on 16 withheld test images" in printed, printed
