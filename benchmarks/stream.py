@@ -1,12 +1,15 @@
 """Decoded images beyond the memory: batches and a training from the disk, beside the mapped file and other loaders.
 
-    python benchmarks/stream.py [--images 132860] [--seconds 15] [--turns 3] [--folder FOLDER] [--only NAME ...]
+    python benchmarks/stream.py [--images 132860] [--side 224] [--turns 3] [--folder FOLDER] [--only NAME ...]
 
 Makes photos of 224 pixels (132,860 are 20 GB of pixels, and 1 GB of JPEG files) and decodes them by `podium prepare`,
 unless FOLDER has them. Each contender makes batches of 64 flipped, shifted and normalised images, or trains a small
-network on them, in a process of its own, in turn. The first 7,168 images, or half of a minute, are not in images/s:
-shuffled blocks fill their window in this time. `warm`: the pixels are in the system's cache, as where all fit into
-memory; `cold`: none are when it starts. CPU is of all its processes, memory the largest resident set of one.
+network on them, in a process of its own, in turn. The images of 0.54 GB are not in images/s: shuffled blocks fill
+their window with them; those of the next 0.48 GB are. In a training it is half of 0.48 GB each. `warm`: the process
+has used the same pixels before, as where all fit into memory; `cold`: the system has none in its cache when it starts.
+CPU is of all its processes, memory the largest resident set of one. `--side 64` takes the same bytes as 1.6 million
+images of 64 pixels. `--quality` prints how well both orders mix the rows of a file sorted by class, `--accuracy SEEDS`
+what that costs on CIFAR-10.
 """
 
 import argparse
@@ -19,13 +22,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import load
 import numpy as np
 
-BATCH, SIDE = 64, 224
+BATCH, MADE_SIDE = 64, 224
+SKIPPED_BYTES, MEASURED_BYTES = 540_000_000, 480_000_000
 CONTENDERS = {  # name -> the function of this file, its argument, and whether the pixels are warm
     "mapped, warm": ("podium_batches", "mapped", True),
     "mapped, cold": ("podium_batches", "mapped", False),
@@ -38,23 +42,29 @@ CONTENDERS = {  # name -> the function of this file, its argument, and whether t
     "read, cold, training": ("podium_steps", "rows", False),
     "read in blocks, cold, training": ("podium_steps", "blocks", False),
 }
-SKIPPED_IMAGES, SKIPPED_SECONDS = 7168, 30
 
 
 def pixels_file() -> Path:
     return next(Path(".cache", load.NAME).glob("*/images-*.npy"))
 
 
+def map_pixels(side: int) -> np.memmap:
+    """The mapped file, as images (n, side, side, 3)."""
+    images = np.load(pixels_file(), mmap_mode="r")
+    shape = (images.nbytes // (3 * side**2), side, side, 3)
+    return np.memmap(pixels_file(), np.uint8, "r", images.offset, shape)
+
+
 # What a process of its own runs, in the folder of the project.
-def podium_batches(kind: str) -> Iterable:
+def podium_batches(kind: str, side: int) -> Iterable:
     """Podium's loader: of the mapped file, or reading it with all rows or blocks shuffled."""
     from podium.training.batches.loader import TrainingLoader
     from podium.training.batches.stores import Normalisation
 
-    return TrainingLoader(*podium_data(kind), normalisation=Normalisation((0.5,) * 3, (0.5,) * 3))
+    return TrainingLoader(*podium_data(kind, side), normalisation=Normalisation((0.5,) * 3, (0.5,) * 3))
 
 
-def podium_data(kind: str) -> tuple:
+def podium_data(kind: str, side: int) -> tuple:
     """A recipe, and the data of its fit."""
     import torch
 
@@ -63,21 +73,21 @@ def podium_data(kind: str) -> tuple:
     from podium.training.batches.stores import FitData, PixelStore
 
     torch.set_num_threads(1)
-    images = np.load(pixels_file(), mmap_mode="r")
+    images = map_pixels(side)
     keys = {"augment": Augment(flip="horizontal", shift_pixels=4), "shuffle": "blocks" if kind == "blocks" else "rows"}
-    recipe = Recipe(architecture="resnet34", epochs=1, batch_size=BATCH, stored_pixels=SIDE, **keys)
+    recipe = Recipe(architecture="resnet34", epochs=1, batch_size=BATCH, stored_pixels=side, **keys)
     store, rows = PixelStore(images if kind == "mapped" else ImageFile(images), torch.device("cpu")), len(images)
     return recipe, FitData(store, np.arange(rows) % 10, 10, np.arange(rows), np.arange(0), seed=1)
 
 
-def memmap_batches(workers: str) -> Iterable:
+def memmap_batches(workers: str, side: int) -> Iterable:
     """PyTorch's loader with torchvision's flip, shift and normalisation, of a mapped file."""
     import torch
     from torch.utils.data import DataLoader, Dataset
 
     class Rows(Dataset):
         def __init__(self):
-            self.images, self.change = np.load(pixels_file(), mmap_mode="r"), _transform()
+            self.images, self.change = map_pixels(side), _transform(side)
 
         def __len__(self) -> int:
             return len(self.images)
@@ -88,30 +98,30 @@ def memmap_batches(workers: str) -> Iterable:
     return DataLoader(Rows(), batch_size=BATCH, shuffle=True, num_workers=int(workers))
 
 
-def jpeg_batches(workers: str) -> Iterable:
+def jpeg_batches(workers: str, side: int) -> Iterable:
     """PyTorch's loader with torchvision's folder, flip, shift and normalisation."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
-    images = ImageFolder(Path("data", load.NAME, "train"), v2.Compose([v2.ToImage(), _transform()]))
+    images = ImageFolder(Path("data", load.NAME, "train"), v2.Compose([v2.ToImage(), _transform(side)]))
     return DataLoader(images, batch_size=BATCH, shuffle=True, num_workers=int(workers))
 
 
-def _transform() -> Callable:
+def _transform(side: int) -> Callable:
     import torch
     from torchvision.transforms import v2
 
-    shift = v2.RandomCrop(SIDE, padding=4, padding_mode="reflect")
+    shift = v2.RandomCrop(side, padding=4, padding_mode="reflect")
     scaled = [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
     return v2.Compose([v2.RandomHorizontalFlip(), shift, *scaled])
 
 
-def podium_steps(kind: str) -> Iterator:
+def podium_steps(kind: str, side: int) -> Iterator:
     """The images of each step of a training by Podium's learner: ResNet-10-T at 64 pixels, one thread."""
     from podium.training.learner import Learner, prepare_network
 
-    recipe, data = podium_data(kind)
+    recipe, data = podium_data(kind, side)
     keys = {"architecture": "timm:resnet10t", "training_pixels": 64, "learning_rate": 0.01, "optimiser": "sgd"}
     recipe = replace(recipe, **keys)
     learner = Learner(prepare_network(recipe, data, root=Path()), data)
@@ -121,46 +131,114 @@ def podium_steps(kind: str) -> Iterator:
         yield images, targets
 
 
-def measure_batches(function: str, argument: str, seconds: str, is_warm: str) -> None:
+def measure_batches(function: str, argument: str, side: str, is_warm: str) -> None:
     """Print images/s, CPU milliseconds an image, and MB of the largest process."""
-    if is_warm == "True":  # the same order, by a loader of the same seed
-        consume(globals()["podium_batches"](argument), float(seconds) + SKIPPED_SECONDS)
+    skipped, images = (size // (3 * int(side) ** 2) // BATCH * BATCH for size in (SKIPPED_BYTES, MEASURED_BYTES))
+    if function == "podium_steps":  # the disk has time
+        skipped = images = images // BATCH // 2 * BATCH
+    if is_warm == "True":  # the same images in the same order, by a loader of the same seed
+        consume(iter(podium_batches(argument, int(side))), skipped + images)
     else:
         with pixels_file().open() as stream:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    iterator, cpu = iter(globals()[function](argument)), sum(os.times()[:4])
-    skipped = consume(iterator, SKIPPED_SECONDS, most=SKIPPED_IMAGES)
+    iterator, cpu = iter(globals()[function](argument, int(side))), sum(os.times()[:4])
+    consume(iterator, skipped)
     started = time.perf_counter()
-    images = consume(iterator, float(seconds))
+    consume(iterator, images)
     speed = images / (time.perf_counter() - started)
     del iterator  # ends its processes, so that their CPU time is known
+    cpu = 1000 * (sum(os.times()[:4]) - cpu) / (skipped + images)
     usages = [resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(
-        speed, 1000 * (sum(os.times()[:4]) - cpu) / (skipped + images), max(usage.ru_maxrss for usage in usages) / 1000
-    )
+    print(speed, cpu, max(usage.ru_maxrss for usage in usages) / 1000)
 
 
-def consume(batches: Iterable, seconds: float, *, most: int = sys.maxsize) -> int:
-    """The number of images in the batches of so many seconds."""
-    images, end = 0, time.perf_counter() + seconds
-    for part in batches:
-        images += len(part[0])
-        if images >= most or time.perf_counter() > end:
-            break
-    return images
+def consume(batches: Iterator, images: int) -> None:
+    """Take the batches of so many images."""
+    for _ in islice(batches, images // BATCH):
+        pass
+
+
+def print_quality(rows: int, side: int, classes: int = 1000) -> None:
+    """Both orders of a file of so many rows, sorted by class: means over three epochs."""
+    import torch
+
+    from podium.config.keys import Recipe
+    from podium.data.image_file import block_rows
+    from podium.training.batches.loader import TrainingLoader
+    from podium.training.batches.stores import FitData, Normalisation
+
+    store = type("Store", (), {"__len__": lambda _: rows, "pixels": (side, side), "device": torch.device("cpu")})()
+    print("| order | correlation with the file | distance / rows | classes in a batch | blocks | variance |")
+    for shuffle in ("rows", "blocks"):
+        recipe = Recipe(architecture="resnet34", epochs=1, batch_size=BATCH, stored_pixels=side, shuffle=shuffle)
+        data = FitData(store, np.arange(rows) * classes // rows, classes, np.arange(rows), np.arange(0), seed=1)
+        loader, columns = TrainingLoader(recipe, data, normalisation=Normalisation((0.5,) * 3, (0.5,) * 3)), []
+        for _ in range(3):
+            order = loader._epoch_order().numpy()
+            batches = order[: rows // BATCH * BATCH].reshape(-1, BATCH)
+            labels, blocks = data.labels[batches], batches // block_rows(3 * side**2)
+            counts = np.stack([np.bincount(batch, minlength=classes) for batch in labels])
+            distinct = [np.mean([len(np.unique(batch)) for batch in values]) for values in (labels, blocks)]
+            variance = counts.var(axis=0).sum() / (BATCH * (1 - 1 / classes))  # 1 where each image is drawn alone
+            place = np.arange(rows)
+            columns.append(
+                [abs(np.corrcoef(order, place)[0, 1]), abs(order - place).mean() / rows, *distinct, variance]
+            )
+        print("| " + " | ".join([shuffle, *(f"{value:.3f}" for value in np.mean(columns, axis=0))]) + " |")
+
+
+def print_accuracy(seeds: int) -> None:
+    """Accuracy of a small fastnet on 4,000 of CIFAR-10's training rows, after 8,000 others sorted by class."""
+    import torch
+
+    from podium.config.keys import Augment, FastNet, Recipe
+    from podium.data import image_file
+    from podium.data.cache import open_images
+    from podium.training.batches.stores import FitData, PixelStore
+    from podium.training.checkpoint import Checkpoint
+    from podium.training.inference import logits_of
+    from podium.training.learner import fit_network
+    from podium.training.progress import Listener, ProgressRecorder
+    from podium.workspace import open_workspace
+
+    torch.set_num_threads(1)
+    workspace = open_workspace("cifar10", load.ROOT)
+    lock, dataset = workspace.lock, open_images(workspace.paths, workspace.lock, pixels=32, shape="crop")
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(lock.folds < 0))[:12_000]
+    rows[:8000] = rows[:8000][np.argsort(lock.train_labels[rows[:8000]], kind="stable")]
+    store, labels = PixelStore(dataset.train_images[rows], torch.device("cpu")), lock.train_labels[rows]
+    image_file.BLOCK_BYTES, image_file.WINDOW_BYTES = 4 * 3072, 400 * 3072
+    keys = {"epochs": 4, "batch_size": 125, "optimiser": "muon", "muon_rate": 0.04, "learning_rate": 0.05}
+    keys |= {"bias_ratio": 8.0, "schedule": "triangular", "label_smoothing": 0.1, "architecture": "fastnet"}
+    keys |= {"fastnet": FastNet(widths=(32, 64, 64)), "augment": Augment(flip="alternating", shift_pixels=2)}
+    for seed, shuffle in product(range(1, seeds + 1), ("rows", "blocks")):
+        data = FitData(store, labels, 10, np.arange(8000), np.arange(8000, 12_000), seed=seed)
+        with tempfile.TemporaryDirectory() as folder:
+            progress = ProgressRecorder(Listener(), images=32_000, checkpoint=Checkpoint(Path(folder, "c"), key=""))
+            network = fit_network(Recipe(shuffle=shuffle, **keys), data, root=Path(), progress=progress)
+        logits = logits_of(network, store, data.validation_rows)
+        print(seed, shuffle, (logits.argmax(axis=1) == labels[8000:]).mean(), flush=True)
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--images", type=int, default=load.SIZES["pixels"])
-    arguments.add_argument("--seconds", type=float, default=15)
+    arguments.add_argument("--side", type=int, default=MADE_SIDE)
     arguments.add_argument("--turns", type=int, default=3)
     arguments.add_argument("--folder", type=Path)
     arguments.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    arguments.add_argument("--quality", action="store_true")
+    arguments.add_argument("--accuracy", type=int, metavar="SEEDS")
     arguments.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.child:
         measure_batches(*options.child)
+        return
+    if options.accuracy:
+        print_accuracy(options.accuracy)
+        return
+    if options.quality:
+        print_quality(options.images, options.side)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
@@ -170,14 +248,15 @@ def main() -> None:
         found: dict[str, list[list[float]]] = {name: [] for name in options.only}
         for turn, name in product(range(options.turns), options.only):
             function, argument, is_warm = CONTENDERS[name]
-            command = [*load.child("", "")[:3], __file__, "--child", function, argument, options.seconds, is_warm]
+            command = [*load.child("", "")[:3], __file__, "--child", function, argument, options.side, is_warm]
             done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, check=True)
             found[name].append([float(value) for value in done.stdout.split()])
             print(turn, name, *found[name][-1], f"load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
     print("| batches | images/s | of the first | CPU ms an image | resident MB |\n|" + " --- |" * 5)
     for name, values in found.items():
         speed, cpu, memory = (statistics.median(column) for column in zip(*values, strict=True))
-        ratios = [own[0] / first[0] for own, first in zip(values, found[options.only[0]], strict=True)]
+        first = next(other for other in found if CONTENDERS[other][0] == "podium_steps" or "training" not in name)
+        ratios = [own[0] / other[0] for own, other in zip(values, found[first], strict=True)]
         print(f"| {name} | {speed:,.0f} | {statistics.median(ratios):.2f} | {cpu:.2f} | {memory:,.0f} |")
 
 

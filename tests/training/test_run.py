@@ -177,8 +177,11 @@ class Meddler(Listener):
             self.change()
 
 
-@pytest.mark.parametrize("file", ["images-16-crop.npy", "data.lock"])
-def test_a_run_whose_data_change_while_it_trains_is_refused_and_leaves_nothing(tmp_path, file):
+@pytest.mark.parametrize(
+    ("file", "mapped"), [("images-16-crop.npy", 1 << 30), ("images-16-crop.npy", 0), ("data.lock", 0)]
+)
+def test_a_run_whose_data_change_while_it_trains_is_refused_and_leaves_nothing(tmp_path, monkeypatch, file, mapped):
+    monkeypatch.setattr(stores, "MAPPED_BYTES", mapped)
     workspace = digits_workspace(tmp_path)
     lock_file, (run,) = workspace.paths.lock_file, workspace.runs
 

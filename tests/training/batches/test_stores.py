@@ -39,6 +39,8 @@ def test_images_of_a_file_are_read_in_batches_and_are_those_of_the_mapped_file(t
         assert torch.equal(batch.gather(positions), expected.gather(positions))
         assert torch.equal(batch[torch.tensor([2, 0])].gather(), expected[torch.tensor([2, 0])].gather())
     assert list(store.batches([])) == []
+    extended = ExtendedStore(store, PixelStore(images[20:], CPU), np.array([8, 2]))
+    assert gather(extended, torch.tensor([33, 1, 32]))[:, 0, 0, 0].tolist() == [5 + 20 + 2, 5 + 1, 5 + 20 + 8]
 
 
 def test_an_extended_store_has_the_rows_of_another_after_its_own():
