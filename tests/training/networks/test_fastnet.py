@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from podium.config.keys import FastNet
+from podium.config.keys import FastNet, Recipe
+from podium.training.networks.architectures import build_network
 from podium.training.networks.fastnet import PATCH_PIXELS, FastNetBody, MapMaximum
 
 
@@ -70,3 +71,11 @@ def test_a_maps_maximum_and_its_gradient_are_those_of_adaptive_pooling_where_val
         found.append((answers.detach(), maps.grad))
     (ours, our_grad), (theirs, their_grad) = found
     assert ours.shape == (6, 8, 1, 1) and torch.equal(ours, theirs) and torch.equal(our_grad, their_grad)
+
+
+def test_its_batch_norms_learn_the_statistics_of_the_images(tmp_path):
+    recipe = Recipe(architecture="fastnet", stored_pixels=32, fastnet=FastNet(widths=(8,)))
+    network = build_network(recipe, 2, root=tmp_path, seed=0)
+    norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    network(torch.rand(4, 3, 32, 32))
+    assert len(norms) == 2 and all(norm.running_var.ne(1).all() for norm in norms)

@@ -6,7 +6,7 @@ It has the normalisation that its pretrained weights expect.
 """
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 
 import torch
@@ -88,8 +88,9 @@ def build_network(
     if classifier and classifier.in_features == features[1] and classifier.bias is not None:
         network.published = (classifier,)
     norms = [layer for layer in body.modules() if isinstance(layer, nn.BatchNorm2d)]
-    if not recipe.frozen_norms and not recipe.fits_features:
-        norms = [layer for layer in norms if layer.weight is not None and not layer.weight.requires_grad]
+    if not recipe.frozen_norms and not recipe.fits_features:  # fastnet's norms have fixed weights, and are trained
+        is_frozen = [recipe.frozen_stages and layer.affine and not layer.weight.requires_grad for layer in norms]
+        norms = list(compress(norms, is_frozen))
     network.frozen = tuple(norms)
     shape = (2, 3, *height_and_width(recipe.network_pixels))
     speed_up(body, norms, torch.rand(shape, generator=torch.Generator().manual_seed(0)))
