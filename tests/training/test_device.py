@@ -18,6 +18,7 @@ from podium.training import device as device_module
 from podium.training.device import (
     claim_cores,
     cpu_threads,
+    device_name,
     keep_freed_memory,
     name_run_in_errors,
     pick_device,
@@ -212,6 +213,17 @@ def test_on_a_gpu_cublas_is_set_to_repeat_whatever_the_recipe_says(monkeypatch):
     message = r"(?s)found: *CUBLAS_WORKSPACE_CONFIG=:0:0\n.*unset CUBLAS_WORKSPACE_CONFIG"
     with pytest.raises(TrainingError, match=message), repeatable(True, torch.device("cuda")):
         raise RuntimeError("... you must set an environment variable ... CUBLAS_WORKSPACE_CONFIG=:4096:8 ...")
+
+
+def test_two_kinds_of_cpu_have_two_names(tmp_path, monkeypatch):
+    names = []
+    for model in ("Xeon", "EPYC"):
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: {model}\n")
+        monkeypatch.setattr(device_module, "Path", lambda _: tmp_path / "cpuinfo")
+        names.append(device_name(torch.device("cpu")))
+    assert names[0].startswith("cpu, ") and names[0].endswith(", Xeon") and names[1].endswith(", EPYC")
+    (tmp_path / "cpuinfo").unlink()
+    assert device_name(torch.device("cpu")).startswith("cpu, ")
 
 
 def test_the_error_for_a_missing_device_names_the_available_ones(monkeypatch):

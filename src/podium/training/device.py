@@ -4,10 +4,11 @@ import ctypes
 import functools
 import itertools
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -111,10 +112,14 @@ def count_gpus() -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's product name, or the CPU's vector instructions."""
+    """The GPU's product name, or the CPU's vector instructions and its name: results repeat on one kind of CPU only."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.backends.cpu.get_cpu_capability()}"
+    name = platform.processor()
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return ", ".join(filter(None, [device.type, torch.backends.cpu.get_cpu_capability(), name]))
 
 
 def keep_freed_memory() -> None:
