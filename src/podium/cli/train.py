@@ -239,8 +239,8 @@ def train(
     for run in (run for run in to_train if run.run not in failed):
         train_one = train_if_stale if run.stale else train_run
         about = train_one(workspace, run, listener=RunPrinter(run.run)).about
-        speed = f"{about['images_per_second']:,.0f} images/s, " if about["images_per_second"] else ""  # 0: fits features
-        how = f"{speed}{about['precision']}, {duration(about['seconds'])}"
+        speed = about["images_per_second"]  # 0 where a head was fitted to features
+        how = f"{f'{speed:,.0f} images/s, ' if speed else ''}{about['precision']}, {duration(about['seconds'])}"
         print_line(f"{run.run:<14} validation {first_score(about)} ({about['scored']}), {how}")
     if failed:
         raise failure(failed)
