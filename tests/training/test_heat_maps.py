@@ -87,7 +87,7 @@ def test_attention_rollout_shows_the_patches_that_the_class_token_or_all_patches
     assert not seen[0, 0] and not seen[1, 2] and all(layer.fused_attn for layer in network.body[:2])
 
 
-def test_a_row_is_explained_by_the_network_of_its_fold(tmp_path, monkeypatch):
+def test_a_row_is_explained_by_the_network_of_its_fold_on_its_device(tmp_path, monkeypatch):
     recipe = RECIPE.replace("epochs = 2", "epochs = 1")
     workspace = digits_workspace(tmp_path, validation='kind = "k-fold"\nfolds = 2', recipe=recipe)
     (run,) = workspace.runs
@@ -95,8 +95,17 @@ def test_a_row_is_explained_by_the_network_of_its_fold(tmp_path, monkeypatch):
     rows = np.flatnonzero(workspace.lock.folds >= 0)[:6]
     method, maps = heat_maps(workspace, run.run, rows, np.zeros(6, int))
     assert method == GRAD_CAM and maps.shape[0] == 6 and maps.min() >= 0 and maps.max() <= 1
-    networks, used = open_networks(workspace, run.run, device=torch.device("cpu")), []
+    networks, used, devices = open_networks(workspace, run.run, device=torch.device("cpu")), [], set()
     monkeypatch.setattr(heat_maps_module, "open_networks", lambda *_, **__: networks)
-    monkeypatch.setattr(heat_maps_module, "grad_cam", lambda network, *_: used.append(network) or torch.ones(1, 2, 2))
+
+    def keep(network, images, output):
+        used.append(network)
+        devices.add(images.device)
+        return torch.ones(1, 2, 2)
+
+    gpus = iter([torch.device("cpu"), torch.device("meta")])  # what "cuda" means can change in between
+    monkeypatch.setattr(heat_maps_module, "pick_device", lambda: next(gpus))
+    monkeypatch.setattr(heat_maps_module, "grad_cam", keep)
     heat_maps(workspace, run.run, rows, np.zeros(6, int))
+    assert devices == {torch.device("cpu")}
     assert [networks.index(network) for network in used] == workspace.lock.folds[rows].tolist()

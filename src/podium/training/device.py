@@ -24,16 +24,16 @@ LESS_AT_ONCE = "make -j1, which trains one run at a time; or a smaller batch_siz
 
 
 @contextmanager
-def computing(name: str, file: Path, recipe: Recipe) -> Iterator[Sequence[int]]:
+def computing(name: str, file: Path, recipe: Recipe, *, trains: bool = False) -> Iterator[Sequence[int]]:
     """Compute as the recipe says: its threads, GPUs with few other runs, and kernels that repeat bit for bit.
 
-    Yields the GPU of each process, as `spread_over_gpus` does. Errors of training get the `name` of the run, and its
-    `file`.
+    Yields a GPU, or where it `trains` one for each process of the recipe, as `spread_over_gpus` does. Errors of
+    training get the `name` of the run, and its `file`.
     """
     with (
         name_run_in_errors(name, file),
         cpu_threads(recipe.threads),
-        spread_over_gpus(check_processes(recipe)) as gpus,
+        spread_over_gpus(check_processes(recipe) if trains else 1) as gpus,
         repeatable(recipe.deterministic, pick_device()),
     ):
         yield gpus

@@ -69,7 +69,7 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
     """
     seconds, lock, paths = {}, workspace.lock, workspace.paths
     for name, run in {run.recipe_name: run for run in runs}.items():
-        with computing(name, paths.recipe_file(name), run.recipe):
+        with computing(name, paths.recipe_file(name), run.recipe, trains=True):
             pseudo = read_pseudo_labels(paths.root, run.recipe.pseudo_labels, lock)
             fits = data_of_fits(lock, run, None, np.arange(len(lock.folds)), pseudo)
             seconds[name] = _seconds_of_fits(run.recipe, fits, root=paths.root, test_images=len(lock.test_ids))

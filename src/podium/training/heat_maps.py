@@ -32,7 +32,7 @@ def heat_maps(workspace: Workspace, run: str, rows: np.ndarray, outputs: np.ndar
     dataset.verify_rows("train", rows)
     method = ROLLOUT if attentions_of(networks[0]) else GRAD_CAM
     with computing(run, workspace.paths.parameters_file(run), recipe):
-        store = PixelStore(np.asarray(dataset.train_images[rows]), pick_device())
+        store = PixelStore(np.asarray(dataset.train_images[rows]), next(networks[0].parameters()).device)
         for place, (fold, output) in enumerate(zip(folds, outputs, strict=True)):
             network = networks[fold if len(networks) > 1 else 0].eval()
             (images,) = evaluation_batches(network, store, np.array([place]))

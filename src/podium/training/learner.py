@@ -50,7 +50,9 @@ def fit_network(
     epochs, images = recipe.epochs + recipe.freeze_epochs, recipe.images_per_epoch(len(data.training_rows))
     progress.listener.note(f"{epochs} epochs of {images:,} images{data.stage}, {device}, {precision_name}")
     if recipe.epochs:
-        ranks.connect((network.normalisation, network.state_dict(), progress.checkpoint.learner))
+        # From a GPU, the parameters would be put on that of rank 0 in all processes.
+        parameters = {name: value.cpu() for name, value in network.state_dict().items()}
+        ranks.connect((network.normalisation, parameters, progress.checkpoint.learner))
         with seeded_dropout(data):
             Learner(network, data, ranks=ranks).train(progress)
     return network

@@ -65,7 +65,7 @@ def open_training(
     name = ".".join(filter(None, (run.run, only)))
     with (
         claim_cores(recipe.cores, on_wait=lambda: listener.note(f"waits for {cores}")),
-        computing(name, paths.recipe_file(run.recipe_name), recipe) as gpus,
+        computing(name, paths.recipe_file(run.recipe_name), recipe, trains=True) as gpus,
         open_checkpoint(checkpoint_file, origin_of(workspace, run), minutes=minutes, note=listener.note) as checkpoint,
     ):
         dataset.verify()
