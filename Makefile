@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 
-UNNAMED := test test-kaggle lint format chaos setup lock build docs
+UNNAMED := test test-kaggle lint format chaos setup lock build docs bench-all
 OWN_TARGETS := $(UNNAMED) bench
 OWN_OPTIONS := TORCH_BACKEND LOCK_OPTIONS
 DEFAULT_COMPETITION := cifar10
@@ -16,6 +16,7 @@ Code
   test-kaggle      run the tests of tests/kaggle/ with the newest kaggle package, instead of the locked one
   docs             write the site of docs/ into site/, its reference from the code first
   build            write the wheel and the source archive into dist/
+  bench-all        Podium, fastai, timm and AutoGluon on the same three tasks: accuracy, CPU seconds, lines
   chaos            kill commands at random moments, repeat them, and compare every byte
 endef
 
@@ -46,6 +47,9 @@ test-kaggle: | $(READY)
 bench: | $(READY) prepare
 	@$(PYTHON) -W ignore benchmarks/training.py $(OF)
 	$(PYTHON) -W ignore benchmarks/finetune.py
+
+bench-all: | $(READY)
+	@$(PYTHON) -W ignore benchmarks/all.py
 
 chaos: | $(READY)
 	@$(PYTHON) -W ignore benchmarks/chaos.py
