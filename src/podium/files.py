@@ -68,8 +68,16 @@ def write_file(file: Path, content: bytes) -> None:
 def read_json(file: Path) -> Any:
     """The content of a JSON file; None where it is missing or damaged. Another OSError is raised."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+        return parse_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def parse_json(content: bytes) -> Any:
+    """The content of a JSON file; None where it is damaged, as by an unfinished merge."""
+    try:
+        return json.loads(content.decode())
+    except (ValueError, RecursionError):
         return None
 
 

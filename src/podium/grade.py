@@ -41,7 +41,7 @@ def grade(
     SubmissionError with all faults of either file, and ConfigError for thresholds in another order.
     """
     competition, lock, thresholds = workspace.competition, workspace.lock, thresholds or {}
-    metric, kind = METRICS[competition.metric], competition.submission.kind
+    metric, ranked = METRICS[competition.metric], competition.submission.kind == "ranking"
     gains = [metric.gain(threshold) for threshold in thresholds.values()]
     if gains != sorted(gains, reverse=True):
         direction = "more" if metric.greater_is_better else "less"
@@ -54,7 +54,6 @@ def grade(
     if faults := check_submission(file, lock=lock, settings=competition.submission):
         raise SubmissionError("This CSV cannot be scored.", file=file, faults=faults)
     rows, labels = _read_answers(workspace, answers)
-    ranked = kind == "ranking"
     values = read_probabilities(file, lock=lock, settings=competition.submission, ranked=ranked)[rows]
     if ranked:
         score = float(values[np.arange(len(labels)), labels].mean())
@@ -98,15 +97,9 @@ def _table_of_answers(workspace: Workspace, file: Path, faults: list[str]) -> di
         changes = {"label_column": columns[0], "label_columns": (), "label_separator": separator}
     # Grades are read as classes, because the answers need not have every grade.
     data = replace(data, **changes, target="class" if target == "ordinal" else target)
-    names, may_be_empty = dict(zip(lock.test_ids.tolist(), lock.test_ids.tolist(), strict=True)), columns
-    rows = image_rows(
-        table,
-        [id_column, *columns],
-        names,
-        faults,
-        unknown="is no test image",
-        may_be_empty=may_be_empty if data.label_separator else [],
-    )
+    names = {id_: id_ for id_ in lock.test_ids.tolist()}
+    options = {"unknown": "is no test image", "may_be_empty": columns if data.label_separator else []}
+    rows = image_rows(table, [id_column, *columns], names, faults, **options)
     cells = [(id_, labels) for id_, (_, *labels) in rows]
     texts, _ = read_labels(data, columns, cells, table=str(file), faults=faults)
     faults += [] if texts or faults else [f"{file}: no row of a test image"]

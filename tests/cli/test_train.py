@@ -38,6 +38,17 @@ def test_progress_that_cannot_be_printed_is_discarded(place, environment):
     assert (done.returncode, done.stderr) == (0, "the end\n")
 
 
+@pytest.mark.parametrize("place", ["closed pipe", "full disk"])
+def test_json_that_cannot_be_printed_is_no_success_and_no_traceback(place, environment):
+    code, (reader, writer) = "from podium.cli.printing import json_results\nwith json_results(): pass", os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full:
+        stdout = full if place == "full disk" else writer
+        done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=stdout, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_reader_that_goes_away_does_not_end_a_training(project, environment):
     command = [sys.executable, "-m", "podium", "train", "tiny"]
     with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True) as training:

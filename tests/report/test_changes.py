@@ -72,6 +72,15 @@ def test_a_committed_ensemble_is_compared_row_by_row_with_the_predictions_that_g
     assert low <= gain <= high and gain == pytest.approx(scores[1] - scores[0], abs=1e-6) and gain > 0
 
 
+def test_a_committed_file_that_is_no_json_is_left_out(workspace):
+    file = workspace.paths.submissions / "ensemble.json"
+    text = file.read_text()
+    file.write_text(f"<<<<<<< HEAD\n{text}")
+    commit(workspace)
+    file.write_text(text)
+    assert changes_of(workspace) is None
+
+
 def test_other_rows_or_another_metric_are_not_compared(workspace):
     file = workspace.paths.submissions / "ensemble.json"
     record = json.loads(file.read_text())

@@ -7,7 +7,6 @@ from sklearn.metrics import average_precision_score, f1_score, precision_recall_
 
 from podium.report import mistakes as mistakes_module
 from podium.report.mistakes import (
-    average_precision,
     class_scores,
     column_scores,
     confused_pairs,
@@ -90,9 +89,12 @@ def test_column_scores_are_scikit_learns_at_one_half_lowest_auc_first():
 
 
 def test_equal_probabilities_count_together_in_the_average_precision():
-    labels, values = np.array([1, 0, 1, 0]), np.array([0.5, 0.5, 0.2, 0.1])
-    assert average_precision(values, labels) == pytest.approx(average_precision_score(labels, values))
-    assert np.isnan(average_precision(values, 0 * labels))
+    labels, values = (
+        np.array([[1, 0], [0, 0], [1, 0], [0, 0]]),
+        np.array([[0.5], [0.5], [0.2], [0.1]]).repeat(2, axis=1),
+    )
+    table = column_scores(values, labels, ["some", "none"]).set_index("label")
+    assert table.loc["some", "AP"] == pytest.approx((1 / 2 + 2 / 3) / 2) and np.isnan(table.loc["none", "AP"])
 
 
 def test_each_part_has_the_metric_of_its_rows_and_a_part_without_a_score_is_nan():

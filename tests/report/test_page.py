@@ -4,13 +4,17 @@ import io
 import json
 import re
 import shutil
+import sys
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from podium.cli.ensemble import report
 from podium.data.cache import ROWS_PER_BLOCK, find_images
 from podium.ensemble.write import write_ensemble
 from podium.errors import DataError, SubmissionError
@@ -334,6 +338,20 @@ rows = 40
 [submission]
 kind = "probabilities"
 """
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_report_without_heat_maps_is_written_where_their_images_cannot_be_read(tmp_path, monkeypatch, capsys):
+    workspace = make_project(tmp_path, [random_run("a.s1", seed=1)])
+    write_decoded_images(workspace, workspace.lock)
+    file = workspace.paths.parameters_file("a.s1")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"1")
+    error = DataError("The images are not decoded at this recipe's size.")
+    monkeypatch.setitem(sys.modules, "podium.training.heat_maps", SimpleNamespace(heat_maps=Mock(side_effect=error)))
+    report(workspace)
+    printed = capsys.readouterr().out
+    assert f"no heat maps: {error.what}\nwrote {workspace.paths.reports / 'index.html'}" in printed
 
 
 @pytest.mark.usefixtures("without_figures")

@@ -10,7 +10,7 @@ import typer
 from podium.cli.live import close_table
 from podium.cli.options import DEFAULT, Opened, finite
 from podium.cli.printing import RunPrinter, first_score, print_line, print_result
-from podium.errors import SubmissionError, TrainingError
+from podium.errors import PodiumError, SubmissionError
 from podium.files import read_json
 from podium.plan.runs import select_runs
 from podium.text import record_lines
@@ -45,13 +45,8 @@ def ensemble(
         print_line(line)
     stale = {run.run for run in workspace.stale_runs}
     written = write_ensemble(workspace, out=out, strategy=strategy, threshold=threshold)
-    record = {
-        "csv": written.csv_file,
-        "json": written.json_file,
-        "stale": sorted(stale),
-        **read_json(written.json_file),
-    }
-    print_result(record, ensemble_lines(written, stale=stale))
+    record = {"csv": written.csv_file, "json": written.json_file, "stale": sorted(stale)}
+    print_result(record | read_json(written.json_file), ensemble_lines(written, stale=stale))
 
 
 @commands.command()
@@ -163,12 +158,10 @@ def verify(
     held = all(link.state != CHANGED for link, _ in links)
     if held:
         differences = remake_differences(workspace, file)
-        held = not differences
         print_line(f"the ensemble made again: {', '.join(differences) or 'the same CSV, weights and scores'}")
-    if held and again:
+    if held and not differences and again:
         trained = _train_again(workspace, again)
-        held = all(run["held"] for run in trained)
-        close_table()
+    held = held and not differences and all(run["held"] for run in trained)
     absent = "; what is not here was not compared" * (held and any(link.state == ABSENT for link, _ in links))
     line = f"{file} {'comes' if held else 'does NOT come'} from this code and data{absent}."
     record = {"file": file, "held": held, "chain": chain, "ensemble_differences": differences, "trained": trained}
@@ -187,6 +180,7 @@ def _train_again(workspace: Opened, names: list[str]) -> list[dict[str, Any]]:
             level, detail = repeat_run(workspace, run, listener=RunPrinter(run.run), rehearsed=rehearsed)
             print_line(f"{run.run:<20} trained {'twice' if rehearsed else 'again'}: {level} ({detail})")
             records.append({"run": run.run, "held": level != LEVELS[-1], "level": level, "detail": detail})
+    close_table()
     return records
 
 
@@ -226,17 +220,15 @@ def runs(workspace: Opened = DEFAULT) -> None:
     abouts = {run.run: run.about or {} for run in workspace.runs}
     abouts |= {name: read_about(files[name]) or {} for name in sorted(files.keys() - stale.keys())}
     scores_of = {name: about["scores"] for name, about in abouts.items() if isinstance(about.get("scores"), dict)}
-    first, second = next((list(scores) for scores in scores_of.values() if len(scores) == 2), ("accuracy", "log_loss"))
+    names = next((list(scores) for scores in scores_of.values() if len(scores) == 2), ["accuracy", "log_loss"])
     records = []
     for name, about in abouts.items():
         without_recipe = "imported" if about.get("imported") else "no recipe"
         stale_state = "stale" if name in files else "not trained"
         state = {None: without_recipe, True: stale_state, False: "up to date"}[stale.get(name)]
-        scores = {score: scores_of.get(name, {}).get(score) for score in (first, second)}
-        records.append(
-            {"run": name, "state": state, **scores, "seconds": about.get("seconds"), "device": about.get("device")}
-        )
-    formats = {"run": "", "state": "", first: "8.4f", second: "8.4f", "seconds": "8.0f", "device": ""}
+        scores = {score: scores_of.get(name, {}).get(score) for score in names}
+        records.append({"run": name, "state": state, **scores} | {key: about.get(key) for key in ("seconds", "device")})
+    formats = {"run": "", "state": "", **dict.fromkeys(names, "8.4f"), "seconds": "8.0f", "device": ""}
     print_result({"runs": records}, record_lines(records, formats))
 
 
@@ -251,7 +243,7 @@ def report(workspace: Opened = DEFAULT) -> None:
 
         try:
             return heat_maps(workspace, run, rows, outputs)
-        except TrainingError as error:
+        except PodiumError as error:  # the page is useful without them
             print_line(f"no heat maps: {error.what}")
             return None
 

@@ -145,11 +145,7 @@ def _open_session(workspace: Opened, *, patience: "Patience | None" = None) -> "
 
 
 @commands.command()
-def kernel(
-    runs: RunNames = None,
-    workspace: Opened = DEFAULT,
-    force: ForceNotebook = False,
-) -> None:
+def kernel(runs: RunNames = None, workspace: Opened = DEFAULT, force: ForceNotebook = False) -> None:
     """Train stale runs on Kaggle's GPUs: pack, push, follow, and import the predictions into oof/."""
     from podium.kaggle.notebooks.train import train_in_notebook
 

@@ -53,12 +53,12 @@ def predict(
     else:
         predictor = open_run(workspace, *runs)
     predictions = predict_images(predictor, Path(place), probabilities=probabilities)
-    text = io.StringIO(newline="")
+    records, text = [{"id": name, **row} for name, row in predictions], io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", *predictions[0][1]])
-    for name, row in predictions:
-        writer.writerow([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values())])
-    print_result({"predictions": [{"id": name, **row} for name, row in predictions]}, text.getvalue().splitlines())
+    writer.writerow(records[0])
+    for row in records:
+        writer.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values()])
+    print_result({"predictions": records}, text.getvalue().splitlines())
 
 
 @commands.command()

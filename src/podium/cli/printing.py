@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 
 # Lines of Kaggle's log that the next line overwrites.
 WAITING = ("not scored yet", "not done yet")
-# What `json_results` collects; a stack, as the entries of one command do not reach another one in the same process.
-_collected: list[dict[str, Any]] = []
+_collected: list[dict[str, Any]] = []  # what `json_results` collects, where a command prints JSON
 
 
 @contextmanager
 def json_results() -> Iterator[dict[str, Any]]:
     """Within the context, results are added to a dict, printed as JSON at the end; all else is printed to stderr."""
-    stdout, results = sys.stdout, {}
+    results: dict[str, Any] = {}
     _collected.append(results)
     try:
         with redirect_stdout(sys.stderr):
             yield results
     finally:
-        _collected.remove(results)
+        _collected.clear()
     text = json.dumps(_as_json(results), indent=2, default=lambda value: getattr(value, "tolist", value.__str__)())
-    print(text, file=stdout, flush=True)
+    if not _write(text):
+        sys.exit(1)  # a program that reads half of it must not take it for the whole
 
 
 def print_result(record: Mapping[str, Any], lines: Iterable[str]) -> None:
     """Print the result of a command: the lines, or instead of them the record where JSON is collected."""
     if _collected:
-        _collected[-1].update(record)
-        return
-    for line in lines:
-        print_line(line)
+        _collected[0].update(record)
+    else:
+        for line in lines:
+            print_line(line)
 
 
 def _as_json(value: Any) -> Any:
@@ -65,20 +65,27 @@ def _as_json(value: Any) -> Any:
 def print_line(line: str, *, is_overwritten: bool = False) -> None:
     """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`, or where it waits.
 
-    The commands in a line with `next:` can be pasted. Once a line cannot be written, it and all later
-    output of the process are discarded.
+    The commands in a line with `next:` can be pasted.
     """
-    line = pasteable(line) if "next: " in line else line
-    if _is_terminal() and "next: " not in line:
+    if "next: " in line:
+        line = pasteable(line)
+    elif _is_terminal():
         line = wrapped(line, shutil.get_terminal_size().columns)
     is_overwritten = _is_terminal() and (is_overwritten or any(words in line for words in WAITING))
+    _write(f"{cleared(sys.stdout)}{line}", end="\r" if is_overwritten else "\n")
+
+
+def _write(text: str, end: str = "\n") -> bool:
+    """Write a text at once; returns False where it cannot be, and discards it and all later output of the process."""
     try:
-        print(f"{cleared(sys.stdout)}{line}", end="\r" if is_overwritten else "\n", flush=True)
+        print(text, end=end, flush=True)
+        return True
     except OSError:
         # Not only sys.stdout is replaced: Python would write the rest of its buffer when it ends, and fail then.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+        return False
 
 
 def wrapped(line: str, columns: int) -> str:

@@ -78,10 +78,10 @@ def lr_find(
     close_table()
     png_file = write_lr_curve(workspace.paths.lr_find_folder, recipe, result)
     rates = {**result.suggestions, "the recipe": settings.recipe.learning_rate}
-    records = [
-        {"suggestion": name, "learning_rate": rate, "used": "used" * (name == USED)} for name, rate in rates.items()
-    ]
-    lines = record_lines(records, {"suggestion": "", "learning_rate": ".2g", "used": ""})
+    formats = {"suggestion": "", "learning_rate": ".2g", "used": ""}
+    cells = [(name, rate, "used" * (name == USED)) for name, rate in rates.items()]
+    records = [dict(zip(formats, row, strict=True)) for row in cells]
+    lines = record_lines(records, formats)
     lines.append(f"wrote {png_file}, and .csv and .json beside it")
     lines += [] if write else [f"WRITE=1 writes {result.rate:.2g} into {file}"]
     print_result({"suggestions": records, "file": png_file}, lines)

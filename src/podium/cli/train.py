@@ -24,9 +24,7 @@ OPTIONS_OF_ENGINE = {"": ("fit", "again"), "ray": ("address", "checkpoints"), "s
 
 
 @commands.command()
-def init(
-    folder: Annotated[Path, typer.Argument(help="It is made if it does not exist.")] = Path("."),
-) -> None:
+def init(folder: Annotated[Path, typer.Argument(help="It is made if it does not exist.")] = Path(".")) -> None:
     """Make a folder of your own, in which make does everything: a Makefile, .gitignore and empty folders."""
     from podium.scaffold.folder import init_folder
 
@@ -98,13 +96,8 @@ def prepare(
     started = time.perf_counter()
     from podium.data.prepare import prepare as prepare_data
 
-    lock = prepare_data(
-        workspace,
-        data=data,
-        accept=accept_data,
-        progress=TaskPrinter(),
-        note=lambda text: print_line(f"{workspace.name}: {text}"),
-    )
+    printing = {"progress": TaskPrinter(), "note": lambda text: print_line(f"{workspace.name}: {text}")}
+    lock = prepare_data(workspace, data=data, accept=accept_data, **printing)
     if data:
         remember(workspace.paths.root, workspace.name, data=data)
     labels = f"{len(lock.classes)} classes" if lock.target.has_classes else "numbers"
@@ -130,10 +123,8 @@ def estimate(workspace: Opened = DEFAULT) -> None:
     check_recipes(workspace, stale)
     seconds_of_recipe = estimate_seconds(workspace, stale)
     total, devices = total_seconds(workspace.competition, stale, seconds_of_recipe, start=start)
-    counts = Counter(run.recipe_name for run in stale)
-    records = [
-        {"recipe": name, "runs": counts[name], "seconds_each": sum(each)} for name, each in seconds_of_recipe.items()
-    ]
+    counts, each = Counter(run.recipe_name for run in stale), seconds_of_recipe.items()
+    records = [{"recipe": name, "runs": counts[name], "seconds_each": sum(seconds)} for name, seconds in each]
     lines = record_lines(records, {"recipe": "", "runs": ",", "seconds_each": ",.0f"})
     time_of_all = f"about {duration(total)} ({total / 3600:.2f} hours) on {devices}"
     lines.append(f"{workspace.name}: {len(stale)} runs to train, {time_of_all}")
@@ -161,21 +152,24 @@ def plan_cost(
         of_recipe = estimate_seconds(workspace, workspace.trainable_runs)
         seconds = [of_recipe[run.recipe_name] for run in workspace.trainable_runs]
     mean = sum(map(sum, seconds)) / len(seconds) / rental.speed
-    records = []
+    formats = dict.fromkeys(("runs", "devices", "nodes"), "d") | {"hours": ",.2f", "cost": ",.2f", "busy": ".0%"}
+    formats, records = formats | {"not_busy_because_of": ""}, []
     for runs, machines, outcome, shares in costs(rental, seconds):
         devices, hours = machines.nodes * machines.devices, outcome.seconds / 3600
         others = [f"{name} {share:.0%}" for name, share in shares.items() if name != "computing" and share >= 0.005]
-        row = {"runs": runs, "devices": devices, "nodes": machines.nodes, "hours": hours}
-        row |= {
-            "cost": devices * hours * rental.price,
-            "busy": outcome.busy,
-            "not_busy_because_of": ", ".join(others[:2]),
-        }
-        records.append(row)
+        row = (
+            runs,
+            devices,
+            machines.nodes,
+            hours,
+            devices * hours * rental.price,
+            outcome.busy,
+            ", ".join(others[:2]),
+        )
+        records.append(dict(zip(formats, row, strict=True)))
     line = f"{mean:,.0f} s per run and device; {images:,} images of {pixels_text(pixels)} pixels"
-    formats = dict.fromkeys(("runs", "devices", "nodes"), "d") | {"hours": ",.2f", "cost": ",.2f", "busy": ".0%"}
-    lines = [line, *record_lines(records, formats | {"not_busy_because_of": ""})]
-    print_result({"seconds_each": mean, "images": images, "pixels": pixels, "plans": records}, lines)
+    result = {"seconds_each": mean, "images": images, "pixels": pixels, "plans": records}
+    print_result(result, [line, *record_lines(records, formats)])
 
 
 @commands.command("check-recipes")

@@ -102,13 +102,9 @@ def train_fit_on_node(task: Task, job: Job, coordinator: Any) -> dict[str, bytes
                 fetch(file, source, lambda *arguments: ray.get(coordinator.read.remote(*arguments)))
             _link(source, folder / name)
     checkpoint = store / "cache" / task.checkpoint
-    environment = {
-        "PODIUM_CACHE": str(store / "cache"),
-        "PODIUM_WEIGHTS": str(project / "published"),
-        "PYTHONPATH": str(project),
-    }
+    environment = {"PODIUM_CACHE": str(store / "cache"), "PODIUM_WEIGHTS": str(project / "published")}
     with saved_elsewhere(checkpoint, f"{job.checkpoints}/{checkpoint.name}" if job.checkpoints else ""):
-        run_task(task, project, environment)
+        run_task(task, project, environment | {"PYTHONPATH": str(project)})
     curves = (project / "reports" / task.competition / "lr-find").glob(f"{task.run}.*")
     files = {file.relative_to(project).as_posix(): file.read_bytes() for file in curves}
     files[CHECKPOINT] = checkpoint.read_bytes()
@@ -217,22 +213,14 @@ def train_with_ray(
         coordinator = ray.remote(Coordinator).options(num_cpus=0, scheduling_strategy=_at(ray, node)).remote()
         refused = refused_nodes(ray, job, note)
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0
-        options = {
-            "max_retries": RETRIES,
-            "label_selector": {"ray.io/node-id": f"!in({','.join(refused)})"} if refused else {},
-        }
-        remote = ray.remote(max_calls=1)(train_fit_on_node)  # a new process for each: nothing stays in its memory
-        waiting = {
-            remote.options(
-                num_cpus=task.cores,
-                num_gpus=task.processes if has_gpus else 0,
-                memory=MEMORY * task.processes,
-                name=str(task),
-                **options,
-            ).remote(task, job, coordinator): task
-            for task in tasks
-        }
-        table = Table(tasks, note)
+        # A new process for each task: nothing stays in its memory.
+        remote = ray.remote(max_calls=1, max_retries=RETRIES)(train_fit_on_node)
+        waiting, table = {}, Table(tasks, note)
+        for task in tasks:
+            needs = {"num_cpus": task.cores, "num_gpus": task.processes * has_gpus, "memory": MEMORY * task.processes}
+            selector = {"ray.io/node-id": f"!in({','.join(refused)})"} if refused else {}
+            placed = remote.options(name=str(task), label_selector=selector, **needs)
+            waiting[placed.remote(task, job, coordinator)] = task
         while waiting:
             ready, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
             table.show_places(ray.get(coordinator.running.remote()))

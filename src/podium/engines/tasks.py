@@ -55,16 +55,9 @@ def run_task(task: Task, project: Path, environment: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "podium", "train", task.run, "--fit", task.fit, "--competition", task.competition]
     kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}  # Ray sets it to 1
     last: deque[str] = deque(maxlen=LAST_LINES)
-    with subprocess.Popen(
-        command,
-        cwd=project,
-        env={**kept, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        preexec_fn=_end_with_parent,
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    options = {"cwd": project, "env": {**kept, **environment}, "preexec_fn": _end_with_parent}
+    with subprocess.Popen(command, **pipes, **options) as process:
         for line in process.stdout:
             last.append(line)
             print(line, end="", flush=True)

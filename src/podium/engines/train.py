@@ -39,11 +39,8 @@ def train_elsewhere(
     Every fit that comes back is kept at once: the same command again trains only the rest. Raises DataError where the
     images are not decoded here, ConfigError where the scheduler cannot be reached.
     """
-    tasks = [
-        Task(workspace.name, run.run, fit, run.recipe.cores, run.recipe.processes)
-        for run in runs
-        for fit in unfinished_fits(workspace, run)
-    ]
+    fits = [(run, fit) for run in runs for fit in unfinished_fits(workspace, run)]
+    tasks = [Task(workspace.name, run.run, fit, run.recipe.cores, run.recipe.processes) for run, fit in fits]
     if not tasks:
         return {}
     images = images_of(workspace, runs)
@@ -78,15 +75,8 @@ def _train_with_ray(
         file = paths.checkpoint_file(task.run, task.fit) if place == CHECKPOINT else paths.outputs / place
         write_file(file, content)
 
-    project = paths.cache / "engine"
-    weights = stage(workspace, runs, project)
-    job = Job(
-        images=images,
-        weights=weights,
-        versions=versions(),
-        checkpoints=checkpoints.rstrip("/"),
-        copies=os.environ.get("PODIUM_RAY_COPIES") == "1",
-    )
+    project, copies = paths.cache / "engine", os.environ.get("PODIUM_RAY_COPIES") == "1"
+    job = Job(images, stage(workspace, runs, project), versions(), checkpoints.rstrip("/"), copies)
     return train_with_ray(tasks, job, project, address=address, keep=keep, note=note)
 
 

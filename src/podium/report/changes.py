@@ -5,7 +5,6 @@ then the committed versions of it, newest first. Where predictions have been rep
 """
 
 import hashlib
-import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from podium.ensemble.compare import bootstrap
 from podium.ensemble.cross_fit import cross_fit
 from podium.ensemble.pool import pool_of
 from podium.errors import PredictionsError
-from podium.files import read_json
+from podium.files import parse_json, read_json
 from podium.plan.stamp import file_sha256, lock_sha256
 from podium.predictions.align import align
 from podium.predictions.artefact import load_predictions
@@ -31,6 +30,8 @@ from podium.workspace import Workspace
 
 MOST_COMMITS = 20
 SAME_WEIGHT = 5e-4  # smaller differences are not shown
+# What older versions of the file do not all have.
+KEYS = {"strategy", "runs", "inputs", "settings", "metric", "honest_score", "lock_sha256"}
 
 
 def find_changes(workspace: Workspace, result: EnsembleResult) -> dict[str, Any] | None:
@@ -46,9 +47,8 @@ def find_changes(workspace: Workspace, result: EnsembleResult) -> dict[str, Any]
         if len(table) or was != now:
             gain, unknown = _gain(workspace, result, record, commit, hashes)
             score = record["honest_score"]["score"]
-            strategies = [] if was == now else [was, now]
-            found = {"where": where, "table": table, "strategies": strategies, "gain": gain, "unknown": unknown}
-            return found | {"score": score, "metric": record["metric"]}
+            found = {"where": where, "table": table, "gain": gain, "unknown": unknown, "score": score}
+            return found | {"strategies": [] if was == now else [was, now], "metric": record["metric"]}
     return None
 
 
@@ -59,18 +59,9 @@ def _records(workspace: Workspace) -> Iterator[tuple[str, str, dict[str, Any]]]:
     log = _git(root, "log", f"-{MOST_COMMITS}", "--format=%H %cs", "--", path).decode().split()
     versions = [("the file of the last make ensemble", "HEAD", read_json(file))]
     for commit, day in zip(log[::2], log[1::2], strict=True):
-        text = _git(root, "show", f"{commit}:./{path}")
-        versions.append((f"commit {commit[:10]} of {day}", commit, json.loads(text) if text else None))
-    keys = {
-        "strategy",
-        "runs",
-        "inputs",
-        "settings",
-        "metric",
-        "honest_score",
-        "lock_sha256",
-    }  # older versions lack some
-    return (version for version in versions if isinstance(version[2], dict) and keys <= version[2].keys())
+        content = parse_json(_git(root, "show", f"{commit}:./{path}"))
+        versions.append((f"commit {commit[:10]} of {day}", commit, content))
+    return (version for version in versions if isinstance(version[2], dict) and version[2].keys() >= KEYS)
 
 
 def _git(root: Path, *arguments: str) -> bytes:
@@ -125,9 +116,8 @@ def _gain(
     aligned = replace(result.aligned, runs=names, abouts=abouts, oof_logits=np.stack(logits))
     earlier = pool_of(aligned, settings, metric=pool.metric)
     (fit,) = cross_fit(earlier, [(record["strategy"]["used"], record["strategy"]["average"])])
-    gain, (low, high), _ = bootstrap(pool, [result.cross_fitted[None], fit.predicted[:1]], outside=False).difference(
-        0, 1
-    )
+    samples = bootstrap(pool, [result.cross_fitted[None], fit.predicted[:1]], outside=False)
+    gain, (low, high), _ = samples.difference(0, 1)
     return (gain, low, high), ""
 
 

@@ -25,9 +25,7 @@ from podium.training.drawing import plot_lr_curve
 # The series are Okabe and Ito's, which colour-blind readers can tell apart.
 INK, FAINT = "#010203", "#040506"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b")
-VARIABLES = {INK: "--ink", FAINT: "--faint"} | {
-    colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
-}
+VARIABLES = {INK: "--ink", FAINT: "--faint"} | {colour: f"--series-{k}" for k, colour in enumerate(SERIES, start=1)}
 # The width of a phone: no text becomes too small to read there.
 WIDTH_INCHES = 4.2
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
@@ -64,7 +62,6 @@ def learning_curves(epochs: pd.DataFrame, column: str) -> str:
         for run, curve in curves.items():
             recipe = _recipe_of(run)
             number, seed = recipes.index(recipe), seeds[recipe]
-            recipe_label = None if seed else recipe
             axes.plot(
                 curve["epoch"],
                 curve[column],
@@ -73,7 +70,7 @@ def learning_curves(epochs: pd.DataFrame, column: str) -> str:
                 marker=MARKERS[number % len(MARKERS)],
                 markevery=[-1],
                 markersize=4,
-                label=run if len(curves) <= MOST_LEGEND_ENTRIES else recipe_label,
+                label=run if len(curves) <= MOST_LEGEND_ENTRIES else None if seed else recipe,
             )
             seeds[recipe] += 1
         axes.set(title=column, xlabel="epoch")
@@ -97,14 +94,10 @@ def reliability_diagram(before: pd.DataFrame, after: pd.DataFrame) -> str:
     """Accuracy over confidence, before and after the temperature; bins of confidence, accuracy, rows."""
     with _figure("reliability", height=3.3) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=FAINT, linestyle=DASHES[1], label="perfect calibration")
-        for bins, colour, label, marker in (
-            (before, SERIES[1], "before temperature", "s"),
-            (after, SERIES[0], "after temperature", "o"),
-        ):
-            sizes = 20 + 180 * bins["rows"] / max(bins["rows"].max(), 1)
+        for bins, colour, state, marker in ((before, SERIES[1], "before", "s"), (after, SERIES[0], "after", "o")):
+            style = {"s": 20 + 180 * bins["rows"] / max(bins["rows"].max(), 1), "marker": marker, "alpha": 0.8}
             axes.plot(bins["confidence"], bins["accuracy"], color=colour, linewidth=1.2)
-            style = {"s": sizes, "color": colour, "label": label, "alpha": 0.8, "marker": marker}
-            axes.scatter(bins["confidence"], bins["accuracy"], **style)
+            axes.scatter(bins["confidence"], bins["accuracy"], color=colour, label=f"{state} temperature", **style)
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.05))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PERCENT)
@@ -153,9 +146,8 @@ def leaderboard_chart(scores: pd.DataFrame) -> str:
     with _figure("leaderboard", height=3.2) as (figure, axes):
         lowest = float(scores[["cross-fitted", "public"]].min(axis=None))
         axes.axline((lowest, lowest), slope=1, color=FAINT, linestyle=DASHES[1], label="equal scores")
-        style = {"fmt": "o", "color": SERIES[0], "label": "submission"}
-        half_widths = 1.96 * scores["standard error"].fillna(0)
-        axes.errorbar(scores["cross-fitted"], scores["public"], xerr=half_widths, **style)
+        style = {"xerr": 1.96 * scores["standard error"].fillna(0), "fmt": "o", "color": SERIES[0]}
+        axes.errorbar(scores["cross-fitted"], scores["public"], label="submission", **style)
         axes.set(xlabel="cross-fitted score, 95 % interval", ylabel="public score")
         axes.legend()
         return _svg(figure)

@@ -49,9 +49,7 @@ class ReportData:
 
     workspace: Workspace
     result: EnsembleResult  # with the joined runs
-    epochs: (
-        pd.DataFrame
-    )  # of at most MOST_RUNS runs: run, epoch, stage, training loss, validation loss, validation accuracy
+    epochs: pd.DataFrame  # of at most MOST_RUNS runs: run, epoch, stage, CURVES
     lr_curves: dict[str, tuple[pd.DataFrame, dict[str, float]]]  # recipe -> its curve, suggestions
     ledger: list[Entry]
     ledger_fault: str
@@ -101,8 +99,7 @@ def _find_features(workspace: Workspace) -> np.ndarray | None:
 
 def _read_epochs(paths: Paths, result: EnsembleResult) -> pd.DataFrame:
     """The epochs of the runs with the largest weights, numbered; of the first fold only, and without a refit."""
-    by_weight = sorted(result.runs, key=lambda run: -run.weight)[:MOST_RUNS]
-    runs = sorted(run.run for run in by_weight)
+    runs = sorted(run.run for run in sorted(result.runs, key=lambda run: -run.weight)[:MOST_RUNS])
     tables = [_read_csv(paths.history_file(run), HISTORY_COLUMNS).assign(run=run) for run in runs]
     table = pd.concat(tables, ignore_index=True).rename(columns=lambda name: name.replace("_", " "))
     has_fold = table["stage"].str.contains("fold", na=False) & ~table["stage"].str.contains("fold 1/", na=False)

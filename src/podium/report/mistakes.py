@@ -30,8 +30,8 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: np.ndarray) ->
 
 def class_scores(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """Rows, recall, precision and F1 of each class, lowest F1 first; NaN without rows."""
-    counts = [np.bincount(rows, minlength=len(classes)) for rows in (labels[predicted == labels], labels, predicted)]
-    return pd.DataFrame({"class": classes, **_scores(*counts)}).sort_values("F1", kind="stable")
+    scores = _scores(labels, predicted, np.arange(len(classes)))
+    return pd.DataFrame({"class": classes, **scores}).sort_values("F1", kind="stable")
 
 
 def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
@@ -40,28 +40,15 @@ def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequen
     `rows` have the label 1; the AUC is NaN if all labels of a column are equal, the AP if none is 1. The threshold has
     the best F1 on these rows.
     """
-    predicted, labelled = probabilities > 0.5, labels > 0
+    from sklearn.metrics import average_precision_score
+
     pairs = list(zip(probabilities.T, labels.T, strict=True))
-    areas = [METRICS["auc"](np.stack([1 - values, values], axis=1), truth) for values, truth in pairs]
-    scores = _scores((predicted & labelled).sum(axis=0), labelled.sum(axis=0), predicted.sum(axis=0))
-    known = {
-        "label": columns,
-        "rows": scores.pop("rows"),
-        "AUC": areas,
-        "AP": [average_precision(*pair) for pair in pairs],
-    }
+    scores = _scores(labels, probabilities > 0.5, np.arange(len(columns)))
+    known = {"label": columns, "rows": scores.pop("rows")}
+    known["AUC"] = [METRICS["auc"](np.stack([1 - values, values], axis=1), truth) for values, truth in pairs]
+    known["AP"] = [average_precision_score(truth, values) if truth.any() else np.nan for values, truth in pairs]
     best = {"best threshold": [best_f1_cut(values - 0.5, truth) + 0.5 for values, truth in pairs]}
-    table = pd.DataFrame(known | scores | best)
-    return table.sort_values("AUC", kind="stable")
-
-
-def average_precision(values: np.ndarray, labels: np.ndarray) -> float:
-    """The mean precision (n,) at the rows with the label 1, in the order of falling values; NaN without such a row."""
-    order = np.argsort(-values, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))  # the last of equal values
-    found = np.cumsum(labels[order], dtype=np.int64)[ends]
-    gained = np.diff(found, prepend=0)
-    return float((gained * found / (ends + 1)).sum() / found[-1]) if found[-1] else np.nan
+    return pd.DataFrame(known | scores | best).sort_values("AUC", kind="stable")
 
 
 def part_scores(pool: Pool, values: dict[str, np.ndarray], parts: np.ndarray) -> pd.DataFrame:
@@ -94,16 +81,17 @@ def group_scores(pool: Pool, values: np.ndarray, losses: np.ndarray, groups: pd.
     table["share of loss"] /= max(losses.sum(), 1e-12)
     table = table.sort_values("share of loss", ascending=False, kind="stable", ignore_index=True)
     for row, (name, group) in enumerate(zip(table["grouped by"][:MOST_GROUPS], table["group"], strict=False)):
-        inside = groups[name].astype(str).to_numpy() == group
-        scores = part_scores(pool, {"blend": values}, np.where(inside, 0, 1))
-        table.loc[row, "score"] = scores["blend"].iloc[0]
+        outside = groups[name].astype(str).to_numpy() != group
+        table.loc[row, "score"] = part_scores(pool, {"blend": values}, outside)["blend"].iloc[0]
     return table.rename(columns={"score": pool.metric.replace("_", " ")})
 
 
-def _scores(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall, precision, f1 = correct / labelled, correct / predicted, 2 * correct / (labelled + predicted)
-    return {"rows": labelled, "recall": recall, "precision": precision, "F1": f1}
+def _scores(labels: np.ndarray, predicted: np.ndarray, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows, recall, precision and F1 of classes or columns; NaN where they are not defined."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    scores = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=np.nan)
+    return {name: scores[place] for name, place in (("rows", 3), ("recall", 1), ("precision", 0), ("F1", 2))}
 
 
 def confused_pairs(pairs: pd.DataFrame, *, most: int) -> pd.DataFrame:
@@ -128,15 +116,8 @@ def number_scores(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame({"label": labels, "bias": values - labels, "error": np.abs(values - labels)})
     places = table["label"].rank(method="first") - 1
     groups = table.groupby((places * NUMBER_PARTS // len(labels)).to_numpy())
-    return groups.agg(
-        **{
-            "lowest label": ("label", "min"),
-            "highest label": ("label", "max"),
-            "rows": ("label", "size"),
-            "mean absolute error": ("error", "mean"),
-            "bias": ("bias", "mean"),
-        }
-    )
+    columns = {"lowest label": ("label", "min"), "highest label": ("label", "max"), "rows": ("label", "size")}
+    return groups.agg(**columns, **{"mean absolute error": ("error", "mean"), "bias": ("bias", "mean")})
 
 
 def largest_losses(probabilities: np.ndarray, labels: np.ndarray, *, most: int, target: Target = CLASS) -> np.ndarray:

@@ -42,22 +42,15 @@ def score_section(data: ReportData) -> dict[str, Any]:
 
 def runs_section(data: ReportData) -> dict[str, Any]:
     """One table row per run, the learning curves, and the curves of lr_find."""
-    first = data.result.pool.target.scores[0]
+    first, epochs = data.result.pool.target.scores[0], data.epochs
     rows = sorted(_run_rows(data), key=lambda row: -METRICS[first].gain(row[first]))
     return {
         "rows": rows,
         "table": pd.DataFrame(rows),
         "untrained": [run.run for run in data.workspace.runs if run.run not in data.result.aligned.runs],
-        "curves": [
-            (column, figures.learning_curves(data.epochs, column))
-            for column in CURVES
-            if data.epochs[column].notna().any()
-        ],
+        "curves": [(name, figures.learning_curves(epochs, name)) for name in CURVES if epochs[name].notna().any()],
         "folds": _fold_scores(data),
-        "lr_curves": {
-            recipe: (figures.lr_curve(recipe, curve, suggestions), curve)
-            for recipe, (curve, suggestions) in data.lr_curves.items()
-        },
+        "lr_curves": {name: (figures.lr_curve(name, *curve), curve[0]) for name, curve in data.lr_curves.items()},
     }
 
 
