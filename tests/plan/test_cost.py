@@ -2,6 +2,7 @@
 
 import pytest
 
+from podium.errors import ConfigError
 from podium.plan.cost import Rental, costs
 
 FREE = {"start_seconds": 0.0, "driver_seconds": 0.0, "stragglers": 0.0}
@@ -29,3 +30,10 @@ def test_failures_cost_hours_and_checkpoints_save_them(minutes):
     keys = {"failures_per_day": 4.0, "repair_minutes": 0.0, "checkpoint_minutes": minutes}
     (time,) = hours([[36_000.0]], runs=(64,), devices=(64,), **keys)
     assert (10 < time < 11) == (minutes == 1)
+
+
+def test_nodes_that_fail_before_any_checkpoint_are_refused_and_not_simulated_for_ever():
+    keys = {"failures_per_day": 1000.0, "repair_minutes": 0.0}
+    with pytest.raises(ConfigError, match="fail too often"):
+        hours([[3600.0]], runs=(1,), devices=(1,), checkpoint_minutes=60.0, **keys)
+    assert hours([[3600.0]], runs=(1,), devices=(1,), checkpoint_minutes=1.0, **keys)[0] > 1

@@ -111,4 +111,4 @@ def test_predict_needs_a_run_or_the_ensemble(project, monkeypatch, capsys, names
     monkeypatch.setattr(sys, "argv", ["podium", "predict", *names, "--competition", "digits"])
     with pytest.raises(SystemExit) as end:
         main()
-    assert end.value.code == 2 and "RUN FOLDER, --ensemble FOLDER" in capsys.readouterr().err
+    assert end.value.code == 2 and "RUN IMAGES, --ensemble IMAGES" in capsys.readouterr().err

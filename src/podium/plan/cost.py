@@ -7,7 +7,10 @@ from itertools import cycle, islice, product
 
 from podium.config.pixels import Pixels, count_pixels
 from podium.config.schema import key
+from podium.errors import ConfigError
 from podium.plan.simulate import Machines, Outcome, Task, shares_of_time, simulate
+
+MOST_FAILURES = 8  # a task then begins exp(8) = 3,000 times until it reaches its next checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,8 @@ def costs(
 ) -> Iterator[tuple[int, Machines, Outcome, dict[str, float]]]:
     """Each number of runs on each number of devices: runs, machines, the simulated time, and `shares_of_time`.
 
-    `seconds` are those of the fits of each known run, on one device; more runs than these are the same again.
+    `seconds` are those of the fits of each known run, on one device; more runs than these are the same again. Raises
+    ConfigError where nodes fail so often that the simulation would hardly end.
     """
     for runs, devices in product(rental.runs, rental.devices):
         nodes = math.ceil(devices / rental.devices_per_node)
@@ -56,4 +60,8 @@ def costs(
         )
         longest_first = sorted(islice(cycle(seconds), runs), key=sum, reverse=True)
         tasks = [Task(fit / rental.speed) for run in longest_first for fit in run]
+        at_risk = min(machines.checkpoint, max(task.seconds for task in tasks)) * machines.failures
+        if at_risk > MOST_FAILURES:
+            expected = f"at most {MOST_FAILURES} between two checkpoints of a task"
+            raise ConfigError("Nodes fail too often to train anything.", expected=expected, found=f"{at_risk:.1f}")
         yield runs, machines, simulate(tasks, machines), shares_of_time(tasks, machines)

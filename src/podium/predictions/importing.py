@@ -3,7 +3,6 @@
 import csv
 import difflib
 import hashlib
-import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,14 +116,9 @@ def _numbers(cells: np.ndarray) -> np.ndarray:
     try:
         return cells.astype(np.float64)
     except (ValueError, TypeError):
-        return np.array([_number(cell) for cell in cells.tolist()])
+        import pandas as pd  # for what is refused
 
-
-def _number(cell: object) -> float:
-    try:
-        return float(cell)
-    except (ValueError, TypeError):
-        return math.nan
+        return pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(np.float64)
 
 
 def _repeated_ids(ids: np.ndarray, places: Sequence[str]) -> list[str]:
