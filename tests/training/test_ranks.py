@@ -20,8 +20,8 @@ from podium.training import checkpoint as checkpoint_module
 from podium.training import device as device_module
 from podium.training import ranks as ranks_module
 from podium.training.batches.loader import TrainingLoader
-from podium.training.device import StepMemoryError, check_processes, computing, spread_over_gpus
-from podium.training.estimate import check_recipes
+from podium.training.device import StepMemoryError, check_machine, computing, spread_over_gpus
+from podium.training.estimate import check_recipes, estimate_seconds
 from podium.training.learner import Learner, fit_network, prepare_network
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.ranks import Ranks, open_ranks
@@ -205,9 +205,10 @@ def test_processes_without_a_core_or_a_gpu_each_are_refused_before_training(tmp_
         train_run(workspace, workspace.runs[0])
     with computing("heat maps", tmp_path, workspace.runs[0].recipe) as gpus:  # by one process
         assert not gpus
+    assert estimate_seconds(workspace, workspace.runs), "of machines elsewhere"
     monkeypatch.setattr(device_module, "count_gpus", lambda: 2)
     with pytest.raises(TrainingError, match=r"(?s)expected: *3 GPUs.*found: *2 GPUs"):
-        check_processes(workspace.runs[0].recipe)
+        check_machine(workspace.runs[0].recipe, tmp_path)
 
 
 def test_each_process_gets_a_gpu_of_its_own_and_those_of_another_run_come_last(monkeypatch):

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Sequence
 from importlib import metadata as packages
-from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
 
 from podium.config.keys import Recipe
 from podium.config.pixels import height_and_width
@@ -48,12 +49,13 @@ def model_card(workspace: Workspace, predictions: Predictions, networks: Sequenc
     """The text of README.md; `check` is what the comparison with the run's own logits has measured."""
     about, recipe, title = predictions.about, networks[0].recipe, workspace.competition.title
     file = file_metadata(predictions, recipe)
+    scores = ", ".join(f"{name} {score:.4f}" for name, score in about["scores"].items())
     facts = {
         "Architecture": f"{about['architecture']}, head {recipe.head}",
         "Started from": _starting_weights(recipe),
         "Licence": "not chosen yet; the weights that it started from and the images decide what is possible",
         "Data": f"{title}: {len(workspace.lock.train_ids):,} labelled images, fingerprint {about['fingerprint'][:12]}",
-        "Validation": f"{_scores_text(about)} on {len(predictions.oof_ids):,} {about['scored']}",
+        "Validation": f"{scores} on {len(predictions.oof_ids):,} {about['scored']}",
         "Networks": f"{len(networks)}, float32, mean of their logits ({about['test_logits_from']})",
         "Views of each image": recipe.test_time_augmentation,
         "Seed": about["seed"],
@@ -72,22 +74,16 @@ def model_card(workspace: Workspace, predictions: Predictions, networks: Sequenc
 
 
 def _front_matter(workspace: Workspace, predictions: Predictions) -> str:
-    """YAML between two lines of ---; JSON is YAML too."""
+    """YAML between two lines of ---."""
     task, scores = "image-classification", predictions.about["scores"]
-    results = {
-        "task": {"type": task},
-        "dataset": {"type": workspace.name, "name": workspace.competition.title},
-        "metrics": [{"type": name, "value": score, "name": f"{name}, validation"} for name, score in scores.items()],
-    }
-    known = {"library_name": "onnx", "tags": ["onnx", "podium"]}
-    known |= {"pipeline_tag": task} if predictions.target.has_classes else {}
-    known["model-index"] = [{"name": predictions.run, "results": [results]}]
-    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in known.items())
-    return "\n".join(["---", *lines, "---", ""])
-
-
-def _scores_text(about: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {score:.4f}" for name, score in about["scores"].items())
+    of_data = {"task_type": task, "dataset_type": workspace.name, "dataset_name": workspace.competition.title}
+    results = [
+        EvalResult(**of_data, metric_type=name, metric_value=score, metric_name=f"{name}, validation")
+        for name, score in scores.items()
+    ]
+    tag = task if predictions.target.has_classes else None
+    known = {"library_name": "onnx", "tags": ["onnx", "podium"], "pipeline_tag": tag}
+    return f"---\n{ModelCardData(**known, model_name=predictions.run, eval_results=results).to_yaml()}\n---\n"
 
 
 def _starting_weights(recipe: Recipe) -> str:

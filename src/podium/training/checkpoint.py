@@ -18,6 +18,8 @@ from podium.files import DAMAGE, atomic_write, os_error_as
 
 State = dict[str, Any]
 """Tensors, numbers and texts, also in lists and dicts: what torch.load reads without running code."""
+Note = Callable[[str], object]
+"""Called with a line of text for the user."""
 
 # Increased when a change of the training code changes what a checkpoint contains.
 CHECKPOINT_VERSION = 3
@@ -48,25 +50,12 @@ class Checkpoint:
     """
 
     def __init__(
-        self,
-        file: Path | None = None,
-        *,
-        key: str = "",
-        fit_key: str = "",
-        minutes: float = 0.0,
-        note: Callable[[str], object] = print,
+        self, file: Path | None = None, *, key: str = "", fit_key: str = "", minutes: float = 0.0, note: Note = print
     ):
         self.file, self.seconds, self.note, self.saves = file, 60 * minutes, note, file is not None
         # The id is that of the training in services that record it.
-        new = {
-            "key": key,
-            "fit_key": fit_key,
-            "id": secrets.token_hex(4),
-            "fits": {},
-            "rates": {},
-            "parts": {},
-            "learner": {},
-        }
+        new = {"key": key, "fit_key": fit_key, "id": secrets.token_hex(4)}
+        new |= {name: {} for name in ("fits", "rates", "parts", "learner")}
         saved = _read(file) if file else {}
         self.is_saved, self.saved_at, self.cost = saved.get("key") == key, time.perf_counter(), 0.0
         self.state: State = saved if self.is_saved else new
@@ -95,8 +84,7 @@ class Checkpoint:
     def finish(self, name: str, fit: FinishedFit, progress: State) -> None:
         """Keep a finished fit, which is never trained again."""
         self.fits[name] = fit
-        if self.saves:
-            self.save(learner={}, progress=progress)
+        self.save(learner={}, progress=progress)
 
     def take_fits(self, files: Mapping[str, Path]) -> list[State]:
         """Take the fits that other processes have trained, each in a file of its own; returns their progress.
@@ -120,7 +108,9 @@ class Checkpoint:
                 file.unlink(missing_ok=True)
 
     def save(self, *, learner: State, progress: State) -> None:
-        """Replace the file. Where it cannot be written, a note says so, and nothing is saved from then on."""
+        """Replace the file, if any. Where it cannot be written, a note says so, and nothing is saved from then on."""
+        if not self.saves:
+            return
         started = time.perf_counter()
         fits = {name: vars(fit) for name, fit in self.fits.items()}
         try:
@@ -136,15 +126,14 @@ class Checkpoint:
 
 @contextmanager
 def open_checkpoint(
-    file: Path | None, origin: dict[str, Any], *, minutes: float, note: Callable[[str], object]
+    file: Path | None, origin: dict[str, Any], *, minutes: float = 0.0, note: Note = print
 ) -> Iterator[Checkpoint]:
     """The checkpoint of a run, removed where the training diverged, which it would do again, or the data changed.
 
     `origin` is everything that decides the results; a checkpoint of another origin is not used.
     """
-    same_anywhere = {name: value for name, value in origin.items() if name != "device"}
-    hashes = {"key": _hash(origin), "fit_key": _hash(same_anywhere)}
-    checkpoint = Checkpoint(file, **hashes, minutes=minutes, note=note)
+    fit_key = _hash({name: value for name, value in origin.items() if name != "device"})
+    checkpoint = Checkpoint(file, key=_hash(origin), fit_key=fit_key, minutes=minutes, note=note)
     try:
         yield checkpoint
     except (DivergedError, ChangedDataError):

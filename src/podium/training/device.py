@@ -24,35 +24,45 @@ LESS_AT_ONCE = "make -j1, which trains one run at a time; or a smaller batch_siz
 
 
 @contextmanager
-def computing(name: str, file: Path, recipe: Recipe, *, trains: bool = False) -> Iterator[Sequence[int]]:
+def computing(name: str, file: Path, recipe: Recipe, *, processes: int = 1) -> Iterator[Sequence[int]]:
     """Compute as the recipe says: its threads, GPUs with few other runs, and kernels that repeat bit for bit.
 
-    Yields a GPU, or where it `trains` one for each process of the recipe, as `spread_over_gpus` does. Errors of
-    training get the `name` of the run, and its `file`.
+    Yields the GPU of each process, as `spread_over_gpus` does. Errors of training get the `name` of the run, and its
+    `file`.
     """
     with (
         name_run_in_errors(name, file),
         cpu_threads(recipe.threads),
-        spread_over_gpus(check_processes(recipe) if trains else 1) as gpus,
+        spread_over_gpus(processes) as gpus,
         repeatable(recipe.deterministic, pick_device()),
     ):
         yield gpus
 
 
-def check_processes(recipe: Recipe) -> int:
-    """The processes of a recipe; raises TrainingError unless each of several has a GPU, or cores."""
+def check_machine(recipe: Recipe, file: Path) -> None:
+    """Raise TrainingError unless this machine has the cores for the threads of the recipe in `file`.
+
+    Each of several processes needs a GPU, or cores of its own.
+    """
     gpus, cores = count_gpus(), len(os.sched_getaffinity(0))
-    needed, here = (recipe.processes, gpus) if gpus else (recipe.cores, cores)
+    if recipe.threads > cores:
+        raise TrainingError(
+            "The recipe uses more threads than this machine has cores.",
+            file=file,
+            expected=f"threads = {cores}, or less",
+            found=f"threads = {recipe.threads}",
+            fix="change it, which changes the last bits of the results, or train on a machine with more cores",
+        )
+    unit, needed, here = ("GPUs", recipe.processes, gpus) if gpus else ("cores", recipe.cores, cores)
     if recipe.processes > 1 and needed > here:
-        unit = "GPUs" if gpus else "cores"
         threads = "" if gpus else f" of {recipe.threads} threads each"
         raise TrainingError(
             "This machine is too small for the processes of the recipe.",
+            file=file,
             expected=f"{needed} {unit}, for processes = {recipe.processes}{threads}",
             found=f"{here} {unit}",
-            fix=f"processes = {max(1, here // (1 if gpus else recipe.threads))} in the recipe, or another machine",
+            fix=f"processes = {here // (needed // recipe.processes)} in the recipe, or another machine",
         )
-    return recipe.processes
 
 
 @contextmanager
@@ -177,19 +187,6 @@ def repeatable(deterministic: bool, device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(enabled)
         torch.backends.cudnn.benchmark = benchmark
-
-
-def check_cores(threads: int, file: Path) -> None:
-    """Raise TrainingError where this machine has fewer cores than the `threads` of the recipe in `file`."""
-    cores = len(os.sched_getaffinity(0))
-    if threads > cores:
-        raise TrainingError(
-            "The recipe uses more threads than this machine has cores.",
-            file=file,
-            expected=f"threads = {cores}, or less",
-            found=f"threads = {threads}",
-            fix="change it, which changes the last bits of the results, or train on a machine with more cores",
-        )
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from podium.plan.simulate import Machines, Task, simulate
 from podium.predictions.pseudo import read_pseudo_labels
 from podium.training.batches.stores import FitData, data_of_fits
 from podium.training.device import (
-    check_cores,
-    check_processes,
+    check_machine,
     computing,
     count_gpus,
     is_memory_error,
@@ -46,10 +45,8 @@ def check_recipes(workspace: Workspace, runs: Sequence[PlannedRun], *, here: boo
     for name, run in {run.recipe_name: run for run in runs}.items():
         try:
             if here:
-                check_cores(run.recipe.threads, workspace.paths.recipe_file(name))
+                check_machine(run.recipe, workspace.paths.recipe_file(name))
             with name_run_in_errors(name, workspace.paths.recipe_file(name)):
-                if here:
-                    check_processes(run.recipe)
                 build_network(run.recipe, workspace.lock.target.outputs, root=workspace.paths.root, seed=run.seed)
         except TrainingError as error:
             errors.append(error)
@@ -69,7 +66,7 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
     """
     seconds, lock, paths = {}, workspace.lock, workspace.paths
     for name, run in {run.recipe_name: run for run in runs}.items():
-        with computing(name, paths.recipe_file(name), run.recipe, trains=True):
+        with computing(name, paths.recipe_file(name), run.recipe):
             pseudo = read_pseudo_labels(paths.root, run.recipe.pseudo_labels, lock)
             fits = data_of_fits(lock, run, None, np.arange(len(lock.folds)), pseudo)
             seconds[name] = _seconds_of_fits(run.recipe, fits, root=paths.root, test_images=len(lock.test_ids))

@@ -55,12 +55,10 @@ def evaluation_batch(pixels: Pixels, device: torch.device) -> int:
     return min(EVALUATION_BATCH, max(1, most)) if device.type == "cpu" else EVALUATION_BATCH
 
 
-def evaluation_batches(
-    network: Network, store: Store, rows: np.ndarray, *, batch_size: int = EVALUATION_BATCH
-) -> Iterator[Tensor]:
+def evaluation_batches(network: Network, store: Store, rows: np.ndarray) -> Iterator[Tensor]:
     """Yield the images (n, 3, h, w) of the rows in their order, resized and normalised as the network needs them."""
     recipe, normalise = network.recipe, Normaliser(network.normalisation, store)
-    batch_size = min(batch_size, evaluation_batch(recipe.network_pixels, store.device))
+    batch_size = evaluation_batch(recipe.network_pixels, store.device)
     rows = torch.as_tensor(rows, dtype=torch.int64, device=store.device)
     for batch in store.batches(rows.tensor_split(max(1, -(-len(rows) // batch_size)))):
         yield resize(normalise(batch.gather()), recipe.network_pixels, recipe.interpolation)

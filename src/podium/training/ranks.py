@@ -64,10 +64,10 @@ class Ranks:
         return states[0]
 
     def _join(self) -> None:
-        for pipe in self.pipes:
+        for pipe in self.pipes:  # to rank 0, or from the others: None or an error
             if self.rank:
                 pipe.send(None)
-            elif error := _receive(pipe):
+            elif error := pipe.recv():
                 raise error
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         backend = "cpu:gloo,cuda:nccl" if pick_device().type == "cuda" else "gloo"
@@ -147,25 +147,17 @@ def _help(ranks: Ranks, gpus: Sequence[int], help_to_train: Callable, arguments:
 def _lost_rank() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # of gloo, NCCL or the store
+    except (RuntimeError, EOFError) as error:  # of gloo, NCCL, the store or a pipe
         raise LostRankError(str(error)) from None
-
-
-def _receive(pipe: Connection) -> Exception | None:
-    """The error of a process; None if it is ready. Raises LostRankError where it has ended."""
-    try:
-        return pipe.recv()
-    except EOFError:
-        raise LostRankError from None
 
 
 def _reason(processes: Sequence[BaseProcess], pipes: Sequence[Connection]) -> Exception:
     """The error that a process has sent before it ended; else how the first one ended."""
     wait([process.sentinel for process in processes], END_SECONDS)
     for pipe in pipes:
-        with suppress(LostRankError):
+        with suppress(EOFError):
             while pipe.poll():
-                if error := _receive(pipe):
+                if error := pipe.recv():  # None: it was ready to train
                     return error
     codes = [process.exitcode for process in processes if process.exitcode not in (None, LOST)]
     found = [f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}" for code in codes]

@@ -17,7 +17,7 @@ from podium.plan import stamp
 from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun, fit_names
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
-from podium.training.batches.stores import FitData, PixelStore, open_recipe_images
+from podium.training.batches.stores import FitData, Store, open_recipe_images
 from podium.training.checkpoint import FinishedFit
 from podium.training.device import StepMemoryError, cpu_threads, device_name, pick_device, repeatable
 from podium.training.drawing import write_lr_curve
@@ -181,15 +181,13 @@ def _help(ranks: Ranks, workspace: Workspace, run: PlannedRun, rows: np.ndarray 
         help_to_fit(ranks, recipe, replace(data, parts=parts))
 
 
-def _finished(network: Network, data: FitData, test_store: PixelStore, test_rows: np.ndarray | None) -> FinishedFit:
+def _finished(network: Network, data: FitData, test_store: Store, test_rows: np.ndarray | None) -> FinishedFit:
     """What is kept of a trained network; without `test_rows` only its logits of the validation rows."""
     predicts_test = test_rows is not None
-    oof_logits = check_finite(logits_of(network, data.store, data.validation_rows))
-    test_logits = check_finite(logits_of(network, test_store, test_rows)) if predicts_test else None
     state = network.state_dict() if predicts_test else {}
     return FinishedFit(
-        oof_logits=torch.from_numpy(oof_logits),
-        test_logits=torch.from_numpy(test_logits) if predicts_test else None,
+        oof_logits=_finite_logits(network, data.store, data.validation_rows),
+        test_logits=_finite_logits(network, test_store, test_rows) if predicts_test else None,
         parameters={key: value.detach().cpu().contiguous() for key, value in state.items()},
         normalisation=asdict(network.normalisation),
         scale=network.scale,
@@ -199,12 +197,12 @@ def _finished(network: Network, data: FitData, test_store: PixelStore, test_rows
     )
 
 
-def check_finite(logits: np.ndarray) -> np.ndarray:
-    """Return the logits (n, classes); raises DivergedError if one is not finite, which only the last step can cause."""
-    rows = int((~np.isfinite(logits)).any(axis=1).sum())
-    if rows:
-        raise diverged("finite logits", f"NaN or infinity in {rows:,} of {len(logits):,} rows after the last epoch")
-    return logits
+def _finite_logits(network: Network, store: Store, rows: np.ndarray) -> torch.Tensor:
+    """Logits (n, outputs); raises DivergedError if one is not finite, which only the last step can cause."""
+    logits = logits_of(network, store, rows)
+    if wrong := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise diverged("finite logits", f"NaN or infinity in {wrong:,} of {len(logits):,} rows after the last epoch")
+    return torch.from_numpy(logits)
 
 
 def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
@@ -215,6 +213,7 @@ def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
     fits, (*_, fit) = checkpoint.fits, checkpoint.fits.values()
     devices = sorted({one.device for one in fits.values()})
     parts = run.recipe.accumulate * max(checkpoint.parts.values(), default=1)
+    pseudo_labels = len(training.fits[0].store) - len(lock.train_ids)
     batches = {"batches": f"in {parts} parts, as the memory was full: batch norms had the statistics of a part"}
     fold_models = "this model" if len(fits) == 1 else f"average of {len(fits)} fold models"
     return origin_of(workspace, run) | {
@@ -236,7 +235,7 @@ def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
         "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
         "git_commit": stamp.git_commit(workspace.paths.root),
         **(batches if checkpoint.parts else {}),
-        **({"pseudo_labels": training.pseudo_labels} if run.recipe.pseudo_labels else {}),
+        **({"pseudo_labels": pseudo_labels} if run.recipe.pseudo_labels else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

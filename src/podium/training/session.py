@@ -19,7 +19,7 @@ from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
 from podium.training.batches import stores
 from podium.training.batches.stores import FitData, PixelStore
 from podium.training.checkpoint import open_checkpoint
-from podium.training.device import check_cores, claim_cores, computing, device_name, pick_device
+from podium.training.device import check_machine, claim_cores, computing, device_name, pick_device
 from podium.training.learner import count_images
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.trackers import open_trackers
@@ -36,7 +36,6 @@ class Training:
     fits: Sequence[FitData]
     test_store: PixelStore
     test_rows: np.ndarray  # the test images that are predicted
-    pseudo_labels: int
     rows: np.ndarray | None  # the labelled images that are used; None: all
     gpus: Sequence[int]  # of each process of the run; none on a CPU, and where there is one
     verify_data: Callable[[], None]  # raises ChangedDataError where they are no longer those that it began with
@@ -58,14 +57,14 @@ def open_training(
     """
     recipe, paths, lock = run.recipe, workspace.paths, workspace.lock
     checkpoint_file = paths.checkpoint_file(run.run, only) if rows is None and test_rows is None else None
-    minutes = workspace.competition.checkpoint_minutes
-    check_cores(recipe.threads, paths.recipe_file(run.recipe_name))
+    minutes, recipe_file = workspace.competition.checkpoint_minutes, paths.recipe_file(run.recipe_name)
+    check_machine(recipe, recipe_file)
     dataset = stores.open_recipe_images(workspace, recipe)
     cores = f"{recipe.cores} free {'core' if recipe.cores == 1 else 'cores'}"
     name = ".".join(filter(None, (run.run, only)))
     with (
         claim_cores(recipe.cores, on_wait=lambda: listener.note(f"waits for {cores}")),
-        computing(name, paths.recipe_file(run.recipe_name), recipe, trains=True) as gpus,
+        computing(name, recipe_file, recipe, processes=recipe.processes) as gpus,
         open_checkpoint(checkpoint_file, origin_of(workspace, run), minutes=minutes, note=listener.note) as checkpoint,
     ):
         dataset.verify()
@@ -86,8 +85,7 @@ def open_training(
             images = count_images(recipe, fits)
             progress = ProgressRecorder(listener, images=images, trackers=trackers, checkpoint=checkpoint)
             progress.join(joined)
-            pseudo_labels = len(fits[0].store) - len(lock.train_ids)
-            yield Training(workspace, run, progress, fits, test_store, predicted, pseudo_labels, rows, gpus, verify)
+            yield Training(workspace, run, progress, fits, test_store, predicted, rows, gpus, verify)
 
 
 def open_fits(
@@ -107,9 +105,7 @@ def open_fits(
 def unfinished_fits(workspace: Workspace, run: PlannedRun) -> list[str]:
     """The names of the fits of a run that are still to be trained: neither it nor `train_fit` has finished them."""
     paths, names = workspace.paths, fit_names(workspace.competition, run.recipe)
-    with open_checkpoint(
-        paths.checkpoint_file(run.run), origin_of(workspace, run), minutes=0, note=print
-    ) as checkpoint:
+    with open_checkpoint(paths.checkpoint_file(run.run), origin_of(workspace, run)) as checkpoint:
         checkpoint.take_fits({name: paths.checkpoint_file(run.run, name) for name in names})
         return [name for name in names if name not in checkpoint.fits]
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from podium.errors import TrainingError
 from podium.files import file_lock
 from podium.plan.runs import PlannedRun, run_name
-from podium.training.checkpoint import Checkpoint
+from podium.training.checkpoint import Checkpoint, Note
 from podium.workspace import Workspace
 
 # `wandb sync` sends later what was not sent in this time.
@@ -36,7 +36,7 @@ class Tracker(NamedTuple):
 class Trackers(dict[str, Tracker]):
     """The trackers of one run. One that fails, as on a full disk, stops with a note; the training goes on."""
 
-    def __init__(self, note: Callable[[str], object] = print):
+    def __init__(self, note: Note = print):
         self.note = note
 
     def log(self, stage: str, step: int, images: int, values: dict[str, float]) -> None:
@@ -57,12 +57,7 @@ class Trackers(dict[str, Tracker]):
 
 @contextmanager
 def open_trackers(
-    workspace: Workspace,
-    run: PlannedRun | None,
-    checkpoint: Checkpoint,
-    *,
-    other_stages: Collection[str],
-    note: Callable[[str], object],
+    workspace: Workspace, run: PlannedRun | None, checkpoint: Checkpoint, *, other_stages: Collection[str], note: Note
 ) -> Iterator[Trackers]:
     """The trackers that the competition asks for, opened for one run; their curves resume where the run does.
 

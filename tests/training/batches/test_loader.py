@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from podium.config.keys import Augment, Recipe
 from podium.data import image_file
 from podium.targets.target import Target
+from podium.training import inference
 from podium.training.batches.augment import resize
 from podium.training.batches.loader import TrainingLoader
 from podium.training.batches.stores import FitData, Normalisation, PixelStore, measure_normalisation
@@ -200,9 +201,10 @@ def test_mixed_batches_have_shares_of_classes_as_targets():
     assert targets.shape == (16, 2) and torch.allclose(targets.sum(dim=1), torch.ones(16))
 
 
-def test_evaluation_gives_the_rows_asked_for_in_their_order_normalised_and_resized():
+def test_evaluation_gives_the_rows_asked_for_in_their_order_normalised_and_resized(monkeypatch):
+    monkeypatch.setattr(inference, "EVALUATION_BATCH", 2)
     network = network_of(training_pixels=8, normalisation=Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
-    parts = list(evaluation_batches(network, PixelStore(numbered(9), CPU), np.array([7, 2, 5]), batch_size=2))
+    parts = list(evaluation_batches(network, PixelStore(numbered(9), CPU), np.array([7, 2, 5])))
     assert [len(part) for part in parts] == [2, 1]
     images = torch.cat(parts)
     assert images.shape == (3, 3, 8, 8) and images.is_contiguous(memory_format=torch.channels_last)
