@@ -34,15 +34,8 @@ class Draws:
     before: int = 0
     after: int = 0
 
-    def uniform(self, kinds: int, count: int) -> Tensor:
-        """Numbers from 0 to 1, (kinds, count), for `count` images of this process."""
-        return self._own(torch.rand, kinds, count)
-
-    def integers(self, reach: int, kinds: int, count: int) -> Tensor:
-        """Integers from -reach to reach, (kinds, count)."""
-        return self._own(partial(torch.randint, -reach, reach + 1), kinds, count)
-
-    def _own(self, draw: Callable[..., Tensor], kinds: int, count: int) -> Tensor:
+    def numbers(self, kinds: int, count: int, draw: Callable[..., Tensor] = torch.rand) -> Tensor:
+        """Numbers (kinds, count) for `count` images of this process: from 0 to 1, or as another function draws them."""
         shape = (kinds, self.before + count + self.after)
         drawn = draw(shape, generator=self.generator, device=self.generator.device)
         return drawn[:, self.before : self.before + count]
@@ -58,11 +51,11 @@ def shifted_positions(
     """
     device, (height, width) = draws.generator.device, height_and_width(pixels)
     reach = min(augment.shift_pixels, height - 1, width - 1)
-    down, right = draws.integers(reach, 2, count)[:, :, None]
+    down, right = draws.numbers(2, count, partial(torch.randint, -reach, reach + 1))[:, :, None]
     rows = _mirror(torch.arange(height, device=device) + down, height)  # (count, height)
     columns = _mirror(torch.arange(width, device=device) + right, width)
     if augment.flip == "horizontal":
-        flipped = draws.uniform(1, count)[0] < 0.5
+        flipped = draws.numbers(1, count)[0] < 0.5
     if flipped is not None:
         columns = torch.where(flipped[:, None], width - 1 - columns, columns)
     return rows[:, :, None] * width + columns[:, None, :]
@@ -77,7 +70,7 @@ def _mirror(positions: Tensor, side: int) -> Tensor:
 def rotate_and_zoom(images: Tensor, *, augment: Augment, draws: Draws) -> Tensor:
     """Rotate and scale each of (n, 3, h, w) images by a random amount; the edges are mirrored."""
     count = len(images)
-    turn, scale = draws.uniform(2, count) * 2 - 1
+    turn, scale = draws.numbers(2, count) * 2 - 1
     angle = turn * math.radians(augment.rotate_degrees)
     shrink = torch.exp(scale * math.log(augment.zoom))
     cosine, sine = torch.cos(angle) * shrink, torch.sin(angle) * shrink
@@ -97,7 +90,7 @@ def random_crop(images: Tensor, pixels: Pixels, *, augment: Augment, draws: Draw
     matrix products.
     """
     new_sides = height_and_width(pixels)
-    area, shape, *places = draws.uniform(4, len(images))
+    area, shape, *places = draws.numbers(4, len(images))
     area = augment.crop + (1 - augment.crop) * area
     ratio = torch.exp((2 * shape - 1) * (-area.log()).clamp_max(math.log(4 / 3)))
     lengths = [(area * ratio).sqrt(), (area / ratio).sqrt()]
@@ -121,7 +114,7 @@ def _resampling(start: Tensor, length: Tensor, *, side: int, pixels: int) -> Ten
 
 def change_light(images: Tensor, *, augment: Augment, draws: Draws) -> Tensor:
     """Change brightness and contrast of each of (n, 3, h, w) images, with values 0 to 1, by a random amount."""
-    brightness, contrast = draws.uniform(2, len(images))[:, :, None, None, None] * 2 - 1
+    brightness, contrast = draws.numbers(2, len(images))[:, :, None, None, None] * 2 - 1
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (images - mean) * (1 + contrast * augment.contrast) + mean + brightness * augment.brightness
     return images.clamp_(0, 1)
@@ -131,7 +124,7 @@ def cut_out(images: Tensor, *, augment: Augment, draws: Draws) -> Tensor:
     """Set one random square of each of (n, 3, h, w) normalised images to 0, the mean (arXiv:1708.04552)."""
     (count, _, *sides), device, pixels = images.shape, images.device, augment.cutout_pixels
     inside = []  # for rows, then for columns: (n, side)
-    for side, centre in zip(sides, draws.uniform(2, count)[:, :, None], strict=True):
+    for side, centre in zip(sides, draws.numbers(2, count)[:, :, None], strict=True):
         line, start = torch.arange(side, device=device), (centre * side - pixels / 2).round()
         inside.append((line >= start) & (line < start + pixels))
     return images.masked_fill((inside[0][:, :, None] & inside[1][:, None])[:, None], 0.0)
