@@ -9,8 +9,7 @@ import time
 import pytest
 
 from podium.engines import tasks
-from podium.engines.table import Table
-from podium.engines.tasks import Task, TaskFailedError, run_task, version_faults, versions
+from podium.engines.tasks import Table, Task, TaskFailedError, run_task, version_faults, versions
 
 TASK = Task("digits", "tiny.s1", "fold0", cores=1)
 

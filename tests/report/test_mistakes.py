@@ -97,6 +97,11 @@ def test_equal_probabilities_count_together_in_the_average_precision():
     assert table.loc["some", "AP"] == pytest.approx((1 / 2 + 2 / 3) / 2) and np.isnan(table.loc["none", "AP"])
 
 
+def test_a_single_label_is_scored_as_a_label_and_not_as_a_class():
+    table = column_scores(np.array([[0.9], [0.2], [0.7]]), np.array([[1], [0], [0]]), ["only"])
+    assert table[["rows", "recall", "precision"]].values.tolist() == [[1, 1, 0.5]]
+
+
 def test_each_part_has_the_metric_of_its_rows_and_a_part_without_a_score_is_nan():
     labels, predicted = np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1])
     pool = pool_from([np.log(confident(predicted, classes=2))], labels)

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podium.engines.table import Note, Table
-from podium.engines.tasks import Task, TaskFailedError, run_task, version_faults
+from podium.engines.tasks import Note, Table, Task, TaskFailedError, run_task, version_faults
 from podium.errors import ConfigError, TrainingError
 from podium.files import atomic_write, file_lock, write_file
 from podium.plan.stamp import file_sha256

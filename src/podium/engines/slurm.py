@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import podium
-from podium.engines.table import Note, Table
-from podium.engines.tasks import LAST_LINES, Task, TaskFailedError, run_task
+from podium.engines.tasks import LAST_LINES, Note, Table, Task, TaskFailedError, run_task
 from podium.errors import ConfigError
 from podium.plan.paths import Paths
 

@@ -10,12 +10,13 @@ import platform
 import signal
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+Note = Callable[[str], object]
 PACKAGES = ("torch", "torchvision", "fastai", "timm", "numpy")
 LAST_LINES = 20
 # Linux: prctl's option that ends a process with the one that started it.
@@ -45,6 +46,28 @@ class TaskFailedError(RuntimeError):
     """The training of a fit ended with an error; the message has its last lines."""
 
     exit_code = 1
+
+
+class Table:
+    """Says where each task is: one line for each change, with how many wait, run, are done and failed."""
+
+    def __init__(self, tasks: Sequence[Task], note: Note):
+        self.states, self.note = {str(task): "waiting" for task in tasks}, note
+
+    def show(self, task: Task | str, state: str) -> None:
+        """Note the state of a task, if it is new."""
+        if self.states[str(task)] == state:
+            return
+        self.states[str(task)] = state
+        kinds = Counter(state.split()[0] for state in self.states.values())
+        counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ("waiting", "running", "done", "failed") if kinds[kind])
+        self.note(f"{task}: {state} ({counts})")
+
+    def show_places(self, places: Mapping[str, str]) -> None:
+        """Note which tasks run, or run again, at which node."""
+        for task, place in places.items():
+            if self.states[task] not in ("done", "failed"):
+                self.show(task, f"running on {place}")
 
 
 def run_task(task: Task, project: Path, environment: Mapping[str, str]) -> None:

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from podium.data.cache import LISTING_FILE
 from podium.engines.ray import CHECKPOINT, Job, SentFile, train_with_ray
 from podium.engines.slurm import train_with_slurm
-from podium.engines.tasks import Task, versions
+from podium.engines.tasks import Note, Task, versions
 from podium.errors import TrainingError
 from podium.files import write_file
 from podium.kaggle.notebooks.package import source_files, training_files
@@ -30,7 +30,7 @@ def train_elsewhere(
     address: str = "",
     checkpoints: str = "",
     options: Sequence[str] = (),
-    note: Callable[[str], object] = print,
+    note: Note = print,
 ) -> dict[str, list[str]]:
     """Train the fits of runs that are not finished yet, by a scheduler; returns run -> reasons for each that failed.
 
@@ -67,7 +67,7 @@ def _train_with_ray(
     *,
     address: str,
     checkpoints: str,
-    note: Callable[[str], object],
+    note: Note,
 ) -> dict[Task, str]:
     paths = workspace.paths
 

@@ -30,8 +30,8 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: np.ndarray) ->
 
 def class_scores(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """Rows, recall, precision and F1 of each class, lowest F1 first; NaN without rows."""
-    scores = _scores(labels, predicted, np.arange(len(classes)))
-    return pd.DataFrame({"class": classes, **scores}).sort_values("F1", kind="stable")
+    counts = [np.bincount(rows, minlength=len(classes)) for rows in (labels[predicted == labels], labels, predicted)]
+    return pd.DataFrame({"class": classes, **_scores(*counts)}).sort_values("F1", kind="stable")
 
 
 def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
@@ -43,7 +43,8 @@ def column_scores(probabilities: np.ndarray, labels: np.ndarray, columns: Sequen
     from sklearn.metrics import average_precision_score
 
     pairs = list(zip(probabilities.T, labels.T, strict=True))
-    scores = _scores(labels, probabilities > 0.5, np.arange(len(columns)))
+    predicted, labelled = probabilities > 0.5, labels > 0
+    scores = _scores((predicted & labelled).sum(axis=0), labelled.sum(axis=0), predicted.sum(axis=0))
     known = {"label": columns, "rows": scores.pop("rows")}
     known["AUC"] = [METRICS["auc"](np.stack([1 - values, values], axis=1), truth) for values, truth in pairs]
     known["AP"] = [average_precision_score(truth, values) if truth.any() else np.nan for values, truth in pairs]
@@ -86,12 +87,10 @@ def group_scores(pool: Pool, values: np.ndarray, losses: np.ndarray, groups: pd.
     return table.rename(columns={"score": pool.metric.replace("_", " ")})
 
 
-def _scores(labels: np.ndarray, predicted: np.ndarray, numbers: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows, recall, precision and F1 of classes or columns; NaN where they are not defined."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    scores = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=np.nan)
-    return {name: scores[place] for name, place in (("rows", 3), ("recall", 1), ("precision", 0), ("F1", 2))}
+def _scores(correct: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall, precision, f1 = correct / labelled, correct / predicted, 2 * correct / (labelled + predicted)
+    return {"rows": labelled, "recall": recall, "precision": precision, "F1": f1}
 
 
 def confused_pairs(pairs: pd.DataFrame, *, most: int) -> pd.DataFrame:
