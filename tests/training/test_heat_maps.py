@@ -72,17 +72,18 @@ class Attention(nn.Module):
         return images
 
 
-@pytest.mark.parametrize("prefix", [1, 0])
-def test_attention_rollout_shows_the_patches_that_the_class_token_or_all_patches_attend_to(prefix):
+@pytest.mark.parametrize(("prefix", "pooling"), [(1, "token"), (0, "avg"), (1, "avg")])
+def test_attention_rollout_shows_the_patches_that_the_class_token_or_all_patches_attend_to(prefix, pooling):
     first, second = torch.eye(6 + prefix), torch.eye(6 + prefix)
     second[:, :] = torch.eye(6 + prefix)[prefix + 1]  # all tokens attend to the patch in row 0, column 1
     first[prefix + 1] = torch.eye(6 + prefix)[prefix + 4]  # which attends to the patch in row 1, column 1
     network = Toy([Attention(first), Attention(second)])
     network.body.num_prefix_tokens, network.body.patch_embed = prefix, nn.Identity()
+    network.body.global_pool = pooling
     network.body.patch_embed.grid_size = (2, 3)
     (seen,) = attention_rollout(network, torch.ones(1, 3, 8, 8))
     # Half of everything is the residual connection: a sixth of all patches is the patch itself.
-    expected = (0.25, 0.25) if prefix else (0.25 + 0.25 / 6 - 0.5 / 6, 0.25 + 0.75 / 6 - 0.5 / 6)
+    expected = (0.25, 0.25) if pooling == "token" else (0.25 + 0.25 / 6 - 0.5 / 6, 0.25 + 0.75 / 6 - 0.5 / 6)
     assert (seen[0, 1].item(), seen[1, 1].item()) == pytest.approx(expected)
     assert not seen[0, 0] and not seen[1, 2] and all(layer.fused_attn for layer in network.body[:2])
 

@@ -79,7 +79,7 @@ def attention_rollout(network: Network, images: Tensor) -> Tensor:
     """How much of each patch of (n, 3, h, w) images reaches the features, (n, rows, columns) of the grid.
 
     Attention is averaged over heads, the residual connection counts half, and layers are multiplied. The patches that
-    the class token attends to are shown, without a class token those that all patches attend to.
+    the class token attends to are shown; where the features are not those of a class token, those that all patches do.
     """
     weights: list[Tensor] = []
     with ExitStack() as hooks, torch.no_grad():
@@ -93,5 +93,6 @@ def attention_rollout(network: Network, images: Tensor) -> Tensor:
     for attention in weights:
         rollout = (attention + torch.eye(attention.shape[-1], device=images.device)) / 2 @ rollout
     prefix, grid = network.body.num_prefix_tokens, network.body.patch_embed.grid_size
-    seen = rollout[:, 0, prefix:] if prefix else rollout.mean(dim=1)
+    is_of_class = prefix and network.body.global_pool == "token"  # beside it, or instead of it, there may be registers
+    seen = rollout[:, 0, prefix:] if is_of_class else rollout[:, prefix:, prefix:].mean(dim=1)
     return (seen - seen.amin(dim=1, keepdim=True)).reshape(-1, *grid)
