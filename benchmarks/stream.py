@@ -1,6 +1,7 @@
 """Decoded images beyond the memory: batches and a training from the disk, beside the mapped file and other loaders.
 
     python benchmarks/stream.py [--images 132860] [--side 224] [--turns 3] [--folder FOLDER] [--only NAME ...]
+        [--photos FOLDER]
 
 Makes photos of 224 pixels (132,860 are 20 GB of pixels, and 1 GB of JPEG files) and decodes them by `podium prepare`,
 unless FOLDER has them. Each contender makes batches of 64 flipped, shifted and normalised images, or trains a small
@@ -8,8 +9,10 @@ network on them, in a process of its own, in turn. The images of 0.54 GB are not
 their window with them; those of the next 0.48 GB are. In a training it is half of 0.48 GB each. `warm`: the process
 has used the same pixels before, as where all fit into memory; `cold`: the system has none in its cache when it starts.
 CPU is of all its processes, memory the largest resident set of one. `--side 64` takes the same bytes as 1.6 million
-images of 64 pixels. `--quality` prints how well both orders mix the rows of a file sorted by class, `--accuracy SEEDS`
-what that costs on CIFAR-10.
+images of 64 pixels. The JPEGs are those of `stored_format = "jpeg"`. With `--photos`, the images are random boxes of
+the photos below FOLDER, whose JPEGs are as large as those of a competition. `--quality` prints how well both orders mix
+the rows of a file sorted by class, `--accuracy SEEDS` what that costs on CIFAR-10, and `--compare` how the predictions
+of two runs differ.
 """
 
 import argparse
@@ -30,6 +33,7 @@ import numpy as np
 
 BATCH, MADE_SIDE = 64, 224
 SKIPPED_BYTES, MEASURED_BYTES = 540_000_000, 480_000_000
+JPEGS = "images-224-crop-jpeg"
 CONTENDERS = {  # name -> the function of this file, its argument, and whether the pixels are warm
     "mapped, warm": ("podium_batches", "mapped", True),
     "mapped, cold": ("podium_batches", "mapped", False),
@@ -37,22 +41,25 @@ CONTENDERS = {  # name -> the function of this file, its argument, and whether t
     "read, cold": ("podium_batches", "rows", False),
     "read in blocks, cold": ("podium_batches", "blocks", False),
     "np.memmap, PyTorch's loader, 2 workers, cold": ("memmap_batches", "2", False),
+    "JPEGs, warm": ("podium_batches", "jpegs", True),
+    "JPEGs, cold": ("podium_batches", "jpegs", False),
     "JPEG files, PyTorch's loader, 2 workers": ("jpeg_batches", "2", False),
     "mapped, warm, training": ("podium_steps", "mapped", True),
     "read, cold, training": ("podium_steps", "rows", False),
+    "JPEGs, cold, training": ("podium_steps", "jpegs", False),
     "read in blocks, cold, training": ("podium_steps", "blocks", False),
 }
 
 
-def pixels_file() -> Path:
-    return next(Path(".cache", load.NAME).glob("*/images-*.npy"))
+def stored_file(name: str = "images-224-crop") -> Path:
+    return next(Path(".cache", load.NAME).glob(f"*/{name}.npy"))
 
 
 def map_pixels(side: int) -> np.memmap:
     """The mapped file, as images (n, side, side, 3)."""
-    images = np.load(pixels_file(), mmap_mode="r")
+    images = np.load(stored_file(), mmap_mode="r")
     shape = (images.nbytes // (3 * side**2), side, side, 3)
-    return np.memmap(pixels_file(), np.uint8, "r", images.offset, shape)
+    return np.memmap(stored_file(), np.uint8, "r", images.offset, shape)
 
 
 # What a process of its own runs, in the folder of the project.
@@ -69,15 +76,17 @@ def podium_data(kind: str, side: int) -> tuple:
     import torch
 
     from podium.config.keys import Augment, Recipe
+    from podium.data.cache import load_dataset
     from podium.data.image_file import ImageFile
     from podium.training.batches.stores import FitData, PixelStore
 
     torch.set_num_threads(1)
-    images = map_pixels(side)
+    images = load_dataset(stored_file(JPEGS)).images if kind == "jpegs" else map_pixels(side)
     keys = {"augment": Augment(flip="horizontal", shift_pixels=4), "shuffle": "blocks" if kind == "blocks" else "rows"}
     recipe = Recipe(architecture="resnet34", epochs=1, batch_size=BATCH, stored_pixels=side, **keys)
-    store, rows = PixelStore(images if kind == "mapped" else ImageFile(images), torch.device("cpu")), len(images)
-    return recipe, FitData(store, np.arange(rows) % 10, 10, np.arange(rows), np.arange(0), seed=1)
+    images, rows = ImageFile(images) if kind in ("rows", "blocks") else images, np.arange(len(images))
+    store = PixelStore(images, torch.device("cpu"))
+    return recipe, FitData(store, rows % 10, 10, rows, np.arange(0), seed=1)
 
 
 def memmap_batches(workers: str, side: int) -> Iterable:
@@ -139,8 +148,9 @@ def measure_batches(function: str, argument: str, side: str, is_warm: str) -> No
     if is_warm == "True":  # the same images in the same order, by a loader of the same seed
         consume(iter(podium_batches(argument, int(side))), skipped + images)
     else:
-        with pixels_file().open() as stream:
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        for name in ("images-224-crop", JPEGS):
+            with stored_file(name).open() as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     iterator, cpu = iter(globals()[function](argument, int(side))), sum(os.times()[:4])
     consume(iterator, skipped)
     started = time.perf_counter()
@@ -150,6 +160,24 @@ def measure_batches(function: str, argument: str, side: str, is_warm: str) -> No
     cpu = 1000 * (sum(os.times()[:4]) - cpu) / (skipped + images)
     usages = [resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     print(speed, cpu, max(usage.ru_maxrss for usage in usages) / 1000)
+
+
+def make_images(folder: Path, count: int, photos: Path | None) -> None:
+    """Prepare so many images at 224 pixels, as pixels and as JPEGs; random boxes of photos where there are any."""
+    from PIL import Image
+
+    load.make(folder, "make_pixels", 100 if photos else count)
+    files, draw = sorted(photos.resolve().rglob("*.jpg")) if photos else [], np.random.default_rng(0)
+    for row in range(count if photos else 0):  # in place of the hundred
+        image = Image.open(files[row % len(files)]).convert("RGB")
+        side = int(min(image.size) * draw.uniform(0.7, 1))
+        left, top = (int(draw.integers(0, size - side + 1)) for size in image.size)
+        target = folder / "data" / load.NAME / "train" / f"class{row % 10}" / f"{row}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image.crop((left, top, left + side, top + side)).save(target, quality=95)
+    recipe = folder / "competitions" / load.NAME / "net0.toml"
+    recipe.with_name("net1.toml").write_text(recipe.read_text() + 'stored_format = "jpeg"\n')
+    assert load.measure(load.podium("prepare"), folder).status == 0
 
 
 def consume(batches: Iterator, images: int) -> None:
@@ -220,19 +248,43 @@ def print_accuracy(seeds: int) -> None:
         print(seed, shuffle, (logits.argmax(axis=1) == labels[8000:]).mean(), flush=True)
 
 
+def print_difference(files: list[Path]) -> None:
+    """How the predictions in the second file differ from those in the first, with 95 % intervals over the rows."""
+    from scipy.special import log_softmax
+
+    scores, classes = [], []
+    for file in files:
+        with np.load(file) as run:
+            logits, labels, ids = (run[f"oof_{name}"] for name in ("logits", "labels", "ids"))
+        classes.append(logits.argmax(axis=1))
+        losses = -log_softmax(logits.astype(float), axis=1)[np.arange(len(labels)), labels]
+        scores.append({"ids": ids, "right": (classes[-1] == labels).astype(float), "log loss": losses})
+    assert np.array_equal(scores[0].pop("ids"), scores[1].pop("ids"))
+    print(f"another class: {(classes[0] != classes[1]).sum()} of {len(classes[0])}")
+    for name, values in scores[0].items():
+        gaps = scores[1][name] - values
+        interval = 1.96 * gaps.std(ddof=1) / len(gaps) ** 0.5
+        print(f"{name}: {values.mean():.4f}, {scores[1][name].mean():.4f}; {gaps.mean():+.4f} +- {interval:.4f}")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--images", type=int, default=load.SIZES["pixels"])
     arguments.add_argument("--side", type=int, default=MADE_SIDE)
     arguments.add_argument("--turns", type=int, default=3)
     arguments.add_argument("--folder", type=Path)
+    arguments.add_argument("--photos", type=Path)
     arguments.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     arguments.add_argument("--quality", action="store_true")
     arguments.add_argument("--accuracy", type=int, metavar="SEEDS")
+    arguments.add_argument("--compare", type=Path, nargs=2, metavar="NPZ", help="predictions of two runs")
     arguments.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.child:
         measure_batches(*options.child)
+        return
+    if options.compare:
+        print_difference(options.compare)
         return
     if options.accuracy:
         print_accuracy(options.accuracy)
@@ -243,8 +295,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         if not (folder / ".cache").is_dir():
-            load.make(folder, "make_pixels", options.images)
-            assert load.measure(load.podium("prepare"), folder).status == 0
+            make_images(folder, options.images, options.photos)
+        for file in sorted(folder.glob(f".cache/{load.NAME}/*/images-*.npy")):
+            print(f"{file.name}: {file.stat().st_size:,} bytes")
         found: dict[str, list[list[float]]] = {name: [] for name in options.only}
         for turn, name in product(range(options.turns), options.only):
             function, argument, is_warm = CONTENDERS[name]

@@ -145,7 +145,7 @@ def test_every_size_of_the_recipes_is_decoded_once(toy):
         "d": "",
     }.items():
         (file.parent / f"{name}.toml").write_text(RECIPE + keys)
-    assert recipe_sizes(toy.workspace()) == [(16, "crop"), (16, "pad"), (32, "crop")]
+    assert recipe_sizes(toy.workspace()) == [(16, "crop", "pixels"), (16, "pad", "pixels"), (32, "crop", "pixels")]
     toy.prepare()
     arrays = [file.name for file in toy.paths.cache.rglob("images-*.npy")]
     assert sorted(arrays) == ["images-16-crop.npy", "images-16-pad.npy", "images-32-crop.npy"]
@@ -155,7 +155,7 @@ def test_height_and_width_of_a_recipe_are_decoded_beside_squares(toy):
     folder = with_data(toy).parent
     for name, pixels in {"a": "[16, 24]", "b": "16"}.items():
         (folder / f"{name}.toml").write_text(f"{RECIPE}stored_pixels = {pixels}")
-    assert recipe_sizes(toy.workspace()) == [(16, "crop"), ((16, 24), "crop")]
+    assert recipe_sizes(toy.workspace()) == [(16, "crop", "pixels"), ((16, 24), "crop", "pixels")]
     toy.prepare()
     (file,) = toy.paths.cache.rglob("images-16x24-crop.npy")
     assert np.load(file).shape[1:] == (16, 24, 3)
@@ -163,7 +163,7 @@ def test_height_and_width_of_a_recipe_are_decoded_beside_squares(toy):
 
 def test_without_recipes_the_default_size_is_decoded(toy):
     toy.competition()
-    assert recipe_sizes(toy.workspace()) == [(32, "crop")]
+    assert recipe_sizes(toy.workspace()) == [(32, "crop", "pixels")]
 
 
 def test_prepare_without_the_original_images_uses_the_decoded_ones_and_says_so(toy):

@@ -226,6 +226,7 @@ class Recipe:
 
     stored_pixels: Pixels = key("side of the decoded images, or [height, width]", 32, low=8, high=2048)
     shape: Literal["crop", "squash", "pad"] = key("for other shapes: crop the centre, squash, or pad by mirror", "crop")
+    stored_format: Literal["pixels", "jpeg"] = key("jpeg: of quality 95, decoded again for each batch", "pixels")
     training_pixels: Pixels = key("side, or [height, width], for the network; 0: as stored", 0, low=0, high=2048)
     interpolation: Literal["bilinear", "bicubic"] = key("how stored images get the size of the network", "bilinear")
     progressive_pixels: tuple[Pixels, ...] = key("sizes in earlier stages, which are equally long", (), low=8)
@@ -245,6 +246,11 @@ class Recipe:
     def network_pixels(self) -> Pixels:
         """Size of the images in the last training stage, and at validation and test."""
         return self.training_pixels or self.stored_pixels
+
+    @property
+    def storage(self) -> tuple[Pixels, str, str]:
+        """Size of the stored images, how other shapes get it, and the format."""
+        return self.stored_pixels, self.shape, self.stored_format
 
     @property
     def stage_pixels(self) -> list[Pixels]:
@@ -285,9 +291,8 @@ class Recipe:
     @property
     def architecture_and_size(self) -> str:
         """The architecture; fastnets of different sizes count as different architectures."""
-        if self.architecture != "fastnet":
-            return self.architecture
-        return f"fastnet-{'-'.join(map(str, self.fastnet.widths))}x{self.fastnet.depth}"
+        size = f"-{'-'.join(map(str, self.fastnet.widths))}x{self.fastnet.depth}"
+        return self.architecture + (size if self.architecture == "fastnet" else "")
 
 
 def published_name(architecture: str) -> str:

@@ -9,9 +9,9 @@ from podium.config.schema import check_keys, flat_keys, quoted, read_table, sett
 
 # The keys of a recipe that have an effect where no layer is trained.
 WITHOUT_EPOCHS = (
-    *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "training_pixels", "shape"),
+    *("architecture", "seeds", "stem", "pretrained", "head", "stored_pixels", "stored_format", "training_pixels"),
     *("interpolation", "test_time_augmentation", "precision", "threads", "deterministic", "refit", "pseudo_labels"),
-    "metadata_columns",
+    *("metadata_columns", "shape"),
 )
 # Keys that have an effect on some targets only -> these.
 TARGETS_OF_KEYS = {

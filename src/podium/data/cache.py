@@ -17,6 +17,7 @@ from numpy.lib.format import open_memmap
 
 from podium.config.pixels import Pixels, height_and_width, pixels_text
 from podium.data.image_file import ImageFile
+from podium.data.jpeg_file import JpegFile
 from podium.errors import ChangedDataError, DataError
 from podium.files import DAMAGE, os_error_as
 from podium.lock import Lock, read_lock
@@ -60,7 +61,7 @@ class Dataset:
         """
         changed = [lock_file] if stamp.lock_sha256(lock_file) != lock_sha256 else []
         starts = range(0, len(self.images), ROWS_PER_BLOCK)
-        blocks = (np.asarray(self.images[row : row + ROWS_PER_BLOCK]) for row in starts)
+        blocks = (_content(self.images[row : row + ROWS_PER_BLOCK]) for row in starts)
         changed += [self.images.filename] if list(map(zlib.crc32, blocks)) != list(self.checksums) else []
         if changed:
             what = "The data changed during the training: its predictions are not saved."
@@ -92,8 +93,15 @@ class Dataset:
         return Path(self.images.filename).parents[1] / kind / name
 
 
+def _content(images: np.ndarray | ImageFile) -> np.ndarray | bytes:
+    """What has a checksum: pixels, or the JPEGs that they are stored as."""
+    return images.content() if isinstance(images, JpegFile) else np.asarray(images)
+
+
 def _block_checksum(array: np.memmap | ImageFile, block: int) -> int:
     """The CRC-32 of a block of rows, read from the file: an error of the disk in a mapped file kills the process."""
+    if isinstance(array, JpegFile):
+        return zlib.crc32(_content(array[block * ROWS_PER_BLOCK : (block + 1) * ROWS_PER_BLOCK]))
     size, checksum, file = ROWS_PER_BLOCK * array[0].nbytes, 0, Path(array.filename)
     with os_error_as(DataError, UNREADABLE, file=file), open(file, "rb") as stream:
         stream.seek(array.offset + block * size)
@@ -102,23 +110,24 @@ def _block_checksum(array: np.memmap | ImageFile, block: int) -> int:
     return checksum
 
 
-def size_name(pixels: Pixels, shape: str) -> str:
-    """The part of a file name that says how images are stored, such as "32-crop" or "256x512-pad"."""
-    return f"{pixels_text(pixels)}-{shape}"
+def size_name(pixels: Pixels, shape: str, stored_format: str = "pixels") -> str:
+    """The part of a file name that says how images are stored, such as "32-crop" or "256x512-pad-jpeg"."""
+    return f"{pixels_text(pixels)}-{shape}{'-jpeg' if stored_format == 'jpeg' else ''}"
 
 
-def open_images(paths: Paths, lock: Lock, *, pixels: Pixels, shape: str) -> Dataset:
+def open_images(paths: Paths, lock: Lock, *, pixels: Pixels, shape: str, stored_format: str = "pixels") -> Dataset:
     """Open the decoded images that `lock` describes, of the size `pixels`; the original files are not needed.
 
     Raises DataError where `podium prepare` has not decoded the images at this size. The pixels are not verified here:
     `verify` verifies all of them before a training, `verify_rows` the rows that a command uses.
     """
-    (height, width), dataset = height_and_width(pixels), find_images(paths, lock, size=size_name(pixels, shape))
+    size, (height, width) = size_name(pixels, shape, stored_format), height_and_width(pixels)
+    dataset = find_images(paths, lock, size=size)
     if dataset is None:
         raise DataError(
             "The images are not decoded yet.",
             file=paths.cache,
-            expected=f"images of {height} x {width} pixels (shape {shape}) with the fingerprint {lock.fingerprint}",
+            expected=f"images of {height} x {width} pixels ({size}) with the fingerprint {lock.fingerprint}",
             fix=f"make prepare COMPETITION={paths.name}",
         )
     return dataset
@@ -151,12 +160,12 @@ def load_dataset(file: Path) -> Dataset | None:
     Raises DataError where they cannot be read.
     """
     try:
-        images, lock = open_memmap(file, mode="r"), read_lock(file.with_name(LISTING_FILE))
-        checksums = json.loads(file.with_suffix(".json").read_bytes())
-        are_pixels = images.dtype == np.uint8 and images.flags.c_contiguous
-        are_whole = len(images) == len(lock.train_ids) + len(lock.test_ids)
-        blocks = math.ceil(len(images) / ROWS_PER_BLOCK)
-        return Dataset(lock, images, checksums) if are_pixels and are_whole and len(checksums) == blocks else None
+        array, lock = open_memmap(file, mode="r"), read_lock(file.with_name(LISTING_FILE))
+        checksums, rows = json.loads(file.with_suffix(".json").read_bytes()), len(lock.train_ids) + len(lock.test_ids)
+        are_pixels = array.dtype == np.uint8 and array.flags.c_contiguous
+        images = JpegFile(array, rows) if array.ndim == 1 else array
+        are_whole = len(images) == rows and len(checksums) == math.ceil(rows / ROWS_PER_BLOCK)
+        return Dataset(lock, images, checksums) if are_pixels and are_whole else None
     except DAMAGE as error:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise

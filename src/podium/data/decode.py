@@ -12,10 +12,10 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import open_memmap, write_array_header_1_0
 
 from podium.config.keys import Competition
 from podium.config.pixels import Pixels, height_and_width
@@ -24,11 +24,12 @@ from podium.data.archives import read_file
 from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, load_dataset, size_name
 from podium.data.folds import ALWAYS_TRAINS
 from podium.data.images import bombs_are_faults, decode_with_sides, has_several_frames
+from podium.data.jpeg_file import LEAST_SHARE, content_of, encode_jpeg, offsets_of
 from podium.data.listing import Listing, base_name
 from podium.data.locate import Progress, Source
 from podium.data.scan import scan
 from podium.errors import DataError, examples
-from podium.files import atomic_write, cache_lock, require_free_space, write_file
+from podium.files import LARGER_CACHE, atomic_write, cache_lock, require_free_space, write_file
 from podium.lock import EXTRA, Lock, write_lock
 from podium.plan.paths import Paths
 from podium.processes import worker_pool
@@ -40,6 +41,7 @@ CACHE_VERSION = 3
 FEW_ROWS = 2000
 # So many equal files are probably placeholders; an image with such a side, or so much longer than wide, shows nothing.
 MANY_COPIES, FEW_PIXELS, LONG = 5, 2, 20
+SMALLER_FORMAT = ', or set stored_format = "jpeg" in the recipes: JPEGs of photos are a sixth of their pixels'
 PLACEHOLDER = re.compile(r"not[ _-]?found|place[ _-]?holder", re.IGNORECASE)
 
 
@@ -51,6 +53,8 @@ class DecodedRows(NamedTuple):
     several_frames: list[bool]  # of each whole image
     faults: list[str]  # of the other files
     checksums: list[int]  # CRC-32 of each block of rows
+    lengths: list[int]  # of the JPEGs, where rows are stored as these
+    jpegs: list[bytes]  # the JPEGs of a block, until they are written
 
 
 def decode_images(
@@ -60,6 +64,7 @@ def decode_images(
     *,
     pixels: Pixels,
     shape: str,
+    stored_format: str = "pixels",
     progress: Progress,
     note: Callable[[str], object] = lambda text: None,
 ) -> Dataset:
@@ -69,12 +74,13 @@ def decode_images(
     same images is waited for. `note` receives what is strange in images that are decoded now. Raises DataError with all
     faults of the data at once.
     """
-    file = paths.cache / _cache_key(competition, source) / f"images-{size_name(pixels, shape)}.npy"
+    file = paths.cache / _cache_key(competition, source) / f"images-{size_name(pixels, shape, stored_format)}.npy"
     with cache_lock(file.with_name("lock")):
         dataset = load_dataset(file)
         if dataset is None:
             listing = scan(competition, source)
-            rows = _decode_listing(listing, file, pixels, shape=shape, name=paths.name, progress=progress)
+            options = {"pixels": pixels, "shape": shape, "as_jpeg": stored_format == "jpeg"}
+            rows = _decode_listing(listing, file, **options, name=paths.name, progress=progress)
             for text in _strange_images(listing, rows):
                 note(text)
             dataset = load_dataset(file)
@@ -91,23 +97,38 @@ def _cache_key(competition: Competition, source: Source) -> str:
 
 
 def _decode_listing(
-    listing: Listing, file: Path, pixels: Pixels, *, shape: str, name: str, progress: Progress
+    listing: Listing, file: Path, *, pixels: Pixels, shape: str, as_jpeg: bool, name: str, progress: Progress
 ) -> DecodedRows:
     """Decode all images of a listing into `file`; raises DataError with the faults of all of them."""
     images = [*(row.file for row in listing.rows), *listing.test_images.values()]
     height, width = height_and_width(pixels)
     # Check the free space first: writing to a mapped file on a full disk kills the process.
-    require_free_space(file.parent, len(images) * height * width * 3, what="The decoded images")
+    needed, fix = len(images) * height * width * 3, LARGER_CACHE if as_jpeg else LARGER_CACHE + SMALLER_FORMAT
+    needed = round(needed * LEAST_SHARE) if as_jpeg else needed
+    require_free_space(file.parent, needed, what="The decoded images", fix=fix)
     with atomic_write(file) as stream:
-        open_memmap(stream.name, mode="w+", dtype=np.uint8, shape=(max(len(images), 1), height, width, 3))
-        decode_block = partial(decode_rows, array_file=Path(stream.name), pixels=pixels, shape=shape)
-        rows = _run_in_blocks(decode_block, images, progress)
+        array_file = None if as_jpeg else Path(stream.name)
+        if as_jpeg:
+            _write_header(stream, 0)
+        else:
+            open_memmap(stream.name, mode="w+", dtype=np.uint8, shape=(max(len(images), 1), height, width, 3))
+        decode_block = partial(decode_rows, array_file=array_file, pixels=pixels, shape=shape)
+        rows = _run_in_blocks(decode_block, images, stream, progress)
+        if as_jpeg:
+            size = sum(rows.lengths) + stream.write(offsets_of(rows.lengths))
+            stream.seek(0)
+            _write_header(stream, size)
         if faults := [*listing.faults, *(rows.faults or _repeated_files(listing, rows.digests))]:
             what = f"The data of '{name}' have {len(faults)} fault(s)."
             raise DataError(what, faults=faults, fix="fix or remove these")
         write_lock(file.with_name(LISTING_FILE), _lock_without_folds(listing, rows.digests))
         write_file(file.with_suffix(".json"), json.dumps(rows.checksums).encode())
     return rows
+
+
+def _write_header(stream: BinaryIO, size: int) -> None:
+    """The header of an array (size,) uint8; it is equally long for each size."""
+    write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
 
 
 def _strange_images(listing: Listing, rows: DecodedRows) -> list[str]:
@@ -158,29 +179,40 @@ def _lock_without_folds(listing: Listing, digests: Sequence[bytes]) -> Lock:
     )
 
 
-def decode_rows(files: Sequence[str], first: int, *, array_file: Path, pixels: Pixels, shape: str) -> DecodedRows:
-    """Decode files into consecutive rows of the array in `array_file`, from the row `first`."""
-    array = open_memmap(array_file, mode="r+")[first : first + len(files)]
-    digests, sides, several_frames, faults = [], [], [], []
+def decode_rows(
+    files: Sequence[str], first: int, *, array_file: Path | None, pixels: Pixels, shape: str
+) -> DecodedRows:
+    """Decode files into consecutive rows of the array in `array_file`, from the row `first`; without it, to JPEGs."""
+    array = open_memmap(array_file, mode="r+")[first : first + len(files)] if array_file else None
+    digests, sides, several_frames, faults, jpegs = [], [], [], [], []
     with bombs_are_faults():
         for row, file in enumerate(files):
             try:
                 content = read_file(file)
-                array[row], size = decode_with_sides(content, pixels, shape=shape)
+                image, size = decode_with_sides(content, pixels, shape=shape)
+                if array is None:
+                    jpegs.append(encode_jpeg(image))
+                else:
+                    array[row] = image
                 digests.append(hashlib.sha256(content).digest())
                 sides.append(size)
                 several_frames.append(has_several_frames(content))
             except DataError as error:
                 faults.append(f"{file}: {error.what} {error.found or ''}".rstrip())
-    return DecodedRows(digests, sides, several_frames, faults, [zlib.crc32(array)])
+    lengths = list(map(len, jpegs))
+    checksum = zlib.crc32(content_of(b"".join(jpegs), lengths) if array is None else array)
+    return DecodedRows(digests, sides, several_frames, faults, [checksum], lengths, jpegs)
 
 
 def _run_in_blocks(
-    decode_block: Callable[[Sequence[str], int], DecodedRows], files: Sequence[str], progress: Progress
+    decode_block: Callable[[Sequence[str], int], DecodedRows],
+    files: Sequence[str],
+    stream: BinaryIO,
+    progress: Progress,
 ) -> DecodedRows:
-    """The results of all blocks, joined."""
+    """The results of all blocks, joined; their JPEGs are written to the stream."""
     blocks = [files[row : row + ROWS_PER_BLOCK] for row in range(0, len(files), ROWS_PER_BLOCK)]
-    rows = DecodedRows([], [], [], [], [])
+    rows = DecodedRows([], [], [], [], [], [], [])
     killed = DataError("A process that decodes images was killed.", fix="free memory and try again")
     # Processes, not threads, because Pillow holds the GIL for small images.
     workers = worker_pool(min(len(os.sched_getaffinity(0)), len(blocks)), killed=killed)
@@ -188,5 +220,7 @@ def _run_in_blocks(
         for block in (pool.map if pool else map)(decode_block, blocks, count(step=ROWS_PER_BLOCK)):
             for all_values, values in zip(rows, block, strict=True):
                 all_values += values
+            stream.writelines(rows.jpegs)
+            rows.jpegs.clear()
             progress("decode images", len(rows.digests) + len(rows.faults), len(files))
     return rows

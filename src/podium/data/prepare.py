@@ -22,8 +22,8 @@ from podium.files import remove_abandoned_temporaries
 from podium.lock import Lock, read_lock, write_lock
 from podium.workspace import Workspace
 
-Size = tuple[Pixels, str]
-"""Size of the stored images, and how other shapes get it."""
+Size = tuple[Pixels, str, str]
+"""Size of the stored images, how other shapes get it, and the format, as Recipe.storage has them."""
 Note = Callable[[str], object]
 
 
@@ -51,9 +51,9 @@ def prepare(
         dataset = load_dataset(Path(find_images(paths, known).images.filename))  # with the groups that the data have
     else:
         source = source or download_source(competition, paths, progress=progress)
-        for pixels, shape in sizes:
-            options = {"pixels": pixels, "shape": shape, "progress": progress, "note": note}
-            dataset = decode_images(competition, source, paths, **options)
+        for pixels, shape, stored_format in sizes:
+            options = {"pixels": pixels, "shape": shape, "stored_format": stored_format}
+            dataset = decode_images(competition, source, paths, **options, progress=progress, note=note)
     _check_fingerprint(dataset.lock.fingerprint, workspace, known, source, data=data, accept=accept)
     lock = _make_lock(dataset, competition, known, progress=progress, note=note)
     is_kept = source is None or (known and not accept)
@@ -73,8 +73,8 @@ def prepare(
 
 def recipe_sizes(workspace: Workspace) -> list[Size]:
     """Every size at which the recipes store images; the default size where there is no recipe."""
-    sizes = {(recipe.stored_pixels, recipe.shape) for recipe in workspace.recipes.values() or [Recipe]}
-    return sorted(sizes, key=lambda size: (height_and_width(size[0]), size[1]))
+    sizes = {recipe.storage for recipe in workspace.recipes.values() or [Recipe(architecture="")]}
+    return sorted(sizes, key=lambda size: (height_and_width(size[0]), *size[1:]))
 
 
 def _check_fingerprint(

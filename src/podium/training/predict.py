@@ -18,6 +18,7 @@ from podium.config.keys import Recipe
 from podium.config.pixels import count_pixels, height_and_width
 from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
+from podium.data.jpeg_file import in_format
 from podium.data.new_images import find_new_images, ids_of
 from podium.errors import DataError, PodiumError, TrainingError
 from podium.files import DAMAGE
@@ -82,12 +83,11 @@ class Predictor:
         logits, images = [], {}
         for run, fits in networks.items():
             recipe = fits[0].recipe
-            stored = recipe.stored_pixels, recipe.shape
             with _name_run_in_errors(self.workspace, run):
-                if stored not in images:
+                if recipe.storage not in images:
                     read = partial(_read_image, recipe=recipe, may_be_damaged=otherwise is not None)
-                    images[stored] = list(readers.map(read, files))
-                logits.append(mean_logits(fits, images[stored]))
+                    images[recipe.storage] = list(readers.map(read, files))
+                logits.append(mean_logits(fits, images[recipe.storage]))
                 wrong = (~np.isfinite(logits[-1]).all(axis=1)).sum()
                 if wrong and otherwise is None:
                     found = f"NaN or infinity for {wrong} of {len(files)} images"
@@ -187,7 +187,7 @@ def _training_command(workspace: Workspace, *runs: str) -> str:
 def _read_image(file: Path, *, recipe: Recipe, may_be_damaged: bool) -> np.ndarray | None:
     """Pixels as the recipe stores them; None for an image that cannot be read and `may_be_damaged`."""
     try:
-        return decode(file.read_bytes(), recipe.stored_pixels, shape=recipe.shape)
+        return in_format(decode(file.read_bytes(), recipe.stored_pixels, shape=recipe.shape), recipe.stored_format)
     except (DataError, OSError) as error:
         if may_be_damaged:
             return None

@@ -15,6 +15,7 @@ from torch import Tensor
 from podium.config.keys import Recipe
 from podium.data.cache import ROWS_PER_BLOCK, Dataset, open_images
 from podium.data.image_file import ImageFile
+from podium.data.jpeg_file import JpegFile
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
 from podium.predictions.pseudo import PseudoLabels
@@ -219,9 +220,11 @@ class FitData:
 
 def open_recipe_images(workspace: Workspace, recipe: Recipe) -> Dataset:
     """The images of the lock, decoded as the recipe stores them; raises DataError where they are not in the cache."""
-    dataset = open_images(workspace.paths, workspace.lock, pixels=recipe.stored_pixels, shape=recipe.shape)
-    is_mapped = pick_device().type == "cpu" and dataset.images.nbytes <= MAPPED_BYTES
-    return dataset if is_mapped else replace(dataset, images=ImageFile(dataset.images))
+    pixels, shape, stored_format = recipe.storage
+    dataset = open_images(workspace.paths, workspace.lock, pixels=pixels, shape=shape, stored_format=stored_format)
+    is_small = pick_device().type == "cpu" and dataset.images.nbytes <= MAPPED_BYTES
+    stays = is_small or isinstance(dataset.images, JpegFile)
+    return dataset if stays else replace(dataset, images=ImageFile(dataset.images))
 
 
 def open_stores(dataset: Dataset, *, keeps_features: bool = True) -> tuple[PixelStore, PixelStore]:
