@@ -136,14 +136,14 @@ def test_an_edited_score_or_weight_and_a_cut_or_missing_file_are_not_fresh(tmp_p
 def test_a_json_that_the_system_cannot_read_is_an_error(tmp_path, monkeypatch):
     workspace = make_project(tmp_path, three_runs())
     write_ensemble(workspace)
-    original = Path.read_text
+    original = Path.read_bytes
 
     def refuse(file, *arguments, **options):
         if file.name == "ensemble.json":
             raise PermissionError(13, "Permission denied", str(file))
         return original(file, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(PermissionError):
         is_fresh(workspace)
 
