@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import py7zr
@@ -30,7 +31,7 @@ from podium.kaggle.ledger import COLUMNS, read_ledger
 from podium.lock import lock_text, read_lock
 from podium.plan.stamp import read_about
 from podium.predictions.align import align
-from podium.predictions.artefact import load_predictions, write_predictions
+from podium.predictions.artefact import load_predictions, save_predictions
 from podium.predictions.importing import import_predictions
 from podium.predictions.pseudo import read_pseudo_labels
 from podium.scaffold.variant import parse_assignments
@@ -169,9 +170,9 @@ READERS: dict[str, Reader] = {
 
 
 def _predictions() -> bytes:
-    stream = io.BytesIO()
-    write_predictions(stream, Path("any.s1.npz"), RUN)
-    return stream.getvalue()
+    with TemporaryDirectory() as folder:
+        save_predictions(file := Path(folder, "any.s1.npz"), RUN)
+        return file.read_bytes()
 
 
 def _npz(**columns: object) -> bytes:

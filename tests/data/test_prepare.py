@@ -365,12 +365,11 @@ def test_equal_files_thin_images_and_large_batches_are_warned_of(toy):
     assert notes == []
 
 
-def test_long_images_placeholders_and_animations_are_warned_of(toy):
+def test_long_images_and_placeholders_are_warned_of(toy):
     with_data(toy)
     files = {}
-    for name, size, frames in [("imageNotFound.gif", (8, 8), 1), ("strip.png", (64, 3), 1), ("moving.gif", (8, 8), 2)]:
-        stream, images = io.BytesIO(), [Image.new("RGB", size, (90, frame, 0)) for frame in range(7, 7 + frames)]
-        images[0].save(stream, name[-3:], save_all=frames > 1, append_images=images[1:])
+    for name, size in [("imageNotFound.gif", (8, 8)), ("strip.png", (64, 3))]:
+        Image.new("RGB", size, (90, 7, 0)).save(stream := io.BytesIO(), name[-3:])
         files[f"train/cat/{name}"] = stream.getvalue()
     toy.zip(toy.data / "pets.zip", toy.folders() | files)
     notes = []
@@ -379,5 +378,4 @@ def test_long_images_placeholders_and_animations_are_warned_of(toy):
     assert sorted(named) == [
         "1 images are more than 20 times as long as wide: cat/strip (64 x 3)",
         "1 images have a name of placeholders of missing images: cat/imageNotFound",
-        "1 images have several frames, of which the first is used: cat/moving",
     ]

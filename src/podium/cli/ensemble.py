@@ -57,14 +57,16 @@ def pseudo(
     """Write the test images that the blend predicts with confidence, and their labels, for the key pseudo_labels."""
     from podium.predictions.pseudo import write_pseudo_labels
 
-    file, (rows, labels), errors = write_pseudo_labels(workspace, threshold)
-    lock, target = workspace.lock, workspace.lock.target
-    lines, counts = [f"wrote {file}: {len(rows):,} of {len(lock.test_ids):,} test images; {errors}"], {}
-    if target.has_classes:
-        shares = target.shares(labels) * len(rows)
-        counts = {name: round(count) for name, count in zip(lock.classes, shares, strict=True)}
-        lines.append(", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    lines.append(f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train')
+    file, (rows, labels), wrong = write_pseudo_labels(workspace, threshold)
+    lock = workspace.lock
+    shares = lock.target.shares(labels) * len(rows)
+    counts = {name: round(count) for name, count in zip(lock.classes, shares, strict=True)}
+    lines = [
+        f"wrote {file}: {len(rows):,} of {len(lock.test_ids):,} test images; "
+        f"{wrong:.0f} of their {labels.size:,} labels are probably wrong",
+        ", ".join(f"{name} {count:,}" for name, count in counts.items()),
+        f'next: pseudo_labels = "{file}" in a recipe, or SET= with make train',
+    ]
     print_result({"file": file, "rows": len(rows), "classes": counts}, lines)
 
 
@@ -77,15 +79,6 @@ def suggest(workspace: Opened = DEFAULT) -> None:
     seeds = {name: recipe.seeds for name, recipe in workspace.recipes.items()}
     suggestions = suggest_run(workspace)
     print_result({"recipes": suggestions}, suggestion_lines(suggestions, seeds))
-
-
-@commands.command()
-def compact(workspace: Opened = DEFAULT) -> None:
-    """Store the logits in oof/<competition>/ as float16, half the size, if the submission stays the same."""
-    from podium.ensemble.compact import compact_predictions
-
-    before, after = compact_predictions(workspace)
-    print(f"{workspace.name}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now; the submission is the same")
 
 
 @commands.command("import")

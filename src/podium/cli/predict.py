@@ -20,7 +20,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="[RUN] IMAGES",
-            help="A run with parameters here; an image, a folder of images, or a .txt or .csv that lists images.",
+            help="A run with parameters here; an image, or a folder of images.",
             autocompletion=complete_runs,
         ),
     ],

@@ -23,7 +23,7 @@ from podium.config.schema import changed_keys
 from podium.data.archives import read_file
 from podium.data.cache import LISTING_FILE, ROWS_PER_BLOCK, Dataset, load_dataset, size_name
 from podium.data.folds import ALWAYS_TRAINS
-from podium.data.images import bombs_are_faults, decode_with_sides, has_several_frames
+from podium.data.images import bombs_are_faults, decode_with_sides
 from podium.data.jpeg_file import LEAST_SHARE, content_of, encode_jpeg, offsets_of
 from podium.data.listing import Listing, base_name
 from podium.data.locate import Progress, Source
@@ -50,7 +50,6 @@ class DecodedRows(NamedTuple):
 
     digests: list[bytes]  # SHA-256 of each whole image's file
     sides: list[tuple[int, int]]  # width and height of each whole image
-    several_frames: list[bool]  # of each whole image
     faults: list[str]  # of the other files
     checksums: list[int]  # CRC-32 of each block of rows
     lengths: list[int]  # of the JPEGs, where rows are stored as these
@@ -135,8 +134,8 @@ def _strange_images(listing: Listing, rows: DecodedRows) -> list[str]:
     """What is strange in whole images, a line each: their sides, names, frames, and many with the same bytes."""
     counts, ids_by_text = Counter(rows.digests), defaultdict(list)
     files = [*(row.file for row in listing.rows), *listing.test_images.values()]
-    of_images = (_ids(listing), files, rows.digests, rows.sides, rows.several_frames)
-    for id_, file, digest, (width, height), several in zip(*of_images, strict=True):
+    of_images = (_ids(listing), files, rows.digests, rows.sides)
+    for id_, file, digest, (width, height) in zip(*of_images, strict=True):
         short, long = sorted((width, height))
         copies = f"have the same bytes as {MANY_COPIES - 1} others or more; placeholders of missing images?"
         strange = {
@@ -144,7 +143,6 @@ def _strange_images(listing: Listing, rows: DecodedRows) -> list[str]:
             f"are more than {LONG} times as long as wide:": short > FEW_PIXELS and long > LONG * short,
             copies: counts[digest] >= MANY_COPIES,
             "have a name of placeholders of missing images:": PLACEHOLDER.search(base_name(file)),
-            "have several frames, of which the first is used:": several,
         }
         for text in (text for text, is_strange in strange.items() if is_strange):
             ids_by_text[text].append(f"{id_} ({width} x {height})" if " long " in text or " side " in text else id_)
@@ -184,7 +182,7 @@ def decode_rows(
 ) -> DecodedRows:
     """Decode files into consecutive rows of the array in `array_file`, from the row `first`; without it, to JPEGs."""
     array = open_memmap(array_file, mode="r+")[first : first + len(files)] if array_file else None
-    digests, sides, several_frames, faults, jpegs = [], [], [], [], []
+    digests, sides, faults, jpegs = [], [], [], []
     with bombs_are_faults():
         for row, file in enumerate(files):
             try:
@@ -196,12 +194,11 @@ def decode_rows(
                     array[row] = image
                 digests.append(hashlib.sha256(content).digest())
                 sides.append(size)
-                several_frames.append(has_several_frames(content))
             except DataError as error:
                 faults.append(f"{file}: {error.what} {error.found or ''}".rstrip())
     lengths = list(map(len, jpegs))
     checksum = zlib.crc32(content_of(b"".join(jpegs), lengths) if array is None else array)
-    return DecodedRows(digests, sides, several_frames, faults, [checksum], lengths, jpegs)
+    return DecodedRows(digests, sides, faults, [checksum], lengths, jpegs)
 
 
 def _run_in_blocks(
@@ -212,7 +209,7 @@ def _run_in_blocks(
 ) -> DecodedRows:
     """The results of all blocks, joined; their JPEGs are written to the stream."""
     blocks = [files[row : row + ROWS_PER_BLOCK] for row in range(0, len(files), ROWS_PER_BLOCK)]
-    rows = DecodedRows([], [], [], [], [], [], [])
+    rows = DecodedRows([], [], [], [], [], [])
     killed = DataError("A process that decodes images was killed.", fix="free memory and try again")
     # Processes, not threads, because Pillow holds the GIL for small images.
     workers = worker_pool(min(len(os.sched_getaffinity(0)), len(blocks)), killed=killed)

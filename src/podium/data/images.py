@@ -61,13 +61,6 @@ def decode_with_sides(content: bytes, pixels: Pixels, *, shape: str) -> tuple[np
         raise DataError(f"not a whole image: {str(error) or type(error).__name__}") from None
 
 
-def has_several_frames(content: bytes) -> bool:
-    """Whether a whole GIF, WebP or TIFF file has several frames or pages, of which `decode` uses the first."""
-    if not content.startswith((b"GIF", b"RIFF", b"II*", b"MM\0*")):
-        return False
-    return getattr(Image.open(io.BytesIO(content), formats=_formats()), "n_frames", 1) > 1
-
-
 @contextmanager
 def bombs_are_faults() -> Iterator[None]:
     """Within the context, an image above Pillow's pixel limit is a fault, and other warnings are ignored.
