@@ -208,6 +208,18 @@ def test_a_choice_among_equal_strategies_is_corrected():
     assert score.score == pytest.approx(resampled.whole[choice] - score.corrected_for_choosing)
 
 
+def test_a_choice_never_makes_a_score_better():
+    # The draws choose the strategy that all rows choose, or an equally good one, so that only noise is left to correct.
+    names = ["best", "uniform", "accuracy", "log-loss"]
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        hits = draw.random(500) < 0.8
+        resampled = of_hits(hits, *[hits] * 3)
+        choice = int(choose(resampled, resampled.whole, names))
+        score = estimate(resampled, choice, tests=500, chosen_among=names)
+        assert score.score <= resampled.whole[choice] and score.corrected_for_choosing >= 0
+
+
 def test_metrics_that_are_no_mean_over_rows_are_bootstrapped():
     draw = np.random.default_rng(0)
     labels = draw.integers(2, size=80)

@@ -116,14 +116,15 @@ def estimate(resampled: Bootstrap, place: int, *, tests: int, chosen_among: Sequ
     """The cross-fitted score of strategy number `place`, corrected if it was chosen on these rows by its score.
 
     The correction is the bootstrap bias-corrected cross-validation of Tsamardinos et al. (Machine Learning 107, 2018):
-    choose among the strategies on the drawn rows, score on the others. Intervals of an accuracy are Wilson's.
+    choose among the strategies on the drawn rows, score on the others. A choice cannot make a score too bad, so that
+    what is found below zero is noise, and counts as zero. Intervals of an accuracy are Wilson's.
     """
     measure, rows, units = resampled.pool.measure, float(len(resampled.pool.labels)), resampled.pool.draws.shape[1]
     optimism, inside = 0.0, resampled.inside[:, place]
     if chosen_among is not None:
         choices = choose(resampled, resampled.inside, chosen_among)
         outside = np.take_along_axis(resampled.outside, choices[:, None], axis=1).mean()
-        optimism = float(resampled.whole[place] - outside)
+        optimism = max(0.0, float(resampled.whole[place] - outside))
     gain = float(resampled.whole[place]) - optimism
     if resampled.pool.metric == "accuracy":
         gain = min(max(gain, 0.0), 1.0)
