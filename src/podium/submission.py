@@ -1,7 +1,5 @@
 """The CSV for the leaderboard: written, checked against the competition, and read."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -13,6 +11,7 @@ from podium.config.competition import expected_columns, positive_index, separato
 from podium.config.keys import Submission
 from podium.errors import SubmissionError
 from podium.lock import Lock
+from podium.text import csv_rows, csv_text
 
 # Kaggle rescales rows; this difference from 1 is rounding.
 SUM_TOLERANCE = 1e-3
@@ -37,11 +36,8 @@ def submission_text(probabilities: np.ndarray, *, lock: Lock, settings: Submissi
     else:
         columns = [positive_index(settings, lock.classes)] if settings.kind == "probability" else slice(None)
         cells = [[f"{value:.9g}" for value in row] for row in probabilities[:, columns].tolist()]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(expected_columns(settings, lock.classes))
-    writer.writerows([id_, *row] for id_, row in zip(lock.test_ids.tolist(), cells, strict=True))
-    return text.getvalue()
+    rows = ([id_, *row] for id_, row in zip(lock.test_ids.tolist(), cells, strict=True))
+    return csv_text([expected_columns(settings, lock.classes), *rows])
 
 
 def _named_classes(probabilities: np.ndarray, lock: Lock, settings: Submission) -> Iterable[Sequence[int]]:
@@ -66,8 +62,7 @@ def read_probabilities(file: Path, *, lock: Lock, settings: Submission, ranked: 
 
     With `ranked`, the second of a ranking has 1/2, the third 1/3, and so on. Raises OSError.
     """
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = [cells for _, *cells in csv.reader(stream)][1:]
+    rows = [cells for _, (_, *cells) in csv_rows(file.read_bytes())][1:]
     if settings.kind in KINDS_OF_NAMES:
         separator = separator_of(settings, lock.target.name)
         most = 1 if settings.kind == "ranking" and not ranked else None
@@ -109,15 +104,7 @@ def check_submission(file: Path, *, lock: Lock, settings: Submission) -> list[st
 
 def _read_rows(file: Path) -> tuple[list[str], Rows]:
     """The header, and the other rows with their line numbers; raises ValueError if the file is not a CSV, OSError."""
-    try:
-        text = file.read_bytes().decode("utf-8")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        (_, header), *rows = [(reader.line_num, row) for row in reader] or [(1, [])]
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise ValueError(f"not UTF-8 text: byte {byte:#04x} at offset {error.start}") from None
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: not CSV from here on ({error})") from None
+    (_, header), *rows = [*csv_rows(file.read_bytes())] or [(1, [])]
     if not header:
         raise ValueError("the file is empty")
     if header[0].startswith("\ufeff"):

@@ -1,6 +1,8 @@
-"""Tables as lines of text."""
+"""Tables as lines of text, and as CSV."""
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -23,6 +25,25 @@ def record_lines(records: Sequence[Mapping[str, Any]], formats: Mapping[str, str
     rows = [[_cell(value, form) for value, form in zip(row, forms, strict=True)] for row in values]
     heading = [name.replace("_", " ") for name in formats]
     return table_lines([heading, *rows], "".join(">" if form else "<" for form in forms))
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as a CSV with Unix line ends."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def csv_rows(content: bytes, encoding: str = "utf-8") -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV, blank ones too, and the line on which each ends; raises ValueError if it is none."""
+    try:
+        reader = csv.reader(io.StringIO(content.decode(encoding), newline=""), strict=True)
+        yield from ((reader.line_num, row) for row in reader)
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(f"not UTF-8 text: byte {byte:#04x} at offset {error.start}") from None
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: not CSV from here on ({error})") from None
 
 
 def _cell(value: Any, form: str) -> str:

@@ -179,10 +179,10 @@ PSEUDO = {
     "missing": ({}, "No such file", "make pseudo"),
 }
 IMAGE = {
-    "cut": (cut, "1 fault(s)", "0.png: not a whole image: the file ends too early"),
+    "cut": (cut, "1 fault(s)", "0.png: not a whole image: Truncated File Read"),
     "empty": ("", "0.png: not a whole image: not in any format"),
     "a page": ("<html>", "0.png: not a whole image: not in any format"),
-    "a wrong checksum": (overwrite(60, b"\0\0\0"), "0.png: not a whole image: wrong checksum"),
+    "a wrong checksum": (overwrite(60, b"\0\0\0"), "0.png: not a whole image: broken PNG file"),
     "a million pixels a side": (png(10**6, b""), "not a whole image: Image size (1000000000000 pixels) exceeds"),
     "fewer pixels than its header claims": (png(9, zlib.compress(b"\0")), "0.png: not a whole image"),
     "floating-point grey": (tiff("F", 0.5), "0.png: not a whole image: floating-point grey"),

@@ -1,6 +1,5 @@
 """Decoded images are opened without what decodes them; damage, on the disk or of the cache, is noticed."""
 
-import io
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.lib.format import open_memmap
 
-from podium.data import cache as cache_module
+from podium.data import image_file
 from podium.data.cache import find_images, open_images
 from podium.errors import DataError
 
@@ -98,7 +97,7 @@ def blocks(toy, monkeypatch):
     """The competition with decoded images of 8 x 8 pixels, in blocks of 3 rows."""
     for module in ("cache", "decode"):
         monkeypatch.setattr(f"podium.data.{module}.ROWS_PER_BLOCK", 3)
-    monkeypatch.setattr(cache_module, "BYTES_PER_READ", 100)
+    monkeypatch.setattr(image_file, "BLOCK_BYTES", 100)
     toy.competition()
     (toy.paths.folder / "net.toml").write_text(
         'architecture = "resnet34"\nepochs = 1\nlearning_rate = 0.1\nstored_pixels = 8\n'
@@ -153,10 +152,9 @@ def test_the_fix_of_damaged_images_decodes_them_again(blocks):
 
 
 def test_an_error_of_the_disk_during_the_verification_is_reported(blocks, monkeypatch):
-    class FailingFile(io.FileIO):
-        def read(self, size):
-            raise OSError(5, "Input/output error")
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(cache_module, "open", FailingFile, raising=False)
+    monkeypatch.setattr(os, "preadv", fail)
     with pytest.raises(DataError, match=r"cannot be read(.|\n)*images-8-crop.npy(.|\n)*Input/output error"):
         open_pets(blocks).verify()

@@ -200,16 +200,6 @@ def test_a_submission_of_another_competition_is_refused(workspace):
         read_chain(open_workspace("other", workspace.paths.root), csv_of(workspace))
 
 
-def test_an_older_record_without_the_hash_of_the_lock_has_it_in_its_stamp(workspace):
-    file = csv_of(workspace).with_suffix(".json")
-    record = json.loads(file.read_text())
-    del record["lock_sha256"], record["overridden"]
-    file.write_text(json.dumps(with_hashes(record, file.with_suffix(""))))
-    assert not changed(workspace)
-    flip(workspace.paths.lock_file, b'"seed": 0', b'"seed": 1')
-    assert any("not recorded" in line and "data.lock" in line for line in changed(workspace))
-
-
 @pytest.mark.parametrize("key", ["score", "label"])
 def test_a_forged_file_with_right_hashes_differs_when_the_ensemble_is_made_again(key, workspace):
     csv_file = csv_of(workspace)

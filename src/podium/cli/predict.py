@@ -1,7 +1,5 @@
 """Commands that predict new images by trained parameters."""
 
-import csv
-import io
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +8,7 @@ import typer
 
 from podium.cli.options import DEFAULT, Opened, complete_runs
 from podium.cli.printing import duration, print_line, print_result
+from podium.text import csv_text
 
 commands = typer.Typer()
 
@@ -53,12 +52,9 @@ def predict(
     else:
         predictor = open_run(workspace, *runs)
     predictions = predict_images(predictor, Path(place), probabilities=probabilities)
-    records, text = [{"id": name, **row} for name, row in predictions], io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(records[0])
-    for row in records:
-        writer.writerow([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values()])
-    print_result({"predictions": records}, text.getvalue().splitlines())
+    records = [{"id": name, **row} for name, row in predictions]
+    rows = ([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values()] for row in records)
+    print_result({"predictions": records}, csv_text([records[0], *rows]).splitlines())
 
 
 @commands.command()

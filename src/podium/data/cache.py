@@ -5,10 +5,10 @@ import json
 import math
 import os
 import shlex
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from podium.config.pixels import Pixels, height_and_width, pixels_text
-from podium.data.image_file import ImageFile
+from podium.data.image_file import UNREADABLE, ImageFile
 from podium.data.jpeg_file import JpegFile
 from podium.errors import ChangedDataError, DataError
 from podium.files import DAMAGE, os_error_as
@@ -27,8 +27,6 @@ from podium.plan.paths import Paths
 LISTING_FILE = "listing.lock"
 # Each block of rows has a checksum: damage on the disk is noticed before a run uses the images.
 ROWS_PER_BLOCK = 256
-BYTES_PER_READ = 1 << 22
-UNREADABLE = "The decoded images cannot be read."
 
 
 @dataclass(frozen=True)
@@ -54,24 +52,32 @@ class Dataset:
         """Part -> its images."""
         return {"train": self.train_images, "test": self.test_images}
 
+    @cached_property
+    def _file(self) -> ImageFile:
+        """The images in their file, opened once: an error of the disk in a mapped file would kill the process."""
+        return self.images if isinstance(self.images, ImageFile) else ImageFile(self.images)
+
+    def _checksum(self, block: int) -> int:
+        return self._file[block * ROWS_PER_BLOCK : (block + 1) * ROWS_PER_BLOCK].checksum()
+
     def verify_trained(self, lock_file: Path, lock_sha256: str) -> None:
         """Raise ChangedDataError where pixels, or data.lock, are no longer those that a training began with.
 
-        The pixels are read as it has read them: also where another file has replaced theirs.
+        The pixels are those of the file that `verify` has opened, also where another file has replaced it.
         """
-        changed = [lock_file] if stamp.lock_sha256(lock_file) != lock_sha256 else []
-        starts = range(0, len(self.images), ROWS_PER_BLOCK)
-        blocks = (_content(self.images[row : row + ROWS_PER_BLOCK]) for row in starts)
-        changed += [self.images.filename] if list(map(zlib.crc32, blocks)) != list(self.checksums) else []
-        if changed:
+        has_changed = {
+            lock_file: stamp.lock_sha256(lock_file) != lock_sha256,
+            self.images.filename: any(self._checksum(block) != found for block, found in enumerate(self.checksums)),
+        }
+        for file in (file for file, is_other in has_changed.items() if is_other):
             what = "The data changed during the training: its predictions are not saved."
-            raise ChangedDataError(what, file=changed[0], fix="repeat the command")
+            raise ChangedDataError(what, file=file, fix="repeat the command")
 
     def verify(self, blocks: Iterable[int] | None = None) -> None:
         """Raise DataError where pixels of some blocks of rows, or of any, are damaged; 0.4 s of one core per GB."""
         file = Path(self.images.filename)
         for block in range(len(self.checksums)) if blocks is None else blocks:
-            expected, found = self.checksums[block], _block_checksum(self.images, block)
+            expected, found = self.checksums[block], self._checksum(block)
             if found != expected:
                 raise DataError(
                     "The decoded images are damaged.",
@@ -91,23 +97,6 @@ class Dataset:
         content = [self.lock.fingerprint, part, self.images.shape, self.checksums]
         name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
         return Path(self.images.filename).parents[1] / kind / name
-
-
-def _content(images: np.ndarray | ImageFile) -> np.ndarray | bytes:
-    """What has a checksum: pixels, or the JPEGs that they are stored as."""
-    return images.content() if isinstance(images, JpegFile) else np.asarray(images)
-
-
-def _block_checksum(array: np.memmap | ImageFile, block: int) -> int:
-    """The CRC-32 of a block of rows, read from the file: an error of the disk in a mapped file kills the process."""
-    if isinstance(array, JpegFile):
-        return zlib.crc32(_content(array[block * ROWS_PER_BLOCK : (block + 1) * ROWS_PER_BLOCK]))
-    size, checksum, file = ROWS_PER_BLOCK * array[0].nbytes, 0, Path(array.filename)
-    with os_error_as(DataError, UNREADABLE, file=file), open(file, "rb") as stream:
-        stream.seek(array.offset + block * size)
-        while size and (content := stream.read(min(size, BYTES_PER_READ))):
-            checksum, size = zlib.crc32(content, checksum), size - len(content)
-    return checksum
 
 
 def size_name(pixels: Pixels, shape: str, stored_format: str = "pixels") -> str:

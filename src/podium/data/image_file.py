@@ -3,6 +3,7 @@
 import copy
 import os
 import weakref
+import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from podium.errors import DataError
 from podium.files import os_error_as
 
+UNREADABLE = "The decoded images cannot be read."
 # Bytes of a block, which is read from the disk in one piece, and of the blocks among which shuffled rows are mixed.
 # They, and not the memory of the machine, decide the order of the rows, so that a run repeats elsewhere.
 BLOCK_BYTES, WINDOW_BYTES = 1 << 22, 1 << 30
@@ -26,7 +28,7 @@ class ImageFile:
     def __init__(self, array: np.memmap):
         self.filename, self.offset, self.shape = array.filename, array.offset, array.shape
         self.row_bytes = array[:1].nbytes
-        with os_error_as(DataError, "The decoded images cannot be read."):
+        with os_error_as(DataError, UNREADABLE):
             self.descriptor = os.open(self.filename, os.O_RDONLY)
         self.owner = self  # slices keep it, and with it the open file
         weakref.finalize(self, os.close, self.descriptor)
@@ -55,10 +57,12 @@ class ImageFile:
 
     def read(self, rows: np.ndarray, images: np.ndarray) -> None:
         """Read the images of rows (k,) into `images` (k, height, width, 3)."""
-        with os_error_as(DataError, "The decoded images cannot be read.", file=self.filename):
-            for row, image in zip(rows.tolist(), images, strict=True):
-                if os.preadv(self.descriptor, [image], self.offset + row * self.row_bytes) != self.row_bytes:
-                    raise OSError("the file ends too early")
+        for row, image in zip(rows.tolist(), images, strict=True):
+            self._fill(image, self.offset + row * self.row_bytes)
+
+    def checksum(self) -> int:
+        """The CRC-32 of the images as they are stored."""
+        return self._crc32(self.offset, self.offset + self.nbytes)
 
     def reader(self, parts: Sequence[np.ndarray]) -> Callable[[int, np.ndarray], None]:
         """A function that reads the images of parts[0], parts[1], ..., in this order: `read(part, images)`.
@@ -80,6 +84,24 @@ class ImageFile:
             self._advise(blocks[last == part], os.POSIX_FADV_DONTNEED)
 
         return read
+
+    def _fill(self, array: np.ndarray, offset: int) -> None:
+        """Read the content of an array from this offset of the file; raises DataError."""
+        try:
+            count, found = os.preadv(self.descriptor, [array], offset), "the file ends too early"
+        except OSError as error:
+            count, found = 0, error.strerror
+        if count != array.nbytes:
+            raise DataError(UNREADABLE, file=self.filename, found=found)
+
+    def _crc32(self, first: int, last: int) -> int:
+        """The CRC-32 of the bytes between two offsets of the file, which is read in pieces."""
+        value = 0
+        for start in range(first, last, BLOCK_BYTES):
+            piece = np.empty(min(BLOCK_BYTES, last - start), np.uint8)
+            self._fill(piece, start)
+            value = zlib.crc32(piece, value)
+        return value
 
     def _advise(self, blocks: np.ndarray, advice: int) -> None:
         size = block_rows(self.row_bytes) * self.row_bytes

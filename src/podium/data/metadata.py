@@ -1,7 +1,5 @@
 """Metadata: columns of tables beside the images, such as age and sex, kept in `metadata.csv` beside `data.lock`."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +12,7 @@ from podium.errors import DataError
 from podium.files import write_file
 from podium.lock import Lock
 from podium.plan.paths import Paths
+from podium.text import csv_text
 from podium.workspace import Workspace
 
 
@@ -55,12 +54,10 @@ def _read_tables(lock: Lock, source: Source) -> tuple[list[str], bytes]:
     if faults:
         fix = "correct the tables, or [data] metadata in competition.toml"
         raise DataError("The tables of metadata do not fit the images.", faults=faults, fix=fix)
-    own, stream = iter(of_train), io.StringIO()
-    rows = [[""] * len(columns) if is_extra else next(own) for is_extra in lock.is_extra]
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["id", *columns])
-    writer.writerows([id_, *cells] for id_, cells in zip(_ids(lock), [*rows, *of_test], strict=True))
-    return columns, stream.getvalue().encode()
+    own = iter(of_train)
+    cells = [[""] * len(columns) if is_extra else next(own) for is_extra in lock.is_extra] + of_test
+    rows = ([id_, *row] for id_, row in zip(_ids(lock), cells, strict=True))
+    return columns, csv_text([["id", *columns], *rows]).encode()
 
 
 def _write_if_accepted(paths: Paths, content: bytes, *, accept: bool) -> None:

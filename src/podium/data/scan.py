@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from podium.config.competition import expected_columns, separator_of
@@ -25,7 +24,7 @@ from podium.data.listing import (
 )
 from podium.data.locate import Source
 from podium.data.tables import Table, image_cells, image_rows, read_table
-from podium.errors import DataError, examples
+from podium.errors import examples
 from podium.lock import EXTRA
 from podium.targets.target import BETWEEN_NAMES
 
@@ -42,6 +41,7 @@ def scan(competition: Competition, source: Source) -> Listing:
     train = test = source.open_part(root, data.train)
     labelled, columns = _labelled_images(root, train, data, faults)
     classes = {*columns} or {row.label for row in labelled}
+    known = examples(sorted(classes), most=10)
     faults += [f"{row.id!r}: an id that begins with {EXTRA!r}" for row in labelled if row.id.startswith(EXTRA)]
     rows = list(labelled)
     if folder := competition.validation.folder:
@@ -54,9 +54,7 @@ def scan(competition: Competition, source: Source) -> Listing:
         extra = _external_images(part, data, columns, faults)
         names = {name for row in extra for name in row.label.split(BETWEEN_NAMES)} - {""}
         for label in sorted(names - classes if data.target != "number" else ()):
-            is_printed = len(faults) < DataError.most_faults_shown
-            nearest = (get_close_matches(label, classes, n=1) or sorted(classes)[:10]) if is_printed else []
-            faults.append(f"{part}: {label!r} is not a class of the labelled images; these are {', '.join(nearest)}")
+            faults.append(f"{part}: {label!r} is not a class of the labelled images; these are {known}")
         rows += [replace(row, id=f"{EXTRA}{name}/{row.id}") for row in extra]
     sample, tests = Table(), {}
     if data.test:

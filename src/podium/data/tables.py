@@ -1,13 +1,14 @@
 """The tables of a competition: CSV files in UTF-8 whose first row names the columns."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from podium.data.listing import base_name, names_by_id, repeated_ids, stem
 from podium.errors import DataError
 from podium.files import os_error_as
+from podium.text import csv_rows
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,15 @@ def read_table(file: Path, faults: list[str]) -> Table:
     if not file.is_file():
         faults.append(f"{file}: missing")
         return Table(file)
-    lines, rows = [], []
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [cell.strip() for cell in next(filter(None, reader), [])]
-            for row in filter(None, reader):
-                lines.append(reader.line_num)
-                rows.append([cell.strip() for cell in row] + [""] * (len(header) - len(row)))
-    except (UnicodeDecodeError, csv.Error) as error:
+        rows = [(line, [cell.strip() for cell in row]) for line, row in csv_rows(file.read_bytes(), "utf-8-sig") if row]
+    except ValueError as error:
         faults.append(f"{file}: not a CSV table in UTF-8 ({error}); save it as UTF-8")
         return Table(file)
+    (_, header), *rows = rows or [(0, [])]
     faults += [] if rows else [f"{file}: no rows"]
-    cells = zip(*rows, strict=False) if rows else ((),) * len(header)
-    return Table(file, header, lines, dict(zip(header, cells, strict=False)))
+    columns = [*zip_longest(header, *(row for _, row in rows), fillvalue="")][: len(header)]
+    return Table(file, header, [line for line, _ in rows], {name: cells for name, *cells in columns})
 
 
 def image_rows(

@@ -20,8 +20,9 @@ from podium.workspace import Workspace
 
 OK, CHANGED = "ok", "changed"
 ABSENT, OTHER = "not here", "other"  # not compared; not the same, but it need not be
-# What the record of an ensemble has; older ones have less, and are not read.
-RECORD_KEYS = {"competition", "stamp", "inputs", "settings", "metric", "runs", stamp.PROBABILITIES_KEY}
+# What the record of an ensemble has.
+RECORD_KEYS = {"competition", "stamp", "lock_sha256", "inputs", "overridden", "settings", "metric", "runs"}
+RECORD_KEYS |= {"csv_sha256", stamp.PROBABILITIES_KEY}
 # What may differ in the record of an ensemble that is made again: of the CPU and of the library that compresses.
 NOT_COMPARED = {"versions", stamp.PROBABILITIES_KEY, stamp.CONTENT_KEY}
 
@@ -51,12 +52,12 @@ def read_chain(workspace: Workspace, file: Path, *, reads_images: bool = False) 
     and ConfigError for wrong settings.
     """
     sha256, (place, record) = stamp.file_sha256(file), find_record(workspace, file)
-    if not sha256 and (record is None or record.get("csv_sha256")):
+    if not sha256 and (record is None or record["csv_sha256"]):
         fix = f"make ensemble COMPETITION={workspace.name}"
         raise SubmissionError("There is no such submission.", file=file, fix=fix)
     if record is None:
         return Link(str(file), sha256, CHANGED, f"{place.name}, which says what made it, is missing or damaged")
-    csv = _compare(str(file), sha256, record.get("csv_sha256", ""))
+    csv = _compare(str(file), sha256, record["csv_sha256"])
     content = _compare(str(place), stamp.content_sha256(record), record.get(stamp.CONTENT_KEY, ""))
     if content.state != OK:
         return replace(csv, made_from=(content,))
@@ -66,9 +67,7 @@ def read_chain(workspace: Workspace, file: Path, *, reads_images: bool = False) 
     probabilities = file.with_suffix(".probabilities.npz")
     expected, settings = record[stamp.PROBABILITIES_KEY], _settings_link(workspace, record)
     beside = _compare(str(probabilities), stamp.file_sha256(probabilities), expected)
-    # Older records have no hash of data.lock, but their stamp has it.
-    lock_sha256 = stamp.lock_sha256(workspace.paths.lock_file) if settings.state == OK else "not recorded"
-    lock = _lock_link(workspace, record.get("lock_sha256", lock_sha256), reads_images=reads_images)
+    lock = _lock_link(workspace, record["lock_sha256"], reads_images=reads_images)
     return replace(csv, made_from=(content, beside, settings, *_run_links(workspace, record), lock))
 
 
@@ -93,7 +92,7 @@ def remake_differences(workspace: Workspace, file: Path) -> list[str]:
     (_, record), paths = find_record(workspace, file), replace(workspace.paths)
     with TemporaryDirectory() as folder:
         paths.submissions = Path(folder)
-        written = write_ensemble(replace(workspace, paths=paths), **record.get("overridden", {}))
+        written = write_ensemble(replace(workspace, paths=paths), **record["overridden"])
         made = read_json(written.json_file)
     return [key for key in made if key in record and key not in NOT_COMPARED and made[key] != record[key]]
 
@@ -112,7 +111,7 @@ def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _settings_link(workspace: Workspace, record: dict[str, Any]) -> Link:
     """The stamp of the ensemble, with the settings that differ."""
-    competition, settings = workspace.competition, overridden(workspace, **record.get("overridden", {}))
+    competition, settings = workspace.competition, overridden(workspace, **record["overridden"])
     then, now = record["settings"] | {"metric": record["metric"]}, asdict(settings) | {"metric": competition.metric}
     same = "the settings are the same; predictions, data.lock, [submission] or Podium's ensembles are not"
     sha256 = stamp.ensemble_stamp(workspace.paths, competition, settings)

@@ -1,7 +1,5 @@
 """Predictions that were made elsewhere, by a colleague or a public notebook, imported with the same checks."""
 
-import csv
-import difflib
 import hashlib
 import zipfile
 from collections.abc import Sequence
@@ -16,12 +14,11 @@ from podium.plan.stamp import read_about
 from podium.predictions.align import rows_of_ids
 from podium.predictions.artefact import Predictions, finite_in_float32, read_array, save_predictions
 from podium.targets.target import Target
+from podium.text import csv_rows
 from podium.workspace import Workspace
 
 # Smaller probabilities have the logit of this one; probabilities that were rounded do not sum to 1.
 MIN_PROBABILITY, SUM_TOLERANCE = 1e-12, 1e-3
-LINES = "\n"  # the name of a column that no CSV has: the lines of the rows
-
 MOST_EXAMPLES = 4
 
 Columns = dict[str, np.ndarray]
@@ -101,12 +98,8 @@ def _ids(file: Path, table: Columns, *, id_column: str, names: Sequence[str]) ->
     faults = [] if found else [f"no id column; expected '{id_column}'"]
     known = {found, *names}
     others = [name for name in table if name not in known]
-    for missing in (name for name in names if name not in table):
-        is_printed = len(faults) < PredictionsError.most_faults_shown
-        nearest = difflib.get_close_matches(missing, others, n=1) if is_printed else []
-        faults.append(f"no column for the class '{missing}'" + (f"; is it '{nearest[0]}'?" if nearest else ""))
-    if others:
-        faults.append(f"columns that are not classes: {examples(others)}")
+    faults += [f"columns that are not classes: {examples(others)}"] if others else []
+    faults += [f"no column for the class '{name}'" for name in names if name not in table]
     _refuse(file, faults)
     return np.array([str(value) for value in table[found].tolist()])
 
@@ -147,43 +140,38 @@ def _refuse(file: Path, faults: list[str]) -> None:
         raise PredictionsError("These predictions cannot be imported.", file=file, faults=faults)
 
 
-def _read_table(file: Path) -> tuple[Columns, list[str]]:
+def _read_table(file: Path) -> tuple[Columns, Sequence[str]]:
     """The table's columns by name, and the place of each row for messages."""
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
     if file.suffix.lower() not in readers:
         raise PredictionsError("Podium cannot read this kind of file.", file=file, expected=", ".join(readers))
     try:
-        table = readers[file.suffix.lower()](file)
-        lines = table.pop(LINES) if file.suffix.lower() == ".csv" else None
-        if {column.ndim for column in table.values()} != {1} or len({*map(len, table.values())}) > 1:
+        table, places = readers[file.suffix.lower()](file)
+        shapes = {column.shape for column in table.values()}
+        if [len(shape) for shape in shapes] != [1]:
             raise ValueError("it is not a table: it has no columns, or they are not of one length")
-        if lines is not None:
-            return table, [f"line {line}" for line in lines.tolist()]
-        return table, [f"row {row}" for row in range(1, len(next(iter(table.values()))) + 1)]
+        return table, places or [f"row {row}" for row in range(1, shapes.pop()[0] + 1)]
     except DAMAGE as error:
         found = getattr(error, "strerror", None) or str(error)[:200]
         raise PredictionsError("The table cannot be read.", file=file, found=found) from None
 
 
-def _read_csv(file: Path) -> Columns:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream)
-        (_, header), *rows = [(reader.line_num, row) for row in reader if row] or [(0, [])]
+def _read_csv(file: Path) -> tuple[Columns, list[str]]:
+    (_, header), *rows = [(line, row) for line, row in csv_rows(file.read_bytes(), "utf-8-sig") if row] or [(0, [])]
     for line, row in rows:
         if len(row) != len(header):
             raise ValueError(f"line {line} has {len(row)} cells, {len(header)} columns: {','.join(row)[:60]}")
     columns = {name.strip(): np.array([row[place] for _, row in rows]) for place, name in enumerate(header)}
-    return columns | {LINES: np.array([line for line, _ in rows])}
+    return columns, [f"line {line}" for line, _ in rows]
 
 
-def _read_parquet(file: Path) -> Columns:
+def _read_parquet(file: Path) -> tuple[Columns, list[str]]:
     import pandas
 
-    return {str(name): column.to_numpy() for name, column in pandas.read_parquet(file).items()}
+    return {str(name): column.to_numpy() for name, column in pandas.read_parquet(file).items()}, []
 
 
-def _read_npz(file: Path) -> Columns:
+def _read_npz(file: Path) -> tuple[Columns, list[str]]:
     with zipfile.ZipFile(file) as archive:
-        return {
-            name.removesuffix(".npy"): read_array(archive, name.removesuffix(".npy")) for name in archive.namelist()
-        }
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        return {name: read_array(archive, name) for name in names}, []

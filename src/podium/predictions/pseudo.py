@@ -1,7 +1,5 @@
 """Pseudo-labels: test images with the labels that the blend gives them, for recipes that also train on these images."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from podium.errors import DataError, SubmissionError, examples
-from podium.files import DAMAGE, os_error_as, read_json, write_file
+from podium.files import os_error_as, read_json, write_file
 from podium.lock import Lock
 from podium.plan.stamp import ensemble_is_fresh
 from podium.targets.target import LARGEST_NUMBER, Target
+from podium.text import csv_rows, csv_text
 from podium.workspace import Workspace
 
 
@@ -56,15 +55,10 @@ def write_pseudo_labels(workspace: Workspace, threshold: float) -> tuple[Path, P
             found=f"{confidences.max():.4f} at most",
             fix="a lower THRESHOLD=",
         )
-    labels, text, file = (
-        target.predicted_labels(probabilities)[sure],
-        io.StringIO(newline=""),
-        paths.submissions / "pseudo.csv",
-    )
+    labels, file = target.predicted_labels(probabilities)[sure], paths.submissions / "pseudo.csv"
     cells = labels.tolist() if target.has_columns else [[lock.classes[label]] for label in labels]
     rows = [[id_, *row] for id_, row in zip(lock.test_ids[sure].tolist(), cells, strict=True)]
-    csv.writer(text, lineterminator="\n").writerows([_header(lock), *rows])
-    write_file(file, text.getvalue().encode())
+    write_file(file, csv_text([_header(lock), *rows]).encode())
     return file, PseudoLabels(sure, labels), float((1 - largest)[sure].sum())
 
 
@@ -90,13 +84,14 @@ def read_pseudo_labels(root: Path, name: str, lock: Lock) -> PseudoLabels:
     with os_error_as(DataError, "The pseudo-labels cannot be read.", file=file, fix=fix):
         content = file.read_bytes()
     try:
-        header, *rows = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True)) or [[]]
-    except DAMAGE as error:
+        (_, header), *rows = [*csv_rows(content)] or [(1, [])]
+    except ValueError as error:
         raise DataError("Not a table of pseudo-labels.", file=file, found=str(error), fix=fix) from None
     places = {id_: row for row, id_ in enumerate(lock.test_ids.tolist())}
     texts_of_names = {name: str(label) for label, name in enumerate(lock.classes)}
     faults, known = [], {}
-    for line, (id_, *cells) in enumerate((row or [""] for row in rows), 2):
+    for line, row in rows:
+        id_, *cells = row or [""]
         text = _lock_text(cells, lock.target, texts_of_names) if len(cells) == len(expected) - 1 else ""
         if not text or id_ not in places or places[id_] in known:
             faults.append(f"line {line}: {','.join([id_, *cells])}")
