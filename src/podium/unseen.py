@@ -8,7 +8,7 @@ import numpy as np
 
 from podium.data.locate import find_source
 from podium.data.scan import scan_test
-from podium.ensemble.recorded import read_blend
+from podium.ensemble.write import read_blend
 from podium.files import write_file
 from podium.submission import submission_text
 from podium.training.predict import open_members

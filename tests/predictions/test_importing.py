@@ -155,6 +155,9 @@ def test_missing_damaged_and_different_kinds_of_tables_are_refused(workspace, tm
             import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / name})
     with pytest.raises(PredictionsError, match="line 2 has 2 cells, 4 columns: v00,1"):
         import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / "bad.csv"})
+    (tmp_path / "bad.csv").write_text("id,bird,cat,dog,cat\nv00,1,0,0,1\n")
+    with pytest.raises(PredictionsError, match="several columns have one name: id,bird,cat,dog,cat"):
+        import_predictions(workspace, "colleague.s1", **files | {"oof": tmp_path / "bad.csv"})
     write(files["test"], table("t", logits(6), width=1))
     with pytest.raises(PredictionsError, match="different kinds"):
         import_predictions(workspace, "colleague.s1", **files)

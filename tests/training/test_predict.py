@@ -10,8 +10,7 @@ from PIL import Image
 from digits_toys import RECIPE, digits_workspace
 from podium.cli.app import main
 from podium.data.cache import open_images
-from podium.ensemble.recorded import read_blend
-from podium.ensemble.write import write_ensemble
+from podium.ensemble.write import read_blend, write_ensemble
 from podium.errors import DataError, TrainingError
 from podium.training import predict as predict_module
 from podium.training.predict import open_members

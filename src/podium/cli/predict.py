@@ -35,7 +35,7 @@ def predict(
     ] = None,
 ) -> None:
     """Print predictions of images as CSV, by a run's trained parameters or by the ensemble's."""
-    from podium.ensemble.recorded import read_blend
+    from podium.ensemble.write import read_blend
     from podium.errors import ConfigError
     from podium.training.predict import open_members, open_run, predict_images
 

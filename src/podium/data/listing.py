@@ -1,10 +1,12 @@
-"""The images of a competition with their ids, labels and groups; names, and what is wrong with them."""
+"""The images of a competition with their ids, labels and groups; those of no competition; names, and their faults."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from podium.data.images import is_image
+from podium.errors import DataError
 
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # How Python represents bytes of a file name that are not UTF-8.
@@ -91,3 +93,27 @@ def name_fault(name: str) -> str:
     if CONTROL_CHARACTER.search(name):
         return "contains a control character"
     return "starts or ends with a space" if name != name.strip() else ""
+
+
+def find_new_images(place: Path) -> dict[str, Path]:
+    """Name -> file of one image, or of all images below a folder, by name; raises DataError where there is none."""
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    root = place if place.is_dir() else place.parent
+    images = {file.relative_to(root).as_posix(): file for file in files if is_image(file.name) and file.is_file()}
+    if not images:
+        found = "a folder without images" if place.is_dir() else "another file" if place.exists() else "nothing"
+        raise DataError("There are no images.", file=place, expected="an image, or a folder of images", found=found)
+    return images
+
+
+def ids_of(names: Iterable[str], *, with_suffix: bool) -> list[str]:
+    """The ids of images of these names, as a submission has them: without folders, and without a suffix such as .jpg.
+
+    Folders, or else suffixes, stay where ids would be repeated without them.
+    """
+    names = list(names)
+    whole = names if with_suffix else [stem(name) for name in names]
+    for ids in (list(map(base_name, whole)), whole):
+        if len({*ids}) == len(names):
+            return ids
+    return names

@@ -1,4 +1,4 @@
-"""From the predictions in `oof/` to a checked CSV and the JSON that records how it was made."""
+"""From the predictions in `oof/` to a checked CSV and the JSON that records how it was made, and the blend in it."""
 
 import json
 import platform
@@ -12,16 +12,18 @@ from podium import __version__
 from podium.config.competition import NO_THRESHOLD, strategy_fault
 from podium.config.keys import Ensemble
 from podium.config.schema import build
+from podium.ensemble.blend import Blend
 from podium.ensemble.build import EnsembleResult, build_ensemble
 from podium.ensemble.contribution import Suggestion, suggest
 from podium.ensemble.pool import pool_of
 from podium.errors import ConfigError, SubmissionError
-from podium.files import atomic_write, file_lock, write_file
+from podium.files import atomic_write, file_lock, read_json, write_file
 from podium.metrics import METRICS
+from podium.plan import stamp
 from podium.plan.runs import CHARACTERS, NAME
-from podium.plan.stamp import ensemble_stamp, input_hashes, lock_sha256, with_hashes
 from podium.predictions.align import load_runs
 from podium.submission import check_submission, submission_text
+from podium.targets.target import Target
 from podium.workspace import Workspace
 
 # The JSON has the pairs of no more runs: of 1,000 runs, they would be two million lines.
@@ -61,9 +63,9 @@ def write_ensemble(
     # Hashed before they are read: if a file changes meanwhile, the ensemble counts as stale.
     record = {
         "competition": workspace.name,
-        "stamp": ensemble_stamp(workspace.paths, competition, settings),
-        "lock_sha256": lock_sha256(workspace.paths.lock_file),
-        "inputs": input_hashes(workspace.paths),
+        "stamp": stamp.ensemble_stamp(workspace.paths, competition, settings),
+        "lock_sha256": stamp.lock_sha256(workspace.paths.lock_file),
+        "inputs": stamp.input_hashes(workspace.paths),
         "overridden": {name: value for name, value in given.items() if value is not None},
         "settings": asdict(settings),
     }
@@ -76,7 +78,7 @@ def write_ensemble(
     with file_lock(files.with_name(f".{out}.lock")):  # the files of another command are not mixed with these
         if csv_file:
             _write_csv(result, csv_file, workspace)
-        record = with_hashes(_rounded(record | _describe(result)), files)
+        record = stamp.with_hashes(_rounded(record | _describe(result)), files)
         write_file(written.json_file, (json.dumps(record, indent=2) + "\n").encode())
     return written
 
@@ -159,3 +161,38 @@ def _write_csv(result: EnsembleResult, file: Path, workspace: Workspace) -> None
         np.savez_compressed(stream, **arrays)
     faults = check_submission(file, lock=lock, settings=settings)
     assert not faults, faults
+
+
+def read_blend(workspace: Workspace, out: str = "ensemble") -> tuple[tuple[str, ...], Blend]:
+    """The names of the members in `submissions/<competition>/<out>.json`, and their blend.
+
+    Its numbers have eight decimals. Raises SubmissionError where there is no such ensemble, its file was changed, or
+    the predictions of a member have changed since. Predictions that are not here are not compared.
+    """
+    file, fix = workspace.paths.submissions / f"{out}.json", f"make ensemble COMPETITION={workspace.name}"
+    record = read_json(file)
+    if not isinstance(record, dict):
+        raise SubmissionError("There is no ensemble here.", file=file, fix=fix)
+    if record.get(stamp.CONTENT_KEY) != stamp.content_sha256(record):
+        raise SubmissionError("The file of the ensemble was changed, or an older Podium wrote it.", file=file, fix=fix)
+    members = [run for run in record["runs"] if run["weight"]]
+    names = tuple(run["run"] for run in members)
+    now = {name: stamp.file_sha256(workspace.paths.predictions_file(name)) for name in names}
+    if changed := [name for name, sha256 in now.items() if sha256 not in ("", record["inputs"][name])]:
+        found = f"other predictions of {', '.join(changed)}"
+        raise SubmissionError("Runs were trained again after they were blended.", file=file, found=found, fix=fix)
+    return names, _blend_of(record, members, workspace.lock.target)
+
+
+def _blend_of(record: dict[str, Any], members: list[dict[str, Any]], target: Target) -> Blend:
+    biases, cuts = record["biases"], record.get("cut_points")
+    return Blend(
+        strategy=record["strategy"]["used"],
+        average=record["strategy"]["average"],
+        temperatures=np.array([run["temperature"] for run in members]),
+        weights=np.array([run["weight"] for run in members]),
+        biases=None if biases is None else np.array(list(biases.values())),
+        temperature=record["temperature"],
+        target=target,
+        cuts=None if cuts is None else np.array(cuts),
+    )

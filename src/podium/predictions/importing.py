@@ -158,6 +158,8 @@ def _read_table(file: Path) -> tuple[Columns, Sequence[str]]:
 
 def _read_csv(file: Path) -> tuple[Columns, list[str]]:
     (_, header), *rows = [(line, row) for line, row in csv_rows(file.read_bytes(), "utf-8-sig") if row] or [(0, [])]
+    if len({*map(str.strip, header)}) < len(header):
+        raise ValueError(f"several columns have one name: {','.join(header)[:60]}")
     for line, row in rows:
         if len(row) != len(header):
             raise ValueError(f"line {line} has {len(row)} cells, {len(header)} columns: {','.join(row)[:60]}")

@@ -19,7 +19,7 @@ from podium.config.pixels import count_pixels, height_and_width
 from podium.config.recipe import recipe_of
 from podium.data.images import decode, is_image
 from podium.data.jpeg_file import in_format
-from podium.data.new_images import find_new_images, ids_of
+from podium.data.listing import find_new_images, ids_of
 from podium.errors import DataError, PodiumError, TrainingError
 from podium.files import DAMAGE
 from podium.plan.stamp import read_about

@@ -14,7 +14,7 @@ from typing import Any
 
 import podium
 from podium.config.keys import Recipe, published_name
-from podium.ensemble.recorded import read_blend
+from podium.ensemble.write import read_blend
 from podium.errors import ConfigError
 from podium.kaggle.notebooks import script
 from podium.kaggle.notebooks.float16 import halve

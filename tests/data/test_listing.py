@@ -2,7 +2,7 @@
 
 import pytest
 
-from podium.data.new_images import ids_of
+from podium.data.listing import ids_of
 
 
 @pytest.mark.parametrize(

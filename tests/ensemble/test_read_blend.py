@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from podium.ensemble.recorded import read_blend
-from podium.ensemble.write import write_ensemble
+from podium.ensemble.write import read_blend, write_ensemble
 from podium.errors import SubmissionError
 from podium.predictions.align import load_runs
 from target_toys import ROWS, TESTS, brightness, import_runs, toy_workspace
