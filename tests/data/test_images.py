@@ -185,4 +185,4 @@ def test_an_image_of_too_many_pixels_is_a_fault(monkeypatch):
 
 def test_images_are_known_by_suffix_in_any_case():
     assert all(map(is_image, ["a.png", "a/b.JPEG", "1.2.WebP", "x.tif", "x.pgm", "x.jpg", "x.bmp", "x.gif"]))
-    assert not any(map(is_image, ["a.csv", "png", "a.eps", "readme", "a.pdf", "a.png/readme"]))
+    assert not any(map(is_image, ["a.csv", "png", "a.eps", "a.psd", "readme", "a.pdf", "a.png/readme"]))

@@ -13,17 +13,15 @@ from podium.config.pixels import Pixels, height_and_width
 from podium.errors import DataError
 from podium.files import DAMAGE
 
-# Formats that Pillow cannot decode, or decodes by starting another program.
-NOT_OPENED = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF"}
-COMMON_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# The formats that are opened, the commonest first: Pillow decodes some of the others by starting another program.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "QOI", "TGA", "AVIF")
 FAULTS = (*DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning)
 RESAMPLING = Image.Resampling.BICUBIC
 
 
 @cache
 def _suffixes() -> tuple[str, ...]:
-    registered = Image.registered_extensions().items()
-    return tuple(suffix for suffix, name in registered if name in Image.OPEN and name not in NOT_OPENED)
+    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
 
 
 def is_image(name: str) -> bool:
@@ -72,14 +70,8 @@ def bombs_are_faults() -> Iterator[None]:
         yield
 
 
-@cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return (*COMMON_FORMATS, *(name for name in Image.ID if name not in NOT_OPENED and name not in COMMON_FORMATS))
-
-
 def _open(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content), formats=_formats())
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
     if image.format == "PNG":  # load() does not compare the checksums of chunks
         Image.open(io.BytesIO(content), formats=["PNG"]).verify()
     image.load()
