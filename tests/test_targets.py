@@ -173,7 +173,7 @@ def test_several_names_in_a_cell_from_images_to_a_checked_submission(tmp_path, m
     faults = check_submission(file, lock=workspace.lock, settings=workspace.competition.submission)
     assert faults[1:] == [
         "1 cells repeat a class name: line 4: 'dark|dark'",
-        "2 class names are unknown: line 5: 'gray'; line 6: 'dark bright', did you mean 'bright'?",
+        "2 class names are unknown (the classes are dark, bright, light grey): line 5: 'gray'; line 6: 'dark bright'",
     ]
 
 

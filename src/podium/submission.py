@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
 from podium.config.competition import expected_columns, positive_index, separator_of
 from podium.config.keys import Submission
-from podium.errors import SubmissionError
+from podium.errors import SubmissionError, examples
 from podium.lock import Lock
 from podium.text import csv_rows, csv_text
 
@@ -146,9 +145,7 @@ def _id_faults(rows: Rows, test_ids: Sequence[str]) -> Faults:
     known, line_of = set(test_ids), {}
     for line, (id_, *_) in rows:
         if id_ not in known:
-            # A spreadsheet or a list of files may have changed the id.
-            forms = (id_.strip(), Path(id_.strip()).stem, id_.strip().lstrip("0"))
-            yield "ids are unknown", f"line {line}: '{_short(id_)}'" + _meant([form for form in forms if form in known])
+            yield "ids are unknown", f"line {line}: '{_short(id_)}'"
         elif id_ in line_of:
             yield "ids are repeated", f"line {line}: '{id_}' as in line {line_of[id_]}"
         else:
@@ -163,7 +160,7 @@ def _id_faults(rows: Rows, test_ids: Sequence[str]) -> Faults:
 
 
 def _label_faults(rows: Rows, classes: Sequence[str], separator: str, most: int) -> Faults:
-    spellings, known = {name.lower(): name for name in classes}, set(classes)
+    known = set(classes)
     for line, (_, cell) in rows:
         names = _names(cell, separator)
         if most and not 1 <= len(names) <= most:
@@ -172,12 +169,8 @@ def _label_faults(rows: Rows, classes: Sequence[str], separator: str, most: int)
             yield "cells repeat a class name", f"line {line}: '{_short(cell)}'"
         for name in names:
             if name not in known:
-                # Each unknown name is reported once; only those that are printed are compared with thousands of names.
-                is_printed = len(known) - len(classes) < MOST_EXAMPLES
-                nearest = get_close_matches(name.lower().strip(), spellings, n=1) if is_printed else []
-                meant = _meant([spellings[spelling] for spelling in nearest])
-                known.add(name)
-                yield "class names are unknown", f"line {line}: '{_short(name)}'" + meant
+                known.add(name)  # each unknown name is reported once
+                yield f"class names are unknown (the classes are {examples(classes)})", f"line {line}: '{_short(name)}'"
 
 
 def _names(cell: str, separator: str) -> list[str]:
@@ -192,10 +185,6 @@ def _number(cell: str) -> float:
     except ValueError:
         return math.nan
     return value if math.isfinite(value) and cell.isascii() and "_" not in cell else math.nan
-
-
-def _meant(names: Sequence[str]) -> str:
-    return f", did you mean '{names[0]}'?" if names else ""
 
 
 def _short(text: str) -> str:

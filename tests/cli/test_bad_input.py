@@ -132,7 +132,7 @@ SAMPLE = {
     "an id twice": (add("a,cat\n"), "line 2", "line 4", "occurs 2 times"),
 }
 SUBMISSION = {
-    "faults": ("id,label\n99,cta\n", "Not a submission of toy", "'99'", "'cta', did you mean 'cat'?"),
+    "faults": ("id,label\n99,cta\n", "Not a submission of toy", "'99'", "'cta'"),
     "empty": ("", "the file is empty", "make ensemble COMPETITION=toy"),
     "a byte order mark": ("\ufeffid,label\n", "begins with a byte order mark"),
     "not UTF-8": (b"id,label\n\xe9", "byte 0xe9 at offset 9"),
