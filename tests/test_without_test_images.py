@@ -15,7 +15,7 @@ from podium.plan.stamp import ensemble_is_fresh
 from podium.predictions.importing import import_predictions
 from podium.report.page import write_report
 from podium.submission import check_submission
-from podium.training.predict import open_run, predict_images
+from podium.training.predict import open_predictor, predict_images
 from podium.training.run import train_run
 from podium.workspace import open_workspace
 
@@ -73,7 +73,7 @@ def test_check_says_that_there_is_nothing_to_submit(workspace, tmp_path):
 
 
 def test_new_images_are_predicted(workspace):
-    rows = predict_images(open_run(workspace, "tiny.s1"), workspace.paths.root / "data/photos/cat")
+    rows = predict_images(open_predictor(workspace, ["tiny.s1"]), workspace.paths.root / "data/photos/cat")
     assert len(rows) == 12 and {row["label"] for _, row in rows} <= {"cat", "dog"}
 
 

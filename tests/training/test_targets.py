@@ -13,7 +13,7 @@ from podium.targets.target import Target
 from podium.training import run as run_module
 from podium.training.batches.stores import FitData, PixelStore
 from podium.training.losses import make_loss
-from podium.training.predict import open_run, predict_images
+from podium.training.predict import open_predictor, predict_images
 from podium.training.run import train_run
 from target_toys import ROWS, brightness, toy_workspace
 
@@ -84,7 +84,7 @@ def test_a_network_learns_a_number_in_its_own_units(tmp_path):
     assert predictions.oof_logits.shape == (20, 1) and predictions.oof_labels.dtype == np.float64
     assert predictions.about["scores"]["rmse"] < 0.8 * np.std(predictions.oof_labels)
     assert abs(predictions.test_logits.mean() - 1064) < 30
-    rows = dict(predict_images(open_run(workspace, "tiny.s1"), tmp_path / "images" / "test"))
+    rows = dict(predict_images(open_predictor(workspace, ["tiny.s1"]), tmp_path / "images" / "test"))
     expected = dict(zip(predictions.test_ids.tolist(), predictions.test_logits[:, 0].tolist(), strict=True))
     for name, number in rows.items():
         assert float(number["label"]) == pytest.approx(expected[name.removesuffix(".png")], abs=1)
@@ -99,7 +99,7 @@ def test_an_ordered_class_is_trained_as_a_number(tmp_path):
     predictions = train_run(workspace, run)
     assert predictions.oof_logits.shape == (20, 1) and predictions.oof_labels.dtype == np.int64
     assert 0 < predictions.about["scores"]["qwk"] <= 1 and 0 < predictions.oof_logits.mean() < 3
-    rows = dict(predict_images(open_run(workspace, "tiny.s1"), tmp_path / "images" / "test"))
+    rows = dict(predict_images(open_predictor(workspace, ["tiny.s1"]), tmp_path / "images" / "test"))
     assert {row["label"] for row in rows.values()} <= set("0123")
 
 
@@ -115,7 +115,7 @@ def test_a_network_learns_several_labels_of_each_image(tmp_path):
     assert predictions.about["target"] == "multi-label" and set(predictions.about["scores"]) == {"accuracy", "log_loss"}
     target = workspace.lock.target
     assert target.scores_of(predictions.oof_logits, predictions.oof_labels, "auc")["auc"] > 0.9
-    rows = predict_images(open_run(workspace, "tiny.s1"), tmp_path / "images" / "test")
+    rows = predict_images(open_predictor(workspace, ["tiny.s1"]), tmp_path / "images" / "test")
     expected = dict(zip(predictions.test_ids.tolist(), target.probabilities(predictions.test_logits), strict=True))
     for name, row in rows:
         assert list(row) == ["dark", "light"]

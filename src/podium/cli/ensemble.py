@@ -231,7 +231,7 @@ def report(workspace: Opened = DEFAULT) -> None:
     start = time.perf_counter()
     from podium.report.page import write_report
 
-    def draw(run: str, rows: "np.ndarray", outputs: "np.ndarray") -> "tuple[str, np.ndarray] | None":
+    def draw(run: str, rows: "np.ndarray", outputs: "np.ndarray") -> "np.ndarray | None":
         from podium.training.heat_maps import heat_maps  # nothing else here needs torch
 
         try:

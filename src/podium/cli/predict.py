@@ -37,7 +37,7 @@ def predict(
     """Print predictions of images as CSV, by a run's trained parameters or by the ensemble's."""
     from podium.ensemble.write import read_blend
     from podium.errors import ConfigError
-    from podium.training.predict import open_members, open_run, predict_images
+    from podium.training.predict import open_predictor, predict_images
 
     *runs, place = names
     if len(runs) != (not ensemble) or (submission and (not ensemble or probabilities)):
@@ -48,9 +48,9 @@ def predict(
         return
     if ensemble:
         members, blend = read_blend(workspace)
-        predictor = open_members(workspace, members, blend.of_rows)
+        predictor = open_predictor(workspace, members, blend.of_rows)
     else:
-        predictor = open_run(workspace, *runs)
+        predictor = open_predictor(workspace, runs)
     predictions = predict_images(predictor, Path(place), probabilities=probabilities)
     records = [{"id": name, **row} for name, row in predictions]
     rows = ([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values()] for row in records)

@@ -10,8 +10,8 @@ from podium.files import DAMAGE, atomic_write
 from podium.plan.stamp import file_sha256
 from podium.report.load import ReportData
 
-# Run, rows of the lock (n,), numbers of logits (n,) -> the method, and maps (n, h, w) in [0, 1]; None: it cannot.
-Draw = Callable[[str, np.ndarray, np.ndarray], tuple[str, np.ndarray] | None]
+# Run, rows of the lock (n,), numbers of logits (n,) -> maps (n, h, w) in [0, 1]; None: it cannot.
+Draw = Callable[[str, np.ndarray, np.ndarray], np.ndarray | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,6 @@ class HeatMaps:
     """The heat maps of some validation rows."""
 
     run: str
-    method: str
     is_refit: bool  # the network has seen the rows
     maps: dict[str, np.ndarray]  # id -> (h, w) uint8
 
@@ -41,14 +40,14 @@ def find_heat_maps(data: ReportData, ids: np.ndarray, outputs: np.ndarray, draw:
     file = workspace.paths.reports / "heat-maps.npz"
     try:
         with np.load(file, allow_pickle=False) as kept:
-            known, method, maps = json.loads(str(kept["about"])), str(kept["method"]), kept["maps"]
+            known, maps = json.loads(str(kept["about"])), kept["maps"]
     except DAMAGE:
         known = None
     if known != about:
         drawn = draw(run, np.searchsorted(workspace.lock.train_ids, ids), outputs) if draw else None
         if drawn is None:
             return None
-        method, maps = drawn[0], np.round(255 * drawn[1]).astype(np.uint8)
+        maps = np.round(255 * drawn).astype(np.uint8)
         with atomic_write(file) as stream:
-            np.savez_compressed(stream, about=json.dumps(about), method=method, maps=maps)
-    return HeatMaps(run, method, "refit" in members[0].test_logits_from, dict(zip(ids.tolist(), maps, strict=True)))
+            np.savez_compressed(stream, about=json.dumps(about), maps=maps)
+    return HeatMaps(run, "refit" in members[0].test_logits_from, dict(zip(ids.tolist(), maps, strict=True)))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from importlib import metadata as packages
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -12,7 +11,6 @@ from podium.config.schema import changed_keys
 from podium.errors import examples
 from podium.predictions.artefact import Predictions
 from podium.training.networks.architectures import Network
-from podium.training.networks.published import TIMM_PREFIX
 from podium.workspace import Workspace
 
 MOST_CLASSES = 100
@@ -52,7 +50,7 @@ def model_card(workspace: Workspace, predictions: Predictions, networks: Sequenc
     scores = ", ".join(f"{name} {score:.4f}" for name, score in about["scores"].items())
     facts = {
         "Architecture": f"{about['architecture']}, head {recipe.head}",
-        "Started from": _starting_weights(recipe),
+        "Started from": f"pretrained = {json.dumps(recipe.pretrained)}" if recipe.pretrained else "random parameters",
         "Licence": "not chosen yet; the weights that it started from and the images decide what is possible",
         "Data": f"{title}: {len(workspace.lock.train_ids):,} labelled images, fingerprint {about['fingerprint'][:12]}",
         "Validation": f"{scores} on {len(predictions.oof_ids):,} {about['scored']}",
@@ -84,28 +82,6 @@ def _front_matter(workspace: Workspace, predictions: Predictions) -> str:
     tag = task if predictions.target.has_classes else None
     known = {"library_name": "onnx", "tags": ["onnx", "podium"], "pipeline_tag": tag}
     return f"---\n{ModelCardData(**known, model_name=predictions.run, eval_results=results).to_yaml()}\n---\n"
-
-
-def _starting_weights(recipe: Recipe) -> str:
-    """The pretrained weights, with their licence as far as it is known."""
-    if not recipe.pretrained:
-        return "random parameters"
-    if package := recipe.weights_package:
-        try:
-            distribution = packages.distribution(package)
-        except packages.PackageNotFoundError:
-            return f"the package {package} (licence: unknown, as it is not installed here)"
-        files = [file for file in distribution.files or () if file.name.startswith("LICENSE")]
-        licence = files[0].read_text().strip().split("\n")[0] if files else "unknown"
-        return f"the package {package} {distribution.version} (licence: {licence})"
-    if recipe.pretrained is not True:
-        return f"{recipe.pretrained}, a local file (licence: unknown)"
-    if not recipe.architecture.startswith(TIMM_PREFIX):
-        return "torchvision's IMAGENET1K_V1 (licence: not stated by torchvision)"
-    import timm
-
-    settings = timm.get_pretrained_cfg(recipe.architecture.removeprefix(TIMM_PREFIX))
-    return f"timm's {settings.architecture}.{settings.tag} (licence: {settings.license or 'unknown'})"
 
 
 def _example(predictions: Predictions, recipe: Recipe) -> str:

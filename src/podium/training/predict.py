@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -23,8 +22,6 @@ from podium.data.listing import find_new_images, ids_of
 from podium.errors import DataError, PodiumError, TrainingError
 from podium.files import DAMAGE
 from podium.plan.stamp import read_about
-from podium.predictions.artefact import load_predictions
-from podium.targets.target import Target
 from podium.training.batches.stores import Normalisation, PixelStore
 from podium.training.device import count_gpus, cpu_threads, is_memory_error, name_run_in_errors, pick_device
 from podium.training.inference import logits_of
@@ -48,9 +45,6 @@ class Predictor:
     workspace: Workspace
     networks: Sequence[Networks]
     blend: Blend
-    target: Target
-    classes: Sequence[str]
-    ids_have_suffix: bool  # as 1.jpg has one
 
     def predict(self, files: Sequence[Path], *, otherwise: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Yield the probabilities (n, outputs) of the first image files, of the next ones, and so on.
@@ -62,20 +56,15 @@ class Predictor:
         largest = max(3 * count_pixels(recipe.stored_pixels) for recipe in recipes)
         size = max(1, min(IMAGES_AT_A_TIME, BYTES_AT_A_TIME // largest))
         # On a GPU two threads share the networks: one reads images while those of the other are predicted.
-        idle, is_gpu = SimpleQueue(), pick_device().type == "cuda"
-        for networks in [*self.networks, *(self.networks if is_gpu else ())]:
-            idle.put(networks)
+        count, readers = len(self.networks), ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        workers = ThreadPoolExecutor(2 * count if pick_device().type == "cuda" else count)
 
-        def predict_block(start: int) -> np.ndarray:
-            networks = idle.get()
-            try:
-                return self._predict_block(networks, files[start : start + size], readers, otherwise)
-            finally:
-                idle.put(networks)
+        def predict_block(block: int) -> np.ndarray:
+            block_files = files[block * size : (block + 1) * size]
+            return self._predict_block(self.networks[block % count], block_files, readers, otherwise)
 
-        readers = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-        with readers, ThreadPoolExecutor(idle.qsize()) as workers, cpu_threads(max(one.threads for one in recipes)):
-            yield from workers.map(predict_block, range(0, len(files), size))
+        with readers, workers, cpu_threads(max(recipe.threads for recipe in recipes)):
+            yield from workers.map(predict_block, range(-(-len(files) // size)))
 
     def _predict_block(
         self, networks: Networks, files: Sequence[Path], readers: Executor, otherwise: np.ndarray | None
@@ -108,38 +97,25 @@ def mean_logits(fits: Sequence[Network], images: Sequence[np.ndarray | None]) ->
     return mean
 
 
-def open_run(workspace: Workspace, run: str) -> Predictor:
-    """The predictor of one run; raises TrainingError, and PredictionsError where its predictions are missing."""
-    _check_parameters(workspace, [run])
-    predictions = load_predictions(workspace.paths.predictions_file(run))
-    target = predictions.target
-    networks = _open_networks(workspace, [run], target)
-    classes, has_suffix = predictions.classes, _have_suffix(predictions.oof_ids, predictions.test_ids)
-    return Predictor(workspace, networks, lambda logits: target.probabilities(logits[0]), target, classes, has_suffix)
+def open_predictor(workspace: Workspace, runs: Sequence[str], blend: Blend | None = None) -> Predictor:
+    """The predictor of runs of the data of `data.lock`, on every GPU, unless PODIUM_DEVICE names one.
+
+    Without a `blend` it gives the probabilities of the first run. Raises TrainingError.
+    """
+    _check_parameters(workspace, runs)
+    count, target = count_gpus(), workspace.lock.target
+    devices = [torch.device("cuda", number) for number in range(count)] if count > 1 else [pick_device()]
+    networks = [{run: _read_networks(workspace, run, device=device) for run in runs} for device in devices]
+    return Predictor(workspace, networks, blend or (lambda logits: target.probabilities(logits[0])))
 
 
 def open_networks(workspace: Workspace, run: str, *, device: torch.device) -> list[Network]:
     """The networks of one run, of the data of `data.lock`, in float32 on a device; raises TrainingError."""
     _check_parameters(workspace, [run])
-    lock = workspace.lock
-    networks = _read_networks(workspace, run, device=device, outputs=lock.target.outputs, fingerprint=lock.fingerprint)
+    networks = _read_networks(workspace, run, device=device)
     for network in networks:
         network.precision = torch.float32
     return networks
-
-
-def open_members(workspace: Workspace, runs: Sequence[str], blend: Blend) -> Predictor:
-    """The predictor of runs that are blended; their data must be those of `data.lock`. Raises TrainingError."""
-    _check_parameters(workspace, runs)
-    lock = workspace.lock
-    networks = _open_networks(workspace, runs, lock.target, fingerprint=lock.fingerprint)
-    has_suffix = _have_suffix(lock.train_ids, lock.test_ids)
-    return Predictor(workspace, networks, blend, lock.target, lock.classes, has_suffix)
-
-
-def _have_suffix(*parts: np.ndarray) -> bool:
-    """Whether the ids of a part, of which the first is looked at, have the suffix of an image."""
-    return any(is_image(str(ids[0])) for ids in parts if len(ids))
 
 
 def predict_images(
@@ -150,12 +126,14 @@ def predict_images(
     With `probabilities`, these are a column for each class. Raises TrainingError, and DataError for a place without
     images, for images that are missing or damaged, and for probabilities of numbers.
     """
-    target, classes = predictor.target, predictor.classes
+    lock = predictor.workspace.lock
+    target, classes = lock.target, lock.classes
     if probabilities and not target.has_probabilities:
         raise DataError(f"There are no probabilities of a target that is a number ({target.name}).", fix="omit them")
     images = find_new_images(place)
     rows = np.concatenate(list(predictor.predict(list(images.values()))))
-    ids = ids_of(images, with_suffix=predictor.ids_have_suffix)
+    have_suffix = any(is_image(str(ids[0])) for ids in (lock.train_ids, lock.test_ids) if len(ids))  # as 1.jpg has one
+    ids = ids_of(images, with_suffix=have_suffix)
     columns = (lambda row: dict(zip(classes, row.tolist(), strict=True))) if probabilities else None
     predict = columns or (lambda row: target.prediction(row, classes))
     return [(id_, predict(row)) for id_, row in zip(ids, rows, strict=True)]
@@ -202,26 +180,16 @@ def _name_run_in_errors(workspace: Workspace, run: str) -> AbstractContextManage
     return name_run_in_errors(run, file, fix=fix, more_memory=LESS_AT_ONCE)
 
 
-def _open_networks(
-    workspace: Workspace, runs: Sequence[str], target: Target, *, fingerprint: str = ""
-) -> list[Networks]:
-    """The networks of runs on each device: on every GPU, unless PODIUM_DEVICE names one."""
-    count, read = count_gpus(), partial(_read_networks, workspace, outputs=target.outputs, fingerprint=fingerprint)
-    devices = [torch.device("cuda", number) for number in range(count)] if count > 1 else [pick_device()]
-    return [{run: read(run, device=device) for run in runs} for device in devices]
-
-
-def _read_networks(
-    workspace: Workspace, run: str, *, device: torch.device, outputs: int, fingerprint: str
-) -> list[Network]:
+def _read_networks(workspace: Workspace, run: str, *, device: torch.device) -> list[Network]:
     """The networks of a run's parameters file; raises TrainingError if its predictions or data are others."""
+    outputs = workspace.lock.target.outputs
     file = workspace.paths.parameters_file(run)
     with _name_run_in_errors(workspace, run):
         try:
             with safe_open(file, framework="pt") as parameters:
                 metadata = {key: json.loads(value) for key, value in parameters.metadata().items()}
                 about, scales = metadata["about"], metadata.get("scales", {})  # older files have no scales
-                _check_about(workspace, run, about, fingerprint=fingerprint)
+                _check_about(workspace, run, about)
                 recipe, networks = recipe_of(about["recipe"], file), []
                 for name, values in metadata["normalisations"].items():
                     network = build_network(recipe, outputs, root=Path(), seed=0, weights=False, device=device)
@@ -241,17 +209,21 @@ def _read_networks(
             raise TrainingError(what, expected=expected, found=found) from None
 
 
-def _check_about(workspace: Workspace, run: str, about: dict, *, fingerprint: str) -> None:
-    """Raise TrainingError unless parameters belong to the run's predictions, and to the data of a `fingerprint`.
+def _check_about(workspace: Workspace, run: str, about: dict) -> None:
+    """Raise TrainingError unless parameters belong to the run's predictions, and to the data of `data.lock`.
 
     Where there are no predictions, as in a notebook at Kaggle, only the data are compared.
     """
     stamp = (read_about(workspace.paths.predictions_file(run)) or about).get("stamp")
     for what, key, expected in (
         ("The parameters and the predictions are of different trainings.", "stamp", stamp),
-        ("The parameters were trained on other data than those of data.lock.", "fingerprint", fingerprint),
+        (
+            "The parameters were trained on other data than those of data.lock.",
+            "fingerprint",
+            workspace.lock.fingerprint,
+        ),
     ):
-        if about[key] != expected and (key == "stamp" or fingerprint):
+        if about[key] != expected:
             raise TrainingError(what, expected=f"{key} {str(expected)[:12]}", found=f"{key} {about[key][:12]}")
     if columns := about["recipe"].get("metadata_columns"):
         raise TrainingError(

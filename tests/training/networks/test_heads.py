@@ -22,7 +22,7 @@ from podium.training.learner import fit_network
 from podium.training.lr_find import find_learning_rate
 from podium.training.networks import heads
 from podium.training.networks.heads import Trees, fit_classifier, fit_trees
-from podium.training.predict import open_run, predict_images
+from podium.training.predict import open_predictor, predict_images
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.run import train_run
 
@@ -154,7 +154,7 @@ def test_a_run_without_epochs_is_saved_and_its_parameters_predict(tmp_path, vali
     predictions = train_run(workspace, replace(run, recipe=pretrained(tmp_path, precision="float32")))
     assert predictions.about["scores"]["accuracy"] > 0.6  # of ten classes, by the features of a random network
     folder, expected = save_test_images(workspace, predictions)
-    assert [row["label"] for _, row in predict_images(open_run(workspace, run.run), folder)] == expected
+    assert [row["label"] for _, row in predict_images(open_predictor(workspace, [run.run]), folder)] == expected
 
 
 def small_clouds(classes):
