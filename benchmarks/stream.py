@@ -242,7 +242,7 @@ def print_accuracy(seeds: int) -> None:
     for seed, shuffle in product(range(1, seeds + 1), ("rows", "blocks")):
         data = FitData(store, labels, 10, np.arange(8000), np.arange(8000, 12_000), seed=seed)
         with tempfile.TemporaryDirectory() as folder:
-            progress = ProgressRecorder(Listener(), images=32_000, checkpoint=Checkpoint(Path(folder, "c"), key=""))
+            progress = ProgressRecorder(Listener(), images=32_000, checkpoint=Checkpoint(Path(folder, "c")))
             network = fit_network(Recipe(shuffle=shuffle, **keys), data, root=Path(), progress=progress)
         logits = logits_of(network, store, data.validation_rows)
         print(seed, shuffle, (logits.argmax(axis=1) == labels[8000:]).mean(), flush=True)

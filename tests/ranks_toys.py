@@ -7,3 +7,8 @@ import signal
 def die(ranks):
     ranks.connect()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_out_of_memory(ranks):
+    ranks.connect()
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")

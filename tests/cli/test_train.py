@@ -71,10 +71,10 @@ def test_two_trainings_of_a_run_at_once_train_it_once(project, environment):
 def test_a_checkpoint_that_a_kill_after_the_results_has_left_is_removed(project, podium):
     assert podium(project, "train", "tiny").returncode == 0
     folder = project / ".cache" / "digits" / "checkpoints"
-    for name in ("tiny.s1.pt", "fast.s1.pt", "gone.s1.pt"):
+    for name in ("tiny.s1.fold0.pt", "fast.s1.fold0.pt", "gone.s1.fold0.pt"):
         (folder / name).touch()
     assert "tiny.s1: up to date" in podium(project, "train", "tiny").stdout
-    assert [file.name for file in folder.iterdir()] == ["fast.s1.pt"]
+    assert [file.name for file in folder.iterdir()] == ["fast.s1.fold0.pt"]
 
 
 def test_the_faults_of_all_recipes_come_before_the_first_is_trained(project, podium):
@@ -98,7 +98,7 @@ def test_more_threads_than_cores_are_refused_instead_of_waited_for(project, podi
     for words in (["train", "tiny"], ["check-recipes", "tiny"], ["train", "tiny", "--fit", "fold0"]):
         done = podium(project, *words)
         assert done.returncode == 2 and "waits for" not in done.stdout
-        for text in ("tiny.toml", f"expected: threads = {cores}, or less", "found:    threads = 256"):
+        for text in ("tiny.toml", "expected: 256 cores, for threads = 256", f"fix:      threads = {cores}"):
             assert text in done.stderr, words
 
 

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from podium.engines import tasks
-from podium.engines.tasks import Table, Task, TaskFailedError, run_task, version_faults, versions
+from podium.engines.tasks import Table, Task, TaskFailedError, run_task, version_faults
+from podium.plan import packages
+from podium.plan.packages import training_versions
 
 TASK = Task("digits", "tiny.s1", "fold0", cores=1)
 
@@ -53,22 +54,22 @@ def test_a_training_ends_with_the_process_that_a_scheduler_kills(tmp_path):
 
 
 def test_a_machine_with_other_versions_is_told_which(monkeypatch):
-    assert version_faults(versions()) == []
-    expected = versions() | {"torch": "1.0"}
-    assert version_faults(expected) == [f"torch: expected 1.0, found {versions()['torch']}"]
-    monkeypatch.setattr(tasks, "PACKAGES", ("no-such-package",))
-    assert versions()["no-such-package"] == "missing"
+    here = training_versions()
+    assert version_faults(here) == []
+    assert version_faults(here | {"torch": "1.0"}) == [f"torch: expected 1.0, found {here['torch']}"]
+    monkeypatch.setattr(packages, "TRAINING_PACKAGES", ("no-such-package",))
+    assert training_versions() == {"no-such-package": "none"}
 
 
 def test_the_table_has_a_line_for_each_change():
     lines = []
     other = Task("digits", "tiny.s1", "fold1", cores=1)
     table = Table([TASK, other], lines.append)
-    table.show_places({"tiny.s1 fold0": "a"})
-    table.show_places({"tiny.s1 fold0": "a"})
-    table.show_places({"tiny.s1 fold0": "b"})
+    table.show("tiny.s1 fold0", "running on a")
+    table.show("tiny.s1 fold0", "running on a")
+    table.show("tiny.s1 fold0", "running on b")
     table.show(TASK, "done")
-    table.show_places({"tiny.s1 fold0": "b"})
+    table.show("tiny.s1 fold0", "running on b")
     table.show(other, "failed")
     assert lines == [
         "tiny.s1 fold0: running on a (1 waiting, 1 running)",

@@ -118,18 +118,6 @@ def test_a_timed_batch_has_at_most_the_training_rows_and_1024_images(timed):
     assert timed == [8, 8, 1024, 256, 64, 32]  # training, evaluation
 
 
-def test_a_batch_that_the_memory_cannot_hold_is_timed_in_parts(timed, monkeypatch):
-    def one_second(function, batch):
-        if len(batch) > 20 and not torch.is_inference_mode_enabled():
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        timed.append(len(batch))
-        return 1.0
-
-    monkeypatch.setattr(estimate_module, "_seconds", one_second)
-    estimate_seconds(workspace(100), [planned(batch_size=64)])
-    assert timed == [16, 16]
-
-
 def test_a_timed_training_step_has_the_step_of_the_optimiser(monkeypatch):
     steps = []
     step = torch.optim.AdamW.step

@@ -1,6 +1,6 @@
 """A fit repeats bit for bit, and each key of a recipe does what it says."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from podium.training.learner import Learner, fit_network, prepare_network
 from podium.training.lr_find import find_learning_rate
 from podium.training.networks import architectures
 from podium.training.optimisers import constant, list_rates, set_rates
-from podium.training.progress import EpochReport, Listener, ProgressRecorder
+from podium.training.progress import EpochReport, Listener, ProgressRecorder, write_history
 from training_toys import FAST, TINY, data_of, save_weights
 
 
@@ -45,7 +45,7 @@ def trained(recipe: Recipe, folder, *, seed: int = 1):
         recipe = replace(recipe, learning_rate=result.rate)
     progress = ProgressRecorder(listener, images=images)
     network = fit_network(recipe, data, root=folder, progress=progress)
-    progress.write_history(folder / "history.csv")
+    write_history(folder / "history.csv", [asdict(report) for report in progress.epochs])
     return network, logits_of(network, data.store, data.validation_rows), listener
 
 

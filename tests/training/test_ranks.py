@@ -3,13 +3,15 @@
 import multiprocessing
 import os
 import threading
+import time
+from concurrent.futures import Future
 from dataclasses import replace
-from types import SimpleNamespace
+from queue import Queue
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from digits_toys import RECIPE, digits_workspace
 from podium.config.keys import Augment
@@ -26,7 +28,7 @@ from podium.training.learner import Learner, fit_network, prepare_network
 from podium.training.progress import Listener, ProgressRecorder
 from podium.training.ranks import Ranks, open_ranks
 from podium.training.run import train_run
-from ranks_toys import die
+from ranks_toys import die, run_out_of_memory
 from training_toys import TINY, data_of, help_with_toys
 
 # float32 adds the gradients of the processes in another order than those of one batch.
@@ -118,11 +120,15 @@ def test_a_killed_run_of_two_processes_goes_on_and_is_as_good_as_that_of_one(tmp
     assert furthest(*trained) < TOLERANCE
     scores = [load_predictions(workspace.paths.predictions_file(run.run)).about["scores"] for workspace in (one, two)]
     assert scores[1]["accuracy"] == pytest.approx(scores[0]["accuracy"], abs=0.04)  # 297 rows
-    assert not two.paths.checkpoint_file(run.run).exists()
+    assert not two.paths.checkpoint_file(run.run, "fold0").exists()
 
 
-def test_a_process_that_dies_ends_all_with_one_error():
-    with pytest.raises(TrainingError, match="SIGKILL"), open_ranks(2, [], die) as ranks:
+@pytest.mark.parametrize(
+    ("end", "error", "words"),
+    [(die, TrainingError, "was killed"), (run_out_of_memory, StepMemoryError, "allocate memory")],
+)
+def test_a_process_that_ends_ends_all_with_one_error(end, error, words):
+    with pytest.raises(error, match=words), open_ranks(2, [], end) as ranks:
         ranks.connect()
         while True:
             ranks.add([torch.ones(1)])
@@ -138,25 +144,25 @@ def test_rank_0_raises_the_error_of_another_process(monkeypatch, raised, sent):
     def fail(ranks):
         raise raised
 
-    monkeypatch.setattr(ranks_module, "start_worker", lambda: None)
-    here, there = multiprocessing.Pipe(duplex=False)
-    with pytest.raises(SystemExit):
-        ranks_module._help(Ranks(1, 2, pipes=[there]), [], fail, ())
+    helper, store = Future(), TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with pytest.raises(sent, match=r"no image|memory") as error:
+        ranks_module._help(Ranks(1, 2), [], fail, ())
+    helper.set_exception(error.value)
     with pytest.raises(sent, match=r"no image|memory"):
-        Ranks(0, 2, pipes=[here]).connect()
+        Ranks(0, 2, port=store.port, helpers=[helper]).connect()
 
 
 def test_a_process_that_waits_in_a_gpu_for_a_dead_one_is_ended(monkeypatch, capsys):
-    dead = SimpleNamespace(exitcode=-9, sentinel=0, is_alive=lambda: False)
-    codes, ended = [], threading.Event()
+    codes, ended, helper = Queue(), threading.Event(), Future()
     monkeypatch.setattr(ranks_module, "GRACE_SECONDS", 0.01)
-    monkeypatch.setattr(ranks_module, "wait", lambda *_: [])
-    monkeypatch.setattr(os, "_exit", codes.append)
-    ranks_module._end_if_stuck([dead], ended)
-    assert codes == [2] and "SIGKILL" in capsys.readouterr().err
+    monkeypatch.setattr(os, "_exit", codes.put)
+    helper.set_exception(RuntimeError("no GPU"))
+    ranks_module._end_if_stuck(helper, ended=ended)
+    assert codes.get(timeout=60) == 2 and "no GPU" in capsys.readouterr().err
     ended.set()
-    ranks_module._end_if_stuck([dead], ended)
-    assert codes == [2], "it noticed by itself"
+    ranks_module._end_if_stuck(helper, ended=ended)
+    time.sleep(0.1)
+    assert codes.empty(), "it noticed by itself"
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -203,6 +209,8 @@ def test_processes_without_a_core_or_a_gpu_each_are_refused_before_training(tmp_
     check_recipes(workspace, workspace.runs, here=False)
     with pytest.raises(TrainingError, match=message):
         train_run(workspace, workspace.runs[0])
+    with pytest.raises(TrainingError, match=r"(?s)expected: *9 cores.*found: *4 cores.*threads = 4"):
+        check_machine(replace(workspace.runs[0].recipe, threads=9, processes=1), tmp_path)
     with computing("heat maps", tmp_path, workspace.runs[0].recipe) as gpus:  # by one process
         assert not gpus
     assert estimate_seconds(workspace, workspace.runs), "of machines elsewhere"
@@ -222,6 +230,3 @@ def test_a_batch_without_two_images_for_each_process_is_refused(tmp_path):
     table = {"architecture": "fastnet", "epochs": 1, "learning_rate": 0.1, "batch_size": 6, "processes": 4}
     with pytest.raises(ConfigError, match="processes = 4: expected a batch_size of two images"):
         recipe_of(table, tmp_path / "a.toml")
-    recipe, data = replace(TINY, processes=4), replace(data_of(), training_rows=np.arange(7))
-    with pytest.raises(TrainingError, match=r"(?s)Too few training images.*8 or more.*found: *7"):
-        TrainingLoader(recipe, data, normalisation=data_of().normalisation, ranks=Ranks(0, 4))

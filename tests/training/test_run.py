@@ -194,7 +194,7 @@ def test_a_run_whose_data_change_while_it_trains_is_refused_and_leaves_nothing(t
     with pytest.raises(ChangedDataError, match=f"(?s)data changed during the training.*{file}"):
         train_run(workspace, run, listener=Meddler(change))
     assert not workspace.paths.predictions_file("tiny.s1").exists()
-    assert not workspace.paths.checkpoint_file("tiny.s1").exists()
+    assert not workspace.paths.checkpoint_file("tiny.s1", "fold0").exists()
 
 
 def test_a_cache_that_is_deleted_costs_no_run_in_training(tmp_path):

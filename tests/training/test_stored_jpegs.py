@@ -60,7 +60,7 @@ def test_a_run_trains_goes_on_after_a_kill_and_predicts_new_images_as_it_predict
     workspace = replace(workspace, competition=replace(workspace.competition, checkpoint_minutes=0.0))
     with pytest.raises(KeyboardInterrupt):
         train_run(workspace, run, listener=AfterSteps(9, stop))
-    assert workspace.paths.checkpoint_file(run.run).is_file()
+    assert workspace.paths.checkpoint_file(run.run, "fold0").is_file()
     predictions = train_run(workspace, run)
     assert np.array_equal(predictions.oof_logits, expected.oof_logits)
     assert np.array_equal(predictions.test_logits, expected.test_logits)

@@ -15,7 +15,6 @@ import pytest
 from digits_toys import digits_workspace
 from podium.config.competition import read_competition
 from podium.errors import ConfigError, TrainingError
-from podium.predictions.artefact import load_predictions
 from podium.training.progress import Listener
 from podium.training.run import train_fit, train_run
 from podium.training.trackers import Tracker, Trackers
@@ -249,7 +248,7 @@ class Endless:
         raise KeyboardInterrupt
 
 
-def test_a_tracker_that_does_not_finish_loses_no_trained_run(tmp_path, monkeypatch):
+def test_a_tracker_that_does_not_finish_loses_no_trained_fit(tmp_path, monkeypatch):
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -259,7 +258,7 @@ def test_a_tracker_that_does_not_finish_loses_no_trained_run(tmp_path, monkeypat
     monkeypatch.setattr(wandb, "init", lambda **_: Endless())
     with pytest.raises(KeyboardInterrupt):
         train(workspace, epochs=1)
-    assert load_predictions(workspace.paths.predictions_file("tiny.s1")).run == "tiny.s1"
+    train(workspace, epochs=1)  # without W&B, as nothing is left to train
 
 
 def test_wandb_that_cannot_start_is_an_error_before_anything_is_trained(tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ def lr_find(
     print_result({"suggestions": records, "file": png_file}, lines)
     if not write:
         return
-    reason = f"lr_find's {USED}, {date.today()}, batch {result.batch_size:,}, {result.rows:,} rows"
+    reason = f"lr_find's {USED}, {date.today()}, batch {settings.recipe.images_per_step:,}"
     write_learning_rate(file, result.rate, reason)
     stale = ", ".join(run.run for run in open_named(workspace.name).stale_runs if run.recipe_name == recipe)
     effect = f"stale now: {stale}; make {recipe} trains them" if stale else "its runs are still up to date"

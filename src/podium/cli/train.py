@@ -256,9 +256,9 @@ def _remove_needless_checkpoints(workspace: Opened) -> None:
     needed = {
         checkpoint_file(run.run, part)
         for run in workspace.stale_runs
-        for part in ("", *fit_names(workspace.competition, run.recipe))
+        for part in fit_names(workspace.competition, run.recipe)
     }
-    for file in set(checkpoint_file("").parent.glob("*.pt")) - needed:
+    for file in set(checkpoint_file("", "").parent.glob("*.pt")) - needed:
         file.unlink(missing_ok=True)
 
 

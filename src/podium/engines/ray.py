@@ -19,6 +19,7 @@ from typing import Any
 from podium.engines.tasks import Note, Table, Task, TaskFailedError, run_task, version_faults
 from podium.errors import ConfigError, TrainingError
 from podium.files import atomic_write, file_lock, write_file
+from podium.plan.packages import training_versions
 from podium.plan.stamp import file_sha256
 
 CHECKPOINT = "checkpoint"
@@ -54,7 +55,6 @@ class Job:
 
     images: Mapping[str, SentFile]
     weights: Mapping[str, SentFile]
-    versions: Mapping[str, str]
     checkpoints: str = ""  # a folder or an address that every node reaches
     copies: bool = False  # send files also to nodes that see the driver's
 
@@ -89,8 +89,6 @@ def train_fit_on_node(task: Task, job: Job, coordinator: Any) -> dict[str, bytes
 
     node = ray.get_runtime_context().get_node_id()[:6]
     place = f"{socket.gethostname()} ({ray.util.get_node_ip_address()}, node {node})"
-    if faults := version_faults(job.versions):
-        raise TaskFailedError("\n".join([f"{place} has other versions", *faults]))
     ray.get(coordinator.starts.remote(str(task), place))
     project, store = Path.cwd(), Path(tempfile.gettempdir()) / f"podium-node-{os.getuid()}"
     for places, folder in ((job.images, store / "cache"), (job.weights, project)):
@@ -210,7 +208,7 @@ def train_with_ray(
     with connected(address, project) as ray:
         node = ray.get_runtime_context().get_node_id()
         coordinator = ray.remote(Coordinator).options(num_cpus=0, scheduling_strategy=_at(ray, node)).remote()
-        refused = refused_nodes(ray, job, note)
+        refused = refused_nodes(ray, note)
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0
         # A new process for each task: nothing stays in its memory.
         remote = ray.remote(max_calls=1, max_retries=RETRIES)(train_fit_on_node)
@@ -222,7 +220,8 @@ def train_with_ray(
             waiting[placed.remote(task, job, coordinator)] = task
         while waiting:
             ready, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
-            table.show_places(ray.get(coordinator.running.remote()))
+            for name, place in ray.get(coordinator.running.remote()).items():
+                table.show(name, f"running on {place}")
             for reference in ready:
                 task = waiting.pop(reference)
                 try:
@@ -239,11 +238,11 @@ def _at(ray: Any, node: str) -> Any:
     return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
 
 
-def refused_nodes(ray: Any, job: Job, note: Note) -> list[str]:
+def refused_nodes(ray: Any, note: Note) -> list[str]:
     """The nodes that have other versions than the driver, which are named; raises ConfigError if all have."""
     check, nodes = ray.remote(num_cpus=0)(version_faults), [node for node in ray.nodes() if node["Alive"]]
-    answers = [check.options(scheduling_strategy=_at(ray, node["NodeID"])).remote(job.versions) for node in nodes]
-    refused, faults = [], []
+    here, refused, faults = training_versions(), [], []
+    answers = [check.options(scheduling_strategy=_at(ray, node["NodeID"])).remote(here) for node in nodes]
     for node, answer in zip(nodes, answers, strict=True):
         with suppress(ray.exceptions.RayError):  # lost meanwhile
             if found := ray.get(answer):

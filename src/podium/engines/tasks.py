@@ -6,18 +6,17 @@ seed, data, weights and library versions.
 
 import ctypes
 import os
-import platform
 import signal
 import subprocess
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from podium.plan.packages import training_versions
+
 Note = Callable[[str], object]
-PACKAGES = ("torch", "torchvision", "fastai", "timm", "numpy")
 LAST_LINES = 20
 # Linux: prctl's option that ends a process with the one that started it.
 PR_SET_PDEATHSIG = 1
@@ -55,19 +54,13 @@ class Table:
         self.states, self.note = {str(task): "waiting" for task in tasks}, note
 
     def show(self, task: Task | str, state: str) -> None:
-        """Note the state of a task, if it is new."""
-        if self.states[str(task)] == state:
+        """Note the state of a task, if it is new; what is done or failed stays so."""
+        if self.states[str(task)] in (state, "done", "failed"):
             return
         self.states[str(task)] = state
         kinds = Counter(state.split()[0] for state in self.states.values())
         counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ("waiting", "running", "done", "failed") if kinds[kind])
         self.note(f"{task}: {state} ({counts})")
-
-    def show_places(self, places: Mapping[str, str]) -> None:
-        """Note which tasks run, or run again, at which node."""
-        for task, place in places.items():
-            if self.states[task] not in ("done", "failed"):
-                self.show(task, f"running on {place}")
 
 
 def run_task(task: Task, project: Path, environment: Mapping[str, str]) -> None:
@@ -94,18 +87,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def versions() -> dict[str, str]:
-    """The versions of what decides the bits of a training."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
-
-
 def version_faults(expected: Mapping[str, str]) -> Sequence[str]:
     """What this machine has in another version than `expected`."""
-    here = versions()
+    here = training_versions()
     return [f"{name}: expected {text}, found {here[name]}" for name, text in expected.items() if here[name] != text]

@@ -2,16 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from podium.data.cache import LISTING_FILE
 from podium.engines.ray import CHECKPOINT, Job, SentFile, train_with_ray
 from podium.engines.slurm import train_with_slurm
-from podium.engines.tasks import Note, Task, versions
+from podium.engines.tasks import Note, Task
 from podium.errors import TrainingError
 from podium.files import write_file
 from podium.kaggle.notebooks.package import source_files, training_files
+from podium.plan.paths import Paths
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import file_sha256
 from podium.training.batches.stores import open_recipe_images
@@ -48,8 +50,11 @@ def train_elsewhere(
     if engine == "slurm":
         failed = train_with_slurm(tasks, workspace.paths, cluster=address or "slurm", options=options, note=note)
     else:
-        where = {"address": address, "checkpoints": checkpoints}
-        failed = _train_with_ray(workspace, runs, tasks, images, **where, note=note)
+        project, copies = workspace.paths.cache / "engine", os.environ.get("PODIUM_RAY_COPIES") == "1"
+        weights = stage(workspace, runs, project)
+        job = Job(images, weights, checkpoints.rstrip("/"), copies)
+        keep = partial(_keep, workspace.paths)
+        failed = train_with_ray(tasks, job, project, address=address, keep=keep, note=note)
     reasons: dict[str, list[str]] = {}
     for task, reason in failed.items():
         reasons.setdefault(task.run, []).extend(f"{task}: {line}" for line in reason.splitlines())
@@ -59,25 +64,8 @@ def train_elsewhere(
     return reasons
 
 
-def _train_with_ray(
-    workspace: Workspace,
-    runs: Sequence[PlannedRun],
-    tasks: Sequence[Task],
-    images: Mapping[str, SentFile],
-    *,
-    address: str,
-    checkpoints: str,
-    note: Note,
-) -> dict[Task, str]:
-    paths = workspace.paths
-
-    def keep(task: Task, place: str, content: bytes) -> None:
-        file = paths.checkpoint_file(task.run, task.fit) if place == CHECKPOINT else paths.outputs / place
-        write_file(file, content)
-
-    project, copies = paths.cache / "engine", os.environ.get("PODIUM_RAY_COPIES") == "1"
-    job = Job(images, stage(workspace, runs, project), versions(), checkpoints.rstrip("/"), copies)
-    return train_with_ray(tasks, job, project, address=address, keep=keep, note=note)
+def _keep(paths: Paths, task: Task, place: str, content: bytes) -> None:
+    write_file(paths.checkpoint_file(task.run, task.fit) if place == CHECKPOINT else paths.outputs / place, content)
 
 
 def stage(workspace: Workspace, runs: Sequence[PlannedRun], folder: Path) -> dict[str, SentFile]:

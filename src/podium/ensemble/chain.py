@@ -1,11 +1,8 @@
 """The chain of a submission: CSV <- ensemble <- predictions <- recipes, weights, versions <- data.lock <- images."""
 
 import json
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +12,7 @@ from podium.ensemble.write import overridden, write_ensemble
 from podium.errors import DataError, SubmissionError
 from podium.files import read_json
 from podium.plan import stamp
+from podium.plan.packages import version_of
 from podium.plan.runs import PlannedRun
 from podium.workspace import Workspace
 
@@ -150,17 +148,8 @@ def _made_from(workspace: Workspace, about: dict[str, Any], planned: PlannedRun 
     versions, commit = about.get("versions", {}), about.get("git_commit", "")
     named = [f"{name} {version}" for name, version in versions.items()]
     name = ", ".join([f"commit{' with changes' * commit.endswith('-dirty')}", str(about.get("device")), *named])
-    others = _differences(versions, {name: _version(name) for name in versions})
+    others = _differences(versions, {name: version_of(name) for name in versions})
     yield Link(name, commit, OTHER if others else OK, "; ".join(others))
-
-
-@cache
-def _version(package: str) -> str:
-    """The version of Python or of an installed package; `none` where it is not installed."""
-    try:
-        return platform.python_version() if package == "python" else metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"
 
 
 def _lock_link(workspace: Workspace, expected: str, *, reads_images: bool) -> Link:

@@ -1,14 +1,18 @@
-"""Weights in installed packages, found in a package's own list of files: nothing of it is imported or run."""
+"""Versions of installed packages, and weights in them, found in their own lists of files: nothing of them is run."""
 
 import base64
+import platform
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from podium.errors import TrainingError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
+# Their versions decide the bits of a training.
+TRAINING_PACKAGES = ("python", "torch", "torchvision", "fastai", "timm", "numpy")
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,19 @@ def find_weights(package: str) -> PackagedWeights:
     files = {file.as_posix(): Path(distribution.locate_file(file)) for file in [*weights, *records]}
     sha256 = base64.urlsafe_b64decode(f"{hashes[0]}=").hex()
     return PackagedWeights(files[weights[0].as_posix()], sha256, files)
+
+
+@cache
+def version_of(package: str) -> str:
+    """The version of Python or of an installed package; `none` where it is not installed."""
+    from importlib import metadata
+
+    try:
+        return platform.python_version() if package == "python" else metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def training_versions() -> dict[str, str]:
+    """Package -> version, of what decides the bits of a training."""
+    return {name: version_of(name) for name in TRAINING_PACKAGES}

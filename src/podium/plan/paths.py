@@ -54,9 +54,9 @@ class Paths:
         """Trained parameters of one run."""
         return self.parameters_folder / f"{run}.safetensors"
 
-    def checkpoint_file(self, run: str, fit: str = "") -> Path:
-        """What one run, or one fit of it that is trained alone, resumes from, while it is trained."""
-        return self.cache / "checkpoints" / f"{run}{fit and f'.{fit}'}.pt"
+    def checkpoint_file(self, run: str, fit: str) -> Path:
+        """What one fit of a run resumes from, and what is kept of it until the run is trained."""
+        return self.cache / "checkpoints" / f"{run}.{fit}.pt"
 
     def history_file(self, run: str) -> Path:
         """The epochs of one run, a row each."""

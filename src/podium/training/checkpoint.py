@@ -1,11 +1,10 @@
-"""The checkpoint of a run: what a killed training resumes from, bit for bit."""
+"""The checkpoint of a fit: what a killed training resumes from, bit for bit, and what is kept of a trained fit."""
 
 import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from podium.errors import ChangedDataError, DataError, DivergedError
+from podium.errors import DataError
 from podium.files import DAMAGE, atomic_write, os_error_as
 
 State = dict[str, Any]
@@ -22,7 +21,7 @@ Note = Callable[[str], object]
 """Called with a line of text for the user."""
 
 # Increased when a change of the training code changes what a checkpoint contains.
-CHECKPOINT_VERSION = 3
+CHECKPOINT_VERSION = 4
 # Saving after each epoch must not take more than this share of the time; else it is done less often.
 MOST_SHARE = 0.02
 
@@ -42,28 +41,37 @@ class FinishedFit:
 
 
 class Checkpoint:
-    """The state of a run: its finished fits, the progress, and the fit in training. Without a file nothing is saved.
+    """The state of one fit of a run: of its training, then what is kept of it. Without a file nothing is saved.
 
     The file is replaced after an epoch, and within an epoch after `minutes`, unless saving has taken more than
-    MOST_SHARE of the time since. It counts only for the `key`, the hash of everything that decides the results; a fit
-    that another process has finished only for the `fit_key`, which leaves the device out.
+    MOST_SHARE of the time since. It counts only for the same `origin`, which is everything that decides the results; a
+    trained fit also where the device was another one.
     """
 
     def __init__(
-        self, file: Path | None = None, *, key: str = "", fit_key: str = "", minutes: float = 0.0, note: Note = print
+        self, file: Path | None = None, origin: State | None = None, *, minutes: float = 0.0, note: Note = print
     ):
         self.file, self.seconds, self.note, self.saves = file, 60 * minutes, note, file is not None
-        # The id is that of the training in services that record it.
-        new = {"key": key, "fit_key": fit_key, "id": secrets.token_hex(4)}
-        new |= {name: {} for name in ("fits", "rates", "parts", "learner")}
+        content = {"device": "", "version": CHECKPOINT_VERSION} | (origin or {})
+        device = content.pop("device")
+        key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
         saved = _read(file) if file else {}
-        self.is_saved, self.saved_at, self.cost = saved.get("key") == key, time.perf_counter(), 0.0
-        self.state: State = saved if self.is_saved else new
-        self.learner: State = self.state.pop("learner")  # of the fit that was in training, until it resumes
-        self.fits = {name: FinishedFit(**fit) for name, fit in self.state["fits"].items()}
-        self.rates: dict[str, float] = self.state["rates"]  # name of a fit -> the rate that lr_find has found
-        self.files_of_fits: list[Path] = []
-        self.parts: dict[str, int] = self.state["parts"]  # name of a fit -> parts of a batch, where the memory is small
+        self.is_saved = saved.get("key") == key and (saved["device"] == device or saved["finished"] is not None)
+        # The id is that of the training in services that record it.
+        new = {
+            "key": key,
+            "device": device,
+            "id": secrets.token_hex(4),
+            "finished": None,
+            "progress": {},
+            "learner": {},
+        }
+        self.state: State = saved if self.is_saved else new | {"rate": None, "parts": 1}
+        self.learner: State = self.state.pop("learner")  # of the fit in training, until it resumes
+        self.finished = FinishedFit(**self.state["finished"]) if self.state["finished"] else None
+        self.rate: float | None = self.state["rate"]  # the rate that lr_find has found
+        self.parts: int = self.state["parts"]  # of a batch, where the memory is small
+        self.saved_at, self.cost = time.perf_counter(), 0.0
 
     def is_in(self, stage: str) -> bool:
         """Whether a fit resumes in this stage."""
@@ -81,69 +89,32 @@ class Checkpoint:
         wait = max(self.cost / MOST_SHARE, 0.0 if epoch_ends else self.seconds)
         return self.saves and time.perf_counter() - self.saved_at >= wait
 
-    def finish(self, name: str, fit: FinishedFit, progress: State) -> None:
-        """Keep a finished fit, which is never trained again."""
-        self.fits[name] = fit
+    def finish(self, fit: FinishedFit, progress: State) -> None:
+        """Keep the trained fit, which is never trained again; tried also where the disk was full before."""
+        self.finished, self.state["progress"], self.saves = fit, progress, self.file is not None
         self.save(learner={}, progress=progress)
 
-    def take_fits(self, files: Mapping[str, Path]) -> list[State]:
-        """Take the fits that other processes have trained, each in a file of its own; returns their progress.
-
-        `files` have a name for each fit of the run. They are removed with this checkpoint.
-        """
-        progress, self.files_of_fits = [], list(files.values())
-        for name, file in files.items():
-            saved = {} if name in self.fits else _read(file)
-            if saved.get("fit_key") == self.state["fit_key"] and name in saved["fits"]:
-                self.fits[name] = FinishedFit(**saved["fits"][name])
-                self.rates.update(saved["rates"])
-                self.parts.update(saved["parts"])
-                progress.append(saved["progress"])
-        return progress
-
     def remove(self) -> None:
-        """Remove the file, once all results of the run are written, and those of its fits."""
-        for file in (self.file, *self.files_of_fits):
-            if file:
-                file.unlink(missing_ok=True)
+        """Remove the file, once all results of the run are written."""
+        if self.file:
+            self.file.unlink(missing_ok=True)
 
     def save(self, *, learner: State, progress: State) -> None:
         """Replace the file, if any. Where it cannot be written, a note says so, and nothing is saved from then on."""
         if not self.saves:
             return
         started = time.perf_counter()
-        fits = {name: vars(fit) for name, fit in self.fits.items()}
+        finished = vars(self.finished) if self.finished else None
+        now = {"finished": finished, "rate": self.rate, "parts": self.parts, "learner": learner, "progress": progress}
         try:
             with atomic_write(self.file) as stream:
-                torch.save(self.state | {"learner": learner, "progress": progress, "fits": fits}, stream)
+                torch.save(self.state | now, stream)
         except (OSError, RuntimeError) as error:  # torch may replace the OSError by an error of its own
             reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
             self.note(f"no checkpoint could be written, and the training goes on: {reason}")
             self.saves = False
         self.saved_at = time.perf_counter()
         self.cost = self.saved_at - started
-
-
-@contextmanager
-def open_checkpoint(
-    file: Path | None, origin: dict[str, Any], *, minutes: float = 0.0, note: Note = print
-) -> Iterator[Checkpoint]:
-    """The checkpoint of a run, removed where the training diverged, which it would do again, or the data changed.
-
-    `origin` is everything that decides the results; a checkpoint of another origin is not used.
-    """
-    fit_key = _hash({name: value for name, value in origin.items() if name != "device"})
-    checkpoint = Checkpoint(file, key=_hash(origin), fit_key=fit_key, minutes=minutes, note=note)
-    try:
-        yield checkpoint
-    except (DivergedError, ChangedDataError):
-        checkpoint.remove()
-        raise
-
-
-def _hash(origin: dict[str, Any]) -> str:
-    content = json.dumps(origin | {"version": CHECKPOINT_VERSION}, sort_keys=True, default=str)
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _read(file: Path) -> State:

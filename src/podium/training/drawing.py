@@ -37,9 +37,6 @@ class LrFindResult:
     rates: tuple[float, ...]
     losses: tuple[float, ...]
     suggestions: dict[str, float]  # fastai's name of the rule -> learning rate
-    seconds: float
-    batch_size: int
-    rows: int  # training rows
 
     @property
     def rate(self) -> float:
@@ -72,20 +69,13 @@ def plot_lr_curve(axes: Axes, rates: Sequence[float], losses: Sequence[float], s
 def write_lr_curve(folder: Path, name: str, result: LrFindResult) -> Path:
     """Write `<name>.csv`, `.json` and `.png` into `folder`, for a recipe or a run; returns the PNG."""
     rows = [f"{rate:.6g},{loss:.6g}\n" for rate, loss in zip(result.rates, result.losses, strict=True)]
-    description = {
-        "name": name,
-        "suggestions": result.suggestions,
-        "used": USED,
-        "seconds": round(result.seconds, 1),
-        "batch_size": result.batch_size,
-    }
+    description = {"name": name, "suggestions": result.suggestions, "used": USED}
     write_file(folder / f"{name}.csv", "".join(["learning_rate,loss\n", *rows]).encode())
     write_file(folder / f"{name}.json", (json.dumps(description, indent=2) + "\n").encode())
     figure, png_file = Figure(figsize=(9, 5.4), layout="constrained"), folder / f"{name}.png"
     axes = figure.subplots()
     plot_lr_curve(axes, result.rates, result.losses, result.suggestions)
     axes.grid(color="#e4e4e4")
-    steps = f"{len(result.rates)} steps of {min(result.batch_size, result.rows):,} images"
-    axes.set_title(f"lr_find of {name}: {steps} in {result.seconds:.0f} s", loc="left")
+    axes.set_title(f"lr_find of {name}: {len(result.rates)} steps", loc="left")
     save_png(png_file, figure)
     return png_file

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,11 @@ from podium.training.device import (
     check_machine,
     computing,
     count_gpus,
-    is_memory_error,
     name_run_in_errors,
     pick_device,
 )
 from podium.training.inference import VIEWS, evaluation_batch
-from podium.training.learner import EPOCH_ROWS, count_images
+from podium.training.learner import EPOCH_ROWS
 from podium.training.networks.architectures import build_network
 from podium.training.optimisers import make_optimiser
 from podium.workspace import Workspace
@@ -96,22 +94,15 @@ def _seconds_of_fits(recipe: Recipe, fits: Sequence[FitData], *, root: Path, tes
     """The seconds of each fit of a run: a smaller training image counts as its share of the pixels."""
     first = fits[0]
     images = min(recipe.batch_size, len(first.training_rows), MOST_TIMED_IMAGES)
-    while True:
-        try:
-            training, evaluation = _seconds_per_image(recipe, first.classes, root=root, images=images)
-            break
-        except (RuntimeError, MemoryError) as error:  # training then takes batches in parts
-            if not is_memory_error(error) or images < 4:
-                raise
-        images //= 2
+    training, evaluation = _seconds_per_image(recipe, first.classes, root=root, images=images)
     areas = [count_pixels(pixels) for pixels in recipe.stage_pixels]
     views, features = VIEWS[recipe.test_time_augmentation], 0
     if recipe.fits_features:  # of all images, computed once
         features = views * (len(first.training_rows) + len(first.validation_rows) + test_images)
     seconds = []
     for fit in fits:
-        frozen, validated = count_images(replace(recipe, epochs=0), [fit]), len(fit.validation_rows)
-        full_size = frozen + (count_images(recipe, [fit]) - frozen) * sum(areas) / (len(areas) * areas[-1])
+        validated, epochs = len(fit.validation_rows), recipe.epochs * sum(areas) / (len(areas) * areas[-1])
+        full_size = recipe.images_per_epoch(len(fit.training_rows)) * (recipe.freeze_epochs + epochs)
         predicted = validated + (test_images if fit.name == "refit" or not recipe.refit else 0)
         evaluated = (recipe.freeze_epochs + recipe.epochs) * min(validated, EPOCH_ROWS) + views * predicted
         evaluated = evaluated if recipe.epochs or not features else 0

@@ -129,20 +129,15 @@ def _head_inputs(network: Network, store: Store, rows: np.ndarray) -> np.ndarray
 def pooled_features(network: Network, store: Store, rows: np.ndarray) -> np.ndarray:
     """Features (n, channels) of rows of a store, averaged over the views; the body must be the pretrained one.
 
-    A store with an origin has the features of all its images, which are kept in the cache. Others are computed once
-    for each image and kept in the store.
+    A store with an origin has the features of all its images, which are kept in the cache.
     """
     if isinstance(store, ExtendedStore):
         parts = store.split(torch.as_tensor(rows, device=store.device))  # training rows are in this order
         return np.concatenate([pooled_features(network, part, own.cpu().numpy()) for part, _, own in parts])
-    if store.features is None and store.origin:
+    if not store.origin:
+        return _compute(network, store, rows)
+    if store.features is None:
         store.features = _cached_features(network, store)
-    missing = rows if store.features is None else rows[np.isnan(store.features[rows, 0])]
-    if len(missing):
-        features = _compute(network, store, missing)
-        if store.features is None:
-            store.features = np.full((len(store), features.shape[1]), np.nan, np.float32)
-        store.features[missing] = features
     return store.features[rows]
 
 

@@ -26,7 +26,7 @@ from podium.training.losses import make_loss
 from podium.training.networks.architectures import Network, build_network
 from podium.training.networks.fastnet import FastNetBody
 from podium.training.optimisers import Schedule
-from podium.training.progress import Listener, ProgressRecorder, SilentRecorder
+from podium.training.progress import Listener, ProgressRecorder
 from podium.training.ranks import ALONE, Ranks
 
 # At most so many validation rows after each epoch, to follow the training. The run's score is of all of them.
@@ -60,7 +60,7 @@ def fit_network(
 
 def help_to_fit(ranks: Ranks, recipe: Recipe, data: FitData) -> None:
     """Train a part of each batch of a fit, beside rank 0, which calls `fit_network`."""
-    device, progress = data.store.device, SilentRecorder(Listener(), images=1)
+    device, progress = data.store.device, ProgressRecorder(Listener(), images=1)
     network = build_network(recipe, data.classes, root=Path(), seed=0, weights=False, device=device)
     network.normalisation, parameters, progress.checkpoint.learner = ranks.connect()
     network.load_state_dict(parameters)
@@ -165,7 +165,8 @@ class Learner:
                 self.share_done += 1 / (len(self.loader) * epochs)
                 progress.step(loss, len(self.loader.last_rows), self.optimiser.param_groups)
                 save(epoch, epoch_ends=False)
-            progress.end_epoch(partial(self.validate, progress))
+            if self.ranks.rank == 0:
+                progress.end_epoch(partial(self.validate, progress))
             save(epoch + 1, epoch_ends=True)
 
     def state_dict(self) -> State:

@@ -69,11 +69,10 @@ def find_learning_rate(recipe: Recipe, data: FitData, *, root: Path, listener: L
             listener.step(step / STEPS, step * len(images) / max(time.perf_counter() - started, 1e-9))
             if losses[-1] > DIVERGED * min(losses):
                 break
-    seconds, rows = time.perf_counter() - started, len(data.training_rows)
-    return result_of_losses(losses, seconds=seconds, batch_size=recipe.images_per_step, rows=rows)
+    return result_of_losses(losses)
 
 
-def result_of_losses(losses: Sequence[float], *, seconds: float, batch_size: int, rows: int) -> LrFindResult:
+def result_of_losses(losses: Sequence[float]) -> LrFindResult:
     """The losses of the steps up to the first that is not finite, with fastai's suggestions.
 
     Raises TrainingError where there are too few losses for its rules.
@@ -90,7 +89,7 @@ def result_of_losses(losses: Sequence[float], *, seconds: float, batch_size: int
             fix="`learning_rate` as a number, `gradient_clip = 1.0` or a smaller `muon_rate`, in the recipe",
         )
     suggestions = {name: float(rule(used_rates, used_losses, len(finite))[0]) for name, rule in RULES.items()}
-    return LrFindResult(tuple(rates), tuple(finite), suggestions, seconds, batch_size, rows)
+    return LrFindResult(tuple(rates), tuple(finite), suggestions)
 
 
 def _rate(share: float) -> float:

@@ -182,8 +182,7 @@ def _name_run_in_errors(workspace: Workspace, run: str) -> AbstractContextManage
 
 def _read_networks(workspace: Workspace, run: str, *, device: torch.device) -> list[Network]:
     """The networks of a run's parameters file; raises TrainingError if its predictions or data are others."""
-    outputs = workspace.lock.target.outputs
-    file = workspace.paths.parameters_file(run)
+    file, outputs = workspace.paths.parameters_file(run), workspace.lock.target.outputs
     with _name_run_in_errors(workspace, run):
         try:
             with safe_open(file, framework="pt") as parameters:
@@ -215,14 +214,14 @@ def _check_about(workspace: Workspace, run: str, about: dict) -> None:
     Where there are no predictions, as in a notebook at Kaggle, only the data are compared.
     """
     stamp = (read_about(workspace.paths.predictions_file(run)) or about).get("stamp")
-    for what, key, expected in (
-        ("The parameters and the predictions are of different trainings.", "stamp", stamp),
-        (
-            "The parameters were trained on other data than those of data.lock.",
+    faults = {
+        "The parameters and the predictions are of different trainings.": ("stamp", stamp),
+        "The parameters were trained on other data than those of data.lock.": (
             "fingerprint",
             workspace.lock.fingerprint,
         ),
-    ):
+    }
+    for what, (key, expected) in faults.items():
         if about[key] != expected:
             raise TrainingError(what, expected=f"{key} {str(expected)[:12]}", found=f"{key} {about[key][:12]}")
     if columns := about["recipe"].get("metadata_columns"):

@@ -16,6 +16,9 @@ from podium.files import atomic_write
 from podium.training.checkpoint import Checkpoint
 from podium.training.trackers import Trackers
 
+# What changes within an epoch.
+EPOCH_STATE = ("stage", "epoch", "epochs_of_stage", "steps", "finite_steps", "epoch_images", "total_loss")
+
 
 @dataclass(frozen=True)
 class EpochReport:
@@ -55,22 +58,24 @@ def diverged(expected: str, found: str) -> DivergedError:
 
 
 class ProgressRecorder:
-    """Times a run over all its fits, notifies the listener of each epoch, and keeps the epochs for the history file.
+    """Times a run over all its fits, notifies the listener of each epoch, and keeps the epochs of the fit in training.
 
-    `images` is how many training images all fits process. A run with a saved checkpoint goes on from its progress.
+    `images` is how many training images all fits process.
     """
 
-    def __init__(
-        self, listener: Listener, *, images: int, trackers: Trackers | None = None, checkpoint: Checkpoint | None = None
-    ):
+    def __init__(self, listener: Listener, *, images: int, checkpoint: Checkpoint | None = None):
         self.listener, self.images = listener, images
-        self.trackers, self.checkpoint = Trackers() if trackers is None else trackers, checkpoint or Checkpoint()
         self.images_done, self.training_seconds, self.started = 0, 0.0, time.perf_counter()
-        self.epochs: list[EpochReport] = []
+        self.begin_fit(checkpoint or Checkpoint(), Trackers())
+
+    def begin_fit(self, checkpoint: Checkpoint, trackers: Trackers) -> None:
+        """Begin a fit; with a saved checkpoint go on from its progress."""
+        self.checkpoint, self.trackers, self.before, self.epochs = checkpoint, trackers, self.totals(), []
         self.start_epoch("", 1, 0)
-        if self.checkpoint.is_saved:
-            self.load_state_dict(self.checkpoint.state["progress"])
-            listener.note(f"goes on from its checkpoint, {self.images_done / max(images, 1):.0%} of the training")
+        if checkpoint.is_saved:
+            self.add(checkpoint.state["progress"])
+            done = self.images_done / max(self.images, 1)
+            self.listener.note(f"goes on from its checkpoint, {done:.0%} of the training")
 
     @property
     def seconds(self) -> float:
@@ -82,30 +87,26 @@ class ProgressRecorder:
         """Training images per second, over all epochs so far."""
         return self.images_done / max(self.training_seconds, 1e-9)
 
+    def totals(self) -> dict[str, float]:
+        """What is summed over the fits of a run."""
+        return {"images": self.images_done, "training_seconds": self.training_seconds, "seconds": self.seconds}
+
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to know of the training so far; raises DivergedError as `mean_loss` does."""
+        """The progress of the fit so far; raises DivergedError as `mean_loss` does."""
         self.mean_loss()
-        numbers = {name: value for name, value in vars(self).items() if isinstance(value, int | float | str | Tensor)}
-        epoch_seconds = time.perf_counter() - self.epoch_started
-        epochs = [asdict(report) for report in self.epochs]
-        return numbers | {"seconds": self.seconds, "epoch_seconds": epoch_seconds, "epochs": epochs}
+        totals = {name: total - self.before[name] for name, total in self.totals().items()}
+        epoch = {name: getattr(self, name) for name in EPOCH_STATE}
+        epoch_seconds, epochs = time.perf_counter() - self.epoch_started, [asdict(report) for report in self.epochs]
+        return totals | {"epoch": epoch, "epoch_seconds": epoch_seconds, "epochs": epochs}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the progress of a killed training; the time since it was saved does not count."""
-        now, state = time.perf_counter(), dict(state)
-        started, epoch_started = now - state.pop("seconds"), now - state.pop("epoch_seconds")
-        epochs = [EpochReport(**report) for report in state.pop("epochs")]
-        vars(self).update(state | {"started": started, "epoch_started": epoch_started, "epochs": epochs})
-
-    def join(self, states: Sequence[dict[str, Any]]) -> None:
-        """Add the progress of fits that other processes have trained; their seconds are added too."""
-        for state in states:
-            self.images_done += state["images_done"]
-            self.training_seconds += state["training_seconds"]
-            self.started -= state["seconds"]
-            self.epochs += [EpochReport(**report) for report in state["epochs"]]
-        if states:
-            self.listener.note(f"joins {len(states)} fits that are trained")
+    def add(self, state: dict[str, Any]) -> None:
+        """Add the progress of a fit, from `state_dict`, to the run; the time since then does not count."""
+        self.images_done += state["images"]
+        self.training_seconds += state["training_seconds"]
+        self.started -= state["seconds"]
+        self.epoch_started = time.perf_counter() - state["epoch_seconds"]
+        self.epochs = [EpochReport(**report) for report in state["epochs"]]
+        vars(self).update(state["epoch"])
 
     def start_epoch(self, stage: str, epoch: int, epochs: int) -> None:
         """Start an epoch, counted from 1, of the `epochs` of a stage."""
@@ -138,11 +139,9 @@ class ProgressRecorder:
             raise diverged("a finite loss", f"{loss} at step {int(self.finite_steps) + 1}, in {place}")
         return loss
 
-    def restart(self, stage: str, images_before: int) -> None:
-        """Forget the epochs of a fit that begins again; the images that it has processed are left to do once more."""
-        self.images += self.images_done - images_before
-        names = (stage, stage or "train")
-        self.epochs = [report for report in self.epochs if report.stage.removeprefix("freeze") not in names]
+    def restart(self) -> None:
+        """Forget the epochs and the images of a fit that begins again."""
+        self.images_done, self.epochs = self.before["images"], []
 
     def end_epoch(self, validate: Callable[[], tuple[float, float]]) -> None:
         """Compute the mean loss, which waits for a GPU to finish, and the time; then validate, keep and report all.
@@ -169,19 +168,9 @@ class ProgressRecorder:
         self.trackers.log(self.stage, self.steps, self.images_done, numbers)
         self.listener.epoch(report)
 
-    def sort_epochs(self, stages: Sequence[str]) -> None:
-        """Sort the epochs by the fit that they are of; `stages` are those of the fits, the first of which may be ""."""
-        self.epochs.sort(key=lambda report: max(k for k, stage in enumerate(stages) if report.stage.endswith(stage)))
 
-    def write_history(self, file: Path) -> None:
-        """Write the epochs, a row each, once the run is trained: a run that fails keeps its earlier history."""
-        table = pd.DataFrame(self.epochs, columns=[field.name for field in fields(EpochReport)])
-        with atomic_write(file) as stream:
-            table.to_csv(stream, index=False, na_rep="nan")
-
-
-class SilentRecorder(ProgressRecorder):
-    """The progress of a process beside rank 0, which alone validates and reports."""
-
-    def end_epoch(self, validate: Callable[[], float]) -> None:
-        """Go on with the next epoch."""
+def write_history(file: Path, epochs: Sequence[dict[str, Any]]) -> None:
+    """Write the epochs of all fits, a row each, once the run is trained: a run that fails keeps its earlier history."""
+    table = pd.DataFrame(epochs, columns=[field.name for field in fields(EpochReport)])
+    with atomic_write(file) as stream:
+        table.to_csv(stream, index=False, na_rep="nan")

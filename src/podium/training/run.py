@@ -1,9 +1,11 @@
 """Train one run: every fold, the refit, and the files that it leaves."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,20 @@ from podium.errors import DataError
 from podium.files import atomic_write, file_lock, os_error_as
 from podium.plan import stamp
 from podium.plan.paths import Paths
-from podium.plan.runs import PlannedRun, fit_names
+from podium.plan.runs import PlannedRun
 from podium.predictions.artefact import Predictions, load_predictions, save_predictions
 from podium.training.batches.stores import FitData, Store, open_recipe_images
-from podium.training.checkpoint import FinishedFit
+from podium.training.checkpoint import Checkpoint, FinishedFit
 from podium.training.device import StepMemoryError, cpu_threads, device_name, pick_device, repeatable
 from podium.training.drawing import write_lr_curve
 from podium.training.inference import logits_of
 from podium.training.learner import fit_network, help_to_fit
 from podium.training.lr_find import find_learning_rate
 from podium.training.networks.architectures import Network
-from podium.training.progress import Listener, ProgressRecorder, diverged
+from podium.training.progress import Listener, diverged, write_history
 from podium.training.ranks import Ranks, open_ranks
-from podium.training.session import Training, open_fits, open_training, origin_of, unfinished_fits
+from podium.training.session import Training, fit_title, open_fits, open_training
+from podium.training.trackers import open_trackers
 from podium.workspace import Workspace
 
 FIRST_FIT = "fold0"  # whose lr_find is drawn
@@ -64,44 +67,34 @@ def train_run(
         predictions = _join_fits(training)
         training.verify_data()
         predictions.about.update(_about(training, predictions))
-        _save(workspace.paths, run.run, training.progress, predictions)
-        training.progress.checkpoint.remove()
+        _save(workspace.paths, run.run, training.checkpoints, predictions)
+        training.remove_checkpoints()
     return predictions
 
 
 def train_fit(workspace: Workspace, run: PlannedRun, name: str, *, listener: Listener) -> None:
-    """Train one fit of a run, such as fold0 or refit, and keep it for `train_run`, as a checkpoint of its own.
+    """Train one fit of a run, such as fold0 or refit, and keep it for `train_run`.
 
     Fits can be trained side by side. Raises ConfigError for an unknown name, TrainingError and DataError.
     """
-    on_wait = partial(listener.note, f"waits for another process that trains {name}")
-    with file_lock(workspace.paths.cache / f"{run.run}.{name}.lock", on_wait=on_wait):
-        if name in fit_names(workspace.competition, run.recipe) and name not in unfinished_fits(workspace, run):
-            listener.note(f"{name} is trained")
-            return
-        _train_and_keep(workspace, run, name, listener)
-
-
-def _train_and_keep(workspace: Workspace, run: PlannedRun, name: str, listener: Listener) -> None:
     with open_training(workspace, run, listener, only=name) as training:
         _train_fits(training)
         training.verify_data()
-        checkpoint = training.progress.checkpoint
-        if not checkpoint.saves:  # the disk was full once
-            checkpoint.saves = True
-            checkpoint.save(learner={}, progress=training.progress.state_dict())
+        checkpoint = training.checkpoints[name]
         if not checkpoint.saves:
             what, fix = f"{run.run}: a trained fit could not be written.", "free space, and repeat the command"
             raise DataError(what, file=checkpoint.file, fix=fix)
 
 
-def _save(paths: Paths, run: str, progress: ProgressRecorder, predictions: Predictions) -> None:
+def _save(paths: Paths, run: str, checkpoints: Mapping[str, Checkpoint], predictions: Predictions) -> None:
     """Write all files of a run: the predictions, which make it up to date, last. A full disk must not lose them."""
     what = f"{run} is trained and its predictions are saved, but a file beside them could not be written."
     try:
         with os_error_as(DataError, what, fix="free space on the disk of this folder before the next run is trained"):
-            progress.write_history(paths.history_file(run))
-            _save_parameters(paths.parameters_file(run), progress.checkpoint.fits, about=predictions.about)
+            epochs = chain.from_iterable(kept.state["progress"]["epochs"] for kept in checkpoints.values())
+            write_history(paths.history_file(run), list(epochs))
+            fits = {name: kept.finished for name, kept in checkpoints.items()}
+            _save_parameters(paths.parameters_file(run), fits, about=predictions.about)
     except DataError:
         save_predictions(paths.predictions_file(run), predictions)
         raise
@@ -109,25 +102,34 @@ def _save(paths: Paths, run: str, progress: ProgressRecorder, predictions: Predi
 
 
 def _train_fits(training: Training) -> None:
-    """Train the fits that the checkpoint does not have yet, each of which it then keeps."""
-    checkpoint = training.progress.checkpoint
+    """Train the fits of which nothing is kept yet, one after the other."""
+    run, progress = training.run, training.progress
     for data in training.fits:
-        if data.name not in checkpoint.fits:
-            network = _fit(training, data)
-            is_final = data.name == "refit" or not training.run.recipe.refit
-            fit = _finished(network, data, training.test_store, training.test_rows if is_final else None)
-            checkpoint.finish(data.name, fit, training.progress.state_dict())
+        with training.open_checkpoint(data) as checkpoint:
+            if checkpoint.finished:
+                progress.add(checkpoint.state["progress"])
+                progress.listener.note(f"{data.name} is trained")
+                continue
+            name = data.name if len(training.stages) > 1 else ""
+            others = [stage for stage in training.stages if stage != data.stage]
+            with open_trackers(
+                training.workspace, run, fit_title(run, name), checkpoint, other_stages=others
+            ) as trackers:
+                progress.begin_fit(checkpoint, trackers)
+                network = _fit(training, data)
+                is_final = data.name == "refit" or not run.recipe.refit
+                fit = _finished(network, data, training.test_store, training.test_rows if is_final else None)
+                checkpoint.finish(fit, progress.state_dict())
 
 
 def _join_fits(training: Training) -> Predictions:
-    """The predictions of all fits, in whatever order they were trained."""
-    lock, checkpoint, test_rows = training.workspace.lock, training.progress.checkpoint, training.test_rows
-    checkpoint.fits = {data.name: checkpoint.fits[data.name] for data in training.fits}
-    training.progress.sort_epochs([data.stage for data in training.fits])
+    """The predictions of all fits."""
+    lock, test_rows = training.workspace.lock, training.test_rows
+    finished = {name: checkpoint.finished for name, checkpoint in training.checkpoints.items()}
     oof_logits = np.zeros((len(lock.train_ids), lock.target.outputs), dtype=np.float32)
     for data in training.fits:
-        oof_logits[data.validation_rows] = checkpoint.fits[data.name].oof_logits.numpy()
-    test_logits = [fit.test_logits.numpy() for fit in checkpoint.fits.values() if fit.test_logits is not None]
+        oof_logits[data.validation_rows] = finished[data.name].oof_logits.numpy()
+    test_logits = [fit.test_logits.numpy() for fit in finished.values() if fit.test_logits is not None]
     oof_rows = np.sort(np.concatenate([data.validation_rows for data in training.fits]))
     return Predictions(
         oof_ids=lock.train_ids[oof_rows],
@@ -146,30 +148,30 @@ def _fit(training: Training, data: FitData) -> Network:
     Where the memory is too small for a step, both begin again with each batch in twice as many parts.
     """
     run, paths, progress = training.run, training.workspace.paths, training.progress
-    recipe, checkpoint, name = run.recipe, progress.checkpoint, data.name
+    recipe, checkpoint = run.recipe, progress.checkpoint
     while True:
-        parts, images = checkpoint.parts.get(name, 1), progress.images_done
-        data = replace(data, parts=parts)
+        data = replace(data, parts=checkpoint.parts)
         try:
-            if recipe.learning_rate == "find" and name not in checkpoint.rates:
+            if recipe.learning_rate == "find" and checkpoint.rate is None:
                 result = find_learning_rate(recipe, data, root=paths.root)
-                if name == FIRST_FIT:
+                if data.name == FIRST_FIT:
                     write_lr_curve(paths.lr_find_folder, run.run, result)
                 progress.listener.note(f"lr_find suggests learning_rate = {result.rate:.2g}")
-                checkpoint.rates[name] = result.rate
-            rated = replace(recipe, learning_rate=checkpoint.rates.get(name, recipe.learning_rate))
+                checkpoint.rate = result.rate
+            rate = recipe.learning_rate if checkpoint.rate is None else checkpoint.rate
+            rated = replace(recipe, learning_rate=rate)
             workspace = training.workspace.with_lock(replace(training.workspace.lock))  # without what cannot be sent
-            call = (workspace, replace(run, recipe=rated), training.rows, name, parts)
+            call = (workspace, replace(run, recipe=rated), training.rows, data.name, data.parts)
             with open_ranks(recipe.processes, training.gpus, _help, *call) as ranks:
                 return fit_network(rated, data, root=paths.root, progress=progress, ranks=ranks)
         except StepMemoryError:
-            if 4 * parts * recipe.accumulate * recipe.processes > recipe.images_per_step:  # two images a part
+            if 4 * data.parts * recipe.accumulate * recipe.processes > recipe.images_per_step:  # two images a part
                 raise
         torch.cuda.empty_cache()
-        parts *= 2
-        checkpoint.parts[name] = parts
-        progress.restart(data.stage, images)
-        progress.listener.note(f"the memory is full: starts again with batches in {parts * recipe.accumulate} parts")
+        checkpoint.parts *= 2
+        progress.restart()
+        parts = checkpoint.parts * recipe.accumulate
+        progress.listener.note(f"the memory is full: starts again with batches in {parts} parts")
 
 
 def _help(ranks: Ranks, workspace: Workspace, run: PlannedRun, rows: np.ndarray | None, name: str, parts: int) -> None:
@@ -208,15 +210,16 @@ def _finite_logits(network: Network, store: Store, rows: np.ndarray) -> torch.Te
 def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
     """The JSON description of the predictions."""
     workspace, run, progress = training.workspace, training.run, training.progress
-    lock, checkpoint = workspace.lock, progress.checkpoint
+    lock, checkpoints = workspace.lock, training.checkpoints.values()
     scores = lock.target.scores_of(predictions.oof_logits, predictions.oof_labels)
-    fits, (*_, fit) = checkpoint.fits, checkpoint.fits.values()
-    devices = sorted({one.device for one in fits.values()})
-    parts = run.recipe.accumulate * max(checkpoint.parts.values(), default=1)
+    fits = [checkpoint.finished for checkpoint in checkpoints]
+    devices, fit = sorted({fit.device for fit in fits}), fits[-1]
+    most_parts = max(checkpoint.parts for checkpoint in checkpoints)
+    parts = run.recipe.accumulate * most_parts
     pseudo_labels = len(training.fits[0].store) - len(lock.train_ids)
     batches = {"batches": f"in {parts} parts, as the memory was full: batch norms had the statistics of a part"}
     fold_models = "this model" if len(fits) == 1 else f"average of {len(fits)} fold models"
-    return origin_of(workspace, run) | {
+    return training.origin | {
         "run": run.run,
         "recipe_name": run.recipe_name,
         "architecture": run.recipe.architecture_and_size,
@@ -234,7 +237,7 @@ def _about(training: Training, predictions: Predictions) -> dict[str, Any]:
         "scored": f"validation rows{', before refit' if run.recipe.refit else ''}",
         "test_logits_from": "refit on all labelled rows" if run.recipe.refit else fold_models,
         "git_commit": stamp.git_commit(workspace.paths.root),
-        **(batches if checkpoint.parts else {}),
+        **(batches if most_parts > 1 else {}),
         **({"pseudo_labels": pseudo_labels} if run.recipe.pseudo_labels else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

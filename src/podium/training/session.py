@@ -1,44 +1,74 @@
-"""A run, or one fit of it, opened for training: its cores, images, checkpoint and trackers."""
+"""A run, or one fit of it, opened for training: its cores, images and checkpoints."""
 
-import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from podium.data.cache import Dataset
 from podium.data.metadata import read_metadata
-from podium.errors import ConfigError
+from podium.errors import ChangedDataError, ConfigError, DivergedError
+from podium.files import file_lock
 from podium.plan import stamp
+from podium.plan.packages import training_versions
 from podium.plan.runs import PlannedRun, fit_names
 from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
 from podium.training.batches import stores
 from podium.training.batches.stores import FitData, PixelStore
-from podium.training.checkpoint import open_checkpoint
+from podium.training.checkpoint import Checkpoint
 from podium.training.device import check_machine, claim_cores, computing, device_name, pick_device
 from podium.training.learner import count_images
 from podium.training.progress import Listener, ProgressRecorder
-from podium.training.trackers import open_trackers
 from podium.workspace import Workspace
 
 
-@dataclass(frozen=True)
 class Training:
-    """A run, or one fit of it, that is being trained."""
+    """A run, or the fit `only` of it, that is being trained: its images, its progress, and what is kept of its fits."""
 
-    workspace: Workspace
-    run: PlannedRun
-    progress: ProgressRecorder
-    fits: Sequence[FitData]
-    test_store: PixelStore
-    test_rows: np.ndarray  # the test images that are predicted
-    rows: np.ndarray | None  # the labelled images that are used; None: all
-    gpus: Sequence[int]  # of each process of the run; none on a CPU, and where there is one
-    verify_data: Callable[[], None]  # raises ChangedDataError where they are no longer those that it began with
+    def __init__(
+        self,
+        workspace: Workspace,
+        run: PlannedRun,
+        dataset: Dataset,
+        listener: Listener,
+        *,
+        gpus: Sequence[int],
+        only: str,
+        rows: np.ndarray | None,
+        test_rows: int | None,
+    ):
+        self.workspace, self.run, self.origin = workspace, run, origin_of(workspace, run)
+        self.gpus, self.rows = gpus, rows  # as `spread_over_gpus` gives them; the labelled images that are used
+        self.is_kept = rows is None and test_rows is None  # whether there are checkpoints
+        lock_file = workspace.paths.lock_file
+        dataset.verify()
+        self.verify_data = partial(dataset.verify_trained, lock_file, stamp.lock_sha256(lock_file))
+        fits, self.test_store = open_fits(workspace, run, dataset, rows, keeps_features=self.is_kept)
+        self.stages, self.fits = [data.stage for data in fits], [data for data in fits if only in ("", data.name)]
+        self.test_rows = np.arange(len(workspace.lock.test_ids))[:test_rows]
+        self.progress = ProgressRecorder(listener, images=count_images(run.recipe, self.fits))
+        self.checkpoints: dict[str, Checkpoint] = {}  # of the fits that are trained, or in training
+
+    @contextmanager
+    def open_checkpoint(self, data: FitData) -> Iterator[Checkpoint]:
+        """The checkpoint of a fit, while no other process trains it."""
+        paths, note, lock, file = self.workspace.paths, self.progress.listener.note, nullcontext(), None
+        if self.is_kept:
+            file, title = paths.checkpoint_file(self.run.run, data.name), fit_title(self.run, data.name)
+            on_wait = partial(note, f"waits for another process that trains {data.name}")
+            lock = file_lock(paths.cache / f"{title}.lock", on_wait=on_wait)
+        with lock:
+            minutes = self.workspace.competition.checkpoint_minutes
+            self.checkpoints[data.name] = Checkpoint(file, self.origin, minutes=minutes, note=note)
+            yield self.checkpoints[data.name]
+
+    def remove_checkpoints(self) -> None:
+        """Remove those of the fits, once all results are written, or where they are of no use."""
+        for checkpoint in self.checkpoints.values():
+            checkpoint.remove()
 
 
 @contextmanager
@@ -51,41 +81,33 @@ def open_training(
     rows: np.ndarray | None = None,
     test_rows: int | None = None,
 ) -> Iterator[Training]:
-    """Open the images, the checkpoint and the trackers of a run, or of the fit `only`, with the cores that it needs.
+    """Open a run, or the fit `only`, with the cores that it needs.
 
-    Raises TrainingError where this machine has fewer cores.
+    Checkpoints are removed where the training diverged, which it would do again, or the data changed. Raises
+    TrainingError where this machine has fewer cores, and ConfigError for an unknown fit.
     """
-    recipe, paths, lock = run.recipe, workspace.paths, workspace.lock
-    checkpoint_file = paths.checkpoint_file(run.run, only) if rows is None and test_rows is None else None
-    minutes, recipe_file = workspace.competition.checkpoint_minutes, paths.recipe_file(run.recipe_name)
+    recipe, recipe_file = run.recipe, workspace.paths.recipe_file(run.recipe_name)
+    names = fit_names(workspace.competition, recipe)
+    if only and only not in names:
+        raise ConfigError(f"{run.run} has no fit '{only}'.", expected=f"one of {', '.join(names)}")
     check_machine(recipe, recipe_file)
     dataset = stores.open_recipe_images(workspace, recipe)
     cores = f"{recipe.cores} free {'core' if recipe.cores == 1 else 'cores'}"
-    name = ".".join(filter(None, (run.run, only)))
     with (
         claim_cores(recipe.cores, on_wait=lambda: listener.note(f"waits for {cores}")),
-        computing(name, recipe_file, recipe, processes=recipe.processes) as gpus,
-        open_checkpoint(checkpoint_file, origin_of(workspace, run), minutes=minutes, note=listener.note) as checkpoint,
+        computing(fit_title(run, only), recipe_file, recipe, processes=recipe.processes) as gpus,
     ):
-        dataset.verify()
-        verify = partial(dataset.verify_trained, paths.lock_file, stamp.lock_sha256(paths.lock_file))
-        fits, test_store = open_fits(workspace, run, dataset, rows, keeps_features=checkpoint_file is not None)
-        names = [data.name for data in fits]
-        if only and only not in names:
-            raise ConfigError(f"{run.run} has no fit '{only}'.", expected=f"one of {', '.join(names)}")
-        stages = {data.name: data.stage for data in fits}
-        fits = [data for data in fits if only in ("", data.name)]
-        files = {data.name: paths.checkpoint_file(run.run, data.name) for data in fits}
-        joined = checkpoint.take_fits(files) if checkpoint_file and not only else {}
-        predicted = np.arange(len(lock.test_ids))[:test_rows]
-        to_train = files.keys() - checkpoint.fits
-        tracked = replace(run, run=name) if to_train else None
-        others = [stages[name] for name in stages.keys() - to_train]
-        with open_trackers(workspace, tracked, checkpoint, other_stages=others, note=listener.note) as trackers:
-            images = count_images(recipe, fits)
-            progress = ProgressRecorder(listener, images=images, trackers=trackers, checkpoint=checkpoint)
-            progress.join(joined)
-            yield Training(workspace, run, progress, fits, test_store, predicted, rows, gpus, verify)
+        training = Training(workspace, run, dataset, listener, gpus=gpus, only=only, rows=rows, test_rows=test_rows)
+        try:
+            yield training
+        except (DivergedError, ChangedDataError):
+            training.remove_checkpoints()
+            raise
+
+
+def fit_title(run: PlannedRun, name: str) -> str:
+    """`resnet34.s1`, or of one of its fits `resnet34.s1.fold0`."""
+    return ".".join(filter(None, (run.run, name)))
 
 
 def open_fits(
@@ -103,23 +125,20 @@ def open_fits(
 
 
 def unfinished_fits(workspace: Workspace, run: PlannedRun) -> list[str]:
-    """The names of the fits of a run that are still to be trained: neither it nor `train_fit` has finished them."""
-    paths, names = workspace.paths, fit_names(workspace.competition, run.recipe)
-    with open_checkpoint(paths.checkpoint_file(run.run), origin_of(workspace, run)) as checkpoint:
-        checkpoint.take_fits({name: paths.checkpoint_file(run.run, name) for name in names})
-        return [name for name in names if name not in checkpoint.fits]
+    """The names of the fits of a run that are still to be trained: nothing is kept of them."""
+    names, origin = fit_names(workspace.competition, run.recipe), origin_of(workspace, run)
+    return [name for name in names if not Checkpoint(workspace.paths.checkpoint_file(run.run, name), origin).finished]
 
 
 def origin_of(workspace: Workspace, run: PlannedRun) -> dict[str, Any]:
     """What decides the bits of a run's predictions; a checkpoint with another origin does not count."""
-    packages = ("torch", "torchvision", "fastai", "timm", "numpy")
     return {
         "recipe": asdict(run.recipe),
         "seed": run.seed,
         "stamp": run.stamp,
         "training_version": stamp.TRAINING_VERSION,
         "weights_sha256": stamp.weights_sha256(run.recipe, workspace.paths.root),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": training_versions(),
         "device": device_name(pick_device()),
         "threads": run.recipe.threads,
     }

@@ -22,11 +22,9 @@ from podium.training.networks.architectures import build_network
 from podium.workspace import Workspace
 
 IMAGES, DRAWS = 10, 8
-# Smaller shares of a mixed label are not shown.
-SMALLEST_SHARE = 0.005
 # Inches: a cell of the grid, the column of names, the rows of titles.
 CELL, NAMES, TITLES = 1.2, 2.5, 1.5
-NAME_CHARACTERS, SHARE_CHARACTERS, TITLE_CHARACTERS = 18, 13, 140
+NAME_CHARACTERS, TITLE_CHARACTERS = 18, 140
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,6 @@ class Sheet:
     labels: list[str]
     stored: np.ndarray  # (n, height, width, 3) uint8
     draws: list[np.ndarray]  # d of (n, height and width of the epoch, 3) uint8
-    shares: list[list[dict[str, float]]]  # d of n: class name -> share of the label; empty where nothing is mixed
 
 
 def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
@@ -54,16 +51,13 @@ def make_sheet(workspace: Workspace, run: PlannedRun) -> Sheet:
         network = build_network(recipe, data.classes, root=paths.root, seed=0, weights=False)
     rows = spread_rows(lock.target.strata(data.labels, least=1, most=len(data.labels)), data.training_rows)
     dataset.verify_rows("train", rows)
-    draws, targets = zip(*_draw_rows(run, data, rows, network.normalisation or data.normalisation), strict=True)
-    is_mixed = recipe.mixup or recipe.cutmix
     return Sheet(
         title=f"{workspace.name}: training images of {run.run}",
         description=describe_augmentation(recipe),
         ids=lock.train_ids[rows].tolist(),
         labels=[lock.target.label_text(label, lock.classes) for label in data.labels[rows]],
         stored=np.asarray(data.store.array[rows]),
-        draws=list(draws),
-        shares=[[_shares(target, lock.classes) for target in draw] for draw in targets] if is_mixed else [],
+        draws=list(_draw_rows(run, data, rows, network.normalisation or data.normalisation)),
     )
 
 
@@ -86,33 +80,25 @@ def describe_augmentation(recipe: Recipe) -> str:
     return f"{', '.join(keys) or 'no augmentation'}. Stored at {stored} px, trained at {trained} px."
 
 
-def _draw_rows(
-    run: PlannedRun, data: FitData, rows: np.ndarray, normalisation: Normalisation
-) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """Yield the images (n, height, width, 3) uint8 and the targets of each draw, in the order of `rows`."""
+def _draw_rows(run: PlannedRun, data: FitData, rows: np.ndarray, normalisation: Normalisation) -> Iterator[np.ndarray]:
+    """Yield the images (n, height, width, 3) uint8 of each draw, in the order of `rows`."""
     recipe = replace(run.recipe, hard_share=1.0, sampling="all")  # every draw has every row
     loader = TrainingLoader(recipe, replace(data, training_rows=rows, name="show"), normalisation=normalisation)
     epochs = max(DRAWS, len(recipe.stage_pixels))
     for epoch in range(epochs):
         loader.pixels = size_of_epoch(recipe.stage_pixels, epoch, epochs)
-        batches = zip(*[(images, targets, loader.last_rows) for images, targets in loader], strict=True)
-        images, targets, order = (torch.cat(parts).cpu() for parts in batches)
+        batches = zip(*[(images, loader.last_rows) for images, _ in loader], strict=True)
+        images, order = (torch.cat(parts).cpu() for parts in batches)
         places = [order.tolist().index(row) for row in rows.tolist()]
         levels = images[places].permute(0, 2, 3, 1).double().numpy() * normalisation.deviation + normalisation.mean
-        yield np.rint(levels * 255).clip(0, 255).astype(np.uint8), targets[places]
-
-
-def _shares(target: torch.Tensor, classes: tuple[str, ...]) -> dict[str, float]:
-    """A target (classes,) -> the shares of its classes, the largest first."""
-    shares = {classes[label]: share for label, share in enumerate(target.tolist()) if share >= SMALLEST_SHARE}
-    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
+        yield np.rint(levels * 255).clip(0, 255).astype(np.uint8)
 
 
 @PNG_STYLE
 def draw_sheet(sheet: Sheet) -> Figure:
     """One row per image: its class and id, the stored pixels, and each draw of the training loader."""
     columns = [sheet.stored, *sheet.draws]
-    height = TITLES + len(sheet.ids) * CELL * (1.25 if sheet.shares else 1)
+    height = TITLES + len(sheet.ids) * CELL
     width = NAMES + len(columns) * CELL
     figure = Figure(figsize=(width, height))
     figure.text(0.2 / width, 1 - 0.2 / height, _fill(sheet.title, 70, lines=1), size=15, weight="bold", va="top")
@@ -124,12 +110,8 @@ def draw_sheet(sheet: Sheet) -> Figure:
         grid[row, 0].text(-0.1, 0.5, label, size=9, ha="right", va="center", transform=grid[row, 0].transAxes)
         for column, images in enumerate(columns):
             title = f"{f'draw {column}' if column else 'stored'}\n{pixels_text(images.shape[1:3])} px"
-            lines = [] if row else [title]
-            if sheet.shares and column:
-                shares = sheet.shares[column - 1][row].items()
-                lines += [f"{share:.2f} {_fill(name, SHARE_CHARACTERS, lines=1)}" for name, share in shares]
             axes = grid[row, column]
-            axes.set_title("\n".join(lines), size=7.5, pad=2)
+            axes.set_title("" if row else title, size=7.5, pad=2)
             axes.set_axis_off()
             axes.imshow(images[row])
     return figure

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from podium.errors import TrainingError
 from podium.files import file_lock
-from podium.plan.runs import PlannedRun, run_name
+from podium.plan.runs import PlannedRun
 from podium.training.checkpoint import Checkpoint, Note
 from podium.workspace import Workspace
 
@@ -57,34 +57,41 @@ class Trackers(dict[str, Tracker]):
 
 @contextmanager
 def open_trackers(
-    workspace: Workspace, run: PlannedRun | None, checkpoint: Checkpoint, *, other_stages: Collection[str], note: Note
+    workspace: Workspace, run: PlannedRun, name: str, checkpoint: Checkpoint, *, other_stages: Collection[str]
 ) -> Iterator[Trackers]:
-    """The trackers that the competition asks for, opened for one run; their curves resume where the run does.
+    """The trackers that the competition asks for, opened for a fit; its curves resume where its training does.
 
-    None where nothing is left to train, and in Kaggle's notebooks. `other_stages` are trained already, or elsewhere.
+    None in Kaggle's notebooks. `name` is that of the curves, `other_stages` are those of the run's other fits.
 
     Raises TrainingError where one is not installed or cannot start, before anything is trained.
     """
-    trackers, failed = Trackers(note), True
+    trackers, failed = Trackers(checkpoint.note), True
     try:
-        for name in workspace.competition.trackers if run and "PODIUM_NO_TRACKERS" not in os.environ else ():
-            trackers[name] = _start(name, workspace, run, checkpoint, other_stages)
+        for tracker in workspace.competition.trackers if "PODIUM_NO_TRACKERS" not in os.environ else ():
+            trackers[tracker] = _start(tracker, workspace, run, name, checkpoint, other_stages)
         yield trackers
         failed = False
     finally:
         trackers.call(lambda tracker: tracker.finish(failed))
 
 
-def _start(name: str, workspace: Workspace, run: PlannedRun, checkpoint: Checkpoint, *others: Any) -> Tracker:
-    title, start, error_class, fix = TRACKERS[name]
+def _start(
+    tracker: str,
+    workspace: Workspace,
+    run: PlannedRun,
+    name: str,
+    checkpoint: Checkpoint,
+    other_stages: Collection[str],
+) -> Tracker:
+    title, start, error_class, fix = TRACKERS[tracker]
     config = asdict(run.recipe) | {"seed": run.seed, "competition": workspace.name}
-    names = {"project": f"podium-{workspace.name}", "group": run_name(run.recipe_name, run.seed), "name": run.run}
+    names = {"project": f"podium-{workspace.name}", "group": run.run, "name": name}
     reports = workspace.paths.reports.absolute()
     reports.mkdir(parents=True, exist_ok=True)
     try:
-        return start(reports, names | {"config": config}, checkpoint.state["id"], checkpoint.is_saved, *others)
+        return start(reports, names | {"config": config}, checkpoint.state["id"], checkpoint.is_saved, other_stages)
     except ModuleNotFoundError as error:
-        found, fix = f"no package {error.name}", f"pip install 'podium[{name}]'"
+        found, fix = f"no package {error.name}", f"pip install 'podium[{tracker}]'"
     except (OSError, resolve_name(error_class)) as error:
         found = _reason(error)
     what, file = f"{title} could not be started: nothing was trained.", workspace.paths.settings_file

@@ -63,7 +63,7 @@ class PixelStore:
     ):
         self.array, self.device, self.pixels, self.origin = images, device, images.shape[1:3], origin
         self.images = _on_device(images, device)  # None: each batch is read
-        self.features: np.ndarray | None = None  # (n, channels) of a frozen body; NaN where not computed yet
+        self.features: np.ndarray | None = None  # (n, channels) of a frozen body, with an origin
         self.metadata: np.ndarray | None = None  # (n, columns) of numbers and texts, which a head on features gets too
 
     def __len__(self) -> int:
