@@ -388,22 +388,16 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_refused(trained, tmp_pa
     (folder / "x.png").mkdir()
     assert [name for name, _ in predict_images(open_predictor(workspace, ["tiny.s1"]), folder)] == ["one"]
     for place, found in [("nowhere", "nothing"), ("nowhere.png", "nothing"), ("new/x.png", "a folder without images")]:
-        with pytest.raises(DataError, match=rf"(?s)There are no images\..*an image, a folder.*{found}"):
+        with pytest.raises(DataError, match=rf"(?s)There are no images\..*an image, or a folder.*{found}"):
             predict_images(open_predictor(workspace, ["tiny.s1"]), tmp_path / place)
 
 
-def test_an_image_and_lists_of_images_are_predicted_as_their_folder_is(trained, tmp_path):
+def test_an_image_is_predicted_as_its_folder_is(trained, tmp_path):
     run, folder = open_predictor(trained, ["tiny.s1"]), image_folder(tmp_path)
     (expected,) = predict_images(run, folder)
-    (tmp_path / "some.txt").write_text(f"{folder / 'one.png'}\n\n")
-    (folder / "some.csv").write_text("file,other\none.png,3\n")
-    assert predict_images(run, folder / "one.png") == predict_images(run, folder / "some.csv") == [expected]
-    assert predict_images(run, tmp_path / "some.txt") == [expected]
+    assert predict_images(run, folder / "one.png") == [expected]
     (folder / "one.bmp").write_bytes((folder / "one.png").read_bytes())
     assert [name for name, _ in predict_images(run, folder)] == ["one.bmp", "one.png"], "ids are not repeated"
-    (folder / "some.csv").write_text("file\none.png\ntwo.png\nsome.csv\n")
-    with pytest.raises(DataError, match=r"(?s)line 3: two.png.*line 4: some.csv"):
-        predict_images(run, folder / "some.csv")
 
 
 def test_a_probability_for_each_class_is_predicted(trained, tmp_path):
