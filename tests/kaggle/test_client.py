@@ -138,9 +138,9 @@ def test_a_token_in_a_file_that_the_environment_names_is_masked(tmp_path):
 
 def printed_by_cli(environment, name):
     """What Podium keeps of the CLI's output about a command that does not exist."""
-    code, output = Kaggle("birds", environment).run_cli(name, seconds=20)
-    assert code == 2 and name not in output
-    return output
+    code, *output = Kaggle("birds", environment).run([*client.COMMAND, name], 20)
+    assert code == 2 and name not in str(output)
+    return "".join(output)
 
 
 def test_a_setting_of_another_competition_does_not_reach_the_cli():

@@ -14,7 +14,7 @@ ENTRY = Entry(
 
 
 def row(ref, message=f"x {ENTRY.tag}", status="COMPLETE"):
-    return ListedSubmission(ref, "a.csv", "2026-01-01", message, status, 0.9, None)
+    return ListedSubmission(ref, "2026-01-01", message, status, 0.9, None)
 
 
 def test_what_is_written_is_read_back(tmp_path):

@@ -37,7 +37,6 @@ class ListedSubmission:
     """A submission in Kaggle's list: `status` is PENDING, COMPLETE or ERROR."""
 
     ref: int
-    file: str
     date: str
     message: str
     status: str
@@ -69,7 +68,6 @@ class Kaggle:
         listed = [
             ListedSubmission(
                 ref=row["ref"],
-                file=row["fileName"] or "",
                 date=row["date"] or "",
                 message=row["description"] or "",
                 status=row["status"],
@@ -115,17 +113,7 @@ class Kaggle:
         """
         source = ("-k", notebook, "-v", str(version), "-f", file.name) if notebook else ("-f", str(file))
         arguments = ("submit", self.slug, *source, f"--message={message}", "-q")
-        seconds = self.upload_seconds(file.stat().st_size)
-        code, output = self.run_cli("competitions", *arguments, seconds=seconds)
-        if NO_UPLOAD in output:
-            raise RefusedError(
-                "The upload failed: Kaggle's storage did not accept the file.",
-                file=file.name,
-                found=shorten(output.replace(NO_UPLOAD, "")) or f"{NO_UPLOAD}, exit code {code}",
-                fix="repeat the command; no submission was used up",
-            )
-        if code != 0:
-            raise self.cli_error("competitions", output)
+        self.check_cli("competitions", *arguments, seconds=self.upload_seconds(file.stat().st_size))
 
     def download(self, folder: Path, name: str = "", *, force: bool, timeout_seconds: float) -> None:
         """Fetch the competition's files as `<slug>.zip` into a folder; it may be cut although no error is raised.
@@ -151,24 +139,48 @@ class Kaggle:
 
         Raises RefusedError or ServerError with the HTTP status, and KaggleError where the package itself fails.
         """
+        command = [sys.executable, "-P", str(ASK), service, method, json.dumps(fields)]
         for pause in (*(self.retry_seconds if repeat else ()), None):
-            result = self._ask(service, method, fields)
+            code, stdout, stderr = self.run(command, self.timeout_seconds)
+            if code != 0:
+                found = shorten(stderr.strip().rpartition("\n")[2])
+                raise KaggleError("The package kaggle failed.", found=found, fix="make setup")
+            result = json.loads(stdout)
             if pause is None or result["status"] not in RETRIED_STATUS:
                 break
             time.sleep(pause)
         if result["status"] == 200:
             return result["answer"]
-        if result["status"] == 403 and service == "competitions":
-            raise self._denial(result["message"]) or self._error(403, result["message"], has_entered=True)
-        raise self._error(result["status"], result["message"])
+        has_entered = False
+        if result["status"] == 403 and method == "get_competition":
+            result["status"] = 404  # so Kaggle answers to a mistyped slug
+        elif result["status"] == 403 and service == "competitions":
+            has_entered = self.about()["userHasEntered"]
+        raise self._error(result["status"], result["message"], has_entered=has_entered)
 
-    def run_cli(self, *arguments: str, seconds: float) -> tuple[int, str]:
-        """Exit code and output of a command of the kaggle CLI; both may report success where the command failed.
+    def check_cli(self, *arguments: str, seconds: float) -> str:
+        """Output of a command of the kaggle CLI, which may report success where it failed.
 
-        Raises ServerError where the command does not end in time.
+        Raises ServerError where it does not end in time, and RefusedError where Kaggle's storage refused an upload.
+        Of another failure its output does not always have the HTTP status, so Kaggle is asked a question: if it refuses
+        that too, its answer is raised, else CommandError.
         """
-        code, stdout, stderr = self._run([*COMMAND, *arguments], seconds)
-        return code, f"{stdout}\n{stderr}"
+        code, stdout, stderr = self.run([*COMMAND, *arguments], seconds)
+        output = f"{stdout}\n{stderr}"
+        if NO_UPLOAD in output:
+            raise RefusedError(
+                "The upload failed: Kaggle's storage did not accept the file.",
+                found=shorten(output.replace(NO_UPLOAD, "")) or f"{NO_UPLOAD}, exit code {code}",
+                fix="repeat the command; no submission was used up",
+            )
+        if code == 0:
+            return output
+        if arguments[0] != "competitions":
+            self.user()
+        elif not self.about()["userHasEntered"]:
+            raise self._error(403, output)
+        found = shorten(output) or "no output"
+        raise CommandError("The kaggle command failed.", found=found, fix="repeat the command")
 
     def stream_cli(self, *arguments: str, seconds: float) -> Iterator[str]:
         """Yield what a command of the kaggle CLI prints, line by line, until it ends or the seconds are over."""
@@ -184,50 +196,12 @@ class Kaggle:
                 end.cancel()
                 process.kill()
 
-    def check_cli(self, *arguments: str, seconds: float) -> str:
-        """Output of a command of the kaggle CLI; raises what `cli_error` returns or raises where it fails."""
-        code, output = self.run_cli(*arguments, seconds=seconds)
-        if code != 0:
-            raise self.cli_error(arguments[0], output)
-        return output
-
-    def cli_error(self, service: str, output: str) -> CommandError:
-        """The error for a command of the kaggle CLI that failed without a reason of Kaggle.
-
-        Its output does not always have the HTTP status, so Kaggle is asked a question: if it refuses that too, its
-        answer is raised as RefusedError or ServerError.
-        """
-        if service != "competitions":
-            self.user()
-        elif error := self._denial(shorten(output)):
-            raise error
-        return CommandError(
-            "The kaggle command failed.", found=shorten(output) or "no output", fix="repeat the command"
-        )
-
-    def _denial(self, message: str) -> KaggleError | None:
-        """Why this account has no access to the competition, if so: Kaggle answers 403 also to a mistyped slug."""
-        result = self._ask("competitions", "get_competition", {"competitionName": self.slug})
-        if result["status"] == 200:
-            return None if result["answer"]["userHasEntered"] else self._error(403, message)
-        return self._error(404 if result["status"] == 403 else result["status"], result["message"])
-
     def _error(self, status: int | None, message: str, *, has_entered: bool = False) -> KaggleError:
-        has_credentials = bool(find_secrets(self.environment))
-        options = {"has_credentials": has_credentials, "has_entered": has_entered}
-        return answer_error(status, shorten(message), slug=self.slug, **options)
+        known = {"has_credentials": bool(find_secrets(self.environment)), "has_entered": has_entered}
+        return answer_error(status, shorten(message), slug=self.slug, **known)
 
-    def _ask(self, service: str, method: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What ask.py prints."""
-        command = [sys.executable, "-P", str(ASK), service, method, json.dumps(fields)]
-        code, stdout, stderr = self._run(command, self.timeout_seconds)
-        if code != 0:
-            found = shorten(stderr.strip().rpartition("\n")[2])
-            raise KaggleError("The package kaggle failed.", found=found, fix="make setup")
-        return json.loads(stdout)
-
-    def _run(self, command: Sequence[str], seconds: float) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of a child process, without secrets."""
+    def run(self, command: Sequence[str], seconds: float) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of a child process, without secrets; ServerError where it does not end in time."""
         environment = cleaned_environment(self.environment)
         secrets = find_secrets(environment)
         try:

@@ -29,8 +29,8 @@ class FixedAnswer(Kaggle):
             raise answer_error(self.fixed[0], "denied", slug="")
         return self.answer
 
-    def run_cli(self, *arguments, seconds):
-        return self.fixed[1:]
+    def run(self, command, seconds):
+        return *self.fixed[1:], ""
 
 
 @pytest.mark.parametrize(
