@@ -8,7 +8,6 @@ import numpy as np
 from fake.kernels import Ran
 
 from digits_toys import prepare_digits
-from podium.kaggle.client import Kaggle
 from podium.kaggle.notebooks.account import Account
 from podium.kaggle.notebooks.follow import NotebookSession
 from podium.kaggle.notebooks.script import MANIFEST
@@ -64,14 +63,14 @@ class NotebookToy:
 
     def session(self, **options):
         """A session that waits for milliseconds."""
-        account = Account(Kaggle("", self.environment, 20, (0.05,)))
+        account = Account("", self.environment, 20, (0.05,))
         options = {"patience": SHORT, "dataset_patience": SHORT} | options
         return NotebookSession(self.workspace, account, self.messages.append, **options)
 
     def train(self, *, force=False, **options):
         """What `make kernel` does, where `make estimate` measures 20 hours."""
         session = self.session(**options)
-        return train_in_notebook(session, session.workspace.stale_runs, lambda: (20, "2 core(s)"), force=force)
+        return train_in_notebook(session, session.workspace.stale_runs, lambda: 20, force=force)
 
     def predictions(self, name, **about):
         """A run as its notebook would leave it; `about` changes its description."""

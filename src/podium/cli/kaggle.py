@@ -152,14 +152,15 @@ def kernel(runs: RunNames = None, workspace: Opened = DEFAULT, force: ForceNoteb
     stale = [run for run in longest_first(select_runs(workspace.trainable_runs, runs or [])) if run.stale]
     download_weights(stale)
 
-    def estimate() -> tuple[float, str]:
+    def hours() -> float:
         from podium.training.estimate import estimate_seconds, total_seconds
 
         print_line("timing some steps of each recipe, as make estimate does")
         seconds, devices = total_seconds(workspace.competition, stale, estimate_seconds(workspace, stale))
-        return seconds / 3600, devices
+        print_line(f"the runs would take {seconds / 3600:.1f} hours on {devices} here")
+        return seconds / 3600
 
-    result = train_in_notebook(_open_notebook(workspace), stale, estimate, force=force)
+    result = train_in_notebook(_open_notebook(workspace), stale, hours, force=force)
     _print_imported(result, workspace.name, following="make ensemble")
 
 
@@ -181,12 +182,10 @@ def notebook(message: Message = "", workspace: Opened = DEFAULT, force: ForceNot
 
 
 def _open_notebook(workspace: Opened, **options: str) -> "NotebookSession":
-    from podium.kaggle.client import Kaggle
     from podium.kaggle.notebooks.account import Account
     from podium.kaggle.notebooks.follow import NotebookSession
 
-    account = Account(Kaggle(workspace.competition.kaggle.competition))
-    return NotebookSession(workspace, account, print_line, **options)
+    return NotebookSession(workspace, Account(workspace.competition.kaggle.competition), print_line, **options)
 
 
 @commands.command("rehearse-kernel")

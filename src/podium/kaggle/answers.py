@@ -23,11 +23,18 @@ class CommandError(ServerError):
 
 
 def answer_error(
-    status: int | None, message: str, *, slug: str, has_credentials: bool = True, has_entered: bool = False
+    status: int | None,
+    message: str,
+    *,
+    slug: str,
+    service: str = "competitions",
+    has_credentials: bool = True,
+    has_entered: bool = False,
 ) -> RefusedError | ServerError:
     """The error for an HTTP status (None where Kaggle did not answer) and Kaggle's message, with its fix.
 
-    An account that `has_entered` the competition has accepted its rules.
+    An account that `has_entered` the competition has accepted its rules. The other services are about datasets and
+    notebooks, of which Kaggle does not say whether they exist.
     """
     page = f"https://www.kaggle.com/competitions/{slug}"
     task = f"see {page}" if has_entered else f"accept the rules of the competition at {page}/rules"
@@ -39,6 +46,9 @@ def answer_error(
         404: (f"There is no competition '{slug}' on Kaggle.", CORRECT_SLUG),
         429: ("Kaggle got too many requests.", "wait some minutes, then repeat the command"),
     }
+    if service != "competitions":
+        account = "check that the account may use notebooks and datasets: https://www.kaggle.com/settings"
+        known[403] = known[404] = ("Kaggle denied access, or it does not exist.", account)
     if status not in known:
         failed = ("Kaggle's server failed.", "wait a little, then repeat the command")
         known[status] = failed if status >= 500 else ("Kaggle refused the request.", f"see {page}")

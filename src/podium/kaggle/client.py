@@ -156,7 +156,7 @@ class Kaggle:
             result["status"] = 404  # so Kaggle answers to a mistyped slug
         elif result["status"] == 403 and service == "competitions":
             has_entered = self.about()["userHasEntered"]
-        raise self._error(result["status"], result["message"], has_entered=has_entered)
+        raise self._error(result["status"], result["message"], service=service, has_entered=has_entered)
 
     def check_cli(self, *arguments: str, seconds: float) -> str:
         """Output of a command of the kaggle CLI, which may report success where it failed.
@@ -196,12 +196,12 @@ class Kaggle:
                 end.cancel()
                 process.kill()
 
-    def _error(self, status: int | None, message: str, *, has_entered: bool = False) -> KaggleError:
-        known = {"has_credentials": bool(find_secrets(self.environment)), "has_entered": has_entered}
-        return answer_error(status, shorten(message), slug=self.slug, **known)
+    def _error(self, status: int | None, message: str, **known: Any) -> KaggleError:
+        has_credentials = bool(find_secrets(self.environment))
+        return answer_error(status, shorten(message), slug=self.slug, has_credentials=has_credentials, **known)
 
     def run(self, command: Sequence[str], seconds: float) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of a child process, without secrets; ServerError where it does not end in time."""
+        """Exit code, stdout and stderr of a child process, without secrets. Raises ServerError when the time is over."""
         environment = cleaned_environment(self.environment)
         secrets = find_secrets(environment)
         try:

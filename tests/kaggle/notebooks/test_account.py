@@ -7,8 +7,7 @@ import pytest
 
 from podium.errors import KaggleError
 from podium.kaggle.answers import RefusedError, ServerError, answer_error
-from podium.kaggle.client import Kaggle
-from podium.kaggle.notebooks.account import Account, NotFoundError
+from podium.kaggle.notebooks.account import Account
 from podium.kaggle.notebooks.follow import NotebookSession, upload_dataset
 from podium.kaggle.waiting import Patience
 from podium.plan.paths import Paths
@@ -16,8 +15,8 @@ from podium.plan.paths import Paths
 SHORT = Patience(0.01, 0.01, 0.1, 0)
 
 
-class FixedAnswer(Kaggle):
-    """A Kaggle whose questions have this HTTP status, and whose CLI ends with this exit code and output."""
+class FixedAnswer(Account):
+    """An account whose questions have this HTTP status, and whose CLI ends with this exit code and output."""
 
     def __init__(self, status=200, *, answer=None, code=0, output=""):
         super().__init__("", {}, retry_seconds=())
@@ -26,7 +25,7 @@ class FixedAnswer(Kaggle):
 
     def ask(self, service, method, **fields):
         if self.fixed[0] != 200:
-            raise answer_error(self.fixed[0], "denied", slug="")
+            raise answer_error(self.fixed[0], "denied", slug="", service=service)
         return self.answer
 
     def run(self, command, seconds):
@@ -38,7 +37,7 @@ class FixedAnswer(Kaggle):
 )
 def test_a_dataset_that_was_not_made_with_exit_code_0_is_an_error(tmp_path, output):
     with pytest.raises(RefusedError, match="made no dataset") as refusal:
-        Account(FixedAnswer(output=f"{output}\n")).upload_dataset(tmp_path, new=True, message="files")
+        FixedAnswer(output=f"{output}\n").upload_dataset(tmp_path, new=True, message="files")
     assert refusal.value.found == output
 
 
@@ -53,21 +52,21 @@ def test_a_dataset_that_was_not_made_with_exit_code_0_is_an_error(tmp_path, outp
 def test_a_push_that_kaggle_did_not_accept_whole_is_refused(answer, found):
     whole = {"error": None, "versionNumber": 3, "invalidDatasetSources": [], "invalidCompetitionSources": []}
     with pytest.raises(RefusedError) as refusal:
-        Account(FixedAnswer(answer=whole | answer)).push_notebook({})
+        FixedAnswer(answer=whole | answer).push_notebook({})
     assert refusal.value.found == found
-    assert Account(FixedAnswer(answer=whole)).push_notebook({}) == 3
+    assert FixedAnswer(answer=whole).push_notebook({}) == 3
 
 
-@pytest.mark.parametrize(("status", "error_type"), [(400, RefusedError), (403, NotFoundError), (503, ServerError)])
+@pytest.mark.parametrize(("status", "error_type"), [(400, RefusedError), (403, RefusedError), (503, ServerError)])
 def test_a_push_is_refused_or_unknown_by_its_status(status, error_type):
     with pytest.raises(error_type) as error:
-        Account(FixedAnswer(status)).push_notebook({})
+        FixedAnswer(status).push_notebook({})
     assert type(error.value) is error_type and error.value.found == "denied"
 
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_dataset_or_notebook_that_does_not_exist_is_not_a_matter_of_the_competition_s_rules(status):
-    account = Account(FixedAnswer(status))
+    account = FixedAnswer(status)
     assert account.dataset_files("me/files") is None and account.notebook_source("me/files") == ("", 0)
     with pytest.raises(RefusedError, match="denied access") as refusal:
         account.notebook_status("me/files")
@@ -77,7 +76,7 @@ def test_a_dataset_or_notebook_that_does_not_exist_is_not_a_matter_of_the_compet
 @pytest.mark.parametrize("status", [500, None])
 def test_an_error_of_the_server_does_not_mean_that_a_dataset_is_missing(status):
     with pytest.raises(ServerError):
-        Account(FixedAnswer(status)).dataset_files("me/files")
+        FixedAnswer(status).dataset_files("me/files")
 
 
 class SlowAccount:

@@ -320,16 +320,18 @@ def shown_log(toy):
     return lines
 
 
-def test_the_log_is_shown_while_the_notebook_runs_and_the_next_command_shows_the_new_lines(pushed):
-    pushed.push(Ran("RUNNING", log=log_text("epoch 1\n", "\n", "epoch 2\nepoch 3")))
+def test_the_log_is_shown_once_while_the_notebook_runs(pushed):
+    log = log_text("epoch 1\n", "\n", "epoch 2\nepoch 3")
+    pushed.push(Ran("RUNNING", log=log))
     with pytest.raises(KaggleError, match="has not ended yet"):
         pushed.train(patience=Patience(0.01, 0.01, 0.5, 0))
     assert pushed.requests.count(STATUS) > 1 and shown_log(pushed) == ["epoch 1", "epoch 2", "epoch 3"]
-    assert json.loads(pushed.push_file.read_text())["log_lines"] == 3
     ran = complete(pushed)
     ran.log = log_text("epoch 1\n", "\n", "epoch 2\nepoch 3", "epoch 4\n", "the end\n")
-    pushed.state.ran[NOTEBOOK] = ran
-    assert pushed.train().imported == BOTH and shown_log(pushed) == ["epoch 4", "the end"]
+    end = Fault(before=lambda: pushed.state.ran.update({NOTEBOOK: ran}))
+    pushed.server.state.script[STATUS] = [Fault(), end]
+    assert pushed.train().imported == BOTH
+    assert shown_log(pushed) == ["epoch 1", "epoch 2", "epoch 3", "epoch 4", "the end"]
 
 
 def test_a_log_that_kaggle_does_not_stream_is_shown_at_the_end(pushed):

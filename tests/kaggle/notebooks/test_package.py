@@ -12,7 +12,15 @@ import pytest
 
 from notebook_toys import RECIPE, write_competition
 from podium.errors import ConfigError, DataError, TrainingError
-from podium.kaggle.notebooks.package import check_images, notebook_slug, pack_dataset, pack_notebook, push_request
+from podium.kaggle.notebooks.package import (
+    DATASET,
+    SCRIPT,
+    check_images,
+    notebook_slug,
+    pack_dataset,
+    pack_notebook,
+    push_request,
+)
 from podium.kaggle.notebooks.script import REQUIRED
 from podium.lock import Lock, write_lock
 from podium.plan.packages import find_weights
@@ -31,29 +39,28 @@ def home(tmp_path):
 
 def packed(home, *, new_version=False):
     workspace = open_workspace("tiny", home.parents[1])
-    folder = home.parents[1] / "packed"
-    return pack_notebook(workspace, folder, user="me", runs=workspace.runs, new_version=new_version)
+    return pack_notebook(workspace, home / "packed", user="me", runs=workspace.runs, new_version=new_version)
 
 
-def content(package):
+def content(home, push):
     """Place in the project -> content of the file in the dataset's archive."""
-    with zipfile.ZipFile(package.archive) as archive:
+    with zipfile.ZipFile(home / "packed" / DATASET / push.archive) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def settings_of(package):
-    assignments = ast.parse(package.script.read_text()).body
+def settings_of(home):
+    assignments = ast.parse((home / "packed" / SCRIPT).read_text()).body
     (value,) = (line.value for line in assignments if isinstance(line, ast.AnnAssign) and line.target.id == "SETTINGS")
     return ast.literal_eval(value)
 
 
-def request_of(home, package):
-    return push_request(open_workspace("tiny", home.parents[1]), package)
+def request_of(home, push):
+    return push_request(open_workspace("tiny", home.parents[1]), home / "packed", push)
 
 
 def test_the_archive_has_the_competition_and_the_sources(home):
     package = packed(home)
-    names = set(content(package))
+    names = set(content(home, package))
     folder = "competitions/tiny"
     assert {f"{folder}/competition.toml", f"{folder}/data.lock", f"{folder}/net.toml"} <= names
     assert {"src/podium/__main__.py", "src/podium/kaggle/notebooks/script.py"} <= names
@@ -71,11 +78,11 @@ def test_equal_content_has_an_equal_archive_and_every_push_has_its_own_id(home):
 
 def test_the_script_knows_its_push_and_the_notebook_is_private_and_offline(home):
     package = packed(home)
-    settings, request = settings_of(package), request_of(home, package)
+    settings, request = settings_of(home), request_of(home, package)
     assert (settings["push"], settings["runs"], settings["source"]) == (package.push, ["net.s1", "net.s2"], "")
-    assert (settings["dataset"], settings["archive"]) == ("me/podium-tiny-files", package.archive.name)
+    assert (settings["dataset"], settings["archive"]) == ("me/podium-tiny-files", package.archive)
     assert (request["slug"], request["newTitle"]) == ("me/podium-tiny", "podium-tiny")
-    assert request["text"] == package.script.read_text() and package.push in request["text"]
+    assert request["text"] == (home / "packed" / SCRIPT).read_text() and package.push in request["text"]
     assert request["enableInternet"] is False and request["isPrivate"] is True and request["enableGpu"] is True
 
 
@@ -102,14 +109,15 @@ def test_the_machine_and_its_image_are_settings(home, table, machine):
 @pytest.mark.parametrize(("table", "hours"), [("", 11.5), ("[kaggle]\nnotebook_hours = 9\n", 8.5)])
 def test_runs_may_last_as_long_as_a_session_except_for_half_an_hour(home, table, hours):
     (home / "competition.toml").write_text((home / "competition.toml").read_text() + table)
-    assert settings_of(packed(home))["hours"] == hours
+    packed(home)
+    assert settings_of(home)["hours"] == hours
 
 
 def test_a_competition_at_kaggle_is_attached(home):
     file = home / "competition.toml"
     file.write_text(file.read_text() + '[kaggle]\ncompetition = "dogs"\n')
     package = packed(home)
-    assert request_of(home, package)["competitionDataSources"] == [settings_of(package)["source"]] == ["dogs"]
+    assert request_of(home, package)["competitionDataSources"] == [settings_of(home)["source"]] == ["dogs"]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +141,7 @@ def test_a_weights_file_lies_where_the_recipe_expects_it(home):
     root = home.parents[1]
     (root / "weights").mkdir()
     (root / "weights" / "net.pth").write_bytes(b"weights")
-    assert content(packed(home))["weights/net.pth"] == b"weights"
+    assert content(home, packed(home))["weights/net.pth"] == b"weights"
 
 
 @pytest.mark.parametrize("place", ["/somewhere/net.pth", "../net.pth"])
@@ -148,7 +156,7 @@ def test_pseudo_labels_are_packed_and_extra_images_are_refused(home):
     with pytest.raises(ConfigError, match="file that a recipe names is missing"):
         packed(home)
     (home.parents[1] / "pseudo.csv").write_bytes(b"id,label\n")
-    assert content(packed(home))["pseudo.csv"] == b"id,label\n"
+    assert content(home, packed(home))["pseudo.csv"] == b"id,label\n"
     settings = (
         (home / "competition.toml").read_text().replace('source = "digits"', 'source = "folders"\nextra = ["more"]')
     )
@@ -167,7 +175,7 @@ def test_published_weights_are_packed_because_a_notebook_is_offline(home):
     file = home.parents[1] / ".kernel" / "published" / "timm-test_resnet.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")
-    assert content(packed(home))["published/timm-test_resnet.safetensors"] == b"weights"
+    assert content(home, packed(home))["published/timm-test_resnet.safetensors"] == b"weights"
 
 
 def test_a_package_with_weights_is_packed_so_that_the_notebook_finds_it_installed(home, install_package, monkeypatch):
@@ -176,9 +184,9 @@ def test_a_package_with_weights_is_packed_so_that_the_notebook_finds_it_installe
         packed(home)
     folder = install_package("toy-weights", {"toy/__init__.py": b"", "toy/models/net.pth": b"weights"})
     here, package = find_weights("toy-weights"), packed(home)
-    assert "src/toy/__init__.py" not in content(package)
+    assert "src/toy/__init__.py" not in content(home, package)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(folder)])
-    with zipfile.ZipFile(package.archive) as archive:
+    with zipfile.ZipFile(home / "packed" / DATASET / package.archive) as archive:
         archive.extractall(home / "kaggle")
     monkeypatch.syspath_prepend(home / "kaggle" / "src")
     there = find_weights("toy-weights")

@@ -7,8 +7,8 @@ import numpy as np
 
 from podium.files import read_json
 from podium.kaggle.notebooks.float16 import rehearsed_precision
-from podium.kaggle.notebooks.follow import NotebookSession, Push, pending_push, push_package, wait_for_output
-from podium.kaggle.notebooks.package import blend_files, check_images, pack_notebook
+from podium.kaggle.notebooks.follow import NotebookSession, pending_push, push_package, wait_for_output
+from podium.kaggle.notebooks.package import Push, blend_files, check_images, pack_notebook
 from podium.kaggle.notebooks.quota import check_quota
 from podium.kaggle.notebooks.script import SUBMISSION
 from podium.plan.stamp import file_sha256
@@ -29,14 +29,15 @@ def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tupl
     workspace = session.workspace
     with session.locked():
         check_images(workspace, trains=False)
-        user = session.account.kaggle.user()
+        user = session.account.user()
         precision = rehearsed_precision(workspace, blend_files(workspace).values())
-        package = pack_notebook(workspace, session.folder, user=user, new_version=force, precision=precision)
+        packed = pack_notebook(workspace, session.folder, user=user, new_version=force, precision=precision)
         push = pending_push(session, force=force)
-        if push is None or push.archive != package.archive.name:
+        if push is None or push.archive != packed.archive:
             session.log(f"the members' parameters are packed as {precision}")
-            check_quota(session, force=force)
-            push = push_package(session, package)
+            if not force:
+                check_quota(session)
+            push = push_package(session, packed)
         ended = wait_for_output(session, push)
         file, settings = ended.output / SUBMISSION, workspace.competition.submission
         faults = [] if ended.failure else check_submission(file, lock=workspace.lock, settings=settings)

@@ -18,27 +18,14 @@ from podium.errors import KaggleError
 from podium.files import DAMAGE, write_file
 from podium.kaggle.answers import RefusedError, ServerError
 from podium.kaggle.notebooks.account import COMPLETE, ENDED, FAILED, READY, RUNNING, Account
-from podium.kaggle.notebooks.package import Package, push_request
+from podium.kaggle.notebooks.package import DATASET, Push, push_request
 from podium.kaggle.notebooks.script import MANIFEST
-from podium.kaggle.waiting import DATASET, NOTEBOOK, Log, Patience, now, one_process
+from podium.kaggle.waiting import NOTEBOOK, UPLOAD, Log, Patience, now, one_process
 from podium.plan.stamp import file_sha256
 from podium.workspace import Workspace
 
 ATTEMPTS = 3
 LOG_LINES_SHOWN = 15
-
-
-@dataclass(frozen=True)
-class Push:
-    """A notebook that was pushed, or was about to be: the id `push` is in its script and in its output's manifest."""
-
-    push: str
-    notebook: str
-    time: str
-    runs: Sequence[str]
-    archive: str = ""
-    version: int = 0  # of the notebook; 0 until Kaggle reports it
-    log_lines: int = 0  # so many lines of its log were shown
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,7 @@ class NotebookSession:
     account: Account
     log: Log
     patience: Patience = NOTEBOOK
-    dataset_patience: Patience = DATASET
+    dataset_patience: Patience = UPLOAD
     goal: str = "kernel"  # of make
 
     @property
@@ -124,22 +111,23 @@ def pending_push(session: NotebookSession, *, force: bool) -> Push | None:
     return push if push.version else replace(push, version=version)
 
 
-def push_package(session: NotebookSession, package: Package, runs: Sequence[str] = ()) -> Push:
-    """Upload the package's dataset if it changed, and push the notebook, which then runs."""
-    upload_dataset(session, package.dataset, package.archive)
-    push = Push(package.push, package.notebook, now(), tuple(runs), package.archive.name)
+def push_package(session: NotebookSession, push: Push) -> Push:
+    """Upload the dataset of a packed notebook if it changed, and push the notebook, which then runs."""
+    upload_dataset(session, push.dataset, session.folder / DATASET / push.archive)
+    push = replace(push, time=now())
     session.save(push)
     try:
-        push = replace(push, version=session.account.push_notebook(push_request(session.workspace, package)))
+        version = session.account.push_notebook(push_request(session.workspace, session.folder, push))
     except RefusedError:
         session.push_file.unlink()
         raise
     except BaseException:
         session.save(replace(push, time=now()))  # it may have arrived: the next command asks Kaggle
         raise
+    push = replace(push, version=version)
     session.save(push)
     session.log(
-        f"pushed {push.notebook}, version {push.version}: it runs on without this command, {session.command} follows"
+        f"pushed {push.notebook}, version {version}: it runs on without this command, {session.command} follows"
     )
     return push
 
@@ -176,21 +164,23 @@ def upload_dataset(session: NotebookSession, name: str, archive: Path) -> None:
 
 def wait_for_output(session: NotebookSession, push: Push) -> Ended:
     """Wait until the notebook has ended, and download its output; raises KaggleError where one takes too long."""
-    push, status, reason = _wait_for_end(session, push)
+    status, reason, lines_shown = _wait_for_end(session, push)
     output, failure = session.folder / "output", "" if status == COMPLETE else reason or f"status {status}"
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     if failure:
         session.log(f"{push.notebook} failed: {failure}; FORCE=1 would forget it")
     manifest = _download(session, push, output, may_be_empty=bool(failure))
-    return Ended(_show_log(session, push, _read_log(output)), output, manifest, failure)
+    _show_log(session, _read_log(output), lines_shown)
+    return Ended(push, output, manifest, failure)
 
 
-def _wait_for_end(session: NotebookSession, push: Push) -> tuple[Push, str, str]:
-    """Show the log until the notebook has ended; returns the push, the status, and why the notebook failed.
+def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str, int]:
+    """Show the log until the notebook has ended; returns the status, why it failed, and how many lines were shown.
 
     Server errors are waited out.
     """
+    lines_shown = 0
     for waited in session.patience.attempts():
         try:
             status, reason = session.account.notebook_status(push.notebook)
@@ -199,10 +189,10 @@ def _wait_for_end(session: NotebookSession, push: Push) -> tuple[Push, str, str]
         # Just after the push it may still be the status of the version before, which FORCE=1 did not wait for.
         is_own = session.patience.grace_left(push.time) <= 0
         if is_own and status in ENDED:
-            return push, status, reason
+            return status, reason, lines_shown
         session.log(f"{push.notebook} is {status.lower()}, not done yet ({waited:.0f} s)")
         if is_own and status == RUNNING:
-            push = _show_log(session, push, session.account.follow_log(push.notebook))
+            lines_shown = _show_log(session, session.account.follow_log(push.notebook), lines_shown)
     raise KaggleError(
         "The notebook has not ended yet.",
         file=push.notebook,
@@ -211,18 +201,12 @@ def _wait_for_end(session: NotebookSession, push: Push) -> tuple[Push, str, str]
     )
 
 
-def _show_log(session: NotebookSession, push: Push, log: Iterable[str]) -> Push:
-    """Log the lines of a notebook's log that were not shown before; returns the push, recorded with their number."""
-    shown = push.log_lines
-    try:
-        for line in islice(filter(str.strip, log), shown, None):
-            session.log(f"  {line}")
-            shown += 1
-    finally:
-        if shown > push.log_lines:
-            push = replace(push, log_lines=shown)
-            session.save(push)
-    return push
+def _show_log(session: NotebookSession, log: Iterable[str], lines_shown: int) -> int:
+    """Log the lines of a notebook's log after those that were shown before; returns how many these are now."""
+    for line in islice(filter(str.strip, log), lines_shown, None):
+        session.log(f"  {line}")
+        lines_shown += 1
+    return lines_shown
 
 
 def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empty: bool) -> dict[str, Any]:

@@ -28,18 +28,24 @@ from podium.workspace import Workspace
 RESERVED_HOURS = 0.5
 LONGEST_SLUG = 30
 PARAMETERS = ".safetensors"
+SCRIPT, DATASET = "kernel.py", "files"  # in the folder of a notebook
 SETTINGS_LINE = "SETTINGS: dict[str, Any] = {}\n"
 DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the archive
 
 
 @dataclass(frozen=True)
-class Package:
-    """A notebook `<user>/<slug>` and its dataset; `push` identifies this push, in the script and in its output."""
+class Push:
+    """A notebook `<user>/<slug>` with its dataset: packed, and then pushed.
 
-    notebook: str
-    script: Path
-    archive: Path
+    The id `push` is in the script, and in the manifest of its output.
+    """
+
     push: str
+    notebook: str
+    runs: Sequence[str] = ()
+    archive: str = ""  # the file of the dataset
+    time: str = ""  # when it was pushed, UTC
+    version: int = 0  # of the notebook; 0 until Kaggle reports it
 
     @property
     def dataset(self) -> str:
@@ -55,8 +61,8 @@ def pack_notebook(
     runs: Sequence[PlannedRun] = (),
     new_version: bool = False,
     precision: str = "float32",
-) -> Package:
-    """Write a notebook and its dataset into a folder: it trains `runs`, or predicts by the ensemble's members.
+) -> Push:
+    """Write SCRIPT and DATASET into a folder: a notebook that trains `runs`, or predicts by the ensemble, and its dataset.
 
     The members' parameters have the `precision`, float32 or float16. Equal content gives an equal archive, except for a
     `new_version`. Published weights must be there before, see `published_weights_file`. Raises ConfigError for files
@@ -71,10 +77,11 @@ def pack_notebook(
         halves = {place: folder / "float16" / file.name for place, file in files.items() if file.suffix == PARAMETERS}
         files |= {place: halve(files[place], target) for place, target in halves.items()}
     files |= {file.relative_to(paths.root).as_posix(): file for file in (paths.settings_file, paths.lock_file)}
-    archive = pack_dataset(f"{notebook}-files", folder / "files", files | source_files(), new_version=new_version)
-    package = Package(notebook, folder / "kernel.py", archive, secrets.token_hex(6))
-    _write_script(workspace, package, [run.run for run in longest_first(runs)])
-    return package
+    archive = pack_dataset(f"{notebook}-files", folder / DATASET, files | source_files(), new_version=new_version)
+    names = [run.run for run in longest_first(runs)]
+    push = Push(secrets.token_hex(6), notebook, names, archive.name)
+    (folder / SCRIPT).write_text(_script_text(workspace, push), encoding="utf-8")
+    return push
 
 
 def pack_dataset(name: str, folder: Path, files: Mapping[str, Path], *, new_version: bool = False) -> Path:
@@ -177,14 +184,14 @@ def _require(files: Iterable[Path], what: str, fix: str) -> None:
             raise ConfigError(what, file=file, fix=fix)
 
 
-def push_request(workspace: Workspace, package: Package) -> dict[str, Any]:
-    """What Kaggle has to know about a notebook, by the names of its API."""
+def push_request(workspace: Workspace, folder: Path, push: Push) -> dict[str, Any]:
+    """What Kaggle has to know about a notebook that was packed into a folder, by the names of its API."""
     settings = workspace.competition.kaggle
     accelerator, image = settings.notebook_accelerator, settings.notebook_image
     return {
-        "slug": package.notebook,
-        "newTitle": package.notebook.split("/")[1],
-        "text": package.script.read_text(encoding="utf-8"),
+        "slug": push.notebook,
+        "newTitle": push.notebook.split("/")[1],
+        "text": (folder / SCRIPT).read_text(encoding="utf-8"),
         "language": "python",
         "kernelType": "script",
         "isPrivate": True,
@@ -192,25 +199,25 @@ def push_request(workspace: Workspace, package: Package) -> dict[str, Any]:
         "enableGpu": accelerator != "none",
         **({} if accelerator == "none" else {"machineShape": accelerator}),
         "dockerImage" if "@" in image else "dockerImagePinningType": image,
-        "datasetDataSources": [package.dataset],
+        "datasetDataSources": [push.dataset],
         "competitionDataSources": [settings.competition] if settings.competition else [],
     }
 
 
-def _write_script(workspace: Workspace, package: Package, runs: Sequence[str]) -> None:
-    """Write the script with its settings filled in."""
+def _script_text(workspace: Workspace, push: Push) -> str:
+    """The script with its settings filled in."""
+    kaggle = workspace.competition.kaggle
     settings = {
-        "push": package.push,
+        "push": push.push,
         "competition": workspace.name,
-        "runs": list(runs),
-        "dataset": package.dataset,
-        "archive": package.archive.name,
-        "source": workspace.competition.kaggle.competition,
-        "hours": workspace.competition.kaggle.notebook_hours - RESERVED_HOURS,
-        "parameters": workspace.competition.kaggle.notebook_parameters,
+        "runs": push.runs,
+        "dataset": push.dataset,
+        "archive": push.archive,
+        "source": kaggle.competition,
+        "hours": kaggle.notebook_hours - RESERVED_HOURS,
+        "parameters": kaggle.notebook_parameters,
         "commit": git_commit(workspace.paths.root),
     }
     head, line, rest = Path(script.__file__).read_text(encoding="utf-8").partition(SETTINGS_LINE)
     assert line, "the script has no settings to fill in"
-    filled = f"SETTINGS: dict[str, Any] = {pprint.pformat(settings, width=110, sort_dicts=False)}\n"
-    package.script.write_text(head + filled + rest, encoding="utf-8")
+    return f"{head}SETTINGS: dict[str, Any] = {pprint.pformat(settings, width=110, sort_dicts=False)}\n{rest}"

@@ -13,7 +13,7 @@ from podium.errors import KaggleError
 from podium.kaggle.notebooks.blend import EQUAL, compare
 from podium.kaggle.notebooks.float16 import record_rehearsal
 from podium.kaggle.notebooks.follow import read_manifest
-from podium.kaggle.notebooks.package import Package, blend_files, pack_notebook
+from podium.kaggle.notebooks.package import DATASET, SCRIPT, blend_files, pack_notebook
 from podium.kaggle.notebooks.script import SUBMISSION
 from podium.kaggle.notebooks.train import ImportedOutput, import_output
 from podium.kaggle.waiting import one_process
@@ -55,11 +55,11 @@ def rehearse_blend(workspace: Workspace, *, images: Path | None) -> str:
     files, results = blend_files(workspace).values(), []
     has_labels = workspace.competition.submission.kind == "labels"
     for precision in ("float16", "float32") if has_labels else ("float32",):
-        with _rehearsed(workspace, images, precision=precision) as (package, output):
+        with _rehearsed(workspace, images, precision=precision) as (archive, output):
             difference = compare(workspace, output / SUBMISSION)
         if precision == "float16":
             record_rehearsal(workspace, files, is_equal=difference == EQUAL)
-        megabytes = package.archive.stat().st_size / 1e6
+        megabytes = archive.stat().st_size / 1e6
         results.append(f"with parameters as {precision}, {megabytes:.1f} MB to upload, {difference}")
         if difference == EQUAL:
             break
@@ -69,24 +69,24 @@ def rehearse_blend(workspace: Workspace, *, images: Path | None) -> str:
 @contextmanager
 def _rehearsed(
     workspace: Workspace, images: Path | None, runs: Sequence[PlannedRun] = (), **options: str
-) -> Iterator[tuple[Package, Path]]:
-    """Yield the package and the output of its script, which runs here with its dataset and the images attached."""
+) -> Iterator[tuple[Path, Path]]:
+    """Yield the packed archive and the output of the script, which runs here with its dataset and images attached."""
     folder = workspace.paths.root / ".rehearsal" / ".kernel" / workspace.name
     with one_process(folder / ".lock", f"Another rehearsal of {workspace.name} is running."):
-        package, root = pack_notebook(workspace, folder, user="rehearsal", runs=runs, **options), folder / "machine"
+        push, root = pack_notebook(workspace, folder, user="rehearsal", runs=runs, **options), folder / "machine"
         shutil.rmtree(root, ignore_errors=True)
-        attached = root / "kaggle" / "input" / "datasets" / package.dataset
+        attached = root / "kaggle" / "input" / "datasets" / push.dataset
         attached.parent.mkdir(parents=True)
-        attached.symlink_to(package.archive.parent.resolve())
+        attached.symlink_to((folder / DATASET).resolve())
         if images is not None:
             place = root / "kaggle" / "input" / "competitions" / workspace.competition.kaggle.competition
             place.mkdir(parents=True)
             for file in [images] if images.is_file() else images.iterdir():
                 (place / file.name).symlink_to(file.resolve())
-        if exit_code := run_script(package.script, root):
+        if exit_code := run_script(folder / SCRIPT, root):
             found = f"exit code {exit_code}; its messages are above"
-            raise KaggleError("The rehearsed script failed.", file=package.script, found=found)
-        yield package, root / "kaggle" / "working"
+            raise KaggleError("The rehearsed script failed.", file=folder / SCRIPT, found=found)
+        yield folder / DATASET / push.archive, root / "kaggle" / "working"
 
 
 def run_script(script: Path, root: Path) -> int:
