@@ -170,7 +170,7 @@ LOCK = {
     "larger than any integer": (signed_lock(f"v,0,{NINES[:30]}\n"), "Not a data.lock file", "too large"),
 }
 LEDGER = {
-    "edited": ("a,b\n", "Not a ledger of submissions.", "git checkout"),
+    "edited": ("a,b\n", "The ledger cannot be read.", "git checkout"),
     "not UTF-8": (b"\xff", "The ledger cannot be read."),
 }
 PSEUDO = {

@@ -74,7 +74,7 @@ def test_why_prints_the_tree_of_a_submission_in_the_ledger_with_its_score(blende
         state="scored",
         file="ensemble.csv",
         sha256=file_sha256(blended / CSV),
-        public="0.9",
+        public=0.9,
     )
     write_ledger(blended / "submissions/digits/ledger.csv", [entry])
     done = podium(blended, "why", CSV)

@@ -150,7 +150,7 @@ def test_submissions_picks_up_what_was_pending_and_says_what_to_select(project):
     assert "select 1000 (ensemble.csv, try 0): best cross-fitted score" in output
     assert "select 1001 (ensemble.csv, try 1): best public score of the others" in output
     result = json.loads(run(project, "submissions", "--json")[1])
-    assert [entry["ref"] for entry in result["select"]] == ["1000", "1001"]
+    assert [entry["ref"] for entry in result["select"]] == [1000, 1001]
     assert result["rank_correlation"] > 0.99 and result["submissions"][0]["public"] == 1.0
 
 

@@ -9,7 +9,7 @@ from podium.kaggle.client import ListedSubmission
 from podium.kaggle.ledger import COLUMNS, Entry, find_submission, read_ledger, write_ledger
 
 ENTRY = Entry(
-    time="2026-01-01T00:00:00Z", state="uploading", file="a.csv", sha256="ab" * 32, after="7", message='a, "b"\nc'
+    time="2026-01-01T00:00:00Z", state="uploading", file="a.csv", sha256="ab" * 32, after=7, message='a, "b"\nc'
 )
 
 
@@ -28,12 +28,12 @@ def test_what_is_written_is_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "fault"),
     [
-        ("uploading", "somewhere", "row 1: state 'somewhere'"),
-        ("time,", "when,", "line 1: other columns"),
-        ("a.csv,", "", "row 1: 12 cells"),
-        ("2026-01-01T", "yesterday", "row 1: time data"),
-        (",7,", ",seven,", "row 1: invalid literal"),
-        (",,,", ",much,,", "row 1: could not convert"),
+        ("uploading", "somewhere", "after 0 rows: state 'somewhere'"),
+        ("time,", "when,", "after 0 rows: other columns"),
+        ("a.csv,", "", "after 0 rows: 12 cells"),
+        ("2026-01-01T", "yesterday", "after 0 rows: time data"),
+        (",7,", ",seven,", "after 0 rows: invalid literal"),
+        (",,,", ",much,,", "after 0 rows: could not convert"),
     ],
 )
 def test_a_damaged_ledger_is_refused_by_line(tmp_path, before, after, fault):
@@ -47,13 +47,13 @@ def test_a_damaged_ledger_is_refused_by_line(tmp_path, before, after, fault):
 def test_an_upload_is_found_by_its_tag_among_later_rows_that_are_nobody_else_s():
     rows = [row(9, "x"), row(8), row(7), row(6)]
     assert find_submission(ENTRY, rows) == row(8)
-    assert find_submission(ENTRY, rows, other_refs={"8"}) is None
-    assert find_submission(replace(ENTRY, ref="6"), rows, other_refs={"6"}) == row(6)
+    assert find_submission(ENTRY, rows, other_refs={8}) is None
+    assert find_submission(replace(ENTRY, ref=6), rows, other_refs={6}) == row(6)
 
 
 def test_what_kaggle_says_goes_into_the_entry():
     known = ENTRY.updated(row(8))
-    assert (known.state, known.ref, known.public, known.private) == ("scored", "8", "0.9", "")
+    assert (known.state, known.ref, known.public, known.private) == ("scored", 8, 0.9, None)
     assert ENTRY.updated(row(8, status="PENDING")).state == "pending"
     assert ENTRY.updated(row(8, status="ERROR")).state == "failed"
 

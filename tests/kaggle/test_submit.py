@@ -30,8 +30,8 @@ def truncate(file):
 
 def test_a_submission_is_uploaded_once_scored_and_written_down(project):
     entry = submit(project.session(), project.csv, "first")
-    assert (entry.state, entry.public, entry.private, entry.ref) == ("scored", "1", "1", "1000")
-    assert entry.cross_fitted == "1" and entry.standard_error == "0.0510213"
+    assert (entry.state, entry.public, entry.private, entry.ref) == ("scored", 1, 1, 1000)
+    assert entry.cross_fitted == 1 and entry.standard_error == pytest.approx(0.0510213, abs=1e-7)
     assert project.ledger == [entry] and project.state.asked.count(CREATE) == 1
     kept = project.csv.parent / entry.ensemble
     assert json.loads(kept.read_text()) == json.loads(project.csv.with_suffix(".json").read_text())
@@ -74,7 +74,7 @@ def test_the_same_bytes_are_refused_unless_forced(project):
     with pytest.raises(SubmissionError, match="has this file already") as refusal:
         submit(project.session(), project.csv, "again")
     assert "public score 1" in refusal.value.found and "FORCE=1" in refusal.value.fix
-    assert submit(project.session(), project.csv, "again", force=True).ref == "1001"
+    assert submit(project.session(), project.csv, "again", force=True).ref == 1001
     (project.csv.parent / "ledger.csv").unlink()
     with pytest.raises(SubmissionError, match="has this file already"):  # Kaggle's own list knows them too
         submit(project.session(), project.csv, "again")
@@ -194,7 +194,7 @@ def test_a_server_error_after_the_submission_was_made_uploads_nothing_twice(proj
     assert "make submissions COMPETITION=birds" in refusal.value.fix
     assert [entry.state for entry in project.ledger] == ["uploading"]
     project.state.script.clear()
-    assert submit(project.session(), project.csv, "first").ref == "1000" and len(project.state.submissions) == 1
+    assert submit(project.session(), project.csv, "first").ref == 1000 and len(project.state.submissions) == 1
 
 
 @pytest.mark.parametrize("message", ["", "Internal error"])
@@ -206,7 +206,7 @@ def test_a_server_error_at_the_deed_is_settled_by_the_list(project, message, mad
 
     project.state.script[CREATE] = [Fault(500, message, before=make)]
     if made:
-        assert submit(project.session(), project.csv, "first").public == "0.5"
+        assert submit(project.session(), project.csv, "first").public == 0.5
     else:
         with pytest.raises(KaggleError, match="Kaggle does not list it"):
             submit(project.session(), project.csv, "first")
@@ -235,7 +235,7 @@ def test_a_submission_that_kaggle_cannot_score(project, reason, expected):
         submit(project.session(), project.csv, "first")
     assert expected in refusal.value.found
     (entry,) = project.ledger
-    assert (entry.state, entry.ref) == ("failed", "1000") and expected in entry.reason
+    assert (entry.state, entry.ref) == ("failed", 1000) and expected in entry.reason
 
 
 def test_a_submission_that_stays_pending_is_waited_for_and_then_picked_up(project):
@@ -246,7 +246,7 @@ def test_a_submission_that_stays_pending_is_waited_for_and_then_picked_up(projec
     assert [entry.state for entry in project.ledger] == ["pending"]
     project.state.polls_before_score = 0
     again = submit(project.session(), project.csv, "second")
-    assert (again.ref, again.message, len(project.state.submissions)) == ("1000", "first", 1)
+    assert (again.ref, again.message, len(project.state.submissions)) == (1000, "first", 1)
 
 
 @pytest.mark.parametrize("change", ["write", "delete"])
@@ -312,8 +312,8 @@ def hide_submission(project, *, requests):
 
 def test_a_submission_that_kaggle_lists_only_later_is_found(project):
     hide_submission(project, requests=3)
-    assert submit(project.session(grace_seconds=60), project.csv, "first").ref == "1000"
-    assert project.state.asked.count(CREATE) == 1 and [entry.ref for entry in project.ledger] == ["1000"]
+    assert submit(project.session(grace_seconds=60), project.csv, "first").ref == 1000
+    assert project.state.asked.count(CREATE) == 1 and [entry.ref for entry in project.ledger] == [1000]
     assert "Kaggle may not list a recent upload yet" in "\n".join(project.lines)
 
 
@@ -327,7 +327,7 @@ def test_a_submission_that_kaggle_lists_after_the_grace_period_is_found_by_the_n
     project.state.script[LIST] = [show]
     with pytest.raises(SubmissionError, match="Kaggle has this file already"):
         submit(project.session(), project.csv, "second")
-    assert [(entry.state, entry.ref) for entry in project.ledger] == [("scored", "1000")]
+    assert [(entry.state, entry.ref) for entry in project.ledger] == [("scored", 1000)]
     assert project.state.asked.count(CREATE) == 1
 
 

@@ -80,9 +80,9 @@ def entry(number, cross_fitted, public):
         file="ensemble.csv",
         sha256=str(number) * 64,
         cross_fitted=cross_fitted,
-        standard_error="0.01",
+        standard_error=0.01,
         public=public,
-        ref=str(number),
+        ref=number,
         message="try <b>1</b>",
     )
 
@@ -105,7 +105,7 @@ def workspace(tmp_path_factory):
     (folder / "wild.json").write_text(json.dumps({"suggestions": {"valley": "none", "steep": None}}))
     (folder / "nothing.csv").write_text("learning_rate,loss\n0,nan\n")
     (folder / "nothing.json").write_text(json.dumps({"suggestions": {}}))
-    write_ledger(workspace.paths.submissions / LEDGER, [entry(k, f"0.9{k}", f"0.8{k}") for k in range(1, 6)])
+    write_ledger(workspace.paths.submissions / LEDGER, [entry(k, 0.9 + k / 100, 0.8 + k / 100) for k in range(1, 6)])
     write_decoded_images(workspace, lock)
     write_ensemble(workspace)
     return workspace
@@ -291,7 +291,7 @@ def test_a_run_that_may_know_validation_rows_is_named_on_the_page(small):
 
 def test_a_damaged_ledger_is_reported_on_the_page(small):
     (small.paths.submissions / LEDGER).write_text("what,is,this\n")
-    assert "Not a ledger of submissions." in Tags(read_page(small)).text
+    assert "The ledger cannot be read." in Tags(read_page(small)).text
 
 
 def test_runs_of_grouped_rows_have_no_interval(small):

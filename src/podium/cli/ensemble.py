@@ -117,13 +117,13 @@ def check(file: CsvFile, workspace: Opened = DEFAULT) -> None:
 def why(file: CsvFile, workspace: Opened = DEFAULT) -> None:
     """Print what a submission was made from, as a tree, and whether each part of it is still the same."""
     from podium.ensemble.chain import read_chain
-    from podium.kaggle.ledger import LEDGER, read_ledger
+    from podium.kaggle.ledger import LEDGER, read_ledger, score_text
 
     chain = read_chain(workspace, file)
     entries = [e for e in read_ledger(workspace.paths.submissions / LEDGER) if e.sha256 == chain.sha256]
     lines = ["state     sha256        made from, further right", *(line for _, line in chain.lines())]
-    lines += [f"submitted {e.time}: {e.state}, public score {e.public or 'unknown'}" for e in entries]
-    print_result({"chain": chain, "submissions": [entry.record() for entry in entries]}, lines)
+    lines += [f"submitted {e.time}: {e.state}, public score {score_text(e.public)}" for e in entries]
+    print_result({"chain": chain, "submissions": entries}, lines)
 
 
 @commands.command()

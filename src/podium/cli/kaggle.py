@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,14 +53,12 @@ def submit(message: Message = "", file: File = None, workspace: Opened = DEFAULT
 
 
 def _print_entry(entry: "Entry", session: "Session") -> None:
-    scores = f"public score {entry.public or 'unknown'}"
-    if entry.private:
-        scores += f", private {entry.private}"
-    if entry.cross_fitted:
-        error = f" (standard error {entry.standard_error})" if entry.standard_error else ""
-        scores += f"; cross-fitted {entry.cross_fitted}{error}"
-    lines = [f"{entry.file}: submission {entry.ref}, {scores}", f"recorded in {session.ledger}"]
-    print_result(entry.record() | {"ledger": session.ledger}, lines)
+    from podium.kaggle.ledger import score_text
+
+    scores = map(score_text, (entry.public, entry.private, entry.cross_fitted, entry.standard_error))
+    text = "public score {}, private {}; cross-fitted {} (standard error {})".format(*scores)
+    lines = [f"{entry.file}: submission {entry.ref}, {text}", f"recorded in {session.ledger}"]
+    print_result(asdict(entry) | {"ledger": session.ledger}, lines)
 
 
 @commands.command()
@@ -79,7 +78,7 @@ def submissions(workspace: Opened = DEFAULT) -> None:
     line = f"rank correlation: needs {MIN_FOR_CORRELATION} scored submissions of different ensembles"
     if correlation is not None:
         line = f"rank correlation of cross-fitted and public scores: {correlation:+.2f}"
-    records = [entry.record() for entry in entries]
+    records = [asdict(entry) for entry in entries]
     scores = dict.fromkeys(("cross_fitted", "public", "private"), "8.6g")
     lines = record_lines(records, {"ref": "", "time": "", "state": "", **scores, "message": "", "reason": ""})
     lines += [line, *(f"select {entry.ref} ({entry.file}, {entry.message}): {reason}" for entry, reason in selected)]
@@ -114,7 +113,7 @@ def leaderboard(workspace: Opened = DEFAULT, score: Score = None) -> None:
     if score is None and best is None:
         fix = "make submit MESSAGE=..., or SCORE=0.9"
         raise KaggleError("No submission has a score yet.", file=session.ledger, fix=fix)
-    value = score if score is not None else float(best.public)
+    value = score if score is not None else best.public
     with tempfile.TemporaryDirectory() as folder:
         scores = read_leaderboard(session.kaggle.leaderboard(Path(folder)))
     rank, zones = rank_of(value, scores, metric), medal_zones(scores, metric)

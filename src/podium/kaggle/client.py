@@ -201,7 +201,7 @@ class Kaggle:
         return answer_error(status, shorten(message), slug=self.slug, has_credentials=has_credentials, **known)
 
     def run(self, command: Sequence[str], seconds: float) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of a child process, without secrets. Raises ServerError when the time is over."""
+        """Exit code, stdout and stderr of a child process without secrets; raises ServerError after so many seconds."""
         environment = cleaned_environment(self.environment)
         secrets = find_secrets(environment)
         try:

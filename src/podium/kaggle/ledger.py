@@ -7,12 +7,12 @@ the row and looks for the submission at Kaggle instead of uploading again.
 import csv
 import io
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
 from podium.errors import KaggleError
-from podium.files import os_error_as, write_file
+from podium.files import DAMAGE, os_error_as, write_file
 from podium.kaggle.client import ListedSubmission
 from podium.kaggle.waiting import TIME
 
@@ -26,19 +26,19 @@ STATE_OF_STATUS = {"COMPLETE": SCORED, "ERROR": FAILED}
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row of the ledger; an unknown score is empty."""
+    """One row of the ledger; what is not known is None."""
 
     time: str  # of the upload, UTC
     state: str  # uploading, pending, scored, failed, refused or lost
     file: str  # the CSV, or user/notebook
     sha256: str  # of the CSV
     ensemble: str = ""  # copy of the ensemble.json: members and weights
-    cross_fitted: str = ""  # score of the blend on validation rows
-    standard_error: str = ""  # of this score
-    public: str = ""  # score on Kaggle
-    private: str = ""  # score after the deadline
-    ref: str = ""  # number of the submission at Kaggle
-    after: str = "0"  # the newest ref before the upload
+    cross_fitted: float | None = None  # score of the blend on validation rows
+    standard_error: float | None = None  # of this score
+    public: float | None = None  # score on Kaggle
+    private: float | None = None  # score after the deadline
+    ref: int | None = None  # number of the submission at Kaggle
+    after: int = 0  # the newest ref before the upload
     reason: str = ""  # why it failed or was refused
     message: str = ""  # MESSAGE= of make submit
 
@@ -52,12 +52,6 @@ class Entry:
         """Whether a version of a notebook was submitted, instead of a CSV."""
         return "/" in self.file
 
-    def record(self) -> dict[str, str | float | None]:
-        """The entry for other programs: scores are numbers, None where they are unknown."""
-        scores = ("cross_fitted", "standard_error", "public", "private")
-        known = {name: float(getattr(self, name)) if getattr(self, name) else None for name in scores}
-        return asdict(self) | known
-
     @property
     def key(self) -> tuple[str, str]:
         """Identifies the entry."""
@@ -66,12 +60,17 @@ class Entry:
     def updated(self, listed: ListedSubmission) -> "Entry":
         """The entry with the state and the scores that Kaggle lists."""
         scores = {"public": listed.public, "private": listed.private}
-        known = {name: f"{score:.10g}" for name, score in scores.items() if score is not None}
-        return replace(self, state=STATE_OF_STATUS.get(listed.status, PENDING), ref=str(listed.ref), **known)
+        known = {name: score for name, score in scores.items() if score is not None}
+        return replace(self, state=STATE_OF_STATUS.get(listed.status, PENDING), ref=listed.ref, **known)
 
 
 COLUMNS = tuple(field.name for field in fields(Entry))
-NUMBERS = ("cross_fitted", "standard_error", "public", "private", "ref")
+NUMBERS = {"after": int, "ref": int} | dict.fromkeys(("cross_fitted", "standard_error", "public", "private"), float)
+
+
+def score_text(score: float | None) -> str:
+    """A score in a message."""
+    return "unknown" if score is None else f"{score:.6g}"
 
 
 def tag_of(sha256: str) -> str:
@@ -81,33 +80,31 @@ def tag_of(sha256: str) -> str:
 
 def read_ledger(file: Path) -> list[Entry]:
     """All entries, oldest first; none where there is no file. Raises KaggleError for a damaged ledger."""
+    entries: list[Entry] = []
     try:
         header, *rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"), newline=""))) or [[]]
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"other columns than {','.join(COLUMNS)}")
+        for row in rows:
+            entries.append(_entry(row))
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise KaggleError("The ledger cannot be read.", file=file, found=str(error)) from None
-    faults = [] if tuple(header) == COLUMNS else [f"line 1: other columns than {','.join(COLUMNS)}"]
-    faults += [f"row {number}: {fault}" for number, row in enumerate(rows, start=1) if (fault := _fault(row))]
-    if faults:
-        raise KaggleError("Not a ledger of submissions.", file=file, faults=faults, fix=f"git checkout {file}")
-    return [Entry(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+    except DAMAGE as error:
+        found, fix = f"after {len(entries)} rows: {error}", f"git checkout {file}"
+        raise KaggleError("The ledger cannot be read.", file=file, found=found, fix=fix) from None
+    return entries
 
 
-def _fault(row: list[str]) -> str:
-    """What is wrong with a row; empty if it is an entry."""
+def _entry(row: Sequence[str]) -> Entry:
+    """The entry in a row; raises ValueError."""
     if len(row) != len(COLUMNS):
-        return f"{len(row)} cells, expected {len(COLUMNS)}"
-    cells = dict(zip(COLUMNS, row, strict=True))
-    if cells["state"] not in STATES:
-        return f"state '{cells['state']}', expected one of {', '.join(STATES)}"
-    try:
-        datetime.strptime(cells["time"], TIME)
-        int(cells["after"])
-        [float(cells[name]) for name in NUMBERS if cells[name]]
-    except ValueError as error:
-        return str(error)
-    return ""
+        raise ValueError(f"{len(row)} cells, expected {len(COLUMNS)}")
+    cells = {name: NUMBERS.get(name, str)(cell) for name, cell in zip(COLUMNS, row, strict=True) if cell}
+    entry = Entry(**cells)
+    if entry.state not in STATES:
+        raise ValueError(f"state '{entry.state}', expected one of {', '.join(STATES)}")
+    datetime.strptime(entry.time, TIME)
+    return entry
 
 
 def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
@@ -115,7 +112,8 @@ def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows(astuple(entry) for entry in entries)
+    cells = ([f"{value:.10g}" if isinstance(value, float) else value for value in astuple(entry)] for entry in entries)
+    table.writerows(cells)
     fix = "free space, then repeat the command"
     with os_error_as(KaggleError, "The ledger cannot be written.", fix=fix):
         write_file(file, text.getvalue().encode())
@@ -123,24 +121,24 @@ def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
 
 def match(entries: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> list[Entry]:
     """The entries with the states and scores that Kaggle lists; an entry that is not listed stays as it is."""
-    matched, other_refs = list(entries), {entry.ref for entry in entries if entry.ref}
+    matched, other_refs = list(entries), {entry.ref for entry in entries if entry.ref is not None}
     # Lost and refused entries last: they may have arrived, but must not take another entry's submission.
     for index in sorted(range(len(entries)), key=lambda index: entries[index].state in (LOST, REFUSED)):
         listed = find_submission(entries[index], submissions, other_refs=other_refs)
         if listed is not None:
             matched[index] = entries[index].updated(listed)
-            other_refs.add(str(listed.ref))
+            other_refs.add(listed.ref)
     return matched
 
 
 def find_submission(
-    entry: Entry, submissions: Sequence[ListedSubmission], *, other_refs: Collection[str] = ()
+    entry: Entry, submissions: Sequence[ListedSubmission], *, other_refs: Collection[int] = ()
 ) -> ListedSubmission | None:
     """The entry's submission in Kaggle's list: by its ref, else the oldest one after the upload began with its tag.
 
     `other_refs` belong to other entries.
     """
-    if entry.ref:
-        return next((submission for submission in submissions if str(submission.ref) == entry.ref), None)
-    newer = [listed for listed in submissions if listed.ref > int(entry.after) and str(listed.ref) not in other_refs]
+    if entry.ref is not None:
+        return next((listed for listed in submissions if listed.ref == entry.ref), None)
+    newer = [listed for listed in submissions if listed.ref > entry.after and listed.ref not in other_refs]
     return min((listed for listed in newer if entry.tag in listed.message), key=lambda listed: listed.ref, default=None)

@@ -75,7 +75,7 @@ def settle(session: Session) -> tuple[list[Entry], list[ListedSubmission]]:
             session.log(f"{entry.file} of {entry.time} did not arrive at Kaggle; it may be submitted again")
             settled[index] = replace(entry, state=LOST, reason="it did not arrive")
         elif entry.state == FAILED and not entry.reason:
-            settled[index] = replace(entry, reason=session.kaggle.reason(int(entry.ref)))
+            settled[index] = replace(entry, reason=session.kaggle.reason(entry.ref))
     if settled != entries:
         write_ledger(session.ledger, settled)
     return settled, submissions

@@ -21,13 +21,15 @@ MEDALS = ("gold", "silver", "bronze")
 
 def distinct_scored(entries: Sequence[Entry]) -> list[Entry]:
     """Entries with a public score; of several submissions of one file the last."""
-    return list({entry.sha256: entry for entry in entries if entry.state == SCORED and entry.public}.values())
+    return list(
+        {entry.sha256: entry for entry in entries if entry.state == SCORED and entry.public is not None}.values()
+    )
 
 
 def rank_correlation(entries: Sequence[Entry]) -> float | None:
     """Spearman's rank correlation of cross-fitted and public scores; None for less than five, or all equal."""
-    scored = [entry for entry in distinct_scored(entries) if entry.cross_fitted]
-    pairs = [(float(entry.cross_fitted), float(entry.public)) for entry in scored]
+    scored = [entry for entry in distinct_scored(entries) if entry.cross_fitted is not None]
+    pairs = [(entry.cross_fitted, entry.public) for entry in scored]
     if len(pairs) < MIN_FOR_CORRELATION or any(len(set(scores)) == 1 for scores in zip(*pairs, strict=True)):
         return None
     from scipy.stats import spearmanr
@@ -42,12 +44,12 @@ def select_final(entries: Sequence[Entry], metric: str) -> list[tuple[Entry, str
     public score among the others.
     """
     gain = METRICS[metric].gain
-    by_public = sorted(distinct_scored(entries), key=lambda entry: -gain(float(entry.public)))
-    cross_fitted = [entry for entry in by_public if entry.cross_fitted]
+    by_public = sorted(distinct_scored(entries), key=lambda entry: -gain(entry.public))
+    cross_fitted = [entry for entry in by_public if entry.cross_fitted is not None]
     if not cross_fitted:
         reasons = ("best public score: no submission has a cross-fitted score", "next best public score")
         return list(zip(by_public, reasons, strict=False))
-    best = max(cross_fitted, key=lambda entry: gain(float(entry.cross_fitted)))
+    best = max(cross_fitted, key=lambda entry: gain(entry.cross_fitted))
     others = [entry for entry in by_public if entry is not best]
     reason = "best public score of the others: a hedge against a validation set unlike the test set"
     return [
@@ -58,7 +60,7 @@ def select_final(entries: Sequence[Entry], metric: str) -> list[tuple[Entry, str
 
 def best_public(entries: Sequence[Entry], metric: str) -> Entry | None:
     """The entry with the best public score, or None."""
-    return max(distinct_scored(entries), key=lambda entry: METRICS[metric].gain(float(entry.public)), default=None)
+    return max(distinct_scored(entries), key=lambda entry: METRICS[metric].gain(entry.public), default=None)
 
 
 def read_leaderboard(file: Path) -> list[float]:

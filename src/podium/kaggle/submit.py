@@ -14,7 +14,7 @@ from podium.errors import KaggleError, SubmissionError
 from podium.files import os_error_as, read_json, write_file
 from podium.kaggle.answers import CommandError, RefusedError
 from podium.kaggle.client import ListedSubmission
-from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, read_ledger, tag_of
+from podium.kaggle.ledger import LOST, PENDING, REFUSED, UPLOADING, Entry, read_ledger, score_text, tag_of
 from podium.kaggle.session import Session, settle, settle_entry, wait_for_score
 from podium.kaggle.waiting import now
 from podium.lock import Lock
@@ -55,7 +55,7 @@ def submit(
             _refuse_duplicate(name, sha256, same, submissions)
         _check_remaining(session)
         newest = max((submission.ref for submission in submissions), default=0)
-        entry = Entry(time=now(), state=UPLOADING, file=name, sha256=sha256, after=str(newest), message=message)
+        entry = Entry(time=now(), state=UPLOADING, file=name, sha256=sha256, after=newest, message=message)
         send = partial(session.kaggle.submit, notebook=notebook, version=version)
         return wait_for_score(session, _upload(session, _write_entry(session, entry, file, content), send))
 
@@ -109,8 +109,8 @@ def compare_shares(file: Path, *, lock: Lock, settings: Submission) -> tuple[flo
 def _refuse_duplicate(name: str, sha256: str, same: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> None:
     refs = {entry.ref for entry in same}
     tag = tag_of(sha256)
-    found = [f"{entry.ref} of {entry.time}, public score {entry.public or 'unknown'}" for entry in same]
-    found += [f"{row.ref} of {row.date}" for row in submissions if tag in row.message and str(row.ref) not in refs]
+    found = [f"{entry.ref} of {entry.time}, public score {score_text(entry.public)}" for entry in same]
+    found += [f"{row.ref} of {row.date}" for row in submissions if tag in row.message and row.ref not in refs]
     if found:
         raise SubmissionError(
             "Kaggle has this file already: the same file gives the same score.",
@@ -190,9 +190,8 @@ def _kept_copy(session: Session, entry: Entry) -> Path:
     return session.ledger.parent / "submitted" / entry.sha256[:12] / Path(entry.file).name
 
 
-def _honest_score(description: dict) -> tuple[str, str]:
-    """The cross-fitted score and its standard error as cells of the ledger; empty where they are not known."""
+def _honest_score(description: dict) -> tuple[float | None, float | None]:
+    """The cross-fitted score and its standard error; None where they are not known."""
     honest = description.get("honest_score") or {}
-    score, interval = honest.get("score"), honest.get("interval")
-    error = f"{(interval[1] - interval[0]) / (2 * Z_95):.6g}" if interval else ""
-    return f"{score:.6g}" if score is not None else "", error
+    interval = honest.get("interval")
+    return honest.get("score"), (interval[1] - interval[0]) / (2 * Z_95) if interval else None

@@ -28,7 +28,7 @@ def score_section(data: ReportData) -> dict[str, Any]:
     scored = distinct_scored(data.ledger)
     cells = [(entry.file, entry.cross_fitted, entry.standard_error, entry.public, entry.private) for entry in scored]
     table = pd.DataFrame(cells, columns=["file", "cross-fitted", "standard error", "public", "private"])
-    table = table.set_index("file").apply(pd.to_numeric, errors="coerce")
+    table = table.set_index("file").astype(float)
     points = table.dropna(subset="cross-fitted")
     return {
         "best_single": next(score for score in data.result.strategies if score.strategy == "best"),

@@ -73,7 +73,7 @@ class Toy:
         self.state.run = lambda push, datasets: self.ran(push)
         self.session = NotebookSession(
             self.workspace,
-            Account(Kaggle("", self.environment, 20, (0.05,))),
+            Account("", self.environment, 20, (0.05,)),
             self.messages.append,
             SHORT,
             SHORT,
@@ -126,7 +126,7 @@ def test_a_notebook_is_pushed_run_and_its_version_submitted_once(toy):
     assert settings_of(request["text"])["runs"] == []
     assert "equal to ensemble.csv, byte for byte" in "\n".join(toy.messages)
     entry = toy.submit()
-    assert (entry.state, entry.public, entry.file) == ("scored", "0.9", f"{NOTEBOOK} version 1/submission.csv")
+    assert (entry.state, entry.public, entry.file) == ("scored", 0.9, f"{NOTEBOOK} version 1/submission.csv")
     assert entry.cross_fitted and (toy.submissions.ledger.parent / entry.ensemble).is_file()
     (submission,) = toy.server.state.submissions
     assert submission["fileName"] == "submission.csv" and submission["description"] == f"{entry.tag} first"
@@ -160,10 +160,10 @@ def test_another_ensemble_is_another_version(toy):
 
 
 def test_another_version_is_another_submission_although_its_visible_csv_is_the_same(toy):
-    assert toy.submit().ref == "1000"
+    assert toy.submit().ref == 1000
     push, file = toy.run(force=True)
     entry = submit(toy.submissions, file, "again", notebook=push.notebook, version=push.version)
-    assert (push.version, entry.ref) == (2, "1001")
+    assert (push.version, entry.ref) == (2, 1001)
 
 
 def test_a_submission_that_is_not_scored_yet_is_waited_for_by_the_next_command(toy):
@@ -172,7 +172,7 @@ def test_a_submission_that_is_not_scored_yet_is_waited_for_by_the_next_command(t
     with pytest.raises(KaggleError, match=r"(?s)has not scored the submission yet.*is pending"):
         toy.submit(session=short)
     toy.server.state.polls_before_score = 0
-    assert toy.submit().public == "0.9" and len(toy.server.state.submissions) == 1
+    assert toy.submit().public == 0.9 and len(toy.server.state.submissions) == 1
     assert [entry.state for entry in read_ledger(toy.submissions.ledger)] == ["scored"]
 
 

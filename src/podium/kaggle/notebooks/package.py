@@ -62,7 +62,7 @@ def pack_notebook(
     new_version: bool = False,
     precision: str = "float32",
 ) -> Push:
-    """Write SCRIPT and DATASET into a folder: a notebook that trains `runs`, or predicts by the ensemble, and its dataset.
+    """Write SCRIPT and DATASET, a notebook and its files, into a folder: it trains `runs`, or predicts by the ensemble.
 
     The members' parameters have the `precision`, float32 or float16. Equal content gives an equal archive, except for a
     `new_version`. Published weights must be there before, see `published_weights_file`. Raises ConfigError for files
