@@ -6,10 +6,10 @@ import pty
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
-from podium.cli.live import LiveTable, RunRow, close_table, rows_in, table_text
+from podium.cli.live import COLUMNS, LiveTable, close_table, rows_in, table_text
 from podium.cli.printing import wrapped
 
 SOURCE = str(Path(__file__).parents[2] / "src")
@@ -77,26 +77,28 @@ def test_the_table_has_the_runs_of_all_processes_and_ends_with_them(tmp_path):
 def test_the_row_of_a_killed_run_is_removed(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    for row in (RunRow("here.s1"), RunRow("gone.s1", process=gone.pid)):
-        (tmp_path / f"{row.run}.json").write_text(json.dumps(vars(row)))
+    for run, process in {"here.s1": os.getpid(), "gone.s1": gone.pid}.items():
+        (tmp_path / f"{run}.json").write_text(json.dumps({"run": run, "process": process}))
     (tmp_path / "damaged.json").write_text("{")
-    assert [row.run for row in rows_in(tmp_path)] == ["here.s1"]
+    assert [row["run"] for row in rows_in(tmp_path)] == ["here.s1"]
     assert not (tmp_path / "gone.s1.json").exists()
 
 
 def test_a_small_terminal_shows_some_of_many_runs():
-    text = table_text([RunRow(f"lite0.s{seed}") for seed in range(100)])
+    text = table_text([dict.fromkeys(COLUMNS, f"lite0.s{seed}") for seed in range(100)])
     lines = shown(text)
     assert len(lines) < 24 and any("and 82 more" in line for line in lines)
     assert text.endswith(f"\x1b[{text.count(chr(10))}A\r")
 
 
-def test_the_time_left_is_that_of_the_share_that_is_done(monkeypatch):
-    monkeypatch.setattr(time, "time", lambda: 100.0)
-    assert RunRow("a", share_done=0.25, started=40.0).cells()[-1] == "3:00"
-    resumed = RunRow("a", share_done=0.95, first_share=0.9, started=40.0)
-    assert resumed.cells()[-1] == "1:00"
-    assert RunRow("a").cells()[-1] == ""
+def test_the_time_left_is_that_of_the_share_that_was_done_since_the_first_step(tmp_path, monkeypatch):
+    table, clock = LiveTable("a", tmp_path), SimpleNamespace()
+    monkeypatch.setattr("podium.cli.live.time", clock)
+    for share, now, left in [(0.9, 40.0, ""), (0.95, 100.0, "1:00"), (1.0, 160.0, "0:00")]:  # from a checkpoint
+        clock.monotonic = lambda now=now: now
+        table.step(share, 1.0)
+        assert table.row["left"] == left
+    close_table()
 
 
 def test_a_table_that_cannot_be_written_does_not_end_a_training(tmp_path):

@@ -9,7 +9,7 @@ FREE = {"start_seconds": 0.0, "driver_seconds": 0.0, "stragglers": 0.0}
 
 
 def hours(seconds, **keys):
-    return [outcome.seconds / 3600 for _, _, outcome, _ in costs(Rental(**FREE, **keys), seconds)]
+    return [plan["hours"] for plan in costs(Rental(**FREE, **keys), seconds)]
 
 
 def test_each_number_of_runs_is_simulated_on_each_number_of_devices():

@@ -7,6 +7,12 @@ from podium.plan.__main__ import main
 from podium.plan.memory import MEMORY_FILE, pick_competition, remember, remembered_place
 
 
+def picked(root, **options):
+    """The competition, and whether it is said that an earlier command named it."""
+    notes = []
+    return pick_competition(root, note=notes.append, **options), bool(notes)
+
+
 @pytest.fixture
 def root(tmp_path):
     for name in ("cars", "dogs"):
@@ -19,11 +25,11 @@ def root(tmp_path):
 def test_the_last_competition_is_used_then_the_default_then_the_only_one(root):
     with pytest.raises(ConfigError, match=r"(?s)Which competition\?.*one of cars, dogs.*COMPETITION=cars"):
         pick_competition(root)
-    assert pick_competition(root, default="cars") == ("cars", False)
+    assert picked(root, default="cars") == ("cars", False)
     remember(root, "dogs")
-    assert pick_competition(root, default="cars") == ("dogs", True)
+    assert picked(root, default="cars") == ("dogs", True)
     (root / "competitions" / "dogs" / "competition.toml").unlink()
-    assert pick_competition(root) == ("cars", False)
+    assert picked(root) == ("cars", False)
     (root / "competitions" / "cars" / "competition.toml").unlink()
     with pytest.raises(ConfigError, match=r"(?s)no competition here.*make new"):
         pick_competition(root, default="cars")
@@ -43,10 +49,10 @@ def test_each_competition_has_its_own_place_of_images_while_that_exists(root, mo
 def test_a_damaged_memory_is_no_memory(root, content):
     (root / ".podium").mkdir()
     (root / MEMORY_FILE).write_text(content)
-    assert pick_competition(root, default="cars") == ("cars", False)
+    assert picked(root, default="cars") == ("cars", False)
     assert remembered_place(root, "dogs") is None
     remember(root, "dogs")
-    assert pick_competition(root) == ("dogs", True)
+    assert picked(root) == ("dogs", True)
 
 
 def test_a_memory_that_cannot_be_written_stops_no_command(root, monkeypatch):
@@ -55,7 +61,7 @@ def test_a_memory_that_cannot_be_written_stops_no_command(root, monkeypatch):
 
     monkeypatch.setattr("podium.plan.memory.write_file", full)
     remember(root, "dogs")
-    assert pick_competition(root, default="cars") == ("cars", False)
+    assert picked(root, default="cars") == ("cars", False)
 
 
 def test_what_make_asks_prints_the_name_and_remembers_only_a_typed_one_that_exists(root, monkeypatch, capsys):

@@ -145,7 +145,7 @@ def verify(
     chain = read_chain(workspace, file, reads_images=True)
     links = list(chain.lines())
     for line in (line for link, line in links if link.state != OK):
-        print(line)
+        print_line(line)
     print_line(f"hashes and versions: {sum(link.state == OK for link, _ in links)} of {len(links)} are the same")
     differences, trained = [], []
     held = all(link.state != CHANGED for link, _ in links)

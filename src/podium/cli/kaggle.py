@@ -97,7 +97,7 @@ def download(workspace: Opened = DEFAULT) -> None:
     if same := check_recorded(workspace, folder):
         print_line(f"{same} file(s) are those that data.lock was made from")
     if workspace.competition.data.archive not in ("", place.name, f"{place.name}.zip"):
-        print(f'competition.toml names another archive: set [data] archive = "{place.name}"')
+        print_line(f'competition.toml names another archive: set [data] archive = "{place.name}"')
 
 
 @commands.command()
@@ -221,11 +221,13 @@ def _find_images(workspace: Opened, data: str | None) -> Path | None:
 
 def _print_imported(result: "ImportedOutput | None", competition: str, *, following: str) -> None:
     if result is None:
-        print(f"{competition}: the runs are up to date.")
+        print_line(f"{competition}: the runs are up to date.")
         return
     print_line(f"imported: {', '.join(result.imported) or 'none'}; next: {following} COMPETITION={competition}")
     if result.left:
-        print(f"the session was too short for {', '.join(result.left)}: make kernel COMPETITION={competition} again")
+        print_line(
+            f"the session was too short for {', '.join(result.left)}: make kernel COMPETITION={competition} again"
+        )
 
 
 def download_weights(runs: Sequence[PlannedRun]) -> None:

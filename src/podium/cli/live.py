@@ -8,11 +8,11 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from podium.errors import PodiumError
 from podium.files import file_lock, read_json
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # The cursor stays at the first line of the table, so that the next line of any process begins there.
 CLEAR, UP = "\x1b[J", "\x1b[{}A\r"
 DRAW_SECONDS, MOST_COLUMNS, OTHER_LINES = 0.5, 100, 6
+COLUMNS = {name: name for name in ("run", "done", "epoch", "loss", "accuracy")} | {"speed": "images/s", "left": "left"}
 
 
 def duration(seconds: float) -> str:
@@ -30,29 +31,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-@dataclass
-class RunRow:
-    """What the table says of one run."""
-
-    run: str
-    share_done: float = 0.0
-    first_share: float = 0.0  # after the first step
-    images_per_second: float = 0.0
-    epoch: str = ""
-    loss: str = ""
-    accuracy: str = ""
-    process: int = field(default_factory=os.getpid)
-    started: float = field(default_factory=time.time)
-
-    def cells(self) -> tuple[str, ...]:
-        """Its line of the table."""
-        trained = self.share_done - self.first_share  # in this process: a run may go on from a checkpoint
-        left = (time.time() - self.started) * (1 - self.share_done) / trained if trained > 0 else None
-        speed = f"{self.images_per_second:,.0f}" if self.images_per_second else ""
-        time_left = "" if left is None else duration(max(left, 0))
-        return self.run, f"{self.share_done:.0%}", self.epoch, self.loss, self.accuracy, speed, time_left
 
 
 class LiveTable:
@@ -63,35 +41,39 @@ class LiveTable:
     def __init__(self, run: str, folder: Path):
         close_table()
         LiveTable.current = self
-        self.row, self.folder, self.written, self.ended = RunRow(run), folder, 0.0, threading.Event()
+        self.row = dict.fromkeys(COLUMNS, "") | {"run": run, "done": "0%", "process": os.getpid()}
+        self.folder, self.written, self.ended = folder, 0.0, threading.Event()
+        self.first: tuple[float, float] | None = None  # the share that was done at the first step, and its time
         self.file = folder / f"{run}.{os.getpid()}.json"
-        self.write()
+        self.show()
         self.thread = threading.Thread(target=self._draw_until_the_end, daemon=True)
         self.thread.start()
 
-    def write(self) -> None:
-        """Show the row to the process that draws, at most twice a second."""
+    def show(self, **cells: str) -> None:
+        """Show these cells to the process that draws, at most twice a second."""
+        self.row |= cells
         if time.monotonic() > self.written + DRAW_SECONDS:
             self.written = time.monotonic()
             temporary = self.file.with_suffix(".tmp")  # not flushed to the disk: it is of no use after a crash
             with suppress(OSError):  # a full disk does not end a training
                 self.folder.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(json.dumps(asdict(self.row)))
+                temporary.write_text(json.dumps(self.row))
                 temporary.replace(self.file)
 
     def step(self, share_done: float, images_per_second: float) -> None:
-        """Note the progress within an epoch."""
-        if not self.row.share_done:
-            self.row.first_share, self.row.started = share_done, time.time()
-        self.row.share_done, self.row.images_per_second = share_done, images_per_second
-        self.write()
+        """Show the progress within an epoch."""
+        self.first = self.first or (share_done, time.monotonic())
+        first_share, started = self.first  # a run may go on from a checkpoint
+        trained, left = share_done - first_share, ""
+        if trained > 0:
+            left = duration((time.monotonic() - started) * (1 - share_done) / trained)
+        self.show(done=f"{share_done:.0%}", speed=f"{images_per_second:,.0f}", left=left)
 
     def epoch(self, report: "EpochReport") -> None:
-        """Note the results of an epoch."""
-        self.row.epoch = f"{report.stage.strip()} {report.epoch}/{report.epochs}"
-        self.row.loss = f"{report.training_loss:.4f}"
-        self.row.accuracy = "" if isnan(report.validation_accuracy) else f"{report.validation_accuracy:.4f}"
-        self.write()
+        """Show the results of an epoch."""
+        accuracy = "" if isnan(report.validation_accuracy) else f"{report.validation_accuracy:.4f}"
+        epoch, loss = f"{report.stage.strip()} {report.epoch}/{report.epochs}", f"{report.training_loss:.4f}"
+        self.show(epoch=epoch, loss=loss, accuracy=accuracy)
 
     def close(self) -> None:
         """Remove the row, and the table if this process has drawn it: another process draws it again."""
@@ -130,31 +112,31 @@ def cleared(stream: TextIO) -> str:
     return CLEAR if stream is not None and stream.isatty() else ""
 
 
-def rows_in(folder: Path) -> list[RunRow]:
+def rows_in(folder: Path) -> list[dict[str, Any]]:
     """The rows of the runs whose process is there, by their names; rows of killed processes are removed."""
     rows = []
     for file in sorted(folder.glob("*.json")):
-        content = read_json(file)
-        if content and Path(f"/proc/{content['process']}").exists():
-            rows.append(RunRow(**content))
-        elif content:
+        row = read_json(file)
+        if row and Path(f"/proc/{row['process']}").exists():
+            rows.append(row)
+        elif row:
             with suppress(OSError):
                 file.unlink()
     return rows
 
 
-def table_text(rows: list[RunRow]) -> str:
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as a terminal shows it, with the cursor back at its first line."""
     from rich.console import Console
     from rich.table import Table
 
     columns, lines = shutil.get_terminal_size()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "done", "epoch", "loss", "accuracy", "images/s", "left"):
-        table.add_column(name, justify="left" if name in ("run", "epoch") else "right", no_wrap=True)
+    for name, heading in COLUMNS.items():
+        table.add_column(heading, justify="left" if name in ("run", "epoch") else "right", no_wrap=True)
     shown = rows[: max(1, lines - OTHER_LINES)]
     for row in shown:
-        table.add_row(*row.cells())
+        table.add_row(*(row[name] for name in COLUMNS))
     console = Console(file=io.StringIO(), width=min(columns, MOST_COLUMNS), force_terminal=True)
     console.print(table)
     if len(shown) < len(rows):

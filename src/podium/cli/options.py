@@ -3,13 +3,14 @@
 import math
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from podium.errors import PodiumError
-from podium.plan.memory import pick_competition, remember, remembered_text
+from podium.plan.memory import pick_competition, remember
 from podium.plan.paths import competition_names
 from podium.plan.runs import RUN_SUFFIX, read_plan, run_name
 
@@ -37,11 +38,7 @@ def _open_option(context: typer.Context, parameter: typer.CallbackParam, name: s
     """
     if context.resilient_parsing:  # a shell asks for completions
         return name
-    if not name:
-        name, is_remembered = pick_competition(Path())
-        if is_remembered:
-            print(remembered_text(name), file=sys.stderr)
-    workspace = open_named(name)
+    workspace = open_named(name or pick_competition(Path(), note=partial(print, file=sys.stderr)))
     source = context.get_parameter_source(parameter.name)
     if source and source.name == "COMMANDLINE" and "MAKELEVEL" not in os.environ:
         remember(workspace.paths.root, name)
@@ -56,7 +53,7 @@ def _competitions(incomplete: str) -> list[str]:
 def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
     """Completions of the name of a run or a recipe. They are read by the standard library alone, to be quick."""
     try:
-        recipes = read_plan(context.params.get("workspace") or pick_competition(Path())[0]).recipes
+        recipes = read_plan(context.params.get("workspace") or pick_competition(Path())).recipes
     except (PodiumError, OSError):
         return []
     runs = [run_name(name, seed) for name, recipe in recipes.items() for seed in recipe.seeds]

@@ -54,7 +54,7 @@ def predict(
     predictions = predict_images(predictor, Path(place), probabilities=probabilities)
     records = [{"id": name, **row} for name, row in predictions]
     rows = ([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values()] for row in records)
-    print_result({"predictions": records}, csv_text([records[0], *rows]).splitlines())
+    print_result({"predictions": records}, text=csv_text([records[0], *rows]))
 
 
 @commands.command()
@@ -70,8 +70,10 @@ def export(
     if not onnx:
         raise ConfigError("Export to which format?", expected="--onnx", fix=f"podium export {run} --onnx")
     folder, check = export_onnx(workspace, run)
-    print_line(f"{run}: the largest difference of a logit is {check}")
-    print(f"wrote {folder}/model.onnx and README.md, a model card: choose a licence in it before you publish it")
+    next_step = "a model card: choose a licence in it before you publish it"
+    lines = [f"{run}: the largest difference of a logit is {check}"]
+    lines.append(f"wrote {folder}/model.onnx and README.md, {next_step}")
+    print_result({"file": folder / "model.onnx", "largest_difference": check}, lines)
 
 
 def _predict_submission(workspace: Opened, place: str, file: Path) -> None:

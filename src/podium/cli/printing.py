@@ -29,7 +29,10 @@ _collected: list[dict[str, Any]] = []  # what `json_results` collects, where a c
 
 @contextmanager
 def json_results() -> Iterator[dict[str, Any]]:
-    """Within the context, results are added to a dict, printed as JSON at the end; all else is printed to stderr."""
+    """Within the context, results are added to a dict, printed as JSON at the end; all else is printed to stderr.
+
+    Where there is no other result, it has the lines that were printed.
+    """
     results: dict[str, Any] = {}
     _collected.append(results)
     try:
@@ -37,18 +40,25 @@ def json_results() -> Iterator[dict[str, Any]]:
             yield results
     finally:
         _collected.clear()
+    if results.keys() - {"lines"}:
+        results.pop("lines", None)
     text = json.dumps(_as_json(results), indent=2, default=lambda value: getattr(value, "tolist", value.__str__)())
     if not _write(text):
         sys.exit(1)  # a program that reads half of it must not take it for the whole
 
 
-def print_result(record: Mapping[str, Any], lines: Iterable[str]) -> None:
-    """Print the result of a command: the lines, or instead of them the record where JSON is collected."""
+def print_result(record: Mapping[str, Any], lines: Iterable[str] = (), *, text: str = "") -> None:
+    """Print the result of a command: the lines and the text, or instead of them the record where JSON is collected.
+
+    The text, such as a CSV for other programs, is printed as it is on a terminal too.
+    """
     if _collected:
         _collected[0].update(record)
-    else:
-        for line in lines:
-            print_line(line)
+        return
+    for line in lines:
+        print_line(line)
+    if text:
+        _write(text, end="")
 
 
 def _as_json(value: Any) -> Any:
@@ -62,6 +72,11 @@ def _as_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def wrote_line(files: Iterable[Path]) -> str:
+    """The line that names files which were written."""
+    return f"wrote {', '.join(map(str, files))}"
+
+
 def print_line(line: str, *, is_overwritten: bool = False) -> None:
     """Print a line at once; on a terminal, the next line overwrites it where `is_overwritten`, or where it waits.
 
@@ -71,6 +86,8 @@ def print_line(line: str, *, is_overwritten: bool = False) -> None:
         line = pasteable(line)
     elif _is_terminal():
         line = wrapped(line, shutil.get_terminal_size().columns)
+    if _collected:
+        _collected[0].setdefault("lines", []).append(line)
     is_overwritten = _is_terminal() and (is_overwritten or any(words in line for words in WAITING))
     _write(f"{cleared(sys.stdout)}{line}", end="\r" if is_overwritten else "\n")
 

@@ -26,9 +26,12 @@ def show(run: OneRun, workspace: Opened = DEFAULT) -> None:
     sheet = make_sheet(workspace, planned)
     file = workspace.paths.reports / "show" / f"{planned.run}.png"
     save_png(file, draw_sheet(sheet))
-    print(f"{planned.run}: {sheet.description}")
-    print(f"wrote {file}: {len(sheet.ids)} labelled images, each as stored and in {len(sheet.draws)} draws")
-    print("check: Does each label fit its image? Are colours and orientation right? Is each draw still recognisable?")
+    lines = [
+        f"{planned.run}: {sheet.description}",
+        f"wrote {file}: {len(sheet.ids)} labelled images, each as stored and in {len(sheet.draws)} draws",
+        "check: Does each label fit its image? Are colours and orientation right? Is each draw still recognisable?",
+    ]
+    print_result({"file": file, "ids": sheet.ids}, lines)
 
 
 @commands.command()
@@ -40,7 +43,8 @@ def variant(
     """Write a recipe with other values of some keys, for one experiment, and print the names of its runs."""
     from podium.scaffold.variant import write_variant
 
-    print(*write_variant(workspace, run, " ".join(assignments)))
+    runs = write_variant(workspace, run, " ".join(assignments))
+    print_result({"runs": runs}, text=f"{' '.join(runs)}\n")
 
 
 @commands.command()
@@ -91,7 +95,7 @@ def lr_find(
     write_learning_rate(file, result.rate, reason)
     stale = ", ".join(run.run for run in open_named(workspace.name).stale_runs if run.recipe_name == recipe)
     effect = f"stale now: {stale}; make {recipe} trains them" if stale else "its runs are still up to date"
-    print(f"wrote learning_rate = {result.rate:.2g} into {file}; {effect}")
+    print_line(f"wrote learning_rate = {result.rate:.2g} into {file}; {effect}")
 
 
 @commands.command()

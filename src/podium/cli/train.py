@@ -13,7 +13,7 @@ from podium.cli.ensemble import check
 from podium.cli.kaggle import competition_text, download_weights
 from podium.cli.live import close_table
 from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, open_named
-from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line, print_result
+from podium.cli.printing import RunPrinter, TaskPrinter, duration, first_score, print_line, print_result, wrote_line
 from podium.plan.memory import remember
 from podium.plan.runs import fit_names, longest_first, select_runs
 from podium.text import record_lines
@@ -28,9 +28,10 @@ def init(folder: Annotated[Path, typer.Argument(help="It is made if it does not 
     """Make a folder of your own, in which make does everything: a Makefile, .gitignore and empty folders."""
     from podium.scaffold.folder import init_folder
 
-    print(f"wrote {', '.join(map(str, init_folder(folder)))}")
+    files = init_folder(folder)
     first = "" if folder.resolve() == Path().resolve() else f"cd {shlex.quote(str(folder))} && "
-    print_line(f"next: {first}make demo, or make new COMPETITION=<name> DATA=<folder or archive of your images>")
+    next_line = f"next: {first}make demo, or make new COMPETITION=<name> DATA=<folder or archive of your images>"
+    print_result({"files": files}, [wrote_line(files), next_line])
 
 
 @commands.command()
@@ -59,7 +60,8 @@ def new(
     paths = Paths(competition, Path("."), Path("."))
     check_new_name(paths)
     if demo:
-        print(f"wrote {', '.join(map(str, write_demo(paths)))}")
+        files = write_demo(paths)
+        print_result({"files": files}, [wrote_line(files)])
         return
     if bool(kaggle) == bool(data):
         fix = f"make new COMPETITION={competition} KAGGLE=<slug>, or DATA=<folder or archive>"
@@ -76,12 +78,13 @@ def new(
     guess = guess_competition(source, paths.cache, title=kaggle or competition, given=given, command=command)
     files = write_competition(paths, guess)
     lines = [*guess.lines, *(f"please check {item}" for item in guess.to_check)]
-    print(*lines, *(f"fix before make prepare: {fault}" for fault in guess.listing.faults[:MOST_FAULTS]), sep="\n")
-    print(f"wrote {', '.join(map(str, files))}")
+    lines += [f"fix before make prepare: {fault}" for fault in guess.listing.faults[:MOST_FAULTS]]
     remember(paths.root, competition, data=data)
     is_found = not data or source.parent.resolve() == data_folder.resolve()
     data_option = "" if is_found else f" DATA={shlex.quote(str(source))}"
-    print_line(f"next: check these files, then type make rehearse COMPETITION={competition}{data_option}")
+    next_line = f"next: check these files, then type make rehearse COMPETITION={competition}{data_option}"
+    record = {"files": files, "to_check": guess.to_check, "faults": guess.listing.faults}
+    print_result(record, [*lines, wrote_line(files), next_line])
 
 
 @commands.command()
@@ -138,11 +141,10 @@ def plan_cost(
 ) -> None:
     """Simulate how many hours runs take on 1 to 64 devices, what they cost, and what keeps devices from computing."""
     from podium.config.pixels import count_pixels, pixels_text
-    from podium.config.schema import settings_of
     from podium.plan.cost import Rental, costs
-    from podium.scaffold.variant import parse_assignments
+    from podium.scaffold.variant import settings_from
 
-    rental = settings_of(Rental, parse_assignments(" ".join(assignments or []), Rental), Path("SET="))
+    rental = settings_from(" ".join(assignments or []), Rental)
     images = rental.images or len(workspace.lock.train_ids) + len(workspace.lock.test_ids)
     pixels = rental.pixels or max((run.recipe.stored_pixels for run in workspace.trainable_runs), key=count_pixels)
     rental, seconds = replace(rental, images=images, pixels=pixels), [[rental.seconds_per_run]]
@@ -152,24 +154,11 @@ def plan_cost(
         of_recipe = estimate_seconds(workspace, workspace.trainable_runs)
         seconds = [of_recipe[run.recipe_name] for run in workspace.trainable_runs]
     mean = sum(map(sum, seconds)) / len(seconds) / rental.speed
-    formats = dict.fromkeys(("runs", "devices", "nodes"), "d") | {"hours": ",.2f", "cost": ",.2f", "busy": ".0%"}
-    formats, records = formats | {"not_busy_because_of": ""}, []
-    for runs, machines, outcome, shares in costs(rental, seconds):
-        devices, hours = machines.nodes * machines.devices, outcome.seconds / 3600
-        others = [f"{name} {share:.0%}" for name, share in shares.items() if name != "computing" and share >= 0.005]
-        row = (
-            runs,
-            devices,
-            machines.nodes,
-            hours,
-            devices * hours * rental.price,
-            outcome.busy,
-            ", ".join(others[:2]),
-        )
-        records.append(dict(zip(formats, row, strict=True)))
+    plans = list(costs(rental, seconds))
     line = f"{mean:,.0f} s per run and device; {images:,} images of {pixels_text(pixels)} pixels"
-    result = {"seconds_each": mean, "images": images, "pixels": pixels, "plans": records}
-    print_result(result, [line, *record_lines(records, formats)])
+    formats = dict.fromkeys(("runs", "devices", "nodes"), "d") | {"hours": ",.2f", "cost": ",.2f", "busy": ".0%"}
+    lines = [line, *record_lines(plans, formats | {"not_busy_because_of": ""})]
+    print_result({"seconds_each": mean, "images": images, "pixels": pixels, "plans": plans}, lines)
 
 
 @commands.command("check-recipes")
@@ -210,6 +199,7 @@ def train(
     for run in selected if not again else ():
         if not run.stale:
             print_line(f"{run.run}: up to date")
+    print_result({"trained": [run.run for run in to_train]})
     if not to_train:
         return
     from podium.training.estimate import check_recipes as check_before_training
@@ -277,4 +267,4 @@ def rehearse(workspace: Opened = DEFAULT, data: DataPlace = None) -> None:
         print_line(line)
     if written.csv_file:
         check(written.csv_file, workspace)
-    print(f"Rehearsal passed in {duration(time.perf_counter() - started)}. Its scores are meaningless.")
+    print_line(f"Rehearsal passed in {duration(time.perf_counter() - started)}. Its scores are meaningless.")

@@ -109,7 +109,7 @@ def settings_of(kind: type, table: dict[str, Any], file: Path, *, other_tables: 
     """
     faults: list[str] = []
     settings = build(kind, table, "", faults, other_tables=other_tables)
-    refuse(faults, "Settings that Podium does not know.", file=file)
+    refuse(faults, "Settings that are unknown, missing or wrong.", file=file)
     return settings
 
 
@@ -162,7 +162,8 @@ def _expected(value: Any, kinds: Sequence[Any], limits: Mapping[str, Any]) -> st
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         return "" if value in choices else f"one of {', '.join(choices)}{hint}"
     if type(value) not in kinds:
-        return " or ".join("a table" if is_dataclass(k) else k.__name__.replace("tuple", "a list") for k in kinds)
+        names = {"tuple": "a list" if len(kinds) > 1 else f"a list, such as [{value!r}]"}
+        return " or ".join("a table" if is_dataclass(k) else names.get(k.__name__, k.__name__) for k in kinds)
     if isinstance(value, str) and "\0" in value:
         return "text without a null character"
     low, high = limits["low"], limits["high"]

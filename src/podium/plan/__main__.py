@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from podium.errors import PodiumError
-from podium.plan.memory import pick_competition, remember, remembered_text
+from podium.plan.memory import pick_competition, remember
 from podium.plan.paths import find_competition
 from podium.plan.runs import Plan, check_goals, fit_names, longest_first, read_plan, runs_in_fits, select_runs
 from podium.plan.stamp import ensemble_is_fresh
@@ -49,9 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     named, goals, targets, names_to_train, default, remembers = [*arguments, *[""] * 6][:6]
     root = Path()
     try:
-        name, is_remembered = (named, False) if named else pick_competition(root, default=default)
-        if is_remembered:
-            print(remembered_text(name), file=sys.stderr)
+        name = named or pick_competition(root, default=default, note=partial(print, file=sys.stderr))
         find_competition(name, root)
         if named and remembers:
             remember(root, name)

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, product
+from typing import Any
 
 from podium.config.pixels import Pixels, count_pixels
 from podium.config.schema import key
 from podium.errors import ConfigError
-from podium.plan.simulate import Machines, Outcome, Task, shares_of_time, simulate
+from podium.plan.simulate import Machines, Task, shares_of_time, simulate
 
 MOST_FAILURES = 8  # a task then begins exp(8) = 3,000 times until it reaches its next checkpoint
 
@@ -35,10 +36,8 @@ class Rental:
     checkpoint_minutes: float = key("between two checkpoints that other nodes can read", 5.0, low=0.001)
 
 
-def costs(
-    rental: Rental, seconds: Sequence[Sequence[float]]
-) -> Iterator[tuple[int, Machines, Outcome, dict[str, float]]]:
-    """Each number of runs on each number of devices: runs, machines, the simulated time, and `shares_of_time`.
+def costs(rental: Rental, seconds: Sequence[Sequence[float]]) -> Iterator[dict[str, Any]]:
+    """What each number of runs takes on each number of devices, simulated, and what keeps devices from computing.
 
     `seconds` are those of the fits of each known run, on one device; more runs than these are the same again. Raises
     ConfigError where nodes fail so often that the simulation would hardly end.
@@ -64,4 +63,15 @@ def costs(
         if at_risk > MOST_FAILURES:
             expected = f"at most {MOST_FAILURES} between two checkpoints of a task"
             raise ConfigError("Nodes fail too often to train anything.", expected=expected, found=f"{at_risk:.1f}")
-        yield runs, machines, simulate(tasks, machines), shares_of_time(tasks, machines)
+        outcome, shares = simulate(tasks, machines), shares_of_time(tasks, machines)
+        others = [f"{name} {share:.0%}" for name, share in shares.items() if name != "computing" and share >= 0.005]
+        devices, hours = nodes * machines.devices, outcome.seconds / 3600
+        yield {
+            "runs": runs,
+            "devices": devices,
+            "nodes": nodes,
+            "hours": hours,
+            "cost": devices * hours * rental.price,
+            "busy": outcome.busy,
+            "not_busy_because_of": ", ".join(others[:2]),
+        }

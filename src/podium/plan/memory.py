@@ -5,6 +5,7 @@ It is kept in `.podium/last.json`, which is not committed, so that nobody types 
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,21 @@ from podium.plan.paths import competition_names
 MEMORY_FILE = Path(".podium", "last.json")
 
 
-def pick_competition(root: Path, *, default: str = "") -> tuple[str, bool]:
-    """The competition of a command that names none, and whether it is the one that an earlier command named.
+def pick_competition(root: Path, *, default: str = "", note: Callable[[str], object] = str) -> str:
+    """The competition of a command that names none: the one that an earlier command named, which `note` receives.
 
     Else it is the `default`, if there is such a competition, or the only one. Raises ConfigError without any of them.
     """
     names = competition_names(root)
     last = _read(root)["competition"]
     if last in names:
-        return last, True
+        note(f"COMPETITION={last}, as in an earlier command")
+        return last
     if default in names or len(names) == 1:
-        return default if default in names else names[0], False
+        return default if default in names else names[0]
     fix = f"COMPETITION={names[0]}" if names else "make new COMPETITION=<name> DATA=<folder or archive>, or make demo"
     expected = f"one of {', '.join(names)}" if names else "a folder in competitions/"
     raise ConfigError("Which competition?" if names else "There is no competition here.", expected=expected, fix=fix)
-
-
-def remembered_text(name: str) -> str:
-    """What a command prints first that uses the competition of an earlier one."""
-    return f"COMPETITION={name}, as in an earlier command"
 
 
 def remember(root: Path, name: str, *, data: str | None = None) -> None:

@@ -5,19 +5,24 @@ import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from podium.config.editing import changed_text
 from podium.config.keys import Competition, Recipe
 from podium.config.recipe import read_recipe, recipe_of
-from podium.config.schema import flat_keys, unknown_key
+from podium.config.schema import flat_keys, settings_of, unknown_key
 from podium.config.search import value_of
 from podium.errors import ConfigError
 from podium.files import write_file
 from podium.plan.cost import Rental
 from podium.plan.runs import Plan, check_recipe_name, find_run, run_name
 
-EXAMPLES = {Recipe: "epochs=5 augment.shift_pixels=4", Competition: "data.group_column=patient", Rental: "price=2"}
+EXAMPLES = {
+    Recipe: "epochs=5 augment.shift_pixels=4",
+    Competition: "data.group_column=patient",
+    Rental: "runs=[9,100] price=2",
+}
 
 
 def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
@@ -53,6 +58,14 @@ def write_variant(plan: Plan, name: str, assignments: str) -> list[str]:
     if known != recipe:
         write_file(target, text.encode())
     return [run_name(target.stem, seed) for seed in seeds]
+
+
+def settings_from(text: str, kind: type) -> Any:
+    """The settings of the class `kind` with the values in the text of SET=; raises ConfigError."""
+    try:
+        return settings_of(kind, parse_assignments(text, kind), Path())
+    except ConfigError as error:
+        raise _set_error(kind, error.faults) from None
 
 
 def parse_assignments(text: str, kind: type) -> dict[str, Any]:
