@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as reference
 
 from podium.config.keys import Competition, Data, Submission
-from podium.errors import ConfigError, SubmissionError
+from podium.errors import SubmissionError
 from podium.grade import grade
 from podium.lock import Lock
 
@@ -104,13 +104,6 @@ def test_a_score_as_good_as_a_threshold_gets_the_medal(graded):
     for gold, medal in [(1.5, "gold"), (1.0, "gold"), (0.5, None)]:
         result = graded(numbers, csv_of([1.0, 2, 3, 4], "id,age"), csv_of([1, 2, 3, 6.0], "id,age"), gold=gold)
         assert result.medal == medal
-
-
-def test_thresholds_in_the_wrong_order_are_refused(graded):
-    with pytest.raises(ConfigError, match="more is better"):
-        graded(toy(), LABELS, gold=0.9, silver=0.95)
-    with pytest.raises(ConfigError, match="less is better"):
-        graded(toy("log_loss", kind="probabilities"), csv_of(P, "id,bird,cat,dog"), gold=0.9, bronze=0.8)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from podium.config.competition import separator_of
 from podium.data.digits import digits_answers
 from podium.data.labels import read_labels
 from podium.data.tables import image_rows, read_table
-from podium.errors import ConfigError, SubmissionError, examples
+from podium.errors import SubmissionError, examples
 from podium.metrics import METRICS, wilson_interval
 from podium.submission import check_submission, read_probabilities
 from podium.targets.target import BETWEEN_NAMES
@@ -38,16 +38,10 @@ def grade(
 
     `answers` is a CSV in UTF-8 with the ids and a column of labels, or one of 0 and 1 for each class; it is opened once
     the submission is valid. Digits need none. `thresholds` are the worst scores of medals, the best medal first. Raises
-    SubmissionError with all faults of either file, and ConfigError for thresholds in another order.
+    SubmissionError with all faults of either file.
     """
     competition, lock, thresholds = workspace.competition, workspace.lock, thresholds or {}
     metric, ranked = METRICS[competition.metric], competition.submission.kind == "ranking"
-    gains = [metric.gain(threshold) for threshold in thresholds.values()]
-    if gains != sorted(gains, reverse=True):
-        direction = "more" if metric.greater_is_better else "less"
-        found = ", ".join(f"{medal} {threshold:g}" for medal, threshold in thresholds.items())
-        what = f"The thresholds are in the wrong order: {competition.metric}, of which {direction} is better."
-        raise ConfigError(what, found=found)
     if not answers and competition.data.source != "digits":
         fix = "podium score FILE --answers <a CSV of ids and labels>; or submit the file"
         raise SubmissionError("Only the test labels of digits come with Podium.", fix=fix)
@@ -67,7 +61,7 @@ def grade(
         rows=len(rows),
         interval=wilson_interval(score * len(rows), len(rows)) if competition.metric == "accuracy" else None,
         thresholds=thresholds,
-        medal=next((medal for medal, gain in zip(thresholds, gains, strict=True) if metric.gain(score) >= gain), None),
+        medal=next((medal for medal, worst in thresholds.items() if metric.gain(score) >= metric.gain(worst)), None),
     )
 
 

@@ -275,7 +275,7 @@ NEW = "new -c birds --data data/pets"
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     **{f"{name} -c toy": ("A competition without a recipe.",) for name in ("train", "estimate", "suggest")},
     **{f"{name} x -c toy": ("A competition without a recipe.",) for name in ("tune", "show", "lr-find")},
-    **{f"{name}": ("which competition on Kaggle", "make check") for name in ("submissions", "download", "leaderboard")},
+    **{f"{name}": ("which competition on Kaggle", "make check") for name in ("submissions", "download")},
     "submit -m first": ("which competition on Kaggle", "make check"),
     "prepare -c digit": ("There is no competition 'digit'.", "COMPETITION=digits"),
     "runs -c ../digits": ("There is no competition '../digits'.",),
@@ -304,7 +304,6 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "ensemble -c toy --strategy greedi": ("did you mean greedy?", "STRATEGY="),
     "ensemble -c toy --out ../x": ("cannot be the name of a submission", "OUT=try2"),
     "ensemble -c toy --out ''": ("cannot be the name of a submission", "OUT=try2"),
-    "leaderboard -c toy --score nan": ("nan is not a finite number",),
     "submit -c toy": ("A submission needs a message.", "MESSAGE="),
     "submit none.csv -m first -c toy": ("There is no such file.", "none.csv", "make ensemble COMPETITION=toy"),
     "submit -m first -c alone": ("nothing to submit: the competition has no test images", "podium predict"),

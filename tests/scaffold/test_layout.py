@@ -1,7 +1,5 @@
 """What make new decides from the files alone, for the layouts of common competitions, and why a table is refused."""
 
-import tomllib
-
 import pytest
 
 import layout_toys as layouts
@@ -25,7 +23,6 @@ DECIDED = {
         "test": "images",
         "id_column": "id",
         "label_column": "species",
-        "metadata": ("train.csv", "test.csv"),
         "kind": "probabilities",
     },
     "plant_pathology": {
@@ -128,23 +125,6 @@ def test_the_layout_of_a_competition_is_recognised_and_prepared(tmp_path, name):
     assert found.listing.faults == ()
     lock = prepared(tmp_path, place, GIVEN.get(name))
     assert len(lock.train_ids) + len(lock.test_ids) in (30, 36, 40, 46, 48)
-
-
-def test_tables_that_share_columns_are_metadata_and_the_key_that_uses_them_is_printed(tmp_path):
-    layouts.leaf(tmp_path / "given")
-    (line,) = [item for item in guess(tmp_path, tmp_path / "given").to_check if item.startswith("the metadata")]
-    assert "train.csv and test.csv have 2 columns of each image" in line
-    prepared(tmp_path, tmp_path / "given")
-    folder = tmp_path / "project" / "competitions" / "miniature"
-    assert (folder / "metadata.csv").read_text().startswith("id,margin1,shape1\n1,")
-    key = line.split(", as ")[1]
-    assert tomllib.loads(key) == {"metadata_columns": ["margin1", "shape1"]}
-
-
-def test_a_table_of_the_test_that_lacks_images_is_no_metadata(tmp_path):
-    layouts.leaf(tmp_path / "given")
-    table(tmp_path / "given", "test.csv", "id,margin1,shape1", [(41, 0.1, 1)])
-    assert guess(tmp_path, tmp_path / "given").competition.data.metadata == ()
 
 
 def test_columns_of_a_sample_give_the_order_of_the_classes_and_of_the_submission(tmp_path):

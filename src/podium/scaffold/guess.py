@@ -125,7 +125,7 @@ def _guess_data(layout: Layout, source: Path, cache: Path) -> tuple[Data, Sequen
     if not data.test:
         unused = f"; {layout.sample_name} is not used" if layout.sample_name else ""
         layout.to_check.append(f'the test images: there are none (test = ""), so no submission is written{unused}')
-        data = replace(data, sample_submission="", metadata=())
+        data = replace(data, sample_submission="")
     if data.source != "csv":
         advice = "if several images show the same object, and their names tell, set group_pattern"
         layout.to_check.append(f"the groups: {advice}")

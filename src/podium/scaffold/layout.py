@@ -3,7 +3,6 @@
 Labels are in class folders, in a table with columns of ids, labels and groups, or in the names of files.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,6 @@ LABEL_COLUMNS = ("label", "class", "category", "breed", "species", "target", "di
 # Columns of such names whose values repeat are groups: images of one patient or plant are alike.
 GROUP_COLUMN = re.compile("patient|subject|lesion|plant|person|animal|individual|participant|group|video", re.I)
 FEWEST_GROUPS = 10
-MOST_COLUMNS = 4  # in an example
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ def _find_table(
                 count = f"{len(names) - len(labelled):,} of {len(names):,} images in {data.train}"
                 layout.to_check.append(f"the test images: {count} have no label in {name}, so they are the test")
                 data = replace(data, test=data.train)
-            data = replace(data, source="csv", labels=name, metadata=_metadata(layout, name, table, columns), **columns)
+            data = replace(data, source="csv", labels=name, **columns)
             return data, [] if data.label_columns else table.columns[data.label_column]
     return None
 
@@ -202,22 +200,6 @@ def _label_columns(layout: Layout, name: str, table: Table, titles: Sequence[str
     if len(titles) > 1 and label not in of_sample:
         layout.to_check.append(f"the column of labels: '{label}', chosen from {examples(titles, most=6)} in {name}")
     return {"label_column": label}
-
-
-def _metadata(layout: Layout, name: str, table: Table, keys: Mapping[str, Any]) -> tuple[str, ...]:
-    """The table of labels and a table of the test, if they share columns beside ids, labels and groups; else none."""
-    ids, groups = keys["id_column"], keys.get("group_column", layout.given.get("data.group_column"))
-    known = [ids, groups, keys.get("label_column"), *keys.get("label_columns", ())]
-    of_sample = set(next(iter(layout.sample.columns.values()), ()))
-    for other in layout.tables:
-        of_test = read_table(layout.root / other, []) if "test" in other.lower() else Table()
-        shared = [title for title in table.header if title in of_test.header and title not in known]
-        if shared and of_sample and of_sample <= set(of_test.columns.get(ids, ())):
-            text = f"{name} and {other} have {len(shared)} columns of each image; a recipe without epochs can use them"
-            key = f"metadata_columns = {json.dumps(shared[:MOST_COLUMNS])}"
-            layout.to_check.append(f"the metadata: {text}, as {key}")
-            return name, other
-    return ()
 
 
 def _group_column(layout: Layout, table: Table, keys: Mapping[str, Any], titles: Sequence[str]) -> str:

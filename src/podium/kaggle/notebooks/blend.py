@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from podium.files import read_json
-from podium.kaggle.notebooks.float16 import rehearsed_precision
 from podium.kaggle.notebooks.follow import NotebookSession, pending_push, push_package, wait_for_output
-from podium.kaggle.notebooks.package import Push, blend_files, check_images, pack_notebook
-from podium.kaggle.notebooks.quota import check_quota
+from podium.kaggle.notebooks.package import Push, pack_notebook
 from podium.kaggle.notebooks.script import SUBMISSION
 from podium.plan.stamp import file_sha256
 from podium.submission import check_submission, read_probabilities
@@ -17,7 +15,6 @@ from podium.workspace import Workspace
 
 # Probabilities that differ by less are rounding.
 TOLERANCE = 1e-5
-EQUAL = "equal to ensemble.csv, byte for byte"
 
 
 def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tuple[Push, Path]:
@@ -28,15 +25,9 @@ def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tupl
     """
     workspace = session.workspace
     with session.locked():
-        check_images(workspace, trains=False)
-        user = session.account.user()
-        precision = rehearsed_precision(workspace, blend_files(workspace).values())
-        packed = pack_notebook(workspace, session.folder, user=user, new_version=force, precision=precision)
+        packed = pack_notebook(workspace, session.folder, user=session.account.user(), new_version=force)
         push = pending_push(session, force=force)
         if push is None or push.archive != packed.archive:
-            session.log(f"the members' parameters are packed as {precision}")
-            if not force:
-                check_quota(session)
             push = push_package(session, packed)
         ended = wait_for_output(session, push)
         file, settings = ended.output / SUBMISSION, workspace.competition.submission
@@ -51,10 +42,10 @@ def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tupl
 
 
 def compare(workspace: Workspace, file: Path) -> str:
-    """How a valid CSV differs from `ensemble.csv`: EQUAL, or in how many rows."""
+    """How a valid CSV differs from `ensemble.csv`."""
     ensemble = workspace.paths.submissions / "ensemble.csv"
     if file.read_bytes() == ensemble.read_bytes():
-        return EQUAL
+        return "equal to ensemble.csv, byte for byte"
     options = {"lock": workspace.lock, "settings": workspace.competition.submission}
     distances = np.abs(read_probabilities(file, **options) - read_probabilities(ensemble, **options)).max(axis=1)
     count = int((distances > TOLERANCE).sum())
