@@ -64,7 +64,7 @@ class NotebookToy:
     def session(self, **options):
         """A session that waits for milliseconds."""
         account = Account("", self.environment, 20, (0.05,))
-        options = {"patience": SHORT, "dataset_patience": SHORT} | options
+        options = {"patience": SHORT} | options
         return NotebookSession(self.workspace, account, self.messages.append, **options)
 
     def train(self, *, force=False, **options):

@@ -1,5 +1,6 @@
 """Errors that the user can fix, each printed on one screen."""
 
+import difflib
 import os
 import re
 import shlex
@@ -13,6 +14,8 @@ from typing import Any
 # Commands in a text: a goal of make, and not a path; `podium` and a verb.
 MAKE_COMMAND = re.compile(r"\bmake (?=[a-z][\w.-]*(?![\w./-]))")
 PODIUM_COMMAND = re.compile(r"(?<![\w./-])podium (?=[a-z])")
+# In a message: of a thousand runs.
+MOST_NAMES = 50
 # Variables of a command of make that the next one needs too.
 REPEATED = ("PYTHON", "DATA")
 
@@ -85,6 +88,16 @@ class PodiumError(ValueError):
 
 class ConfigError(PodiumError):
     """A setting or an argument is unknown or wrong."""
+
+
+def unknown_name(kind: str, name: str, known: Sequence[str], *, option: str) -> ConfigError:
+    """The error for a name that is not among the known ones, or that is missing; its fix is the nearest, as OPTION=."""
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4) or known[:1]
+    return ConfigError(
+        f"There is no {kind} '{name}'." if name else f"Which {kind}?",
+        expected=f"one of {examples(known, most=MOST_NAMES)}",
+        fix=f"{option}={nearest[0]}",
+    )
 
 
 class DataError(PodiumError):

@@ -40,7 +40,6 @@ class Patience:
         return min(self.grace_seconds - age.total_seconds(), self.grace_seconds)
 
 
-UPLOAD = Patience(first_pause_seconds=3, longest_pause_seconds=20, wait_seconds=1200)
 # A session of twelve hours, and some hours in the queue before it; a submitted notebook runs again before it is scored.
 NOTEBOOK = Patience(first_pause_seconds=10, longest_pause_seconds=60, wait_seconds=17 * 3600)
 

@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from podium.errors import ConfigError
 from podium.files import read_json, write_file
-from podium.plan.paths import competition_names
+from podium.plan.paths import competition_names, find_competition
 
 MEMORY_FILE = Path(".podium", "last.json")
 
@@ -29,9 +28,7 @@ def pick_competition(root: Path, *, default: str = "", note: Callable[[str], obj
         return last
     if default in names or len(names) == 1:
         return default if default in names else names[0]
-    fix = f"COMPETITION={names[0]}" if names else "make new COMPETITION=<name> DATA=<folder or archive>, or make demo"
-    expected = f"one of {', '.join(names)}" if names else "a folder in competitions/"
-    raise ConfigError("Which competition?" if names else "There is no competition here.", expected=expected, fix=fix)
+    return find_competition("", root).name  # raises ConfigError
 
 
 def remember(root: Path, name: str, *, data: str | None = None) -> None:

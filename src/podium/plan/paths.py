@@ -1,13 +1,12 @@
 """Where the files of one competition are."""
 
-import difflib
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from podium.config.keys import COMPETITION_FILE
-from podium.errors import ConfigError
+from podium.errors import ConfigError, unknown_name
 from podium.files import os_error_as
 
 
@@ -76,16 +75,12 @@ def competition_names(root: Path) -> list[str]:
 
 
 def find_competition(name: str, root: Path | str = ".") -> Paths:
-    """The paths of a competition below `root`; raises ConfigError if it does not exist."""
+    """The paths of a competition below `root`; raises ConfigError if it does not exist, or has no name."""
     root = Path(root)
-    paths = Paths(name, root, root)
     known = competition_names(root)
+    if not known:
+        fix = "make new COMPETITION=<name> DATA=<folder or archive>, or make demo"
+        raise ConfigError("There is no competition here.", expected="a folder in competitions/", fix=fix)
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1)
-        raise ConfigError(
-            f"There is no competition '{name}'.",
-            file=paths.settings_file,
-            expected=f"one of {', '.join(known)}" if known else "a folder in competitions/",
-            fix=f"COMPETITION={nearest[0]}" if nearest else "ls competitions/",
-        )
-    return paths
+        raise unknown_name("competition", name, known, option="COMPETITION")
+    return Paths(name, root, root)

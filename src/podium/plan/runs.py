@@ -12,12 +12,12 @@ from typing import Any
 from podium.config.competition import read_competition
 from podium.config.keys import COMPETITION_FILE, Competition, Recipe
 from podium.config.recipe import read_recipe
-from podium.errors import ConfigError, examples
+from podium.errors import ConfigError, examples, unknown_name
 from podium.plan.paths import Paths, find_competition
 from podium.plan.stamp import file_sha256, is_stale, lock_sha256, read_about, run_stamp, weights_sha256
 
-# In a message: of a thousand runs; with all targets of the Makefile.
-MOST_NAMES, MOST_KNOWN = 50, 60
+# In a message, with all targets of the Makefile.
+MOST_KNOWN = 60
 # A name becomes a file name, a make target and an argument of a command line.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 CHARACTERS = "letters, digits, and _ . + - between them"
@@ -183,15 +183,9 @@ def find_run(runs: Sequence[PlannedRun], name: str, *, option: str) -> PlannedRu
     known = {run.recipe_name: run for run in reversed(runs)}
     if option == "RUN":
         known |= {run.run: run for run in runs}
-    if name in known:
-        return known[name]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4) or [runs[0].recipe_name]
-    what = "run or recipe" if option == "RUN" else "recipe"
-    raise ConfigError(
-        f"There is no {what} '{name}'." if name else f"Which {what}?",
-        expected=f"one of {examples(sorted(known), most=MOST_NAMES)}",
-        fix=f"{option}={nearest[0]}",
-    )
+    if name not in known:
+        raise unknown_name("run or recipe" if option == "RUN" else "recipe", name, sorted(known), option=option)
+    return known[name]
 
 
 def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:

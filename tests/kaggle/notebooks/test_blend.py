@@ -75,7 +75,6 @@ class Toy:
             Account("", self.environment, 20, (0.05,)),
             self.messages.append,
             SHORT,
-            SHORT,
             "notebook",
         )
         kaggle = Kaggle(SLUG, self.environment, 20, (0.05,))

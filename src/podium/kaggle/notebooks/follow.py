@@ -20,7 +20,7 @@ from podium.kaggle.answers import RefusedError, ServerError
 from podium.kaggle.notebooks.account import COMPLETE, ENDED, FAILED, READY, RUNNING, Account
 from podium.kaggle.notebooks.package import DATASET, Push, push_request
 from podium.kaggle.notebooks.script import MANIFEST
-from podium.kaggle.waiting import NOTEBOOK, UPLOAD, Log, Patience, now, one_process
+from podium.kaggle.waiting import NOTEBOOK, Log, Patience, now, one_process
 from podium.plan.stamp import file_sha256
 from podium.workspace import Workspace
 
@@ -36,7 +36,6 @@ class NotebookSession:
     account: Account
     log: Log
     patience: Patience = NOTEBOOK
-    dataset_patience: Patience = UPLOAD
     goal: str = "kernel"  # of make
 
     @property
@@ -144,7 +143,7 @@ def upload_dataset(session: NotebookSession, name: str, archive: Path) -> None:
     else:
         session.log(f"uploading {archive.name} into {name}: {archive.stat().st_size:,} bytes")
         account.upload_dataset(archive.parent, new=before is None, message=archive.name)
-    for _ in session.dataset_patience.attempts():
+    for _ in session.patience.attempts():
         status = account.dataset_status(name)
         # While Kaggle makes a new version, it may list the previous version as ready.
         listed = account.dataset_files(name) or [] if status == READY else []
