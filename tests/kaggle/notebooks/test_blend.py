@@ -200,13 +200,6 @@ def test_a_notebook_of_an_account_that_has_not_accepted_the_rules_is_no_submissi
     assert toy.server.state.submissions == []
 
 
-def test_a_notebook_without_gpu_hours_is_not_pushed_unless_forced(toy):
-    toy.state.quota = (30, 30)
-    with pytest.raises(KaggleError, match=r"(?s)quota does not suffice.*FORCE=1"):
-        toy.run()
-    assert toy.state.pushes == [] and toy.run(force=True)[0].version == 1
-
-
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_version_that_kaggle_does_not_accept_is_no_submission(toy, status):
     toy.server.state.script["CreateCodeSubmission"] = [Fault(status, "Notebook still running", times=9)]
@@ -240,7 +233,7 @@ def test_a_csv_that_is_no_submission_is_not_submitted_and_one_that_differs_is_co
     assert "1 of 500 rows differ from ensemble.csv" in "\n".join(toy.messages)
 
 
-def test_members_without_parameters_are_named_before_kaggle_is_asked(toy):
+def test_members_without_parameters_are_named_before_anything_is_uploaded(toy):
     file = toy.workspace.paths.parameters_file("tiny.s1")
     file.rename(file.with_suffix(".away"))
     try:
