@@ -8,10 +8,10 @@ import numpy as np
 from fake.kernels import Ran
 
 from digits_toys import prepare_digits
-from podium.kaggle.notebooks.account import Account
-from podium.kaggle.notebooks.follow import NotebookSession
+from podium.kaggle.account import Account
 from podium.kaggle.notebooks.script import MANIFEST
 from podium.kaggle.notebooks.train import train_in_notebook
+from podium.kaggle.session import Session
 from podium.kaggle.waiting import Patience
 from podium.predictions.artefact import Predictions, save_predictions
 from podium.workspace import open_workspace
@@ -64,8 +64,8 @@ class NotebookToy:
     def session(self, **options):
         """A session that waits for milliseconds."""
         account = Account("", self.environment, 20, (0.05,))
-        options = {"patience": SHORT} | options
-        return NotebookSession(self.workspace, account, self.messages.append, **options)
+        options = {"patience": SHORT, "goal": "kernel"} | options
+        return Session(self.workspace, account, self.messages.append, **options)
 
     def train(self, *, force=False, **options):
         """What `make kernel` does."""

@@ -10,9 +10,9 @@ from fake.state import Graded, State
 from starter import Starter
 
 from podium.kaggle import client
-from podium.kaggle.client import Kaggle
+from podium.kaggle.account import Account
 from podium.kaggle.ledger import read_ledger
-from podium.kaggle.session import open_session
+from podium.kaggle.session import Session
 from podium.kaggle.waiting import Patience
 from podium.lock import Lock, write_lock
 from podium.plan.stamp import file_sha256
@@ -71,10 +71,10 @@ class KaggleProject:
     def session(self, *, timeout_seconds=20, wait_seconds=5, retry_seconds=(0.1,), grace_seconds=1, **changes):
         """A session with short waits; `changes` go into the CLI's environment."""
         environment = {name: value for name, value in (self.environment | changes).items() if value is not None}
-        kaggle = Kaggle(SLUG, environment, timeout_seconds, retry_seconds)
+        kaggle = Account(SLUG, environment, timeout_seconds, retry_seconds)
         patience = Patience(0.1, 0.1, wait_seconds, grace_seconds)
         workspace = open_workspace("birds", self.folder)
-        return open_session(workspace, kaggle=kaggle, log=self.lines.append, patience=patience)
+        return Session(workspace, kaggle, self.lines.append, patience)
 
     @property
     def ledger(self):

@@ -12,7 +12,9 @@ from podium.plan.stamp import ensemble_stamp
 
 
 def test_an_unknown_competition_is_refused_with_the_nearest_name(tmp_path):
-    with pytest.raises(ConfigError, match=r"no competition here(?s:.*)expected: +a folder in competitions/(?s:.*)fix: +make new"):
+    with pytest.raises(
+        ConfigError, match=r"no competition here(?s:.*)expected: +a folder in competitions/(?s:.*)fix: +make new"
+    ):
         find_competition("pets", tmp_path)
     for name in ("pets", "cars"):
         (tmp_path / "competitions" / name).mkdir(parents=True)

@@ -14,10 +14,8 @@ from podium.text import record_lines
 
 if TYPE_CHECKING:
     from podium.kaggle.ledger import Entry
-    from podium.kaggle.notebooks.follow import NotebookSession
     from podium.kaggle.notebooks.train import ImportedOutput
     from podium.kaggle.session import Session
-    from podium.kaggle.waiting import Patience
 
 commands = typer.Typer()
 
@@ -64,7 +62,7 @@ def submissions(workspace: Opened = DEFAULT) -> None:
     from podium.kaggle.standings import MIN_FOR_CORRELATION, rank_correlation, select_final
 
     session = _open_session(workspace)
-    with session.locked():
+    with session.ledger_lock():
         entries, _ = settle(session)
     if not entries:
         line = f"{workspace.name}: nothing was submitted yet; make submit MESSAGE=..."
@@ -110,10 +108,10 @@ def competition_text(about: dict[str, Any]) -> str:
     return f"at Kaggle it takes {kind}{known}; its rules: {accepted}"
 
 
-def _open_session(workspace: Opened, *, patience: "Patience | None" = None) -> "Session":
+def _open_session(workspace: Opened, goal: str = "submit", *, names_competition: bool = True) -> "Session":
     from podium.kaggle.session import open_session
 
-    return open_session(workspace, log=print_line, patience=patience)
+    return open_session(workspace, log=print_line, goal=goal, names_competition=names_competition)
 
 
 @commands.command()
@@ -123,8 +121,8 @@ def kernel(runs: RunNames = None, workspace: Opened = DEFAULT, force: ForceNoteb
 
     stale = [run for run in longest_first(select_runs(workspace.trainable_runs, runs or [])) if run.stale]
     download_weights(stale)
-
-    result = train_in_notebook(_open_notebook(workspace), stale, force=force)
+    session = _open_session(workspace, "kernel", names_competition=False)
+    result = train_in_notebook(session, stale, force=force)
     _print_imported(result, workspace.name, following="make ensemble")
 
 
@@ -133,23 +131,16 @@ def notebook(message: Message = "", workspace: Opened = DEFAULT, force: ForceNot
     """Push a notebook that predicts the test images by the ensemble; with a message, submit it (code competitions)."""
     from podium.kaggle.notebooks.blend import run_blend_notebook
     from podium.kaggle.submit import submit as submit_file
-    from podium.kaggle.waiting import NOTEBOOK
 
-    session = _open_session(workspace, patience=NOTEBOOK) if message.strip() else None
-    push, file = run_blend_notebook(_open_notebook(workspace, goal="notebook"), force=force)
+    submits = bool(message.strip())
+    session = _open_session(workspace, "notebook", names_competition=submits)
+    push, file = run_blend_notebook(session, force=force)
     print_line(f"version {push.version} has run: https://www.kaggle.com/code/{push.notebook}")
-    if session is None:
+    if not submits:
         print_line(f"next: make notebook COMPETITION={workspace.name} MESSAGE='what is new in it' submits this version")
         return
     options = {"notebook": push.notebook, "version": push.version, "force": force}
     _print_entry(submit_file(session, file, message, **options), session)
-
-
-def _open_notebook(workspace: Opened, **options: str) -> "NotebookSession":
-    from podium.kaggle.notebooks.account import Account
-    from podium.kaggle.notebooks.follow import NotebookSession
-
-    return NotebookSession(workspace, Account(workspace.competition.kaggle.competition), print_line, **options)
 
 
 @commands.command("rehearse-kernel")

@@ -1,24 +1,26 @@
-"""Update the ledger of one competition, the local list of submissions, from Kaggle's list."""
+"""What commands about one competition at Kaggle share; and the ledger, updated from Kaggle's list of submissions."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from podium.errors import ConfigError, KaggleError
-from podium.kaggle.client import Kaggle, ListedSubmission
+from podium.kaggle.account import Account
+from podium.kaggle.client import ListedSubmission
 from podium.kaggle.ledger import FAILED, LEDGER, LOST, SCORED, UPLOADING, Entry, match, read_ledger, write_ledger
-from podium.kaggle.waiting import Log, Patience, one_process
+from podium.kaggle.waiting import NOTEBOOK, Log, Patience, one_process
 from podium.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Session:
-    """A competition, its client for Kaggle, the log function, and how long to wait for Kaggle."""
+    """A competition, its client for Kaggle, the log function, how long to wait, and the goal of make that runs."""
 
     workspace: Workspace
-    kaggle: Kaggle
+    kaggle: Account
     log: Log
     patience: Patience
+    goal: str = "submit"
 
     @property
     def ledger(self) -> Path:
@@ -26,14 +28,27 @@ class Session:
         return self.workspace.paths.submissions / LEDGER
 
     @property
-    def later(self) -> str:
-        """The command that looks for a score later."""
-        return f"make submissions COMPETITION={self.workspace.name}"
+    def folder(self) -> Path:
+        """Where the files of the goal's notebook are."""
+        return self.workspace.paths.notebook_folder / self.goal
 
-    def locked(self) -> AbstractContextManager[None]:
+    @property
+    def push_file(self) -> Path:
+        """The push whose output was not used yet."""
+        return self.folder / "push.json"
+
+    def command(self, goal: str = "") -> str:
+        """What the user types to continue."""
+        return f"make {goal or self.goal} COMPETITION={self.workspace.name}"
+
+    def ledger_lock(self) -> AbstractContextManager[None]:
         """Hold the ledger's lock; raises KaggleError where another process holds it."""
         message = f"Another command submits to {self.workspace.name}, or asks for its scores."
         return one_process(self.ledger.with_name(".ledger.lock"), message)
+
+    def notebook_lock(self) -> AbstractContextManager[None]:
+        """Hold the notebook's lock; raises KaggleError where another process holds it."""
+        return one_process(self.folder / ".lock", f"Another command follows the notebook of {self.workspace.name}.")
 
     def save(self, entry: Entry) -> None:
         """Write an entry into the ledger, in place of the one with the same key."""
@@ -41,23 +56,24 @@ class Session:
         write_ledger(self.ledger, list(entries.values()))
 
 
-def open_session(
-    workspace: Workspace, *, log: Log, kaggle: Kaggle | None = None, patience: Patience | None = None
-) -> Session:
-    """The session of a competition; raises ConfigError where competition.toml names no competition on Kaggle."""
+def open_session(workspace: Workspace, *, log: Log, goal: str = "submit", names_competition: bool = True) -> Session:
+    """The session of a competition for a goal of make.
+
+    Raises ConfigError where it must be named in competition.toml which competition on Kaggle this is, and is not.
+    """
     slug = workspace.competition.kaggle.competition
-    if not slug:
+    if names_competition and not slug:
         raise ConfigError(
             f"competition.toml does not say which competition on Kaggle '{workspace.name}' is.",
             file=workspace.paths.settings_file,
             expected='[kaggle] with competition = "<slug>", as in kaggle.com/competitions/<slug>',
             fix=f"add it; make check COMPETITION={workspace.name} checks the CSV without Kaggle",
         )
-    return Session(workspace, kaggle or Kaggle(slug), log, patience or Patience())
+    return Session(workspace, Account(slug), log, Patience() if goal == "submit" else NOTEBOOK, goal)
 
 
 def settle(session: Session) -> tuple[list[Entry], list[ListedSubmission]]:
-    """Update the ledger from Kaggle's list; return all entries and the list. Call it inside `session.locked()`.
+    """Update the ledger from Kaggle's list; return all entries and the list. Call it inside `session.ledger_lock()`.
 
     Where a recent upload is missing in the list, Kaggle is asked again until the grace period ends.
     """
@@ -101,7 +117,7 @@ def wait_for_score(session: Session, entry: Entry) -> Entry:
         file=entry.file,
         expected=f"a score within {session.patience.wait_seconds:.0f} s",
         found=f"submission {entry.ref} is pending, as {session.ledger} records",
-        fix=f"later: {session.later}",
+        fix=f"later: {session.command('submissions')}",
     )
 
 

@@ -41,7 +41,7 @@ def submit(
     """
     if not message.strip():
         raise SubmissionError("A submission needs a message.", fix="MESSAGE='what is new in it'")
-    with session.locked():
+    with session.ledger_lock():
         content = _check(session, file, force=force)
         name = f"{notebook} version {version}/{file.name}" if notebook else file.name
         sha256 = hashlib.sha256(name.encode() if notebook else content).hexdigest()
@@ -172,7 +172,7 @@ def _upload(session: Session, entry: Entry, send: Callable[[Path, str], None]) -
             "It is not known whether the submission was made.",
             file=entry.file,
             found=f"{outcome}; then: {error.what} {error.found or ''}",
-            fix=f"{session.later} looks for it; until then the same file is not uploaded again",
+            fix=f"{session.command('submissions')} looks for it; until then the same file is not uploaded again",
         ) from None
     if entry.state == LOST:
         session.save(replace(entry, state=state, reason=outcome))

@@ -20,15 +20,13 @@ from notebook_toys import SHORT, log_text
 from podium.ensemble.write import write_ensemble
 from podium.errors import ConfigError, KaggleError, SubmissionError
 from podium.files import write_file
-from podium.kaggle.client import Kaggle
+from podium.kaggle.account import Account
 from podium.kaggle.ledger import read_ledger
-from podium.kaggle.notebooks.account import Account
 from podium.kaggle.notebooks.blend import run_blend_notebook
-from podium.kaggle.notebooks.follow import NotebookSession
 from podium.kaggle.notebooks.package import pack_notebook
 from podium.kaggle.notebooks.rehearse import rehearse_blend
 from podium.kaggle.notebooks.script import MANIFEST
-from podium.kaggle.session import open_session
+from podium.kaggle.session import Session
 from podium.kaggle.submit import submit
 from podium.kaggle.waiting import Patience
 from podium.predictions.artefact import Predictions, save_predictions
@@ -70,15 +68,9 @@ class Toy:
         self.environment = server.environment(os.environ, folder / "home")
         self.csv = (self.workspace.paths.submissions / "ensemble.csv").read_bytes()
         self.state.run = lambda push, datasets: self.ran(push)
-        self.session = NotebookSession(
-            self.workspace,
-            Account("", self.environment, 20, (0.05,)),
-            self.messages.append,
-            SHORT,
-            "notebook",
-        )
-        kaggle = Kaggle(SLUG, self.environment, 20, (0.05,))
-        self.submissions = open_session(self.workspace, kaggle=kaggle, log=self.messages.append, patience=SHORT)
+        account = Account(SLUG, self.environment, 20, (0.05,))
+        self.session = Session(self.workspace, account, self.messages.append, SHORT, "notebook")
+        self.submissions = Session(self.workspace, account, self.messages.append, SHORT)
 
     def ran(self, push):
         settings = settings_of(push["text"])
@@ -166,7 +158,7 @@ def test_another_version_is_another_submission_although_its_visible_csv_is_the_s
 
 def test_a_submission_that_is_not_scored_yet_is_waited_for_by_the_next_command(toy):
     toy.server.state.polls_before_score = 10**6
-    short = open_session(toy.workspace, kaggle=toy.submissions.kaggle, log=print, patience=Patience(0.05, 0.1, 0.2, 0))
+    short = Session(toy.workspace, toy.submissions.kaggle, print, Patience(0.05, 0.1, 0.2, 0))
     with pytest.raises(KaggleError, match=r"(?s)has not scored the submission yet.*is pending"):
         toy.submit(session=short)
     toy.server.state.polls_before_score = 0

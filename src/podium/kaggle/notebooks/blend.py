@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from podium.files import read_json
-from podium.kaggle.notebooks.follow import NotebookSession, pending_push, push_package, wait_for_output
+from podium.kaggle.notebooks.follow import pending_push, push_package, wait_for_output
 from podium.kaggle.notebooks.package import Push, pack_notebook
 from podium.kaggle.notebooks.script import SUBMISSION
+from podium.kaggle.session import Session
 from podium.plan.stamp import file_sha256
 from podium.submission import check_submission, read_probabilities
 from podium.workspace import Workspace
@@ -17,15 +18,15 @@ from podium.workspace import Workspace
 TOLERANCE = 1e-5
 
 
-def run_blend_notebook(session: NotebookSession, *, force: bool = False) -> tuple[Push, Path]:
+def run_blend_notebook(session: Session, *, force: bool = False) -> tuple[Push, Path]:
     """Push a notebook with the ensemble's members, unless Kaggle has it already, and wait until it has run.
 
     Returns the push and the CSV that it wrote for the visible test images, with `ensemble.json` beside it. Raises
     KaggleError where the notebook failed, or its CSV is no submission, and what `pack_notebook` raises.
     """
     workspace = session.workspace
-    with session.locked():
-        packed = pack_notebook(workspace, session.folder, user=session.account.user(), new_version=force)
+    with session.notebook_lock():
+        packed = pack_notebook(workspace, session.folder, user=session.kaggle.user(), new_version=force)
         push = pending_push(session, force=force)
         if push is None or push.archive != packed.archive:
             push = push_package(session, packed)

@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,50 +16,16 @@ from typing import Any
 
 from podium.errors import KaggleError
 from podium.files import DAMAGE, write_file
+from podium.kaggle.account import COMPLETE, ENDED, FAILED, READY, RUNNING
 from podium.kaggle.answers import RefusedError, ServerError
-from podium.kaggle.notebooks.account import COMPLETE, ENDED, FAILED, READY, RUNNING, Account
 from podium.kaggle.notebooks.package import DATASET, Push, push_request
 from podium.kaggle.notebooks.script import MANIFEST
-from podium.kaggle.waiting import NOTEBOOK, Log, Patience, now, one_process
+from podium.kaggle.session import Session
+from podium.kaggle.waiting import now
 from podium.plan.stamp import file_sha256
-from podium.workspace import Workspace
 
 ATTEMPTS = 3
 LOG_LINES_SHOWN = 15
-
-
-@dataclass(frozen=True)
-class NotebookSession:
-    """What a notebook of one competition at Kaggle needs."""
-
-    workspace: Workspace
-    account: Account
-    log: Log
-    patience: Patience = NOTEBOOK
-    goal: str = "kernel"  # of make
-
-    @property
-    def folder(self) -> Path:
-        """Where the files of the notebook are."""
-        return self.workspace.paths.notebook_folder / self.goal
-
-    @property
-    def push_file(self) -> Path:
-        """The push whose output was not used yet."""
-        return self.folder / "push.json"
-
-    @property
-    def command(self) -> str:
-        """What the user types to continue."""
-        return f"make {self.goal} COMPETITION={self.workspace.name}"
-
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the notebook's lock; raises KaggleError where another process holds it."""
-        return one_process(self.folder / ".lock", f"Another command follows the notebook of {self.workspace.name}.")
-
-    def save(self, push: Push) -> None:
-        """Record a push."""
-        write_file(self.push_file, json.dumps(asdict(push), indent=2).encode())
 
 
 @dataclass(frozen=True)
@@ -71,21 +37,19 @@ class Ended:
     manifest: Mapping[str, Any]
     failure: str
 
-    def error(
-        self, session: NotebookSession, what: str, found: str, faults: Sequence[str], *, log: bool
-    ) -> KaggleError:
+    def error(self, session: Session, what: str, found: str, faults: Sequence[str], *, log: bool) -> KaggleError:
         """The error for a notebook that failed, or whose output is not what it should be; with the end of its `log`."""
         return KaggleError(
             "The notebook failed at Kaggle." if self.failure else what,
             file=self.output,
             found="; ".join(filter(None, [self.failure, found])) or None,
             faults=[*faults, *(_read_log(self.output)[-LOG_LINES_SHOWN:] if log else [])],
-            fix=f"correct the cause, then {session.command} again; "
+            fix=f"correct the cause, then {session.command()} again; "
             f"the notebook's page: https://www.kaggle.com/code/{self.push.notebook}",
         )
 
 
-def pending_push(session: NotebookSession, *, force: bool) -> Push | None:
+def pending_push(session: Session, *, force: bool) -> Push | None:
     """The recorded push, unless `force` forgets it; None where Kaggle's newest version of the notebook is another."""
     if force:
         session.push_file.unlink(missing_ok=True)
@@ -94,10 +58,10 @@ def pending_push(session: NotebookSession, *, force: bool) -> Push | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        fix = f"{session.command} FORCE=1 forgets the push"
+        fix = f"{session.command()} FORCE=1 forgets the push"
         raise KaggleError("Not a record of a push.", file=session.push_file, found=str(error), fix=fix) from None
     while True:
-        source, version = session.account.notebook_source(push.notebook)
+        source, version = session.kaggle.notebook_source(push.notebook)
         if push.push in source:
             break
         if session.patience.grace_left(push.time) <= 0:
@@ -110,34 +74,38 @@ def pending_push(session: NotebookSession, *, force: bool) -> Push | None:
     return push if push.version else replace(push, version=version)
 
 
-def push_package(session: NotebookSession, push: Push) -> Push:
+def push_package(session: Session, push: Push) -> Push:
     """Upload the dataset of a packed notebook if it changed, and push the notebook, which then runs."""
     upload_dataset(session, push.dataset, session.folder / DATASET / push.archive)
     push = replace(push, time=now())
-    session.save(push)
+    _record(session, push)
     try:
-        version = session.account.push_notebook(push_request(session.workspace, session.folder, push))
+        version = session.kaggle.push_notebook(push_request(session.workspace, session.folder, push))
     except RefusedError:
         session.push_file.unlink()
         raise
     except BaseException:
-        session.save(replace(push, time=now()))  # it may have arrived: the next command asks Kaggle
+        _record(session, replace(push, time=now()))  # it may have arrived: the next command asks Kaggle
         raise
     push = replace(push, version=version)
-    session.save(push)
+    _record(session, push)
     session.log(
-        f"pushed {push.notebook}, version {version}: it runs on without this command, {session.command} follows"
+        f"pushed {push.notebook}, version {version}: it runs on without this command, {session.command()} follows"
     )
     return push
 
 
-def upload_dataset(session: NotebookSession, name: str, archive: Path) -> None:
+def _record(session: Session, push: Push) -> None:
+    write_file(session.push_file, json.dumps(asdict(push), indent=2).encode())
+
+
+def upload_dataset(session: Session, name: str, archive: Path) -> None:
     """Upload a dataset's archive unless Kaggle has it already, and wait until the dataset is ready.
 
     The package kaggle skips a file that it cannot upload, without an error: only Kaggle's list shows what arrived.
     Raises KaggleError where the archive is not there in time.
     """
-    account, before = session.account, session.account.dataset_files(name)
+    account, before = session.kaggle, session.kaggle.dataset_files(name)
     if archive.name in (before or ()):
         session.log(f"{archive.name} is at Kaggle already")
     else:
@@ -157,11 +125,11 @@ def upload_dataset(session: NotebookSession, name: str, archive: Path) -> None:
         file=name,
         expected=f"status {READY}, with {archive.name}",
         found=f"status {status}, with {', '.join(listed) or 'no file'}",
-        fix=f"{session.command}; or first delete https://www.kaggle.com/datasets/{name}",
+        fix=f"{session.command()}; or first delete https://www.kaggle.com/datasets/{name}",
     )
 
 
-def wait_for_output(session: NotebookSession, push: Push) -> Ended:
+def wait_for_output(session: Session, push: Push) -> Ended:
     """Wait until the notebook has ended, and download its output; raises KaggleError where one takes too long."""
     status, reason, lines_shown = _wait_for_end(session, push)
     output, failure = session.folder / "output", "" if status == COMPLETE else reason or f"status {status}"
@@ -174,7 +142,7 @@ def wait_for_output(session: NotebookSession, push: Push) -> Ended:
     return Ended(push, output, manifest, failure)
 
 
-def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str, int]:
+def _wait_for_end(session: Session, push: Push) -> tuple[str, str, int]:
     """Show the log until the notebook has ended; returns the status, why it failed, and how many lines were shown.
 
     Server errors are waited out.
@@ -182,7 +150,7 @@ def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str, int]:
     lines_shown = 0
     for waited in session.patience.attempts():
         try:
-            status, reason = session.account.notebook_status(push.notebook)
+            status, reason = session.kaggle.notebook_status(push.notebook)
         except ServerError as error:
             status = f"unknown ({error.what})"
         # Just after the push it may still be the status of the version before, which FORCE=1 did not wait for.
@@ -191,16 +159,16 @@ def _wait_for_end(session: NotebookSession, push: Push) -> tuple[str, str, int]:
             return status, reason, lines_shown
         session.log(f"{push.notebook} is {status.lower()}, not done yet ({waited:.0f} s)")
         if is_own and status == RUNNING:
-            lines_shown = _show_log(session, session.account.follow_log(push.notebook), lines_shown)
+            lines_shown = _show_log(session, session.kaggle.follow_log(push.notebook), lines_shown)
     raise KaggleError(
         "The notebook has not ended yet.",
         file=push.notebook,
         found=f"status {status} after {waited / 3600:.1f} hours",
-        fix=f"later: {session.command} follows it; https://www.kaggle.com/code/{push.notebook}",
+        fix=f"later: {session.command()} follows it; https://www.kaggle.com/code/{push.notebook}",
     )
 
 
-def _show_log(session: NotebookSession, log: Iterable[str], lines_shown: int) -> int:
+def _show_log(session: Session, log: Iterable[str], lines_shown: int) -> int:
     """Log the lines of a notebook's log after those that were shown before; returns how many these are now."""
     for line in islice(filter(str.strip, log), lines_shown, None):
         session.log(f"  {line}")
@@ -208,7 +176,7 @@ def _show_log(session: NotebookSession, log: Iterable[str], lines_shown: int) ->
     return lines_shown
 
 
-def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empty: bool) -> dict[str, Any]:
+def _download(session: Session, push: Push, output: Path, *, may_be_empty: bool) -> dict[str, Any]:
     """Download the output until every file is as the manifest says; returns the manifest.
 
     The output of a failed notebook `may_be_empty`: then no run has ended. Raises KaggleError after some attempts.
@@ -217,7 +185,7 @@ def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empt
     for attempt in range(ATTEMPTS):
         session.log("downloading the output" + (f" again, attempt {attempt + 1}: {faults[0]}" if faults else ""))
         try:
-            session.account.download_output(push.notebook, output)
+            session.kaggle.download_output(push.notebook, output)
             if may_be_empty and not (output / MANIFEST).exists():
                 return {"trained": [], "left": []}
             manifest, faults = read_manifest(output)
@@ -231,7 +199,7 @@ def _download(session: NotebookSession, push: Push, output: Path, *, may_be_empt
         "The notebook's output did not arrive complete.",
         file=output,
         faults=faults,
-        fix=f"{session.command} downloads it again; it stays at https://www.kaggle.com/code/{push.notebook}",
+        fix=f"{session.command()} downloads it again; it stays at https://www.kaggle.com/code/{push.notebook}",
     )
 
 

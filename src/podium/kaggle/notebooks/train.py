@@ -7,8 +7,9 @@ from typing import Any
 
 from podium.errors import PredictionsError
 from podium.files import write_file
-from podium.kaggle.notebooks.follow import Ended, NotebookSession, pending_push, push_package, wait_for_output
+from podium.kaggle.notebooks.follow import Ended, pending_push, push_package, wait_for_output
 from podium.kaggle.notebooks.package import check_images, pack_notebook
+from podium.kaggle.session import Session
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import is_stale, weights_sha256
 from podium.predictions.align import align
@@ -25,26 +26,24 @@ class ImportedOutput:
     left: tuple[str, ...]
 
 
-def train_in_notebook(
-    session: NotebookSession, runs: Sequence[PlannedRun], *, force: bool = False
-) -> ImportedOutput | None:
+def train_in_notebook(session: Session, runs: Sequence[PlannedRun], *, force: bool = False) -> ImportedOutput | None:
     """Train stale runs at Kaggle and import their predictions into `oof/`; returns None where nothing is to be done.
 
     A notebook that was pushed before is followed to its end instead, unless `force` forgets it.
     Raises KaggleError, with the command to type, for everything that goes wrong on the way.
     """
     check_images(session.workspace, trains=True)
-    with session.locked():
+    with session.notebook_lock():
         push = pending_push(session, force=force)
         if push is None and not runs:
             return None
         if push is None:
-            options = {"runs": runs, "user": session.account.user(), "new_version": force}
+            options = {"runs": runs, "user": session.kaggle.user(), "new_version": force}
             push = push_package(session, pack_notebook(session.workspace, session.folder, **options))
         return _import(session, wait_for_output(session, push))
 
 
-def _import(session: NotebookSession, ended: Ended) -> ImportedOutput:
+def _import(session: Session, ended: Ended) -> ImportedOutput:
     """Import the output, and forget the push.
 
     Runs that ended before a failure are imported too. Raises KaggleError where the notebook or one of its runs failed,

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from podium.errors import KaggleError
+from podium.kaggle.account import Account
 from podium.kaggle.answers import RefusedError, ServerError, answer_error
-from podium.kaggle.notebooks.account import Account
-from podium.kaggle.notebooks.follow import NotebookSession, upload_dataset
+from podium.kaggle.notebooks.follow import upload_dataset
+from podium.kaggle.session import Session
 from podium.kaggle.waiting import Patience
 from podium.plan.paths import Paths
 
@@ -97,7 +98,7 @@ class SlowAccount:
 
 def session_of(account, messages):
     paths = Paths("tiny", Path(), Path())
-    return NotebookSession(SimpleNamespace(name="tiny", paths=paths), account, messages.append, SHORT)
+    return Session(SimpleNamespace(name="tiny", paths=paths), account, messages.append, SHORT)
 
 
 @pytest.fixture
