@@ -132,11 +132,10 @@ def notebook(message: Message = "", workspace: Opened = DEFAULT, force: ForceNot
     from podium.kaggle.notebooks.blend import run_blend_notebook
     from podium.kaggle.submit import submit as submit_file
 
-    submits = bool(message.strip())
-    session = _open_session(workspace, "notebook", names_competition=submits)
+    session = _open_session(workspace, "notebook", names_competition=bool(message.strip()))
     push, file = run_blend_notebook(session, force=force)
     print_line(f"version {push.version} has run: https://www.kaggle.com/code/{push.notebook}")
-    if not submits:
+    if not message.strip():
         print_line(f"next: make notebook COMPETITION={workspace.name} MESSAGE='what is new in it' submits this version")
         return
     options = {"notebook": push.notebook, "version": push.version, "force": force}

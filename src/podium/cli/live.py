@@ -67,7 +67,8 @@ class LiveTable:
         trained, left = share_done - first_share, ""
         if trained > 0:
             left = duration((time.monotonic() - started) * (1 - share_done) / trained)
-        self.show(done=f"{share_done:.0%}", speed=f"{images_per_second:,.0f}", left=left)
+        speed = f"{images_per_second:,.0f}" if images_per_second else ""
+        self.show(done=f"{share_done:.0%}", speed=speed, left=left)
 
     def epoch(self, report: "EpochReport") -> None:
         """Show the results of an epoch."""

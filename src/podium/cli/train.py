@@ -199,7 +199,7 @@ def train(
     for run in selected if not again else ():
         if not run.stale:
             print_line(f"{run.run}: up to date")
-    print_result({"trained": [run.run for run in to_train]})
+    print_result({"runs": [run.run for run in to_train]})
     if not to_train:
         return
     from podium.training.estimate import check_recipes as check_before_training

@@ -113,7 +113,7 @@ class Kaggle:
         """
         source = ("-k", notebook, "-v", str(version), "-f", file.name) if notebook else ("-f", str(file))
         arguments = ("submit", self.slug, *source, f"--message={message}", "-q")
-        self.check_cli("competitions", *arguments, seconds=self.upload_seconds(file.stat().st_size))
+        self.check_cli("competitions", *arguments, seconds=self.upload_seconds(file.stat().st_size), file=file.name)
 
     def download(self, folder: Path, name: str = "", *, force: bool, timeout_seconds: float) -> None:
         """Fetch the competition's files as `<slug>.zip` into a folder; it may be cut although no error is raised.
@@ -152,10 +152,10 @@ class Kaggle:
             has_entered = self.about()["userHasEntered"]
         raise self._error(result["status"], result["message"], service=service, has_entered=has_entered)
 
-    def check_cli(self, *arguments: str, seconds: float) -> str:
+    def check_cli(self, *arguments: str, seconds: float, file: str | None = None) -> str:
         """Output of a command of the kaggle CLI, which may report success where it failed.
 
-        Raises ServerError where it does not end in time, and RefusedError where Kaggle's storage refused an upload.
+        Raises ServerError where it does not end in time, and RefusedError where Kaggle's storage refused the upload of a `file`.
         Of another failure its output does not always have the HTTP status, so Kaggle is asked a question: if it refuses
         that too, its answer is raised, else CommandError.
         """
@@ -164,6 +164,7 @@ class Kaggle:
         if NO_UPLOAD in output:
             raise RefusedError(
                 "The upload failed: Kaggle's storage did not accept the file.",
+                file=file,
                 found=shorten(output.replace(NO_UPLOAD, "")) or f"{NO_UPLOAD}, exit code {code}",
                 fix="repeat the command; no submission was used up",
             )
