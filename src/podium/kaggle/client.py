@@ -155,9 +155,9 @@ class Kaggle:
     def check_cli(self, *arguments: str, seconds: float, file: str | None = None) -> str:
         """Output of a command of the kaggle CLI, which may report success where it failed.
 
-        Raises ServerError where it does not end in time, and RefusedError where Kaggle's storage refused the upload of a `file`.
-        Of another failure its output does not always have the HTTP status, so Kaggle is asked a question: if it refuses
-        that too, its answer is raised, else CommandError.
+        Raises ServerError where it does not end in time, and RefusedError where Kaggle's storage refused the upload of
+        a `file`. Of another failure its output does not always have the HTTP status, so Kaggle is asked a question: if
+        it refuses that too, its answer is raised, else CommandError.
         """
         code, stdout, stderr = self.run([*COMMAND, *arguments], seconds)
         output = f"{stdout}\n{stderr}"
