@@ -4,8 +4,6 @@ A row is `uploading` until Kaggle lists the submission. Whatever ends Podium dur
 the row and looks for the submission at Kaggle instead of uploading again.
 """
 
-import csv
-import io
 from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime
@@ -15,6 +13,7 @@ from podium.errors import KaggleError
 from podium.files import DAMAGE, os_error_as, write_file
 from podium.kaggle.client import ListedSubmission
 from podium.kaggle.waiting import TIME
+from podium.text import csv_rows, csv_text
 
 LEDGER = "ledger.csv"
 # uploading: perhaps at Kaggle; pending: at Kaggle, without a score; failed: Kaggle could not score it;
@@ -82,10 +81,10 @@ def read_ledger(file: Path) -> list[Entry]:
     """All entries, oldest first; none where there is no file. Raises KaggleError for a damaged ledger."""
     entries: list[Entry] = []
     try:
-        header, *rows = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"), newline=""))) or [[]]
-        if tuple(header) != COLUMNS:
+        rows = [row for _, row in csv_rows(file.read_bytes())]
+        if tuple(rows[0]) != COLUMNS:
             raise ValueError(f"other columns than {','.join(COLUMNS)}")
-        for row in rows:
+        for row in rows[1:]:
             entries.append(_entry(row))
     except FileNotFoundError:
         return []
@@ -109,14 +108,10 @@ def _entry(row: Sequence[str]) -> Entry:
 
 def write_ledger(file: Path, entries: Sequence[Entry]) -> None:
     """Write the whole ledger atomically; raises KaggleError where that fails."""
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    cells = ([f"{value:.10g}" if isinstance(value, float) else value for value in astuple(entry)] for entry in entries)
-    table.writerows(cells)
+    rows = ([f"{value:.10g}" if isinstance(value, float) else value for value in astuple(entry)] for entry in entries)
     fix = "free space, then repeat the command"
     with os_error_as(KaggleError, "The ledger cannot be written.", fix=fix):
-        write_file(file, text.getvalue().encode())
+        write_file(file, csv_text([COLUMNS, *rows]).encode())
 
 
 def match(entries: Sequence[Entry], submissions: Sequence[ListedSubmission]) -> list[Entry]:
