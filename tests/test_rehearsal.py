@@ -32,6 +32,13 @@ def test_a_rehearsal_on_few_rows_writes_a_valid_csv_with_every_test_row(tmp_path
     assert not (tmp_path / "oof").exists() and not (tmp_path / "submissions").exists()
 
 
+def test_a_rehearsal_of_large_images_has_fewer_of_them(tmp_path, monkeypatch):
+    workspace = digits_workspace(tmp_path, validation="rows = 600")
+    monkeypatch.setattr(rehearsal_module, "REHEARSAL_PIXELS", 120 * 16 * 16)  # a digit has 16 x 16
+    monkeypatch.setattr(rehearsal_module, "FEWEST_ROWS", 40)
+    assert len(rehearse(workspace, listener_of=Quiet).result.aligned.oof_ids) == 60
+
+
 def test_balanced_rows_are_equally_many_of_each_class_in_each_fold():
     labels, folds = np.arange(40) % 4, np.repeat([-1, 0], 20)
     part = balanced_rows(labels, folds, rows=16)

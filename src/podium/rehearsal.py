@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from podium.config.pixels import count_pixels
 from podium.ensemble.compare import bootstrap, estimate
 from podium.ensemble.pool import pool_of
 from podium.ensemble.write import WrittenEnsemble, write_ensemble
-from podium.lock import Lock
 from podium.plan.runs import PlannedRun
 from podium.predictions.align import align
 from podium.predictions.artefact import Predictions, load_predictions
@@ -18,20 +18,21 @@ from podium.training.run import train_run
 from podium.workspace import Workspace
 
 REHEARSAL_FOLDER = Path(".rehearsal")
-REHEARSAL_ROWS = 1_000
+# Labelled images that a rehearsal uses: fewer, but at least FEWEST_ROWS, where they have more than 64 x 64 pixels.
+REHEARSAL_ROWS, FEWEST_ROWS, REHEARSAL_PIXELS = 1_000, 50, 1_000 * 64 * 64
 # What is the same when a run is trained again, the strictest level first; of the last one, nothing is.
 LEVELS = ("bit for bit", "same labels", "same score within its interval", "another score")
 
 
 def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEnsemble:
-    """Train the first run of every recipe for one epoch on about 1,000 rows, and write their ensemble.
+    """Train the first run of every recipe for one epoch on few rows, and write their ensemble.
 
     Everything is written below `.rehearsal/`. `listener_of` makes a listener from a recipe's name.
     """
     scratch = _in_scratch(workspace, REHEARSAL_FOLDER)
     for old_predictions in scratch.paths.predictions_folder.glob("*.npz"):
         old_predictions.unlink()
-    rows = _few_rows(workspace.lock)
+    rows = _few_rows(workspace)
     first_runs = {run.recipe_name: run for run in reversed(workspace.trainable_runs)}
     check_recipes(workspace, list(first_runs.values()))
     for name in sorted(first_runs):
@@ -44,10 +45,12 @@ def _in_scratch(workspace: Workspace, folder: Path) -> Workspace:
     return replace(workspace, paths=replace(workspace.paths, outputs=workspace.paths.root / folder))
 
 
-def _few_rows(lock: Lock) -> np.ndarray:
+def _few_rows(workspace: Workspace) -> np.ndarray:
     """Indices of the labelled rows that a rehearsal uses, sorted."""
-    strata = lock.target.strata(lock.train_labels, least=1, most=REHEARSAL_ROWS)
-    return balanced_rows(strata, lock.folds, rows=REHEARSAL_ROWS)
+    lock, largest = workspace.lock, max(count_pixels(recipe.network_pixels) for recipe in workspace.recipes.values())
+    rows = min(REHEARSAL_ROWS, max(FEWEST_ROWS, REHEARSAL_PIXELS // largest))
+    strata = lock.target.strata(lock.train_labels, least=1, most=rows)
+    return balanced_rows(strata, lock.folds, rows=rows)
 
 
 def _shortened(run: PlannedRun) -> PlannedRun:
@@ -74,12 +77,12 @@ def repeat_run(
 ) -> tuple[str, str]:
     """Train a run again in `.rehearsal/verify/`, and compare it with its predictions: what `compare_predictions` gives.
 
-    `rehearsed`: train it twice instead, for one epoch on about 1,000 rows. Raises PredictionsError where the run has
+    `rehearsed`: train it twice instead, for one epoch on few rows. Raises PredictionsError where the run has
     no predictions, and as `train_run` does.
     """
     scratch, options = _in_scratch(workspace, REHEARSAL_FOLDER / "verify"), {"listener": listener}
     if rehearsed:
-        run, rows = _shortened(run), _few_rows(workspace.lock)
+        run, rows = _shortened(run), _few_rows(workspace)
         options |= {"rows": rows, "test_rows": len(rows)}
 
     def train() -> Predictions:

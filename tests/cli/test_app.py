@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -161,6 +162,18 @@ def test_importing_the_command_line_imports_nothing_heavy():
     code = f"import sys, podium.cli.app; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(("place", "fault"), {".": "no trained parameters here", "nothing": "no images"}.items())
+def test_a_prediction_that_cannot_be_made_is_refused_before_the_import_of_torch(place, fault, project):
+    code = (
+        "import sys; from podium.cli.app import app; from podium.errors import PodiumError\n"
+        f"try: app(['predict', 'tiny.s1', {place!r}])\n"
+        "except PodiumError as error: print(error.what, 'torch' in sys.modules)"
+    )
+    Image.new("RGB", (4, 4)).save(project / "photo.png")
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment(), capture_output=True, text=True)
+    assert fault in done.stdout and done.stdout.endswith("False\n"), done.stderr
 
 
 def test_the_ensemble_limits_numpy_to_one_thread_before_its_import(tmp_path, monkeypatch):

@@ -20,3 +20,15 @@ def test_a_difference_that_is_rounded_to_zero_has_no_minus_sign(tmp_path):
     written.result.used.in_sample["accuracy"] = written.result.used.cross_fitted["accuracy"] - 1e-9
     lines = "\n".join(ensemble_lines(written, stale=set()))
     assert "too good by +0.0000" in lines and "-0.0000" not in lines
+
+
+def test_one_run_is_not_compared_with_itself(tmp_path):
+    one, two = (
+        "\n".join(ensemble_lines(write_ensemble(make_project(tmp_path / names, runs)), stale=set()))
+        for names, runs in {name: [random_run(f"{run}.s1") for run in name] for name in ("a", "ab")}.items()
+    )
+    assert "compared with" in two and "strategy " in two
+    assert (
+        not any(words in one for words in ("compared with", "strategy", "corrected"))
+        and "cross-fitted; 95 % interval" in one
+    )

@@ -35,9 +35,10 @@ def predict(
     ] = None,
 ) -> None:
     """Print predictions of images as CSV, by a run's trained parameters or by the ensemble's."""
+    from podium.data.listing import find_new_images
     from podium.ensemble.write import read_blend
     from podium.errors import ConfigError
-    from podium.training.predict import open_predictor, predict_images
+    from podium.plan.runs import check_parameters
 
     *runs, place = names
     if len(runs) != (not ensemble) or (submission and (not ensemble or probabilities)):
@@ -46,11 +47,13 @@ def predict(
     if submission:
         _predict_submission(workspace, place, submission)
         return
-    if ensemble:
-        members, blend = read_blend(workspace)
-        predictor = open_predictor(workspace, members, blend.of_rows)
-    else:
-        predictor = open_predictor(workspace, runs)
+    find_new_images(Path(place))  # what is missing is found before the import of torch
+    members, blend = read_blend(workspace) if ensemble else (runs, None)
+    check_parameters(workspace, members)
+
+    from podium.training.predict import open_predictor, predict_images
+
+    predictor = open_predictor(workspace, members, blend and blend.of_rows)
     predictions = predict_images(predictor, Path(place), probabilities=probabilities)
     records = [{"id": name, **row} for name, row in predictions]
     rows = ([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row.values()] for row in records)

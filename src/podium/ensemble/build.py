@@ -112,7 +112,8 @@ def build_ensemble(aligned: Aligned, settings: Ensemble, *, metric: str, only: b
     resampled = bootstrap(pool, [fit.predicted for fit in eligible], outside=is_auto)
     choice = choose(resampled, resampled.whole, names) if is_auto else names.index(settings.strategy)
     used, tests = eligible[choice], len(aligned.test_ids) * target.cells_per_row
-    score = estimate(resampled, choice, tests=tests, chosen_among=names if is_auto else None)
+    chosen_among = names if is_auto and len(pool.runs) > 1 else None  # of one run, all strategies are the same blend
+    score = estimate(resampled, choice, tests=tests, chosen_among=chosen_among)
     strategies = _strategy_scores(candidates, eligible, resampled)
     is_calibrated = target.has_probabilities and used.blend.cuts is None  # cut points shift the probabilities
     before, after = used.uncalibrated(pool), used.predicted[0]

@@ -147,7 +147,8 @@ def _made_from(workspace: Workspace, about: dict[str, Any], planned: PlannedRun 
         yield _compare(f"weights {recipe.get('pretrained')}", weights, expected)
     versions, commit = about.get("versions", {}), about.get("git_commit", "")
     named = [f"{name} {version}" for name, version in versions.items()]
-    name = ", ".join([f"commit{' with changes' * commit.endswith('-dirty')}", str(about.get("device")), *named])
+    code = f"commit{' with changes' * commit.endswith('-dirty')}" if commit else "no commit"
+    name = ", ".join([code, str(about.get("device")), *named])
     others = _differences(versions, {name: version_of(name) for name in versions})
     yield Link(name, commit, OTHER if others else OK, "; ".join(others))
 

@@ -34,8 +34,7 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
         "",
         *_run_lines(result, stale),
         "",
-        *_strategy_lines(result),
-        "",
+        *([*_strategy_lines(result), ""] if len(result.runs) > 1 else []),  # one run is each strategy's blend
         *_score_lines(result),
         *(line for warning in result.warnings for line in wrap(f"WARNING: {warning}", 100, subsequent_indent="  ")),
         "limits of this score:",
@@ -91,7 +90,7 @@ def _score_lines(result: EnsembleResult) -> list[str]:
     lines.append(f"  in sample {used.in_sample[metric]:.4f}, too good by {used.optimism(metric):+z.4f}")
     if score.corrected_for_choosing:
         lines.append(f"  corrected by {-score.corrected_for_choosing:+z.4f} for choosing the strategy on these rows")
-    for comparison in result.comparisons:
+    for comparison in result.comparisons if len(result.runs) > 1 else ():
         lines += _comparison_lines(comparison, result)
     if result.calibration:
         before, after = result.calibration["before"], result.calibration["after"]

@@ -12,7 +12,7 @@ from typing import Any
 from podium.config.competition import read_competition
 from podium.config.keys import COMPETITION_FILE, Competition, Recipe
 from podium.config.recipe import read_recipe
-from podium.errors import ConfigError, examples, unknown_name
+from podium.errors import ConfigError, TrainingError, examples, unknown_name
 from podium.plan.paths import Paths, find_competition
 from podium.plan.stamp import file_sha256, is_stale, lock_sha256, read_about, run_stamp, weights_sha256
 
@@ -208,3 +208,26 @@ def select_runs(known: Sequence[PlannedRun], names: Sequence[str]) -> list[Plann
     for name in sorted(wanted - {name for run in known for name in (run.run, run.recipe_name)}):
         find_run(known, name, option="RUN")
     return [run for run in known if not wanted or run.run in wanted or run.recipe_name in wanted]
+
+
+def check_parameters(plan: Plan, runs: Sequence[str]) -> None:
+    """Raise TrainingError with every run whose parameters are not here."""
+    missing = [run for run in runs if not plan.paths.parameters_file(run).is_file()]
+    if not missing:
+        return
+    has_predictions = plan.paths.predictions_file(missing[0]).is_file()
+    raise TrainingError(
+        f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no trained parameters here.",
+        file=plan.paths.parameters_file(missing[0]),
+        found=f"{'' if has_predictions else 'no '}predictions, without parameters, which are not committed",
+        fix=training_command(plan, *missing),
+    )
+
+
+def training_command(plan: Plan, *runs: str) -> str:
+    """The command that trains runs; for an unknown run, the names of those that have parameters."""
+    if {*runs} <= {planned.run for planned in plan.runs}:
+        return f"podium train {' '.join(runs)} --again --competition {plan.name}"
+    files = plan.paths.parameters_folder.glob("*.safetensors")
+    others = sorted(file.stem for file in files if file.stem not in runs)
+    return f"one of {', '.join(others)}" if others else f"podium train --competition {plan.name}"

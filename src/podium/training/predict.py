@@ -21,6 +21,7 @@ from podium.data.jpeg_file import in_format
 from podium.data.listing import find_new_images, ids_of
 from podium.errors import DataError, PodiumError, TrainingError
 from podium.files import DAMAGE
+from podium.plan.runs import check_parameters, training_command
 from podium.plan.stamp import read_about
 from podium.training.batches.stores import Normalisation, PixelStore
 from podium.training.device import count_gpus, cpu_threads, is_memory_error, name_run_in_errors, pick_device
@@ -102,7 +103,7 @@ def open_predictor(workspace: Workspace, runs: Sequence[str], blend: Blend | Non
 
     Without a `blend` it gives the probabilities of the first run. Raises TrainingError.
     """
-    _check_parameters(workspace, runs)
+    check_parameters(workspace, runs)
     count, target = count_gpus(), workspace.lock.target
     devices = [torch.device("cuda", number) for number in range(count)] if count > 1 else [pick_device()]
     networks = [{run: _read_networks(workspace, run, device=device) for run in runs} for device in devices]
@@ -111,7 +112,7 @@ def open_predictor(workspace: Workspace, runs: Sequence[str], blend: Blend | Non
 
 def open_networks(workspace: Workspace, run: str, *, device: torch.device) -> list[Network]:
     """The networks of one run, of the data of `data.lock`, in float32 on a device; raises TrainingError."""
-    _check_parameters(workspace, [run])
+    check_parameters(workspace, [run])
     networks = _read_networks(workspace, run, device=device)
     for network in networks:
         network.precision = torch.float32
@@ -139,29 +140,6 @@ def predict_images(
     return [(id_, predict(row)) for id_, row in zip(ids, rows, strict=True)]
 
 
-def _check_parameters(workspace: Workspace, runs: Sequence[str]) -> None:
-    """Raise TrainingError with every run whose parameters are not here."""
-    missing = [run for run in runs if not workspace.paths.parameters_file(run).is_file()]
-    if not missing:
-        return
-    has_predictions = workspace.paths.predictions_file(missing[0]).is_file()
-    raise TrainingError(
-        f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no trained parameters here.",
-        file=workspace.paths.parameters_file(missing[0]),
-        found=f"{'' if has_predictions else 'no '}predictions, without parameters, which are not committed",
-        fix=_training_command(workspace, *missing),
-    )
-
-
-def _training_command(workspace: Workspace, *runs: str) -> str:
-    """The command that trains runs; for an unknown run, the names of those that have parameters."""
-    if {*runs} <= {planned.run for planned in workspace.runs}:
-        return f"podium train {' '.join(runs)} --again --competition {workspace.name}"
-    files = workspace.paths.parameters_folder.glob("*.safetensors")
-    others = sorted(file.stem for file in files if file.stem not in runs)
-    return f"one of {', '.join(others)}" if others else f"podium train --competition {workspace.name}"
-
-
 def _read_image(file: Path, *, recipe: Recipe, may_be_damaged: bool) -> np.ndarray | None:
     """Pixels as the recipe stores them; None for an image that cannot be read and `may_be_damaged`."""
     try:
@@ -176,7 +154,7 @@ def _read_image(file: Path, *, recipe: Recipe, may_be_damaged: bool) -> np.ndarr
 
 def _name_run_in_errors(workspace: Workspace, run: str) -> AbstractContextManager[None]:
     """Add the run, its parameters file and the command that trains it to every TrainingError."""
-    file, fix = workspace.paths.parameters_file(run), _training_command(workspace, run)
+    file, fix = workspace.paths.parameters_file(run), training_command(workspace, run)
     return name_run_in_errors(run, file, fix=fix, more_memory=LESS_AT_ONCE)
 
 
