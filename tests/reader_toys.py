@@ -25,6 +25,7 @@ from podium.config.search import read_search
 from podium.data.archives import file_names, open_folder
 from podium.data.folds import assign_folds
 from podium.data.images import bombs_are_faults, decode, image_sides
+from podium.data.labels import read_pseudo_labels
 from podium.data.locate import Source
 from podium.data.scan import scan
 from podium.kaggle.ledger import COLUMNS, read_ledger
@@ -33,7 +34,6 @@ from podium.plan.stamp import read_about
 from podium.predictions.align import align
 from podium.predictions.artefact import load_predictions, save_predictions
 from podium.predictions.importing import import_predictions
-from podium.predictions.pseudo import read_pseudo_labels
 from podium.scaffold.variant import parse_assignments
 from podium.submission import check_submission
 from podium.targets.target import Target
@@ -125,7 +125,7 @@ def read_project(folder: Path, content: bytes, *, name: str) -> object:
     if name == "submission.csv":
         return check_submission(file, lock=LOCK, settings=workspace.competition.submission)
     if name == "pseudo.csv":
-        return read_pseudo_labels(folder, name, LOCK)
+        return read_pseudo_labels(folder, name, workspace.competition, LOCK)
     if name == "ledger.csv":
         return read_ledger(file)
     if name == "data.lock":

@@ -127,8 +127,8 @@ def test_answers_with_a_fault_are_refused_with_their_line(answers, fault, graded
 def test_the_answers_are_opened_only_for_a_valid_submission(tmp_path, monkeypatch):
     file = tmp_path / "some.csv"
     file.write_text(LABELS.replace("dog", "Dog"))
-    monkeypatch.setattr("podium.grade.read_table", lambda *_: pytest.fail("the answers were opened"))
-    with pytest.raises(SubmissionError, match="did you mean 'dog'"):
+    monkeypatch.setattr("podium.grade.read_test_labels", lambda *_: pytest.fail("the answers were opened"))
+    with pytest.raises(SubmissionError, match="line 2: 'Dog'"):
         grade(toy(), file, answers=tmp_path / "answers.csv")
 
 

@@ -1,19 +1,16 @@
 """The score of a submission by the labels of test images. Nothing else in Podium opens a file with these."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from podium.config.competition import separator_of
 from podium.data.digits import digits_answers
-from podium.data.labels import read_labels
-from podium.data.tables import image_rows, read_table
-from podium.errors import SubmissionError, examples
+from podium.data.labels import read_test_labels
+from podium.errors import SubmissionError
 from podium.metrics import METRICS, wilson_interval
 from podium.submission import check_submission, read_probabilities
-from podium.targets.target import BETWEEN_NAMES
 from podium.workspace import Workspace
 
 
@@ -68,38 +65,11 @@ def grade(
 def _read_answers(workspace: Workspace, file: Path | None) -> tuple[np.ndarray, np.ndarray]:
     """The indices (n,) of the test images with an answer, in a file or else of digits, and their labels."""
     lock, faults = workspace.lock, []
-    answers = _table_of_answers(workspace, file, faults) if file else digits_answers()
-    if lock.target.has_classes:
-        unknown = {name for text in answers.values() for name in text.split(BETWEEN_NAMES)} - {"", *lock.classes}
-        faults += [f"{examples(sorted(unknown))}: no class of the labelled images"] if unknown else []
+    if not file:
+        answers = digits_answers()
+        return np.arange(len(answers)), lock.target.read_names([answers[id_] for id_ in lock.test_ids], lock.classes)
+    rows, labels = read_test_labels(file, workspace.competition, lock, faults)
     if faults:
         raise SubmissionError("These answers cannot be used.", file=file, faults=faults)
-    rows = np.array([row for row, id_ in enumerate(lock.test_ids.tolist()) if id_ in answers])
-    return rows, lock.target.read_names([answers[id_] for id_ in lock.test_ids[rows].tolist()], lock.classes)
-
-
-def _table_of_answers(workspace: Workspace, file: Path, faults: list[str]) -> dict[str, str]:
-    """Id -> what a listing of images says about its label."""
-    lock, data, submission = workspace.lock, workspace.competition.data, workspace.competition.submission
-    table, target = read_table(file, faults), lock.target.name
-    id_column = _first_of((submission.id_column, data.id_column), table.header)
-    if lock.target.has_probabilities and {*lock.classes} <= {*table.header}:
-        columns, changes = list(lock.classes), {"label_columns": lock.classes, "label_separator": ""}
-    else:
-        columns = [_first_of((data.label_column, submission.label_column), table.header)]
-        separator = data.label_separator or separator_of(submission, target)
-        changes = {"label_column": columns[0], "label_columns": (), "label_separator": separator}
-    # Grades are read as classes, because the answers need not have every grade.
-    data = replace(data, **changes, target="class" if target == "ordinal" else target)
-    names = {id_: id_ for id_ in lock.test_ids.tolist()}
-    options = {"unknown": "is no test image", "may_be_empty": columns if data.label_separator else []}
-    rows = image_rows(table, [id_column, *columns], names, faults, **options)
-    cells = [(id_, labels) for id_, (_, *labels) in rows]
-    texts, _ = read_labels(data, columns, cells, table=str(file), faults=faults)
-    faults += [] if texts or faults else [f"{file}: no row of a test image"]
-    return {id_: text or "" for (id_, _), text in zip(rows, texts, strict=True)}
-
-
-def _first_of(columns: Sequence[str], header: Sequence[str]) -> str:
-    """The first of the columns that a table has; the first of all where it has none, which is then a fault."""
-    return next((column for column in columns if column in header), columns[0])
+    order = np.argsort(rows)
+    return rows[order], labels[order]

@@ -174,9 +174,9 @@ LEDGER = {
     "not UTF-8": (b"\xff", "The ledger cannot be read."),
 }
 PSEUDO = {
-    "unknown ids": ("id,label\nx,1\n", "do not fit", "line 2: x,1", "make pseudo"),
-    "not text": (b"\xff\0", "Not a table of pseudo-labels.", "make pseudo"),
-    "missing": ({}, "No such file", "make pseudo"),
+    "unknown ids": ("id,label\nx,1\n", "cannot be used", "line 2: 'x' is no test image", "make pseudo"),
+    "not text": (b"\xff\0", "not a CSV table in UTF-8", "make pseudo"),
+    "missing": ({}, "p.csv: missing", "make pseudo"),
 }
 IMAGE = {
     "cut": (cut, "1 fault(s)", "0.png: not a whole image: Truncated File Read"),

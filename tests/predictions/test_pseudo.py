@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from podium.config.keys import Recipe
+from podium.data.labels import read_pseudo_labels
 from podium.ensemble.write import write_ensemble
 from podium.errors import DataError, SubmissionError
 from podium.lock import Lock
 from podium.plan.runs import read_plan
 from podium.predictions.artefact import Predictions, save_predictions
-from podium.predictions.pseudo import read_pseudo_labels, write_pseudo_labels
+from podium.predictions.pseudo import write_pseudo_labels
 from toy_runs import make_project, random_run
 
 KEY = 'pseudo_labels = "submissions/toy/pseudo.csv"'
@@ -63,13 +64,18 @@ def project_of(folder, target, *, labels=None, runs=(), metric=""):
     return workspace, write_ensemble(workspace, strategy="uniform").result.blend if runs else None
 
 
+def read_table(workspace, name):
+    """The pseudo-labels in a table below the project."""
+    return read_pseudo_labels(workspace.paths.root, str(name), workspace.competition, workspace.lock)
+
+
 def written_by(workspace, threshold):
     """Test row -> cells, and how many labels are wrong; the file is read as a run reads it, too."""
-    file, written, errors = write_pseudo_labels(workspace, threshold)
+    file, (rows, labels), errors = write_pseudo_labels(workspace, threshold)
     header, *lines = (line.split(",") for line in file.read_text().splitlines())
-    read = read_pseudo_labels(file.parent, file.name, workspace.lock)
-    assert read.rows.tolist() == written.rows.tolist() and read.labels.dtype == workspace.lock.train_labels.dtype
-    assert np.allclose(read.labels, written.labels, rtol=1e-5)
+    read = read_table(workspace, file.relative_to(workspace.paths.root))
+    assert read.rows.tolist() == rows.tolist() and read.labels.dtype == workspace.lock.train_labels.dtype
+    assert np.array_equal(read.labels, labels)
     assert header == ["id", *(workspace.lock.classes if workspace.lock.target.has_columns else ["label"])]
     return {int(id_[1:]): cells for id_, *cells in lines}, errors
 
@@ -93,7 +99,7 @@ def test_the_sure_test_images_are_written_with_their_most_probable_class(workspa
     assert lines == [f"{id_},{name}" for id_, name in zip(ids[sure], names[sure], strict=True)]
     wrong = (1 - probabilities.max(axis=1)[sure]).sum()
     assert errors == pytest.approx(wrong, rel=1e-5)
-    found = read_pseudo_labels(workspace.paths.root, "submissions/toy/pseudo.csv", workspace.lock)
+    found = read_table(workspace, "submissions/toy/pseudo.csv")
     assert found.rows.tolist() == np.flatnonzero(sure).tolist()
     assert found.labels.tolist() == probabilities.argmax(axis=1)[sure].tolist()
 
@@ -137,41 +143,39 @@ def test_a_target_without_probabilities_is_refused(tmp_path, target):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("id,label\n1,cat\nnine,cat\n", "line 3: nine,cat"),
-        ("id,label\n1,cat,0.9\n", "line 2: 1,cat,0.9"),
-        ("id,label\n1,cow\n", "line 2: 1,cow"),
-        ("id,label\n1,cat\n1,dog\n", "line 3: 1,dog"),
-        ("id,class\n1,cat\n", "found: +id,class"),
-        ("id,label\n", "found: +id,label"),
-        ("", "found: +no header"),
-        ('id,label\n"1', "Not a table"),
+        ("id,label\n1,cat\nnine,cat\n", "line 3: 'nine' is no test image"),
+        ("id,label\n1,cow\n", "cow: no class of the labelled images"),
+        ("id,label\n1,cat\n1,dog\n", "line 2, .*line 3: the id '1' occurs 2 times"),
+        ("id,class\n1,cat\n", "no column 'label'; it has 'id', 'class'"),
+        ("id,label\n", "no rows"),
+        ("", "no rows"),
+        ('id,label\n"1', "not a CSV table in UTF-8"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path, text, fault):
     workspace = make_project(tmp_path, [])
     (workspace.paths.root / "table.csv").write_text(text)
     with pytest.raises(DataError, match=rf"{fault}(?s:.*)fix: +make pseudo"):
-        read_pseudo_labels(workspace.paths.root, "table.csv", workspace.lock)
+        read_table(workspace, "table.csv")
 
 
 @pytest.mark.parametrize(
     ("target", "text", "fault"),
     [
-        ("multi-label", "id,cat,dog\nt1,0,1\nt2,1\n", "line 3: t2,1"),
-        ("multi-label", "id,cat,dog\nt1,0,1\nt2,1,2\n", "line 3: t2,1,2"),
-        ("multi-label", "id,cat,dog\nt1,01,\n", "line 2: t1,01,"),
-        ("multi-label", "id,dog,cat\nt1,0,1\n", "expected: +id, cat, dog; .* 0 or 1 in each column(?s:.*)id,dog,cat"),
-        ("multi-label", "id,label\nt1,cat\n", "found: +id,label"),
-        ("ordinal", "id,label\nt1,10\nt2,1\n", "line 3: t2,1"),
-        ("number", "id,label\nt1,2\nt2,old\n", "line 3: t2,old"),
-        ("number", "id,label\nt1,2\nt2,nan\n", "with a number(?s:.*)line 3: t2,nan"),
-        ("number", "id,label\nt1,2\nt2,1e30\n", "line 3: t2,1e30"),
+        ("multi-label", "id,cat,dog\nt1,0,1\nt2,1\n", "line 3: dog is empty"),
+        ("multi-label", "id,cat,dog\nt1,0,1\nt2,1,2\n", "'t2' has '2' in 'dog'"),
+        ("multi-label", "id,cat,dog\nt1,01,\n", "line 2: dog is empty"),
+        ("multi-label", "id,label\nt1,cat\n", "'t1' has 'cat' in 'label'"),
+        ("ordinal", "id,label\nt1,10\nt2,1\n", "1: no class of the labelled images"),
+        ("number", "id,label\nt1,2\nt2,old\n", "'t2' has 'old'"),
+        ("number", "id,label\nt1,2\nt2,nan\n", "expected a finite number(?s:.*)'t2' has 'nan'"),
+        ("number", "id,label\nt1,2\nt2,1e30\n", "'t2' has '1e30'"),
     ],
 )
 def test_a_table_of_another_target_that_does_not_fit_is_refused(tmp_path, target, text, fault):
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(DataError, match=rf"{fault}(?s:.*)fix: +make pseudo"):
-        read_pseudo_labels(tmp_path, "table.csv", project_of(tmp_path, target)[0].lock)
+        read_table(project_of(tmp_path, target)[0], "table.csv")
 
 
 @pytest.mark.parametrize(
@@ -183,19 +187,19 @@ def test_a_table_of_another_target_that_does_not_fit_is_refused(tmp_path, target
     ],
 )
 def test_labels_are_read_by_id_as_the_target_has_them(tmp_path, target, cells, labels):
-    lock = project_of(tmp_path, target)[0].lock
+    workspace = project_of(tmp_path, target)[0]
     header = "id,cat,dog" if target == "multi-label" else "id,label"
     (tmp_path / "table.csv").write_text(f"{header}\nt2,{cells[0]}\nt0,{cells[1]}\n")
-    found, none = (read_pseudo_labels(tmp_path, name, lock) for name in ("table.csv", ""))
+    lock, found, none = workspace.lock, read_table(workspace, "table.csv"), read_table(workspace, "")
     assert found.rows.tolist() == [2, 0] and found.labels.tolist() == labels
     assert np.concatenate([lock.train_labels, found.labels, none.labels]).dtype == lock.train_labels.dtype
 
 
 def test_a_missing_table_is_refused_and_without_the_key_there_are_none(tmp_path):
     workspace = make_project(tmp_path, [])
-    with pytest.raises(DataError, match=r"cannot be read(?s:.*)none\.csv"):
-        read_pseudo_labels(workspace.paths.root, "none.csv", workspace.lock)
-    assert len(read_pseudo_labels(workspace.paths.root, "", workspace.lock).rows) == 0
+    with pytest.raises(DataError, match=r"none\.csv: missing"):
+        read_table(workspace, "none.csv")
+    assert len(read_table(workspace, "").rows) == 0
 
 
 def test_the_content_of_the_table_is_a_part_of_the_stamp_and_its_place_is_not(workspace):

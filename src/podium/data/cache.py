@@ -65,13 +65,12 @@ class Dataset:
 
         The pixels are those of the file that `verify` has opened, also where another file has replaced it.
         """
-        has_changed = {
-            lock_file: stamp.lock_sha256(lock_file) != lock_sha256,
-            self.images.filename: any(self._checksum(block) != found for block, found in enumerate(self.checksums)),
-        }
-        for file in (file for file, is_other in has_changed.items() if is_other):
+        changed = [lock_file] if stamp.lock_sha256(lock_file) != lock_sha256 else []
+        is_same = all(self._checksum(block) == expected for block, expected in enumerate(self.checksums))
+        changed += [] if is_same else [self.images.filename]
+        if changed:
             what = "The data changed during the training: its predictions are not saved."
-            raise ChangedDataError(what, file=file, fix="repeat the command")
+            raise ChangedDataError(what, file=changed[0], fix="repeat the command")
 
     def verify(self, blocks: Iterable[int] | None = None) -> None:
         """Raise DataError where pixels of some blocks of rows, or of any, are damaged; 0.4 s of one core per GB."""

@@ -2,11 +2,19 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
-from podium.config.keys import Data
+import numpy as np
+
+from podium.config.competition import separator_of
+from podium.config.keys import Competition, Data
 from podium.data.listing import natural_order, numbers_in
+from podium.data.tables import image_rows, read_table
 from podium.errors import DataError, examples
+from podium.lock import Lock
 from podium.targets.target import BETWEEN_NAMES, LARGEST_NUMBER
 
 # More labels than these are not classes if all of them are numbers and not all of them integers.
@@ -14,6 +22,13 @@ MOST_NUMBERS = 10
 MOST_EXAMPLES = 4
 # Cells that stand for a missing number.
 MISSING = ("", "na", "n/a", "nan", "null")
+
+
+class KnownLabels(NamedTuple):
+    """Rows of the lock's test images, (p,), and their labels as the target has them, (p, ...)."""
+
+    rows: np.ndarray
+    labels: np.ndarray
 
 
 def without_missing(texts: Iterable[str]) -> set[str]:
@@ -100,3 +115,51 @@ def _refuse_numbers(data: Data, labels: Sequence[str], *, table: str) -> None:
             found=f"{len(labels)} distinct numbers in {data.label_column!r}, such as {examples(labels)}",
             fix='target = "number"; or name a column of classes',
         )
+
+
+def read_test_labels(file: Path, competition: Competition, lock: Lock, faults: list[str]) -> KnownLabels:
+    """The labels of test images in a table, in its order; none, and what is wrong in `faults`, where it has a fault.
+
+    The table has the ids and a column of labels, by the names of the competition or `id` and `label`, or a column of 0
+    and 1 for each class.
+    """
+    data, submission, target = competition.data, competition.submission, lock.target
+    table = read_table(file, faults)
+    id_column = _first_of((submission.id_column, data.id_column, "id"), table.header)
+    if target.has_probabilities and {*lock.classes} <= {*table.header}:
+        columns, changes = list(lock.classes), {"label_columns": lock.classes, "label_separator": ""}
+    else:
+        columns = [_first_of((data.label_column, submission.label_column, "label"), table.header)]
+        separator = data.label_separator or separator_of(submission, target.name)
+        changes = {"label_column": columns[0], "label_columns": (), "label_separator": separator}
+    # Grades are read as classes, because the table need not have every grade.
+    data = replace(data, **changes, target="class" if target.name == "ordinal" else target.name)
+    places = {id_: row for row, id_ in enumerate(lock.test_ids.tolist())}
+    options = {"unknown": "is no test image", "may_be_empty": columns if data.label_separator else []}
+    rows = image_rows(table, [id_column, *columns], {id_: id_ for id_ in places}, faults, **options)
+    cells = [(id_, labels) for id_, (_, *labels) in rows]
+    texts, _ = read_labels(data, columns, cells, table=str(file), faults=faults)
+    faults += [] if texts or faults else [f"{file}: no row of a test image"]
+    if target.has_classes and not faults:
+        unknown = {name for text in texts for name in text.split(BETWEEN_NAMES)} - {"", *lock.classes}
+        faults += [f"{examples(sorted(unknown))}: no class of the labelled images"] if unknown else []
+    if faults:
+        return KnownLabels(np.zeros(0, np.int64), lock.train_labels[:0])
+    return KnownLabels(np.array([places[id_] for id_, _ in rows]), target.read_names(texts, lock.classes))
+
+
+def read_pseudo_labels(root: Path, name: str, competition: Competition, lock: Lock) -> KnownLabels:
+    """The pseudo-labels in the table `name` below `root`; none where the name is empty. Raises DataError."""
+    if not name:
+        return KnownLabels(np.zeros(0, np.int64), lock.train_labels[:0])
+    faults: list[str] = []
+    pseudo = read_test_labels(root / name, competition, lock, faults)
+    if faults:
+        what, fix = "These pseudo-labels cannot be used.", "make pseudo, or correct `pseudo_labels` in the recipe"
+        raise DataError(what, file=root / name, faults=faults, fix=fix)
+    return pseudo
+
+
+def _first_of(columns: Sequence[str], header: Sequence[str]) -> str:
+    """The first of the columns that a table has; the first of all where it has none, which is then a fault."""
+    return next((column for column in columns if column in header), columns[0])

@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from podium.config.keys import Competition, Recipe
 from podium.config.pixels import count_pixels, height_and_width
+from podium.data.labels import read_pseudo_labels
 from podium.errors import TrainingError
 from podium.plan.runs import PlannedRun, runs_in_fits
 from podium.plan.simulate import Machines, Task, simulate
-from podium.predictions.pseudo import read_pseudo_labels
 from podium.training.batches.stores import FitData, data_of_fits
 from podium.training.device import (
     check_machine,
@@ -65,7 +65,7 @@ def estimate_seconds(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[s
     seconds, lock, paths = {}, workspace.lock, workspace.paths
     for name, run in {run.recipe_name: run for run in runs}.items():
         with computing(name, paths.recipe_file(name), run.recipe):
-            pseudo = read_pseudo_labels(paths.root, run.recipe.pseudo_labels, lock)
+            pseudo = read_pseudo_labels(paths.root, run.recipe.pseudo_labels, workspace.competition, lock)
             fits = data_of_fits(lock, run, None, np.arange(len(lock.folds)), pseudo)
             seconds[name] = _seconds_of_fits(run.recipe, fits, root=paths.root, test_images=len(lock.test_ids))
     return seconds

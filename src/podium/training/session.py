@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from podium.data.cache import Dataset
+from podium.data.labels import KnownLabels, read_pseudo_labels
 from podium.data.metadata import read_metadata
 from podium.errors import ChangedDataError, ConfigError, DivergedError
 from podium.files import file_lock
 from podium.plan import stamp
 from podium.plan.packages import training_versions
 from podium.plan.runs import PlannedRun, fit_names
-from podium.predictions.pseudo import PseudoLabels, read_pseudo_labels
 from podium.training.batches import stores
 from podium.training.batches.stores import FitData, PixelStore
 from podium.training.checkpoint import Checkpoint
@@ -115,8 +115,8 @@ def open_fits(
 ) -> tuple[list[FitData], PixelStore]:
     """The data of the fits of a run on the device, from some `rows` or all, and the test images."""
     recipe, paths, lock = run.recipe, workspace.paths, workspace.lock
-    pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, lock)
-    pseudo = pseudo if rows is None else PseudoLabels(*(values[: len(rows)] for values in pseudo))  # in a rehearsal
+    pseudo = read_pseudo_labels(paths.root, recipe.pseudo_labels, workspace.competition, lock)
+    pseudo = pseudo if rows is None else KnownLabels(*(values[: len(rows)] for values in pseudo))  # in a rehearsal
     rows = np.arange(len(lock.train_ids)) if rows is None else rows
     train_store, test_store = stores.open_stores(dataset, keeps_features=keeps_features)
     train_store.metadata, test_store.metadata = read_metadata(paths, lock, recipe.metadata_columns)

@@ -16,9 +16,9 @@ from podium.config.keys import Recipe
 from podium.data.cache import ROWS_PER_BLOCK, Dataset, open_images
 from podium.data.image_file import ImageFile
 from podium.data.jpeg_file import JpegFile
+from podium.data.labels import KnownLabels
 from podium.lock import Lock
 from podium.plan.runs import PlannedRun
-from podium.predictions.pseudo import PseudoLabels
 from podium.seeding import stream_seed
 from podium.targets.target import CLASS, Target
 from podium.training.device import pick_device
@@ -236,7 +236,7 @@ def open_stores(dataset: Dataset, *, keeps_features: bool = True) -> tuple[Pixel
 
 
 def data_of_fits(
-    lock: Lock, run: PlannedRun, store: Store | None, rows: np.ndarray, pseudo: PseudoLabels | None = None
+    lock: Lock, run: PlannedRun, store: Store | None, rows: np.ndarray, pseudo: KnownLabels | None = None
 ) -> list[FitData]:
     """The data of the fit of each fold, then of the refit, from some `rows` (n,) of the lock.
 
