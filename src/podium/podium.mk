@@ -65,7 +65,7 @@ Kaggle
   submissions      list scores, and the two submissions to select
 Else
   clean            remove what can be made again: decoded images, rehearsals, files that killed commands left$(OWN_HELP)
-More commands (why, grade, predict, import): $(PYTHON) -m podium --help
+More commands (why, grade, predict, import, compact): $(PYTHON) -m podium --help
 endef
 
 VERBS := prepare rehearse estimate plan-cost check-recipes runs suggest ensemble pseudo report check verify new show lr-find tune embed \

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from podium.config.pixels import count_pixels
+from podium.ensemble.compact import as_float16
 from podium.ensemble.compare import bootstrap, estimate
 from podium.ensemble.pool import pool_of
 from podium.ensemble.write import WrittenEnsemble, write_ensemble
@@ -93,12 +94,6 @@ def repeat_run(
     return compare_predictions(first, train(), workspace)
 
 
-def _as_float16(logits: np.ndarray) -> np.ndarray:
-    """Logits in float16, as some committed predictions have them; larger numbers become its largest number."""
-    largest = np.finfo(np.float16).max
-    return logits.clip(-largest, largest).astype(np.float16)
-
-
 def compare_predictions(first: Predictions, second: Predictions, workspace: Workspace) -> tuple[str, str]:
     """The level of LEVELS at which two predictions of one run are the same, and the scores and labels behind it.
 
@@ -113,7 +108,7 @@ def compare_predictions(first: Predictions, second: Predictions, workspace: Work
     low, high = estimate(bootstrap(pool, [values[0][None]], outside=False), 0, tests=0).interval
     labels = np.concatenate([target.predicted(target.cells(part)) for part in parts], axis=1)
     differ, count = int((labels[0] != labels[1]).sum()), labels.shape[1]
-    same_bits = any(all(np.array_equal(old, change(new)) for old, new in parts) for change in (np.copy, _as_float16))
+    same_bits = any(all(np.array_equal(old, change(new)) for old, new in parts) for change in (np.copy, as_float16))
     level = LEVELS[(same_bits, not differ, low <= scores[1] <= high, True).index(True)]
     interval = f"95 % interval {low:.4f} to {high:.4f}"
     return level, f"{metric} {scores[1]:.4f}, before {scores[0]:.4f}, {interval}; {differ:,} of {count:,} labels differ"

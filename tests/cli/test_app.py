@@ -59,6 +59,7 @@ def test_a_competition_with_only_imported_runs_is_prepared_and_blended(without_r
         ["ensemble", "--threshold", "0"],
         ["check", "submissions/digits/ensemble.csv"],
         ["runs"],
+        ["compact"],
         ["report"],
     ]:
         done = podium(without_recipes, *arguments)

@@ -81,6 +81,16 @@ def suggest(workspace: Opened = DEFAULT) -> None:
     print_result({"recipes": suggestions}, suggestion_lines(suggestions, seeds))
 
 
+@commands.command()
+def compact(workspace: Opened = DEFAULT) -> None:
+    """Store the logits in oof/<competition>/ as float16, half the size, if the submission stays the same."""
+    from podium.ensemble.compact import compact_predictions
+
+    before, after = compact_predictions(workspace)
+    line = f"{workspace.name}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now; the submission is the same"
+    print_result({"bytes_before": before, "bytes": after}, [line])
+
+
 @commands.command("import")
 def import_run(
     name: Annotated[str, typer.Argument(help="Name for the run, such as vit.s1, whose architecture is then vit.")],

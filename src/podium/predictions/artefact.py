@@ -8,7 +8,7 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -64,9 +64,15 @@ def save_predictions(file: Path, predictions: Predictions) -> None:
 
     Raises PredictionsError for predictions that `load_predictions` would refuse.
     """
+    with atomic_write(file) as stream:
+        write_predictions(stream, file, predictions)
+
+
+def write_predictions(stream: BinaryIO, file: Path, predictions: Predictions) -> None:
+    """Write predictions to a stream whose content will be `file`; raises as `save_predictions` does."""
     arrays = {name: np.asarray(getattr(predictions, name)) for name in ARRAYS}
     _check(file, arrays, predictions.about)
-    with atomic_write(file) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
