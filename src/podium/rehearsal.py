@@ -33,8 +33,8 @@ def rehearse(workspace: Workspace, *, listener_of: type[Listener]) -> WrittenEns
     scratch = _in_scratch(workspace, REHEARSAL_FOLDER)
     for old_predictions in scratch.paths.predictions_folder.glob("*.npz"):
         old_predictions.unlink()
-    rows = _few_rows(workspace)
     first_runs = {run.recipe_name: run for run in reversed(workspace.trainable_runs)}
+    rows = _few_rows(workspace)
     check_recipes(workspace, list(first_runs.values()))
     for name in sorted(first_runs):
         train_run(scratch, _shortened(first_runs[name]), listener=listener_of(name), rows=rows)

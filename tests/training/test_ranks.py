@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from queue import Queue
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -230,3 +231,6 @@ def test_a_batch_without_two_images_for_each_process_is_refused(tmp_path):
     table = {"architecture": "fastnet", "epochs": 1, "learning_rate": 0.1, "batch_size": 6, "processes": 4}
     with pytest.raises(ConfigError, match="processes = 4: expected a batch_size of two images"):
         recipe_of(table, tmp_path / "a.toml")
+    recipe, data = replace(TINY, processes=4), replace(data_of(), training_rows=np.arange(7))
+    with pytest.raises(TrainingError, match=r"(?s)Too few training images.*8 or more.*found: *7"):
+        TrainingLoader(recipe, data, normalisation=data_of().normalisation, ranks=Ranks(0, 4))

@@ -20,6 +20,8 @@ from podium.text import record_lines
 
 commands = typer.Typer()
 MOST_FAULTS = 10
+# Of the recipes for photos: a logistic regression on features, which needs no training of a network.
+FASTEST = "lite0-logistic"
 OPTIONS_OF_ENGINE = {"": ("fit", "again"), "ray": ("address", "checkpoints"), "slurm": ("address", "options")}
 
 
@@ -83,6 +85,8 @@ def new(
     is_found = not data or source.parent.resolve() == data_folder.resolve()
     data_option = "" if is_found else f" DATA={shlex.quote(str(source))}"
     next_line = f"next: check these files, then type make rehearse COMPETITION={competition}{data_option}"
+    if FASTEST in {file.stem for file in files}:
+        next_line += f"\nor, for a first blend in a minute or two: make {FASTEST}, then make ensemble"
     record = {"files": files, "to_check": guess.to_check, "faults": guess.listing.faults}
     print_result(record, [*lines, wrote_line(files), next_line])
 
@@ -123,6 +127,7 @@ def estimate(workspace: Opened = DEFAULT) -> None:
     from podium.training.estimate import check_recipes, estimate_seconds, total_seconds
 
     start = time.process_time() - started  # what the process of every run needs too
+    print_line(f"{workspace.name}: times a few steps of each of {len({run.recipe_name for run in stale})} recipe(s)")
     check_recipes(workspace, stale)
     seconds_of_recipe = estimate_seconds(workspace, stale)
     total, devices = total_seconds(workspace.competition, stale, seconds_of_recipe, start=start)
@@ -169,11 +174,12 @@ def check_recipes(
 ) -> None:
     """Build the network of each stale run's recipe and load its weights, so that all faults come before training."""
     selected = [run for run in select_runs(workspace.trainable_runs, runs or []) if run.stale]
+    names = list(dict.fromkeys(run.recipe_name for run in selected))
     if selected:
+        print_line(f"{workspace.name}: builds the networks of {len(names)} recipe(s)")
         from podium.training.estimate import check_recipes as check
 
         check(workspace, selected, here=not elsewhere)
-    names = list(dict.fromkeys(run.recipe_name for run in selected))
     print_result({"recipes": names}, [f"{workspace.name}: {len(names)} recipe(s) can be trained"])
 
 

@@ -1,6 +1,8 @@
 """Find a competition's images: in a given place, in the data folders, or by downloading them."""
 
+import difflib
 import os
+import shlex
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -204,10 +206,13 @@ def named_place(variable: str, value: str) -> Path:
     """The archive or folder that a variable such as DATA= names; raises DataError if it does not exist."""
     place = Path(os.path.expanduser(value))
     if not place.exists():
+        beside = os.listdir(place.parent) if place.parent.is_dir() else ()
+        nearest = [place.parent / name for name in difflib.get_close_matches(place.name, beside, n=1)]
         raise DataError(
             f"{variable}= names a file or folder that does not exist.",
             file=value,
             expected="an archive, or a folder with the images",
-            fix=f"correct {variable}=",
+            found=f"nothing in {place.parent.absolute()} with this name",
+            fix=f"{variable}={shlex.quote(str(nearest[0]))}" if nearest else f"correct {variable}=",
         )
     return place

@@ -171,7 +171,8 @@ def check_goals(goals: Sequence[str], targets: Sequence[str], names: Sequence[st
     raise ConfigError(
         f"make does not know {', '.join(repr(goal) for goal in unknown)}.",
         expected=f"one of {examples(known, most=MOST_KNOWN)}",
-        fix="; ".join(dict.fromkeys(f"make {name}" for name in nearest)) or "make help",
+        fix="; ".join(dict.fromkeys(f"make {name}" for name in nearest))
+        or "make help; podium --help has more commands",
     )
 
 

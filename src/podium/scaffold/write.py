@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -13,7 +14,7 @@ from podium.config.competition import read_competition
 from podium.errors import ConfigError, TrainingError
 from podium.plan.packages import find_weights
 from podium.plan.paths import Paths
-from podium.plan.runs import check_recipe_name, read_recipes
+from podium.plan.runs import CHARACTERS, NAME, check_recipe_name, read_recipes
 from podium.scaffold.guess import CompetitionGuess
 from podium.scaffold.readings import FIX
 
@@ -39,12 +40,19 @@ SMALL_RECIPES, PHOTO_RECIPES = ("fastnet", "resnet34", "lite0"), ("lite0-logisti
 
 def check_new_name(paths: Paths) -> None:
     """Raise ConfigError if the competition exists already or cannot have this name."""
+    if not NAME.fullmatch(paths.name):
+        nearest = re.sub(r"[^A-Za-z0-9]+", "-", paths.name).strip("-") or "my-photos"
+        what = (
+            f"'{paths.name}' cannot be the name of a competition." if paths.name else "The new competition has no name."
+        )
+        fix = f"make new COMPETITION={nearest}, with KAGGLE=<slug> or DATA=<folder or archive>"
+        raise ConfigError(what, expected=CHARACTERS, fix=fix)
     check_recipe_name(paths.name, paths.folder)
     if paths.folder.exists():
         raise ConfigError(
             f"The competition '{paths.name}' exists already.",
             file=paths.folder,
-            fix="make new COMPETITION=<another name>, with KAGGLE=<slug> or DATA=<folder or archive>",
+            fix=f"another name; or, to begin again, rm -r {paths.folder}",
         )
 
 

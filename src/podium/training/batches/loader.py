@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from podium.config.keys import Recipe
 from podium.data.image_file import block_rows, window_rows
+from podium.errors import TrainingError
 from podium.seeding import stream_seed
 from podium.training.batches import augment
 from podium.training.batches.stores import Batch, FitData, Normalisation, Normaliser
@@ -45,6 +46,9 @@ class TrainingLoader:
         self.images = recipe.images_per_epoch(len(self.rows))
         # Batch norm cannot be trained on one image.
         self.ranks, most = ranks, self.images // (2 * ranks.count)
+        if not most and ranks.count > 1:
+            expected, fix = f"{2 * ranks.count} or more", "fewer processes in the recipe"
+            raise TrainingError("Too few training images.", expected=expected, found=str(self.images), fix=fix)
         self.batches = max(1, min(-(-self.images // recipe.images_per_step), most))
 
         def stream(name: str, device: torch.device = self.device) -> torch.Generator:
