@@ -145,7 +145,7 @@ TESTS = rows("id,bird,cat,dog", (f"{row},0.2,0.3,0.5" for row in range(1, 31)))
 IMPORT = {
     "missing": (None, "No such file"),
     "empty": ("", "no columns"),
-    "another class": (TABLE.replace(b"cat", b"catt"), "no column for the class 'cat'; is it 'catt'?"),
+    "another class": (TABLE.replace(b"cat", b"catt"), "columns that are not classes: catt"),
     "a ragged row": (TABLE + b"v40,1\n", "line 42 has 2 cells, 4 columns"),
     "a word": (TABLE.replace(b"0.2", b"much", 1), "no finite number: line 2, id v0: much for "),
     "NaN": (TABLE.replace(b"0.2", b"nan", 1), "no finite number: line 2, id v0: nan for "),
