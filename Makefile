@@ -28,7 +28,7 @@ test: | $(READY)
 	@$(PYTHON) -m pytest -q -n $(CORES) --dist worksteal --cov
 
 NEWEST := $(CURDIR)/.cache/kaggle-newest# beside the environment, which stays as it is
-NOTEBOOKS := follow# what starts the CLI for notebooks; the others take minutes
+NOTEBOOKS := follow quota# what starts the CLI for notebooks; the others take minutes
 
 test-kaggle: | $(READY)
 	@rm -rf $(NEWEST)

@@ -68,9 +68,9 @@ class NotebookToy:
         return Session(self.workspace, account, self.messages.append, **options)
 
     def train(self, *, force=False, **options):
-        """What `make kernel` does."""
+        """What `make kernel` does, where `make estimate` measures 20 hours."""
         session = self.session(**options)
-        return train_in_notebook(session, session.workspace.stale_runs, force=force)
+        return train_in_notebook(session, session.workspace.stale_runs, lambda: 20, force=force)
 
     def predictions(self, name, **about):
         """A run as its notebook would leave it; `about` changes its description."""

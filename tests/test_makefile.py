@@ -331,11 +331,13 @@ def test_what_goes_to_kaggle_is_handed_on_whole_and_plans_nothing(house):
     house.make("submit", "FILE=my file.csv", "COMPETITION=digits")
     house.make("submissions", "COMPETITION=cifar10")
     house.make("download")
+    house.make("leaderboard", "SCORE=0.9")
     assert house.calls() == [
         "submit --competition cifar10 submissions/cifar10/ensemble.csv --message it's new --force",
         "submit --competition digits my file.csv --message ",
         "submissions --competition cifar10",
         "download --competition cifar10",
+        "leaderboard --competition cifar10 --score 0.9",
     ]
 
 

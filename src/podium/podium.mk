@@ -18,7 +18,7 @@ OWN_OPTIONS ?=
 OWN_HELP ?=
 COMPETITION ?=
 OPTIONS := DATA STRATEGY THRESHOLD OUT MESSAGE FORCE KAGGLE TARGET METRIC KIND RUN SET RECIPE WRITE TRIALS MINUTES \
-	ENGINE ADDRESS CHECKPOINTS SLURM
+	ENGINE ADDRESS CHECKPOINTS SLURM SCORE
 $(foreach name,$(OPTIONS),$(eval $(name) ?=))
 # nproc would take OMP_NUM_THREADS for the number of cores.
 CORES := $(shell env -u OMP_NUM_THREADS nproc)
@@ -63,13 +63,14 @@ Kaggle
                    competition takes notebooks only; rehearse-notebook runs the same script here
   submit           upload FILE= with MESSAGE= and wait for its score
   submissions      list scores, and the two submissions to select
+  leaderboard      print rank and medal zone of the best public score, or of SCORE=, and how far each zone is
 Else
   clean            remove what can be made again: decoded images, rehearsals, files that killed commands left$(OWN_HELP)
 More commands (why, grade, predict, import, compact): $(PYTHON) -m podium --help
 endef
 
 VERBS := prepare rehearse estimate plan-cost check-recipes runs suggest ensemble pseudo report check verify new show lr-find tune embed \
-	download submit submissions kernel rehearse-kernel notebook rehearse-notebook
+	download submit submissions leaderboard kernel rehearse-kernel notebook rehearse-notebook
 TARGETS := help demo all train clean $(VERBS) $(OWN_TARGETS)
 GOALS := $(or $(value MAKECMDGOALS),help)
 
@@ -91,7 +92,8 @@ GOALS_ENGINE := train
 GOALS_ADDRESS := train
 GOALS_CHECKPOINTS := train
 GOALS_SLURM := train
-$(foreach name,RUN SET TARGET METRIC KIND ENGINE ADDRESS CHECKPOINTS SLURM,$(if $(and $(filter command,$(origin $(name))),$($(name))),\
+GOALS_SCORE := leaderboard
+$(foreach name,RUN SET TARGET METRIC KIND ENGINE ADDRESS CHECKPOINTS SLURM SCORE,$(if $(and $(filter command,$(origin $(name))),$($(name))),\
 	$(if $(filter $(GOALS_$(name)),$(GOALS)),,$(error $(name)= has no effect on make $(GOALS)))))
 
 $(foreach name,ADDRESS CHECKPOINTS SLURM,$(if $($(name)),$(if $(ENGINE),,$(error $(name)= has no effect without ENGINE=))))
@@ -204,6 +206,7 @@ ARGUMENTS_embed = $(call quoted,$(RECIPE))
 ARGUMENTS_lr-find = $(ARGUMENTS_embed) $(if $(filter 1,$(WRITE)),--write)
 ARGUMENTS_tune = $(ARGUMENTS_embed) $(call option,TRIALS,trials) $(call option,MINUTES,minutes) $(call option,OUT,out)
 ARGUMENTS_submit = $(call quoted,$(FILE)) --message $(call quoted,$(MESSAGE)) $(FORCED)
+ARGUMENTS_leaderboard = $(call option,SCORE,score)
 ARGUMENTS_verify = $(RUN_NAMES) --file $(call quoted,$(FILE))
 RUN_NAMES = $(foreach run,$(RUN),$(call quoted,$(run)))
 ARGUMENTS_kernel = $(RUN_NAMES) $(FORCED)

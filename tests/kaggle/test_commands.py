@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake.server import TOKEN
-from fake.state import Fault
+from fake.state import Fault, Graded
 from PIL import Image
 
 import podium as package
@@ -156,6 +156,33 @@ def test_submissions_picks_up_what_was_pending_and_says_what_to_select(project):
 
 def test_submissions_tells_when_there_are_none(project):
     assert "nothing was submitted yet" in run(project, "submissions")[1]
+
+
+def test_leaderboard_prints_the_rank_and_the_medal_zones(project):
+    rows = "".join(f"{team},team {team},2026-01-01 00:00:00,{1 - team / 1000}\n" for team in range(1, 51))
+    board = project.folder / "board.zip"
+    with zipfile.ZipFile(board, "w") as archive:
+        archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n" + rows)
+    project.state.leaderboard = board.read_bytes()
+    code, _, errors = run(project, "leaderboard")
+    assert code == 2 and "No submission has a score yet." in errors
+    result = json.loads(run(project, "leaderboard", "--score", "0.985", "--json")[1])
+    silver = {"medal": "silver", "last_rank": 10, "last_score": 0.99, "standard_errors": None}
+    assert result["medal"] == "bronze" and silver in result["medals"]
+    project.write(1)
+    project.state.grade = lambda _: Graded("0.93", "0.9")
+    submit(project.session(), project.csv, "first")
+    assert "accuracy 0.93: rank 51, no medal;" in run(project, "leaderboard")[1]
+    code, output, _ = run(project, "leaderboard", "--score", "0.985")  # 0.051 is the standard error of the blend
+    assert code == 0 and "accuracy 0.985: rank 15, bronze medal; the leaderboard has 50 teams" in output
+    assert [line.split() for line in output.splitlines()[3:]] == [
+        ["silver", "10", "0.99", "+0.1"],
+        ["bronze", "20", "0.98", "-0.1"],
+    ]
+    with zipfile.ZipFile(board, "w") as archive:
+        archive.writestr("board.csv", "TeamId,TeamName,SubmissionDate,Score\n")
+    project.state.leaderboard = board.read_bytes()
+    assert run(project, "leaderboard")[1] == "accuracy 0.93: rank 1, no medal; the leaderboard has 0 teams\n"
 
 
 def test_download_fetches_and_says_what_the_archive_is_called(project):

@@ -1,5 +1,6 @@
 """Commands that talk to Kaggle, and train in a notebook there."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames
+from podium.cli.options import DEFAULT, DataPlace, Opened, RunNames, finite
 from podium.cli.printing import print_line, print_result
 from podium.plan.runs import PlannedRun, longest_first, select_runs
 from podium.text import record_lines
@@ -24,6 +25,9 @@ Message = Annotated[str, typer.Option("--message", "-m", help="Description in Ka
 Force = Annotated[bool, typer.Option("--force", help="Submit unusual class shares, or the same file again.")]
 ForceNotebook = Annotated[
     bool, typer.Option("--force", help="Upload and push again; forget a notebook that is still running.")
+]
+Score = Annotated[
+    float | None, typer.Option(callback=finite, help="A score; default: the best public score in the ledger.")
 ]
 
 
@@ -94,6 +98,35 @@ def download(workspace: Opened = DEFAULT) -> None:
         print_line(f'competition.toml names another archive: set [data] archive = "{place.name}"')
 
 
+@commands.command()
+def leaderboard(workspace: Opened = DEFAULT, score: Score = None) -> None:
+    """Print rank and medal zone of a score, and how far each zone is in standard errors of the validation score."""
+    from podium.errors import KaggleError
+    from podium.kaggle.ledger import read_ledger
+    from podium.kaggle.standings import best_public, medal_zones, rank_of, read_leaderboard
+    from podium.metrics import METRICS
+
+    session = _open_session(workspace)
+    metric = workspace.competition.metric
+    best = best_public(read_ledger(session.ledger), metric)
+    if score is None and best is None:
+        fix = "make submit MESSAGE=..., or SCORE=0.9"
+        raise KaggleError("No submission has a score yet.", file=session.ledger, fix=fix)
+    value = score if score is not None else best.public
+    with tempfile.TemporaryDirectory() as folder:
+        scores = read_leaderboard(session.kaggle.leaderboard(Path(folder)))
+    rank, zones = rank_of(value, scores, metric), medal_zones(scores, metric)
+    medal = next((name for name, last_rank, _ in zones if rank <= last_rank), None)
+    lines = [f"{metric} {value:.5g}: rank {rank:,}, {medal or 'no'} medal; the leaderboard has {len(scores):,} teams"]
+    medals = [dict(zip(("medal", "last_rank", "last_score"), zone, strict=True)) for zone in zones]
+    gain, error = METRICS[metric].gain, best and best.standard_error
+    for zone in medals:
+        zone["standard_errors"] = (gain(zone["last_score"]) - gain(value)) / error if error else None
+    lines += record_lines(medals, {"medal": "", "last_rank": ",", "last_score": ".5g", "standard_errors": "+.1f"})
+    about = {"metric": metric, "score": value, "rank": rank, "teams": len(scores), "medal": medal, "medals": medals}
+    print_result(about, lines)
+
+
 def competition_text(about: dict[str, Any]) -> str:
     """What Kaggle says about a competition, by the API's names, in a line."""
     accepted = "accepted" if about["userHasEntered"] else "not accepted yet: accept them on its page"
@@ -121,8 +154,17 @@ def kernel(runs: RunNames = None, workspace: Opened = DEFAULT, force: ForceNoteb
 
     stale = [run for run in longest_first(select_runs(workspace.trainable_runs, runs or [])) if run.stale]
     download_weights(stale)
+
+    def hours() -> float:
+        from podium.training.estimate import estimate_seconds, total_seconds
+
+        print_line("timing some steps of each recipe, as make estimate does")
+        seconds, devices = total_seconds(workspace.competition, stale, estimate_seconds(workspace, stale))
+        print_line(f"the runs would take {seconds / 3600:.1f} hours on {devices} here")
+        return seconds / 3600
+
     session = _open_session(workspace, "kernel", names_competition=False)
-    result = train_in_notebook(session, stale, force=force)
+    result = train_in_notebook(session, stale, hours, force=force)
     _print_imported(result, workspace.name, following="make ensemble")
 
 
@@ -160,7 +202,7 @@ def rehearse_notebook(workspace: Opened = DEFAULT, data: DataPlace = None) -> No
     from podium.kaggle.notebooks.rehearse import rehearse_blend
 
     result = rehearse_blend(workspace, images=_find_images(workspace, data))
-    print_line(f"the rehearsed CSV is {result}; next: make notebook COMPETITION={workspace.name}")
+    print_line(f"the rehearsed CSV: {result}; next: make notebook COMPETITION={workspace.name}")
 
 
 def _find_images(workspace: Opened, data: str | None) -> Path | None:

@@ -1,9 +1,11 @@
 """An account's datasets and notebooks at Kaggle. Kaggle's API and its CLI call notebooks "kernels"."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from podium.errors import KaggleError
 from podium.kaggle.answers import RefusedError
 from podium.kaggle.client import PAGE_SIZE, Kaggle, shorten
 
@@ -66,6 +68,18 @@ class Account(Kaggle):
     def follow_log(self, notebook: str) -> Iterator[str]:
         """Yield the lines of a notebook's log from the first on, as it writes them; ends after some minutes too."""
         return self.stream_cli("kernels", "logs", "--follow", notebook, seconds=LOG_SECONDS)
+
+    def gpu_quota(self) -> tuple[float, str]:
+        """The GPU hours that are left this week; and a text with them, those of a week, and when the next begins."""
+        # The answer of the API, as its package converts it to JSON, loses whole days.
+        output = self.check_cli("quota", "-v", seconds=self.timeout_seconds)
+        try:
+            _, left, total, renewed = {row[0]: row[1:] for row in csv.reader(output.split("\n")) if row}["GPU"]
+            hours = [float(text.rstrip("h")) for text in (left, total)]
+        except (LookupError, ValueError):
+            raise KaggleError("The kaggle command printed no quota.", found=shorten(output)) from None
+        text = "{:g} of this week's {:g} GPU hours are left".format(*hours)
+        return hours[0], f"{text}; the next week begins {renewed[:16]} UTC"
 
     def download_output(self, notebook: str, folder: Path) -> None:
         """Download a notebook's output and its log; files may arrive incomplete."""

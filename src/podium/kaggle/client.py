@@ -124,6 +124,12 @@ class Kaggle:
         options = ("-p", str(folder), "-q", *(["-o"] if force else []), *(["-f", name] if name else []))
         self.check_cli("competitions", "download", self.slug, *options, seconds=timeout_seconds)
 
+    def leaderboard(self, folder: Path) -> Path:
+        """Fetch the whole public leaderboard into a folder: a zip with one CSV."""
+        options = ("--download", "-p", str(folder), "-q")
+        self.check_cli("competitions", "leaderboard", self.slug, *options, seconds=self.timeout_seconds)
+        return folder / f"{self.slug}.zip"
+
     def upload_seconds(self, size: int) -> float:
         """How long an upload of this many bytes may take."""
         return self.timeout_seconds + size / UPLOAD_BYTES_PER_SECOND

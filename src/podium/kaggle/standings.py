@@ -1,11 +1,22 @@
-"""What the submissions show: validation against leaderboard, and the two to select as final."""
+"""What the submissions show: validation against leaderboard, the two to select as final, rank and medal zones."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from podium.errors import KaggleError
+from podium.files import DAMAGE
 from podium.kaggle.ledger import SCORED, Entry
 from podium.metrics import METRICS
 
 MIN_FOR_CORRELATION = 5
+# https://www.kaggle.com/progression/competitions: (teams below, then count and share of teams for each medal).
+ZONES = (
+    (100, (0, 0.10), (0, 0.20), (0, 0.40)),
+    (250, (10, 0.0), (0, 0.20), (0, 0.40)),
+    (1000, (10, 0.002), (50, 0.0), (100, 0.0)),
+    (float("inf"), (10, 0.002), (0, 0.05), (0, 0.10)),
+)
+MEDALS = ("gold", "silver", "bronze")
 
 
 def distinct_scored(entries: Sequence[Entry]) -> list[Entry]:
@@ -49,3 +60,28 @@ def select_final(entries: Sequence[Entry], metric: str) -> list[tuple[Entry, str
 def best_public(entries: Sequence[Entry], metric: str) -> Entry | None:
     """The entry with the best public score, or None."""
     return max(distinct_scored(entries), key=lambda entry: METRICS[metric].gain(entry.public), default=None)
+
+
+def read_leaderboard(file: Path) -> list[float]:
+    """The scores in the zip that Kaggle gives; raises KaggleError for another file."""
+    from pandas import read_csv
+
+    try:
+        return read_csv(file, compression="zip")["Score"].dropna().astype(float).tolist()
+    except DAMAGE as error:
+        expected, found = "a zip with a CSV with a column Score", str(error) or type(error).__name__
+        raise KaggleError("Not a leaderboard.", file=file.name, expected=expected, found=found) from None
+
+
+def rank_of(score: float, scores: Sequence[float], metric: str) -> int:
+    """The rank of a score among the teams' scores; of equal scores the best rank counts."""
+    gain = METRICS[metric].gain
+    return 1 + sum(gain(team) > gain(score) for team in scores)
+
+
+def medal_zones(scores: Sequence[float], metric: str) -> list[tuple[str, int, float]]:
+    """Each medal that a team gets, with the last rank of its zone and the score there."""
+    ranked = sorted(scores, key=METRICS[metric].gain, reverse=True)
+    zones = next(zones for limit, *zones in ZONES if len(scores) < limit)
+    last_ranks = [count + int(len(scores) * share) for count, share in zones]
+    return [(name, rank, ranked[rank - 1]) for name, rank in zip(MEDALS, last_ranks, strict=True) if rank]

@@ -38,6 +38,7 @@ class KernelState:
     versions: dict[str, list[int]] = field(default_factory=dict)  # of each kernel
     invalid: dict[str, list[str]] = field(default_factory=dict)  # what a push says it could not attach
     refusal: str = ""
+    quota: tuple[int, int] | None = (0, 30)  # hours of a GPU used and allowed in this week
 
 
 def output_file(state: KernelState, path: str) -> bytes | None:
@@ -144,6 +145,14 @@ def _kernel_output(handler: Any, request: dict) -> None:
         handler.json({"files": files, "log": ran.log})
 
 
+def _quota(handler: Any, _: dict) -> None:
+    answer: dict[str, Any] = {"quotaRefreshTime": "2026-12-05T00:00:00Z"}
+    if handler.state.kernels.quota:
+        used, allowed = (f"{hours * 3600}s" for hours in handler.state.kernels.quota)
+        answer["gpuQuota"] = {"timeUsed": used, "totalTimeAllowed": allowed}
+    handler.json(answer)
+
+
 def _get_kernel(handler: Any, request: dict) -> None:
     if _ran(handler, request) is not None:
         push = [push for push in handler.state.kernels.pushes if push["slug"].endswith(f"/{request['kernelSlug']}")][-1]
@@ -162,4 +171,5 @@ KERNEL_ROUTES = {
     "GetKernelSessionStatus": _kernel_status,
     "ListKernelSessionOutput": _kernel_output,
     "GetKernel": _get_kernel,
+    "GetAcceleratorQuotaStatistics": _quota,
 }

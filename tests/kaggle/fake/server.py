@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = output_file(self.state.kernels, path)
         if content is None:
-            content = self.state.archive
+            content = self.state.leaderboard if "leaderboard" in path else self.state.archive
             content = self.state.contents.get(unquote(path.removeprefix("/files/single/")), content)
         if not self._is_faulty(path, content):
             self._bytes(content)
@@ -218,6 +218,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._redirect(f"single/{quote(served)}")
 
+    def _download_leaderboard(self, _: dict) -> None:
+        self._redirect("leaderboard.zip")
+
     def _shown(self, submission: dict[str, Any]) -> dict[str, Any]:
         row = {name: value for name, value in submission.items() if name != "graded"}
         graded: Graded | None = submission["graded"]
@@ -302,5 +305,6 @@ ROUTES = {
     "ListDataFiles": _Handler._list_data_files,
     "DownloadDataFiles": _Handler._download_data_files,
     "DownloadDataFile": _Handler._download_data_file,
+    "DownloadLeaderboard": _Handler._download_leaderboard,
     **KERNEL_ROUTES,
 }

@@ -39,6 +39,7 @@ class State:
     files: Mapping[str, int] = field(default_factory=dict)
     contents: Mapping[str, bytes] = field(default_factory=dict)  # of files by themselves; `<name>.zip`: compressed
     page_size: int = 0  # of the list of files; 0: as asked
+    leaderboard: bytes = b""
     polls_before_score: int = 1
     daily: int = 5
     entered: bool = True  # the account has accepted the rules

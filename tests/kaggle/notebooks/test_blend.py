@@ -22,6 +22,7 @@ from podium.errors import ConfigError, KaggleError, SubmissionError
 from podium.files import write_file
 from podium.kaggle.account import Account
 from podium.kaggle.ledger import read_ledger
+from podium.kaggle.notebooks import rehearse
 from podium.kaggle.notebooks.blend import run_blend_notebook
 from podium.kaggle.notebooks.package import pack_notebook
 from podium.kaggle.notebooks.rehearse import rehearse_blend
@@ -258,6 +259,32 @@ def test_a_competition_without_a_name_at_kaggle_or_test_images_is_refused_before
         pack_notebook(alone, tmp_path / "packed", user="me")
 
 
+@pytest.mark.parametrize("is_equal", [True, False])
+def test_parameters_are_packed_as_float16_if_a_rehearsal_with_them_wrote_the_same_labels(toy, monkeypatch, is_equal):
+    sizes, images = [], toy.workspace.paths.root / "attached"
+
+    def run_script(script, root):
+        """Writes the CSV of the ensemble, but another one with float16, unless it `is_equal`."""
+        (attached,) = root.glob("kaggle/input/datasets/rehearsal/*")
+        sizes.append(next(attached.glob("*.pyz")).stat().st_size)
+        file = root / "kaggle" / "working" / "submission.csv"
+        rows = toy.csv.decode().splitlines(keepends=True)
+        rows[1] = rows[1] if is_equal or len(sizes) > 1 else f"{rows[1].split(',')[0]},{(int(rows[1][-2]) + 1) % 10}\n"
+        write_file(file, "".join(rows).encode())
+        return 0
+
+    monkeypatch.setattr(rehearse, "run_script", run_script)
+    images.mkdir(exist_ok=True)
+    result = rehearse_blend(toy.workspace, images=images)
+    toy.run()
+    (archive,) = (toy.session.folder / "files").glob("*.pyz")
+    assert archive.stat().st_size == sizes[-1] and len(sizes) == (1 if is_equal else 2)
+    precision = "float16" if is_equal else "float32"
+    assert f"the members' parameters are packed as {precision}" in toy.messages
+    assert result.endswith(f"{precision}, {sizes[-1] / 1e6:.1f} MB to upload, equal to ensemble.csv, byte for byte")
+    assert is_equal or (sizes[1] - sizes[0] == 99 * 99 * 2 and "1 of 500 rows differ" in result)
+
+
 def test_the_pushed_script_writes_the_csv_of_the_ensemble_here_offline(tmp_path):
     workspace = digits_workspace(tmp_path, validation=VALIDATION, recipe=RECIPE.replace("epochs = 2", "epochs = 1"))
     from podium.training.run import train_run  # only this test needs torch
@@ -267,4 +294,4 @@ def test_the_pushed_script_writes_the_csv_of_the_ensemble_here_offline(tmp_path)
     images = tmp_path / "attached"
     images.mkdir()
     result = rehearse_blend(workspace, images=images)
-    assert result == "equal to ensemble.csv, byte for byte"
+    assert result.endswith("to upload, equal to ensemble.csv, byte for byte")

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from podium.files import read_json
+from podium.kaggle.notebooks.float16 import rehearsed_precision
 from podium.kaggle.notebooks.follow import pending_push, push_package, wait_for_output
-from podium.kaggle.notebooks.package import Push, pack_notebook
+from podium.kaggle.notebooks.package import Push, blend_files, pack_notebook
+from podium.kaggle.notebooks.quota import check_quota
 from podium.kaggle.notebooks.script import SUBMISSION
 from podium.kaggle.session import Session
 from podium.plan.stamp import file_sha256
@@ -16,6 +18,7 @@ from podium.workspace import Workspace
 
 # Probabilities that differ by less are rounding.
 TOLERANCE = 1e-5
+EQUAL = "equal to ensemble.csv, byte for byte"
 
 
 def run_blend_notebook(session: Session, *, force: bool = False) -> tuple[Push, Path]:
@@ -26,9 +29,14 @@ def run_blend_notebook(session: Session, *, force: bool = False) -> tuple[Push, 
     """
     workspace = session.workspace
     with session.notebook_lock():
-        packed = pack_notebook(workspace, session.folder, user=session.kaggle.user(), new_version=force)
+        precision = rehearsed_precision(workspace, blend_files(workspace).values())
+        options = {"user": session.kaggle.user(), "new_version": force, "precision": precision}
+        packed = pack_notebook(workspace, session.folder, **options)
         push = pending_push(session, force=force)
         if push is None or push.archive != packed.archive:
+            session.log(f"the members' parameters are packed as {precision}")
+            if not force:
+                check_quota(session)
             push = push_package(session, packed)
         ended = wait_for_output(session, push)
         file, settings = ended.output / SUBMISSION, workspace.competition.submission
@@ -43,10 +51,10 @@ def run_blend_notebook(session: Session, *, force: bool = False) -> tuple[Push, 
 
 
 def compare(workspace: Workspace, file: Path) -> str:
-    """How a valid CSV differs from `ensemble.csv`."""
+    """How a valid CSV differs from `ensemble.csv`: EQUAL, or in how many rows."""
     ensemble = workspace.paths.submissions / "ensemble.csv"
     if file.read_bytes() == ensemble.read_bytes():
-        return "equal to ensemble.csv, byte for byte"
+        return EQUAL
     options = {"lock": workspace.lock, "settings": workspace.competition.submission}
     distances = np.abs(read_probabilities(file, **options) - read_probabilities(ensemble, **options)).max(axis=1)
     count = int((distances > TOLERANCE).sum())

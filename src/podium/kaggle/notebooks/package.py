@@ -17,6 +17,7 @@ from podium.config.keys import Recipe, published_name
 from podium.ensemble.write import read_blend
 from podium.errors import ConfigError
 from podium.kaggle.notebooks import script
+from podium.kaggle.notebooks.float16 import halve
 from podium.plan.packages import find_weights
 from podium.plan.runs import PlannedRun, longest_first
 from podium.plan.stamp import file_sha256, git_commit
@@ -26,6 +27,7 @@ from podium.workspace import Workspace
 # What a session needs beside training: to unpack, to decode the images and to keep the output.
 RESERVED_HOURS = 0.5
 LONGEST_SLUG = 30
+PARAMETERS = ".safetensors"
 SCRIPT, DATASET = "kernel.py", "files"  # in the folder of a notebook
 SETTINGS_LINE = "SETTINGS: dict[str, Any] = {}\n"
 DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the archive
@@ -58,18 +60,22 @@ def pack_notebook(
     user: str,
     runs: Sequence[PlannedRun] = (),
     new_version: bool = False,
+    precision: str = "float32",
 ) -> Push:
     """Write SCRIPT and DATASET, a notebook and its files, into a folder: it trains `runs`, or predicts by the ensemble.
 
-    Equal content gives an equal archive, except for a `new_version`. Published weights must be there before, see
-    `published_weights_file`. Raises ConfigError for files that are missing or that a notebook cannot have, and for a
-    competition whose images Kaggle cannot attach, TrainingError for a package without weights, and what `read_blend`
-    raises.
+    The members' parameters have the `precision`, float32 or float16. Equal content gives an equal archive, except for a
+    `new_version`. Published weights must be there before, see `published_weights_file`. Raises ConfigError for files
+    that are missing or that a notebook cannot have, and for a competition whose images Kaggle cannot attach,
+    TrainingError for a package without weights, and what `read_blend` raises.
     """
     check_images(workspace, trains=bool(runs))
     paths, prefix = workspace.paths, "podium" if runs else "submit"
     notebook = f"{user}/{notebook_slug(workspace.name, prefix)}"
     files = training_files(workspace, runs) if runs else blend_files(workspace)
+    if precision == "float16":
+        halves = {place: folder / "float16" / file.name for place, file in files.items() if file.suffix == PARAMETERS}
+        files |= {place: halve(files[place], target) for place, target in halves.items()}
     files |= {file.relative_to(paths.root).as_posix(): file for file in (paths.settings_file, paths.lock_file)}
     archive = pack_dataset(f"{notebook}-files", folder / DATASET, files | source_files(), new_version=new_version)
     names = [run.run for run in longest_first(runs)]

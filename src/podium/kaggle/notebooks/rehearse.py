@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from podium.errors import KaggleError
-from podium.kaggle.notebooks.blend import compare
+from podium.kaggle.notebooks.blend import EQUAL, compare
+from podium.kaggle.notebooks.float16 import record_rehearsal
 from podium.kaggle.notebooks.follow import read_manifest
-from podium.kaggle.notebooks.package import DATASET, SCRIPT, pack_notebook
+from podium.kaggle.notebooks.package import DATASET, SCRIPT, blend_files, pack_notebook
 from podium.kaggle.notebooks.script import SUBMISSION
 from podium.kaggle.notebooks.train import ImportedOutput, import_output
 from podium.kaggle.waiting import one_process
@@ -35,7 +36,7 @@ def rehearse_training(workspace: Workspace, runs: Sequence[PlannedRun], *, image
     workspace = replace(workspace, paths=replace(paths, outputs=paths.root / ".rehearsal"))
     for run in runs:  # an earlier rehearsal's predictions would be kept
         workspace.paths.predictions_file(run.run).unlink(missing_ok=True)
-    with _rehearsed(workspace, images, runs) as output:
+    with _rehearsed(workspace, images, runs) as (_, output):
         manifest, _ = read_manifest(output)
         result = import_output(workspace, output, manifest)
     faults = [f"{run}: {reason}" for run, reason in result.refused.items()]
@@ -48,18 +49,31 @@ def rehearse_training(workspace: Workspace, runs: Sequence[PlannedRun], *, image
 def rehearse_blend(workspace: Workspace, *, images: Path | None) -> str:
     """Run what `make notebook` would push on the visible test images; returns how its CSV differs from the ensemble's.
 
+    Labels are first predicted with parameters as float16, which `make notebook` then pushes if this CSV is equal.
     Raises KaggleError where the script fails, and what `pack_notebook` raises.
     """
-    with _rehearsed(workspace, images) as output:
-        return compare(workspace, output / SUBMISSION)
+    files, results = blend_files(workspace).values(), []
+    has_labels = workspace.competition.submission.kind == "labels"
+    for precision in ("float16", "float32") if has_labels else ("float32",):
+        with _rehearsed(workspace, images, precision=precision) as (archive, output):
+            difference = compare(workspace, output / SUBMISSION)
+        if precision == "float16":
+            record_rehearsal(workspace, files, is_equal=difference == EQUAL)
+        megabytes = archive.stat().st_size / 1e6
+        results.append(f"with parameters as {precision}, {megabytes:.1f} MB to upload, {difference}")
+        if difference == EQUAL:
+            break
+    return "; ".join(results)
 
 
 @contextmanager
-def _rehearsed(workspace: Workspace, images: Path | None, runs: Sequence[PlannedRun] = ()) -> Iterator[Path]:
-    """Yield the output of the script, which runs here with its dataset and the images attached."""
+def _rehearsed(
+    workspace: Workspace, images: Path | None, runs: Sequence[PlannedRun] = (), **options: str
+) -> Iterator[tuple[Path, Path]]:
+    """Yield the packed archive and the output of the script, which runs here with its dataset and images attached."""
     folder = workspace.paths.root / ".rehearsal" / ".kernel" / workspace.name
     with one_process(folder / ".lock", f"Another rehearsal of {workspace.name} is running."):
-        push, root = pack_notebook(workspace, folder, user="rehearsal", runs=runs), folder / "machine"
+        push, root = pack_notebook(workspace, folder, user="rehearsal", runs=runs, **options), folder / "machine"
         shutil.rmtree(root, ignore_errors=True)
         attached = root / "kaggle" / "input" / "datasets" / push.dataset
         attached.parent.mkdir(parents=True)
@@ -72,7 +86,7 @@ def _rehearsed(workspace: Workspace, images: Path | None, runs: Sequence[Planned
         if exit_code := run_script(folder / SCRIPT, root):
             found = f"exit code {exit_code}; its messages are above"
             raise KaggleError("The rehearsed script failed.", file=folder / SCRIPT, found=found)
-        yield root / "kaggle" / "working"
+        yield folder / DATASET / push.archive, root / "kaggle" / "working"
 
 
 def run_script(script: Path, root: Path) -> int:

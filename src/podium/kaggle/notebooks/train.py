@@ -1,6 +1,6 @@
 """Runs trained in a notebook on Kaggle's GPUs, and imported into `oof/` with the checks of the ensemble."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from podium.errors import PredictionsError
 from podium.files import write_file
 from podium.kaggle.notebooks.follow import Ended, pending_push, push_package, wait_for_output
 from podium.kaggle.notebooks.package import check_images, pack_notebook
+from podium.kaggle.notebooks.quota import check_quota
 from podium.kaggle.session import Session
 from podium.plan.runs import PlannedRun
 from podium.plan.stamp import is_stale, weights_sha256
@@ -26,10 +27,13 @@ class ImportedOutput:
     left: tuple[str, ...]
 
 
-def train_in_notebook(session: Session, runs: Sequence[PlannedRun], *, force: bool = False) -> ImportedOutput | None:
+def train_in_notebook(
+    session: Session, runs: Sequence[PlannedRun], hours: Callable[[], float], *, force: bool = False
+) -> ImportedOutput | None:
     """Train stale runs at Kaggle and import their predictions into `oof/`; returns None where nothing is to be done.
 
-    A notebook that was pushed before is followed to its end instead, unless `force` forgets it.
+    A notebook that was pushed before is followed to its end instead, unless `force` forgets it. Without
+    `force`, the `hours` that the training takes here are compared with the GPU hours that Kaggle leaves.
     Raises KaggleError, with the command to type, for everything that goes wrong on the way.
     """
     check_images(session.workspace, trains=True)
@@ -38,6 +42,8 @@ def train_in_notebook(session: Session, runs: Sequence[PlannedRun], *, force: bo
         if push is None and not runs:
             return None
         if push is None:
+            if not force:
+                check_quota(session, hours)
             options = {"runs": runs, "user": session.kaggle.user(), "new_version": force}
             push = push_package(session, pack_notebook(session.workspace, session.folder, **options))
         return _import(session, wait_for_output(session, push))
