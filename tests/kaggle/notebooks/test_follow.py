@@ -84,7 +84,7 @@ def test_no_notebook_is_pushed_where_the_archive_did_not_arrive(toy, reason):
     else:
         toy.state.loses_files = True
     with pytest.raises(KaggleError, match=r"not ready at Kaggle|Upload unsuccessful") as refusal:
-        toy.train(dataset_patience=Patience(0.05, 0.05, 0.1, 0))
+        toy.train(patience=Patience(0.05, 0.05, 0.1, 0))
     is_created = refusal.value.found == "status READY, with no file"
     assert (is_created or reason == "refused") and toy.state.pushes == []
     toy.state.loses_files = False
@@ -94,7 +94,7 @@ def test_no_notebook_is_pushed_where_the_archive_did_not_arrive(toy, reason):
 def test_no_notebook_is_pushed_where_the_dataset_is_never_ready(toy):
     toy.state.statuses = ["BLOBS_RECEIVED"] * 99
     with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
-        toy.train(dataset_patience=Patience(0.05, 0.05, 0.1, 0))
+        toy.train(patience=Patience(0.05, 0.05, 0.1, 0))
     assert refusal.value.found == "status BLOBS_RECEIVED, with no file" and toy.state.pushes == []
     toy.state.statuses = ["FAILED"]
     with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
