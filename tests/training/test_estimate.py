@@ -30,7 +30,7 @@ def workspace(training: int, validation: Sequence[int] = (0, 0, 0, 0)) -> Simple
     folds = np.array([-1] * training + list(validation))
     ids = np.arange(count).astype(str)
     lock = Lock("", ("cat", "dog"), ids, np.arange(count) % 2, folds, np.arange(5).astype(str))
-    return SimpleNamespace(lock=lock, paths=Paths("toy", Path(), Path()))
+    return SimpleNamespace(lock=lock, competition=None, paths=Paths("toy", Path(), Path()))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -83,12 +84,15 @@ def new(
     lines += [f"fix before make prepare: {fault}" for fault in guess.listing.faults[:MOST_FAULTS]]
     remember(paths.root, competition, data=data)
     is_found = not data or source.parent.resolve() == data_folder.resolve()
-    data_option = "" if is_found else f" DATA={shlex.quote(str(source))}"
-    next_line = f"next: check these files, then type make rehearse COMPETITION={competition}{data_option}"
-    if FASTEST in {file.stem for file in files}:
-        next_line += f"\nor, for a first blend in a minute or two: make {FASTEST}, then make ensemble"
-    record = {"files": files, "to_check": guess.to_check, "faults": guess.listing.faults}
-    print_result(record, [*lines, wrote_line(files), next_line])
+    option = f"COMPETITION={competition}" + ("" if is_found else f" DATA={shlex.quote(str(source))}")
+    lines += [wrote_line(files), f"next: check these files, then type make rehearse {option}", *_fastest(files)]
+    print_result({"files": files, "to_check": guess.to_check, "faults": guess.listing.faults}, lines)
+
+
+def _fastest(files: Sequence[Path]) -> list[str]:
+    """What to type for a first blend, if there is a recipe that trains no network."""
+    is_here = FASTEST in {file.stem for file in files}
+    return [f"or, for a first blend in a minute or two: make {FASTEST}, then make ensemble"] if is_here else []
 
 
 @commands.command()

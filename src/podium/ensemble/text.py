@@ -34,7 +34,7 @@ def ensemble_lines(written: WrittenEnsemble, *, stale: set[str]) -> list[str]:
         "",
         *_run_lines(result, stale),
         "",
-        *([*_strategy_lines(result), ""] if len(result.runs) > 1 else []),  # one run is each strategy's blend
+        *_strategy_lines(result),
         *_score_lines(result),
         *(line for warning in result.warnings for line in wrap(f"WARNING: {warning}", 100, subsequent_indent="  ")),
         "limits of this score:",
@@ -78,7 +78,9 @@ def _strategy_lines(result: EnsembleResult) -> list[str]:
         numbers = (score.cross_fitted[metric], score.cross_fitted[second], score.in_sample[metric])
         optimism, mark = f"{score.optimism(metric):+z.4f}", " <- used" if score is result.used else ""
         rows.append((score.strategy, average, *(f"{number:.4f}" for number in numbers), optimism, mark))
-    return [f"cross-fitted on {len(result.aligned.oof_ids):,} validation rows:", *table_lines(rows, "<<>>>><")]
+    lines = [f"cross-fitted on {len(result.aligned.oof_ids):,} validation rows:"]
+    # One run is the blend of every strategy.
+    return [*lines, *table_lines(rows, "<<>>>><"), ""] if len(result.runs) > 1 else lines
 
 
 def _score_lines(result: EnsembleResult) -> list[str]:
