@@ -1,5 +1,6 @@
 """Waiting for Kaggle: how often and how long to ask, and one process at a time."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -24,11 +25,11 @@ class Patience:
     wait_seconds: float = 600
     grace_seconds: float = 60  # how long Kaggle may take to list what was sent
 
-    def attempts(self) -> Iterator[float]:
-        """Yield the seconds so far, and sleep after each attempt, until the wait is over."""
+    def attempts(self, *, most_seconds: float = math.inf) -> Iterator[float]:
+        """Yield the seconds so far, and sleep after each attempt, until the wait or `most_seconds` are over."""
         pause, started, waited = self.first_pause_seconds, time.monotonic(), 0.0
         yield waited
-        while waited < self.wait_seconds:
+        while waited < min(self.wait_seconds, most_seconds):
             time.sleep(pause)
             waited = time.monotonic() - started
             yield waited

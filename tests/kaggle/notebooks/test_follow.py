@@ -18,6 +18,7 @@ from notebook_toys import NOTEBOOK, log_text
 from podium.errors import ConfigError, KaggleError
 from podium.kaggle.answers import ServerError
 from podium.kaggle.client import Kaggle
+from podium.kaggle.notebooks import follow as follow_module
 from podium.kaggle.waiting import Patience
 from podium.predictions.artefact import save_predictions
 
@@ -91,11 +92,14 @@ def test_no_notebook_is_pushed_where_the_archive_did_not_arrive(toy, reason):
     assert toy.train().imported == BOTH and toy.requests.count("CreateDatasetVersion") == is_created
 
 
-def test_no_notebook_is_pushed_where_the_dataset_is_never_ready(toy):
-    toy.state.statuses = ["BLOBS_RECEIVED"] * 99
+def test_no_notebook_is_pushed_where_the_dataset_is_never_ready(toy, monkeypatch):
+    toy.state.statuses = ["BLOBS_RECEIVED"] * 999
     with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
         toy.train(patience=Patience(0.05, 0.05, 0.1, 0))
     assert refusal.value.found == "status BLOBS_RECEIVED, with no file" and toy.state.pushes == []
+    monkeypatch.setattr(follow_module, "DATASET_SECONDS", 0.1)  # less than the patience with a notebook
+    with pytest.raises(KaggleError, match="not ready at Kaggle"):
+        toy.train(patience=Patience(0.05, 0.05, 3600, 0))
     toy.state.statuses = ["FAILED"]
     with pytest.raises(KaggleError, match="not ready at Kaggle") as refusal:
         toy.train()

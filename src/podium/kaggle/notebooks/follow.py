@@ -25,6 +25,7 @@ from podium.kaggle.waiting import now
 from podium.plan.stamp import file_sha256
 
 ATTEMPTS = 3
+DATASET_SECONDS = 1200  # in which a dataset becomes ready, if it ever does
 LOG_LINES_SHOWN = 15
 
 
@@ -111,7 +112,7 @@ def upload_dataset(session: Session, name: str, archive: Path) -> None:
     else:
         session.log(f"uploading {archive.name} into {name}: {archive.stat().st_size:,} bytes")
         account.upload_dataset(archive.parent, new=before is None, message=archive.name)
-    for _ in session.patience.attempts():
+    for _ in session.patience.attempts(most_seconds=DATASET_SECONDS):
         status = account.dataset_status(name)
         # While Kaggle makes a new version, it may list the previous version as ready.
         listed = account.dataset_files(name) or [] if status == READY else []
