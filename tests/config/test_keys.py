@@ -123,8 +123,8 @@ def test_keys_that_are_for_classes_are_told_for_a_number(tmp_path, line, name):
 @pytest.mark.parametrize(
     ("target", "fitting"),
     [
-        ("multi-label", {"label_smoothing"}),
-        ("ordinal", {"sampling"}),
+        ("multi-label", {"class_weights", "focal_gamma", "label_smoothing"}),
+        ("ordinal", {"class_weights", "sampling"}),
     ],
 )
 def test_other_targets_have_the_keys_of_classes_that_make_sense_for_them(tmp_path, target, fitting):

@@ -11,7 +11,7 @@ from podium.config.keys import Recipe
 from podium.data.cache import open_images
 from podium.targets.target import Target
 from podium.training import run as run_module
-from podium.training.batches.stores import FitData
+from podium.training.batches.stores import FitData, PixelStore
 from podium.training.losses import make_loss
 from podium.training.predict import open_predictor, predict_images
 from podium.training.run import train_run
@@ -30,6 +30,43 @@ def test_the_loss_of_several_labels_is_the_mean_binary_cross_entropy_and_smoothi
     assert torch.allclose(loss.of_each(logits, targets).mean(), loss(logits, targets))
     smooth = loss_of(Target("multi-label", 2), label_smoothing=0.2)
     assert torch.isclose(smooth(logits, targets), binary_cross_entropy_with_logits(logits, targets * 0.8 + 0.1))
+
+
+def weighted_loss(target, labels, **keys):
+    """The loss of a recipe with these keys, for labels of training rows."""
+    rows = np.arange(len(labels))
+    store = PixelStore(np.zeros((len(labels), 4, 4, 3), np.uint8), torch.device("cpu"))
+    data = FitData(store, np.array(labels), target.outputs, rows, rows[:0], target)
+    return make_loss(Recipe(architecture="fastnet", **keys), data)
+
+
+def test_balanced_weights_of_several_labels_weigh_yes_and_no_of_each_column():
+    labels = np.array([[1, 1], [0, 1], [0, 1], [0, 1]], np.uint8)  # the second column has no 0
+    logits, targets = torch.tensor([[0.3, -1.0], [0.7, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    loss = weighted_loss(Target("multi-label", 2), labels, class_weights="balanced")
+    each = binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    by_hand = each * torch.tensor([[4 / (2 * 1), 1.0], [4 / (2 * 3), 1.0]])
+    assert torch.allclose(loss.of_each(logits, targets), by_hand.mean(1))
+    smooth = weighted_loss(Target("multi-label", 2), labels, focal_gamma=1e-9, label_smoothing=0.2)
+    plain = weighted_loss(Target("multi-label", 2), labels, label_smoothing=0.2)
+    assert torch.allclose(smooth.of_each(logits, targets), plain.of_each(logits, targets), atol=1e-6)
+
+
+def test_the_focal_loss_of_several_labels_multiplies_by_the_doubt_in_each_column():
+    logits, targets = torch.tensor([[0.3, -1.0]]), torch.tensor([[1.0, 0.0]])
+    own = torch.tensor([[torch.sigmoid(logits[0, 0]), torch.sigmoid(-logits[0, 1])]])
+    loss = loss_of(Target("multi-label", 2), focal_gamma=2.0)
+    assert torch.allclose(loss(logits, targets), (-((1 - own) ** 2) * own.log()).mean())
+
+
+def test_balanced_weights_of_ordered_classes_weigh_the_loss_of_each_grade():
+    labels = [0] * 6 + [1] * 2 + [2]
+    loss, plain = (weighted_loss(Target("ordinal", 3), labels, class_weights=name) for name in ("balanced", "none"))
+    mean, deviation = np.mean(labels), np.std(labels)
+    targets = torch.tensor((np.array([[0], [1], [2]]) - mean) / deviation, dtype=torch.float32)
+    outputs = torch.tensor([[0.5], [-0.2], [3.0]])
+    weights = torch.tensor([9 / (3 * 6), 9 / (3 * 2), 9 / (3 * 1)])
+    assert torch.allclose(loss.of_each(outputs, targets), weights * plain.of_each(outputs, targets))
 
 
 def test_the_loss_of_a_number_is_hubers():

@@ -15,8 +15,8 @@ WITHOUT_EPOCHS = (
 )
 # Keys that have an effect on some targets only -> these.
 TARGETS_OF_KEYS = {
-    "class_weights": ("class",),
-    "focal_gamma": ("class",),
+    "class_weights": ("class", "multi-label", "ordinal"),
+    "focal_gamma": ("class", "multi-label"),
     "label_smoothing": ("class", "multi-label"),
     "sampling": ("class", "ordinal"),
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,9 @@ def make_loss(recipe: Recipe, data: FitData) -> Loss:
     smoothing, gamma, target = recipe.label_smoothing, recipe.focal_gamma, data.target
     weights = balanced_weights(data) if recipe.class_weights == "balanced" else None
     if not target.has_probabilities:
-        return Loss(_losses_of_numbers)
+        return Loss(partial(_losses_of_numbers, weights=weights, data=data))
+    if target.has_columns and (gamma or weights is not None):
+        return Loss(partial(_weighted_losses_of_labels, gamma=gamma, weights=weights, smoothing=smoothing))
     if target.has_columns:
         return Loss(partial(_losses_of_labels, smoothing=smoothing))
     if gamma:
@@ -49,11 +52,18 @@ def make_loss(recipe: Recipe, data: FitData) -> Loss:
 
 
 def balanced_weights(data: FitData) -> Tensor:
-    """scikit-learn's "balanced" weights (classes,) of the training rows; that of an absent class is 1."""
-    labels, weights = data.labels[data.training_rows], np.ones(data.classes, np.float32)
-    present = np.unique(labels)
-    weights[present] = compute_class_weight("balanced", classes=present, y=labels)
-    return torch.from_numpy(weights).to(data.store.device)
+    """scikit-learn's "balanced" weights of the training rows, (classes,), or (columns, 2) of 0 and 1 in each column.
+
+    The weight of an absent class is 1.
+    """
+    labels = data.labels[data.training_rows]
+    columns = labels.T if data.target.has_columns else labels[None]
+    values = data.classes if data.target.name == "class" else data.target.value_width
+    weights = np.ones((len(columns), values), np.float32)
+    for place, column in enumerate(columns):
+        present = np.unique(column)
+        weights[place, present] = compute_class_weight("balanced", classes=present, y=column)
+    return torch.from_numpy(weights if data.target.has_columns else weights[0]).to(data.store.device)
 
 
 def _focal_losses(logits: Tensor, targets: Tensor, *, gamma: float, weights: Tensor | None, smoothing: float) -> Tensor:
@@ -65,12 +75,25 @@ def _focal_losses(logits: Tensor, targets: Tensor, *, gamma: float, weights: Ten
     return -(shares * logs * factors * (1 if weights is None else weights)).sum(-1)
 
 
+def _weighted_losses_of_labels(logits: Tensor, targets: Tensor, **settings: Any) -> Tensor:
+    """The mean over columns of the focal or weighted cross-entropy between no, whose logit is 0, and yes."""
+    shares = torch.stack([1 - targets, targets], -1)
+    return _focal_losses(torch.stack([torch.zeros_like(logits), logits], -1), shares, **settings).mean(1)
+
+
 def _losses_of_labels(logits: Tensor, targets: Tensor, *, smoothing: float) -> Tensor:
     """The mean over columns; label smoothing moves each target (n, columns) towards 1/2."""
     targets = targets * (1 - smoothing) + smoothing / 2
     return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
 
 
-def _losses_of_numbers(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squares up to 1; beyond, a rare extreme number counts by its distance (P. J. Huber, 1964)."""
-    return huber_loss(outputs, targets, reduction="none").mean(1)
+def _losses_of_numbers(outputs: Tensor, targets: Tensor, *, weights: Tensor | None, data: FitData) -> Tensor:
+    """Squares up to 1; beyond, a rare extreme number counts by its distance (P. J. Huber, 1964).
+
+    `weights` (classes,) are of ordered classes, whose numbers the targets are in units of the data's scale.
+    """
+    losses = huber_loss(outputs, targets, reduction="none").mean(1)
+    if weights is None:
+        return losses
+    mean, deviation = data.scale
+    return losses * weights[(targets[:, 0] * deviation + mean).round().long()]
