@@ -23,7 +23,7 @@ def toy(metric="accuracy", *, kind="labels", target="class", classes=CLASSES, da
     settings = Submission(kind=kind, **submission)
     lock = Lock("data", classes, np.array(["t"]), np.array([0]), np.array([0]), np.array(IDS), target_name=target)
     competition = Competition(title="toy", data=data, metric=metric, submission=settings)
-    return SimpleNamespace(competition=competition, lock=lock)
+    return SimpleNamespace(name="toy", competition=competition, lock=lock)
 
 
 @pytest.fixture

@@ -43,7 +43,8 @@ def grade(
         fix = "podium score FILE --answers <a CSV of ids and labels>; or submit the file"
         raise SubmissionError("Only the test labels of digits come with Podium.", fix=fix)
     if faults := check_submission(file, lock=lock, settings=competition.submission):
-        raise SubmissionError("This CSV cannot be scored.", file=file, faults=faults)
+        fix = f"correct the file, or make ensemble COMPETITION={workspace.name}"
+        raise SubmissionError("This CSV cannot be scored.", file=file, faults=faults, fix=fix)
     rows, labels = _read_answers(workspace, answers)
     values = read_probabilities(file, lock=lock, settings=competition.submission, ranked=ranked)[rows]
     if ranked:

@@ -308,7 +308,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "submit none.csv -m first -c toy": ("There is no such file.", "none.csv", "make ensemble COMPETITION=toy"),
     "submit -m first -c alone": ("nothing to submit: the competition has no test images", "podium predict"),
     "score none.csv -c toy": ("Only the test labels of digits come with Podium.",),
-    "score none.csv": ("cannot be scored", "none.csv", "No such file"),
+    "score none.csv": ("cannot be scored", "none.csv", "No such file", "make ensemble"),
     "predict fast.s1 data/pets/test": ("fast.s1 has no trained parameters here.", "--again"),
     "import ../x --oof o.csv -c toy": ("'../x' cannot be the name of a run.", "letters, digits"),
     "import vit.s1 --oof o.xlsx -c toy": ("cannot read this kind of file", "o.xlsx", ".csv, .parquet, .npz"),
