@@ -92,7 +92,7 @@ def new(
 def _fastest(files: Sequence[Path]) -> list[str]:
     """What to type for a first blend, if there is a recipe that trains no network."""
     is_here = FASTEST in {file.stem for file in files}
-    return [f"or, for a first blend in a minute or two: make {FASTEST}, then make ensemble"] if is_here else []
+    return [f"or next: make {FASTEST}, then make ensemble, for a first blend in a minute or two"] if is_here else []
 
 
 @commands.command()

@@ -212,7 +212,7 @@ def named_place(variable: str, value: str) -> Path:
             f"{variable}= names a file or folder that does not exist.",
             file=value,
             expected="an archive, or a folder with the images",
-            found=f"nothing in {place.parent.absolute()} with this name",
+            found=f"nothing in {os.path.abspath(place.parent)} with this name",
             fix=f"{variable}={shlex.quote(str(nearest[0]))}" if nearest else f"correct {variable}=",
         )
     return place
