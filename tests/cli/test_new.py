@@ -3,6 +3,7 @@
 import shlex
 
 import pytest
+from PIL import Image
 
 import layout_toys as layouts
 
@@ -44,3 +45,15 @@ def test_each_command_that_it_says_to_type_goes_on(tmp_path, podium, name, choic
         assert done.returncode == 0, done.stderr
         assert "folds = 3" in (folder / "competitions/task/competition.toml").read_text()
         assert podium(folder, "prepare", "-c", "task", "--data", "my data").returncode == 0
+
+
+def test_photos_have_a_recipe_for_a_first_blend_that_small_images_do_not_have(tmp_path, podium):
+    for name, side in (("photos", 300), ("icons", 32)):
+        for k in range(8):
+            file = tmp_path / name / "train" / ("cat", "dog")[k % 2] / f"{k}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (side, side), (9 * k, 0, 0)).save(file)
+        lines = podium(tmp_path, "new", "-c", name, "--data", name).stdout.splitlines()
+        is_here = (tmp_path / "competitions" / name / "lite0-logistic.toml").is_file()
+        assert is_here == (name == "photos")
+        assert lines[-1].startswith("or next: make lite0-logistic") == is_here, lines
